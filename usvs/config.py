@@ -6,14 +6,20 @@ The defaults are the paper's (Jiao et al., MICCAI 2020); where it is silent the 
 
 import difflib
 import json
-import tomllib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from usvs.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Form = Literal["eq2", "ntxent"]
 Profile = Literal["paper", "quick"]
@@ -59,7 +65,7 @@ class ClipSettings(Settings):
         if 3 * self.order_spacing_seconds + 2 * self.order_jitter_seconds > self.clip_seconds:
             raise ValueError("four order frames (3 spacings + 2 jitters) do not fit into clip_seconds")
         if 2 * self.order_jitter_seconds >= self.order_spacing_seconds:
-            raise ValueError("order_jitter_seconds must be below half of order_spacing_seconds, or frames change places")
+            raise ValueError("order_jitter_seconds must be below half of order_spacing_seconds")
         return self
 
 

@@ -1,0 +1,80 @@
+"""Imports only go down: the order of the rooms in design, held by reading every import statement and include line."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Lowest first; a room may import from itself and from any level below its own.
+LEVELS = [
+    {"errors", "progress", "config", "ops", "_C"},
+    {"models", "speech"},
+    {"archive", "sampling", "objectives"},
+    {"loading", "phantom"},
+    {"training"},
+    {"downstream"},
+    {"report"},
+    {"cli"},
+]
+LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+FRONT_DOORS = {"__init__", "__main__"}  # usvs/__init__.py re-exports lazily, usvs/__main__.py calls the command
+
+# csrc: which folder may include which; only bindings may see torch.
+INCLUDES = {
+    "": {""},
+    "kernels": {"", "kernels"},
+    "cuda": {"", "kernels", "cuda"},
+    "cpu": {"", "cpu"},
+    "bindings": {"", "cpu", "bindings"},
+}
+ALLOWED_BESIDE = {"archive": {"sampling"}}  # the store hands the sampler its clip table
+
+
+def imported_rooms(file: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = [node.module or ""]
+            if node.module == "usvs":
+                names = [f"usvs.{alias.name}" for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("usvs.")}
+    return rooms
+
+
+def test_every_room_has_a_level():
+    rooms = {
+        path.stem for path in (ROOT / "usvs").iterdir() if path.suffix in {"", ".py"} and path.stem != "__pycache__"
+    }
+    assert rooms - FRONT_DOORS <= set(LEVEL_OF), f"without a level: {rooms - FRONT_DOORS - set(LEVEL_OF)}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "usvs").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_python_imports_go_down(file: Path):
+    room = file.relative_to(ROOT / "usvs").parts[0].removesuffix(".py")
+    if room in FRONT_DOORS:
+        return
+    for other in imported_rooms(file):
+        beside = LEVEL_OF[other] == LEVEL_OF[room] and other != room
+        allowed = LEVEL_OF[room] == 0 or other in ALLOWED_BESIDE.get(room, set())
+        assert LEVEL_OF[other] <= LEVEL_OF[room], f"{file.relative_to(ROOT)} imports usvs.{other}, which lies above it"
+        assert not beside or allowed, f"{file.relative_to(ROOT)} imports usvs.{other}, which lies beside it"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "csrc").rglob("*.*")), ids=lambda f: str(f.relative_to(ROOT)))
+def test_includes_go_down(file: Path):
+    if file.suffix not in {".h", ".cpp", ".cu", ".cuh"}:
+        return
+    folder = file.relative_to(ROOT / "csrc").parent.as_posix().removeprefix(".")
+    for line in file.read_text().splitlines():
+        if line.startswith("#include"):
+            name = line.split(None, 1)[1].strip().strip('<>"')
+            torch_free = not name.startswith(("torch/", "ATen/", "c10/", "pybind11/"))
+            assert torch_free or folder == "bindings", f"{file}: only csrc/bindings may include {name}"
+            target = ROOT / "csrc" / name
+            if '"' in line and target.exists():
+                other = target.relative_to(ROOT / "csrc").parent.as_posix().removeprefix(".")
+                assert other in INCLUDES[folder], f"{file}: may not include {name}"

@@ -1,0 +1,207 @@
+"""The command `usvs`: one verb a step, from a folder of scans to a fine-tuned model."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from usvs import __version__
+from usvs.config import (
+    ClipSettings,
+    PhantomSettings,
+    Profile,
+    Settings,
+    VoiceActivitySettings,
+    load_settings,
+    planes_profile,
+    prepare_profile,
+    pretrain_profile,
+)
+from usvs.errors import ConfigError, UsvsError
+from usvs.progress import say
+
+# The rows of the paper's Tables 1 and 3 that are trainings, and our control, as settings over the profile.
+OBJECTIVES = {
+    "ours": [],
+    "contrastive": ["objective.affinity=false"],
+    "baseline": ["objective.affinity=false", "objective.contrastive_weight=0"],
+    "video": ["objective.correspondence_weight=0", "objective.contrastive_weight=0"],
+    "shuffled": ["objective.speech=shuffled"],
+}
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb and leave with its exit code; a `UsvsError` is one line, never a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run_verb(options)
+    except UsvsError as error:
+        say(f"usvs: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("usvs: stopped by the keyboard")
+        sys.exit(130)
+    except PermissionError as error:
+        say(f"usvs: no permission for '{error.filename}': choose a folder that you may write to")
+        sys.exit(4)
+    except OSError as error:
+        say(f"usvs: {error.strerror or error}: '{error.filename}'")
+        sys.exit(4)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"usvs: {message}\n(see '{self.prog} --help')\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="usvs", description="Learn from narrated ultrasound: video and speech, no labels.")
+    parser.add_argument("--version", action="version", version=f"usvs {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = verbs.add_parser("phantom", help="make a synthetic archive of narrated scans with known truth")
+    verb.add_argument("out", type=Path, metavar="OUT", help="a new folder; the truth goes to OUT.truth beside it")
+    verb.add_argument("--patients", type=_count, default=20)
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--pictures", type=Path, help="also draw planes and narration into this folder")
+    verb.add_argument("--real", type=Path, help="real frames to show beside the phantom's in the pictures")
+    _settings_options(verb)
+    verb.set_defaults(run_verb=_phantom)
+
+    verb = verbs.add_parser("index", help="find the scans of an archive and what each one has")
+    verb.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
+    verb.add_argument("store", type=Path, metavar="STORE", help="a private folder for all that is derived")
+    verb.add_argument("--workers", type=_count, help="processes; default: one a core")
+    _settings_options(verb)
+    verb.set_defaults(run_verb=_index)
+
+    verb = verbs.add_parser("prepare", help="write the fast store: frames, speech, gaze and labels of each scan")
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("--workers", type=_count, help="processes; default: one a core")
+    _settings_options(verb, profile=True)
+    verb.set_defaults(run_verb=_prepare)
+
+    verb = verbs.add_parser("pretrain", help="learn from video and speech without labels")
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
+    verb.add_argument("--objective", choices=OBJECTIVES, default="ours", help="which row of the paper's tables")
+    verb.add_argument("--seed", type=int)
+    verb.add_argument("--resume", action="store_true", help="go on with the run that stands in RUN")
+    _settings_options(verb, profile=True)
+    verb.set_defaults(run_verb=_pretrain)
+
+    finetune = verbs.add_parser("finetune", help="fine-tune to a task with labels")
+    tasks = finetune.add_subparsers(required=True, metavar="TASK")
+    verb = tasks.add_parser("planes", help="standard-plane detection, folds by patient")
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("run", type=Path, metavar="RUN", help="a new folder for results and pictures")
+    verb.add_argument("--init", action="append", metavar="random|RUN", help="a start; repeat to compare")
+    verb.add_argument("--labelled-patients", type=_count, help="how many to learn from in each fold")
+    verb.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
+    verb.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
+    verb.add_argument("--group-by", choices=["patient", "scan"], default="patient")
+    verb.add_argument("--seed", type=int)
+    _settings_options(verb, profile=True)
+    verb.set_defaults(run_verb=_finetune_planes)
+
+    verb = verbs.add_parser("evidence", help="does it learn? Ours, Shuffled and Rand over seeds and patient folds")
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("out", type=Path, metavar="OUT", help="cells are kept; the same command goes on")
+    verb.add_argument("--seeds", type=_count, default=3)
+    verb.set_defaults(run_verb=_evidence)
+    return parser
+
+
+def _settings_options(verb: argparse.ArgumentParser, profile: bool = False) -> None:
+    verb.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML or JSON")
+    verb.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, dotted")
+    if profile:
+        verb.add_argument("--profile", choices=["paper", "quick"], default="paper")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1, got '{text}'")
+    return int(text)
+
+
+def _settings(options: argparse.Namespace, base: SettingsT, first: Sequence[str] = ()) -> SettingsT:
+    seed = getattr(options, "seed", None)
+    last = [] if seed is None or "run" not in type(base).model_fields else [f"run.seed={seed}"]
+    return load_settings(base, options.config, [*first, *options.set, *last])
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    return "quick" if options.profile == "quick" else "paper"
+
+
+def _phantom(options: argparse.Namespace) -> None:
+    from usvs.phantom import make_phantom, save_phantom_pictures
+
+    summary = make_phantom(options.out, options.patients, options.seed, _settings(options, PhantomSettings()))
+    say(f"phantom: {summary}")
+    if options.pictures is not None:
+        save_phantom_pictures(options.out, options.pictures, options.real)
+
+
+def _index(options: argparse.Namespace) -> None:
+    from usvs.archive.catalogue import index_archive
+
+    class IndexSettings(Settings):
+        clips: ClipSettings = ClipSettings()
+        voice: VoiceActivitySettings = VoiceActivitySettings()
+
+    settings = _settings(options, IndexSettings())
+    say(str(index_archive(options.archive, options.store, settings.clips, settings.voice, options.workers)))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from usvs.archive.prepare import prepare_store
+
+    say(str(prepare_store(options.store, _settings(options, prepare_profile(_profile(options))), options.workers)))
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from usvs.report.plots import save_loss_curves
+    from usvs.training.pretrain import pretrain
+
+    settings = _settings(options, pretrain_profile(_profile(options)), OBJECTIVES[options.objective])
+    result = pretrain(options.store, options.run, settings, resume=options.resume)
+    save_loss_curves(options.run)
+    say(str(result))
+
+
+def _finetune_planes(options: argparse.Namespace) -> None:
+    from usvs.downstream.planes import compare_inits
+    from usvs.report.plots import save_planes_pictures
+
+    settings = _settings(options, planes_profile(_profile(options)))
+    if options.labelled_patients is not None:
+        settings = settings.model_copy(update={"labelled_patients": options.labelled_patients})
+    inits = [init if init == "random" else Path(init) for init in options.init or ["random"]]
+    if len(set(inits)) != len(inits):
+        raise ConfigError("--init: the same start was given twice")
+    table = compare_inits(
+        options.store,
+        options.run,
+        settings,
+        inits,
+        held_out_only=options.patients == "held-out",
+        allow_overlap=options.allow_overlap,
+        group_by=options.group_by,
+    )
+    save_planes_pictures(options.run)
+    print(table)
+    say(f"results and pictures: {options.run}")
+
+
+def _evidence(options: argparse.Namespace) -> None:
+    from usvs.downstream.evidence import run_evidence
+    from usvs.report.plots import save_evidence_picture
+
+    print(run_evidence(options.store, options.out, seeds=range(options.seeds)))
+    save_evidence_picture(options.out)
+    say(f"results and picture: {options.out}")

@@ -1,0 +1,168 @@
+"""The backbone of both streams: a dilated SE-ResNeXt with timm's parameter names.
+
+ResNeXt: Xie et al., CVPR 2017. Squeeze-and-excitation: Hu et al., CVPR 2018. Dilation: Yu and Koltun, ICLR 2016.
+Letters: N images, C channels, H and W the image's height and width, h and w those of a feature map.
+
+This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from usvs.config import EncoderSettings
+
+EXPANSION = 4  # a block's output channels over its planes
+REDUCTION_DIVISOR = 8  # timm rounds the squeezed channels to multiples of this
+
+
+def squeezed_channels(channels: int, ratio: float) -> int:
+    """Channels between the two layers of a squeeze-and-excitation gate, rounded as timm does."""
+    rounded = int(channels * ratio + REDUCTION_DIVISOR / 2) // REDUCTION_DIVISOR * REDUCTION_DIVISOR
+    return max(REDUCTION_DIVISOR, rounded)
+
+
+class SqueezeExcite(nn.Module):
+    """A gate per channel, computed from the channels' means.
+
+    The two layers are 1 x 1 convolutions with bias, as in timm, so that its weights load by name and shape.
+    """
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Scale maps [N, C, h, w] by their gates."""
+        means = maps.mean(dim=(2, 3), keepdim=True)  # [N, C, 1, 1]
+        return maps * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, grouped 3 x 3 and 1 x 1 convolutions with a gate, added to a shortcut.
+
+    Args:
+        channels: input channels.
+        planes: a quarter of the output channels.
+        width: channels of the grouped convolution.
+        cardinality: its groups.
+        stride: its stride.
+        dilation: its dilation.
+        se_ratio: squeezed channels over output channels.
+        downsample: whether the shortcut is a strided 1 x 1 convolution instead of the identity.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        planes: int,
+        width: int,
+        cardinality: int,
+        stride: int,
+        dilation: int,
+        se_ratio: float,
+        downsample: bool,
+    ) -> None:
+        super().__init__()
+        out = planes * EXPANSION
+        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(
+            width, width, 3, stride=stride, padding=dilation, dilation=dilation, groups=cardinality, bias=False
+        )
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.se = SqueezeExcite(out, squeezed_channels(out, se_ratio))
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+            if downsample
+            else None
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map [N, C, h, w] to [N, 4 * planes, h / stride, w / stride]."""
+        shortcut = maps if self.downsample is None else self.downsample(maps)
+        out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        return F.relu(self.se(self.bn3(self.conv3(out))) + shortcut, inplace=True)
+
+
+class SEResNeXt(nn.Module):
+    """A dilated SE-ResNeXt for one-channel images; the default settings give SE-ResNeXt-50 32x4d (section 2.4).
+
+    Names and shapes of the parameters are timm's `seresnext50_32x4d` without `fc`, save for the stem's one input channel.
+    Small variants scale every stage with the stem: planes = stem_width * 2 ** stage,
+    width = floor(planes * base_width / 64) * cardinality, channels out = 4 * planes. Where the stride reaches
+    `output_stride`, later stages dilate instead; the first block of a stage keeps the dilation before it, so that
+    weights of any stride load at any other.
+
+    Attributes:
+        num_features: channels C of the result.
+        stride: image side over feature-map side.
+    """
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, settings.stem_width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(settings.stem_width)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels, self.stride, dilation = settings.stem_width, 4, 1
+        stages = []
+        for stage, blocks in enumerate(settings.layers):
+            stride, first_dilation = (1 if stage == 0 else 2), dilation
+            if self.stride >= settings.output_stride:
+                stride, dilation = 1, dilation * stride
+            self.stride *= stride
+            planes = settings.stem_width * 2**stage
+            stages.append(_stage(settings, channels, planes, blocks, stride, first_dilation, dilation))
+            channels = planes * EXPANSION
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+        self.num_features: int = channels
+        self.apply(_initialise)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Map images [N, 1, H, W] to feature maps [N, C, H / stride, W / stride] (rounded up)."""
+        maps = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        return self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images [N, 1, H, W] to features [N, C], the means of the feature maps."""
+        return self.forward_features(images).mean(dim=(2, 3))
+
+
+def _stage(
+    settings: EncoderSettings, channels: int, planes: int, blocks: int, stride: int, first_dilation: int, dilation: int
+) -> nn.Sequential:
+    width = math.floor(planes * settings.base_width / 64) * settings.cardinality
+    stage = nn.Sequential()
+    for block in range(blocks):
+        first = block == 0
+        stage.append(
+            Bottleneck(
+                channels=channels if first else planes * EXPANSION,
+                planes=planes,
+                width=width,
+                cardinality=settings.cardinality,
+                stride=stride if first else 1,
+                dilation=first_dilation if first else dilation,
+                se_ratio=settings.se_ratio,
+                downsample=first and (stride != 1 or channels != planes * EXPANSION),
+            )
+        )
+    return stage
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. (ICCV 2015), fan out. The last scale of a block starts at one and not at zero.
+
+    Zero would make the untrained network its shortcuts alone: "Rand" is a control here, read frozen, and must be the
+    whole architecture.
+    """
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
