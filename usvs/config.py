@@ -98,6 +98,7 @@ class ModelSettings(Settings):
     projection_hidden: int = Field(512, ge=1)
     projection_width: int = Field(128, ge=1)
     shared_projection: bool = True  # the paper writes one h(.) for both modalities
+    correspondence_hidden: int = Field(512, ge=0)  # ours: a linear decision on a concatenation cannot learn who belongs
     order_hidden: int = Field(1024, ge=1)  # OPN's fc6
     order_pair_hidden: int = Field(512, ge=1)  # OPN's fc7
     order_grid: int = Field(4, ge=1)  # ours: fc6 sees a grid of this side, since order is about where things are
@@ -193,6 +194,7 @@ class VoiceActivitySettings(Settings):
     hangover_seconds: float = Field(0.08, ge=0)
     minimum_run_seconds: float = Field(0.05, ge=0)  # shorter bursts are clicks
     threshold_ratio: float = Field(2.0, gt=1)  # the closed form's factor over the floor, 6 dB
+    silence_rms: float = Field(1e-4, gt=0)  # ours: -80 dB; digital zero would pin the floor and make any noise speech
 
 
 QUICK_ENCODER = EncoderSettings(
@@ -205,6 +207,7 @@ QUICK_MODEL = ModelSettings(
     projection_hidden=256,
     projection_width=64,
     shared_projection=False,
+    correspondence_hidden=128,
     order_hidden=128,
     order_pair_hidden=128,
     order_dropout=0.0,
@@ -315,3 +318,26 @@ def _lay_over(values: dict[str, Any], over: Any, prefix: str) -> None:
             _lay_over(values[name], value, prefix=f"{prefix}{name}.")
         else:
             values[name] = value
+
+
+class PhantomSettings(Settings):
+    """The synthetic archive; sizes and shares are chosen so that it can be learnt in minutes, yet not at a glance."""
+
+    scan_seconds: float = Field(90.0, ge=2)  # every plane comes up about once
+    scans_per_patient: int = Field(1, ge=1)
+    frame_rate_hz: int = Field(25, ge=5, le=120)
+    frame_width: int = Field(400, ge=160)  # a patient's scanner differs from it by up to a tenth
+    frame_height: int = Field(320, ge=128)
+    sound_rate_hz: Literal[44_100, 48_000] = 48_000
+    gaze_rate_hz: float = Field(90.0, gt=0)
+    dwell_seconds: tuple[float, float] = (4.5, 7.0)
+    transition_seconds: tuple[float, float] = (0.7, 1.3)
+    search_seconds: tuple[float, float] = (2.5, 4.0)
+    search_share: float = Field(0.15, ge=0, le=1)  # of the ways from plane to plane that are a longer search
+    drift_share: tuple[float, float] = (0.10, 0.22)  # of the inner box's width that the probe travels in two seconds
+    rotation_degrees: float = Field(40.0, ge=0, le=180)  # a visit's rotation lies within plus or minus this
+    scale: tuple[float, float] = (0.75, 1.3)
+    spoken_share: float = Field(0.85, ge=0, le=1)  # of the visits that are commented at all
+    chatter_share: float = Field(0.2, ge=0, le=1)  # of the utterances that are about something else
+    delay_seconds: tuple[float, float] = (-0.8, 1.4)  # of the comment's begin and end, against the visit's
+    video_crf: int = Field(20, ge=0, le=51)

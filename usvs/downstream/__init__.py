@@ -1,1 +1,1 @@
-"""What a pretrained encoder is worth: standard planes, frozen readings, folds by patient and the evidence behind a claim."""
+"""What a pretrained encoder is worth: standard planes, frozen readings, folds by patient, and the evidence."""

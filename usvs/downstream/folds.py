@@ -10,9 +10,9 @@ from typing import Literal
 from usvs.archive.prepared import PreparedStore
 from usvs.errors import ConfigError, DataError
 from usvs.progress import say
+from usvs.training.run_folder import PATIENTS
 
 GroupBy = Literal["patient", "scan"]
-PATIENTS_FILE = "patients.json"  # in a pretraining run: {"trained": [...], "held_out": [...]}, keyed hashes
 NAMED_IN_A_MESSAGE = 5
 
 
@@ -22,7 +22,7 @@ class Fold:
 
     Attributes:
         number: which fold, from 0.
-        train: keyed hashes of the groups that may be trained on, in labelling order: the first n are the n labelled ones.
+        train: keyed hashes of the groups that may be trained on; the first n are the ones labelled first.
         test: keyed hashes of the groups that are only ever predicted.
     """
 
@@ -45,7 +45,7 @@ class Fold:
             return self
         if not 1 <= patients <= len(self.train):
             raise ConfigError(
-                f"labelled_patients: wanted 1 to {len(self.train)} (what fold {self.number} has to train on), got {patients}"
+                f"labelled_patients: wanted 1 to {len(self.train)}, as fold {self.number} has, got {patients}"
             )
         return Fold(self.number, self.train[:patients], self.test)
 
@@ -92,9 +92,11 @@ def split_groups(groups: Iterable[str], first_share: float, seed: int) -> tuple[
 
 def keyed_order(groups: Iterable[str], key: str) -> tuple[str, ...]:
     """Return the distinct groups in an order that only `key` and their own names decide."""
-    return tuple(
-        sorted(set(groups), key=lambda group: (hashlib.blake2b(f"{key}\0{group}".encode(), digest_size=16).digest(), group))
-    )
+
+    def rank(group: str) -> tuple[bytes, str]:
+        return hashlib.blake2b(f"{key}\0{group}".encode(), digest_size=16).digest(), group
+
+    return tuple(sorted(set(groups), key=rank))
 
 
 def scan_groups(store: PreparedStore, scans: Sequence[int], group_by: GroupBy = "patient") -> tuple[str, ...]:
@@ -110,10 +112,15 @@ def scan_groups(store: PreparedStore, scans: Sequence[int], group_by: GroupBy = 
     missing = [scan.scan_key for scan in opened if not scan.patient_key]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(opened)} labelled scans have no patient id (scan {', '.join(missing[:NAMED_IN_A_MESSAGE])}): "
-            "give them one (a folder per patient, or manifest.csv), or say that each scan is its own patient (group_by=scan)"
+            f"{len(missing)} of {len(opened)} labelled scans have no patient id (scan {_some(missing)}): give them one "
+            "(a folder per patient, or manifest.csv), or say that each scan is its own patient (--group-by scan)"
         )
     return tuple(str(scan.patient_key) for scan in opened)
+
+
+def pretraining_keys(store: PreparedStore, scans: Iterable[int]) -> dict[int, str]:
+    """Return, for each scan number, the key a pretraining run lists it under: its patient's, or its own without one."""
+    return {number: store.scan(number).patient_key or store.scan(number).scan_key for number in scans}
 
 
 def check_disjoint(one: Collection[str], other: Collection[str], what: str) -> None:
@@ -124,14 +131,14 @@ def check_disjoint(one: Collection[str], other: Collection[str], what: str) -> N
     """
     shared = sorted(set(one) & set(other))
     if shared:
-        raise DataError(f"{what} share {len(shared)} patients: {', '.join(shared[:NAMED_IN_A_MESSAGE])}")
+        raise DataError(f"{what} share {len(shared)} patients: {_some(shared)}")
 
 
 def check_pretraining_overlap(init: Path, test_patients: Collection[str], allow_overlap: bool = False) -> str:
     """Refuse to test on people whose scans an encoder was pretrained on; labels or not, it has seen them.
 
     Args:
-        init: a pretraining run, one of its checkpoints or a file in one; the run's list of patients is looked for there and above.
+        init: a pretraining run, one of its checkpoints or a file in one; its list of patients lies there or above.
         test_patients: keyed hashes of those to be tested on.
         allow_overlap: say it and go on.
 
@@ -141,30 +148,32 @@ def check_pretraining_overlap(init: Path, test_patients: Collection[str], allow_
     Raises:
         DataError: naming the shared keyed hashes.
     """
-    trained = trained_patients(init)
+    trained, tested = trained_patients(init), set(test_patients)
     if trained is None:
-        say(f"{init.name}: no list of pretraining patients beside these weights, so an overlap with the test patients cannot be ruled out")
+        say(f"{init.name}: has no list of pretraining patients, so an overlap with the test patients is not ruled out")
         return "unknown"
-    shared = sorted(trained & set(test_patients))
+    shared = sorted(trained & tested)
     if not shared:
         return "disjoint"
+    found = f"{len(shared)} of {len(tested)} test patients were pretrained on"
     if not allow_overlap:
-        raise DataError(
-            f"{len(shared)} of {len(set(test_patients))} test patients were pretrained on ({', '.join(shared[:NAMED_IN_A_MESSAGE])}): "
-            "pretrain without them, or type --allow-overlap"
-        )
-    say(f"{len(shared)} of {len(set(test_patients))} test patients were pretrained on; going on, as allowed")
+        raise DataError(f"{found} ({_some(shared)}): pretrain without them, or type --allow-overlap")
+    say(f"{found}; going on, as allowed")
     return "overlap"
 
 
 def trained_patients(init: Path) -> frozenset[str] | None:
     """Return the patients a pretrained run was trained on (keyed hashes), or None where that is not written down."""
     start = init.resolve()
-    for folder in (start, *list(start.parents)[:3]):  # a run, run/checkpoints/step_…, or a file in that
-        listing = folder / PATIENTS_FILE
+    for folder in (start, *list(start.parents)[:3]):  # a run, run/checkpoints/step_..., or a file in that
+        listing = folder / PATIENTS
         if listing.is_file():
             try:
                 return frozenset(json.loads(listing.read_text(encoding="utf-8"))["trained"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"'{listing}': wanted a list of patient keys under 'trained', got {error!r}") from None
     return None
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:NAMED_IN_A_MESSAGE]) + (" ..." if len(keys) > NAMED_IN_A_MESSAGE else "")

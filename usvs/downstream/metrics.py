@@ -87,7 +87,9 @@ def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[
     """
     truth, predicted = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     if truth.shape != predicted.shape or truth.ndim != 1 or truth.size == 0:
-        raise DataError(f"scoring: wanted as many predictions as labels, at least one; got {predicted.shape} and {truth.shape}")
+        raise DataError(
+            f"scoring: wanted as many predictions as labels, at least one; got {predicted.shape} and {truth.shape}"
+        )
     present = np.union1d(truth, predicted)
     if present[0] < 0 or present[-1] >= len(names):
         raise DataError(f"scoring: wanted class numbers 0 to {len(names) - 1}, got {present[0]} to {present[-1]}")
@@ -110,8 +112,8 @@ def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[
 def chance_f1(truth: NDArray[Any], classes: int) -> float:
     """Return the expected macro F1 of naming each frame by a fair draw among the classes, in closed form.
 
-    With share q of the frames of a class, its precision is q and its recall 1 / C, so F1 = 2 q / (C q + 1) in the limit of many
-    frames. The mean is over the classes that occur or are drawn, that is all C of them.
+    With share q of the frames of a class, its precision is q and its recall 1 / C, so F1 = 2 q / (C q + 1) in the limit
+    of many frames. The mean is over the classes that occur or are drawn, that is all C of them.
     """
     shares = np.bincount(np.asarray(truth, dtype=np.int64), minlength=classes) / max(len(truth), 1)
     return float(np.mean(2 * shares / (classes * shares + 1)))

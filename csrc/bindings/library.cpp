@@ -1,0 +1,24 @@
+// The index of ops: schemas and nothing else. What they mean is written in usvs/ops/*.py.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(usvs, library) {
+  library.def(
+      "log_spectrogram(Tensor waveform, int n_fft=512, int win_length=240, int hop_length=120, "
+      "int frames=256, float eps=1e-6) -> Tensor");
+  library.def(
+      "log_spectrogram_backward(Tensor grad, Tensor waveform, int n_fft, int win_length, "
+      "int hop_length, int frames, float eps) -> Tensor");
+  library.def(
+      "contrastive_loss(Tensor anchors, Tensor positives, Tensor hard_negatives, "
+      "Tensor candidates, Tensor self_index, float temperature=1.0, float margin_floor=1.0, "
+      "str form='eq2') -> Tensor");
+  library.def(
+      "contrastive_loss_forward(Tensor anchors, Tensor positives, Tensor hard_negatives, "
+      "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form) "
+      "-> (Tensor losses, Tensor logsumexp)");
+  library.def(
+      "contrastive_loss_backward(Tensor grad, Tensor anchors, Tensor positives, "
+      "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor logsumexp, "
+      "float temperature, float margin_floor, str form) -> (Tensor anchors_grad, "
+      "Tensor positives_grad, Tensor hard_negatives_grad, Tensor candidates_grad)");
+}

@@ -1,0 +1,147 @@
+// The ops on the CPU: allocate, hand out slices to torch's threads.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <string>
+#include <tuple>
+
+#include "bindings/params.h"
+
+namespace usvs {
+namespace {
+
+using torch::stable::contiguous;
+using torch::stable::new_empty;
+
+const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
+  torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+}};
+
+// Calls function with a value of the C++ type behind a dtype.
+template <typename Function>
+void with_real(const char* op, const char* name, const Tensor& tensor, const Function& function) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return function(float{});
+    case ScalarType::Double:
+      return function(double{});
+    default:
+      refuse(op, name, "float32 or float64", torch::headeronly::toString(tensor.scalar_type()));
+  }
+}
+
+template <typename Function>
+void with_embedding(const Tensor& tensor, const Function& function) {
+  if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
+  if (tensor.scalar_type() == ScalarType::Float) return function(float{});
+  if (tensor.scalar_type() == ScalarType::Double) return function(double{});
+  refuse("contrastive_loss", "anchors", "float32, float64 or bfloat16",
+         torch::headeronly::toString(tensor.scalar_type()));
+}
+
+Tensor rows_contiguous(const Tensor& waveform) {
+  return waveform.dim() == 2 && waveform.stride(1) == 1 ? waveform : contiguous(waveform);
+}
+
+Tensor log_spectrogram(Tensor waveform, int64_t n_fft, int64_t win_length, int64_t hop_length,
+                       int64_t frames, double eps) {
+  waveform = rows_contiguous(waveform);
+  Tensor output;
+  with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
+    using Real = decltype(zero);
+    auto params = log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
+    output = new_empty(waveform, {params.clips, 1, params.bands(), frames});
+    params.output = static_cast<Real*>(output.mutable_data_ptr());
+    cpu::log_spectrogram_forward(params, torch_threads);
+  });
+  return output;
+}
+
+Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int64_t win_length,
+                                int64_t hop_length, int64_t frames, double eps) {
+  waveform = rows_contiguous(waveform);
+  grad = contiguous(grad);
+  Tensor output = new_empty(waveform, waveform.sizes());
+  with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
+    using Real = decltype(zero);
+    auto params = log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
+    check_dtype("log_spectrogram", "grad", grad, waveform.scalar_type());
+    params.output_grad = static_cast<const Real*>(grad.const_data_ptr());
+    params.waveform_grad = static_cast<Real*>(output.mutable_data_ptr());
+    cpu::log_spectrogram_backward(params, torch_threads);
+  });
+  return output;
+}
+
+// Only here can indices be looked at: on a GPU this would make the host wait.
+void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) {
+  if (rows > 0 && columns == 0) refuse("contrastive_loss", "candidates", "at least one row", "none");
+  for (int64_t i = 0; i < rows; ++i) {
+    check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
+    if (columns == 1 && self_index[i] == 0) {
+      refuse("contrastive_loss", "candidates", "a row beside the anchor itself",
+             "only the anchor itself (row " + std::to_string(i) + ")");
+    }
+  }
+}
+
+std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
+                                                    Tensor hard_negatives, Tensor candidates,
+                                                    Tensor self_index, double temperature,
+                                                    double margin_floor, std::string form) {
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  Tensor losses, logsumexp;
+  with_embedding(tensors.anchors, [&](auto zero) {
+    using Input = decltype(zero);
+    using Real = typename Accumulated<Input>::type;
+    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+    check_self_index(params.self_index, params.rows, params.columns);
+    losses = new_empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
+    logsumexp = new_empty(losses, {params.rows});
+    params.losses = static_cast<Real*>(losses.mutable_data_ptr());
+    params.logsumexp = static_cast<Real*>(logsumexp.mutable_data_ptr());
+    cpu::contrastive_loss_forward(params, torch_threads);
+  });
+  return {losses, logsumexp};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
+    Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
+    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
+    std::string form) {
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  grad = contiguous(grad);
+  logsumexp = contiguous(logsumexp);
+  check_dtype("contrastive_loss", "grad", grad, tensors.accumulated_dtype());
+  check_dtype("contrastive_loss", "logsumexp", logsumexp, tensors.accumulated_dtype());
+  auto like = [](const Tensor& tensor) { return new_empty(tensor, tensor.sizes()); };
+  Tensor anchors_grad = like(tensors.anchors), positives_grad = like(tensors.positives);
+  Tensor hard_negatives_grad = like(tensors.hard_negatives);
+  Tensor candidates_grad = like(tensors.candidates);
+  with_embedding(tensors.anchors, [&](auto zero) {
+    using Input = decltype(zero);
+    using Real = typename Accumulated<Input>::type;
+    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+    check_self_index(params.self_index, params.rows, params.columns);
+    params.losses_grad = static_cast<const Real*>(grad.const_data_ptr());
+    params.logsumexp = static_cast<Real*>(logsumexp.data_ptr());
+    params.anchors_grad = static_cast<Input*>(anchors_grad.mutable_data_ptr());
+    params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
+    params.hard_negatives_grad = static_cast<Input*>(hard_negatives_grad.mutable_data_ptr());
+    params.candidates_grad = static_cast<Input*>(candidates_grad.mutable_data_ptr());
+    cpu::contrastive_loss_backward(params, torch_threads);
+  });
+  return {anchors_grad, positives_grad, hard_negatives_grad, candidates_grad};
+}
+
+}  // namespace
+}  // namespace usvs
+
+STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
+  library.impl("log_spectrogram", TORCH_BOX(&usvs::log_spectrogram));
+  library.impl("log_spectrogram_backward", TORCH_BOX(&usvs::log_spectrogram_backward));
+  library.impl("contrastive_loss_forward", TORCH_BOX(&usvs::contrastive_loss_forward));
+  library.impl("contrastive_loss_backward", TORCH_BOX(&usvs::contrastive_loss_backward));
+}

@@ -1,0 +1,60 @@
+// The contrastive op: its parameters and its entry points. No torch here.
+//
+//   n anchors   M candidates   d = width   T = temperature
+//   a = v.s / T, b = v.s' / T, m = a - b
+//   eq2:     loss = -a - g(m) + logsumexp_{k != self} v.c_k / T
+//   ntxent:  loss = -a        + logsumexp_{k != self} v.c_k / T
+//   g(m) = log(1 - exp(-m)) for m >= margin_floor, and its tangent there below it
+#pragma once
+#include <cstdint>
+
+#include "cpu/threads.h"
+
+namespace usvs {
+
+enum class ContrastiveForm { eq2, ntxent };
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// What a dtype is summed in: float32 for bfloat16, itself otherwise.
+template <typename Input>
+struct Accumulated {
+  using type = Input;
+};
+template <>
+struct Accumulated<BFloat16> {
+  using type = float;
+};
+
+template <typename Input>
+struct ContrastiveLossParams {
+  using Real = typename Accumulated<Input>::type;
+  const Input* anchors;         // [n, d]
+  const Input* positives;       // [n, d]
+  const Input* hard_negatives;  // [n, d]
+  const Input* candidates;      // [M, d]
+  const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
+  Real* losses;                 // [n]; the forward pass writes it
+  Real* logsumexp;              // [n]; forward writes, backward reads
+  const Real* losses_grad;      // [n]; from here on the backward pass only
+  Input* anchors_grad;          // [n, d]
+  Input* positives_grad;        // [n, d]
+  Input* hard_negatives_grad;   // [n, d]
+  Input* candidates_grad;       // [M, d]
+  int64_t rows;                 // n
+  int64_t columns;              // M
+  int64_t width;                // d
+  double temperature;
+  double margin_floor;
+  ContrastiveForm form;
+};
+
+namespace cpu {
+template <typename Input>
+void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads);
+template <typename Input>
+void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads);
+}  // namespace cpu
+}  // namespace usvs

@@ -1,0 +1,85 @@
+#include "cpu/simd_level.h"
+
+#include <algorithm>
+#include <atomic>
+#include <stdexcept>
+
+namespace usvs::cpu {
+namespace {
+
+bool runs_here(SimdLevel level) {
+#if defined(__x86_64__)
+  switch (level) {
+    case SimdLevel::portable:
+      return true;
+    case SimdLevel::avx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case SimdLevel::avx512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  }
+#endif
+  return level == SimdLevel::portable;
+}
+
+std::atomic<SimdLevel>& level_in_use() {
+  static std::atomic<SimdLevel> level = usable_simd_levels().back();
+  return level;
+}
+
+}  // namespace
+
+const std::vector<SimdLevel>& compiled_simd_levels() {
+  static const std::vector<SimdLevel> levels = {
+      SimdLevel::portable,
+#ifdef USVS_WITH_AVX2
+      SimdLevel::avx2,
+#endif
+#ifdef USVS_WITH_AVX512
+      SimdLevel::avx512,
+#endif
+  };
+  return levels;
+}
+
+const std::vector<SimdLevel>& usable_simd_levels() {
+  static const std::vector<SimdLevel> levels = [] {
+    std::vector<SimdLevel> usable;
+    std::copy_if(compiled_simd_levels().begin(), compiled_simd_levels().end(),
+                 std::back_inserter(usable), runs_here);
+    return usable;
+  }();
+  return levels;
+}
+
+SimdLevel simd_level_in_use() { return level_in_use(); }
+
+void use_simd_level(SimdLevel level) {
+  const auto& usable = usable_simd_levels();
+  if (std::find(usable.begin(), usable.end(), level) == usable.end()) {
+    throw std::invalid_argument("usvs: SIMD level '" + to_string(level) +
+                                "' is not compiled in or this machine cannot run it");
+  }
+  level_in_use() = level;
+}
+
+std::string to_string(SimdLevel level) {
+  switch (level) {
+    case SimdLevel::avx2:
+      return "avx2";
+    case SimdLevel::avx512:
+      return "avx512";
+    default:
+      return "portable";
+  }
+}
+
+SimdLevel simd_level_from_string(const std::string& name) {
+  for (SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
+    if (to_string(level) == name) return level;
+  }
+  throw std::invalid_argument("usvs: SIMD level: wanted portable, avx2 or avx512, got '" + name +
+                              "'");
+}
+
+}  // namespace usvs::cpu

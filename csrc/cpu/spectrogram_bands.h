@@ -1,0 +1,71 @@
+// From the power of the bands to the rows of the result: logarithm, then the linear resize of time.
+#pragma once
+#include "cpu/spectrogram_frames.h"
+#include "cpu/vector_math.h"
+
+namespace usvs::cpu::USVS_LEVEL {
+
+template <typename Real>
+USVS_INLINE void log_row(const Real* power, int64_t frames, Real eps, Real* row) {
+  for (int64_t t = 0; t < frames; t += kLanes<Real>) {
+    store(row + t, log(load(power + t) + eps));
+  }
+}
+
+// One vector of columns of `Rows` neighbouring bands, their frames looked up within one register.
+template <int Rows, bool Streaming, typename Real>
+USVS_INLINE void resize_in_register(const SpectrogramPlan<Real>& plan, int64_t base, int64_t column,
+                                    const Real* rows, Real* out, int64_t out_stride) {
+  using Ints = IntVector<Real>;
+  using Index = typename SpectrogramPlan<Real>::Index;
+  auto lanes_of = [&](const std::vector<Index>& table) USVS_INLINE_LAMBDA {
+    Ints lanes;
+    std::memcpy(&lanes, table.data() + column, sizeof(Ints));
+    return lanes - static_cast<Index>(base);
+  };
+  const Ints low = lanes_of(plan.low), high = lanes_of(plan.high);
+  const Vector<Real> weight = load(plan.weight.data() + column);
+  unroll<Rows>([&](auto r) USVS_INLINE_LAMBDA {
+    const Vector<Real> frames = load(rows + r * plan.frame_stride + base);
+    const Vector<Real> at_low = __builtin_shuffle(frames, low);
+    const Vector<Real> at_high = __builtin_shuffle(frames, high);
+    const Vector<Real> value = at_low + weight * (at_high - at_low);
+    if constexpr (Streaming) {
+      store_streaming(out + r * out_stride + column, value);
+    } else {
+      store(out + r * out_stride + column, value);
+    }
+  });
+}
+
+template <typename Real>
+void resize_one_by_one(const SpectrogramPlan<Real>& plan, int64_t begin, int64_t end,
+                       const Real* row, Real* out) {
+  for (int64_t column = begin; column < end; ++column) {
+    const Real low = row[plan.low[column]], high = row[plan.high[column]];
+    out[column] = low + plan.weight[column] * (high - low);
+  }
+}
+
+template <int Rows, bool Streaming, typename Real>
+void write_bands(const SpectrogramPlan<Real>& plan, int64_t tile_index, const Real* power, Real eps,
+                 Real* rows, Real* out, int64_t out_stride) {
+  constexpr int64_t lanes = kLanes<Real>;
+  const SpectrogramTile& tile = plan.tiles[tile_index];
+  for (int r = 0; r < Rows; ++r) {
+    log_row(power + r * plan.frame_stride, tile.frames, eps, rows + r * plan.frame_stride);
+  }
+  const int32_t* base = plan.register_base.data() + plan.tile_base[tile_index];
+  for (int64_t column = tile.column_begin; column < tile.column_end; column += lanes, ++base) {
+    const int64_t end = std::min(column + lanes, tile.column_end);
+    if (*base >= 0 && end - column == lanes) {
+      resize_in_register<Rows, Streaming>(plan, *base, column, rows, out, out_stride);
+      continue;
+    }
+    for (int r = 0; r < Rows; ++r) {
+      resize_one_by_one(plan, column, end, rows + r * plan.frame_stride, out + r * out_stride);
+    }
+  }
+}
+
+}  // namespace usvs::cpu::USVS_LEVEL

@@ -1,0 +1,175 @@
+// The gradient of the log-spectrogram with respect to the waveform: the same tiles, walked backwards.
+//
+// With G = dL/d ln(power + eps) per band and frame, the gradient of frame sample i is
+//   window[i] * Re sum_{k = 1 .. N/2} conj(X_k) * 2 G_k / (power_k + eps) * w_N^(k i).
+#pragma once
+#include "cpu/spectrogram_frames.h"
+
+namespace usvs::cpu::USVS_LEVEL {
+
+template <typename Real>
+struct GradientScratch {
+  Real* spectrum;         // [bands, 2, lanes] of the frames at hand
+  Real* frame_grad;       // [bands, frame_stride] G
+  Real* transposed_grad;  // [block, block_stride]
+  Real* middle;           // [R1, R2, 2, lanes] between the stages of the sum
+};
+
+// G: every column gives its gradient to the two frames it lies between.
+template <typename Real>
+void spread_to_frames(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                      const SpectrogramTile& tile, const Real* grad, Real* frame_grad) {
+  for (int64_t band = 0; band < params.bands(); ++band) {
+    const Real* from = grad + band * params.frames;
+    Real* to = frame_grad + band * plan.frame_stride;
+    std::fill(to, to + plan.frame_stride, Real(0));
+    for (int64_t column = tile.column_begin; column < tile.column_end; ++column) {
+      to[plan.low[column]] += from[column] * (1 - plan.weight[column]);
+      to[plan.high[column]] += from[column] * plan.weight[column];
+    }
+  }
+}
+
+// For every k1: the transform over k2 of conj(X) * 2 G / (power + eps), turned by w_N^(k1 n2).
+template <typename Real, int R2>
+void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                 int64_t t, const GradientScratch<Real>& scratch) {
+  constexpr int lanes = kLanes<Real>;
+  using C = Complex<Vector<Real>>;
+  const Real eps = Real(params.eps);
+  for (int64_t k1 = 0; k1 < plan.first_stage; ++k1) {
+    C x[R2];
+    for (int k2 = 0; k2 < R2; ++k2) {
+      const int64_t bin = k1 + plan.first_stage * k2;
+      if (bin == 0 || bin > params.bands()) {
+        x[k2] = C{Vector<Real>{}, Vector<Real>{}};
+        continue;
+      }
+      const Real* from = scratch.spectrum + (bin - 1) * 2 * lanes;
+      const C value{load(from), load(from + lanes)};
+      const Vector<Real> slope =
+          2 * load(scratch.frame_grad + (bin - 1) * plan.frame_stride + t) /
+          (value.re * value.re + value.im * value.im + eps);
+      x[k2] = C{value.re * slope, -value.im * slope};
+    }
+    dft<R2, Real>(x);
+    const Real* w = plan.twiddles.data() + k1 * R2 * 2;
+    Real* to = scratch.middle + k1 * R2 * 2 * lanes;
+    for (int n2 = 0; n2 < R2; ++n2) {
+      const C turned = multiply(x[n2], w[2 * n2], w[2 * n2 + 1]);
+      store(to + n2 * 2 * lanes, turned.re);
+      store(to + (n2 * 2 + 1) * lanes, turned.im);
+    }
+  }
+}
+
+// For every n2: the transform over k1; its real part is the gradient of samples n2 + R2 m.
+template <typename Real, int R1>
+void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t, const GradientScratch<Real>& scratch) {
+  constexpr int lanes = kLanes<Real>;
+  const int64_t points = plan.half_window ? R1 / 2 : R1;
+  const int64_t row = plan.second_stage * 2 * lanes;
+  for (int64_t n2 = 0; n2 < plan.second_stage; ++n2) {
+    Complex<Vector<Real>> x[R1];
+    for (int k1 = 0; k1 < R1; ++k1) {
+      const Real* from = scratch.middle + k1 * row + n2 * 2 * lanes;
+      x[k1] = {load(from), load(from + lanes)};
+    }
+    dft<R1, Real>(x);
+    for (int64_t m = 0; m < points; ++m) {
+      const Real weight = plan.weight_in_window[n2 * points + m];
+      if (weight == 0) continue;  // behind the window, where `place` points at another sample
+      Real* to = scratch.transposed_grad + plan.place[n2 * points + m] + t;
+      store(to, load(to) + weight * x[m].re);
+    }
+  }
+}
+
+template <typename Real>
+void frame_gradients(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                     int64_t t, const GradientScratch<Real>& scratch) {
+  switch (plan.second_stage) {
+    case 8:
+      sum_over_k2<Real, 8>(params, plan, t, scratch);
+      break;
+    case 16:
+      sum_over_k2<Real, 16>(params, plan, t, scratch);
+      break;
+    case 32:
+      sum_over_k2<Real, 32>(params, plan, t, scratch);
+      break;
+    default:
+      sum_over_k2<Real, 64>(params, plan, t, scratch);
+  }
+  switch (plan.first_stage) {
+    case 8:
+      return sum_over_k1<Real, 8>(plan, t, scratch);
+    case 16:
+      return sum_over_k1<Real, 16>(plan, t, scratch);
+    case 32:
+      return sum_over_k1<Real, 32>(plan, t, scratch);
+    default:
+      return sum_over_k1<Real, 64>(plan, t, scratch);
+  }
+}
+
+// Adds the tile's gradient to the clip's, reflecting as the forward pass did.
+template <typename Real>
+void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                 const SpectrogramTile& tile, const Real* transposed_grad, Real* clip_grad) {
+  for (int64_t b = 0; b < tile.frames + plan.overhang; ++b) {
+    const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
+    for (int64_t i = 0; i < plan.block; ++i) {
+      const int64_t to = reflected(start + i, params.samples);
+      if (to >= 0 && to < params.samples) clip_grad[to] += transposed_grad[i * plan.block_stride + b];
+    }
+  }
+}
+
+template <typename Real>
+GradientScratch<Real> lay_out_gradient(const LogSpectrogramParams<Real>& params,
+                                       const SpectrogramPlan<Real>& plan, Carver& carver) {
+  constexpr int64_t lanes = kLanes<Real>;
+  return {carver.take<Real>(params.bands() * 2 * lanes),
+          carver.take<Real>(params.bands() * plan.frame_stride),
+          carver.take<Real>(plan.block * plan.block_stride),
+          carver.take<Real>(params.n_fft * 2 * lanes)};
+}
+
+template <typename Real>
+size_t backward_bytes(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan) {
+  Carver carver(nullptr);
+  lay_out(params, plan, carver);
+  lay_out_gradient(params, plan, carver);
+  return carver.bytes();
+}
+
+template <typename Real>
+void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+              int64_t clip, void* memory) {
+  constexpr int lanes = kLanes<Real>;
+  Carver carver(memory);
+  const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
+  const GradientScratch<Real> gradient = lay_out_gradient(params, plan, carver);
+  Real* clip_grad = params.waveform_grad + clip * params.samples;
+  std::fill(clip_grad, clip_grad + params.samples, Real(0));
+  for (const SpectrogramTile& tile : plan.tiles) {
+    spread_to_frames(params, plan, tile,
+                     params.output_grad + clip * params.bands() * params.frames,
+                     gradient.frame_grad);
+    std::fill(gradient.transposed_grad, gradient.transposed_grad + plan.block * plan.block_stride,
+              Real(0));
+    transform_tile(params, plan, tile, params.waveform + clip * params.waveform_stride, scratch,
+                   [&](int64_t t) {
+                     second_stage(plan, scratch.stage,
+                                  [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
+                                    store(gradient.spectrum + band * 2 * lanes, x.re);
+                                    store(gradient.spectrum + (band * 2 + 1) * lanes, x.im);
+                                  });
+                     frame_gradients(params, plan, t, gradient);
+                   });
+    add_to_clip(params, plan, tile, gradient.transposed_grad, clip_grad);
+  }
+}
+
+}  // namespace usvs::cpu::USVS_LEVEL

@@ -1,0 +1,137 @@
+#include "cpu/spectrogram_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <deque>
+#include <mutex>
+#include <new>
+#include <tuple>
+
+namespace usvs::cpu {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+constexpr int64_t kTileFrames = 128;  // its log-power rows stay in the second-level cache
+constexpr size_t kKeptPlans = 8;
+
+int64_t padded(int64_t count, int64_t lanes) { return (count + lanes - 1) / lanes * lanes + lanes; }
+
+int64_t first_stage_of(int64_t n_fft) {
+  int64_t first = 8;
+  while (first * first < n_fft) first *= 2;
+  return first;
+}
+
+template <typename Real>
+void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
+  const int64_t n = params.n_fft;
+  plan.first_stage = first_stage_of(n);
+  plan.second_stage = n / plan.first_stage;
+  plan.half_window = 2 * params.win_length <= n;
+  plan.lead = (n - params.win_length) / 2 - n / 2;
+  const int64_t points = plan.half_window ? plan.first_stage / 2 : plan.first_stage;
+  for (int64_t n2 = 0; n2 < plan.second_stage; ++n2) {
+    for (int64_t m = 0; m < points; ++m) {
+      const int64_t i = n2 + plan.second_stage * m;
+      const bool inside = i < params.win_length;
+      plan.place.push_back(
+          inside ? i % params.hop_length * plan.block_stride + i / params.hop_length : 0);
+      plan.weight_in_window.push_back(
+          inside ? Real(0.5 - 0.5 * std::cos(2 * kPi * i / params.win_length)) : Real(0));
+    }
+  }
+  for (int64_t k1 = 0; k1 < plan.first_stage; ++k1) {
+    for (int64_t n2 = 0; n2 < plan.second_stage; ++n2) {
+      const double angle = 2 * kPi * (k1 * n2 % n) / n;
+      plan.twiddles.push_back(Real(std::cos(angle)));
+      plan.twiddles.push_back(Real(-std::sin(angle)));
+    }
+  }
+}
+
+template <typename Real>
+void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
+  const int64_t frames = params.transform_frames();
+  int64_t first = 0;
+  for (int64_t column = 0; column < params.frames; ++column) {
+    const double position =
+        std::max(0.0, (column + 0.5) * frames / static_cast<double>(params.frames) - 0.5);
+    const int64_t low = std::min(static_cast<int64_t>(position), frames - 1);
+    const int64_t high = std::min(low + 1, frames - 1);
+    if (column == 0 || high - first >= kTileFrames) {
+      plan.tiles.push_back({column, column, low, 0});
+      first = low;
+    }
+    plan.tiles.back().column_end = column + 1;
+    plan.tiles.back().frames = high - first + 1;
+    plan.low.push_back(low - first);
+    plan.high.push_back(high - first);
+    plan.weight.push_back(Real(position - low));
+  }
+  for (const SpectrogramTile& tile : plan.tiles) {
+    plan.tile_base.push_back(plan.register_base.size());
+    for (int64_t column = tile.column_begin; column < tile.column_end; column += plan.lanes) {
+      const int64_t last = std::min(column + plan.lanes, tile.column_end) - 1;
+      const int64_t base = plan.low[column];
+      plan.register_base.push_back(plan.high[last] - base < plan.lanes ? base : -1);
+    }
+    plan.most_frames = std::max(plan.most_frames, tile.frames);
+  }
+}
+
+template <typename Real>
+SpectrogramPlan<Real> make_plan(const LogSpectrogramParams<Real>& params, int64_t lanes) {
+  SpectrogramPlan<Real> plan{};
+  plan.lanes = lanes;
+  plan.block = std::min(params.hop_length, params.win_length);
+  plan.overhang = (params.win_length - 1) / params.hop_length;
+  plan_resize(plan, params);
+  plan.frame_stride = padded(plan.most_frames, lanes);
+  plan.block_stride = padded(plan.most_frames + plan.overhang, lanes) + lanes;
+  plan_transform(plan, params);
+  return plan;
+}
+
+template <typename Real>
+using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
+
+}  // namespace
+
+AlignedBuffer::~AlignedBuffer() { std::free(memory_); }
+
+void* AlignedBuffer::at_least(size_t bytes) {
+  if (bytes > bytes_) {
+    std::free(memory_);
+    bytes_ = 0;
+    memory_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (memory_ == nullptr) throw std::bad_alloc();
+    bytes_ = bytes;
+  }
+  return memory_;
+}
+
+template <typename Real>
+std::shared_ptr<const SpectrogramPlan<Real>> spectrogram_plan(
+    const LogSpectrogramParams<Real>& params, int64_t lanes) {
+  using Key = PlanKey<Real>;
+  static std::mutex mutex;
+  static std::deque<std::pair<Key, std::shared_ptr<const SpectrogramPlan<Real>>>> kept;
+  const Key key{params.n_fft,           params.win_length, params.hop_length, params.frames,
+                params.transform_frames(), lanes};
+  const std::lock_guard lock(mutex);
+  for (const auto& [kept_key, plan] : kept) {
+    if (kept_key == key) return plan;
+  }
+  kept.emplace_front(key,
+                     std::make_shared<const SpectrogramPlan<Real>>(make_plan(params, lanes)));
+  if (kept.size() > kKeptPlans) kept.pop_back();
+  return kept.front().second;
+}
+
+template std::shared_ptr<const SpectrogramPlan<float>> spectrogram_plan(
+    const LogSpectrogramParams<float>&, int64_t);
+template std::shared_ptr<const SpectrogramPlan<double>> spectrogram_plan(
+    const LogSpectrogramParams<double>&, int64_t);
+
+}  // namespace usvs::cpu

@@ -1,0 +1,42 @@
+// The log-spectrogram op: its parameters and its entry points. No torch here.
+//
+//   B clips   S samples a clip   N = n_fft   F = frames of the transform = 1 + S / hop_length
+//   frame t covers samples [t * hop_length - N / 2, t * hop_length + N / 2), reflected at the ends:
+//
+//   sample   3 2 1 | 0 1 2 3 ...                        ... S-1 | S-2 S-3
+//   frame 0  [---------- N ----------]
+//                [ win_length ]            the Hann window sits in the middle of N
+//   frame 1        hop_length ->[---------- N ----------]
+#pragma once
+#include <cstdint>
+
+#include "cpu/threads.h"
+
+namespace usvs {
+
+template <typename Real>
+struct LogSpectrogramParams {
+  const Real* waveform;     // [B, S], rows waveform_stride elements apart
+  Real* output;             // [B, 1, N / 2, frames]; the forward pass writes it
+  const Real* output_grad;  // [B, 1, N / 2, frames]; the backward pass reads it
+  Real* waveform_grad;      // [B, S] contiguous; the backward pass writes it
+  int64_t clips;            // B
+  int64_t samples;          // S
+  int64_t waveform_stride;  // elements
+  int64_t n_fft;            // a power of two in 64 ... 4096
+  int64_t win_length;       // samples, at most n_fft
+  int64_t hop_length;       // samples
+  int64_t frames;           // columns of the result, after the linear resize of time
+  double eps;               // added to the power before the logarithm
+
+  int64_t transform_frames() const { return 1 + samples / hop_length; }
+  int64_t bands() const { return n_fft / 2; }
+};
+
+namespace cpu {
+template <typename Real>
+void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Threads& threads);
+template <typename Real>
+void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads);
+}  // namespace cpu
+}  // namespace usvs

@@ -1,0 +1,73 @@
+"""Builds the one compiled module, `usvs._C`, by driving CMake with Ninja; everything else is in pyproject.toml.
+
+Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_BUILD_TYPE,
+USVS_BUILD_DIR, MAX_JOBS.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+PASSED_ON = ("USVS_CUDA", "USVS_CUDA_ARCHITECTURES")
+
+
+class CMakeExtension(Extension):
+    """An extension whose sources CMake knows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, sources=[])
+
+
+class CMakeBuild(build_ext):
+    """Configures and builds with CMake, and leaves the module where setuptools looks for it."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Build one extension."""
+        output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        build = Path(os.environ.get("USVS_BUILD_DIR", ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"))
+        build.mkdir(parents=True, exist_ok=True)
+        cmake = _find_cmake()
+        subprocess.check_call([cmake, "-S", str(ROOT), "-B", str(build), *_configure_arguments(output)])
+        jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
+        subprocess.check_call([cmake, "--build", str(build), "--target", "_C", "--parallel", jobs])
+
+
+def _find_cmake() -> str:
+    beside_python = Path(sys.executable).parent / "cmake"
+    cmake = str(beside_python) if beside_python.exists() else shutil.which("cmake")
+    if cmake is None:
+        sys.exit("usvs: CMake is missing; install it with: pip install cmake ninja pybind11")
+    return cmake
+
+
+def _configure_arguments(output: Path) -> list[str]:
+    try:
+        import pybind11
+        import torch
+    except ImportError as error:
+        sys.exit(
+            f"usvs: building needs {error.name}, which is missing here; run: pip install torch pybind11 ninja cmake"
+            " && pip install --no-build-isolation -e ."
+        )
+    arguments = [
+        "-G",
+        "Ninja",
+        f"-DCMAKE_BUILD_TYPE={os.environ.get('USVS_BUILD_TYPE', 'Release')}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
+        f"-DUSVS_TORCH_DIR={Path(torch.__file__).parent}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+    ]
+    ninja = Path(sys.executable).parent / "ninja"
+    if ninja.exists():
+        arguments.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
+    return arguments + [f"-D{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
+
+
+setup(ext_modules=[CMakeExtension("usvs._C")], cmdclass={"build_ext": CMakeBuild})

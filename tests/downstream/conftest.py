@@ -1,0 +1,108 @@
+"""A prepared store without an archive: gratings whose direction is the plane, two scans a patient."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from usvs.archive.catalogue import CLIPS, SCANS
+from usvs.archive.prepared import write_prepared_scan
+from usvs.config import (
+    AugmentSettings,
+    EncoderSettings,
+    ModelSettings,
+    OptimiserSettings,
+    PlanesSettings,
+    PrepareSettings,
+    RunSettings,
+)
+
+FRAME_PIXELS = 36
+FRAMES = 24
+PLANES_SHOWN = (1, 3, 9)  # three of the fourteen
+
+TINY_ENCODER = EncoderSettings(
+    layers=(1, 1, 1, 1), cardinality=2, base_width=16, stem_width=8, output_stride=16, se_ratio=0.25
+)
+TINY_MODEL = ModelSettings(
+    video=TINY_ENCODER,
+    speech=TINY_ENCODER,
+    frame_pixels=32,
+    projection_hidden=16,
+    projection_width=8,
+    order_hidden=8,
+    order_pair_hidden=8,
+    order_dropout=0.0,
+)
+
+
+def grating(plane: int, random: np.random.Generator) -> np.ndarray:
+    """A picture in which only the stripes' direction tells the plane: phase, contrast and noise are anyone's."""
+    angle = np.pi * PLANES_SHOWN.index(plane) / len(PLANES_SHOWN)
+    y, x = np.mgrid[:FRAME_PIXELS, :FRAME_PIXELS]
+    wave = np.sin(0.8 * (x * np.cos(angle) + y * np.sin(angle)) + random.uniform(0, 2 * np.pi))
+    picture = 110 + random.uniform(40, 70) * wave + random.normal(0, 15, wave.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def write_store(store: Path, patients: list[str | None], informative: bool = True) -> Path:
+    """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures."""
+    (store / "catalogue").mkdir(parents=True)
+    (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
+    rows = []
+    for number, patient in enumerate(patient for patient in patients for _ in range(2)):
+        random = np.random.default_rng(number)
+        shown = np.repeat(PLANES_SHOWN, FRAMES // len(PLANES_SHOWN))
+        labels = shown if informative else random.permutation(shown)
+        key = f"5ca{number:09x}"
+        write_prepared_scan(
+            store / "prepared" / key,
+            scan_key=key,
+            patient_key=patient,
+            frames=((0.04 * place, grating(plane, random)) for place, plane in enumerate(shown.tolist())),
+            speech=None,
+            gaze=None,
+            planes=labels.astype(np.int16),
+            settings=PrepareSettings(frame_pixels=FRAME_PIXELS, codec="raw"),
+            sector=(0, 0, FRAME_PIXELS, FRAME_PIXELS),
+            source={"bytes": 1, "modified_ns": 1},
+        )
+        rows.append({"scan_key": key, "patient_key": patient, "path": f"{number}.mp4", "status": "ok"})
+    pq.write_table(pa.Table.from_pylist(rows, SCANS), store / "catalogue" / "scans.parquet")
+    pq.write_table(CLIPS.empty_table(), store / "catalogue" / "clips.parquet")
+    return store
+
+
+PATIENTS = [f"9a7{number:09x}" for number in range(6)]
+
+
+@pytest.fixture(scope="session")
+def store_writer():
+    return write_store
+
+
+@pytest.fixture(scope="session")
+def grating_store(tmp_path_factory) -> Path:
+    return write_store(tmp_path_factory.mktemp("gratings") / "store", PATIENTS)
+
+
+@pytest.fixture(scope="session")
+def noise_store(tmp_path_factory) -> Path:
+    return write_store(tmp_path_factory.mktemp("noise") / "store", PATIENTS, informative=False)
+
+
+@pytest.fixture
+def tiny_planes() -> PlanesSettings:
+    return PlanesSettings(
+        profile="quick",
+        model=TINY_MODEL,
+        augment=AugmentSettings(flip=False),  # mirroring a grating changes its plane
+        optimiser=OptimiserSettings(
+            kind="adamw", learning_rate=5e-3, schedule="one_cycle", epochs=6, batch_clips=24, weight_decay=0.01
+        ),
+        run=RunSettings(device="cpu"),
+        temporal_stride=1,
+    )

@@ -1,0 +1,107 @@
+"""A small prepared store, written straight as `usvs prepare` would leave it, and settings small enough for seconds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from usvs.archive.catalogue import CLIPS, SCANS
+from usvs.archive.prepared import write_prepared_scan
+from usvs.config import (
+    AugmentSettings,
+    EncoderSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    OptimiserSettings,
+    PrepareSettings,
+    PretrainSettings,
+    RunSettings,
+    SpectrogramSettings,
+)
+
+SECONDS, RATE_HZ, SIDE = 16.0, 5, 36
+PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
+
+
+def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool = True, speech: float = 0.9) -> Path:
+    """Write a store of noise; every fourth clip is below high affinity."""
+    (store / "catalogue").mkdir(parents=True)
+    (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
+    rows, clips = [], []
+    for number in range(scans):
+        random = np.random.default_rng(number)
+        key, patient = f"{number:012x}", f"{number + 100:012x}" if patients else None
+        count = int(SECONDS * RATE_HZ)
+        write_prepared_scan(
+            store / "prepared" / key,
+            scan_key=key,
+            patient_key=patient,
+            frames=((i / RATE_HZ, random.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)) for i in range(count)),
+            speech=random.normal(0, 3000, int(SECONDS * 24_000)).astype(np.int16) if sound else None,
+            gaze=None,
+            planes=None,
+            settings=PREPARE,
+            sector=(0, 0, SIDE, SIDE),
+            source={"bytes": 1, "modified_ns": 1},
+        )
+        row = dict.fromkeys(SCANS.names) | {"scan_key": key, "patient_key": patient, "status": "ok", "path": f"{key}.mp4"}
+        rows.append(row)
+        for clip in range(int(SECONDS / 2)):
+            fraction = (speech if clip % 4 else 0.1) if sound else float("nan")
+            clips.append({"scan": number, "start_seconds": 2.0 * clip, "speech_fraction": fraction})
+    pq.write_table(pa.Table.from_pylist(rows, SCANS), store / "catalogue" / "scans.parquet")
+    pq.write_table(pa.Table.from_pylist(clips, CLIPS), store / "catalogue" / "clips.parquet")
+    return store
+
+
+@pytest.fixture(scope="session")
+def noise_store(tmp_path_factory) -> Path:
+    """Four patients with a scan of 16 s each: 32 clips, 24 of them with speech."""
+    return write_store(tmp_path_factory.mktemp("noise") / "store")
+
+
+@pytest.fixture(scope="session")
+def silent_store(tmp_path_factory) -> Path:
+    """The same without any sound."""
+    return write_store(tmp_path_factory.mktemp("silent") / "store", sound=False)
+
+
+def tiny_settings(**changes) -> PretrainSettings:
+    """Settings whose step takes some ten milliseconds; `run` and `objective` may be changed by keyword tables."""
+    encoder = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=4, stem_width=8, se_ratio=1 / 4)
+    run = {"device": "cpu", "log_every_steps": 1, "validate_every_steps": 4, "checkpoint_every_steps": 3}
+    objective = {"normalise": True, "temperature": 0.1, "form": "ntxent"}
+    return PretrainSettings(
+        profile="quick",
+        spectrogram=SpectrogramSettings(n_fft=256, frames=32),
+        augment=AugmentSettings(crop_fraction=0.95),
+        model=ModelSettings(
+            video=encoder,
+            speech=encoder,
+            frame_pixels=32,
+            projection_hidden=16,
+            projection_width=8,
+            order_hidden=8,
+            order_pair_hidden=8,
+            order_grid=2,
+            order_dropout=0.5,
+        ),
+        objective=ObjectiveSettings(**(objective | changes.pop("objective", {}))),
+        optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=2, batch_clips=6),
+        run=RunSettings(**(run | changes.pop("run", {}))),
+        held_out_patients=0.25,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="session")
+def store_writer():
+    return write_store
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return tiny_settings

@@ -1,0 +1,1 @@
+"""What lies on disk: the archive as it was found, and the prepared store made from it."""

@@ -1,0 +1,66 @@
+"""Keyed hashes that stand for scans and patients wherever the archive's own names must not appear."""
+
+import hmac
+import os
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from typing_extensions import Self
+
+from usvs.errors import DataError
+
+KEY_FILE = "private.key"
+KEY_BYTES = 32
+HEX_DIGITS = 12  # 48 bits: two among 100,000 scans share a key once in 50,000 archives, and that is refused
+
+
+@dataclass(frozen=True, repr=False)
+class Keys:
+    """HMAC-SHA256 of names under a store's private key; the same name in another store has another key."""
+
+    secret: bytes
+
+    @classmethod
+    def create(cls, store: Path) -> Self:
+        """Make the private key of a store, readable by its owner only, or load the one it has."""
+        if (store / KEY_FILE).exists():
+            return cls.load(store)
+        secret = secrets.token_bytes(KEY_BYTES)
+        partial = store / f".{KEY_FILE}"
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secret)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(store / KEY_FILE)
+        return cls(secret)
+
+    @classmethod
+    def load(cls, store: Path) -> Self:
+        """Load the private key of a store.
+
+        Raises:
+            DataError: where there is none, or it is not whole.
+        """
+        try:
+            secret = (store / KEY_FILE).read_bytes()
+        except OSError:
+            raise DataError(f"'{store}' is not a store: it has no {KEY_FILE}; make one with 'usvs index'") from None
+        if len(secret) != KEY_BYTES:
+            raise DataError(f"'{store}': {KEY_FILE} has {len(secret)} bytes, wanted {KEY_BYTES}")
+        return cls(secret)
+
+    def scan_key(self, relative_path: str) -> str:
+        """Return the key of a scan from its path in the archive (with forward slashes)."""
+        return self._hash("scan", relative_path)
+
+    def patient_key(self, name: str) -> str:
+        """Return the key of a patient from the name the archive uses."""
+        return self._hash("patient", name)
+
+    def _hash(self, kind: str, name: str) -> str:
+        message = f"{kind}\0{name}".encode("utf-8", "surrogateescape")
+        return hmac.new(self.secret, message, sha256).hexdigest()[:HEX_DIGITS]

@@ -1,0 +1,243 @@
+"""From the archive to the prepared store, once for each scan."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.archive.catalogue import OK, Catalogue
+from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, probe
+from usvs.archive.gaze import gaze_per_frame, read_gaze
+from usvs.archive.manifest import FileState, PreparedManifest
+from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.pool import run_each
+from usvs.archive.sector import Box
+from usvs.archive.sound import read_sound
+from usvs.archive.store import PREPARED, archive_of, locked
+from usvs.archive.writer import remove_partial, write_prepared_scan
+from usvs.config import PrepareSettings
+from usvs.errors import DataError
+from usvs.progress import say, track
+
+LOST_SHARE = 0.05  # of the frames; a scan that loses more is not prepared
+
+
+@dataclass(frozen=True)
+class PrepareTask:
+    """One scan to prepare: its row of the catalogue and where things lie."""
+
+    archive: Path
+    prepared: Path
+    row: dict[str, Any]
+    settings: PrepareSettings
+
+    @property
+    def folder(self) -> Path:
+        """Where the prepared scan lies."""
+        return self.prepared / str(self.row["scan_key"])
+
+    @property
+    def box(self) -> Box:
+        """The inner box of the fan."""
+        return Box(*(int(self.row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+
+    def beside(self, kind: str) -> Path | None:
+        """Return the file beside the video that the catalogue found usable."""
+        used = self.row["sound"] == "beside" if kind == "sound" else bool(self.row[kind])
+        return self.archive / str(self.row[f"{kind}_path"]) if used else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan: `failure`, why it is not prepared; `difference`, how it is not as the catalogue says."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    skipped: bool = False
+    failure: str | None = None
+    difference: str | None = None
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What `usvs prepare` did; scans are named by their keys.
+
+    Attributes:
+        reasons: why a scan is not prepared, by scan key.
+        differences: where decoding gave other than the catalogue says, in scans prepared all the same, by scan key.
+    """
+
+    found: int = 0
+    prepared: int = 0
+    skipped: int = 0
+    failed: int = 0
+    frames: int = 0
+    seconds_of_video: float = 0.0
+    reasons: dict[str, str] = field(default_factory=dict)
+    differences: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return a few lines for a terminal."""
+        lines = [
+            f"prepare: {self.prepared} scans prepared, {self.frames} frames, {self.seconds_of_video / 60:.1f} minutes; "
+            f"{self.skipped} were ready, {self.failed} failed"
+        ]
+        lines += [f"  not prepared: scan {key}: {reason}" for key, reason in self.reasons.items()]
+        lines += [f"  note: scan {key}: {difference}" for key, difference in self.differences.items()]
+        return "\n".join(lines)
+
+
+def prepare_store(store: Path, settings: PrepareSettings, workers: int | None = None) -> PrepareSummary:
+    """Prepare every usable scan of a store's catalogue that is not ready yet.
+
+    Args:
+        store: made by `index_archive`.
+        settings: size and coding of frames, rate of speech.
+        workers: processes; None is one a core.
+
+    Raises:
+        DataError: where `store` is no store, its archive is gone, it cannot be written, or no scan can be prepared.
+    """
+    archive = archive_of(store)
+    scans = Catalogue.load(store).scans.to_pylist()
+    prepared = store.resolve() / PREPARED
+    tasks = [PrepareTask(archive, prepared, row, settings) for row in scans if row["status"] == OK]
+    with locked(store):
+        remove_partial(prepared)
+        results = track(run_each(prepare_scan, tasks, workers), "preparing scans", total=len(tasks))
+        outcomes = {}
+        for task, result in results:
+            outcome = result if isinstance(result, Outcome) else Outcome(failure=str(result))
+            outcomes[str(task.row["scan_key"])] = outcome
+            if outcome.failure:
+                say(f"scan {task.row['scan_key']} is not prepared: {outcome.failure}")
+    return _summary(store, outcomes)
+
+
+def prepare_scan(task: PrepareTask) -> Outcome:
+    """Prepare one scan; what is wrong with it is the outcome's `failure`, never an exception."""
+    try:
+        return _prepare(task)
+    except DataError as error:
+        return Outcome(failure=str(error))
+    except OSError as error:
+        return Outcome(failure=f"cannot be read or written: {error.strerror}")
+    except Exception as error:
+        # one scan's surprise must not end the work on the others; its kind and no text, which may hold a path
+        return Outcome(failure=f"unexpected {type(error).__name__}")
+
+
+def _prepare(task: PrepareTask) -> Outcome:
+    video, row = task.archive / str(task.row["path"]), task.row
+    source = _source(task, video)
+    if (source.bytes, source.modified_ns) != (row["bytes"], row["modified_ns"]):
+        raise DataError("the video has changed since 'usvs index'; index the archive again")
+    if _is_ready(task, source):
+        return Outcome(skipped=True)
+    info, decoded = probe(video), Decoded()
+    manifest = write_prepared_scan(
+        task.folder,
+        scan_key=row["scan_key"],
+        patient_key=row["patient_key"],
+        frames=_checked_frames(video, info, task, decoded),
+        speech=_speech(task, video, info),
+        gaze=_gaze(task, info),
+        planes=_planes(task),
+        settings=task.settings,
+        sector=task.box,
+        source=source,
+        duration_seconds=info.timing.duration_seconds,
+    )
+    return Outcome(manifest.frames, manifest.duration_seconds, difference=_difference(row["frames"], decoded))
+
+
+def _checked_frames(
+    video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    side, box = task.settings.frame_pixels, task.box
+    for seconds, gray in iter_gray_frames(video, info, decoded):
+        yield seconds, cv2.resize(box.crop(gray), (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+    # raised inside of the writer, so that nothing of such a scan is left in the store
+    lost = int(task.row["frames"]) - decoded.frames
+    if abs(lost) > LOST_SHARE * task.row["frames"]:
+        raise DataError(str(_difference(task.row["frames"], decoded)))
+
+
+def _difference(wanted: int, decoded: Decoded) -> str | None:
+    if decoded.frames == wanted and not decoded.damaged_frames and not decoded.damaged_packets:
+        return None
+    return (
+        f"{decoded.frames} frames decoded of {wanted} in the catalogue, {decoded.damaged_frames} of them damaged; "
+        f"{decoded.damaged_packets} packets could not be decoded"
+    )
+
+
+def _speech(task: PrepareTask, video: Path, info: VideoInfo) -> NDArray[np.int16] | None:
+    if task.row["sound"] == "none":
+        return None
+    rate = task.settings.rate_hz
+    waveform = read_sound(video, task.beside("sound"), rate, info.timing.start_seconds)
+    samples = np.zeros(int(np.ceil(info.timing.duration_seconds * rate)), np.int16)
+    kept = waveform[: len(samples)]
+    samples[: len(kept)] = np.clip(np.round(kept * 32768.0), -32768, 32767)
+    return samples
+
+
+def _gaze(task: PrepareTask, info: VideoInfo) -> Any:
+    path = task.beside("gaze")
+    if path is None:
+        return None
+    samples = read_gaze(path)
+    return lambda seconds: gaze_per_frame(samples, seconds, task.box, info.width, info.height)
+
+
+def _planes(task: PrepareTask) -> Any:
+    path = task.beside("planes")
+    return None if path is None else read_plane_labels(path).at
+
+
+def _source(task: PrepareTask, video: Path) -> FileState:
+    beside = {kind: task.beside(kind) for kind in ("sound", "gaze", "planes")}
+    states = {kind: path.stat() for kind, path in beside.items() if path is not None}
+    status = video.stat()
+    return FileState(
+        bytes=status.st_size,
+        modified_ns=status.st_mtime_ns,
+        beside={kind: (state.st_size, state.st_mtime_ns) for kind, state in states.items()},
+    )
+
+
+def _is_ready(task: PrepareTask, source: FileState) -> bool:
+    try:
+        manifest = PreparedManifest.load(task.folder)
+    except DataError:
+        return False
+    box = task.box
+    return (
+        manifest.source == source
+        and manifest.settings == task.settings
+        and manifest.sector == (box.left, box.top, box.right, box.bottom)
+        and manifest.patient_key == task.row["patient_key"]
+    )
+
+
+def _summary(store: Path, outcomes: dict[str, Outcome]) -> PrepareSummary:
+    done = [outcome for outcome in outcomes.values() if not outcome.failure]
+    summary = PrepareSummary(
+        found=len(outcomes),
+        prepared=sum(not outcome.skipped for outcome in done),
+        skipped=sum(outcome.skipped for outcome in done),
+        failed=len(outcomes) - len(done),
+        frames=sum(outcome.frames for outcome in done),
+        seconds_of_video=sum(outcome.seconds for outcome in done),
+        reasons={key: outcome.failure for key, outcome in outcomes.items() if outcome.failure},
+        differences={key: outcome.difference for key, outcome in outcomes.items() if outcome.difference},
+    )
+    if not done:
+        first = next(iter(summary.reasons.items()), ("", "the catalogue has no usable scan"))
+        raise DataError(f"no scan of store '{store}' could be prepared, the first because: {' '.join(first).strip()}")
+    return summary

@@ -1,0 +1,198 @@
+"""The prepared store: what a scan holds, ready to be read at random."""
+
+import os
+from collections import OrderedDict
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+from numpy.typing import NDArray
+
+from usvs.archive.catalogue import OK, Catalogue
+from usvs.archive.manifest import PreparedManifest
+from usvs.archive.store import PREPARED
+from usvs.archive.writer import write_prepared_scan
+from usvs.errors import DataError
+from usvs.sampling.clips import ClipTable
+
+__all__ = ["PreparedManifest", "PreparedScan", "PreparedStore", "write_prepared_scan"]
+
+OPEN_SCANS = 128  # two file handles each; the usual limit of a process is 1,024
+
+
+class PreparedScan:
+    """One prepared scan; opened files go with the object.
+
+    Attributes:
+        frame_seconds: sorted frame times on the scan clock [n].
+        gaze: mean gaze of each frame as shares of the picture, NaN where there is none [n, 2].
+        planes: each frame's plane, -1 where it has no label [n]; None without labels.
+
+    Raises:
+        DataError: where the folder is not a whole prepared scan.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest = PreparedManifest.load(folder)
+        self._folder = folder
+        self.scan_key = self.manifest.scan_key
+        self.patient_key = self.manifest.patient_key
+        self.frame_pixels = self.manifest.frame_pixels
+        self.duration_seconds = self.manifest.duration_seconds
+        self.frame_seconds: NDArray[np.float64] = self._load("frame_seconds.npy")
+        self._offsets: NDArray[np.int64] = self._load("frame_offsets.npy")
+        count, size = self.manifest.frames, self._blob_bytes()
+        if len(self.frame_seconds) != count or len(self._offsets) != count + 1 or int(self._offsets[-1]) != size:
+            raise DataError(f"scan {self.scan_key}: the prepared files do not fit each other; prepare it again")
+        self._speech: NDArray[np.int16] | None = self._load("speech.npy", mapped=True) if self.has_sound else None
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is speech to read."""
+        return "speech.npy" in self.manifest.sha256
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second of the speech."""
+        return self.manifest.settings.rate_hz
+
+    @cached_property
+    def gaze(self) -> NDArray[np.float32]:
+        """Mean gaze of each frame as shares of the picture, NaN where there is none [n, 2]."""
+        return self._load("gaze.npy")
+
+    @cached_property
+    def planes(self) -> NDArray[np.int16] | None:
+        """Each frame's plane, -1 where it has no label [n]; None without labels."""
+        return self._load("planes.npy") if "planes.npy" in self.manifest.sha256 else None
+
+    def frames(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Read some frames [k, P, P].
+
+        Raises:
+            DataError: for a frame that the scan does not have, or that is damaged on disk.
+        """
+        side = self.frame_pixels
+        result = np.empty((len(indices), side, side), np.uint8)
+        for row, index in enumerate(np.asarray(indices).tolist()):
+            if not 0 <= index < len(self.frame_seconds):
+                raise DataError(f"scan {self.scan_key}: frame {index} is asked for, it has {len(self.frame_seconds)}")
+            result[row] = self._frame(index)
+        return result
+
+    def nearest_frames(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the number of the frame nearest to each moment [k]; the earlier one of two equally near."""
+        times = self.frame_seconds
+        after = np.clip(np.searchsorted(times, seconds), 1, max(1, len(times) - 1))
+        before = after - 1
+        after = np.minimum(after, len(times) - 1)
+        nearer = np.where(times[after] - seconds < seconds - times[before], after, before)
+        return nearer.astype(np.int64)
+
+    def speech(self, start_seconds: float, samples: int) -> NDArray[np.int16]:
+        """Read a piece of the speech [samples], from the sample nearest to `start_seconds` on.
+
+        Raises:
+            DataError: without sound, and where the piece reaches outside of it.
+        """
+        if self._speech is None:
+            raise DataError(f"scan {self.scan_key} has no sound")
+        first = round(start_seconds * self.rate_hz)
+        if first < 0 or first + samples > len(self._speech):
+            held = len(self._speech) / self.rate_hz
+            wanted = f"{start_seconds:.3f} s to {start_seconds + samples / self.rate_hz:.3f} s"
+            raise DataError(f"scan {self.scan_key}: speech from {wanted} is asked for, it has 0 s to {held:.3f} s")
+        return self._speech[first : first + samples]
+
+    def __del__(self) -> None:
+        if "_descriptor" in self.__dict__:
+            os.close(self._descriptor)
+
+    @cached_property
+    def _descriptor(self) -> int:
+        # opened when first read, so that the object may be sent to another process before
+        return os.open(self._folder / "frames.bin", os.O_RDONLY)
+
+    def __reduce__(self) -> tuple[type["PreparedScan"], tuple[Path]]:
+        return type(self), (self._folder,)
+
+    def _frame(self, index: int) -> NDArray[np.uint8]:
+        start, end = int(self._offsets[index]), int(self._offsets[index + 1])
+        content = os.pread(self._descriptor, end - start, start)
+        side = self.frame_pixels
+        if self.manifest.codec == "raw":
+            return np.frombuffer(content, np.uint8).reshape(side, side)
+        try:
+            return simplejpeg.decode_jpeg(content, "GRAY")[:, :, 0]  # type: ignore[no-any-return]
+        except ValueError:
+            raise DataError(
+                f"scan {self.scan_key}: prepared frame {index} is damaged; prepare the scan again"
+            ) from None
+
+    def _blob_bytes(self) -> int:
+        try:
+            return (self._folder / "frames.bin").stat().st_size
+        except OSError:
+            return -1
+
+    def _load(self, name: str, mapped: bool = False) -> NDArray:  # type: ignore[type-arg]
+        try:
+            return np.load(self._folder / name, mmap_mode="r" if mapped else None, allow_pickle=False)  # type: ignore[no-any-return]
+        except (OSError, ValueError):
+            raise DataError(f"scan {self.scan_key}: {name} is missing or damaged; prepare the scan again") from None
+
+
+class PreparedStore:
+    """All prepared scans of a store, in the catalogue's order; a scan's number is its place in `scans`.
+
+    Raises:
+        DataError: where `store` is not a store or nothing in it is prepared.
+    """
+
+    def __init__(self, store: Path) -> None:
+        catalogue = Catalogue.load(store)
+        self.store = store
+        self._folder = store / PREPARED
+        ready = {entry.name for entry in os.scandir(self._folder)} if self._folder.is_dir() else set()
+        keys, states = (catalogue.scans[name].to_pylist() for name in ("scan_key", "status"))
+        rows = [
+            row
+            for row, (key, state) in enumerate(zip(keys, states, strict=True))
+            if state == OK and key in ready and (self._folder / key / "manifest.json").exists()
+        ]
+        if not rows:
+            raise DataError(f"nothing in store '{store}' is prepared; run 'usvs prepare {store}'")
+        self.scans: tuple[str, ...] = tuple(keys[row] for row in rows)
+        self.clips = _clip_table(catalogue, np.array(rows))
+        self._open: OrderedDict[int, PreparedScan] = OrderedDict()
+        self._lock = Lock()
+
+    def scan(self, index: int) -> PreparedScan:
+        """Return a prepared scan; the last ones asked for stay open."""
+        with self._lock:
+            if index not in self._open:
+                self._open[index] = PreparedScan(self._folder / self.scans[index])
+                if len(self._open) > OPEN_SCANS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(index)
+            return self._open[index]
+
+    def __reduce__(self) -> tuple[type["PreparedStore"], tuple[Path]]:
+        return type(self), (self.store,)
+
+
+def _clip_table(catalogue: Catalogue, rows: NDArray[np.int64]) -> ClipTable:
+    number = np.full(catalogue.scans.num_rows, -1, np.int32)
+    number[rows] = np.arange(len(rows), dtype=np.int32)
+    scan = number[catalogue.clips["scan"].to_numpy()]
+    kept = scan >= 0
+    patients = catalogue.scans["patient_key"].take(pa.array(rows)).combine_chunks().dictionary_encode()
+    return ClipTable(
+        scan=scan[kept],
+        start_seconds=catalogue.clips["start_seconds"].to_numpy()[kept],
+        speech_fraction=catalogue.clips["speech_fraction"].to_numpy()[kept],
+        scan_patient=patients.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32),
+    )

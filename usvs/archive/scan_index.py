@@ -1,0 +1,156 @@
+"""What the catalogue says of one scan, found out without decoding it all."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, iter_keyframes, probe
+from usvs.archive.discovery import ScanFiles
+from usvs.archive.gaze import read_gaze
+from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.sector import Box, Sector, look_for_sector
+from usvs.archive.sound import Heard, read_sound
+from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.errors import DataError
+from usvs.speech.voice_activity import speech_fraction, voice_activity
+
+SECTOR_FRAMES = 24  # the fan is looked for in this many
+SEQUENTIAL_FRAMES = 240  # of a file with few keyframes only its beginning is decoded
+VOICE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class IndexTask:
+    """One scan to look into."""
+
+    archive: Path
+    files: ScanFiles
+    clips: ClipSettings
+    voice: VoiceActivitySettings
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What was found: the file's size and age, then either the reason it is put aside or everything else."""
+
+    bytes: int
+    modified_ns: int
+    reason: str | None
+    info: VideoInfo | None = None
+    sector: Sector | None = None
+    sound: str = "none"
+    sound_note: str | None = None
+    gaze: bool = False
+    gaze_note: str | None = None
+    planes: bool = False
+    planes_note: str | None = None
+    speech_fractions: NDArray[np.float32] | None = None  # one a clip, NaN without sound
+
+
+def look_into(task: IndexTask) -> ScanFacts:
+    """Find out what the catalogue says of one scan; what is wrong with it is its `reason`, never an exception."""
+    path = task.archive / task.files.path
+    size = modified = 0
+    try:
+        status = path.stat()
+        size, modified = status.st_size, status.st_mtime_ns
+        return _look(task, path, size, modified)
+    except DataError as error:
+        return ScanFacts(size, modified, str(error))
+    except OSError as error:
+        return ScanFacts(size, modified, f"not readable: {error.strerror}")
+    except Exception as error:
+        # one file's surprise must not end the work on the others; its kind and no text, which may hold a path
+        return ScanFacts(size, modified, f"unexpected {type(error).__name__} while reading it")
+
+
+def clip_count(duration_seconds: float, clips: ClipSettings) -> int:
+    """Return the number of whole clips in a scan; rounding of times must not cost the last."""
+    return int((duration_seconds + 1e-6) // clips.clip_seconds)
+
+
+def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
+    info = probe(path)
+    sector = _sector(path, info, task.files.sector)
+    sound, sound_note, fractions = _listen(task, path, info)
+    gaze, gaze_note = _readable(read_gaze, task, task.files.gaze)
+    planes, planes_note = _readable(read_plane_labels, task, task.files.planes)
+    return ScanFacts(
+        bytes=size,
+        modified_ns=modified,
+        reason=None,
+        info=info,
+        sector=sector,
+        sound=sound,
+        sound_note=sound_note,
+        gaze=gaze,
+        gaze_note=gaze_note,
+        planes=planes,
+        planes_note=planes_note,
+        speech_fractions=fractions,
+    )
+
+
+def _sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
+    frames = np.stack(list(_sector_frames(path, info)))
+    height, width = frames.shape[1:]
+    if stated is None:
+        return look_for_sector(frames)
+    if stated.right > width or stated.bottom > height:
+        raise DataError(f"the manifest's sector reaches outside of the picture of {width} x {height} pixels")
+    return Sector(stated, None)
+
+
+def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
+    keys = info.timing.keyframes
+    if len(keys) >= SECTOR_FRAMES:
+        chosen = keys[np.linspace(0, len(keys) - 1, SECTOR_FRAMES).astype(int)]
+        pictures = list(iter_keyframes(path, info, chosen))
+        if pictures:
+            yield from pictures
+            return
+    wanted = set(np.linspace(0, min(info.frames, SEQUENTIAL_FRAMES) - 1, SECTOR_FRAMES).astype(int).tolist())
+    decoded = Decoded()
+    got = 0
+    for number, (_, gray) in enumerate(iter_gray_frames(path, info, decoded)):
+        if number in wanted:
+            got += 1
+            yield gray
+        if number >= max(wanted):
+            break
+    if got == 0:
+        raise DataError(f"no frame could be decoded ({decoded.damaged_packets} damaged packets)")
+
+
+def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | None, NDArray[np.float32]]:
+    count = clip_count(info.timing.duration_seconds, task.clips)
+    silent = np.full(count, np.nan, np.float32)
+    beside = task.archive / task.files.sound if task.files.sound else None
+    if beside is None and info.audio_codec is None:
+        return "none", None, silent
+    heard = Heard()
+    try:
+        waveform = read_sound(path, beside, VOICE_RATE_HZ, info.timing.start_seconds, heard)
+    except DataError as error:
+        return "none", f"sound not used: {error}", silent
+    active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
+    edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
+    wanted = np.zeros(int(edges[-1]), bool)  # a sound that ends before the picture is silent from there on
+    wanted[: len(active)] = active[: len(wanted)]
+    pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
+    fractions = np.array([speech_fraction(wanted, start, end) for start, end in pairs], np.float32)
+    note = f"{heard.damaged_packets} damaged packets of sound are silence" if heard.damaged_packets else None
+    return ("beside" if beside else "in_video"), note, fractions
+
+
+def _readable(reader: object, task: IndexTask, relative: str | None) -> tuple[bool, str | None]:
+    if relative is None:
+        return False, None
+    try:
+        reader(task.archive / relative)  # type: ignore[operator]
+    except DataError as error:
+        return False, str(error)
+    return True, None

@@ -1,0 +1,194 @@
+"""The fan of an ultrasound picture and the largest box inside it.
+
+Text, rulers and menus around the fan must never reach a network: the paper keeps the inner part of the fan only. The
+fan is what changes or shines unevenly over a broad area; letters and rulers are thin and stand still.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+ANALYSED_PIXELS = 320  # longer side of the picture the fan is looked for in
+CHANGE_LEVELS = 2.5  # temporal standard deviation, in gray levels, above what a codec leaves on a still picture
+BRIGHT_LEVELS = 10.0  # above black, as codecs leave it
+PANEL_PIXELS = 17  # at least so long a piece of a row ...
+PANEL_SHARE = 0.015  # ... or this part of the width ...
+PANEL_LEVELS = 2  # ... that stays within so many gray levels in all frames is a menu bar
+PANEL_DARKEST = 20  # below it a codec paints even rows into shadows
+STILL_LEVELS = 0.7  # standard deviation in time and among neighbours of a painted background; tissue has more
+SMALLEST_BACKGROUND = 0.01  # of the picture; with less the fan fills it all
+DENSE_SHARE = 0.35  # of a neighbourhood that must be active: tissue is, letters and rulers are not
+NEIGHBOURHOOD = 0.035  # of the shorter side
+NARROWEST = 0.06  # of the shorter side: what is narrower is a menu bar or a line of text
+STROKE = 0.006  # of the shorter side: the width of letters and rulers
+COMPANION_SHARE = 0.02  # a piece of the fan behind a shadow is at least this part of its largest piece
+SMALLEST_FAN = 0.05  # of the picture; less is no fan
+MARGIN = 0.01  # of the box, taken off each side
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels; right and bottom are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return self.bottom - self.top
+
+    def crop(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the part of a picture [H, W] inside the box."""
+        return picture[self.top : self.bottom, self.left : self.right]
+
+
+@dataclass(frozen=True)
+class Sector:
+    """The inner box of a fan; `note` says why, where no fan was found and the box is the whole picture."""
+
+    box: Box
+    note: str | None
+
+
+def find_sector(frames: NDArray[np.uint8]) -> Box:
+    """Return the largest box inside the fan, the whole picture where none is found.
+
+    Args:
+        frames: gray frames spread over a scan [n, H, W].
+    """
+    return look_for_sector(frames).box
+
+
+def look_for_sector(frames: NDArray[np.uint8]) -> Sector:
+    """Return the largest box inside the fan, and the reason where none is found.
+
+    Args:
+        frames: gray frames spread over a scan [n, H, W].
+    """
+    height, width = frames.shape[1:]
+    whole = Box(0, 0, width, height)
+    scale = min(1.0, ANALYSED_PIXELS / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in _without_panels(frames)])
+    fan = fan_mask(small.astype(np.float32))
+    if fan is None:
+        return Sector(whole, "no fan found: the whole picture is kept")
+    inner = inscribed_box(fan)
+    return Sector(_grown_back(inner, width / size[0], height / size[1]), None)
+
+
+def fan_mask(frames: NDArray[np.float32]) -> Mask | None:
+    """Return the area of the fan [H, W], shadows filled, or None where nothing is broad enough to be one.
+
+    Args:
+        frames: gray frames of some hundred pixels' size [n, H, W].
+    """
+    pieces = _pieces(_active(frames))
+    if pieces is None or pieces.mean() < SMALLEST_FAN:
+        return None
+    return _hull(pieces) & _below_the_probe(pieces)
+
+
+def inscribed_box(mask: Mask) -> Box:
+    """Return the largest rectangle all of whose pixels are in the mask.
+
+    The classic stack over the histogram of heights, row by row; O(H W).
+    """
+    best, best_area = Box(0, 0, 0, 0), 0
+    heights = np.zeros(mask.shape[1] + 1, np.int64)  # the last stays 0 and empties the stack
+    for row in range(mask.shape[0]):
+        heights[:-1] = np.where(mask[row], heights[:-1] + 1, 0)
+        stack: list[tuple[int, int]] = []  # (first column, height), heights rising
+        for column, height in enumerate(heights.tolist()):
+            first = column
+            while stack and stack[-1][1] >= height:
+                first, tall = stack.pop()
+                if tall * (column - first) > best_area:
+                    best, best_area = Box(first, row + 1 - tall, column, row + 1), tall * (column - first)
+            stack.append((first, height))
+    return best
+
+
+def _active(frames: NDArray[np.float32]) -> Mask:
+    deviation, mean = frames.std(axis=0), frames.mean(axis=0)
+    away = np.maximum(frames.max(axis=0) - _background(mean, deviation), _background(mean, deviation) - frames.min(axis=0))
+    active = (deviation > CHANGE_LEVELS) | (away > BRIGHT_LEVELS)
+    side = _odd(NEIGHBOURHOOD * min(active.shape))
+    # a neighbour beyond the picture's edge says nothing: the share is of those inside
+    share = cv2.boxFilter(active.astype(np.float32), -1, (side, side), borderType=cv2.BORDER_REPLICATE)
+    dense = (share > DENSE_SHARE).astype(np.uint8)
+    wide = _odd(NARROWEST * min(active.shape))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
+    return cv2.morphologyEx(dense, cv2.MORPH_OPEN, disc, borderValue=0) > 0
+
+
+def _without_panels(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = _odd(STROKE * min(frames.shape[1:]) - 1)
+    # an opening takes off bright lines thinner than its square and leaves speckle, which is wider
+    opened = np.stack([cv2.morphologyEx(frame, cv2.MORPH_OPEN, np.ones((side, side), np.uint8)) for frame in frames])
+    lowest, highest = opened.min(axis=0), opened.max(axis=0)
+    along = np.ones((1, max(PANEL_PIXELS, _odd(PANEL_SHARE * frames.shape[2]))), np.uint8)
+    even = cv2.dilate(highest, along) - cv2.erode(lowest, along) <= PANEL_LEVELS
+    panels = cv2.dilate((even & (lowest > PANEL_DARKEST)).astype(np.uint8), along) > 0
+    opened[:, panels] = 0
+    return opened
+
+
+def _background(mean: NDArray[np.float32], deviation: NDArray[np.float32]) -> float:
+    blurred, square = cv2.blur(mean, (3, 3)), cv2.blur(mean * mean, (3, 3))
+    even = (deviation < STILL_LEVELS) & (square - blurred * blurred < STILL_LEVELS**2)
+    if even.mean() < SMALLEST_BACKGROUND:
+        return 0.0
+    return float(np.bincount(mean[even].astype(np.int64), minlength=256).argmax())
+
+
+def _pieces(active: Mask) -> Mask | None:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(active.astype(np.uint8))
+    if count < 2:
+        return None
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = 1 + np.flatnonzero(areas >= COMPANION_SHARE * areas.max())
+    return np.isin(labels, kept)
+
+
+def _hull(pieces: Mask) -> Mask:
+    points = cv2.findNonZero(pieces.astype(np.uint8))
+    filled = np.zeros(pieces.shape, np.uint8)
+    cv2.fillConvexPoly(filled, cv2.convexHull(points), 1)
+    return filled > 0
+
+
+def _below_the_probe(pieces: Mask) -> Mask:
+    height, width = pieces.shape
+    first = np.where(pieces.any(axis=0), pieces.argmax(axis=0), height).astype(np.float32)
+    rows = np.flatnonzero(pieces.any(axis=1))
+    near = first < rows[0] + 0.25 * (rows[-1] + 1 - rows[0])  # further down it is a shadow that begins, not the probe
+    probe = np.interp(np.arange(width), np.flatnonzero(near), first[near])
+    below: Mask = np.arange(height)[:, None] >= probe[None, :]
+    return below
+
+
+def _grown_back(box: Box, across: float, down: float) -> Box:
+    aside, above = MARGIN * box.width, MARGIN * box.height
+    return Box(
+        int(np.ceil((box.left + aside) * across)),
+        int(np.ceil((box.top + above) * down)),
+        int(np.floor((box.right - aside) * across)),
+        int(np.floor((box.bottom - above) * down)),
+    )
+
+
+def _odd(pixels: float) -> int:
+    return 2 * max(0, round((pixels - 1) / 2)) + 1

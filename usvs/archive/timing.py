@@ -1,0 +1,111 @@
+"""Frame times of a video from its packets alone, with no picture decoded."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from usvs.errors import DataError
+
+FALLBACK_RATE_HZ = 25.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When each frame of a video is shown.
+
+    Attributes:
+        seconds: frame times on the scan clock, sorted, the first is 0 [n].
+        start_seconds: what the container's own clock says at the first frame.
+        rate_hz: mean frame rate.
+        duration_seconds: from the first frame to the end of the last.
+        keyframes: numbers of the frames that can be decoded on their own.
+        note: how the times were rebuilt; None where the file's own were kept.
+    """
+
+    seconds: NDArray[np.float64]
+    start_seconds: float
+    rate_hz: float
+    duration_seconds: float
+    keyframes: NDArray[np.int64]
+    note: str | None
+
+
+@dataclass(frozen=True)
+class _Packet:
+    shown: int | None
+    decoded: int | None
+    duration: int
+    key: bool
+
+
+def read_timing(container: InputContainer, stream: VideoStream) -> Timing:
+    """Read every packet of a video stream and say when its frames are shown.
+
+    Times that are missing or not distinct are rebuilt: from the decoding times where these are whole (AVI with
+    B-frames), else from the frame rate.
+
+    Raises:
+        DataError: for a stream without packets, and for one that breaks off.
+    """
+    packets = _packets(container, stream)
+    base = float(stream.time_base or Fraction(1, 90_000))
+    shown = [packet.shown for packet in packets if packet.shown is not None]
+    decoded = [packet.decoded for packet in packets if packet.decoded is not None]
+    note: str | None = None
+    if _whole(shown, len(packets)):
+        ticks = np.array(shown, np.float64)
+    elif _whole(decoded, len(packets)):
+        ticks = np.array(decoded, np.float64)
+        note = "frame times taken from the decoding times"
+    else:
+        rate = stated_rate(stream)
+        ticks = np.arange(len(packets)) / (rate * base)
+        note = f"frame times rebuilt from the rate of {rate:.3f} frames a second"
+    order = np.argsort(ticks, kind="stable")
+    seconds = (ticks[order] - ticks[order[0]]) * base
+    start = min(shown or decoded or [0]) * base
+    keys = np.array([packet.key for packet in packets])[order]
+    rate, last = _mean_rate(seconds, stream), packets[int(order[-1])].duration * base
+    duration = float(seconds[-1]) + (last if 0 < last < 10 / rate else 1 / rate)
+    return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note)
+
+
+def stated_rate(stream: VideoStream) -> float:
+    """Return the frame rate a stream's header states, 25 where it states none."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate is not None and rate > 0:
+            return float(rate)
+    return FALLBACK_RATE_HZ
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> list[_Packet]:
+    packets: list[_Packet] = []
+    seen = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise DataError(f"truncated or damaged: packet {seen + 1} of the video is not whole")
+            seen += packet.size > 0
+            # an empty packet repeats the frame before it, a discarded one lies outside of the file's edit list
+            if packet.size > 0 and not packet.is_discard:
+                packets.append(_Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
+    except (av.FFmpegError, OSError):
+        raise DataError(f"truncated or damaged: the video breaks off after {seen} packets") from None
+    if not packets:
+        raise DataError("the video stream is empty")
+    if container.format.name == "avi" and seen < stream.frames:
+        raise DataError(f"truncated: the header announces {stream.frames} frames, {seen} are there")
+    return packets
+
+
+def _whole(ticks: list[int], count: int) -> bool:
+    return len(ticks) == count and len(set(ticks)) == count
+
+
+def _mean_rate(seconds: NDArray[np.float64], stream: VideoStream) -> float:
+    return (len(seconds) - 1) / float(seconds[-1]) if len(seconds) > 1 else stated_rate(stream)

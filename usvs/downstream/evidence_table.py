@@ -1,0 +1,54 @@
+"""The evidence as text: what each init scores, by how much they differ, and what the pretraining losses say."""
+
+from typing import Any
+
+from usvs.downstream.metrics import Spread
+
+TEST = "two-sided sign-flip permutation test over seed x fold"
+
+
+def evidence_table(results: dict[str, Any]) -> str:
+    """Return the table of a ``results.json`` of kind evidence."""
+    return "\n".join([*_scores(results), "", *_differences(results), "", *_held_out(results)])
+
+
+def _scores(results: dict[str, Any]) -> list[str]:
+    seeds, folds, people = len(results["seeds"]), results["folds"], results["patients"]
+    few = results["settings"]["few_patients"]
+    lines = [
+        f"macro F1 in %, mean ± sample standard deviation over {seeds} seeds x {folds} patient folds "
+        f"({len(people['pretraining'])} patients pretrained on, {len(people['downstream'])} others read; "
+        f"few labels: {few} patients)",
+        f"{'reading':<26}" + "".join(f"{init:>16}" for init in ("random", "shuffled", "ours")),
+    ]
+    for name, inits in results["readings"].items():
+        cells = [
+            str(Spread.of(cell["f1"] for cell in inits[init])) if init in inits else ""
+            for init in ("random", "shuffled", "ours")
+        ]
+        lines.append(f"{name:<26}" + "".join(f"{cell:>16}" for cell in cells))
+    chance = 100 * results["chance_f1"]
+    return [*lines, f"chance {chance:.1f}; probes of random have batch-norm statistics of the labelled frames"]
+
+
+def _differences(results: dict[str, Any]) -> list[str]:
+    lines = [f"differences in points of macro F1, paired; p: {TEST}"]
+    for name, pairs in results["differences"].items():
+        for pair, found in pairs.items():
+            ahead = f"ahead in {found['wins']} of {len(found['values'])}"
+            lines.append(f"{name:<26}{pair:<20}{100 * found['mean']:>+7.1f}   {ahead:<18}p = {found['p_value']:.4f}")
+    return lines
+
+
+def _held_out(results: dict[str, Any]) -> list[str]:
+    lines = ["pretraining, on held-out patients (chance in brackets), mean over seeds"]
+    for init, cells in results["pretraining"].items():
+        records = [cell["held_out"] for cell in cells if cell["held_out"]]
+        names = [name for name in (records[0] if records else {}) if f"{name}_chance" in records[0]]
+        figures = [f"{name} {_mean(records, name):.3f} ({_mean(records, f'{name}_chance'):.3f})" for name in names]
+        lines.append(f"{init:<12}" + (", ".join(figures) or "no held-out patients"))
+    return lines
+
+
+def _mean(records: list[dict[str, Any]], name: str) -> float:
+    return Spread.of(record[name] for record in records).mean

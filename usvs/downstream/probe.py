@@ -1,0 +1,96 @@
+"""The frozen reading: what a linear classifier can read from features that it cannot change.
+
+A random encoder's batch-norm statistics are mean 0 and variance 1 until something runs in training mode; any training
+at all replaces them, and that alone lifts a probe by many points. So "Rand" is read with its statistics computed on
+the very frames the probe is trained on. A trained encoder keeps the statistics its training gave it, as its user would;
+`calibrate="always"` recomputes them for every encoder alike, for whoever wants that comparison.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from usvs.archive.plane_labels import PLANES
+from usvs.archive.prepared import PreparedStore
+from usvs.config import AugmentSettings
+from usvs.downstream.embed import embed_frames, frame_batches
+from usvs.downstream.frames import FrameTable
+from usvs.downstream.metrics import PlaneMetrics, plane_metrics
+from usvs.errors import DataError
+from usvs.loading.augment import evaluation_frames
+from usvs.models.batch_norm import calibrate_batch_norm
+from usvs.models.resnext_se import SEResNeXt
+
+Calibrate = Literal["random", "always", "never"]
+ITERATIONS = 1000
+PENALTY_INVERSE = 1.0  # scikit-learn's C, on standardised features
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Scores of a frozen reading, and whether batch-norm statistics were recomputed on its training frames."""
+
+    metrics: PlaneMetrics
+    calibrated: bool
+
+
+def probe_features(
+    train: NDArray[np.float32], train_planes: NDArray[Any], test: NDArray[np.float32], test_planes: NDArray[Any]
+) -> PlaneMetrics:
+    """Fit standardisation and a class-balanced logistic regression on one set of features, score it on another.
+
+    Args:
+        train: [n, C] features.
+        train_planes: [n] class numbers.
+        test: [m, C] features of other patients.
+        test_planes: [m] class numbers.
+
+    Raises:
+        DataError: where the training labels are all of one class.
+    """
+    if len(np.unique(train_planes)) < 2:
+        raise DataError("a probe needs at least two planes among its labelled patients; got one")
+    classifier = make_pipeline(
+        StandardScaler(), LogisticRegression(C=PENALTY_INVERSE, class_weight="balanced", max_iter=ITERATIONS)
+    )
+    classifier.fit(train, train_planes)
+    return plane_metrics(test_planes, classifier.predict(test), PLANES)
+
+
+def frozen_probe(
+    store: PreparedStore,
+    encoder: SEResNeXt,
+    train: FrameTable,
+    test: FrameTable,
+    frame_pixels: int,
+    augment: AugmentSettings,
+    calibrated: bool,
+) -> ProbeResult:
+    """Read an encoder without changing it: features of labelled patients' frames, a linear probe, scores on the others.
+
+    Args:
+        store: where the frames are.
+        encoder: any video encoder; it is left as it came, calibration works on a copy.
+        train: frames of the labelled patients.
+        test: frames of the held-out patients.
+        frame_pixels: side of the network's input.
+        augment: whose `crop_fraction` decides the central crop.
+        calibrated: recompute batch-norm statistics on the training frames first; see `needs_calibration`.
+    """
+    if calibrated:
+        encoder = copy.deepcopy(encoder)
+        batches = (evaluation_frames(frames, frame_pixels, augment) for frames in frame_batches(store, train))
+        calibrate_batch_norm(encoder, batches)
+    features = [embed_frames(store, table, encoder, frame_pixels, augment) for table in (train, test)]
+    return ProbeResult(probe_features(features[0], train.plane, features[1], test.plane), calibrated)
+
+
+def needs_calibration(random_init: bool, calibrate: Calibrate) -> bool:
+    """Say whether an encoder is read with recomputed batch-norm statistics."""
+    return calibrate == "always" or (calibrate == "random" and random_init)

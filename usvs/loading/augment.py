@@ -1,0 +1,128 @@
+"""How a prepared frame becomes a network's input: cropped, mirrored, amplified, resized, standardised.
+
+Training varies a frame by a key alone, so that a sample looks the same whoever loads it; evaluation has no randomness.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from usvs.config import AugmentSettings
+from usvs.errors import ConfigError
+from usvs.sampling.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+
+# Gray levels are displayed in 0 .. 1; ours: about the mean and spread of a fan's inside.
+GRAY_MEAN, GRAY_SPREAD = 0.25, 0.25
+_GRAY_LEVELS = np.arange(256) / 255
+
+
+class Variation(NamedTuple):
+    """What is done to each of n frames.
+
+    Attributes:
+        top: [n] place of the square crop, 0 (topmost) to below 1 (lowest).
+        left: [n] the same from left to right.
+        flip: [n] bool, mirrored left to right.
+        gain: [n] factor on the displayed gray level, which saturates at white.
+        shift: [n, 2] pixels by which the crop is moved further down and right, as far as the frame goes.
+    """
+
+    top: Float64Array
+    left: Float64Array
+    flip: npt.NDArray[np.bool_]
+    gain: Float64Array
+    shift: npt.NDArray[np.int64]
+
+
+def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
+    """Vary each frame on its own.
+
+    Args:
+        frames: uint8 [n, P, P] as prepared.
+        keys: uint64 [n], one a frame.
+        frame_pixels: side of the result, at most P.
+        settings: how far frames are varied.
+
+    Returns:
+        float32 [n, 1, frame_pixels, frame_pixels], standardised.
+
+    Raises:
+        ConfigError: where the prepared frames are smaller than what is asked for.
+    """
+    return vary_frames(frames, draw_variation(keys, settings), frame_pixels, settings.crop_fraction)
+
+
+def evaluation_frames(frames: UInt8Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
+    """Crop the centre of each frame, by the share training crops, and resize it; otherwise as `training_frames`."""
+    n = len(frames)
+    centre = np.full(n, 0.5)
+    unvaried = Variation(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
+    return vary_frames(frames, unvaried, frame_pixels, settings.crop_fraction)
+
+
+def draw_variation(keys: UInt64Array, settings: AugmentSettings) -> Variation:
+    """Draw what is done to each frame from its key [n]."""
+    top, left, flip, gain = uniform_from_bits(keyed_bits(keys, 4)).T
+    decibels = (2 * gain - 1) * settings.gain_db
+    no_shift = np.zeros((len(keys), 2), np.int64)
+    return Variation(top, left, (flip < 0.5) & settings.flip, 10 ** (decibels / 20), no_shift)
+
+
+def draw_tied_variation(keys: UInt64Array, count: int, settings: AugmentSettings) -> Variation:
+    """Draw one variation for each group of `count` frames in a row, so that nothing but the content tells them apart.
+
+    Args:
+        keys: uint64 [n], one a group.
+        count: frames a group.
+        settings: with `order_jitter_pixels` above 0 the crop of each frame is moved by up to so much, as Lee et al.
+            (ICCV 2017) do against matching by edges of the frame.
+
+    Returns:
+        The variation of n * count frames.
+    """
+    reach = settings.order_jitter_pixels
+    uniform = uniform_from_bits(keyed_bits(keys, 4 + 2 * count))[:, 4:]  # the first four are `draw_variation`'s
+    shift = np.floor(uniform * (2 * reach + 1)).astype(np.int64) - reach
+    one = draw_variation(np.repeat(keys, count), settings)
+    return one._replace(shift=shift.reshape(-1, 2))
+
+
+def vary_frames(frames: UInt8Array, variation: Variation, frame_pixels: int, crop_fraction: float) -> Tensor:
+    """Apply a variation; arguments, result and errors as of `training_frames`."""
+    side = frames.shape[-1]
+    if side < frame_pixels:
+        raise ConfigError(
+            f"model.frame_pixels is {frame_pixels}, but the store's frames have {side}: "
+            f"prepare the store again with frame_pixels of at least {frame_pixels}, or ask for less"
+        )
+    crop = max(1, round(crop_fraction * side))
+    corner = np.floor(np.stack([variation.top, variation.left], axis=1) * (side - crop + 1)).astype(np.int64)
+    corner = np.clip(corner + variation.shift, 0, side - crop)
+    result = torch.empty(len(frames), 1, frame_pixels, frame_pixels)
+    target = result.numpy()
+    for i, (top, left) in enumerate(corner.tolist()):
+        window = _resize(frames[i, top : top + crop, left : left + crop], frame_pixels)
+        varied = cv2.LUT(window, _standardised_levels(variation.gain[i]))
+        target[i, 0] = varied[:, ::-1] if variation.flip[i] else varied
+    return result
+
+
+def _standardised_levels(gain: float) -> Float32Array:
+    """The value of each of the 256 gray levels after gain and standardisation: one table look-up a pixel does both."""
+    levels = (np.minimum(_GRAY_LEVELS * gain, 1) - GRAY_MEAN) / GRAY_SPREAD
+    return levels.astype(np.float32)
+
+
+def _resize(window: UInt8Array, pixels: int) -> UInt8Array:
+    if len(window) == pixels:
+        return np.ascontiguousarray(window)
+    # Averaging areas is six times as slow as interpolating, and better only where pixels would be skipped.
+    kind = cv2.INTER_AREA if len(window) >= 2 * pixels else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(window, (pixels, pixels), interpolation=kind), dtype=np.uint8)

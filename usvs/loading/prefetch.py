@@ -1,0 +1,56 @@
+"""Loading ahead of the consumer on threads, in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from usvs.errors import DataError, UsvsError
+
+Loaded = TypeVar("Loaded")
+
+LEAST_AHEAD = 2
+
+
+def load_in_order(load: Callable[[int], Loaded], steps: range, workers: int) -> Iterator[Loaded]:
+    """Yield load(step) for every step, in order, however many threads share the work.
+
+    JPEG decoding, resizing and reading all release the interpreter's lock, so threads are enough and nothing is copied.
+    While the consumer holds one result, at most max(2, workers + 1) more are loaded or under way. When the consumer
+    stops early and closes the iterator (as leaving a `for` loop does), the threads end before it returns.
+
+    Args:
+        load: a function of the step alone that may be called from any thread.
+        steps: what to load.
+        workers: threads; 0 loads in the consumer's own, when it asks.
+
+    Raises:
+        UsvsError: what `load` raised, in its turn, with the step put before its message and the original as its cause;
+            a RuntimeError for an exception that is none of ours.
+    """
+    if workers == 0:
+        for step in steps:
+            yield _load_step(load, step)
+        return
+    waiting: deque[Future[Loaded]] = deque()
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="usvs-loader")
+    try:
+        for step in steps:
+            waiting.append(threads.submit(_load_step, load, step))
+            if len(waiting) > max(LEAST_AHEAD, workers + 1):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _load_step(load: Callable[[int], Loaded], step: int) -> Loaded:
+    try:
+        return load(step)
+    except UsvsError as error:
+        raise type(error)(f"loading step {step}: {error}") from error
+    except OSError as error:
+        raise DataError(f"loading step {step}: {error}") from error
+    except Exception as error:
+        raise RuntimeError(f"loading step {step}: {type(error).__name__}: {error}") from error

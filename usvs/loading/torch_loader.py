@@ -1,0 +1,41 @@
+"""The loader of pretraining: a plan's batches from a prepared store, as torch tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from usvs.archive.prepared import PreparedStore
+from usvs.config import PretrainSettings
+from usvs.errors import ConfigError
+from usvs.loading.batch import PairBatch, read_pairs
+from usvs.loading.prefetch import load_in_order
+from usvs.sampling.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class PairLoader:
+    """Loads the batches a plan names; has no state, so any range of steps can be asked for at any time.
+
+    Attributes:
+        store: the prepared scans; the plan's scan numbers are its.
+        plan: what each step is made of.
+        settings: piece length, frame size, augmentation and `run.loader_workers`.
+    """
+
+    store: PreparedStore
+    plan: Plan
+    settings: PretrainSettings
+
+    def batch(self, step: int) -> PairBatch:
+        """Return the batch of one step, counted over epochs (epoch * steps_per_epoch + step in the epoch)."""
+        return read_pairs(self.store, self.plan.batch_at(step), self.settings)
+
+    def batches(self, start_step: int, stop_step: int) -> Iterator[PairBatch]:
+        """Iterate over the batches of steps start_step .. stop_step - 1, loaded ahead on `run.loader_workers` threads.
+
+        Raises:
+            ConfigError: at once, for a range that is none.
+            UsvsError: in its turn, where a step cannot be loaded; the message names the step.
+        """
+        if not 0 <= start_step <= stop_step:
+            raise ConfigError(f"steps to load: wanted 0 <= start <= stop, got {start_step} .. {stop_step}")
+        return load_in_order(self.batch, range(start_step, stop_step), self.settings.run.loader_workers)

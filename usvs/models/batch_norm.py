@@ -1,0 +1,45 @@
+"""Batch-norm statistics as a thing of their own: recomputed on given images, nothing else changed."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from usvs.errors import DataError
+
+
+@torch.no_grad()
+def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Recompute every running mean and variance of `model` on `batches`, in place; no weight changes.
+
+    The control that a frozen reading of an untrained network needs: any training replaces these statistics, and that
+    alone lifts a linear probe (design, section 10). Each layer's statistics are the plain average over the batches,
+    so batches should be of one size. Modes and momenta are left as they came.
+
+    Args:
+        model: an eager module, called with one batch at a time.
+        batches: inputs, for images [N, 1, H, W].
+
+    Raises:
+        DataError: when there is no batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    modes = [(module, module.training) for module in model.modules()]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()  # dropout stays off; only the statistics are taken as in training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's name for a cumulative average
+        norm.train()
+    try:
+        count = 0
+        for batch in batches:
+            model(batch)
+            count += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+    if count == 0:
+        raise DataError("batch-norm calibration: wanted at least one batch, got none")

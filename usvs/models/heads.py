@@ -1,0 +1,112 @@
+"""What stands on the backbones: projection, fusion, frame order and standard planes.
+
+Letters: N images, B clips, C features, d width of the embedding, h and w sides of a feature map, G of the order grid.
+
+This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ORDER_FRAMES = 4
+ORDER_CLASSES = 12  # 4! orders, forward and backward counted as one (section 2.3)
+FRAME_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))  # in OPN's order, so that its weights keep their meaning
+
+
+class ProjectionHead(nn.Module):
+    """The paper's h: a perceptron with one hidden layer, from features to the space of Eq. 2 (section 2.4).
+
+    Args:
+        features: C.
+        hidden: width of the hidden layer.
+        width: d.
+    """
+
+    def __init__(self, features: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(features, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, C] to [N, d]; nothing is normalised here."""
+        return self.fc2(F.relu(self.fc1(features)))
+
+
+class CorrespondenceHead(nn.Module):
+    """The paper's fusion f: both features concatenated, then a decision between two classes (section 2.1, Eq. 1).
+
+    The paper names the concatenation and not what follows it. A linear layer alone cannot decide it: its logits are
+    a sum of one number from the video and one from the speech, so over pairs that differ only in who belongs to whom
+    it stays at ln 2. So one hidden layer follows by default; `hidden` 0 leaves it out.
+
+    Args:
+        video_features: C of the video stream.
+        speech_features: C of the speech stream.
+        hidden: width of the hidden layer, or 0 for none.
+    """
+
+    def __init__(self, video_features: int, speech_features: int, hidden: int) -> None:
+        super().__init__()
+        width = video_features + speech_features
+        self.fuse = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True)) if hidden > 0 else nn.Identity()
+        self.decide = nn.Linear(hidden if hidden > 0 else width, 2)
+
+    def forward(self, video: Tensor, speech: Tensor) -> Tensor:
+        """Return logits [N, 2], class 1 = correspond, for video [N, C] and speech [N, C] features."""
+        return self.decide(self.fuse(torch.cat((video, speech), dim=1)))
+
+
+class OrderHead(nn.Module):
+    """The order prediction network: which of twelve orders four frames are shown in.
+
+    Lee et al., ICCV 2017, figure 4, with the pair order of its code: every frame through a shared fc6, six pairs of frames
+    through a shared fc7, all six together to the classes. It sees a coarse map and not its mean, for order is told by
+    where things are.
+
+    Args:
+        features: C.
+        grid: G, side of the map that fc6 sees.
+        hidden: width of fc6.
+        pair_hidden: width of fc7.
+        dropout: after both, in training.
+    """
+
+    def __init__(self, features: int, grid: int, hidden: int, pair_hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.fc6 = _dense(features * grid * grid, hidden, dropout)
+        self.fc7 = _dense(2 * hidden, pair_hidden, dropout)
+        self.classify = nn.Linear(len(FRAME_PAIRS) * pair_hidden, ORDER_CLASSES)
+        self.register_buffer("first", torch.tensor([pair[0] for pair in FRAME_PAIRS]), persistent=False)
+        self.register_buffer("second", torch.tensor([pair[1] for pair in FRAME_PAIRS]), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return logits [B, 12] for the feature maps [B, 4, C, h, w] of frames in the order shown."""
+        clips = maps.size(0)
+        frames = self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)).view(clips, ORDER_FRAMES, -1)
+        pairs = torch.cat((frames.index_select(1, self.first), frames.index_select(1, self.second)), dim=2)
+        return self.classify(self.fc7(pairs.flatten(0, 1)).view(clips, -1))
+
+
+class PlaneHead(nn.Module):
+    """Standard planes from a stream's features: one linear layer (section 3.2).
+
+    Args:
+        features: C.
+        planes: number of classes.
+    """
+
+    def __init__(self, features: int, planes: int) -> None:
+        super().__init__()
+        self.classify = nn.Linear(features, planes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, C] to logits [N, planes]."""
+        return self.classify(features)
+
+
+def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)
+    )

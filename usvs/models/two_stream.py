@@ -1,0 +1,96 @@
+"""The two streams and their heads (Fig. 2 right).
+
+Letters: Nv frames of pairs, Ns speech pieces, B clips, P side of a frame, C features, d width of the embedding.
+
+This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from usvs.config import ModelSettings
+from usvs.errors import ConfigError
+from usvs.models.heads import ORDER_CLASSES, ORDER_FRAMES, CorrespondenceHead, OrderHead, ProjectionHead
+from usvs.models.resnext_se import SEResNeXt
+
+
+class TwoStreamOutput(NamedTuple):
+    """What one pass gives; a part whose input is empty is empty."""
+
+    video_features: Tensor  # [Nv, C]
+    video_embeddings: Tensor  # [Nv, d]
+    speech_features: Tensor  # [Ns, C]
+    speech_embeddings: Tensor  # [Ns, d]
+    order_logits: Tensor  # [B, 12]
+
+
+class TwoStream(nn.Module):
+    """A video and a speech network of the same kind, trained together (section 2.4).
+
+    Attributes:
+        video: the encoder that is kept for downstream tasks.
+        speech: the encoder of log-spectrograms.
+        project_video: h for video features.
+        project_speech: h for speech features; the same module where the settings share it.
+        correspondence: fusion and decision; call it with features of both streams.
+        order: the order prediction network.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.video = SEResNeXt(settings.video)
+        self.speech = SEResNeXt(settings.speech)
+        video_features, speech_features = self.video.num_features, self.speech.num_features
+        if settings.shared_projection and video_features != speech_features:
+            raise ConfigError(
+                f"setting 'shared_projection': wanted streams of one width, got {video_features} video and"
+                f" {speech_features} speech features"
+            )
+        hidden, width = settings.projection_hidden, settings.projection_width
+        self.project_video = ProjectionHead(video_features, hidden, width)
+        self.project_speech = (
+            self.project_video if settings.shared_projection else ProjectionHead(speech_features, hidden, width)
+        )
+        self.correspondence = CorrespondenceHead(video_features, speech_features, settings.correspondence_hidden)
+        self.order = OrderHead(
+            video_features,
+            settings.order_grid,
+            settings.order_hidden,
+            settings.order_pair_hidden,
+            settings.order_dropout,
+        )
+
+    def forward(self, frames: Tensor, order_frames: Tensor, speech: Tensor) -> TwoStreamOutput:
+        """Run each network once, over all images of its modality.
+
+        Args:
+            frames: [Nv, 1, P, P], frames of the pairs; may be empty.
+            order_frames: [B, 4, 1, P, P] in the order shown; may be empty.
+            speech: [Ns, 1, bands, time] log-spectrograms; may be empty.
+        """
+        maps = self._video_maps(frames, order_frames)
+        video_features = maps[: frames.size(0)].mean(dim=(2, 3))
+        speech_features = self._speech_features(speech)
+        return TwoStreamOutput(
+            video_features,
+            self.project_video(video_features),
+            speech_features,
+            self.project_speech(speech_features),
+            self._order_logits(maps[frames.size(0) :], order_frames.size(0)),
+        )
+
+    def _video_maps(self, frames: Tensor, order_frames: Tensor) -> Tensor:
+        return self.video.forward_features(torch.cat((frames, order_frames.flatten(0, 1))))
+
+    def _speech_features(self, speech: Tensor) -> Tensor:
+        # An empty batch has no statistics, and batch norm refuses it.
+        if speech.size(0) == 0:
+            return speech.new_zeros((0, self.speech.num_features))
+        return self.speech(speech)
+
+    def _order_logits(self, maps: Tensor, clips: int) -> Tensor:
+        if clips == 0:
+            return maps.new_zeros((0, ORDER_CLASSES))
+        return self.order(maps.view(clips, ORDER_FRAMES, maps.size(1), maps.size(2), maps.size(3)))

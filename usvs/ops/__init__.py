@@ -1,0 +1,39 @@
+"""The two kernels: `log_spectrogram` and `contrastive_loss`, each with its plain torch reference.
+
+Importing this package loads the compiled library and registers `torch.ops.usvs`; import it before `torch.jit.load`.
+"""
+
+from typing import Any
+
+import torch  # noqa: F401  (its libraries must be loaded before ours)
+
+from usvs.errors import MissingDependencyError
+
+try:
+    from usvs import _C
+except ImportError as error:
+    raise MissingDependencyError(
+        f"the compiled kernels (usvs._C) cannot be loaded ({error}); build them with:"
+        " pip install --no-build-isolation -e ."
+    ) from error
+
+from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
+from usvs.ops.log_spectrogram import log_spectrogram, log_spectrogram_reference
+
+__all__ = [
+    "build_info",
+    "contrastive_loss",
+    "contrastive_loss_reference",
+    "log_spectrogram",
+    "log_spectrogram_reference",
+]
+
+
+def build_info() -> dict[str, Any]:
+    """Tell what was built and what runs here.
+
+    Returns:
+        ``simd_compiled``, ``simd_usable`` and ``simd`` (in use), ``cuda_architectures`` (empty without CUDA kernels),
+        ``compiler`` and ``torch``.
+    """
+    return {**_C.build_info(), "torch": torch.__version__}

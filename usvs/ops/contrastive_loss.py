@@ -1,0 +1,146 @@
+"""The cross-modal contrastive loss with a hard negative (Eq. 2), never holding the n x M similarities.
+
+n anchors v, each with its positive s and hard negative s'; M candidates c; d = embedding width.
+"""
+
+import torch
+from torch import Tensor
+
+
+def contrastive_loss(
+    anchors: Tensor,  # [n, d]
+    positives: Tensor,  # [n, d]
+    hard_negatives: Tensor,  # [n, d]
+    candidates: Tensor,  # [M, d]
+    self_index: Tensor,  # [n]
+    temperature: float = 1.0,
+    margin_floor: float = 1.0,
+    form: str = "eq2",
+) -> Tensor:
+    """Return the contrastive loss of every anchor.
+
+    With a = v.s / T, b = v.s' / T and the margin m = a - b::
+
+        eq2:     -a - g(m) + logsumexp over k != self of v.c_k / T
+        ntxent:  -a        + logsumexp over k != self of v.c_k / T
+
+    where g(m) = log(1 - exp(-m)) from `margin_floor` upward, which makes the first line Eq. 2 of Jiao et al. (MICCAI
+    2020) to the letter, and the tangent of g at `margin_floor` below it, where Eq. 2 has no or a useless value. In
+    `ntxent` the hard negative counts only where the caller put it among the candidates.
+
+    Args:
+        anchors: [n, d] float32, float64 or bfloat16 (summed in float32). Nothing is normalised here.
+        positives: [n, d].
+        hard_negatives: [n, d].
+        candidates: [M, d], everything the anchor is held against, its own embedding included or not.
+        self_index: [n] int64, the candidate that is the anchor itself and is left out; -1 where none is.
+        temperature: T, divides every similarity.
+        margin_floor: the margin below which g is continued by its tangent; above 0.
+        form: ``eq2`` or ``ntxent``.
+
+    Returns:
+        [n] losses, float32 (float64 for float64 inputs).
+
+    Raises:
+        RuntimeError: for shapes, dtypes or values that do not fit, and where an anchor would be held against nothing.
+    """
+    return torch.ops.usvs.contrastive_loss(
+        anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
+    )
+
+
+def contrastive_loss_reference(
+    anchors: Tensor,  # [n, d]
+    positives: Tensor,  # [n, d]
+    hard_negatives: Tensor,  # [n, d]
+    candidates: Tensor,  # [M, d]
+    self_index: Tensor,  # [n]
+    temperature: float = 1.0,
+    margin_floor: float = 1.0,
+    form: str = "eq2",
+) -> Tensor:
+    """Say in plain torch what `contrastive_loss` computes; arguments and result are the same."""
+    if anchors.dtype == torch.bfloat16:
+        anchors, positives, hard_negatives = anchors.float(), positives.float(), hard_negatives.float()
+        candidates = candidates.float()
+    positive = (anchors * positives).sum(dim=1) / temperature  # [n]
+    margin = positive - (anchors * hard_negatives).sum(dim=1) / temperature  # [n]
+    is_self = torch.arange(candidates.shape[0], device=candidates.device) == self_index[:, None]  # [n, M]
+    logits = (anchors @ candidates.T / temperature).masked_fill(is_self, float("-inf"))
+    losses = torch.logsumexp(logits, dim=1) - positive
+    if form == "ntxent":
+        return losses
+    floor = torch.tensor(margin_floor, dtype=margin.dtype, device=margin.device)
+    exact = torch.log(-torch.expm1(-margin.clamp_min(margin_floor)))
+    return losses - exact - (margin - floor).clamp_max(0) / torch.expm1(floor)
+
+
+# Above autograd, and in Python since the stable ABI loses the message of an error raised below a dispatched call.
+@torch.library.impl("usvs::contrastive_loss", "CompositeImplicitAutograd")
+def _losses_only(
+    anchors: Tensor,
+    positives: Tensor,
+    hard_negatives: Tensor,
+    candidates: Tensor,
+    self_index: Tensor,
+    temperature: float = 1.0,
+    margin_floor: float = 1.0,
+    form: str = "eq2",
+) -> Tensor:
+    losses, _logsumexp = torch.ops.usvs.contrastive_loss_forward(
+        anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
+    )
+    return losses
+
+
+@torch.library.register_fake("usvs::contrastive_loss_forward")
+def _fake_forward(
+    anchors: Tensor,
+    positives: Tensor,
+    hard_negatives: Tensor,
+    candidates: Tensor,
+    self_index: Tensor,
+    temperature: float,
+    margin_floor: float,
+    form: str,
+) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if anchors.dtype == torch.float64 else torch.float32
+    return anchors.new_empty(anchors.shape[0], dtype=dtype), anchors.new_empty(anchors.shape[0], dtype=dtype)
+
+
+@torch.library.register_fake("usvs::contrastive_loss_backward")
+def _fake_backward(
+    grad: Tensor,
+    anchors: Tensor,
+    positives: Tensor,
+    hard_negatives: Tensor,
+    candidates: Tensor,
+    self_index: Tensor,
+    logsumexp: Tensor,
+    temperature: float,
+    margin_floor: float,
+    form: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    anchors_grad, positives_grad, hard_negatives_grad, candidates_grad = (
+        tensor.new_empty(tensor.shape) for tensor in (anchors, positives, hard_negatives, candidates)
+    )
+    return anchors_grad, positives_grad, hard_negatives_grad, candidates_grad
+
+
+def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.temperature, ctx.margin_floor, ctx.form = inputs
+    _, logsumexp = output
+    ctx.mark_non_differentiable(logsumexp)
+    ctx.save_for_backward(*tensors, logsumexp)
+
+
+def _backward(
+    ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _grad_logsumexp: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    gradients = torch.ops.usvs.contrastive_loss_backward(
+        grad, *ctx.saved_tensors, ctx.temperature, ctx.margin_floor, ctx.form
+    )
+    return (*gradients, None, None, None, None)
+
+
+torch.library.register_autograd("usvs::contrastive_loss_forward", _backward, setup_context=_setup_context)

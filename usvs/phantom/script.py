@@ -1,0 +1,50 @@
+"""The script of one scan: which plane is held when, and the ways between."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.config import PhantomSettings
+from usvs.phantom.seeds import between
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames `start` to `stop` (exclusive) on one slab; `plane` is the place in `PLANES`."""
+
+    plane: int
+    start: int
+    stop: int
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has."""
+        return self.stop - self.start
+
+
+def write_script(rng: np.random.Generator, settings: PhantomSettings) -> list[Segment]:
+    """Draw the segments of a scan, without gaps, from the first frame to the last.
+
+    Every plane comes once, in random order, before any comes again; durations are drawn within the settings' bounds
+    and then stretched by one factor to fill the scan.
+    """
+    dwell, between_planes = np.mean(settings.dwell_seconds), np.mean(settings.transition_seconds)
+    search = np.mean(settings.search_seconds) - between_planes
+    visits = max(1, round(settings.scan_seconds / (dwell + between_planes + settings.search_share * search)))
+    rounds = -(-visits // BACKGROUND)
+    order = np.concatenate([rng.permutation(BACKGROUND) for _ in range(rounds)])[:visits]
+    planes, seconds = [], []
+    for plane in order:
+        searching = rng.random() < settings.search_share
+        planes += [BACKGROUND, int(plane)]
+        seconds.append(between(rng, settings.search_seconds if searching else settings.transition_seconds))
+        seconds.append(between(rng, settings.dwell_seconds))
+    ends = np.cumsum(seconds) * settings.scan_seconds / np.sum(seconds)
+    cuts = [0, *np.round(ends * settings.frame_rate_hz).astype(int).tolist()]
+    return [Segment(p, a, b) for p, a, b in zip(planes, cuts[:-1], cuts[1:], strict=True) if b > a]
+
+
+def plane_rows(script: list[Segment], rate_hz: float) -> list[tuple[float, float, str]]:
+    """Return the rows of a planes.csv: start and end in seconds, and the plane's name."""
+    return [(s.start / rate_hz, s.stop / rate_hz, PLANES[s.plane]) for s in script]

@@ -1,0 +1,56 @@
+"""The room around the voice: echo, hiss, hum, the ventilation and the scanner's buttons."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.phantom.narration import Narration
+from usvs.phantom.seeds import stream
+
+ECHO_SECONDS = 0.12
+
+
+def record(seed: int, patient: int, rng: np.random.Generator, narration: Narration) -> NDArray[np.float32]:
+    """Return what the microphone hears [samples], within plus or minus one.
+
+    Args:
+        seed: the archive's seed.
+        patient: whose room it is; level and noises are the room's own.
+        rng: the scan's stream, for noise and clicks.
+        narration: the clean speech.
+    """
+    room = stream(seed, "patient", patient, "room")
+    rate, samples = narration.rate_hz, len(narration.sound)
+    voice = narration.sound * 10 ** (room.uniform(-9, 0) / 20)
+    voice = voice + _echo(room, voice, rate)
+    speech_db = room.uniform(-24, -20)  # a remark's usual level
+    hiss = rng.standard_normal(samples, np.float32) * np.float32(10 ** ((speech_db - room.uniform(24, 34)) / 20))
+    rumble = cv2.blur(rng.standard_normal((1, samples), np.float32), (round(rate / 300), 1))[0]
+    rumble *= np.float32(10 ** ((speech_db - room.uniform(20, 30)) / 20) / rumble.std())
+    return np.clip(voice + hiss + rumble + _hum(room, samples, rate) + _clicks(rng, samples, rate), -0.99, 0.99)
+
+
+def _echo(room: np.random.Generator, voice: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    echo = np.zeros_like(voice)
+    for _ in range(5):
+        delay = room.uniform(0.008, ECHO_SECONDS)
+        late = round(delay * rate)
+        echo[late:] += voice[: len(voice) - late] * np.float32(room.choice([-1, 1]) * 0.3 * np.exp(-delay / 0.04))
+    return echo
+
+
+def _hum(room: np.random.Generator, samples: int, rate: int) -> NDArray[np.float32]:
+    mains = 50.0 if room.random() < 0.6 else 60.0
+    seconds = np.arange(samples) / rate
+    level = 10 ** (room.uniform(-58, -44) / 20)
+    tones = [np.sin(2 * np.pi * mains * k * seconds + room.uniform(0, 6)) * room.uniform(0.2, 1) / k for k in (1, 2, 3)]
+    return (level * np.sum(tones, axis=0)).astype(np.float32)
+
+
+def _clicks(rng: np.random.Generator, samples: int, rate: int) -> NDArray[np.float32]:
+    clicks = np.zeros(samples, np.float32)
+    for first in rng.integers(0, samples, rng.poisson(samples / rate / 4)):
+        length = min(round(rng.uniform(0.003, 0.012) * rate), samples - first)
+        decay = np.exp(-np.arange(length) / (0.2 * length + 1))
+        clicks[first : first + length] += (rng.standard_normal(length) * decay * rng.uniform(0.1, 0.4)).astype(np.float32)
+    return clicks

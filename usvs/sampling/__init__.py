@@ -1,0 +1,1 @@
+"""What is drawn from an archive and when: times only, nothing is decoded here."""

@@ -1,0 +1,218 @@
+"""Checkpoints that survive a kill at any instant: safetensors and JSON, no pickle.
+
+A checkpoint is a folder ``step_00001200`` with ``model.safetensors``, ``optimiser.safetensors``, ``state.json`` and,
+written last, ``manifest.json`` with the SHA-256 of the others. It is written beside its place under another name,
+synced and renamed; only then does the text file ``latest`` name it. Whatever lacks a valid manifest is not read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from usvs.archive.store import sync_folder, write_durably
+from usvs.errors import DataError, MissingDependencyError
+from usvs.progress import say
+
+LATEST = "latest"
+MANIFEST = "manifest.json"
+MODEL = "model.safetensors"
+OPTIMISER = "optimiser.safetensors"
+STATE = "state.json"
+FORMAT_VERSION = 1
+TEMPORARY = ".writing-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one checkpoint holds.
+
+    Attributes:
+        model: parameters and buffers under their names.
+        optimiser: the optimiser's tensors under ``parameter/quantity``.
+        state: step, settings and whatever else the run needs to go on, as plain values.
+    """
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write a checkpoint into `folder` so that a kill at any instant leaves a readable one; keep the last `keep`.
+
+    Raises:
+        MissingDependencyError: when the disk is full or not writable; the checkpoints that were there stay.
+    """
+    target = folder / f"step_{step:08d}"
+    temporary = folder / f"{TEMPORARY}{target.name}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        if not _is_whole(target):  # the same step of the same run has the same content
+            shutil.rmtree(target, ignore_errors=True)
+            _write_folder(temporary, checkpoint)
+            temporary.rename(target)
+            sync_folder(folder)
+        write_text(folder / LATEST, target.name + "\n")
+        _remove_superseded(folder, target, keep)
+    except OSError as error:
+        raise MissingDependencyError(
+            f"checkpoint '{target}' could not be written: {error.strerror}; earlier checkpoints are as they were"
+        ) from error
+    return target
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read one checkpoint folder after verifying every hash.
+
+    Raises:
+        DataError: naming the file and what is wrong with it.
+    """
+    verify_checkpoint(folder)
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return Checkpoint(load_file(folder / MODEL), load_file(folder / OPTIMISER), state)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"checkpoint '{folder}': {error}") from error
+
+
+def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the newest checkpoint of a run that is whole, saying in a line which ones are not.
+
+    Returns:
+        None where no checkpoint was ever completed.
+
+    Raises:
+        DataError: when there are checkpoints and none is whole.
+    """
+    problems: list[str] = []
+    for candidate in _newest_first(folder):
+        try:
+            return load_checkpoint(candidate)
+        except DataError as error:
+            problems.append(str(error))
+            say(f"{error}; trying the one before")
+    if problems:
+        raise DataError(f"no whole checkpoint in '{folder}': {problems[0]}")
+    return None
+
+
+def newest_checkpoint_folder(path: Path) -> Path:
+    """Return the checkpoint folder that `path` means: itself, or the latest of a run folder.
+
+    Raises:
+        DataError: when there is none.
+    """
+    if (path / MODEL).exists() or (path / MANIFEST).exists():
+        return path
+    newest = _newest_first(path / "checkpoints")
+    if not newest:
+        raise DataError(f"'{path}' is neither a run folder with a checkpoint nor a checkpoint folder")
+    return newest[0]
+
+
+def verify_checkpoint(folder: Path) -> None:
+    """Compare every file with the manifest.
+
+    Raises:
+        DataError: naming the first file that is missing or differs.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        version, hashes = manifest["version"], dict(manifest["sha256"])
+    except FileNotFoundError:
+        raise DataError(f"checkpoint '{folder}': {MANIFEST} is missing, so it was never completed") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"checkpoint '{folder}': {MANIFEST} cannot be read ({error})") from error
+    if version != FORMAT_VERSION:
+        raise DataError(f"checkpoint '{folder}': format version {version}, this usvs reads {FORMAT_VERSION}")
+    for name in (MODEL, OPTIMISER, STATE):
+        if not (folder / name).is_file():
+            raise DataError(f"checkpoint '{folder}': {name} is missing")
+        if file_sha256(folder / name) != hashes.get(name):
+            raise DataError(f"checkpoint '{folder}': {name} does not match its SHA-256, so it is damaged")
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """Return the checkpoint folders of a run, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if path.is_dir())
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically and durably."""
+    write_durably(path, text.encode())
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    folders = step_folders(folder)[::-1]
+    try:
+        latest = folder / (folder / LATEST).read_text(encoding="utf-8").strip()
+    except OSError:
+        return folders
+    # A folder newer than the pointer is one that a kill overtook between the rename and the pointer; both are good.
+    return ([latest] if latest in folders else []) + [path for path in folders if path != latest]
+
+
+def _write_folder(folder: Path, checkpoint: Checkpoint) -> None:
+    folder.mkdir()
+    save_file(_plain(checkpoint.model), folder / MODEL)
+    save_file(_plain(checkpoint.optimiser), folder / OPTIMISER)
+    (folder / STATE).write_text(json.dumps(checkpoint.state, indent=1), encoding="utf-8")
+    names = (MODEL, OPTIMISER, STATE)
+    manifest = {"version": FORMAT_VERSION, "sha256": {name: file_sha256(folder / name) for name in names}}
+    for name in names:
+        _sync_file(folder / name)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    _sync_file(folder / MANIFEST)
+    sync_folder(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_checkpoint(folder)
+    except DataError:
+        return False
+    return True
+
+
+def _remove_superseded(folder: Path, current: Path, keep: int) -> None:
+    folders = step_folders(folder)
+    place = folders.index(current)
+    # What lies after the current one is damaged: the run went back to before it and came this way again.
+    for path in folders[: max(place + 1 - keep, 0)] + folders[place + 1 :]:
+        shutil.rmtree(path)
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu").contiguous().clone() for name, value in tensors.items()}
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,218 @@
+"""Pretraining, wired: a prepared store and settings in, a run folder with an encoder out."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from usvs import __version__
+from usvs.archive.prepared import PreparedStore
+from usvs.config import ObjectiveSettings, PretrainSettings
+from usvs.errors import DataError, Preempted
+from usvs.loading.batch import PairBatch
+from usvs.loading.torch_loader import PairLoader
+from usvs.progress import say, track
+from usvs.sampling.clips import ClipTable
+from usvs.sampling.plan import Plan
+from usvs.training.checkpoint import Checkpoint, load_newest_checkpoint, save_checkpoint
+from usvs.training.interruption import StopRequest, stop_on_signals
+from usvs.training.pretrain_model import PretrainModel, model_inputs
+from usvs.training.run_folder import CHECKPOINTS, claim_run, describe_run
+from usvs.training.run_log import RunLog, chance_lines, read_metrics
+from usvs.training.split import Split, split_store
+from usvs.training.trainer import NonFiniteError, Trainer, TrainerState
+from usvs.training.validation import HeldOut, describe_held_out
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What a finished run gave.
+
+    Attributes:
+        run: its folder; `usvs.load_encoder` takes it.
+        checkpoint: the last checkpoint's folder.
+        steps: updates made, those before a resumption included.
+        seconds: wall time of this call.
+        held_out: the last losses and accuracies on held-out patients, each beside its chance; empty without any.
+    """
+
+    run: Path
+    checkpoint: Path
+    steps: int
+    seconds: float
+    held_out: dict[str, float]
+
+    def __str__(self) -> str:
+        watched = f"; {describe_held_out(self.held_out)}" if self.held_out else ""
+        return f"pretrained {self.steps} steps in {self.seconds:.0f} s{watched}; the run is in {self.run}"
+
+
+def pretrain(
+    store: Path,
+    run: Path,
+    settings: PretrainSettings,
+    resume: bool = False,
+    patients: Sequence[str] | None = None,
+) -> PretrainResult:
+    """Learn from a prepared store's video and speech, without labels (sections 2.1 to 2.4).
+
+    The same store, settings and number of threads give the same weights on a CPU, bit for bit, whether the run was
+    stopped and resumed or not.
+
+    Args:
+        store: a folder made by `usvs index` and `usvs prepare`.
+        run: a new folder for the run.
+        settings: a profile, or one of your own.
+        resume: go on with the run that stands in `run`, or begin it where there is none.
+        patients: keyed hashes of the patients to use; None for all. A share of them is held out.
+
+    Raises:
+        DataError: for a store that cannot serve the objective, or damaged data.
+        ConfigError: for a run folder that is taken, or begun with other settings.
+        NonFiniteError: when a loss or a gradient is not finite; the last checkpoint is as it was.
+        Preempted: after SIGTERM or SIGINT; the state is saved.
+    """
+    started = time.monotonic()
+    store, run = Path(store), Path(run)
+    prepared = PreparedStore(store)
+    split = split_store(prepared, settings.held_out_patients, patients)
+    clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
+    check_objective(clips, settings)
+    claim_run(run, settings, resume)
+    work = _Run(prepared, run, settings, split, clips)
+    describe_run(run, split, work.trainer.device)
+    checkpoint = work.go_on(resume)
+    read = [record for record in read_metrics(run) if record["split"] == "held_out"]
+    held_out = {name: value for name, value in read[-1].items() if name not in ("step", "split")} if read else {}
+    return PretrainResult(run, checkpoint, work.total_steps, time.monotonic() - started, held_out)
+
+
+def check_objective(clips: ClipTable, settings: PretrainSettings) -> None:
+    """Refuse an objective that the clips cannot serve.
+
+    Raises:
+        DataError: saying what is missing and what to type instead.
+    """
+    if not len(clips):
+        raise DataError("no clip to learn from: the scans are shorter than one clip, or everybody is held out")
+    if not uses_pairs(settings.objective):
+        return
+    if not clips.has_sound.any():
+        raise DataError(
+            "no scan to learn from has sound, which this objective needs: learn from video alone by --objective video"
+        )
+    high = settings.clips.speech_fraction_high
+    if settings.objective.affinity and not (clips.speech_fraction >= high).any():
+        raise DataError(
+            f"no clip has speech in {high:.0%} of its time, which this objective needs: lower"
+            " clips.speech_fraction_high, set objective.affinity=false, or learn by --objective video"
+        )
+
+
+def uses_pairs(objective: ObjectiveSettings) -> bool:
+    """Whether any term needs speech; without, a run is the paper's baseline 'Video'."""
+    return objective.correspondence_weight > 0 or objective.contrastive_weight > 0
+
+
+class _Run:
+    """One run in its folder: loader, trainer, records and checkpoints."""
+
+    def __init__(
+        self, store: PreparedStore, run: Path, settings: PretrainSettings, split: Split, clips: ClipTable
+    ) -> None:
+        self.folder, self.settings = run, settings
+        seed, batch_clips = settings.run.seed, settings.optimiser.batch_clips
+        self.plan = Plan(clips, settings.clips, settings.objective, seed, batch_clips)
+        self.loader = PairLoader(store, self.plan, settings)
+        self.total_steps = self.plan.steps_per_epoch * settings.optimiser.epochs
+        torch.manual_seed(seed)
+        self.model = PretrainModel(settings)
+        self.trainer = Trainer(
+            self.model, settings.optimiser, settings.run, self.total_steps, self.plan.steps_per_epoch
+        )
+        held_out = store.clips.select(split.clips_of(split.held_out, store.clips.scan))
+        self.held_out = HeldOut(store, held_out, settings) if len(held_out) else None
+        self.fingerprint = _fingerprint(store, clips)
+
+    def go_on(self, resume: bool) -> Path:
+        """Train from the newest checkpoint, or from the beginning, to the end; return the last checkpoint."""
+        if resume:
+            self._restore()
+        first, checkpoint = self.trainer.step_number, self.folder / CHECKPOINTS
+        with (
+            stop_on_signals() as stop,
+            RunLog(self.folder, first) as log,
+            closing(self.loader.batches(first, self.total_steps)) as batches,
+        ):
+            waiting_since = time.perf_counter()
+            for batch in track(batches, "pretraining", self.total_steps - first):
+                waited = time.perf_counter() - waiting_since
+                self._step(batch, log, waited)
+                checkpoint = self._save_if_due(stop) or checkpoint
+                waiting_since = time.perf_counter()
+        return checkpoint if first < self.total_steps else self._save()
+
+    def _step(self, batch: PairBatch, log: RunLog, waited: float) -> None:
+        run, began = self.settings.run, time.perf_counter()
+        try:
+            values = self.trainer.step(*model_inputs(batch))
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; clips of the batch: {batch.clip.tolist()}") from None
+        seconds, step = time.perf_counter() - began, self.trainer.step_number
+        if step % run.log_every_steps == 0 or step == self.total_steps:
+            chances = chance_lines(int(batch.pair_valid.sum()) * batch.frames.shape[1], self.settings.objective)
+            log.record(step, "train", {**values, **chances, "step_seconds": seconds, "wait_seconds": waited})
+        if self.held_out and (step % run.validate_every_steps == 0 or step == self.total_steps):
+            watched = self.held_out.evaluate(self.model, self.trainer.device)
+            log.record(step, "held_out", watched)
+            say(f"step {step} of {self.total_steps}, held out: {describe_held_out(watched)}")
+
+    def _save_if_due(self, stop: StopRequest) -> Path | None:
+        step = self.trainer.step_number
+        finished = step == self.total_steps
+        if not (stop or finished or step % self.settings.run.checkpoint_every_steps == 0):
+            return None
+        saved = self._save()
+        if stop and not finished:
+            raise Preempted(f"{stop.signal_name}: stopped at step {step} of {self.total_steps}, saved; --resume goes on")
+        return saved
+
+    def _save(self) -> Path:
+        state = self.trainer.state_dict()
+        about = {
+            "kind": "pretrain",
+            "usvs": __version__,
+            "step": state.step,
+            "total_steps": self.total_steps,
+            "threads": torch.get_num_threads(),
+            "clips_sha256": self.fingerprint,
+            "settings": self.settings.model_dump(mode="json"),
+        }
+        checkpoint = Checkpoint(state.model, state.optimiser, about)
+        return save_checkpoint(self.folder / CHECKPOINTS, state.step, checkpoint, self.settings.run.keep_checkpoints)
+
+    def _restore(self) -> None:
+        checkpoint = load_newest_checkpoint(self.folder / CHECKPOINTS)
+        if checkpoint is None:
+            say(f"no checkpoint in '{self.folder}' yet: beginning at step 0")
+            return
+        about: dict[str, Any] = checkpoint.state
+        if about.get("clips_sha256") != self.fingerprint:
+            raise DataError(f"the store's clips are not those that run '{self.folder}' was begun with: name a new run")
+        if about.get("threads") != torch.get_num_threads():
+            say(f"going on with {torch.get_num_threads()} threads, begun with {about.get('threads')}: last bits may differ")
+        self.trainer.load_state_dict(TrainerState(checkpoint.model, checkpoint.optimiser, int(about["step"])))
+        say(f"going on after step {self.trainer.step_number} of {self.total_steps}")
+
+
+def _fingerprint(store: PreparedStore, clips: ClipTable) -> str:
+    """Hash what the plan draws from, so that a resumed run cannot silently see other samples."""
+    digest = hashlib.sha256("\n".join(store.scans).encode())
+    for column in (clips.scan, clips.start_seconds, clips.speech_fraction):
+        digest.update(column.tobytes())
+    return digest.hexdigest()

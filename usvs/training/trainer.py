@@ -1,0 +1,147 @@
+"""One trainer for every task: forward, check, backward, clip, check, update."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from usvs.config import OptimiserSettings, RunSettings
+from usvs.errors import DataError, MissingDependencyError
+from usvs.sampling.permutation import derive_key
+from usvs.training.compile import compile_module
+from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
+
+
+class NonFiniteError(DataError):
+    """A loss or a gradient is not a number; the parameters are still those of the step before."""
+
+
+class TrainerState(NamedTuple):
+    """What a run needs to go on: tensors under names, and one integer."""
+
+    model: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    step: int
+
+
+class Trainer:
+    """Trains any task module whose forward takes tensors and returns a NamedTuple of scalars with a field `total`.
+
+    The random numbers of a step (dropout) come from the seed and the step's number alone, so the state to save is the
+    parameters, the optimiser's tensors and one integer. The bits depend on the number of threads, as torch's do.
+
+    Args:
+        module: the task; moved to the device and to channels-last memory here.
+        optimiser: optimiser, schedule and clipping.
+        run: seed, device, precision and compiler.
+        total_steps: updates of the whole run, for the schedule.
+        steps_per_epoch: updates an epoch, for the schedule.
+    """
+
+    def __init__(
+        self, module: nn.Module, optimiser: OptimiserSettings, run: RunSettings, total_steps: int, steps_per_epoch: int
+    ) -> None:
+        self.device = choose_device(run.device)
+        self.module = module.to(self.device)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.compiled = compile_module(self.module, run.compile)
+        self.settings = optimiser
+        self.run = run
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.optimiser = make_optimiser(self.module, optimiser)
+        self.step_number = 0
+        self._mode: bool | None = None
+        if self.device.type == "cpu":  # what is promised bit-exact; CUDA's deterministic kernels cost speed
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def step(self, *batch: Tensor) -> dict[str, float]:
+        """Make one update and return the forward's fields, `learning_rate` and `gradient_norm`.
+
+        Raises:
+            NonFiniteError: when the loss or the gradient is not finite; nothing has been updated then.
+        """
+        torch.manual_seed(derive_key(self.run.seed, self.step_number) >> 1)
+        rate = learning_rate(self.step_number, self.total_steps, self.steps_per_epoch, self.settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self._set_training(True)
+        self.optimiser.zero_grad(set_to_none=True)
+        result = self._forward(batch)
+        result.total.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
+        # One transfer to the host a step: both checks are made on it, before anything is updated.
+        values = _to_floats(result, norm)
+        self._refuse_non_finite(values)
+        self.optimiser.step()
+        self.step_number += 1
+        return {**values, "learning_rate": rate}
+
+    @torch.no_grad()
+    def evaluate(self, *batch: Tensor) -> dict[str, float]:
+        """Return the forward's fields on a batch, in evaluation mode and without an update."""
+        self._set_training(False)
+        return _to_floats(self._forward(batch), None)
+
+    def state_dict(self) -> TrainerState:
+        """Return the live tensors (not copies) and the number of updates made."""
+        return TrainerState(self.module.state_dict(), optimiser_tensors(self.optimiser, self.module), self.step_number)
+
+    def load_state_dict(self, state: TrainerState) -> None:
+        """Go back to a saved state.
+
+        Raises:
+            DataError: when the state belongs to another model.
+        """
+        try:
+            self.module.load_state_dict(state.model)
+            load_optimiser_tensors(self.optimiser, self.module, state.optimiser)
+        except (RuntimeError, KeyError) as error:
+            first = str(error).splitlines()[-1].strip()
+            raise DataError(f"the saved state does not fit this model: {first}") from error
+        self.step_number = state.step
+
+    def _forward(self, batch: tuple[Tensor, ...]) -> Any:
+        inputs = [tensor.to(self.device, non_blocking=True) for tensor in batch]
+        half = self.run.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return self.compiled(*inputs)
+
+    def _set_training(self, mode: bool) -> None:
+        if self._mode is not mode:
+            self.module.train(mode)
+            self.compiled.train(mode)
+            self._mode = mode
+
+    def _refuse_non_finite(self, values: dict[str, float]) -> None:
+        for name, what in (("total", "loss"), ("gradient_norm", "gradient norm")):
+            if not math.isfinite(values[name]):
+                terms = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+                raise NonFiniteError(f"step {self.step_number}: the {what} is {values[name]}, not updated ({terms})")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device a setting names; ``auto`` is a GPU where there is one.
+
+    Raises:
+        MissingDependencyError: when it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise MissingDependencyError(f"setting 'run.device': no device '{name}' here ({first})") from None
+    return device
+
+
+def _to_floats(result: Any, norm: Tensor | None) -> dict[str, float]:
+    fields = {name: getattr(result, name) for name in result._fields}
+    if norm is not None:
+        fields["gradient_norm"] = norm
+    values = torch.stack([value.detach().float() for value in fields.values()]).tolist()
+    return dict(zip(fields, values, strict=True))
