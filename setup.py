@@ -33,9 +33,14 @@ class CMakeBuild(build_ext):
         build = Path(os.environ.get("USVS_BUILD_DIR", ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"))
         build.mkdir(parents=True, exist_ok=True)
         cmake = _find_cmake()
-        subprocess.check_call([cmake, "-S", str(ROOT), "-B", str(build), *_configure_arguments(output)])
+        _run([cmake, "-S", str(ROOT), "-B", str(build), *_configure_arguments(output)], "configure")
         jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
-        subprocess.check_call([cmake, "--build", str(build), "--target", "_C", "--parallel", jobs])
+        _run([cmake, "--build", str(build), "--target", "_C", "--parallel", jobs], "compile")
+
+
+def _run(command: list[str], task: str) -> None:
+    if subprocess.call(command) != 0:
+        sys.exit(f"usvs: CMake could not {task} the kernels; its reason stands above")
 
 
 def _find_cmake() -> str:

@@ -10,7 +10,7 @@
 #pragma once
 #include <cstdint>
 
-#include "cpu/threads.h"
+#include "threads.h"
 
 namespace usvs {
 

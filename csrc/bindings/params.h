@@ -27,8 +27,10 @@ LogSpectrogramParams<Real> log_spectrogram_params(const Tensor& waveform, int64_
     refuse(op, "eps", "a finite normal number above 0", number_text(eps));
   }
   if (waveform.size(1) <= n_fft / 2) {
-    refuse(op, "waveform", "more than n_fft / 2 = " + std::to_string(n_fft / 2) +
-               " samples (the ends are reflected)", std::to_string(waveform.size(1)));
+    refuse(
+        op, "waveform",
+        "more than n_fft / 2 = " + std::to_string(n_fft / 2) + " samples (the ends are reflected)",
+        std::to_string(waveform.size(1)));
   }
   LogSpectrogramParams<Real> params{};
   params.waveform = static_cast<const Real*>(waveform.const_data_ptr());
@@ -65,9 +67,9 @@ inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor pos
   check_shape(op, "positives", positives, rows, width);
   check_shape(op, "hard_negatives", hard_negatives, rows, width);
   check_shape(op, "candidates", candidates, -1, width);
-  for (auto [name, tensor] : {std::pair{"positives", &positives},
-                              std::pair{"hard_negatives", &hard_negatives},
-                              std::pair{"candidates", &candidates}}) {
+  for (auto [name, tensor] :
+       {std::pair{"positives", &positives}, std::pair{"hard_negatives", &hard_negatives},
+        std::pair{"candidates", &candidates}}) {
     check_dtype(op, name, *tensor, anchors.scalar_type());
   }
   check_dtype(op, "self_index", self_index, ScalarType::Long);

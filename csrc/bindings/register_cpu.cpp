@@ -14,7 +14,8 @@ using torch::stable::contiguous;
 using torch::stable::new_empty;
 
 const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
-  torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) { body(context, begin, end); });
+  torch::stable::parallel_for(0, tasks, 1,
+                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
 }};
 
 // Calls function with a value of the C++ type behind a dtype.
@@ -49,7 +50,8 @@ Tensor log_spectrogram(Tensor waveform, int64_t n_fft, int64_t win_length, int64
   Tensor output;
   with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params = log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
+    auto params =
+        log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
     output = new_empty(waveform, {params.clips, 1, params.bands(), frames});
     params.output = static_cast<Real*>(output.mutable_data_ptr());
     cpu::log_spectrogram_forward(params, torch_threads);
@@ -64,7 +66,8 @@ Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int
   Tensor output = new_empty(waveform, waveform.sizes());
   with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params = log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
+    auto params =
+        log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
     check_dtype("log_spectrogram", "grad", grad, waveform.scalar_type());
     params.output_grad = static_cast<const Real*>(grad.const_data_ptr());
     params.waveform_grad = static_cast<Real*>(output.mutable_data_ptr());
@@ -75,7 +78,8 @@ Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int
 
 // Only here can indices be looked at: on a GPU this would make the host wait.
 void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) {
-  if (rows > 0 && columns == 0) refuse("contrastive_loss", "candidates", "at least one row", "none");
+  if (rows > 0 && columns == 0)
+    refuse("contrastive_loss", "candidates", "at least one row", "none");
   for (int64_t i = 0; i < rows; ++i) {
     check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
     if (columns == 1 && self_index[i] == 0) {

@@ -1,4 +1,5 @@
-// Small discrete Fourier transforms over vectors: every lane is a transform of its own. Forward sign, w = e^(-2 pi i / R).
+// Small discrete Fourier transforms over vectors: every lane is a transform of its own. Forward
+// sign, w = e^(-2 pi i / R).
 #pragma once
 #include "cpu/simd.h"
 
@@ -47,10 +48,17 @@ USVS_INLINE Complex<V> twiddle(Complex<V> x) {
   }
 }
 
+template <int R, typename Real, typename V>
+USVS_INLINE void composite_dft(Complex<V>* x);
+template <int R, typename Real, typename V>
+__attribute__((noinline)) void large_dft(Complex<V>* x);
+
 // The complex transform of R points in place, natural order; R is a power of two up to 64.
 template <int R, typename Real, typename V>
 USVS_INLINE void dft(Complex<V>* x) {
-  if constexpr (R == 2) {
+  if constexpr (R >= 32) {
+    large_dft<R, Real>(x);
+  } else if constexpr (R == 2) {
     const Complex<V> sum = x[0] + x[1];
     x[1] = x[0] - x[1];
     x[0] = sum;
@@ -61,28 +69,41 @@ USVS_INLINE void dft(Complex<V>* x) {
     x[2] = s - t;
     x[3] = {d.re - u.im, d.im + u.re};
   } else if constexpr (R > 4) {
-    constexpr int P = R == 8 ? 2 : R == 64 ? 8 : 4, Q = R / P;  // R = P groups of Q points
-    Complex<V> y[R];
-    unroll<P>([&](auto group) USVS_INLINE_LAMBDA {
-      constexpr int g = decltype(group)::value;
-      unroll<Q>([&](auto i) USVS_INLINE_LAMBDA { y[g * Q + i] = x[g + P * i]; });
-      dft<Q, Real>(y + g * Q);
-    });
-    unroll<Q>([&](auto index) USVS_INLINE_LAMBDA {
-      constexpr int q = decltype(index)::value;
-      Complex<V> z[P];
-      unroll<P>([&](auto i) USVS_INLINE_LAMBDA {
-        constexpr int g = decltype(i)::value;
-        z[g] = twiddle<R, g * q, Real>(y[g * Q + q]);
-      });
-      dft<P, Real>(z);
-      unroll<P>([&](auto i) USVS_INLINE_LAMBDA { x[q + Q * i] = z[i]; });
-    });
+    composite_dft<R, Real>(x);
   }
 }
 
-// Bins 1, 5, 9, ... of a transform of R real points d[m] - d[m + R / 2] folded to `Active` of R / 2 differences d;
-// as X[R - k] = conj X[k], they are all its odd bins. Calls put(bin <= R / 2, value).
+// R = P groups of Q points.
+template <int R, typename Real, typename V>
+USVS_INLINE void composite_dft(Complex<V>* x) {
+  constexpr int P = R == 8 ? 2 : R == 64 ? 8 : 4, Q = R / P;
+  Complex<V> y[R];
+  unroll<P>([&](auto group) USVS_INLINE_LAMBDA {
+    constexpr int g = decltype(group)::value;
+    unroll<Q>([&](auto i) USVS_INLINE_LAMBDA { y[g * Q + i] = x[g + P * i]; });
+    dft<Q, Real>(y + g * Q);
+  });
+  unroll<Q>([&](auto index) USVS_INLINE_LAMBDA {
+    constexpr int q = decltype(index)::value;
+    Complex<V> z[P];
+    unroll<P>([&](auto i) USVS_INLINE_LAMBDA {
+      constexpr int g = decltype(i)::value;
+      z[g] = twiddle<R, g * q, Real>(y[g * Q + q]);
+    });
+    dft<P, Real>(z);
+    unroll<P>([&](auto i) USVS_INLINE_LAMBDA { x[q + Q * i] = z[i]; });
+  });
+}
+
+// From 32 points upward registers do not hold a transform, and one copy of its code is enough.
+template <int R, typename Real, typename V>
+__attribute__((noinline)) void large_dft(Complex<V>* x) {
+  composite_dft<R, Real>(x);
+}
+
+// Bins 1, 5, 9, ... of a transform of R real points d[m] - d[m + R / 2] folded to `Active` of R / 2
+// differences d; as X[R - k] = conj X[k], they are all its odd bins. Calls put(bin <= R / 2,
+// value).
 template <int R, int Active, typename Real, typename V, typename Put>
 USVS_INLINE void odd_bins(const V* d, Put&& put) {
   constexpr int quarter = R / 4;
@@ -109,7 +130,8 @@ USVS_INLINE void odd_bins(const V* d, Put&& put) {
 }
 
 // Bins 0 ... R / 2 of R real points of which only the first `Active` are not zero.
-// Calls put(bin, value) once for each, and put_real(bin, value) for bins 0 and R / 2, whose values are real.
+// Calls put(bin, value) once for each, and put_real(bin, value) for bins 0 and R / 2, whose values
+// are real.
 template <int R, int Active, typename Real, typename V, typename Put, typename PutReal>
 USVS_INLINE void real_dft(const V* a, Put&& put, PutReal&& put_real) {
   if constexpr (R == 2) {

@@ -2,6 +2,7 @@
 #include "log_spectrogram.h"
 
 #include "cpu/log_spectrogram_simd.h"
+#include "cpu/scratch.h"
 #include "cpu/simd_level.h"
 
 namespace usvs::cpu {
@@ -10,58 +11,46 @@ namespace {
 // Above this the result is written past the caches, which it would only sweep.
 constexpr int64_t kStreamingBytes = 8 << 20;
 
-template <typename Real>
-const LogSpectrogramLevel<Real>& level_in_use() {
-  auto of = [](const auto& as_float, const auto& as_double) -> const LogSpectrogramLevel<Real>& {
-    if constexpr (sizeof(Real) == sizeof(float)) {
-      return as_float;
-    } else {
-      return as_double;
-    }
-  };
+const LogSpectrogramLevel<float>& level_for(float) {
   switch (simd_level_in_use()) {
 #ifdef USVS_WITH_AVX512
     case SimdLevel::avx512:
-      return of(avx512::spectrogram_float, avx512::spectrogram_double);
+      return avx512::spectrogram_float;
 #endif
 #ifdef USVS_WITH_AVX2
     case SimdLevel::avx2:
-      return of(avx2::spectrogram_float, avx2::spectrogram_double);
+      return avx2::spectrogram_float;
 #endif
     default:
-      return of(portable::spectrogram_float, portable::spectrogram_double);
+      return portable::spectrogram_float;
   }
 }
 
-// Kept between calls: fresh pages cost more than the arithmetic.
-AlignedBuffer& scratch_of_thread() {
-  static thread_local AlignedBuffer buffer;
-  return buffer;
-}
+const LogSpectrogramLevel<double>& level_for(double) { return portable::spectrogram_double; }
 
 }  // namespace
 
 template <typename Real>
 void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
-  const auto& level = level_in_use<Real>();
+  const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const int64_t tiles = plan->tiles.size();
   const size_t bytes = level.forward_bytes(params, *plan);
   const bool streaming =
       params.clips * params.bands() * params.frames * int64_t{sizeof(Real)} > kStreamingBytes;
   threads.for_each(params.clips * tiles, [&](int64_t task) {
-    void* scratch = scratch_of_thread().at_least(bytes);
+    void* scratch = task_scratch().at_least(bytes);
     level.forward(params, *plan, task / tiles, task % tiles, streaming, scratch);
   });
 }
 
 template <typename Real>
 void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
-  const auto& level = level_in_use<Real>();
+  const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const size_t bytes = level.backward_bytes(params, *plan);
   threads.for_each(params.clips, [&](int64_t clip) {
-    level.backward(params, *plan, clip, scratch_of_thread().at_least(bytes));
+    level.backward(params, *plan, clip, task_scratch().at_least(bytes));
   });
 }
 

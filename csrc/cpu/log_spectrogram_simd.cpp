@@ -31,21 +31,24 @@ void forward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Rea
                  });
   const bool aligned = reinterpret_cast<uintptr_t>(params.output) % kVectorBytes == 0 &&
                        params.frames % lanes == 0 && tile.column_begin % lanes == 0;
-  const auto write = streaming && aligned ? write_bands<4, true, Real> : write_bands<4, false, Real>;
+  const auto write =
+      streaming && aligned ? write_bands<4, true, Real> : write_bands<4, false, Real>;
   for (int64_t band = 0; band < params.bands(); band += 4) {  // bands are a power of two from 32
-    write(plan, tile_index, scratch.power + band * plan.frame_stride, Real(params.eps), scratch.rows,
-          params.output + (clip * params.bands() + band) * params.frames, params.frames);
+    write(plan, tile_index, scratch.power + band * plan.frame_stride, Real(params.eps),
+          scratch.rows, params.output + (clip * params.bands() + band) * params.frames,
+          params.frames);
   }
   if (streaming) finish_streaming();
 }
 
 }  // namespace
 
-const LogSpectrogramLevel<float> spectrogram_float{kLanes<float>, forward_bytes<float>,
-                                                   backward_bytes<float>, forward<float>,
-                                                   backward<float>};
+const LogSpectrogramLevel<float> spectrogram_float{
+    kLanes<float>, forward_bytes<float>, backward_bytes<float>, forward<float>, backward<float>};
+#ifdef USVS_DOUBLE_SPECTROGRAM
 const LogSpectrogramLevel<double> spectrogram_double{kLanes<double>, forward_bytes<double>,
                                                      backward_bytes<double>, forward<double>,
                                                      backward<double>};
+#endif
 
 }  // namespace usvs::cpu::USVS_LEVEL

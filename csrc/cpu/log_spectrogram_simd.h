@@ -20,14 +20,17 @@ struct LogSpectrogramLevel {
                    void* scratch);
 };
 
-#define USVS_DECLARE_LEVEL(level)                    \
-  namespace level {                                  \
-  extern const LogSpectrogramLevel<float> spectrogram_float;   \
-  extern const LogSpectrogramLevel<double> spectrogram_double; \
-  }
-USVS_DECLARE_LEVEL(portable)
-USVS_DECLARE_LEVEL(avx2)
-USVS_DECLARE_LEVEL(avx512)
-#undef USVS_DECLARE_LEVEL
+namespace portable {
+extern const LogSpectrogramLevel<float> spectrogram_float;
+// float64 is there to check with, so one level of it is enough; it would double the time to
+// compile.
+extern const LogSpectrogramLevel<double> spectrogram_double;
+}  // namespace portable
+namespace avx2 {
+extern const LogSpectrogramLevel<float> spectrogram_float;
+}
+namespace avx512 {
+extern const LogSpectrogramLevel<float> spectrogram_float;
+}
 
 }  // namespace usvs::cpu

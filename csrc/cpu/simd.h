@@ -1,5 +1,6 @@
-// Vectors as wide as the level this file is compiled for. Everything lives in a namespace named after the level, so
-// that the same source compiled three times is three different programs to the linker.
+// Vectors as wide as the level this file is compiled for. Everything lives in a namespace named
+// after the level, so that the same source compiled three times is three different programs to the
+// linker.
 #pragma once
 #include <cstdint>
 #include <cstring>

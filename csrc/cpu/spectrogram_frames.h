@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 
+#include "cpu/carver.h"
 #include "cpu/dft.h"
 #include "cpu/spectrogram_plan.h"
 
@@ -10,28 +11,12 @@ namespace usvs::cpu::USVS_LEVEL {
 // The scratch memory of one tile.
 template <typename Real>
 struct SpectrogramScratch {
-  Real* segment;  // [blocks, block] samples, reflected where they lie outside of the clip, zeros behind
+  Real* segment;  // [blocks, block] samples, reflected where they lie outside of the clip, zeros
+                  // behind
   Real* blocks;   // [block, block_stride] the same, transposed: one hop after the other in a row
   Real* stage;    // [R1 / 2 + 1, R2, 2, lanes] what stage one hands to stage two
   Real* power;    // [bands, frame_stride]
   Real* rows;     // [4, frame_stride] logarithms of a few bands
-};
-
-// Hands out vector-aligned pieces of one memory; of none, to count the bytes.
-class Carver {
- public:
-  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
-  template <typename Real>
-  Real* take(int64_t elements) {
-    char* piece = memory_ + bytes_;
-    bytes_ += (elements * sizeof(Real) + 63) / 64 * 64;
-    return reinterpret_cast<Real*>(piece);
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  char* memory_;
-  size_t bytes_ = 0;
 };
 
 template <typename Real>
@@ -69,7 +54,8 @@ void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPla
       continue;
     }
     for (int64_t i = 0; i < plan.block; ++i) {
-      // The last block may reach further than any window does, and there even further than a reflection.
+      // The last block may reach further than any window does, and there even further than a
+      // reflection.
       const int64_t from = reflected(start + i, params.samples);
       to[i] = b < filled && from >= 0 && from < params.samples ? clip[from] : Real(0);
     }
@@ -87,7 +73,8 @@ void transpose_segment(const SpectrogramPlan<Real>& plan, const SpectrogramTile&
       Vector<Real> square[lanes];
       for (int r = 0; r < lanes; ++r) square[r] = load(segment + (b + r) * plan.block + i);
       transpose<Real>(square);
-      for (int r = 0; r < lanes; ++r) store(transposed + (i + r) * plan.block_stride + b, square[r]);
+      for (int r = 0; r < lanes; ++r)
+        store(transposed + (i + r) * plan.block_stride + b, square[r]);
     }
   }
   for (int64_t i = 0; i < plan.block; ++i) {
@@ -105,9 +92,8 @@ void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stag
   const Real* weight = plan.weight_in_window.data();
   for (int64_t n2 = 0; n2 < plan.second_stage; ++n2, place += Points, weight += Points) {
     Vector<Real> points[Points];
-    unroll<Points>([&](auto m) USVS_INLINE_LAMBDA {
-      points[m] = load(blocks + place[m]) * weight[m];
-    });
+    unroll<Points>([&](auto m)
+                       USVS_INLINE_LAMBDA { points[m] = load(blocks + place[m]) * weight[m]; });
     Real* out = stage + n2 * 2 * lanes;
     real_dft<R1, Points, Real>(
         points,
@@ -119,7 +105,8 @@ void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stag
   }
 }
 
-// Stage two: for every k1 the transform over n2. Calls put(band, value), where band 0 is bin 1; bin 0 is left out.
+// Stage two: for every k1 the transform over n2. Calls put(band, value), where band 0 is bin 1; bin
+// 0 is left out.
 template <typename Real, int R2, typename Put>
 USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage, const Put& put) {
   constexpr int lanes = kLanes<Real>, row = R2 * 2 * lanes;
@@ -155,7 +142,8 @@ USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage,
       [&](int bin, Vector<Real> value) USVS_INLINE_LAMBDA {
         if (bin > 0) put(first * bin - 1, C{value, Vector<Real>{}});
       });
-  // k1 = R1 / 2: real points turned by w_(2 R2)^n2 are the odd bins of a transform twice as long, half of it zeros.
+  // k1 = R1 / 2: real points turned by w_(2 R2)^n2 are the odd bins of a transform twice as long,
+  // half of it zeros.
   const Real* middle = stage + first / 2 * row;
   unroll<R2>([&](auto n2) USVS_INLINE_LAMBDA { a[n2] = load(middle + n2 * 2 * lanes); });
   odd_bins<2 * R2, R2, Real>(

@@ -1,4 +1,5 @@
-// The gradient of the log-spectrogram with respect to the waveform: the same tiles, walked backwards.
+// The gradient of the log-spectrogram with respect to the waveform: the same tiles, walked
+// backwards.
 //
 // With G = dL/d ln(power + eps) per band and frame, the gradient of frame sample i is
 //   window[i] * Re sum_{k = 1 .. N/2} conj(X_k) * 2 G_k / (power_k + eps) * w_N^(k i).
@@ -47,9 +48,8 @@ void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan
       }
       const Real* from = scratch.spectrum + (bin - 1) * 2 * lanes;
       const C value{load(from), load(from + lanes)};
-      const Vector<Real> slope =
-          2 * load(scratch.frame_grad + (bin - 1) * plan.frame_stride + t) /
-          (value.re * value.re + value.im * value.im + eps);
+      const Vector<Real> slope = 2 * load(scratch.frame_grad + (bin - 1) * plan.frame_stride + t) /
+                                 (value.re * value.re + value.im * value.im + eps);
       x[k2] = C{value.re * slope, -value.im * slope};
     }
     dft<R2, Real>(x);
@@ -65,7 +65,8 @@ void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan
 
 // For every n2: the transform over k1; its real part is the gradient of samples n2 + R2 m.
 template <typename Real, int R1>
-void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t, const GradientScratch<Real>& scratch) {
+void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t,
+                 const GradientScratch<Real>& scratch) {
   constexpr int lanes = kLanes<Real>;
   const int64_t points = plan.half_window ? R1 / 2 : R1;
   const int64_t row = plan.second_stage * 2 * lanes;
@@ -121,7 +122,8 @@ void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan
     const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
     for (int64_t i = 0; i < plan.block; ++i) {
       const int64_t to = reflected(start + i, params.samples);
-      if (to >= 0 && to < params.samples) clip_grad[to] += transposed_grad[i * plan.block_stride + b];
+      if (to >= 0 && to < params.samples)
+        clip_grad[to] += transposed_grad[i * plan.block_stride + b];
     }
   }
 }
@@ -154,8 +156,7 @@ void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Re
   Real* clip_grad = params.waveform_grad + clip * params.samples;
   std::fill(clip_grad, clip_grad + params.samples, Real(0));
   for (const SpectrogramTile& tile : plan.tiles) {
-    spread_to_frames(params, plan, tile,
-                     params.output_grad + clip * params.bands() * params.frames,
+    spread_to_frames(params, plan, tile, params.output_grad + clip * params.bands() * params.frames,
                      gradient.frame_grad);
     std::fill(gradient.transposed_grad, gradient.transposed_grad + plan.block * plan.block_stride,
               Real(0));

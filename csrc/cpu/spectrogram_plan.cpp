@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <deque>
 #include <mutex>
-#include <new>
 #include <tuple>
 
 namespace usvs::cpu {
@@ -23,6 +21,11 @@ int64_t first_stage_of(int64_t n_fft) {
   return first;
 }
 
+// The periodic Hann window; as torch has it, one sample alone weighs 1.
+double hann(int64_t i, int64_t length) {
+  return length == 1 ? 1 : 0.5 - 0.5 * std::cos(2 * kPi * i / length);
+}
+
 template <typename Real>
 void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
   const int64_t n = params.n_fft;
@@ -37,8 +40,7 @@ void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real
       const bool inside = i < params.win_length;
       plan.place.push_back(
           inside ? i % params.hop_length * plan.block_stride + i / params.hop_length : 0);
-      plan.weight_in_window.push_back(
-          inside ? Real(0.5 - 0.5 * std::cos(2 * kPi * i / params.win_length)) : Real(0));
+      plan.weight_in_window.push_back(inside ? Real(hann(i, params.win_length)) : Real(0));
     }
   }
   for (int64_t k1 = 0; k1 < plan.first_stage; ++k1) {
@@ -98,33 +100,19 @@ using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>
 
 }  // namespace
 
-AlignedBuffer::~AlignedBuffer() { std::free(memory_); }
-
-void* AlignedBuffer::at_least(size_t bytes) {
-  if (bytes > bytes_) {
-    std::free(memory_);
-    bytes_ = 0;
-    memory_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (memory_ == nullptr) throw std::bad_alloc();
-    bytes_ = bytes;
-  }
-  return memory_;
-}
-
 template <typename Real>
 std::shared_ptr<const SpectrogramPlan<Real>> spectrogram_plan(
     const LogSpectrogramParams<Real>& params, int64_t lanes) {
   using Key = PlanKey<Real>;
   static std::mutex mutex;
   static std::deque<std::pair<Key, std::shared_ptr<const SpectrogramPlan<Real>>>> kept;
-  const Key key{params.n_fft,           params.win_length, params.hop_length, params.frames,
-                params.transform_frames(), lanes};
+  const Key key{params.n_fft,  params.win_length,         params.hop_length,
+                params.frames, params.transform_frames(), lanes};
   const std::lock_guard lock(mutex);
   for (const auto& [kept_key, plan] : kept) {
     if (kept_key == key) return plan;
   }
-  kept.emplace_front(key,
-                     std::make_shared<const SpectrogramPlan<Real>>(make_plan(params, lanes)));
+  kept.emplace_front(key, std::make_shared<const SpectrogramPlan<Real>>(make_plan(params, lanes)));
   if (kept.size() > kKeptPlans) kept.pop_back();
   return kept.front().second;
 }

@@ -1,31 +1,21 @@
-// What depends on the settings of a log-spectrogram and not on its samples: computed once, in double, and kept.
+// What depends on the settings of a log-spectrogram and not on its samples: computed once, in
+// double, and kept.
 //
-// N = R1 * R2. Stage one transforms the R1 samples n2, n2 + R2, n2 + 2 R2 ... for each n2 < R2; stage two, for each k1,
-// turns those by w_N^(k1 n2) and transforms over n2, which gives the bins k1 + R1 k2.
+// N = R1 * R2. Stage one transforms the R1 samples n2, n2 + R2, n2 + 2 R2 ... for each n2 < R2;
+// stage two, for each k1, turns those by w_N^(k1 n2) and transforms over n2, which gives the bins
+// k1 + R1 k2.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "log_spectrogram.h"
 
 namespace usvs::cpu {
 
-// Memory that vectors may be loaded from; grows, never shrinks.
-class AlignedBuffer {
- public:
-  AlignedBuffer() = default;
-  AlignedBuffer(const AlignedBuffer&) = delete;
-  AlignedBuffer& operator=(const AlignedBuffer&) = delete;
-  ~AlignedBuffer();
-  void* at_least(size_t bytes);
-
- private:
-  void* memory_ = nullptr;
-  size_t bytes_ = 0;
-};
-
-// Columns [column_begin, column_end) of the result are read from frames [frame_begin, frame_begin + frames).
+// Columns [column_begin, column_end) of the result are read from frames [frame_begin, frame_begin +
+// frames).
 struct SpectrogramTile {
   int64_t column_begin, column_end, frame_begin, frames;
 };
@@ -36,13 +26,15 @@ struct SpectrogramPlan {
 
   int64_t first_stage;   // R1
   int64_t second_stage;  // R2
-  bool half_window;      // the window fills no more than half of N, so half of stage one's inputs are zero
-  int64_t lead;          // samples from the clip's start to the first window's start; negative
-  int64_t block;         // samples of each hop that a window can reach: min(hop_length, win_length)
-  int64_t overhang;      // hops by which a window reaches past its own: (win_length - 1) / hop_length
+  bool half_window;  // the window fills no more than half of N, so half of stage one's inputs are
+                     // zero
+  int64_t lead;      // samples from the clip's start to the first window's start; negative
+  int64_t block;     // samples of each hop that a window can reach: min(hop_length, win_length)
+  int64_t overhang;  // hops by which a window reaches past its own: (win_length - 1) / hop_length
 
-  // Of the samples in the order stage one reads them, [R2, R1] or, with half_window, [R2, R1 / 2]: where they lie among
-  // the transposed blocks, and their weight. Behind the window the weight is zero and the place that of sample 0.
+  // Of the samples in the order stage one reads them, [R2, R1] or, with half_window, [R2, R1 / 2]:
+  // where they lie among the transposed blocks, and their weight. Behind the window the weight is
+  // zero and the place that of sample 0.
   std::vector<int32_t> place;
   std::vector<Real> weight_in_window;
   std::vector<Real> twiddles;  // [R1, R2, 2], w_N^(k1 n2)
@@ -50,15 +42,17 @@ struct SpectrogramPlan {
   // The resize, in vectors of `lanes` columns that never cross from one tile into the next.
   int64_t lanes;
   std::vector<SpectrogramTile> tiles;
-  std::vector<Index> low, high;  // [frames] the two frames of a column, counted from its tile's first
-  std::vector<Real> weight;      // [frames] of the higher one
-  // Where all frames of a vector of columns lie within `lanes` of the lowest, `low` and `high` can be looked up in one
-  // register: per tile and vector, that lowest frame, or -1 where they do not.
+  std::vector<Index> low,
+      high;                  // [frames] the two frames of a column, counted from its tile's first
+  std::vector<Real> weight;  // [frames] of the higher one
+  // Where all frames of a vector of columns lie within `lanes` of the lowest, `low` and `high` can
+  // be looked up in one register: per tile and vector, that lowest frame, or -1 where they do not.
   std::vector<int32_t> register_base;
   std::vector<int64_t> tile_base;  // [tiles] where a tile's vectors start in register_base
 
-  int64_t most_frames;   // of any tile
-  int64_t frame_stride;  // most_frames padded to whole vectors, and one more vector that is readable
+  int64_t most_frames;  // of any tile
+  int64_t
+      frame_stride;  // most_frames padded to whole vectors, and one more vector that is readable
   int64_t block_stride;  // the same for blocks: frames + overhang
 };
 

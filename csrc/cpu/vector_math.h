@@ -1,4 +1,5 @@
-// log and exp of vectors. Polynomials after Cephes (logf, expf); the double forms call libm lane by lane.
+// log and exp of vectors. Polynomials after Cephes (logf, expf); the double forms call libm lane by
+// lane.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -7,12 +8,14 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-// ln(x) for normal x > 0, within 1 ulp of the result or 6e-8; +inf and NaN are returned as they came.
+// ln(x) for normal x > 0, within 1 ulp of the result or 6e-8; +inf and NaN are returned as they
+// came.
 USVS_INLINE Vector<float> log(Vector<float> x) {
   using Ints = IntVector<float>;
   constexpr int32_t sqrt_half = 0x3f3504f3;
   const Ints exponent = ((Ints)x - sqrt_half) >> 23;
-  const Vector<float> mantissa = (Vector<float>)((Ints)x - (exponent << 23));  // in [sqrt(1/2), sqrt(2))
+  const Vector<float> mantissa =
+      (Vector<float>)((Ints)x - (exponent << 23));  // in [sqrt(1/2), sqrt(2))
   const Vector<float> r = mantissa - 1.0f;
   const Vector<float> r2 = r * r;
   // Two interleaved halves: a chain of nine multiply-adds would wait on itself.

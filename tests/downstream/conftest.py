@@ -94,7 +94,7 @@ def noise_store(tmp_path_factory) -> Path:
     return write_store(tmp_path_factory.mktemp("noise") / "store", PATIENTS, informative=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_planes() -> PlanesSettings:
     return PlanesSettings(
         profile="quick",
@@ -103,6 +103,6 @@ def tiny_planes() -> PlanesSettings:
         optimiser=OptimiserSettings(
             kind="adamw", learning_rate=5e-3, schedule="one_cycle", epochs=6, batch_clips=24, weight_decay=0.01
         ),
-        run=RunSettings(device="cpu"),
+        run=RunSettings(device="cpu", compile="eager"),  # scripting takes longer than these trainings
         temporal_stride=1,
     )

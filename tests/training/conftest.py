@@ -22,7 +22,7 @@ from usvs.config import (
     SpectrogramSettings,
 )
 
-SECONDS, RATE_HZ, SIDE = 16.0, 5, 36
+SECONDS, RATE_HZ, SIDE = 12.0, 5, 36
 PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
 
 
@@ -47,7 +47,12 @@ def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool 
             sector=(0, 0, SIDE, SIDE),
             source={"bytes": 1, "modified_ns": 1},
         )
-        row = dict.fromkeys(SCANS.names) | {"scan_key": key, "patient_key": patient, "status": "ok", "path": f"{key}.mp4"}
+        row = dict.fromkeys(SCANS.names) | {
+            "scan_key": key,
+            "patient_key": patient,
+            "status": "ok",
+            "path": f"{key}.mp4",
+        }
         rows.append(row)
         for clip in range(int(SECONDS / 2)):
             fraction = (speech if clip % 4 else 0.1) if sound else float("nan")
@@ -59,7 +64,7 @@ def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool 
 
 @pytest.fixture(scope="session")
 def noise_store(tmp_path_factory) -> Path:
-    """Four patients with a scan of 16 s each: 32 clips, 24 of them with speech."""
+    """Four patients with a scan of 12 s each: 24 clips, 16 of them with speech."""
     return write_store(tmp_path_factory.mktemp("noise") / "store")
 
 
@@ -71,8 +76,8 @@ def silent_store(tmp_path_factory) -> Path:
 
 def tiny_settings(**changes) -> PretrainSettings:
     """Settings whose step takes some ten milliseconds; `run` and `objective` may be changed by keyword tables."""
-    encoder = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=4, stem_width=8, se_ratio=1 / 4)
-    run = {"device": "cpu", "log_every_steps": 1, "validate_every_steps": 4, "checkpoint_every_steps": 3}
+    encoder = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=16, stem_width=8, se_ratio=1 / 4)
+    run = {"device": "cpu", "log_every_steps": 1, "validate_every_steps": 3, "checkpoint_every_steps": 2}
     objective = {"normalise": True, "temperature": 0.1, "form": "ntxent"}
     return PretrainSettings(
         profile="quick",

@@ -3,11 +3,9 @@ import math
 import socket
 
 import pytest
-import torch
 
 from usvs.errors import DataError
-from usvs.ops import contrastive_loss_reference
-from usvs.training.run_log import RunLog, contrastive_chance, read_metrics
+from usvs.training.run_log import RunLog, read_metrics
 
 
 def test_records_are_lines_and_events(tmp_path):
@@ -43,13 +41,3 @@ def test_a_line_that_is_no_record_is_named(tmp_path):
         read_metrics(tmp_path)
     with pytest.raises(DataError, match="No such file"):
         read_metrics(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize("form", ["eq2", "ntxent"])
-@pytest.mark.parametrize("margin_floor", [0.1, 1.0])
-def test_contrastive_chance_is_the_loss_of_equal_embeddings(form, margin_floor):
-    ones = torch.ones(4, 8, dtype=torch.float64)
-    losses = contrastive_loss_reference(
-        ones, ones, ones, torch.cat([ones] * 3), torch.arange(4), 1.0, margin_floor, form
-    )
-    assert losses.mean().item() == pytest.approx(contrastive_chance(12, form, margin_floor), abs=1e-9)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -40,18 +40,25 @@ PRETRAINED = {"shuffled": "shuffled", "ours": "own"}  # init -> setting objectiv
 
 @dataclass(frozen=True)
 class Reading:
-    """A way to read an init: frozen or fine-tuned, with few labelled patients or all of the fold's."""
+    """A way to read an init.
+
+    Attributes:
+        mode: frozen or fine-tuned.
+        labels: of a few of the fold's training patients, of all of them, or of everybody but the tested ones.
+        inits: which are read so.
+    """
 
     mode: Mode
-    few: bool
+    labels: Literal["few", "fold", "everybody"]
     inits: tuple[str, ...] = ("random", "shuffled", "ours")
 
 
 READINGS = {
-    "probe": Reading("probe", few=False),
-    "probe, few labels": Reading("probe", few=True),
-    "fine-tuned, few labels": Reading("finetune", few=True),
-    "ceiling": Reading("finetune", few=False, inits=("random",)),
+    "probe": Reading("probe", "fold"),
+    "probe, few labels": Reading("probe", "few"),
+    "fine-tuned, few labels": Reading("finetune", "few"),
+    # What labels alone reach, the pretraining patients' included; for the first seed only, as it is about the data.
+    "ceiling": Reading("finetune", "everybody", inits=("random",)),
 }
 
 
@@ -62,6 +69,7 @@ class EvidenceSettings(Settings):
     planes: PlanesSettings = Field(default_factory=lambda: planes_profile("quick"))
     pretraining_share: float = Field(0.6, gt=0, lt=1)  # of the patients; the rest are for labels and tests
     few_patients: int = Field(2, ge=1)  # labelled in each fold where labels are few
+    ceiling_epochs: int = Field(12, ge=1)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def run_evidence(
     for seed in seeds:
         for init in PRETRAINED:
             job.pretrain(init, seed)
-        for cell in job.cells(seed):
+        for cell in job.cells(seed, ceiling=seed == seeds[0]):
             job.read(*cell)
     result = EvidenceResult(job.results(list(seeds)))
     write_text(out / RESULTS, json.dumps(result.results, indent=1))
@@ -113,6 +121,7 @@ class _Job:
         _, self.downstream = split_groups(self.table.group.tolist(), settings.pretraining_share, seed=0)
         everyone = {self.store.scan(number).patient_key for number in range(len(self.store.scans))}
         self.pretraining = tuple(sorted(key for key in everyone if key and key not in self.downstream))
+        self.labelled_pretraining = tuple(key for key in self.pretraining if key in set(self.table.group.tolist()))
         self._claim_folder()
         say(f"evidence: {len(self.pretraining)} patients to pretrain on, {len(self.downstream)} others to read on")
 
@@ -133,13 +142,15 @@ class _Job:
         held_out = [record for record in read_metrics(run) if record["split"] == "held_out"]
         write_text(cell, json.dumps({"init": init, "seed": seed, "held_out": held_out[-1] if held_out else {}}))
 
-    def cells(self, seed: int) -> Iterator[tuple[str, str, int, Fold]]:
+    def cells(self, seed: int, ceiling: bool) -> Iterator[tuple[str, str, int, Fold]]:
         """Yield reading, init, seed and fold of everything a seed is read by."""
         for fold in make_folds(self.downstream, self.settings.planes.folds, seed):
+            everybody = Fold(fold.number, fold.train + self.labelled_pretraining, fold.test)
+            labelled = {"few": fold.labelled(self.settings.few_patients), "fold": fold, "everybody": everybody}
             for name, reading in READINGS.items():
-                chosen = fold.labelled(self.settings.few_patients) if reading.few else fold
-                for init in reading.inits:
-                    yield name, init, seed, chosen
+                if ceiling or reading.labels != "everybody":
+                    for init in reading.inits:
+                        yield name, init, seed, labelled[reading.labels]
 
     def read(self, name: str, init: str, seed: int, fold: Fold) -> None:
         """Measure one cell, unless it is kept from before."""
@@ -148,6 +159,9 @@ class _Job:
             return
         settings = self.settings.planes
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"seed": seed})})
+        if READINGS[name].labels == "everybody":
+            longer = settings.optimiser.model_copy(update={"epochs": self.settings.ceiling_epochs})
+            settings = settings.model_copy(update={"optimiser": longer})
         start: Init = "random" if init == "random" else self._run(init, seed)
         if start != "random" and check_pretraining_overlap(Path(start), fold.test + fold.train) != "disjoint":
             raise DataError(f"'{start}': carries no list of pretraining patients, so nothing can be claimed from it")
@@ -161,7 +175,7 @@ class _Job:
         """Gather the cells of the given seeds with everything they rest on."""
         readings: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for seed in seeds:
-            for name, init, _, fold in self.cells(seed):
+            for name, init, _, fold in self.cells(seed, ceiling=seed == seeds[0]):
                 cells = readings.setdefault(name, {}).setdefault(init, [])
                 cells.append(_load(self._cell(name, init, seed, fold)))
         pretraining = {init: [_load(self._cell("pretraining", init, seed)) for seed in seeds] for init in PRETRAINED}

@@ -41,12 +41,15 @@ def _differences(results: dict[str, Any]) -> list[str]:
 
 
 def _held_out(results: dict[str, Any]) -> list[str]:
-    lines = ["pretraining, on held-out patients (chance in brackets), mean over seeds"]
-    for init, cells in results["pretraining"].items():
-        records = [cell["held_out"] for cell in cells if cell["held_out"]]
-        names = [name for name in (records[0] if records else {}) if f"{name}_chance" in records[0]]
-        figures = [f"{name} {_mean(records, name):.3f} ({_mean(records, f'{name}_chance'):.3f})" for name in names]
-        lines.append(f"{init:<12}" + (", ".join(figures) or "no held-out patients"))
+    """One line a quantity that has a chance line, the mean over seeds of its last value on held-out patients."""
+    records = {init: [cell["held_out"] for cell in cells] for init, cells in results["pretraining"].items()}
+    if not all(record for cells in records.values() for record in cells):
+        return ["pretraining held no patients out, so it has no held-out losses"]
+    first = next(iter(records.values()))[0]
+    lines = [f"{'pretraining, held-out patients':<34}{'chance':>10}" + "".join(f"{init:>12}" for init in records)]
+    for name in (name for name in first if f"{name}_chance" in first):
+        means = "".join(f"{_mean(cells, name):>12.3f}" for cells in records.values())
+        lines.append(f"{name.replace('_', ' '):<34}{first[f'{name}_chance']:>10.3f}{means}")
     return lines
 
 

@@ -47,7 +47,7 @@ def finetune_fold(
     total = steps_per_epoch * settings.optimiser.epochs
     trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch)
     load = partial(_training_batch, store, train, settings, batch)
-    with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:
+    with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
         for frames, planes in track(batches, "fine-tuning", total):
             trainer.step(frames, planes)
     return task, total

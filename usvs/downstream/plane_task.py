@@ -46,7 +46,8 @@ class PlaneTask(nn.Module):
 
     def logits(self, frames: Tensor) -> Tensor:
         """Map frames [B, 1, P, P] to class scores [B, classes]."""
-        return self.head(self.encoder(frames))
+        logits: Tensor = self.head(self.encoder(frames))
+        return logits
 
 
 def class_weights(planes: NDArray[np.int64], classes: int, kind: ClassWeights) -> Tensor:

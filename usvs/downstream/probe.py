@@ -7,6 +7,8 @@ the very frames the probe is trained on. A trained encoder keeps the statistics 
 """
 
 import copy
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,20 +17,23 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from usvs.archive.plane_labels import PLANES
 from usvs.archive.prepared import PreparedStore
 from usvs.config import AugmentSettings
-from usvs.downstream.embed import embed_frames, frame_batches
-from usvs.downstream.frames import FrameTable
+from usvs.downstream.embed import BATCH_FRAMES, embed_frames
+from usvs.downstream.frames import FrameTable, read_frames
 from usvs.downstream.metrics import PlaneMetrics, plane_metrics
 from usvs.errors import DataError
 from usvs.loading.augment import evaluation_frames
 from usvs.models.batch_norm import calibrate_batch_norm
 from usvs.models.resnext_se import SEResNeXt
+from usvs.sampling.permutation import permute
 
 Calibrate = Literal["random", "always", "never"]
 ITERATIONS = 1000
+CALIBRATION_KEY = 0  # the same frames make the same batches, whatever the seed
 PENALTY_INVERSE = 1.0  # scikit-learn's C, on standardised features
 
 
@@ -85,8 +90,7 @@ def frozen_probe(
     """
     if calibrated:
         encoder = copy.deepcopy(encoder)
-        batches = (evaluation_frames(frames, frame_pixels, augment) for frames in frame_batches(store, train))
-        calibrate_batch_norm(encoder, batches)
+        calibrate_batch_norm(encoder, _calibration_batches(store, encoder, train, frame_pixels, augment))
     features = [embed_frames(store, table, encoder, frame_pixels, augment) for table in (train, test)]
     return ProbeResult(probe_features(features[0], train.plane, features[1], test.plane), calibrated)
 
@@ -94,3 +98,16 @@ def frozen_probe(
 def needs_calibration(random_init: bool, calibrate: Calibrate) -> bool:
     """Say whether an encoder is read with recomputed batch-norm statistics."""
     return calibrate == "always" or (calibrate == "random" and random_init)
+
+
+def _calibration_batches(
+    store: PreparedStore, encoder: SEResNeXt, train: FrameTable, frame_pixels: int, augment: AugmentSettings
+) -> Iterator[Tensor]:
+    """Yield every training frame once, in batches of one size (give or take one frame) that each mix scans and planes.
+
+    In the table's own order a batch would hold one scan, and the spread between scans would be in no batch's variance.
+    """
+    device = next(encoder.parameters()).device
+    order = permute(np.arange(len(train)), len(train), CALIBRATION_KEY)
+    for rows in np.array_split(order, math.ceil(len(train) / BATCH_FRAMES)):
+        yield evaluation_frames(read_frames(store, train.take(rows)), frame_pixels, augment).to(device)

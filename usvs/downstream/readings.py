@@ -83,7 +83,8 @@ class PlanesResult:
     @property
     def confusion(self) -> NDArray[np.int64]:
         """The folds' confusion matrices added up: every held-out frame, once."""
-        return np.sum([fold.metrics.confusion for fold in self.folds], axis=0, dtype=np.int64)
+        total: NDArray[np.int64] = np.sum([fold.metrics.confusion for fold in self.folds], axis=0, dtype=np.int64)
+        return total
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from usvs.errors import DataError
 from usvs.sampling.permutation import counter_bits, derive_key
@@ -52,11 +53,11 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     return PairedDifference(float(values.mean()), tuple(values.tolist()), int((values > 0).sum()), p_value)
 
 
-def _signs(pairs: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _signs(pairs: int) -> NDArray[np.float64]:
     """Return sign patterns [patterns, pairs] of +1 and -1."""
     if pairs <= EXACT_UP_TO:
         bits = np.arange(2**pairs)[:, None] >> np.arange(pairs)
     else:
         counters = np.arange(SAMPLED_PATTERNS * pairs).reshape(-1, pairs)
         bits = (counter_bits(derive_key(pairs), counters, 0) >> np.uint64(40)).astype(np.int64)
-    return 1.0 - 2.0 * (bits & 1)
+    return 1.0 - 2.0 * (bits & 1).astype(np.float64)

@@ -105,18 +105,19 @@ def vary_frames(frames: UInt8Array, variation: Variation, frame_pixels: int, cro
     crop = max(1, round(crop_fraction * side))
     corner = np.floor(np.stack([variation.top, variation.left], axis=1) * (side - crop + 1)).astype(np.int64)
     corner = np.clip(corner + variation.shift, 0, side - crop)
+    levels = _standardised_levels(variation.gain)
     result = torch.empty(len(frames), 1, frame_pixels, frame_pixels)
     target = result.numpy()
     for i, (top, left) in enumerate(corner.tolist()):
         window = _resize(frames[i, top : top + crop, left : left + crop], frame_pixels)
-        varied = cv2.LUT(window, _standardised_levels(variation.gain[i]))
+        varied = cv2.LUT(window, levels[i])
         target[i, 0] = varied[:, ::-1] if variation.flip[i] else varied
     return result
 
 
-def _standardised_levels(gain: float) -> Float32Array:
-    """The value of each of the 256 gray levels after gain and standardisation: one table look-up a pixel does both."""
-    levels = (np.minimum(_GRAY_LEVELS * gain, 1) - GRAY_MEAN) / GRAY_SPREAD
+def _standardised_levels(gain: Float64Array) -> Float32Array:
+    """What each gray level becomes under each gain: [n, 256]; one look-up a pixel then amplifies and standardises."""
+    levels = (np.minimum(_GRAY_LEVELS * gain[:, None], 1) - GRAY_MEAN) / GRAY_SPREAD
     return levels.astype(np.float32)
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ORDER_FRAMES = 4
 ORDER_CLASSES = 12  # 4! orders, forward and backward counted as one (section 2.3)
 FRAME_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))  # in OPN's order, so that its weights keep their meaning
 
@@ -21,16 +20,21 @@ class ProjectionHead(nn.Module):
         features: C.
         hidden: width of the hidden layer.
         width: d.
+        batch_norm: normalise after both layers. Features are means of what a ReLU lets through, all positive, so that
+            the embeddings of untrained streams point one way; batch norm spreads them from the first step on.
     """
 
-    def __init__(self, features: int, hidden: int, width: int) -> None:
+    def __init__(self, features: int, hidden: int, width: int, batch_norm: bool) -> None:
         super().__init__()
         self.fc1 = nn.Linear(features, hidden)
+        self.bn1 = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
         self.fc2 = nn.Linear(hidden, width)
+        self.bn2 = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C] to [N, d]; nothing is normalised here."""
-        return self.fc2(F.relu(self.fc1(features)))
+        embeddings: Tensor = self.bn2(self.fc2(F.relu(self.bn1(self.fc1(features)))))
+        return embeddings
 
 
 class CorrespondenceHead(nn.Module):
@@ -54,15 +58,16 @@ class CorrespondenceHead(nn.Module):
 
     def forward(self, video: Tensor, speech: Tensor) -> Tensor:
         """Return logits [N, 2], class 1 = correspond, for video [N, C] and speech [N, C] features."""
-        return self.decide(self.fuse(torch.cat((video, speech), dim=1)))
+        logits: Tensor = self.decide(self.fuse(torch.cat((video, speech), dim=1)))
+        return logits
 
 
 class OrderHead(nn.Module):
     """The order prediction network: which of twelve orders four frames are shown in.
 
-    Lee et al., ICCV 2017, figure 4, with the pair order of its code: every frame through a shared fc6, six pairs of frames
-    through a shared fc7, all six together to the classes. It sees a coarse map and not its mean, for order is told by
-    where things are.
+    Lee et al., ICCV 2017, figure 4, with the pair order of its code: every frame through a shared fc6, six pairs of
+    frames through a shared fc7, all six together to the classes. It sees a coarse map and not its mean, for order is
+    told by where things are.
 
     Args:
         features: C.
@@ -83,10 +88,11 @@ class OrderHead(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return logits [B, 12] for the feature maps [B, 4, C, h, w] of frames in the order shown."""
-        clips = maps.size(0)
-        frames = self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)).view(clips, ORDER_FRAMES, -1)
+        clips, shown = maps.size(0), maps.size(1)
+        frames = self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)).view(clips, shown, -1)
         pairs = torch.cat((frames.index_select(1, self.first), frames.index_select(1, self.second)), dim=2)
-        return self.classify(self.fc7(pairs.flatten(0, 1)).view(clips, -1))
+        logits: Tensor = self.classify(self.fc7(pairs.flatten(0, 1)).view(clips, -1))
+        return logits
 
 
 class PlaneHead(nn.Module):
@@ -103,7 +109,8 @@ class PlaneHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C] to logits [N, planes]."""
-        return self.classify(features)
+        logits: Tensor = self.classify(features)
+        return logits
 
 
 def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

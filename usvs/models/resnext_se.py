@@ -94,7 +94,7 @@ class Bottleneck(nn.Module):
 class SEResNeXt(nn.Module):
     """A dilated SE-ResNeXt for one-channel images; the default settings give SE-ResNeXt-50 32x4d (section 2.4).
 
-    Names and shapes of the parameters are timm's `seresnext50_32x4d` without `fc`, save for the stem's one input channel.
+    Names and shapes of the parameters are timm's `seresnext50_32x4d` without `fc`, save for the stem's one channel in.
     Small variants scale every stage with the stem: planes = stem_width * 2 ** stage,
     width = floor(planes * base_width / 64) * cardinality, channels out = 4 * planes. Where the stride reaches
     `output_stride`, later stages dilate instead; the first block of a stage keeps the dilation before it, so that
@@ -126,8 +126,9 @@ class SEResNeXt(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Map images [N, 1, H, W] to feature maps [N, C, H / stride, W / stride] (rounded up)."""
-        maps = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
-        return self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        maps: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [N, 1, H, W] to features [N, C], the means of the feature maps."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from usvs.config import ModelSettings
 from usvs.errors import ConfigError
-from usvs.models.heads import ORDER_CLASSES, ORDER_FRAMES, CorrespondenceHead, OrderHead, ProjectionHead
+from usvs.models.heads import ORDER_CLASSES, CorrespondenceHead, OrderHead, ProjectionHead
 from usvs.models.resnext_se import SEResNeXt
 
 
@@ -48,10 +48,9 @@ class TwoStream(nn.Module):
                 f"setting 'shared_projection': wanted streams of one width, got {video_features} video and"
                 f" {speech_features} speech features"
             )
-        hidden, width = settings.projection_hidden, settings.projection_width
-        self.project_video = ProjectionHead(video_features, hidden, width)
+        self.project_video = _projection(video_features, settings)
         self.project_speech = (
-            self.project_video if settings.shared_projection else ProjectionHead(speech_features, hidden, width)
+            self.project_video if settings.shared_projection else _projection(speech_features, settings)
         )
         self.correspondence = CorrespondenceHead(video_features, speech_features, settings.correspondence_hidden)
         self.order = OrderHead(
@@ -61,6 +60,8 @@ class TwoStream(nn.Module):
             settings.order_pair_hidden,
             settings.order_dropout,
         )
+        self.order_classes: int = ORDER_CLASSES
+        self.embedding_width: int = settings.projection_width
 
     def forward(self, frames: Tensor, order_frames: Tensor, speech: Tensor) -> TwoStreamOutput:
         """Run each network once, over all images of its modality.
@@ -70,27 +71,52 @@ class TwoStream(nn.Module):
             order_frames: [B, 4, 1, P, P] in the order shown; may be empty.
             speech: [Ns, 1, bands, time] log-spectrograms; may be empty.
         """
-        maps = self._video_maps(frames, order_frames)
+        images = torch.cat((frames, order_frames.flatten(0, 1)))
+        maps = self._video_maps(images)
         video_features = maps[: frames.size(0)].mean(dim=(2, 3))
         speech_features = self._speech_features(speech)
         return TwoStreamOutput(
             video_features,
-            self.project_video(video_features),
+            self._video_embeddings(video_features),
             speech_features,
-            self.project_speech(speech_features),
-            self._order_logits(maps[frames.size(0) :], order_frames.size(0)),
+            self._speech_embeddings(speech_features),
+            self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1)),
         )
 
-    def _video_maps(self, frames: Tensor, order_frames: Tensor) -> Tensor:
-        return self.video.forward_features(torch.cat((frames, order_frames.flatten(0, 1))))
+    # An empty batch has no statistics: batch norm would refuse it, or remember NaN.
+
+    def _video_maps(self, images: Tensor) -> Tensor:
+        maps: Tensor = images.new_zeros((0, self.video.num_features, 1, 1))
+        if images.size(0) > 0:
+            maps = self.video.forward_features(images)
+        return maps
 
     def _speech_features(self, speech: Tensor) -> Tensor:
-        # An empty batch has no statistics, and batch norm refuses it.
-        if speech.size(0) == 0:
-            return speech.new_zeros((0, self.speech.num_features))
-        return self.speech(speech)
+        features: Tensor = speech.new_zeros((0, self.speech.num_features))
+        if speech.size(0) > 0:
+            features = self.speech(speech)
+        return features
 
-    def _order_logits(self, maps: Tensor, clips: int) -> Tensor:
-        if clips == 0:
-            return maps.new_zeros((0, ORDER_CLASSES))
-        return self.order(maps.view(clips, ORDER_FRAMES, maps.size(1), maps.size(2), maps.size(3)))
+    def _video_embeddings(self, features: Tensor) -> Tensor:
+        embeddings: Tensor = features.new_zeros((0, self.embedding_width))
+        if features.size(0) > 0:
+            embeddings = self.project_video(features)
+        return embeddings
+
+    def _speech_embeddings(self, features: Tensor) -> Tensor:
+        embeddings: Tensor = features.new_zeros((0, self.embedding_width))
+        if features.size(0) > 0:
+            embeddings = self.project_speech(features)
+        return embeddings
+
+    def _order_logits(self, maps: Tensor, clips: int, shown: int) -> Tensor:
+        logits: Tensor = maps.new_zeros((0, self.order_classes))
+        if clips > 0:
+            logits = self.order(maps.view(clips, shown, maps.size(1), maps.size(2), maps.size(3)))
+        return logits
+
+
+def _projection(features: int, settings: ModelSettings) -> ProjectionHead:
+    return ProjectionHead(
+        features, settings.projection_hidden, settings.projection_width, settings.projection_batch_norm
+    )

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 from usvs.ops import contrastive_loss
 
-RETRIEVAL_PAIRS = 512  # a large batch need not pay n x n similarities for a line in the log
-
 
 class ContrastiveTerms(NamedTuple):
     """Scalars; all are 0 without pairs."""
@@ -104,7 +102,7 @@ def _watch(
     if form == "eq2":
         term = margin_term(margin, margin_floor).mean()
         chance = chance + margin_term(margin.new_zeros(()), margin_floor)
-    shown = min(pairs, RETRIEVAL_PAIRS)
+    shown = min(pairs, 512)  # a large batch need not pay n x n similarities for a line in the log
     similarity = video[:shown] @ positive[:shown].t()  # [shown, shown]
     own = torch.arange(shown, device=video.device)
     return ContrastiveTerms(

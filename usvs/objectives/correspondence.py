@@ -1,4 +1,4 @@
-"""Do a frame and a piece of speech belong together? (section 2.1, Eq. 1)
+"""Do a frame and a piece of speech belong together (section 2.1, Eq. 1)?
 
 This file holds scripted functions: no postponed annotations, no keyword-only arguments with defaults.
 """

@@ -1,4 +1,4 @@
-"""In which order were four frames seen? (section 2.3)
+"""In which order were four frames seen (section 2.3)?
 
 This file holds scripted functions: no postponed annotations, no keyword-only arguments with defaults.
 """

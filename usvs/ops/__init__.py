@@ -5,7 +5,7 @@ Importing this package loads the compiled library and registers `torch.ops.usvs`
 
 from typing import Any
 
-import torch  # noqa: F401  (its libraries must be loaded before ours)
+import torch
 
 from usvs.errors import MissingDependencyError
 

@@ -3,6 +3,9 @@
 n anchors v, each with its positive s and hard negative s'; M candidates c; d = embedding width.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,9 +47,10 @@ def contrastive_loss(
     Raises:
         RuntimeError: for shapes, dtypes or values that do not fit, and where an anchor would be held against nothing.
     """
-    return torch.ops.usvs.contrastive_loss(
+    losses: Tensor = torch.ops.usvs.contrastive_loss(
         anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
     )
+    return losses
 
 
 def contrastive_loss_reference(
@@ -70,13 +74,11 @@ def contrastive_loss_reference(
     losses = torch.logsumexp(logits, dim=1) - positive
     if form == "ntxent":
         return losses
-    floor = torch.tensor(margin_floor, dtype=margin.dtype, device=margin.device)
-    exact = torch.log(-torch.expm1(-margin.clamp_min(margin_floor)))
-    return losses - exact - (margin - floor).clamp_max(0) / torch.expm1(floor)
+    touching = margin.clamp_min(margin_floor)  # where the curve, or below margin_floor its tangent, is touched
+    return losses - torch.log(-torch.expm1(-touching)) - (margin - touching) / math.expm1(margin_floor)
 
 
 # Above autograd, and in Python since the stable ABI loses the message of an error raised below a dispatched call.
-@torch.library.impl("usvs::contrastive_loss", "CompositeImplicitAutograd")
 def _losses_only(
     anchors: Tensor,
     positives: Tensor,
@@ -87,13 +89,15 @@ def _losses_only(
     margin_floor: float = 1.0,
     form: str = "eq2",
 ) -> Tensor:
-    losses, _logsumexp = torch.ops.usvs.contrastive_loss_forward(
+    losses: Tensor = torch.ops.usvs.contrastive_loss_forward(
         anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
-    )
+    )[0]
     return losses
 
 
-@torch.library.register_fake("usvs::contrastive_loss_forward")
+torch.library.impl("usvs::contrastive_loss", "CompositeImplicitAutograd", _losses_only)
+
+
 def _fake_forward(
     anchors: Tensor,
     positives: Tensor,
@@ -108,7 +112,9 @@ def _fake_forward(
     return anchors.new_empty(anchors.shape[0], dtype=dtype), anchors.new_empty(anchors.shape[0], dtype=dtype)
 
 
-@torch.library.register_fake("usvs::contrastive_loss_backward")
+torch.library.register_fake("usvs::contrastive_loss_forward", _fake_forward)
+
+
 def _fake_backward(
     grad: Tensor,
     anchors: Tensor,
@@ -127,16 +133,17 @@ def _fake_backward(
     return anchors_grad, positives_grad, hard_negatives_grad, candidates_grad
 
 
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+torch.library.register_fake("usvs::contrastive_loss_backward", _fake_backward)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.temperature, ctx.margin_floor, ctx.form = inputs
     _, logsumexp = output
     ctx.mark_non_differentiable(logsumexp)
     ctx.save_for_backward(*tensors, logsumexp)
 
 
-def _backward(
-    ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _grad_logsumexp: Tensor | None
-) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, _grad_logsumexp: Tensor | None) -> tuple[Tensor | None, ...]:
     gradients = torch.ops.usvs.contrastive_loss_backward(
         grad, *ctx.saved_tensors, ctx.temperature, ctx.margin_floor, ctx.form
     )

@@ -3,6 +3,8 @@
 B clips, S samples, N = n_fft, F = frames of the transform = 1 + S // hop_length.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,7 +42,8 @@ def log_spectrogram(
     Raises:
         RuntimeError: for an argument out of range, or S <= n_fft // 2 (too short to reflect).
     """
-    return torch.ops.usvs.log_spectrogram(waveform, n_fft, win_length, hop_length, frames, eps)
+    picture: Tensor = torch.ops.usvs.log_spectrogram(waveform, n_fft, win_length, hop_length, frames, eps)
+    return picture
 
 
 def log_spectrogram_reference(
@@ -58,7 +61,6 @@ def log_spectrogram_reference(
     return F.interpolate((power + eps).log(), size=frames, mode="linear", align_corners=False).unsqueeze(1)
 
 
-@torch.library.register_fake("usvs::log_spectrogram")
 def _fake(
     waveform: Tensor,
     n_fft: int = 512,
@@ -71,21 +73,26 @@ def _fake(
     return waveform.new_empty(waveform.shape[0], 1, n_fft // 2, frames)
 
 
-@torch.library.register_fake("usvs::log_spectrogram_backward")
+torch.library.register_fake("usvs::log_spectrogram", _fake)
+
+
 def _fake_backward(
     grad: Tensor, waveform: Tensor, n_fft: int, win_length: int, hop_length: int, frames: int, eps: float
 ) -> Tensor:
     return waveform.new_empty(waveform.shape)
 
 
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     waveform, *ctx.settings = inputs
     ctx.save_for_backward(waveform)
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (waveform,) = ctx.saved_tensors
     return torch.ops.usvs.log_spectrogram_backward(grad, waveform, *ctx.settings), None, None, None, None, None
+
+
+torch.library.register_fake("usvs::log_spectrogram_backward", _fake_backward)
 
 
 torch.library.register_autograd("usvs::log_spectrogram", _backward, setup_context=_setup_context)

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import PLANES
 from usvs.config import PhantomSettings
 from usvs.phantom import anatomy_head, anatomy_heart, anatomy_trunk
 from usvs.phantom.canvas import MAP_PIXELS, Canvas, Placement, Points, curve, ellipse
@@ -35,7 +34,7 @@ DRAWINGS: dict[str, Callable[[Pencil], Points]] = {
 
 @dataclass(frozen=True)
 class Slab:
-    """What a visit's beams cross, in the tissue frame; `landmarks` [k, 2] are where one would look, the main one first."""
+    """What a visit's beams cross; `landmarks` [k, 2] in the tissue frame are where one looks, the main one first."""
 
     canvas: Canvas
     landmarks: NDArray[np.float64]

@@ -45,19 +45,22 @@ def brain_cerebellum(pencil: Pencil) -> Points:
         pencil.fill(lobe, 1.5)
         pencil.wall(lobe, 0.045, 6.0, facing=0.3)
     fold = pencil.about(0.2)
-    pencil.fill(np.concatenate([ellipse(0, 0, across + fold, down + 0.05, 0, 140, 220), ellipse(0, 0, across, down, 0, 140, 220)[::-1]]), 1.6)
+    outer, inner = ellipse(0, 0, across + fold, down + 0.05, 0, 140, 220), ellipse(0, 0, across, down, 0, 140, 220)
+    pencil.fill(np.concatenate([outer, inner[::-1]]), 1.6)
     return np.array([[-0.42, 0.0], [-0.42, 0.26], [-0.42, -0.26], [-0.75, 0.0]])
 
 
 def lips_and_nose(pencil: Pencil) -> Points:
     """Lips: nostrils over the bright bows of the upper and lower lip, chin below."""
     pencil.fill(ellipse(0, 0.0, pencil.about(0.8, 0.06), pencil.about(0.9, 0.06)), FLUID)
-    pencil.fill(curve((-0.5, 0.1), (-0.36, -0.35), (0, -0.78), (0.36, -0.35), (0.5, 0.1), (0.42, 0.6), (0, 0.86), (-0.42, 0.6)), 1.0)
+    sides = ((-0.42, 0.6), (-0.5, 0.1), (-0.36, -0.35), (0, -0.78), (0.36, -0.35), (0.5, 0.1), (0.42, 0.6))
+    pencil.fill(curve(*sides, (0, 0.86)), 1.0)
     pencil.wall(curve((-0.4, -0.3), (0, -0.78), (0.4, -0.3)), 0.06, 6.0, facing=0.5)
     for side in (-1.0, 1.0):
         pencil.pocket(ellipse(side * pencil.about(0.17), -0.28, 0.1, 0.085), 5.0)
     rise = pencil.about(0.1, 0.3)
-    pencil.wall(curve((-0.46, 0.14), (-0.22, 0.02), (-0.06, 0.02 + rise), (0.06, 0.02 + rise), (0.22, 0.02), (0.46, 0.14)), 0.14, 6.0, facing=0.3)
+    bow = ((-0.46, 0.14), (-0.22, 0.02), (-0.06, 0.02 + rise), (0.06, 0.02 + rise), (0.22, 0.02), (0.46, 0.14))
+    pencil.wall(curve(*bow), 0.14, 6.0, facing=0.3)
     pencil.fill(ellipse(0, 0.24, 0.4, 0.05), FLUID)
     pencil.wall(curve((-0.38, 0.32), (0, 0.44), (0.38, 0.32)), 0.14, 6.0, facing=0.3)
     pencil.wall(curve((-0.24, 0.68), (0, 0.76), (0.24, 0.68)), 0.06, 5.0, facing=0.5)
@@ -67,7 +70,9 @@ def lips_and_nose(pencil: Pencil) -> Points:
 def profile(pencil: Pencil) -> Points:
     """Profile: forehead, nose, lips and chin in outline against the fluid, the skull's arc behind."""
     nose = pencil.about(0.16, 0.25)
-    front = curve((-0.25, -0.8), (0.18, -0.7), (0.36, -0.4), (0.36, -0.2), (0.42 + nose, 0.02), (0.4, 0.12), (0.5, 0.2), (0.42, 0.3), (0.48, 0.38), (0.38, 0.48), (0.4, 0.66), (0.2, 0.74))
+    brow = ((-0.25, -0.8), (0.18, -0.7), (0.36, -0.4), (0.36, -0.2))
+    mouth = ((0.4, 0.12), (0.5, 0.2), (0.42, 0.3), (0.48, 0.38), (0.38, 0.48))
+    front = curve(*brow, (0.42 + nose, 0.02), *mouth, (0.4, 0.66), (0.2, 0.74))
     back = curve((0.0, 0.5), (-0.4, 0.42), (-0.8, 0.2), (-0.88, -0.2), (-0.66, -0.62), (-0.25, -0.8))
     pencil.fill(np.concatenate([front + np.array([0.32, 0]), front[::-1]]), FLUID)
     pencil.fill(np.concatenate([front, back]), 0.7)

@@ -12,7 +12,7 @@ def abdomen(pencil: Pencil) -> Points:
     """Abdomen: even liver, the black stomach bubble, the short umbilical vein, spine at the side."""
     trunk(pencil, LIVER, ribs=True)
     pencil.vertebra(0.66, 0.05)
-    pencil.pocket(ellipse(0.12, 0.42, pencil.about(0.24), pencil.about(0.17), 20))
+    pencil.pocket(ellipse(0.1, 0.4, pencil.about(0.29), pencil.about(0.21), 20))
     tube(pencil, curve((-0.6, -0.06), (-0.3, -0.06), (-0.1, -0.22)), pencil.about(0.1), 6.0)
     pencil.pocket(ellipse(0.42, -0.02, 0.07, 0.07), 4.0)
     return np.array([[0.12, 0.42], [-0.3, -0.08], [0.62, 0.05]])
@@ -34,8 +34,9 @@ def kidneys(pencil: Pencil) -> Points:
 
 def femur(pencil: Pencil) -> Points:
     """Femur: one straight bright shaft in the thigh, with its shadow."""
-    pencil.fill(curve((-0.95, -0.1), (-0.6, -0.34), (0.2, -0.36), (0.9, -0.16), (0.95, 0.2), (0.3, 0.4), (-0.6, 0.36), (-0.95, 0.14)), 0.9)
-    pencil.wall(curve((-0.95, -0.1), (-0.6, -0.34), (0.2, -0.36), (0.9, -0.16)), 0.05, 5.0)
+    front = ((-0.95, -0.1), (-0.6, -0.34), (0.2, -0.36), (0.9, -0.16))
+    pencil.fill(curve(*front, (0.95, 0.2), (0.3, 0.4), (-0.6, 0.36), (-0.95, 0.14)), 0.9)
+    pencil.wall(curve(*front), 0.05, 5.0)
     half = pencil.about(0.66, 0.08)
     bow = pencil.about(0.05, 0.6)
     pencil.bone(curve((-half, 0.02), (0, bow - 0.03), (half, 0.02)), 0.13, shadow=1.0, facing=0.2)
@@ -76,5 +77,3 @@ def spine_sagittal(pencil: Pencil) -> Points:
 def search(pencil: Pencil) -> Points:
     """Background: nothing to name, fluid and stray echoes as the probe looks for the next plane."""
     return np.array([[0.0, 0.0], [0.4, 0.3], [-0.4, -0.2]])
-
-

@@ -53,7 +53,7 @@ class Placement:
         """Map points [n, 2] of the anatomy's own frame into the tissue frame."""
         angle = points[:, None, ::-1] * self.waves + self.phases  # [n, 3, 2]
         bent = points + (self.sway * np.sin(angle)).sum(axis=1)
-        return bent @ self.matrix.T + self.shift
+        return np.asarray(bent @ self.matrix.T + self.shift, np.float64)
 
 
 class Canvas:
@@ -72,7 +72,9 @@ class Canvas:
         cv2.fillPoly(self.mirror, outline, 0.0, shift=SUBPIXEL_BITS)
         cv2.fillPoly(self.attenuation, outline, attenuation, shift=SUBPIXEL_BITS)
 
-    def wall(self, points: Points, thickness: float, level: float, attenuation: float = 0.0, facing: float = 0.8) -> None:
+    def wall(
+        self, points: Points, thickness: float, level: float, attenuation: float = 0.0, facing: float = 0.8
+    ) -> None:
         """Draw a reflecting line [n, 2]; where it lies along the beam it gives back less.
 
         Args:

@@ -65,7 +65,7 @@ def gaze_at(gaze: Gaze, frame_seconds: NDArray[np.float64], half_width: float) -
     sums = np.concatenate([np.zeros((1, 2)), np.cumsum(points, axis=0)])
     count = (last - first)[:, None].astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return ((sums[last] - sums[first]) / count).astype(np.float32)
+        return np.asarray((sums[last] - sums[first]) / count, np.float32)
 
 
 def _blinks(rng: np.random.Generator, seconds: NDArray[np.float64]) -> NDArray[np.bool_]:

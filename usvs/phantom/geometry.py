@@ -58,7 +58,7 @@ class Fan:
     def to_pixels(self, tissue: NDArray[np.float64]) -> NDArray[np.float64]:
         """Map points of the tissue frame [..., 2] to pixels [..., 2]."""
         x, y, unit = self.unit()
-        return tissue * unit + np.array([x, y])
+        return np.asarray(tissue * unit + np.array([x, y]), np.float64)
 
     def apex_in_tissue(self) -> tuple[float, float]:
         """Return the point all beams come from, in the tissue frame."""

@@ -1,15 +1,15 @@
 """Makes a phantom archive: many scans, several processes, the truth in a folder of its own."""
 
-import multiprocessing
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
+from usvs.archive.pool import run_each
 from usvs.config import PhantomSettings
 from usvs.errors import ConfigError, DataError
 from usvs.phantom.media import write_gaze, write_planes, write_video
@@ -18,8 +18,6 @@ from usvs.phantom.script import plane_rows
 from usvs.phantom.truth import gather_truth, truth_folder, write_truth
 from usvs.phantom.voice import espeak_paths
 from usvs.progress import track
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,24 @@ def make_phantom(
     espeak_paths()
     staging = _staging_folder(out)
     try:
-        jobs = [
-            _Job(seed, patient, scan, settings, staging / "archive", staging / "truth")
-            for patient in range(1, patients + 1)
-            for scan in range(1, settings.scans_per_patient + 1)
-        ]
+        jobs = _jobs(staging, patients, seed, settings)
         frames = sum(track(_run(jobs, workers), "making phantom scans", len(jobs)))
         size = sum(file.stat().st_size for file in (staging / "archive").rglob("*") if file.is_file())
         _put_in_place(staging, out)
+    except OSError as error:
+        raise DataError(f"phantom: cannot write below '{out.parent}': {error.strerror or error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return PhantomSummary(
-        patients, len(jobs), frames, frames / settings.frame_rate_hz, size, time.monotonic() - started
-    )
+    video_seconds = frames / settings.frame_rate_hz
+    return PhantomSummary(patients, len(jobs), frames, video_seconds, size, time.monotonic() - started)
+
+
+def _jobs(staging: Path, patients: int, seed: int, settings: PhantomSettings) -> list[_Job]:
+    return [
+        _Job(seed, patient, scan, settings, staging / "archive", staging / "truth")
+        for patient in range(1, patients + 1)
+        for scan in range(1, settings.scans_per_patient + 1)
+    ]
 
 
 def _check(out: Path, patients: int, seed: int, workers: int | None) -> None:
@@ -114,30 +117,15 @@ def _put_in_place(staging: Path, out: Path) -> None:
 
 def _run(jobs: list[_Job], workers: int | None) -> Iterator[int]:
     """Yield each scan's number of frames as it is done."""
-    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
-    if count == 1:
-        yield from map(make_scan, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_pin_threads) as pool:
-        futures = [pool.submit(make_scan, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _pin_threads() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    for _, frames in run_each(make_scan, jobs, workers):
+        if isinstance(frames, DataError):
+            raise DataError("phantom: a process that made a scan died, perhaps out of memory; try fewer workers")
+        yield frames
 
 
 def make_scan(job: _Job) -> int:
     """Write one scan and its truth; return its number of frames."""
+    cv2.setNumThreads(1)  # each scan has a core of its own
     settings, name = job.settings, f"patient_{job.patient:03d}/scan_{job.scan}"
     scan = PhantomScan(job.seed, job.patient, job.scan, settings)
     media, truth = job.archive / name, job.truth / name

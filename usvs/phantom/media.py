@@ -9,6 +9,7 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from usvs.phantom.gaze import Gaze
@@ -18,7 +19,12 @@ AAC_BITS_PER_SECOND = 96_000
 
 
 def write_video(
-    path: Path, frames: Iterable[NDArray[np.uint8]], frame_rate_hz: int, crf: int, sound: NDArray[np.float32], sound_rate_hz: int
+    path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    frame_rate_hz: int,
+    crf: int,
+    sound: NDArray[np.float32],
+    sound_rate_hz: int,
 ) -> int:
     """Write frames and mono sound, both beginning at zero, and return the number of frames.
 
@@ -34,9 +40,9 @@ def write_video(
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", rate=frame_rate_hz)
         video.pix_fmt = "yuv420p"
-        video.options = {"preset": "superfast", "crf": str(crf), "color_range": "tv", "g": str(2 * frame_rate_hz)}
+        video.options = {"preset": "superfast", "crf": str(crf), "g": str(2 * frame_rate_hz)}
         video.codec_context.thread_count = 1
-        video.codec_context.color_range = 1  # limited ("tv")
+        _name_colours(video.codec_context)
         audio = container.add_stream("aac", rate=sound_rate_hz, layout="mono", bit_rate=AAC_BITS_PER_SECOND)
         written = 0
         for count, planar in enumerate(frames, start=1):
@@ -68,6 +74,12 @@ def write_planes(path: Path, intervals: list[tuple[float, float, str]]) -> None:
         rows = csv.writer(file)
         rows.writerow(("start_seconds", "end_seconds", "plane"))
         rows.writerows((f"{start:.4f}", f"{end:.4f}", plane) for start, end, plane in intervals)
+
+
+def _name_colours(context: VideoCodecContext) -> None:
+    """Say that the range is limited; x264 writes it down only beside a named colour space, here BT.601."""
+    context.color_range = 1
+    context.colorspace = context.color_primaries = context.color_trc = 6
 
 
 def _write_sound(

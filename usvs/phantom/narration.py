@@ -28,7 +28,7 @@ class Narration:
         sound: [samples] at `rate_hz`.
         rate_hz: of the sound.
         speech: [n] at 100 Hz: somebody is heard.
-        topic: [n] at 100 Hz: the plane spoken of, through the short pauses within a remark; -1 nothing, -2 other things.
+        topic: [n] at 100 Hz: the plane spoken of, pauses within a remark included; -1 nothing, -2 other things.
     """
 
     sound: NDArray[np.float32]
@@ -71,7 +71,7 @@ def narrate(rng: np.random.Generator, speaker: Speaker, script: list[Segment], s
             heard = heard[: ticks - tick]
             speech[tick : tick + len(heard)] |= heard
             topic[tick : tick + len(heard)] = about
-            clock += len(remark) / settings.sound_rate_hz + float(rng.gamma(2.0, 0.16)) + 0.08
+            clock += len(remark) / settings.sound_rate_hz + float(rng.gamma(2.0, 0.1)) + 0.06
     return Narration(sound, settings.sound_rate_hz, speech, topic)
 
 

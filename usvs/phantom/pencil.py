@@ -1,4 +1,4 @@
-"""What the drawings of anatomy are made with: outlines and walls in the anatomy's own frame, a little different per patient."""
+"""What anatomy is drawn with: outlines and walls in its own frame, a little different from patient to patient."""
 
 from dataclasses import dataclass
 

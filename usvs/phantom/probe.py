@@ -31,7 +31,7 @@ class Pose:
         """Map points [k, 2] of the slab to where the probe sees them; the inverse of `slab_points`."""
         c, s = np.cos(self.turn) * self.zoom, np.sin(self.turn) * self.zoom
         moved = points - np.array([self.x, self.y])
-        return moved @ np.array([[c, -s], [s, c]])
+        return np.asarray(moved @ np.array([[c, -s], [s, c]]), np.float64)
 
 
 def drift(rng: np.random.Generator, frames: int, rate_hz: float, speed: float) -> list[Pose]:

@@ -132,4 +132,3 @@ class PhantomScan:
             return None
         left, top, right, bottom = self.fan.inner_box()
         return between(rng, (left, right)), between(rng, (top, bottom))
-

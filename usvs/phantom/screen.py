@@ -35,7 +35,7 @@ class Screen:
 
     def compose(self, fan_pixels: NDArray[np.uint8], cursor: tuple[float, float] | None) -> NDArray[np.uint8]:
         """Return the whole frame [height, width]; the cursor, where shown, at pixel x, y."""
-        frame: NDArray[np.uint8] = cv2.max(self.still, fan_pixels)
+        frame: NDArray[np.uint8] = np.maximum(self.still, fan_pixels)
         if cursor is not None:
             x, y = round(cursor[0]), round(cursor[1])
             cv2.line(frame, (x - 4, y), (x + 4, y), 220, 1)
@@ -69,7 +69,8 @@ def _draw_top_bar(image: NDArray[np.uint8], rng: np.random.Generator) -> None:
 
 
 def _draw_side_text(image: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    lines = (str(rng.choice(MODES)), f"Pwr {rng.integers(70, 100)}%", f"Gn {rng.integers(-4, 8)}", f"C{rng.integers(4, 9)}/M7")
+    mode, power, gain = rng.choice(MODES), rng.integers(70, 100), rng.integers(-4, 8)
+    lines = (str(mode), f"Pwr {power}%", f"Gn {gain}", f"C{rng.integers(4, 9)}/M7")
     for row, line in enumerate(lines):
         _text(image, line, image.shape[1] - 58, TOP_BAR_PIXELS + 12 + 11 * row, 0.3, 150)
 

@@ -104,9 +104,10 @@ class Sonograph:
         echo *= contact.beam_gain[..., None]
         row, column = self.rng.integers(0, SAMPLES), self.rng.integers(0, BEAMS)
         echo += self.noise[row : row + SAMPLES, column : column + BEAMS]
-        echo = cv2.GaussianBlur(echo, (0, 0), self.machine.lateral_sigma, None, self.machine.axial_sigma)
-        gray = self._compress(cv2.magnitude(echo[..., 0], echo[..., 1]), contact.gain_db)
-        return cv2.remap(gray, *self.lookup, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        spread = cv2.GaussianBlur(echo, (0, 0), self.machine.lateral_sigma, None, self.machine.axial_sigma)
+        envelope = np.asarray(cv2.magnitude(spread[..., 0], spread[..., 1]), np.float32)
+        gray = self._compress(envelope, contact.gain_db)
+        return np.asarray(cv2.remap(gray, *self.lookup, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
 
     def _echo(self, layers: list[Layer]) -> FloatArray:
         scale, origin = map_scale_and_origin()
@@ -123,7 +124,10 @@ class Sonograph:
     def _near_strip(self, pose: Pose) -> FloatArray:
         moved = np.array([[1, 0, BEAMS / 2 + 30 * pose.x], [0, 1, 0]], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(self.near, moved, (BEAMS, NEAR_SAMPLES), flags=flags, borderMode=cv2.BORDER_REFLECT)
+        size = (BEAMS, NEAR_SAMPLES)
+        return np.asarray(
+            cv2.warpAffine(self.near, moved, size, flags=flags, borderMode=cv2.BORDER_REFLECT), np.float32
+        )
 
     def _compress(self, envelope: FloatArray, gain_db: float) -> NDArray[np.uint8]:
         nepers = cv2.log(envelope + 1e-4)
@@ -132,7 +136,7 @@ class Sonograph:
         if self.before is not None:
             cv2.addWeighted(gray, 1 - self.machine.persistence, self.before, self.machine.persistence, 0, dst=gray)
         self.before = gray
-        return gray.astype(np.uint8)
+        return np.asarray(gray, np.uint8)
 
 
 def _near_field(rng: np.random.Generator) -> FloatArray:
@@ -141,9 +145,10 @@ def _near_field(rng: np.random.Generator) -> FloatArray:
     across = np.linspace(0, 1, 2 * BEAMS)[None, :]
     level = np.full((NEAR_SAMPLES, 2 * BEAMS), 0.6)
     for _ in range(rng.integers(3, 7)):
-        middle = rng.uniform(0, 30) + rng.uniform(0, 3) * np.sin(2 * np.pi * (across * rng.uniform(0.3, 1.5) + rng.random()))
+        wave = np.sin(2 * np.pi * (across * rng.uniform(0.3, 1.5) + rng.random()))
+        middle = rng.uniform(0, 30) + rng.uniform(0, 3) * wave
         level += rng.uniform(1, 5) * np.exp(-(((depth - middle) / rng.uniform(0.8, 2.5)) ** 2))
     level *= np.exp(-((depth / rng.uniform(14, 26)) ** 2)) * rng.uniform(0.4, 1.2)
     rough = rng.standard_normal((NEAR_SAMPLES, 2 * BEAMS, 2)) * 0.6
     rough[..., 0] += 0.8
-    return (rough * level[..., None]).astype(np.float32)
+    return np.asarray(rough * level[..., None], np.float32)

@@ -27,7 +27,8 @@ def record(seed: int, patient: int, rng: np.random.Generator, narration: Narrati
     hiss = rng.standard_normal(samples, np.float32) * np.float32(10 ** ((speech_db - room.uniform(24, 34)) / 20))
     rumble = cv2.blur(rng.standard_normal((1, samples), np.float32), (round(rate / 300), 1))[0]
     rumble *= np.float32(10 ** ((speech_db - room.uniform(20, 30)) / 20) / rumble.std())
-    return np.clip(voice + hiss + rumble + _hum(room, samples, rate) + _clicks(rng, samples, rate), -0.99, 0.99)
+    heard = voice + hiss + rumble + _hum(room, samples, rate) + _clicks(rng, samples, rate)
+    return np.asarray(np.clip(heard, -0.99, 0.99), np.float32)
 
 
 def _echo(room: np.random.Generator, voice: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
@@ -44,7 +45,7 @@ def _hum(room: np.random.Generator, samples: int, rate: int) -> NDArray[np.float
     seconds = np.arange(samples) / rate
     level = 10 ** (room.uniform(-58, -44) / 20)
     tones = [np.sin(2 * np.pi * mains * k * seconds + room.uniform(0, 6)) * room.uniform(0.2, 1) / k for k in (1, 2, 3)]
-    return (level * np.sum(tones, axis=0)).astype(np.float32)
+    return np.asarray(level * np.sum(tones, axis=0), np.float32)
 
 
 def _clicks(rng: np.random.Generator, samples: int, rate: int) -> NDArray[np.float32]:
@@ -52,5 +53,6 @@ def _clicks(rng: np.random.Generator, samples: int, rate: int) -> NDArray[np.flo
     for first in rng.integers(0, samples, rng.poisson(samples / rate / 4)):
         length = min(round(rng.uniform(0.003, 0.012) * rate), samples - first)
         decay = np.exp(-np.arange(length) / (0.2 * length + 1))
-        clicks[first : first + length] += (rng.standard_normal(length) * decay * rng.uniform(0.1, 0.4)).astype(np.float32)
+        burst = rng.standard_normal(length) * decay * rng.uniform(0.1, 0.4)
+        clicks[first : first + length] += burst.astype(np.float32)
     return clicks

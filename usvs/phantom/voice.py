@@ -87,7 +87,7 @@ class Speaker:
         encoded = text.encode()
         if self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, CHARACTERS_UTF8, None, None) != 0:
             raise MissingDependencyError(f"espeak-ng could not speak '{text}'")
-        sound = np.concatenate(self._pieces).astype(np.float32) / 32768
+        sound: NDArray[np.float32] = np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
         loud = np.flatnonzero(np.abs(sound) > 0.01)
         return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:0]
 

@@ -26,6 +26,7 @@ Float64Array = npt.NDArray[np.float64]
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, made odd
 FEISTEL_ROUNDS = 8
+LEAST_BITS = 4  # halves of one bit would leave some orders a fifth too frequent
 
 # One definition serves a Python int, which is by far quicker for one, and an array.
 Words = TypeVar("Words", int, UInt64Array)
@@ -93,9 +94,9 @@ def counter_below(key: int, counter: npt.ArrayLike, stream: int, limit: npt.Arra
 def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     """Return where a keyed permutation of range(size) sends each index, without ever holding the permutation.
 
-    A Feistel network on b = ceil(log2(size)) bits (at least 2), in halves of floor(b/2) and ceil(b/2) bits, whose round
+    A Feistel network on b = ceil(log2(size)) bits (at least 4), in halves of floor(b/2) and ceil(b/2) bits, whose round
     function is `mix64` of the other half xor a round key. Its result may lie past `size`, as the network permutes
-    2**b < 2 * size numbers; then it is sent through again until it does not, which permutes range(size) ("cycle
+    2**b numbers; then it is sent through again until it does not, which permutes range(size) ("cycle
     walking": J. Black, P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9).
     Four rounds of random functions make a strong pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988,
     doi:10.1137/0217022); eight are used, as the halves of a small archive's index hold few bits.
@@ -138,7 +139,7 @@ class _Feistel:
     def __init__(self, size: int, key: int) -> None:
         if not 1 <= size <= 1 << 62:
             raise ConfigError(f"permutation size: wanted 1 .. 2**62, got {size}")
-        bits = max(2, (size - 1).bit_length())
+        bits = max(LEAST_BITS, (size - 1).bit_length())
         self.low_bits = (bits + 1) // 2
         self.low_mask = (1 << self.low_bits) - 1
         self.high_mask = (1 << (bits - self.low_bits)) - 1

@@ -12,18 +12,19 @@ import torch
 
 from usvs import __version__
 from usvs.archive.prepared import PreparedStore
-from usvs.config import ObjectiveSettings, PretrainSettings
+from usvs.config import PretrainSettings
 from usvs.errors import DataError, Preempted
 from usvs.loading.batch import PairBatch
 from usvs.loading.torch_loader import PairLoader
 from usvs.progress import say, track
 from usvs.sampling.clips import ClipTable
 from usvs.sampling.plan import Plan
+from usvs.training.chance import beside_chance, uses_pairs
 from usvs.training.checkpoint import Checkpoint, load_newest_checkpoint, save_checkpoint
 from usvs.training.interruption import StopRequest, stop_on_signals
 from usvs.training.pretrain_model import PretrainModel, model_inputs
 from usvs.training.run_folder import CHECKPOINTS, claim_run, describe_run
-from usvs.training.run_log import RunLog, chance_lines, read_metrics
+from usvs.training.run_log import RunLog, read_metrics
 from usvs.training.split import Split, split_store
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState
 from usvs.training.validation import HeldOut, describe_held_out
@@ -114,11 +115,6 @@ def check_objective(clips: ClipTable, settings: PretrainSettings) -> None:
         )
 
 
-def uses_pairs(objective: ObjectiveSettings) -> bool:
-    """Whether any term needs speech; without, a run is the paper's baseline 'Video'."""
-    return objective.correspondence_weight > 0 or objective.contrastive_weight > 0
-
-
 class _Run:
     """One run in its folder: loader, trainer, records and checkpoints."""
 
@@ -147,7 +143,7 @@ class _Run:
         with (
             stop_on_signals() as stop,
             RunLog(self.folder, first) as log,
-            closing(self.loader.batches(first, self.total_steps)) as batches,
+            closing(self.loader.batches(first, self.total_steps)) as batches,  # type: ignore[type-var]
         ):
             waiting_since = time.perf_counter()
             for batch in track(batches, "pretraining", self.total_steps - first):
@@ -165,10 +161,10 @@ class _Run:
             raise NonFiniteError(f"{error}; clips of the batch: {batch.clip.tolist()}") from None
         seconds, step = time.perf_counter() - began, self.trainer.step_number
         if step % run.log_every_steps == 0 or step == self.total_steps:
-            chances = chance_lines(int(batch.pair_valid.sum()) * batch.frames.shape[1], self.settings.objective)
-            log.record(step, "train", {**values, **chances, "step_seconds": seconds, "wait_seconds": waited})
+            known = beside_chance(values, self.settings.objective)
+            log.record(step, "train", {**known, "step_seconds": seconds, "wait_seconds": waited})
         if self.held_out and (step % run.validate_every_steps == 0 or step == self.total_steps):
-            watched = self.held_out.evaluate(self.model, self.trainer.device)
+            watched = self.held_out.evaluate(self.model, self.trainer)
             log.record(step, "held_out", watched)
             say(f"step {step} of {self.total_steps}, held out: {describe_held_out(watched)}")
 
@@ -179,7 +175,8 @@ class _Run:
             return None
         saved = self._save()
         if stop and not finished:
-            raise Preempted(f"{stop.signal_name}: stopped at step {step} of {self.total_steps}, saved; --resume goes on")
+            where = f"step {step} of {self.total_steps}"
+            raise Preempted(f"{stop.signal_name}: stopped after {where}, which is saved; go on with --resume")
         return saved
 
     def _save(self) -> Path:
@@ -205,7 +202,7 @@ class _Run:
         if about.get("clips_sha256") != self.fingerprint:
             raise DataError(f"the store's clips are not those that run '{self.folder}' was begun with: name a new run")
         if about.get("threads") != torch.get_num_threads():
-            say(f"going on with {torch.get_num_threads()} threads, begun with {about.get('threads')}: last bits may differ")
+            say(f"begun with {about.get('threads')} threads, now {torch.get_num_threads()}: last bits may differ")
         self.trainer.load_state_dict(TrainerState(checkpoint.model, checkpoint.optimiser, int(about["step"])))
         say(f"going on after step {self.trainer.step_number} of {self.total_steps}")
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from usvs.config import PretrainSettings
+from usvs.loading.batch import PairBatch
 from usvs.models.two_stream import TwoStream
 from usvs.objectives.joint import JointLoss, JointObjective
 from usvs.speech.spectrogram import LogSpectrogram
+from usvs.training.chance import uses_pairs
 
 
 class PairOutputs(NamedTuple):
@@ -41,9 +43,8 @@ class PretrainModel(nn.Module):
         self.spectrogram = LogSpectrogram(settings.spectrogram)
         self.streams = TwoStream(settings.model)
         self.objective = JointObjective(settings.objective)
-        weights = settings.objective
-        self.uses_pairs: bool = weights.correspondence_weight > 0 or weights.contrastive_weight > 0
-        self.uses_order: bool = weights.order_weight > 0
+        self.uses_pairs: bool = uses_pairs(settings.objective)
+        self.uses_order: bool = settings.objective.order_weight > 0
 
     def forward(
         self,
@@ -89,7 +90,7 @@ class PretrainModel(nn.Module):
 
     def loss(self, said: PairOutputs, order_class: Tensor) -> JointLoss:
         """Return Eq. 3 of what the streams said."""
-        return self.objective(
+        losses: JointLoss = self.objective(
             said.positive_logits,
             said.negative_logits,
             said.video,
@@ -99,6 +100,7 @@ class PretrainModel(nn.Module):
             said.order_logits,
             order_class if self.uses_order else order_class[:0],
         )
+        return losses
 
     def _rows(self, pair_valid: Tensor) -> Tensor:
         """The clips [n / K] whose frames and speech are run."""
@@ -113,4 +115,17 @@ class PretrainModel(nn.Module):
     def _spectrograms(self, speech: Tensor, negative_speech: Tensor) -> Tensor:
         """Map [n / K, K, S] twice to [2n, 1, bands, time]."""
         pieces = torch.cat((speech.flatten(0, 1), negative_speech.flatten(0, 1)))
-        return self.spectrogram(pieces)
+        spectrograms: Tensor = self.spectrogram(pieces)
+        return spectrograms
+
+
+def model_inputs(batch: PairBatch) -> tuple[Tensor, ...]:
+    """Return a batch's tensors in the order in which `PretrainModel.forward` takes them."""
+    return (
+        batch.frames,
+        batch.order_frames,
+        batch.speech,
+        batch.negative_speech,
+        batch.pair_valid,
+        batch.order_class,
+    )

@@ -4,7 +4,6 @@ A record is one line ``{"step": 120, "split": "train", "correspondence": 0.69, "
 """
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,20 +20,6 @@ from usvs.training.checkpoint import write_text
 
 METRICS = "metrics.jsonl"
 Split = Literal["train", "held_out"]
-CORRESPONDENCE_CHANCE = math.log(2.0)  # Eq. 1 with nothing known
-ORDER_CHANCE = math.log(12.0)
-
-
-def contrastive_chance(candidates: int, form: str = "ntxent", margin_floor: float = 1.0) -> float:
-    """Return the contrastive loss of an embedding in which every similarity is equal.
-
-    For ``ntxent`` this is ln(N - 1), N candidates of which the anchor itself is one. ``eq2`` adds its margin term at
-    margin 0, where Eq. 2 is continued by the tangent at `margin_floor` (design, section 4).
-    """
-    uniform = math.log(max(candidates - 1, 1))
-    if form == "ntxent":
-        return uniform
-    return uniform - math.log(-math.expm1(-margin_floor)) + margin_floor / math.expm1(margin_floor)
 
 
 class RunLog:

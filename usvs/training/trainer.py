@@ -1,6 +1,8 @@
 """One trainer for every task: forward, check, backward, clip, check, update."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from usvs.config import OptimiserSettings, RunSettings
 from usvs.errors import DataError, MissingDependencyError
+from usvs.progress import say
 from usvs.sampling.permutation import derive_key
 from usvs.training.compile import compile_module
 from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
@@ -53,6 +56,7 @@ class Trainer:
         self.optimiser = make_optimiser(self.module, optimiser)
         self.step_number = 0
         self._mode: bool | None = None
+        _say_if_slow(self.device, run)
         if self.device.type == "cpu":  # what is promised bit-exact; CUDA's deterministic kernels cost speed
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -73,17 +77,23 @@ class Trainer:
         result.total.backward()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
         # One transfer to the host a step: both checks are made on it, before anything is updated.
-        values = _to_floats(result, norm)
+        values = to_floats(result, norm)
         self._refuse_non_finite(values)
         self.optimiser.step()
         self.step_number += 1
         return {**values, "learning_rate": rate}
 
-    @torch.no_grad()
     def evaluate(self, *batch: Tensor) -> dict[str, float]:
         """Return the forward's fields on a batch, in evaluation mode and without an update."""
+        with self.evaluating():
+            return to_floats(self._forward(batch))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Have the module in evaluation mode, at the run's precision, without gradients."""
         self._set_training(False)
-        return _to_floats(self._forward(batch), None)
+        with torch.no_grad(), self._precision():
+            yield
 
     def state_dict(self) -> TrainerState:
         """Return the live tensors (not copies) and the number of updates made."""
@@ -105,9 +115,11 @@ class Trainer:
 
     def _forward(self, batch: tuple[Tensor, ...]) -> Any:
         inputs = [tensor.to(self.device, non_blocking=True) for tensor in batch]
-        half = self.run.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with self._precision():
             return self.compiled(*inputs)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bfloat16")
 
     def _set_training(self, mode: bool) -> None:
         if self._mode is not mode:
@@ -118,8 +130,9 @@ class Trainer:
     def _refuse_non_finite(self, values: dict[str, float]) -> None:
         for name, what in (("total", "loss"), ("gradient_norm", "gradient norm")):
             if not math.isfinite(values[name]):
-                terms = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-                raise NonFiniteError(f"step {self.step_number}: the {what} is {values[name]}, not updated ({terms})")
+                terms = ", ".join(key for key, value in values.items() if not math.isfinite(value))
+                where = f"step {self.step_number}: the {what} is {values[name]}"
+                raise NonFiniteError(f"{where}, so nothing was updated (not finite: {terms})")
 
 
 def choose_device(name: str) -> torch.device:
@@ -139,7 +152,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _to_floats(result: Any, norm: Tensor | None) -> dict[str, float]:
+def _say_if_slow(device: torch.device, run: RunSettings) -> None:
+    half_on_cpu = run.precision == "bfloat16" and device.type == "cpu"
+    if half_on_cpu and torch._C._has_mkldnn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        say("this processor has no bfloat16 instructions: run.precision=bfloat16 is some ten times slower here")
+
+
+def to_floats(result: Any, norm: Tensor | None = None) -> dict[str, float]:
+    """Return the fields of a NamedTuple of scalars, and a gradient's norm, as plain numbers in one transfer."""
     fields = {name: getattr(result, name) for name in result._fields}
     if norm is not None:
         fields["gradient_norm"] = norm

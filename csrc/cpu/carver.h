@@ -1,0 +1,25 @@
+// Scratch memory cut into pieces. Compiled per SIMD level, hence in its namespace.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace usvs::cpu::USVS_LEVEL {
+
+// Hands out 64-byte aligned pieces of one memory; of none, to count the bytes.
+class Carver {
+ public:
+  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
+  template <typename Real>
+  Real* take(int64_t elements) {
+    char* piece = memory_ + bytes_;
+    bytes_ += (elements * sizeof(Real) + 63) / 64 * 64;
+    return reinterpret_cast<Real*>(piece);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  char* memory_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace usvs::cpu::USVS_LEVEL

@@ -1,0 +1,26 @@
+// Memory kept between calls: fresh pages cost more than the arithmetic.
+#pragma once
+#include <cstddef>
+
+namespace usvs::cpu {
+
+// Memory that any vector may be loaded from; grows, never shrinks.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  AlignedBuffer(const AlignedBuffer&) = delete;
+  AlignedBuffer& operator=(const AlignedBuffer&) = delete;
+  ~AlignedBuffer();
+  void* at_least(size_t bytes);
+
+ private:
+  void* memory_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// This thread's buffer for what one task needs.
+AlignedBuffer& task_scratch();
+// This thread's buffer for what a whole call needs, whose tasks may run on this thread too.
+AlignedBuffer& call_scratch();
+
+}  // namespace usvs::cpu

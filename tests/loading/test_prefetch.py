@@ -1,0 +1,79 @@
+"""Loading ahead: in order, bounded, with errors in their turn and threads that end."""
+
+import threading
+import time
+
+import pytest
+
+from usvs.errors import ConfigError, DataError
+from usvs.loading.prefetch import load_in_order
+
+
+def loader_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("usvs-loader")]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_order_is_kept(workers: int):
+    def load(step: int) -> int:
+        time.sleep(0.002 * (step % 3))
+        return step * step
+
+    assert list(load_in_order(load, range(5, 25), workers)) == [step * step for step in range(5, 25)]
+    assert not loader_threads()
+    assert list(load_in_order(load, range(0), workers)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_error_surfaces_in_its_turn_with_step_and_cause(workers: int):
+    def load(step: int) -> int:
+        if step == 4:
+            raise DataError("frame 7 is damaged")
+        return step
+
+    got = []
+    with pytest.raises(DataError, match="loading step 4: frame 7 is damaged") as raised:
+        for step in load_in_order(load, range(10), workers):
+            got.append(step)
+    assert got == [0, 1, 2, 3]
+    assert str(raised.value.__cause__) == "frame 7 is damaged"
+    assert not loader_threads()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(ConfigError("x"), ConfigError), (OSError("gone"), DataError), (ZeroDivisionError("x"), RuntimeError)],
+)
+def test_kinds_of_errors(error: Exception, kind: type[Exception]):
+    def load(step: int) -> int:
+        raise error
+
+    with pytest.raises(kind, match="loading step 0") as raised:
+        next(load_in_order(load, range(3), 1))
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_than_promised_is_loaded_ahead(workers: int):
+    started = []
+
+    def load(step: int) -> int:
+        started.append(step)
+        return step
+
+    batches = load_in_order(load, range(1000), workers)
+    next(batches)
+    time.sleep(0.1)
+    assert len(started) <= 1 + max(2, workers + 1)
+    batches.close()
+
+
+def test_stopping_early_ends_the_threads():
+    def load(step: int) -> int:
+        time.sleep(0.01)
+        return step
+
+    for step in load_in_order(load, range(1000), 2):
+        if step == 3:
+            break
+    assert not loader_threads()

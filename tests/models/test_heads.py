@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from usvs.models.heads import FRAME_PAIRS, CorrespondenceHead, OrderHead, PlaneHead, ProjectionHead
+
+
+def test_projection_is_one_hidden_layer():
+    head = ProjectionHead(6, 5, 3, batch_norm=False)
+    features = torch.randn(4, 6)
+    hidden = (features @ head.fc1.weight.T + head.fc1.bias).relu()
+    torch.testing.assert_close(head(features), hidden @ head.fc2.weight.T + head.fc2.bias)
+    assert len(head.state_dict()) == 4
+
+
+def test_batch_norm_spreads_embeddings_of_features_that_point_one_way():
+    torch.manual_seed(0)
+    features = 1 + 0.1 * torch.randn(64, 32).abs()  # what a ReLU and a mean leave
+
+    def alikeness(head):
+        unit = torch.nn.functional.normalize(head(features), dim=1)
+        return (unit @ unit.T).mean()
+
+    assert alikeness(ProjectionHead(32, 32, 16, batch_norm=False)) > 0.9
+    assert alikeness(ProjectionHead(32, 32, 16, batch_norm=True)) < 0.1
+
+
+def _train_on_exclusive_or(hidden: int) -> float:
+    """Correspond when both are of one kind: decided by neither alone."""
+    torch.manual_seed(0)
+    head = CorrespondenceHead(1, 1, hidden)
+    video, speech = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]]), torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])
+    label = torch.tensor([1, 0, 0, 1])
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(150):
+        loss = torch.nn.functional.cross_entropy(head(video, speech), label)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return loss.item()
+
+
+def test_a_linear_decision_on_a_concatenation_cannot_tell_who_belongs_together():
+    assert _train_on_exclusive_or(hidden=0) == pytest.approx(0.6931, abs=1e-3)
+    assert _train_on_exclusive_or(hidden=16) < 0.1
+
+
+def test_order_head_compares_frames_in_opns_pair_order():
+    torch.manual_seed(0)
+    head = OrderHead(features=3, grid=2, hidden=5, pair_hidden=4, dropout=0.5).eval()
+    maps = torch.randn(2, 4, 3, 4, 6)
+    frames = [head.fc6(head.pool(maps[:, i]).flatten(1)) for i in range(4)]
+    assert FRAME_PAIRS == ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))
+    pairs = [head.fc7(torch.cat((frames[i], frames[j]), dim=1)) for i, j in FRAME_PAIRS]
+    torch.testing.assert_close(head(maps), head.classify(torch.cat(pairs, dim=1)))
+
+
+def test_order_head_sees_where_things_are_and_in_which_order():
+    torch.manual_seed(0)
+    head = OrderHead(features=3, grid=2, hidden=16, pair_hidden=8, dropout=0.0).eval()
+    maps = torch.randn(1, 4, 3, 4, 4)
+    logits = head(maps)
+    assert not torch.allclose(head(maps.flip(-1)), logits)  # the same means, elsewhere
+    assert not torch.allclose(head(maps[:, [1, 0, 2, 3]]), logits)
+
+
+def test_order_head_shares_its_layers():
+    head = OrderHead(features=8, grid=4, hidden=16, pair_hidden=8, dropout=0.5)
+    assert tuple(head.fc6[0].weight.shape) == (16, 8 * 16)
+    assert tuple(head.fc7[0].weight.shape) == (8, 32)
+    assert tuple(head.classify.weight.shape) == (12, 48)
+    assert not any("first" in name or "second" in name for name in head.state_dict())
+
+
+def test_order_can_be_learnt():
+    """A blob that moves along a line: twelve orders, from maps alone."""
+    torch.manual_seed(0)
+    from usvs.sampling.order import ORDER_CLASSES
+
+    head = OrderHead(features=1, grid=4, hidden=32, pair_hidden=32, dropout=0.0)
+    table = torch.from_numpy(ORDER_CLASSES.copy())
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
+    for _ in range(120):
+        classes = torch.randint(12, (64,))
+        orders = torch.where(torch.rand(64, 1) < 0.5, table[classes], table[classes].flip(1))
+        maps = torch.nn.functional.one_hot(orders, 4).float()[:, :, None, None, :].expand(64, 4, 1, 4, 4)
+        loss = torch.nn.functional.cross_entropy(head(maps.contiguous()), classes)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.3
+
+
+def test_plane_head_is_linear():
+    head = PlaneHead(6, 14)
+    features = torch.randn(3, 6)
+    torch.testing.assert_close(head(2 * features) - head(features), features @ head.classify.weight.T)

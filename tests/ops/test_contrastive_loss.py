@@ -1,0 +1,259 @@
+"""The contrastive loss against its equation in float64, at its edges, and in what its gradient does."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from usvs import _C
+from usvs.ops import build_info, contrastive_loss, contrastive_loss_reference
+
+# n, M, d: one of each; ragged against register tiles, against blocks of 252 anchors and chunks of 512 candidates.
+SHAPES = [(1, 2, 1), (5, 11, 7), (64, 192, 128), (253, 515, 33), (300, 1100, 16), (3, 9000, 5)]
+SETTINGS = [(1.0, 1.0, "eq2"), (0.1, 0.5, "eq2"), (0.5, 1.0, "ntxent")]
+
+
+@pytest.fixture(params=build_info()["simd_usable"])
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = build_info()["simd"]
+    _C.use_simd(request.param)
+    yield request.param
+    _C.use_simd(before)
+
+
+def embeddings(n: int, m: int, d: int, dtype: torch.dtype, seed: int = 0, scale: float = 1.0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(n, d)] * 3 + [(m, d)]
+    return [
+        F.normalize(torch.randn(*shape, generator=generator), dim=1).mul(scale).to(dtype).requires_grad_()
+        for shape in shapes
+    ]
+
+
+def some_index(n: int, m: int) -> Tensor:
+    return torch.randint(-1, m, (n,), generator=torch.Generator().manual_seed(5))
+
+
+def by_the_equation(
+    tensors: list[Tensor], self_index: Tensor, temperature: float, margin_floor: float, form: str
+) -> Tensor:
+    """The definition once more, in float64 and row by row, sharing nothing with the package."""
+    anchors, positives, hard_negatives, candidates = (tensor.double() for tensor in tensors)
+    losses = []
+    for i in range(anchors.shape[0]):
+        others = [k for k in range(candidates.shape[0]) if k != self_index[i]]
+        denominator = torch.logsumexp(candidates[others] @ anchors[i] / temperature, dim=0)
+        a, b = anchors[i] @ positives[i] / temperature, anchors[i] @ hard_negatives[i] / temperature
+        if form == "ntxent":
+            numerator = a
+        elif a - b >= margin_floor:
+            numerator = a + torch.log1p(-torch.exp(b - a))
+        else:
+            slope = math.exp(-margin_floor) / (1 - math.exp(-margin_floor))
+            numerator = a + math.log(1 - math.exp(-margin_floor)) + slope * (a - b - margin_floor)
+        losses.append(denominator - numerator)
+    return torch.stack(losses)
+
+
+def gradients_of(losses: Tensor, tensors: list[Tensor], weights: Tensor) -> list[Tensor]:
+    found = torch.autograd.grad((losses * weights.to(losses)).sum(), tensors, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(tensors, found, strict=True)]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_equals_the_equation(settings: tuple[float, float, str]):
+    tensors, index = embeddings(12, 40, 6, torch.float64, scale=2.0), some_index(12, 40)
+    weights = torch.rand(12, dtype=torch.float64)
+    wanted = by_the_equation(tensors, index, *settings)
+    margins = (tensors[0] * (tensors[1] - tensors[2])).sum(1) / settings[0]
+    assert (margins > settings[1]).any() and (margins < settings[1]).any(), "both sides of the floor are met"
+    for op in (contrastive_loss, contrastive_loss_reference):
+        losses = op(*tensors, index, *settings)
+        torch.testing.assert_close(losses, wanted, rtol=1e-12, atol=1e-12)
+        for got, right in zip(
+            gradients_of(losses, tensors, weights), gradients_of(wanted, tensors, weights), strict=True
+        ):
+            torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_equals_the_reference(
+    simd: str, dtype: torch.dtype, shape: tuple[int, int, int], settings: tuple[float, float, str]
+):
+    n, m, d = shape
+    tensors, index = embeddings(n, m, d, dtype, scale=1.7), some_index(n, m)
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    weights = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    losses, wanted = contrastive_loss(*tensors, index, *settings), contrastive_loss_reference(*exact, index, *settings)
+    assert losses.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(losses.double(), wanted, rtol=tolerance, atol=tolerance)
+    # Gradients come back in the inputs' dtype, so bfloat16 rounds them to 8 bits.
+    tolerance = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 2**-8}[dtype]
+    for name, got, right in zip(
+        ("anchors", "positives", "hard negatives", "candidates"),
+        gradients_of(losses, tensors, weights),
+        gradients_of(wanted, exact, weights),
+        strict=True,
+    ):
+        assert got.dtype == dtype
+        assert (got.double() - right).abs().max() <= tolerance * right.abs().max().clamp_min(1e-6), name
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_gradcheck(settings: tuple[float, float, str]):
+    tensors, index = embeddings(5, 11, 7, torch.float64), torch.tensor([0, 1, -1, 3, 10])
+    assert torch.autograd.gradcheck(lambda *x: contrastive_loss(*x, index, *settings), tensors)
+
+
+@pytest.mark.parametrize("form", ["eq2", "ntxent"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_finite_and_right_at_large_similarities(simd: str, dtype: torch.dtype, form: str):
+    tensors, index = embeddings(40, 120, 16, dtype, scale=10.0), some_index(40, 120)
+    with torch.no_grad():
+        tensors[1][:10], tensors[2][:10] = tensors[0][:10], -tensors[0][:10]  # a = 100, b = -100
+        tensors[1][10:20], tensors[2][10:20] = -tensors[0][10:20], tensors[0][10:20]  # a = -100, b = 100
+        tensors[2][20:30] = tensors[1][20:30]  # margin 0
+        tensors[3][:40] = tensors[0]
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    weights = torch.ones(40, dtype=torch.float64)
+    losses, wanted = contrastive_loss(*tensors, index, form=form), contrastive_loss_reference(*exact, index, form=form)
+    torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=2e-5)
+    tolerance = 2e-5 if dtype == torch.float32 else 2**-8
+    for got, right in zip(gradients_of(losses, tensors, weights), gradients_of(wanted, exact, weights), strict=True):
+        assert got.isfinite().all()
+        assert (got.double() - right).abs().max() <= tolerance * right.abs().max().clamp_min(1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_the_gradient_always_raises_the_positive_and_lowers_the_hard_negative(scale: float):
+    # Candidates are none of the three, so that only the numerator speaks.
+    anchors, positives, hard_negatives, candidates = embeddings(200, 50, 8, torch.float64, scale=scale)
+    losses = contrastive_loss(anchors, positives, hard_negatives, candidates, torch.full((200,), -1))
+    to_positives, to_negatives = torch.autograd.grad(losses.sum(), [positives, hard_negatives])
+    a_slope = (to_positives * anchors).sum(1) / anchors.square().sum(1)  # dL/da
+    b_slope = (to_negatives * anchors).sum(1) / anchors.square().sum(1)  # dL/db
+    assert (a_slope <= -1).all(), "a step against the gradient raises sim(v, s)"
+    assert (b_slope > 0).all(), "and lowers sim(v, s')"
+
+
+def test_the_loss_is_smooth_at_the_floor():
+    anchors, zeros = torch.ones(2, 1, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64)
+    positives = torch.tensor([[0.7 - 1e-9], [0.7 + 1e-9]], dtype=torch.float64, requires_grad=True)
+    losses = contrastive_loss(anchors, positives, zeros, zeros, torch.tensor([-1, -1]), margin_floor=0.7)
+    slopes = torch.autograd.grad(losses.sum(), positives)[0]
+    torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-8)
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=0, atol=1e-7)
+
+
+def test_the_anchor_itself_is_left_out_and_minus_one_leaves_out_none():
+    tensors = embeddings(3, 8, 4, torch.float64)
+    with_self = contrastive_loss(*tensors, torch.tensor([-1, -1, -1]))
+    for i in range(3):
+        left_out = contrastive_loss(*tensors, torch.full((3,), i))
+        others = [k for k in range(8) if k != i]
+        without = contrastive_loss(*tensors[:3], tensors[3][others], torch.tensor([-1, -1, -1]))
+        torch.testing.assert_close(left_out, without)
+        assert (with_self > left_out).all()
+    gradient = torch.autograd.grad(contrastive_loss(*tensors, torch.full((3,), 5)).sum(), tensors[3])[0]
+    assert (gradient[5] == 0).all() and (gradient[4] != 0).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_embedding_is_not_hidden(simd: str, bad: float):
+    tensors = embeddings(4, 9, 8, torch.float32)
+    with torch.no_grad():
+        tensors[3][7, 2] = bad
+    assert not contrastive_loss(*tensors, torch.arange(4)).isfinite().any()
+    with torch.no_grad():
+        tensors[3][7, 2] = 0.0
+        tensors[0][1, 0] = bad
+    assert contrastive_loss(*tensors, torch.arange(4)).isfinite().tolist() == [True, False, True, True]
+
+
+def test_inputs_may_lie_anywhere():
+    tensors, index = embeddings(20, 60, 16, torch.float32), some_index(40, 60)[::2]
+    apart = [tensor.detach().repeat_interleave(2, dim=1)[:, ::2] for tensor in tensors]
+    assert not apart[0].is_contiguous() and not index.is_contiguous()
+    assert torch.equal(contrastive_loss(*apart, index), contrastive_loss(*tensors, index))
+    turned = [tensor.detach().t().contiguous().t().requires_grad_() for tensor in tensors]
+    weights = torch.ones(20)
+    for got, wanted in zip(
+        gradients_of(contrastive_loss(*turned, index), turned, weights),
+        gradients_of(contrastive_loss(*tensors, index), tensors, weights),
+        strict=True,
+    ):
+        assert torch.equal(got, wanted)
+
+
+def test_no_anchors():
+    tensors = embeddings(0, 5, 3, torch.float32)
+    losses = contrastive_loss(*tensors, torch.zeros(0, dtype=torch.int64))
+    assert losses.shape == (0,)
+    gradients = gradients_of(losses, tensors, torch.zeros(0))
+    assert gradients[3].shape == (5, 3) and (gradients[3] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_same_bits_for_any_number_of_threads(dtype: torch.dtype):
+    tensors, index = embeddings(600, 9000, 24, dtype), some_index(600, 9000)
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        losses = contrastive_loss(*tensors, index)
+        results.append([losses, *gradients_of(losses, tensors, torch.linspace(0, 1, 600))])
+    torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+def test_never_holds_all_similarities():
+    resource = pytest.importorskip("resource", reason="peak memory is read through a Unix module")
+    n = 6000  # n x 3 n float32 similarities would be 430 MB
+    tensors = embeddings(n, 3 * n, 8, torch.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    contrastive_loss(*tensors, torch.arange(n)).mean().backward()
+    added_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert added_mib < 60, f"{added_mib:.0f} MiB"
+
+
+def fitting() -> dict:
+    names = ("anchors", "positives", "hard_negatives", "candidates")
+    return {**dict(zip(names, embeddings(4, 9, 8, torch.float32), strict=True)), "self_index": torch.arange(4)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"positives": torch.zeros(4, 7)}, r"positives: wanted shape \[4, 8\], got \[4, 7\]"),
+        ({"hard_negatives": torch.zeros(3, 8)}, r"hard_negatives: wanted shape \[4, 8\], got \[3, 8\]"),
+        ({"candidates": torch.zeros(9)}, r"candidates: wanted shape \[any, 8\], got \[9\]"),
+        ({"candidates": torch.zeros(9, 8, dtype=torch.float64)}, "candidates: wanted Float, got Double"),
+        ({"self_index": torch.arange(3)}, r"self_index: wanted shape \[4\], got \[3\]"),
+        ({"self_index": torch.arange(4).int()}, "self_index: wanted Long, got Int"),
+        ({"self_index": torch.tensor([0, 1, 2, 9])}, r"self_index: wanted -1 \.\.\. 8, got 9"),
+        ({"self_index": torch.tensor([0, 1, 2, -2])}, r"self_index: wanted -1 \.\.\. 8, got -2"),
+        (
+            {"candidates": torch.zeros(1, 8), "self_index": torch.zeros(4, dtype=torch.int64)},
+            r"candidates: wanted a row beside the anchor itself, got only the anchor itself \(row 0\)",
+        ),
+        ({"candidates": torch.zeros(0, 8)}, "candidates: wanted at least one row, got none"),
+        ({"temperature": 0.0}, "temperature: wanted a finite number above 0, got 0"),
+        ({"margin_floor": -1.0}, "margin_floor: wanted a finite number above 0, got -1"),
+        ({"form": "eq3"}, "form: wanted 'eq2' or 'ntxent', got 'eq3'"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments: dict, message: str):
+    with pytest.raises(RuntimeError, match="usvs::contrastive_loss: " + message):
+        contrastive_loss(**{**fitting(), **arguments})
+
+
+def test_half_precision_of_the_other_kind_is_refused():
+    tensors = [tensor.detach().half() for tensor in embeddings(4, 9, 8, torch.float32)]
+    with pytest.raises(RuntimeError, match="anchors: wanted float32, float64 or bfloat16, got Half"):
+        contrastive_loss(*tensors, torch.arange(4))

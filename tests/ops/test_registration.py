@@ -1,0 +1,137 @@
+"""The ops as torch sees them: opcheck, TorchScript, torch.compile; and what is said when the build is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from usvs import ops
+from usvs.ops import build_info, contrastive_loss, log_spectrogram
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def loss_arguments(dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(n, 6, dtype=dtype, generator=generator).requires_grad_() for n in (5, 5, 5, 11)]
+    return [*tensors, torch.tensor([0, 1, -1, 3, 10])]
+
+
+def waveform() -> Tensor:
+    return torch.randn(2, 700, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("log_spectrogram", lambda: (waveform(), 64, 40, 30, 20, 1e-6)),
+        ("log_spectrogram", lambda: (waveform(),)),
+        ("contrastive_loss", lambda: (*loss_arguments(), 0.5, 1.0, "ntxent")),
+        ("contrastive_loss", lambda: tuple(loss_arguments(torch.bfloat16))),
+        ("contrastive_loss_forward", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2")),
+    ],
+)
+def test_opcheck(name: str, arguments):
+    torch.library.opcheck(getattr(torch.ops.usvs, name).default, arguments())
+
+
+class Objective(torch.nn.Module):
+    """Both ops as a scripted trainer would call them."""
+
+    def forward(
+        self, waveform: Tensor, anchors: Tensor, positives: Tensor, negatives: Tensor, candidates: Tensor, own: Tensor
+    ) -> Tensor:
+        picture = torch.ops.usvs.log_spectrogram(waveform, 64, 40, 30, 20, 1e-3)
+        losses = torch.ops.usvs.contrastive_loss(
+            anchors, positives, negatives, candidates, own, temperature=0.5, form="ntxent"
+        )
+        return losses.mean() + picture.square().mean() + log_spectrogram(waveform).mean()
+
+
+def values_and_gradients(function, inputs: list[Tensor]) -> list[Tensor]:
+    value = function(*inputs)
+    leaves = [tensor for tensor in inputs if tensor.requires_grad]
+    gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    return [value, *(g for g in gradients if g is not None)]
+
+
+def test_torchscript_equals_eager_with_gradients(tmp_path: Path):
+    scripted = torch.jit.script(Objective())
+    scripted.save(str(tmp_path / "objective.pt"))
+    loaded = torch.jit.load(str(tmp_path / "objective.pt"))
+    for _ in range(4):  # TorchScript specialises in its first runs
+        inputs = [waveform(), *loss_arguments()]
+        eager = values_and_gradients(Objective(), inputs)
+        assert len(eager) == 1 + 4, "ntxent knows no hard negatives" if len(eager) < 5 else ""
+        for function in (scripted, loaded):
+            for got, wanted in zip(values_and_gradients(function, inputs), eager, strict=True):
+                assert torch.equal(got, wanted)
+
+
+def test_the_public_functions_can_be_scripted():
+    inputs = loss_arguments()
+    assert torch.equal(torch.jit.script(contrastive_loss)(*inputs), contrastive_loss(*inputs))
+    assert torch.equal(torch.jit.script(log_spectrogram)(waveform()), log_spectrogram(waveform()))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_as_one_graph(dynamic: bool):
+    inputs = [waveform(), *loss_arguments()]
+    compiled = torch.compile(Objective(), fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for got, wanted in zip(
+        values_and_gradients(compiled, inputs), values_and_gradients(Objective(), inputs), strict=True
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_an_error_keeps_its_message_in_torchscript():
+    scripted = torch.jit.script(Objective())
+    inputs = [waveform(), *loss_arguments()]
+    inputs[5] = torch.tensor([0, 1, 2, 3, 11])
+    with pytest.raises(RuntimeError, match=r"self_index: wanted -1 \.\.\. 10, got 11"):
+        scripted(*inputs)
+
+
+def test_build_info_tells_what_runs():
+    info = build_info()
+    assert info["simd"] in info["simd_usable"]
+    assert set(info["simd_usable"]) <= set(info["simd_compiled"])
+    assert info["simd_compiled"][0] == "portable"
+    assert info["torch"] == torch.__version__
+    with pytest.raises(ValueError, match="SIMD level: wanted portable, avx2 or avx512, got 'mmx'"):
+        ops._C.use_simd("mmx")
+
+
+def test_a_missing_build_is_said_in_one_line():
+    program = (
+        "import sys; sys.modules['usvs._C'] = None\n"
+        "from usvs.errors import MissingDependencyError\n"
+        "try:\n    import usvs.ops\n"
+        "except MissingDependencyError as error:\n    print(error)"
+    )
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "pip install --no-build-isolation -e ." in output.stdout
+    assert output.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("definitions", "message"),
+    [
+        (["-DUSVS_CUDA=ON"], "USVS_CUDA=ON, but there is no working nvcc"),
+        (["-DUSVS_CUDA=YES"], "wanted AUTO, ON or OFF, got 'YES'"),
+    ],
+)
+def test_the_build_says_what_it_lacks(tmp_path: Path, definitions: list[str], message: str):
+    pybind11, cmake = pytest.importorskip("pybind11"), Path(sys.executable).parent / "cmake"
+    if not cmake.exists():
+        pytest.skip("CMake is not installed beside this Python")
+    command = [str(cmake), "-S", str(ROOT), "-B", str(tmp_path), "-G", "Ninja", *definitions]
+    command += [f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"]
+    command += [f"-DUSVS_TORCH_DIR={Path(torch.__file__).parent}", f"-DCMAKE_MAKE_PROGRAM={cmake.parent / 'ninja'}"]
+    environment = {"PATH": "/usr/bin:/bin", "CUDACXX": "/nowhere/nvcc"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert message in " ".join(result.stderr.split())

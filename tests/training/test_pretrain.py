@@ -1,0 +1,284 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from usvs.errors import ConfigError, DataError, MissingDependencyError, Preempted
+from usvs.training import pretrain as module
+from usvs.training.checkpoint import load_checkpoint, step_folders
+from usvs.training.pretrain import pretrain
+from usvs.training.run_log import read_metrics
+from usvs.training.trainer import NonFiniteError, Trainer
+
+STEPS = 6  # three patients' 18 clips in batches of six, two epochs
+
+
+def weights(run):
+    checkpoint = load_checkpoint(step_folders(run / "checkpoints")[-1])
+    return checkpoint.model | checkpoint.optimiser
+
+
+def equal(one, two) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def records(run):
+    timing = ("step_seconds", "wait_seconds")
+    return [{key: value for key, value in record.items() if key not in timing} for record in read_metrics(run)]
+
+
+def stop_after(monkeypatch, steps: int) -> None:
+    """Make the run believe that it got SIGTERM in its nth step."""
+    step = Trainer.step
+
+    def counted(self, *batch):
+        values = step(self, *batch)
+        if self.step_number == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    monkeypatch.setattr(Trainer, "step", counted)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, noise_store, tiny):
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    return pretrain(noise_store, run, tiny())
+
+
+def test_a_run_leaves_what_it_says(undisturbed, noise_store, tiny):
+    run = undisturbed.run
+    assert undisturbed.steps == STEPS
+    assert undisturbed.checkpoint == run / "checkpoints" / "step_00000006"
+    names = {path.name for path in run.iterdir() if not path.name.startswith("events.out.tfevents")}
+    assert names == {"config.json", "environment.json", "patients.json", "metrics.jsonl", "checkpoints"}
+    assert json.loads((run / "config.json").read_text()) == tiny().model_dump(mode="json")
+    patients = json.loads((run / "patients.json").read_text())
+    assert len(patients["trained"]) == 3 and len(patients["held_out"]) == 1
+    assert "held out" not in str(undisturbed) and "L_cls" in str(undisturbed)
+    state = json.loads((undisturbed.checkpoint / "state.json").read_text())
+    assert state["step"] == state["total_steps"] == STEPS
+    for path in run.rglob("*"):
+        if path.is_file():
+            assert str(noise_store).encode() not in path.read_bytes()
+
+
+def test_every_loss_is_recorded_beside_its_chance(undisturbed):
+    train = [record for record in read_metrics(undisturbed.run) if record["split"] == "train"]
+    held_out = [record for record in read_metrics(undisturbed.run) if record["split"] == "held_out"]
+    assert [record["step"] for record in train] == list(range(1, STEPS + 1))
+    assert [record["step"] for record in held_out] == [3, 6]
+    for record in [*train, *held_out]:
+        assert record["correspondence_chance"] == pytest.approx(math.log(2))
+        assert record["order_chance"] == pytest.approx(math.log(12))
+        assert all(math.isfinite(value) for value in record.values() if not isinstance(value, str))
+    for record in train:
+        assert record["contrastive_chance"] == pytest.approx(math.log(3 * record["valid_pairs"] - 1), rel=1e-5)
+        assert record["retrieval_top1_chance"] == pytest.approx(1 / record["valid_pairs"])
+        assert record["step_seconds"] > 0 and record["wait_seconds"] >= 0
+    assert held_out[-1]["pool_top1_speech_to_video_chance"] == 1 / 4  # two of the held-out six clips hardly speak
+    assert undisturbed.held_out == {k: v for k, v in held_out[-1].items() if k not in ("step", "split")}
+
+
+def test_held_out_patients_are_never_trained_on(tmp_path, monkeypatch, noise_store, tiny):
+    seen = []
+    plans = module.Plan
+
+    def watched(clips, *arguments):
+        seen.append(set(clips.scan.tolist()))
+        return plans(clips, *arguments)
+
+    monkeypatch.setattr(module, "Plan", watched)
+    result = pretrain(noise_store, tmp_path / "run", tiny())
+    held_out = json.loads((result.run / "patients.json").read_text())["held_out"]
+    assert seen and all(f"{scan + 100:012x}" not in held_out for scans in seen for scan in scans)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path, noise_store, tiny, undisturbed):
+    same = pretrain(noise_store, tmp_path / "same", tiny())
+    other = pretrain(noise_store, tmp_path / "other", tiny(run={"seed": 1}))
+    assert equal(weights(same.run), weights(undisturbed.run))
+    assert records(same.run) == records(undisturbed.run)
+    assert not equal(weights(other.run), weights(undisturbed.run))
+
+
+@pytest.mark.parametrize("at", [1, 4])  # in the middle of an epoch
+def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path, monkeypatch, noise_store, tiny, undisturbed, at):
+    with monkeypatch.context() as patch:
+        stop_after(patch, at)
+        with pytest.raises(Preempted, match=f"SIGTERM: stopped after step {at} of {STEPS}") as stopped:
+            pretrain(noise_store, tmp_path / "run", tiny())
+    assert stopped.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = pretrain(noise_store, tmp_path / "run", tiny(), resume=True)
+    assert resumed.steps == STEPS
+    assert equal(weights(resumed.run), weights(undisturbed.run))
+    assert records(resumed.run) == records(undisturbed.run)
+
+
+def test_resuming_past_a_damaged_checkpoint_gives_the_same_bits(tmp_path, monkeypatch, noise_store, tiny, undisturbed):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        stop_after(patch, 3)
+        pretrain(noise_store, run, tiny())
+    damaged = run / "checkpoints" / "step_00000003" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x7f")
+    (run / "checkpoints" / ".writing-step_00000004").mkdir()
+    resumed = pretrain(noise_store, run, tiny(), resume=True)  # from step 2
+    assert equal(weights(resumed.run), weights(undisturbed.run))
+    assert records(run) == records(undisturbed.run)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, noise_store, tiny, undisturbed):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed.run, run)
+    before = weights(run)
+    again = pretrain(noise_store, run, tiny(), resume=True)
+    assert again.steps == STEPS and again.held_out == undisturbed.held_out
+    assert equal(weights(run), before) and records(run) == records(undisturbed.run)
+
+
+def test_resume_without_a_run_begins_one(tmp_path, noise_store, tiny, undisturbed):
+    result = pretrain(noise_store, tmp_path / "new", tiny(), resume=True)
+    assert equal(weights(result.run), weights(undisturbed.run))
+
+
+def test_how_a_run_is_carried_out_may_change(tmp_path, monkeypatch, noise_store, tiny, undisturbed):
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        stop_after(patch, 2)
+        pretrain(noise_store, tmp_path / "run", tiny(run={"loader_workers": 0}))
+    resumed = pretrain(noise_store, tmp_path / "run", tiny(run={"loader_workers": 3}), resume=True)
+    assert equal(weights(resumed.run), weights(undisturbed.run))
+
+
+def test_other_settings_another_store_or_a_taken_folder_are_refused(
+    tmp_path, noise_store, store_writer, tiny, undisturbed
+):
+    run, before = undisturbed.run, records(undisturbed.run)
+    with pytest.raises(ConfigError, match="is not empty"):
+        pretrain(noise_store, run, tiny())
+    with pytest.raises(ConfigError, match=r"objective\.temperature: 0\.1, now 0\.2"):
+        pretrain(noise_store, run, tiny(objective={"temperature": 0.2}), resume=True)
+    with pytest.raises(ConfigError, match=r"run\.seed: 0, now 4"):
+        pretrain(noise_store, run, tiny(run={"seed": 4}), resume=True)
+    with pytest.raises(DataError, match="other patients"):
+        pretrain(store_writer(tmp_path / "more", scans=6), run, tiny(), resume=True)
+    with pytest.raises(DataError, match="clips are not those"):
+        pretrain(store_writer(tmp_path / "other", speech=0.8), run, tiny(), resume=True)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no run folder"):
+        pretrain(noise_store, tmp_path / "notes", tiny(), resume=True)
+    assert records(run) == before
+
+
+def test_video_alone_needs_no_sound_and_the_rest_says_so(tmp_path, silent_store, tiny):
+    with pytest.raises(DataError, match="--objective video"):
+        pretrain(silent_store, tmp_path / "ours", tiny())
+    assert not (tmp_path / "ours").exists()
+    video = {"correspondence_weight": 0, "contrastive_weight": 0}
+    result = pretrain(silent_store, tmp_path / "video", tiny(objective=video))
+    names = set(result.held_out)
+    assert {"order", "order_chance", "order_accuracy"} <= names
+    assert not any(name.startswith(("correspondence", "contrastive", "pool", "margin")) for name in names)
+
+
+def test_sound_without_speech_is_refused(tmp_path, store_writer, tiny):
+    store = store_writer(tmp_path / "store", speech=0.2)
+    with pytest.raises(DataError, match="no clip has speech in 50%"):
+        pretrain(store, tmp_path / "run", tiny())
+    assert pretrain(store, tmp_path / "run", tiny(objective={"affinity": False})).steps == STEPS
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"speech": "shuffled"},
+        {"contrastive_weight": 0, "affinity": False},
+        {"order_weight": 0},
+        {"form": "eq2", "normalise": False, "temperature": 1.0},
+    ],
+)
+def test_every_objective_trains(tmp_path, noise_store, tiny, objective):
+    result = pretrain(noise_store, tmp_path / "run", tiny(objective=objective))
+    assert result.steps == STEPS
+    assert ("order" in result.held_out) == (objective.get("order_weight", 1) > 0)
+    assert ("contrastive" in result.held_out) == (objective.get("contrastive_weight", 1) > 0)
+
+
+def test_only_some_patients(tmp_path, noise_store, tiny):
+    asked = [f"{n + 100:012x}" for n in (0, 2)]
+    result = pretrain(noise_store, tmp_path / "run", tiny(), patients=asked)
+    patients = json.loads((result.run / "patients.json").read_text())
+    assert sorted(patients["trained"] + patients["held_out"]) == asked
+
+
+def test_a_non_finite_loss_names_step_and_clips_and_overwrites_nothing(tmp_path, monkeypatch, noise_store, tiny):
+    inputs = module.model_inputs
+
+    def poisoned(batch):
+        frames, order_frames, *rest = inputs(batch)
+        return (frames, order_frames * float("nan"), *rest) if calls.append(1) or len(calls) == 4 else inputs(batch)
+
+    calls: list[int] = []
+    monkeypatch.setattr(module, "model_inputs", poisoned)
+    with pytest.raises(NonFiniteError, match=r"step 3: the loss is nan.*clips of the batch: \[\d+") as stopped:
+        pretrain(noise_store, tmp_path / "run", tiny())
+    assert stopped.value.exit_code != 0
+    assert [path.name for path in step_folders(tmp_path / "run" / "checkpoints")] == ["step_00000002"]
+    assert max(record["step"] for record in records(tmp_path / "run")) == 3
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "step_00000002").state["step"] == 2
+
+
+def test_an_unwritable_place_is_named(tmp_path, noise_store, tiny):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MissingDependencyError, match="cannot be written to"):
+        pretrain(noise_store, tmp_path / "file" / "run", tiny())
+    with pytest.raises(ConfigError, match="there is a file of that name"):
+        pretrain(noise_store, tmp_path / "file", tiny())
+
+
+@pytest.mark.slow
+def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_path, noise_store, tiny, undisturbed):
+    settings = tmp_path / "settings.json"
+    settings.write_text(tiny().model_dump_json())
+    script = (
+        "import sys, time; from pathlib import Path; from usvs.config import *; from usvs.errors import UsvsError\n"
+        "from usvs.training.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
+        "step = Trainer.step\n"
+        "def slow(self, *batch):\n    values = step(self, *batch); time.sleep(0.15); return values\n"
+        "Trainer.step = slow\n"
+        "store, run, settings = map(Path, sys.argv[1:])\n"
+        "try: pretrain(store, run, load_settings(PretrainSettings(), settings), resume=True)\n"
+        "except UsvsError as error: sys.exit(error.exit_code)\n"
+    )
+    run = tmp_path / "run"
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+    def start_and_send(number: int, after_step: int) -> int:
+        arguments = [sys.executable, "-c", script, str(noise_store), str(run), str(settings)]
+        process = subprocess.Popen(arguments, env=os.environ | threads)
+        try:
+            limit = time.monotonic() + 60
+            while time.monotonic() < limit and process.poll() is None:
+                if (run / "metrics.jsonl").exists() and f'"step": {after_step},' in (run / "metrics.jsonl").read_text():
+                    process.send_signal(number)
+                    break
+                time.sleep(0.02)
+            return process.wait(60)
+        finally:
+            process.kill()
+
+    assert start_and_send(signal.SIGTERM, 1) == 75
+    assert start_and_send(signal.SIGKILL, 4) == -signal.SIGKILL
+    finished = pretrain(noise_store, run, tiny(), resume=True)
+    assert equal(weights(finished.run), weights(undisturbed.run))
+    assert records(run) == records(undisturbed.run)

@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from usvs.training.pretrain_model import PretrainModel
+from usvs.training.trainer import Trainer
+
+B, K = 6, 2
+
+
+def batch(step: int, valid=(True, False, True, True, False, True)):
+    generator = torch.Generator().manual_seed(step)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    speech = 0.1 * normal(2, B, K, 14_400)
+    order = torch.randint(0, 12, (B,), generator=generator)
+    return normal(B, K, 1, 32, 32), normal(B, 4, 1, 32, 32), speech[0], speech[1], torch.tensor(valid), order
+
+
+def trainer(settings) -> Trainer:
+    torch.manual_seed(settings.run.seed)
+    return Trainer(PretrainModel(settings), settings.optimiser, settings.run, 10, 5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("form", ["eq2", "ntxent"])
+def test_a_scripted_step_equals_the_eager_one_bit_for_bit(tiny, form, precision):
+    chosen = {"compile": "torchscript", "precision": precision}
+    scripted = trainer(tiny(objective={"form": form}, run=chosen))
+    eager = trainer(tiny(objective={"form": form}, run=chosen | {"compile": "eager"}))
+    for step in range(3):
+        assert scripted.step(*batch(step)) == eager.step(*batch(step))
+    first, second = scripted.state_dict(), eager.state_dict()
+    assert all(torch.equal(value, second.model[name]) for name, value in first.model.items())
+    assert scripted.evaluate(*batch(9)) == eager.evaluate(*batch(9))
+
+
+def test_clips_whose_pairs_do_not_count_matter_to_order_alone(tiny):
+    inputs = batch(0)
+    one = trainer(tiny(run={"compile": "eager"})).step(*inputs)
+    for tensor in (inputs[0], inputs[2], inputs[3]):
+        tensor[1] += 1.0
+        tensor[4] *= -2.0
+    assert trainer(tiny(run={"compile": "eager"})).step(*inputs) == one
+    inputs[1][1] += torch.randn(4, 1, 32, 32)
+    assert trainer(tiny(run={"compile": "eager"})).step(*inputs)["order"] != one["order"]
+
+
+def test_video_alone_leaves_the_speech_stream_as_it_was(tiny):
+    settings = tiny(objective={"correspondence_weight": 0, "contrastive_weight": 0})
+    run = trainer(settings)
+    before = {name: value.clone() for name, value in run.state_dict().model.items()}
+    values = run.step(*batch(0))
+    assert values["total"] == values["order"] > 0 and values["valid_pairs"] == 0
+    changed = {name for name, value in run.state_dict().model.items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("streams.video.") for name in changed)
+    assert not any(name.startswith("streams.speech.") for name in changed)
+
+
+@pytest.mark.parametrize("objective", [{}, {"order_weight": 0}])
+def test_a_batch_without_a_pair_that_counts_is_survived(tiny, objective):
+    run = trainer(tiny(objective=objective))
+    values = run.step(*batch(0, valid=[False] * B))
+    assert values["valid_pairs"] == 0 and values["correspondence"] == values["contrastive"] == 0
+    assert (values["order"] > 0) == (not objective)
+    assert run.step(*batch(1))["valid_pairs"] == 8
