@@ -328,7 +328,8 @@ class PhantomSettings(Settings):
 
     scan_seconds: float = Field(90.0, ge=2)  # every plane comes up about once
     scans_per_patient: int = Field(1, ge=1)
-    frame_rate_hz: int = Field(25, ge=5, le=120)
+    sonographers: int = Field(3, ge=1)  # whose voices narrate all the scans
+    frame_rate_hz: int = Field(12, ge=5, le=120)
     frame_width: int = Field(400, ge=160)  # a patient's scanner differs from it by up to a tenth
     frame_height: int = Field(320, ge=128)
     sound_rate_hz: Literal[44_100, 48_000] = 48_000

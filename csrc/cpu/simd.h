@@ -14,7 +14,10 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-#if defined(__AVX512F__)
+#if defined(USVS_VECTOR_BYTES)
+inline constexpr int kVectorBytes =
+    USVS_VECTOR_BYTES;  // wider than the machine's: the compiler splits
+#elif defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
 inline constexpr int kVectorBytes = 32;
@@ -63,7 +66,11 @@ USVS_INLINE void store_streaming(Real* to, Vector<Real> value) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)value);
 #elif defined(__AVX2__)
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)value);
+  __m256i halves[kVectorBytes / 32];
+  std::memcpy(halves, &value, sizeof(value));
+  for (int i = 0; i < kVectorBytes / 32; ++i) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + i, halves[i]);
+  }
 #else
   store(to, value);
 #endif
@@ -73,6 +80,11 @@ USVS_INLINE void finish_streaming() {
 #if defined(__AVX2__)
   _mm_sfence();
 #endif
+}
+
+template <typename Real>
+USVS_INLINE void fill_zero(Real* to, int64_t elements) {
+  std::memset(to, 0, elements * sizeof(Real));
 }
 
 // Calls function with 0, 1, ... N - 1 as compile-time constants.

@@ -57,8 +57,9 @@ void write_bands(const SpectrogramPlan<Real>& plan, int64_t tile_index, const Re
   }
   const int32_t* base = plan.register_base.data() + plan.tile_base[tile_index];
   for (int64_t column = tile.column_begin; column < tile.column_end; column += lanes, ++base) {
-    const int64_t end = std::min(column + lanes, tile.column_end);
-    if (*base >= 0 && end - column == lanes) {
+    const bool whole = column + lanes <= tile.column_end;
+    const int64_t end = whole ? column + lanes : tile.column_end;
+    if (*base >= 0 && whole) {
       resize_in_register<Rows, Streaming>(plan, *base, column, rows, out, out_stride);
       continue;
     }

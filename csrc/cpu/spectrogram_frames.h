@@ -1,7 +1,5 @@
 // From samples to the power of every bin, `lanes` frames at a time, one in each lane.
 #pragma once
-#include <algorithm>
-
 #include "cpu/carver.h"
 #include "cpu/dft.h"
 #include "cpu/spectrogram_plan.h"
@@ -78,8 +76,7 @@ void transpose_segment(const SpectrogramPlan<Real>& plan, const SpectrogramTile&
     }
   }
   for (int64_t i = 0; i < plan.block; ++i) {
-    std::fill(transposed + i * plan.block_stride + blocks, transposed + (i + 1) * plan.block_stride,
-              Real(0));
+    fill_zero(transposed + i * plan.block_stride + blocks, plan.block_stride - blocks);
   }
 }
 

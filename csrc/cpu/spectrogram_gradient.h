@@ -23,7 +23,7 @@ void spread_to_frames(const LogSpectrogramParams<Real>& params, const Spectrogra
   for (int64_t band = 0; band < params.bands(); ++band) {
     const Real* from = grad + band * params.frames;
     Real* to = frame_grad + band * plan.frame_stride;
-    std::fill(to, to + plan.frame_stride, Real(0));
+    fill_zero(to, plan.frame_stride);
     for (int64_t column = tile.column_begin; column < tile.column_end; ++column) {
       to[plan.low[column]] += from[column] * (1 - plan.weight[column]);
       to[plan.high[column]] += from[column] * plan.weight[column];
@@ -154,12 +154,11 @@ void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Re
   const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
   const GradientScratch<Real> gradient = lay_out_gradient(params, plan, carver);
   Real* clip_grad = params.waveform_grad + clip * params.samples;
-  std::fill(clip_grad, clip_grad + params.samples, Real(0));
+  fill_zero(clip_grad, params.samples);
   for (const SpectrogramTile& tile : plan.tiles) {
     spread_to_frames(params, plan, tile, params.output_grad + clip * params.bands() * params.frames,
                      gradient.frame_grad);
-    std::fill(gradient.transposed_grad, gradient.transposed_grad + plan.block * plan.block_stride,
-              Real(0));
+    fill_zero(gradient.transposed_grad, plan.block * plan.block_stride);
     transform_tile(params, plan, tile, params.waveform + clip * params.waveform_stride, scratch,
                    [&](int64_t t) {
                      second_stage(plan, scratch.stage,

@@ -77,7 +77,7 @@ def test_gradients_are_finite_and_raise_the_positive_and_lower_the_negative(form
         batch_contrastive(*one, False, 1.0, 1.0, form).loss.backward()
         assert (one[1].grad * one[0]).sum() <= 0
         assert (one[2].grad * one[0]).sum() >= 0
-        if form == "eq2" and scale < 2:
+        if form == "eq2" and scale < 1:  # larger ones are won beyond what float32 can tell from 1
             assert (one[1].grad * one[0]).sum() < 0 < (one[2].grad * one[0]).sum()
 
 

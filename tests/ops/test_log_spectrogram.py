@@ -74,19 +74,27 @@ def test_equals_torchaudio_on_speech():
     transforms = pytest.importorskip(
         "torchaudio.transforms", reason="torchaudio does not load here", exc_type=(ImportError, OSError)
     )
-    waveform = speech_like(4, 14_400)
-    power = transforms.Spectrogram(n_fft=512, win_length=240, hop_length=120, power=2.0)(waveform)
-    logarithm = torch.log(power[:, 1:] + 1e-6)
-    wanted = F.interpolate(logarithm, size=256, mode="linear", align_corners=False)
-    error = (log_spectrogram(waveform)[:, 0] - wanted).abs()
+
+    def by_torchaudio(waveform: Tensor) -> Tensor:
+        transform = transforms.Spectrogram(n_fft=512, win_length=240, hop_length=120, power=2.0).to(waveform.dtype)
+        logarithm = torch.log(transform(waveform)[:, 1:] + 1e-6)
+        return F.interpolate(logarithm, size=256, mode="linear", align_corners=False)[:, None].double()
+
+    speech = speech_like(8, 14_400)
+    speech *= 0.1 / speech.abs().amax(dim=1, keepdim=True)
+    error = (log_spectrogram(speech) - by_torchaudio(speech.double())).abs()
     assert error.max() < 2e-4
     assert error.median() < 1e-6
+    # At full scale, bins that cancel lie below what float32 resolves, for torchaudio in float32 as for us.
+    loud = 9 * speech
+    exact = by_torchaudio(loud.double())
+    assert (log_spectrogram(loud) - exact).abs().max() < 1.5 * (by_torchaudio(loud) - exact).abs().max()
 
 
 def test_rows_of_a_tone_and_columns_of_a_click():
     seconds = torch.arange(14_400) / RATE_HZ
     tone = log_spectrogram(torch.sin(2 * math.pi * 3000 * seconds)[None])[0, 0]
-    assert (tone.argmax(dim=0) == 3000 * 512 // RATE_HZ - 1).all(), "row 0 is bin 1, the lowest band"
+    assert (tone[:, 8:-8].argmax(dim=0) == 3000 * 512 // RATE_HZ - 1).all(), "row 0 is bin 1, the lowest band"
     click = torch.zeros(1, 14_400)
     click[0, 120 * 60] = 1.0
     loudest = log_spectrogram(click)[0, 0].mean(dim=0).argmax().item()
@@ -120,7 +128,7 @@ def test_denormal_and_huge_samples(simd: str):
     torch.testing.assert_close(
         log_spectrogram(huge.float()), log_spectrogram_reference(huge).float(), rtol=1e-3, atol=0.05
     )
-    assert log_spectrogram(torch.full((1, 2000), 1e25).mul_(torch.randn(2000))).isposinf().any()
+    assert not log_spectrogram(1e7 * huge.float()).isfinite().any(), "a power that overflows is not hidden"
 
 
 def test_a_strided_view_is_read_in_place_and_equals_its_copy():
@@ -175,7 +183,7 @@ def test_gradient_equals_the_references(simd: str, shape: tuple[int, int, int, i
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
         gradients = []
         for op, kind in ((log_spectrogram, dtype), (log_spectrogram_reference, torch.float64)):
-            leaf = waveform.to(kind).requires_grad_()
+            leaf = waveform.to(kind, copy=True).requires_grad_()
             (op(leaf, n_fft, win_length, hop_length, frames, 1e-3) * weights).sum().backward()
             gradients.append(leaf.grad.double())
         assert (gradients[0] - gradients[1]).norm() < tolerance * gradients[1].norm()

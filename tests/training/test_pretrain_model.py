@@ -65,3 +65,15 @@ def test_a_batch_without_a_pair_that_counts_is_survived(tiny, objective):
     assert values["valid_pairs"] == 0 and values["correspondence"] == values["contrastive"] == 0
     assert (values["order"] > 0) == (not objective)
     assert run.step(*batch(1))["valid_pairs"] == 8
+
+
+def test_every_term_is_learnt_on_one_batch(tiny):
+    run = trainer(tiny(run={"compile": "eager"}))
+    run.total_steps = run.steps_per_epoch = 40
+    first = run.step(*batch(0))
+    for _ in range(39):
+        last = run.step(*batch(0))
+    assert last["correspondence"] < 0.6 < first["correspondence"]
+    assert last["contrastive"] < first["contrastive"] - 1.0
+    assert last["order"] < first["order"] - 0.3
+    assert last["retrieval_top1"] > 2 * last["retrieval_chance"]

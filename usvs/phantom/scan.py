@@ -71,7 +71,8 @@ class PhantomScan:
 
     def sounds(self) -> Sounds:
         """Speak and record the narration."""
-        with Speaker(self.seed, self.patient) as speaker:
+        sonographer = int(self._stream("sonographer").integers(self.settings.sonographers))
+        with Speaker(self.seed, sonographer) as speaker:
             narration = narrate(self._stream("narration"), speaker, self.script, self.settings)
         return Sounds(record(self.seed, self.patient, self._stream("noise"), narration), narration)
 

@@ -40,14 +40,17 @@ def espeak_paths() -> tuple[str, str]:
 
 
 class Speaker:
-    """One person's voice; use it in a `with` block.
+    """A sonographer's voice; use it in a `with` block.
+
+    A few sonographers scan everybody, so a voice says next to nothing about the patient on the screen; were it the
+    patient's own, telling patients apart would be an easier way to match sound and picture than anatomy is.
 
     The library is unloaded at the end: espeak-ng carries the state of its oscillators from one text to the next, even
     through its own termination, and a scan must sound the same whatever was spoken before it in this process.
     """
 
-    def __init__(self, seed: int, patient: int) -> None:
-        rng = stream(seed, "patient", patient, "voice")
+    def __init__(self, seed: int, sonographer: int) -> None:
+        rng = stream(seed, "sonographer", sonographer, "voice")
         self.voice = f"{rng.choice(ACCENTS)}+{rng.choice(SPEAKERS)}"
         self.words_per_minute = int(rng.integers(145, 190))
         self.pitch = int(rng.integers(30, 70))
