@@ -113,6 +113,7 @@ class ObjectiveSettings(Settings):
     contrastive_weight: float = Field(1.0, ge=0)  # beta
     order_weight: float = Field(1.0, ge=0)  # gamma
     form: Form = "eq2"
+    candidates: Literal["all", "speech"] = "all"  # what the sum of Eq. 2 runs over
     temperature: float = Field(1.0, gt=0)
     normalise: bool = False
     margin_floor: float = Field(1.0, gt=0)  # where Eq. 2 is continued by its tangent

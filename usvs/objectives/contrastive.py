@@ -36,6 +36,7 @@ def batch_contrastive(
     temperature: float,
     margin_floor: float,
     form: str,
+    candidates: str = "all",
 ) -> ContrastiveTerms:
     """Return Eq. 2 (or its NT-Xent form), its mean over the pairs, and what to watch of it.
 
@@ -49,6 +50,8 @@ def batch_contrastive(
         temperature: T, divides every similarity (ours; 1 in the paper).
         margin_floor: where Eq. 2 is continued by its tangent.
         form: ``eq2`` or ``ntxent``; see `usvs.ops.contrastive_loss`.
+        candidates: what the sum runs over: ``all``, or ``speech`` alone (ours), positives and hard negatives, which
+            leaves out the frames: two of one clip look alike, and ``all`` spends its force on telling them apart.
     """
     if video.size(0) == 0:
         # 0, with gradients that are 0 and not missing, so that backward runs and changes nothing.
@@ -56,11 +59,16 @@ def batch_contrastive(
     if normalise:
         # In float32 at least: bfloat16's two digits are too few for the length of 128 numbers.
         video, positive, negative = _unit(video), _unit(positive), _unit(negative)
-    candidates = torch.cat((video, positive, negative))
-    anchors_among = torch.arange(video.size(0), device=video.device)
-    losses = contrastive_loss(video, positive, negative, candidates, anchors_among, temperature, margin_floor, form)
+    if candidates == "all":
+        among = torch.cat((video, positive, negative))
+        self_index = torch.arange(video.size(0), device=video.device)
+    else:
+        among = torch.cat((positive, negative))
+        self_index = torch.full((video.size(0),), -1, dtype=torch.int64, device=video.device)
+    losses = contrastive_loss(video, positive, negative, among, self_index, temperature, margin_floor, form)
     return _watch(
         losses,
+        3 * video.size(0) - 1 if candidates == "all" else 2 * video.size(0),
         video.detach().float(),
         positive.detach().float(),
         negative.detach().float(),
@@ -89,6 +97,7 @@ def margin_term(margin: Tensor, margin_floor: float) -> Tensor:
 
 def _watch(
     losses: Tensor,
+    others: int,  # how many embeddings an anchor is held against
     video: Tensor,
     positive: Tensor,
     negative: Tensor,
@@ -98,7 +107,7 @@ def _watch(
 ) -> ContrastiveTerms:
     pairs = video.size(0)
     margin = (video * (positive - negative)).sum(dim=1) / temperature  # [n]
-    term, chance = margin.new_zeros(()), margin.new_full((), math.log(3 * pairs - 1))
+    term, chance = margin.new_zeros(()), margin.new_full((), math.log(others))
     if form == "eq2":
         term = margin_term(margin, margin_floor).mean()
         chance = chance + margin_term(margin.new_zeros(()), margin_floor)

@@ -36,7 +36,7 @@ class JointLoss(NamedTuple):
     margin_mean: Tensor  # of (v.s - v.s') / T
     margin_negative_fraction: Tensor
     contrastive_margin_term: Tensor  # the part of L_cont that NT-Xent lacks
-    chance_contrastive: Tensor  # ln(candidates - 1); form eq2: and its margin term at margin 0
+    chance_contrastive: Tensor  # ln of the number of candidates; form eq2: and its margin term at margin 0
     valid_pairs: Tensor  # how many pairs counted
 
 
@@ -59,6 +59,7 @@ class JointObjective(nn.Module):
         self.temperature: float = settings.temperature
         self.margin_floor: float = settings.margin_floor
         self.form: str = settings.form
+        self.candidates: str = settings.candidates
         if not any((self.correspondence_weight, self.contrastive_weight, self.order_weight)):
             raise ConfigError("objective: wanted at least one weight above 0, got all three 0: nothing would be learnt")
 
@@ -102,6 +103,7 @@ class JointObjective(nn.Module):
                 self.temperature,
                 self.margin_floor,
                 self.form,
+                self.candidates,
             )
         order, order_accuracy = zero, zero
         if self.order_weight > 0:
