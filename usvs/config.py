@@ -201,7 +201,7 @@ class VoiceActivitySettings(Settings):
 
 
 QUICK_ENCODER = EncoderSettings(
-    layers=(1, 1, 1, 1), cardinality=4, base_width=16, stem_width=16, output_stride=16, se_ratio=1 / 8
+    layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, output_stride=16, se_ratio=1 / 8
 )
 QUICK_MODEL = ModelSettings(
     video=QUICK_ENCODER,
@@ -224,11 +224,11 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
         return PretrainSettings()
     return PretrainSettings(
         profile="quick",
-        spectrogram=SpectrogramSettings(n_fft=256, frames=64),
+        spectrogram=SpectrogramSettings(n_fft=256, frames=32),
         model=QUICK_MODEL,
         objective=ObjectiveSettings(normalise=True, temperature=0.1, form="ntxent"),
         optimiser=OptimiserSettings(
-            kind="adamw", learning_rate=1e-3, weight_decay=0.01, schedule="one_cycle", epochs=20
+            kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
         ),
         held_out_patients=0.2,
     )
@@ -242,7 +242,7 @@ def planes_profile(profile: Profile) -> PlanesSettings:
         profile="quick",
         model=QUICK_MODEL,
         optimiser=OptimiserSettings(
-            kind="adamw", learning_rate=1e-3, weight_decay=0.01, schedule="one_cycle", epochs=8, batch_clips=64
+            kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=20, batch_clips=64
         ),
     )
 
@@ -340,11 +340,11 @@ class PhantomSettings(Settings):
     search_seconds: tuple[float, float] = (2.5, 4.0)
     search_share: float = Field(0.15, ge=0, le=1)  # of the ways from plane to plane that are a longer search
     drift_share: tuple[float, float] = (0.10, 0.22)  # of the inner box's width that the probe travels in two seconds
-    rotation_degrees: float = Field(40.0, ge=0, le=180)  # a visit's rotation lies within plus or minus this
-    scale: tuple[float, float] = (0.75, 1.3)
-    spoken_share: float = Field(0.85, ge=0, le=1)  # of the visits that are commented at all
-    chatter_share: float = Field(0.2, ge=0, le=1)  # of the utterances that are about something else
-    delay_seconds: tuple[float, float] = (-0.6, 1.2)  # of the comment's begin and end, against the visit's
+    rotation_degrees: float = Field(15.0, ge=0, le=180)  # a visit's rotation lies within plus or minus this
+    scale: tuple[float, float] = (0.85, 1.2)
+    spoken_share: float = Field(0.9, ge=0, le=1)  # of the visits that are commented at all
+    chatter_share: float = Field(0.12, ge=0, le=1)  # of the utterances that are about something else
+    delay_seconds: tuple[float, float] = (-0.3, 0.8)  # of the comment's begin and end, against the visit's
     video_crf: int = Field(24, ge=0, le=51)
 
     @model_validator(mode="after")

@@ -79,7 +79,7 @@ void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t,
     dft<R1, Real>(x);
     for (int64_t m = 0; m < points; ++m) {
       const Real weight = plan.weight_in_window[n2 * points + m];
-      if (weight == 0) continue;  // behind the window, where `place` points at another sample
+      if (weight == 0) continue;  // behind the window
       Real* to = scratch.transposed_grad + plan.place[n2 * points + m] + t;
       store(to, load(to) + weight * x[m].re);
     }

@@ -130,6 +130,20 @@ def test_finite_and_right_at_large_similarities(simd: str, dtype: torch.dtype, f
         assert (got.double() - right).abs().max() <= tolerance * right.abs().max().clamp_min(1e-6)
 
 
+@pytest.mark.parametrize("loud", [0, 9000])
+def test_one_candidate_far_above_all_others(simd: str, loud: int):
+    # Candidates are worked through in groups of 8192: the loud one is in the first, or in the second.
+    anchors, candidates = torch.full((2, 1), 100.0), torch.linspace(-1, 1, 9500)[:, None].clone()
+    candidates[loud] = 100.0
+    zeros, index = torch.zeros(2, 1), torch.tensor([-1, 4])
+    candidates.requires_grad_()
+    losses = contrastive_loss(anchors, zeros, zeros, candidates, index, form="ntxent")
+    torch.testing.assert_close(losses, torch.full((2,), 10_000.0))
+    gradient = torch.autograd.grad(losses.sum(), candidates)[0]
+    assert gradient[loud] == 200
+    assert gradient.count_nonzero() == 1, "e^-9900 is nothing, not something denormal"
+
+
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 def test_the_gradient_always_raises_the_positive_and_lowers_the_hard_negative(scale: float):
     # Candidates are none of the three, so that only the numerator speaks.

@@ -101,6 +101,15 @@ def test_rows_of_a_tone_and_columns_of_a_click():
     assert abs((loudest + 0.5) * 121 / 256 - 0.5 - 60) < 0.5, "the click lies in the middle of frame 60"
 
 
+def test_settings_do_not_borrow_each_others_tables():
+    waveform = speech_like(1, 4000).double()
+    settings = [(512, 240, 120, 64), (256, 240, 120, 64), (512, 200, 120, 64), (512, 240, 121, 64), (512, 240, 120, 65)]
+    for samples in (4000, 3950):  # 33 frames and 32
+        for each in settings:
+            wanted = log_spectrogram_reference(waveform[:, :samples], *each)
+            torch.testing.assert_close(log_spectrogram(waveform[:, :samples], *each), wanted, rtol=0, atol=1e-9)
+
+
 def test_silence_is_the_logarithm_of_eps(simd: str):
     silence = log_spectrogram(torch.zeros(2, 4000), eps=1e-5)
     torch.testing.assert_close(silence, torch.full_like(silence, math.log(1e-5)))

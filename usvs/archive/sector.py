@@ -123,7 +123,9 @@ def inscribed_box(mask: Mask) -> Box:
 
 def _active(frames: NDArray[np.float32]) -> Mask:
     deviation, mean = frames.std(axis=0), frames.mean(axis=0)
-    away = np.maximum(frames.max(axis=0) - _background(mean, deviation), _background(mean, deviation) - frames.min(axis=0))
+    away = np.maximum(
+        frames.max(axis=0) - _background(mean, deviation), _background(mean, deviation) - frames.min(axis=0)
+    )
     active = (deviation > CHANGE_LEVELS) | (away > BRIGHT_LEVELS)
     side = _odd(NEIGHBOURHOOD * min(active.shape))
     # a neighbour beyond the picture's edge says nothing: the share is of those inside
@@ -137,6 +139,7 @@ def _active(frames: NDArray[np.float32]) -> Mask:
 def _without_panels(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     side = _odd(STROKE * min(frames.shape[1:]) - 1)
     # an opening takes off bright lines thinner than its square and leaves speckle, which is wider
+    opened: NDArray[np.uint8]
     opened = np.stack([cv2.morphologyEx(frame, cv2.MORPH_OPEN, np.ones((side, side), np.uint8)) for frame in frames])
     lowest, highest = opened.min(axis=0), opened.max(axis=0)
     along = np.ones((1, max(PANEL_PIXELS, _odd(PANEL_SHARE * frames.shape[2]))), np.uint8)

@@ -1,4 +1,4 @@
-"""The phantom archive: honest media whose truth is known; `make_phantom` writes it, `save_phantom_pictures` shows it."""
+"""The phantom archive: honest media whose truth is known; `make_phantom` makes it, `save_phantom_pictures` draws."""
 
 from usvs.phantom.make import PhantomSummary, make_phantom
 from usvs.phantom.pictures import save_phantom_pictures

@@ -74,7 +74,7 @@ class PhantomScan:
         sonographer = int(self._stream("sonographer").integers(self.settings.sonographers))
         with Speaker(self.seed, sonographer) as speaker:
             narration = narrate(self._stream("narration"), speaker, self.script, self.settings)
-        return Sounds(record(self.seed, self.patient, self._stream("noise"), narration), narration)
+        return Sounds(record(self.seed, sonographer, self._stream("noise"), narration), narration)
 
     def landmarks(self) -> list[NDArray[np.float64]]:
         """Return the landmarks of every frame, each [k, 2], as shares of the frame, the main one first."""

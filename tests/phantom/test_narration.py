@@ -1,0 +1,99 @@
+"""What is heard agrees with the truth about it, and does not depend on what was spoken before."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.config import PhantomSettings
+from usvs.errors import MissingDependencyError
+from usvs.phantom.lexicon import CHATTER as REMARKS
+from usvs.phantom.lexicon import TERMS, on_topic
+from usvs.phantom.narration import CHATTER, SILENCE
+from usvs.phantom.scan import PhantomScan
+from usvs.phantom.seeds import stream
+from usvs.phantom.voice import ACCENTS, SPEAKERS, Speaker
+
+
+@pytest.fixture(scope="module")
+def scans():
+    made = [PhantomScan(4, patient, 1, PhantomSettings(scan_seconds=60.0)) for patient in (1, 2, 3, 4)]
+    return [(scan, scan.sounds()) for scan in made]
+
+
+def test_energy_lies_where_the_truth_says_speech(scans):
+    for _, sounds in scans:
+        power = (sounds.recorded.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)
+        speech = sounds.narration.speech
+        quiet = np.median(power[~speech])  # clicks are loud, but rare
+        assert np.median(power[speech]) > 30 * quiet
+        assert np.mean(power[speech] > 4 * quiet) > 0.85
+        assert not sounds.narration.sound.reshape(-1, 480)[sounds.narration.topic == SILENCE][:, 240:].any()
+
+
+def test_shares_of_speech_are_as_the_method_needs(scans):
+    topics, planes, low = [], [], []
+    for scan, sounds in scans:
+        seconds = np.arange(len(sounds.narration.topic)) / 100
+        planes.append(scan.planes()[(seconds * scan.rate_hz).astype(int)])
+        topics.append(sounds.narration.topic)
+        low.append(sounds.narration.speech.reshape(-1, 200).mean(axis=1) < 0.5)
+    topic, plane = np.concatenate(topics), np.concatenate(planes)
+    dwell = plane != BACKGROUND
+    spoken = topic[dwell] >= 0
+    assert 0.4 < np.mean(topic[dwell] == plane[dwell]) < 0.8
+    assert 0.05 < np.mean(topic[dwell] == CHATTER) < 0.3
+    assert 0.8 < np.mean(topic[dwell][spoken] == plane[dwell][spoken]) < 1.0  # late and early remarks make the rest
+    assert 0.1 < np.mean(np.concatenate(low)) < 0.4
+
+
+def test_a_scan_sounds_the_same_whatever_was_spoken_before():
+    scan = PhantomScan(1, 2, 1, PhantomSettings(scan_seconds=8.0))
+    first = scan.sounds()
+    with Speaker(9, 9) as other:
+        other.say("something else entirely")
+    again = scan.sounds()
+    np.testing.assert_array_equal(first.recorded, again.recorded)
+    np.testing.assert_array_equal(first.narration.topic, again.narration.topic)
+
+
+def test_every_voice_can_be_loaded_and_differs(monkeypatch):
+    lengths = set()
+    for number in range(max(len(ACCENTS), len(SPEAKERS))):
+        speaker = Speaker(0, 0)
+        speaker.voice = f"{ACCENTS[number % len(ACCENTS)]}+{SPEAKERS[number % len(SPEAKERS)]}"
+        with speaker:
+            lengths.add(len(speaker.say("femur length")))
+    assert len(lengths) > 8
+
+
+def test_a_long_data_path_is_shortened(monkeypatch, tmp_path):
+    from usvs.phantom import voice
+
+    library, data = voice.espeak_paths()
+    folder = tmp_path / ("long" * 30) / ("path" * 30)
+    folder.mkdir(parents=True)
+    (folder / "espeak-ng-data").symlink_to(data)
+    monkeypatch.setattr(voice, "espeak_paths", lambda: (library, str(folder / "espeak-ng-data")))
+    with Speaker(0, 0) as speaker:
+        assert len(speaker.say("femur")) > 1000
+
+
+def test_without_the_package_the_message_says_what_to_install(monkeypatch):
+    from usvs.phantom.voice import espeak_paths
+
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "usvs\[phantom\]"'):
+        espeak_paths()
+
+
+def test_each_plane_has_terms_of_its_own():
+    assert set(TERMS) == set(PLANES) - {"background"}
+    terms = [term for own in TERMS.values() for term in own]
+    assert len(terms) == len(set(terms))
+    for plane, own in TERMS.items():
+        remarks = [on_topic(stream(0, "remarks", number), plane) for number in range(20)]
+        assert all(any(term in remark for term in own) for remark in remarks)
+        assert len(set(remarks)) > 8
+        assert not any(term in remark for term in own for remark in REMARKS)
