@@ -230,7 +230,7 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
         optimiser=OptimiserSettings(
             kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
         ),
-        held_out_patients=0.2,
+        held_out_patients=0.4,  # enough people for folds that no pretraining has seen
     )
 
 
