@@ -226,9 +226,11 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
         profile="quick",
         spectrogram=SpectrogramSettings(n_fft=256, frames=32),
         model=QUICK_MODEL,
-        objective=ObjectiveSettings(normalise=True, temperature=0.1, form="ntxent"),
+        objective=ObjectiveSettings(
+            normalise=True, temperature=0.2, form="ntxent", candidates="speech", order_weight=0.3
+        ),
         optimiser=OptimiserSettings(
-            kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
+            kind="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
         ),
         held_out_patients=0.4,  # enough people for folds that no pretraining has seen
     )

@@ -14,7 +14,7 @@ from usvs.config import PhantomSettings, check_settings
 from usvs.errors import ConfigError, DataError
 from usvs.phantom import make_phantom, read_truth, truth_folder
 
-SETTINGS = PhantomSettings(scan_seconds=6.0, frame_width=240, frame_height=200)
+SETTINGS = PhantomSettings(scan_seconds=6.0, frame_rate_hz=25, frame_width=240, frame_height=200)
 
 
 @pytest.fixture(scope="module")

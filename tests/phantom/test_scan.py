@@ -37,9 +37,9 @@ def test_a_scan_of_ninety_seconds_visits_every_plane_about_once():
         scan = PhantomScan(0, patient, 1, PhantomSettings())
         visits = [segment.plane for segment in scan.script if segment.plane != BACKGROUND]
         assert len(set(visits)) >= 12 and len(visits) <= 15
-        held = np.array([s.frames for s in scan.script if s.plane != BACKGROUND]) / 25
+        held = np.array([s.frames for s in scan.script if s.plane != BACKGROUND]) / scan.rate_hz
         assert held.min() > 3.5 and held.max() < 8.5
-        assert scan.frames == 2250 and 0.1 < np.mean(scan.planes() == BACKGROUND) < 0.35
+        assert scan.frames == 90 * scan.rate_hz and 0.1 < np.mean(scan.planes() == BACKGROUND) < 0.35
         starts, stops = [s.start for s in scan.script], [s.stop for s in scan.script]
         assert starts == [0, *stops[:-1]]
 
@@ -53,7 +53,7 @@ def test_the_drift_adds_up_so_that_the_order_of_frames_can_be_told():
         if segment.plane == BACKGROUND:
             continue
         path = np.array([[pose.x, pose.y] for pose in poses])
-        steps = np.diff(path[::12], axis=0)  # about half a second
+        steps = np.diff(path[:: scan.rate_hz // 2], axis=0)  # about half a second
         shares.append(np.linalg.norm(steps, axis=1).mean() * 4 / width)
         straight.append(np.mean((steps[1:] * steps[:-1]).sum(axis=1) > 0))
     assert min(shares) > 0.05 and max(shares) < 0.3
