@@ -40,7 +40,7 @@ def imported_rooms(file: Path) -> set[str]:
             assert node.level == 0, f"{file}: relative import"
             names = [node.module or ""]
             if node.module == "usvs":
-                names = [f"usvs.{alias.name}" for alias in node.names]
+                names = [f"usvs.{alias.name}" for alias in node.names if alias.name != "__version__"]
         rooms |= {name.split(".")[1] for name in names if name.startswith("usvs.")}
     return rooms
 

@@ -1,0 +1,141 @@
+"""From media on disk to the prepared store: what is decoded, what is quarantined, and what stays private."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from usvs.archive.catalogue import Catalogue, index_archive
+from usvs.archive.decoders import iter_gray_frames, probe
+from usvs.archive.keys import Keys
+from usvs.archive.prepare import prepare_store
+from usvs.archive.prepared import PreparedStore
+from usvs.archive.sound import read_sound
+from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.errors import DataError
+
+FLASH_SECONDS = (1.0, 3.0)  # when the picture turns white and the beep sounds
+PICTURE = 64
+
+
+def write_video(path: Path, seconds: float = 4.0, start_seconds: float = 0.0, variable: bool = False) -> Path:
+    """A dark video of 25 frames a second with white flashes, a beep at each of them, as H.264 and AAC."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate_hz = 48_000
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = PICTURE
+        video.pix_fmt = "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        sound = container.add_stream("aac", rate=rate_hz)
+        sound.layout = "mono"
+        for number in range(round(25 * seconds)):
+            if variable and number % 5 == 3:
+                continue
+            now = number / 25
+            level = 255 if any(flash <= now < flash + 0.2 for flash in FLASH_SECONDS) else 30
+            frame = av.VideoFrame.from_ndarray(np.full((PICTURE, PICTURE), level, np.uint8), format="gray")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = round(1000 * (now + start_seconds)), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        times = np.arange(round(rate_hz * seconds)) / rate_hz
+        beeps = sum(((times >= flash) & (times < flash + 0.2)) for flash in FLASH_SECONDS)
+        samples = (0.5 * np.sin(2 * np.pi * 1000 * times) * beeps).astype(np.float32)
+        for first in range(0, len(samples) - 1023, 1024):
+            piece = av.AudioFrame.from_ndarray(samples[None, first : first + 1024], format="fltp", layout="mono")
+            piece.rate, piece.time_base = rate_hz, Fraction(1, rate_hz)
+            piece.pts = first + round(rate_hz * start_seconds)
+            container.mux(sound.encode(piece))
+        container.mux(sound.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("variable", [False, True])
+@pytest.mark.parametrize("start_seconds", [0.0, 1.3])
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_picture_and_sound_on_one_clock(tmp_path: Path, ending: str, start_seconds: float, variable: bool):
+    path = write_video(tmp_path / f"scan.{ending}", start_seconds=start_seconds, variable=variable)
+    frames = [(now, float(frame.mean())) for now, frame in iter_gray_frames(path)]
+    assert frames[0][0] == pytest.approx(0.0, abs=1e-6)
+    bright = [now for now, level in frames if level > 128]
+    assert min(bright) == pytest.approx(FLASH_SECONDS[0], abs=0.005)
+    assert max(level for _, level in frames) > 245  # limited range is expanded
+    heard = read_sound(path, None, 24_000)
+    samples = np.asarray(getattr(heard, "samples", heard))
+    loud = np.flatnonzero(np.abs(samples) > 0.2) / 24_000
+    assert loud[0] == pytest.approx(FLASH_SECONDS[0], abs=0.005)
+    assert loud[loud > 2][0] == pytest.approx(FLASH_SECONDS[1], abs=0.005)
+
+
+@pytest.fixture(scope="module")
+def mixed_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with one good scan and four that are not."""
+    archive = tmp_path_factory.mktemp("mixed") / "archive"
+    good = write_video(archive / "JANE_DOE" / "visit.mp4")
+    bad = archive / "patient_b"
+    bad.mkdir()
+    (bad / "truncated.mp4").write_bytes(good.read_bytes()[:1500])
+    (bad / "empty.mp4").write_bytes(b"")
+    (bad / "letter.mp4").write_text("Dear colleague, ...")
+    store = archive.parent / "store"
+    index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
+    prepare_store(store, PrepareSettings(frame_pixels=48), workers=1)
+    return store
+
+
+def test_damaged_files_are_quarantined_with_a_reason(mixed_store: Path):
+    rows = {Path(row["path"]).name: row for row in Catalogue.load(mixed_store).scans.to_pylist()}
+    assert rows["visit.mp4"]["status"] == "ok"
+    for name in ("truncated.mp4", "empty.mp4", "letter.mp4"):
+        assert rows[name]["status"] == "quarantined", name
+        assert rows[name]["reason"], name
+    assert len(PreparedStore(mixed_store).scans) == 1
+
+
+def test_prepared_frames_and_speech(mixed_store: Path):
+    scan = PreparedStore(mixed_store).scan(0)
+    assert len(scan.frame_seconds) == 100
+    at_flash = scan.frames(scan.nearest_frames(np.array([0.5, 1.1])))
+    assert at_flash.shape == (2, 48, 48)
+    assert at_flash[0].mean() < 60
+    assert at_flash[1].mean() > 240
+    assert np.abs(scan.speech(1.02, 2400).astype(int)).max() > 10_000
+    assert np.abs(scan.speech(0.2, 2400).astype(int)).max() < 500
+    with pytest.raises(DataError):
+        scan.speech(3.99, 24_000)
+
+
+def test_names_stay_in_the_catalogue(mixed_store: Path):
+    for file in (mixed_store / "prepared").rglob("*"):
+        assert "JANE" not in file.name
+        if file.is_file():
+            assert b"JANE_DOE" not in file.read_bytes(), file.name
+
+
+def test_prepare_again_does_nothing(mixed_store: Path):
+    before = {file: file.stat().st_mtime_ns for file in (mixed_store / "prepared").rglob("*")}
+    prepare_store(mixed_store, PrepareSettings(frame_pixels=48), workers=1)
+    assert {file: file.stat().st_mtime_ns for file in (mixed_store / "prepared").rglob("*")} == before
+
+
+def test_store_and_key_are_private(mixed_store: Path):
+    assert mixed_store.stat().st_mode & 0o077 == 0
+    assert (mixed_store / "private.key").stat().st_mode & 0o077 == 0
+    keys = Keys.load(mixed_store)
+    assert keys.scan_key("a.mp4") == keys.scan_key("a.mp4") != keys.scan_key("b.mp4")
+
+
+@pytest.mark.shared
+def test_every_real_clip_is_decoded_whole(shared_data: Path):
+    """Containers of six kinds, odd sizes, variable rates, GIF and MPEG: as many frames as PyAV counts in order."""
+    clips = sorted((shared_data / "lung_videos").iterdir())
+    assert len(clips) == 42
+    for clip in clips[::3]:
+        with av.open(str(clip)) as container:
+            counted = sum(1 for _ in container.decode(video=0))
+        seconds = [now for now, _ in iter_gray_frames(clip)]
+        assert len(seconds) == counted == probe(clip).frames, clip.name
+        assert (np.diff(seconds) > 0).all(), clip.name
