@@ -77,7 +77,7 @@ def test_store_that_was_never_indexed(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_output_below_a_file(tiny_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
-    message = fails_with_one_line(capsys, 4, "index", tiny_archive, tmp_path / "file" / "store")
+    message = fails_with_one_line(capsys, 3, "index", tiny_archive, tmp_path / "file" / "store")
     assert "file" in message
 
 
@@ -100,5 +100,5 @@ def test_unknown_verb(capsys: pytest.CaptureFixture[str]):
 
 def test_a_run_folder_is_never_written_over(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "mine.txt").write_text("keep me")
-    fails_with_one_line(capsys, 3, "pretrain", tiny_store, tmp_path, "--profile", "quick", *SMALL_MODEL)
+    fails_with_one_line(capsys, 2, "pretrain", tiny_store, tmp_path, "--profile", "quick", *SMALL_MODEL)
     assert (tmp_path / "mine.txt").read_text() == "keep me"

@@ -1,6 +1,8 @@
 """What is heard agrees with the truth about it, and does not depend on what was spoken before."""
 
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -30,7 +32,8 @@ def test_energy_lies_where_the_truth_says_speech(scans):
         assert np.median(power[speech]) > 5 * quiet
         assert np.mean(power[speech] > 2 * quiet) > 0.75
         assert power[speech].mean() > 20 * quiet
-        assert not sounds.narration.sound.reshape(-1, 480)[sounds.narration.topic == SILENCE][:, 240:].any()
+        silent = np.repeat(sounds.narration.topic == SILENCE, 480)
+        assert np.mean(sounds.narration.sound[silent] != 0) < 0.03  # ends of remarks that fall between two ticks
 
 
 def test_shares_of_speech_are_as_the_method_needs(scans):
@@ -57,6 +60,23 @@ def test_a_scan_sounds_the_same_whatever_was_spoken_before():
     again = scan.sounds()
     np.testing.assert_array_equal(first.recorded, again.recorded)
     np.testing.assert_array_equal(first.narration.topic, again.narration.topic)
+
+
+SPEAK = """
+import zlib
+from usvs.phantom.voice import Speaker
+with Speaker(1, 0) as speaker:
+    speaker._library.espeak_SetVoiceByName(b"en+f2")
+    print(zlib.crc32(speaker.say("is this your first one").tobytes()))
+"""
+
+
+def test_a_breathy_voice_is_the_same_in_every_process_at_every_time():
+    heard = set()
+    for _ in range(2):
+        heard.add(subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, check=True, text=True).stdout)
+        time.sleep(1.1)  # espeak-ng would seed its breath from the time in seconds
+    assert len(heard) == 1
 
 
 def test_every_voice_can_be_loaded_and_differs(monkeypatch):

@@ -25,6 +25,7 @@ DENSE_SHARE = 0.35  # of a neighbourhood that must be active: tissue is, letters
 NEIGHBOURHOOD = 0.035  # of the shorter side
 NARROWEST = 0.06  # of the shorter side: what is narrower is a menu bar or a line of text
 STROKE = 0.006  # of the shorter side: the width of letters and rulers
+MOVING_SHARE = 0.75  # of the active area
 COMPANION_SHARE = 0.02  # a piece of the fan behind a shadow is at least this part of its largest piece
 SMALLEST_FAN = 0.05  # of the picture; less is no fan
 MARGIN = 0.01  # of the box, taken off each side
@@ -123,10 +124,15 @@ def inscribed_box(mask: Mask) -> Box:
 
 def _active(frames: NDArray[np.float32]) -> Mask:
     deviation, mean = frames.std(axis=0), frames.mean(axis=0)
-    away = np.maximum(
-        frames.max(axis=0) - _background(mean, deviation), _background(mean, deviation) - frames.min(axis=0)
-    )
-    active = (deviation > CHANGE_LEVELS) | (away > BRIGHT_LEVELS)
+    background = _background(mean, deviation)
+    away = np.maximum(frames.max(axis=0) - background, background - frames.min(axis=0))
+    changing = deviation > CHANGE_LEVELS
+    active, moving = _dense(changing | (away > BRIGHT_LEVELS)), _dense(changing)
+    # where nearly all of it moves, what stands still is lettering; else it may be a dim depth that a codec has frozen
+    return moving if moving.sum() > MOVING_SHARE * active.sum() else active
+
+
+def _dense(active: Mask) -> Mask:
     side = _odd(NEIGHBOURHOOD * min(active.shape))
     # a neighbour beyond the picture's edge says nothing: the share is of those inside
     share = cv2.boxFilter(active.astype(np.float32), -1, (side, side), borderType=cv2.BORDER_REPLICATE)

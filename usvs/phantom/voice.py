@@ -19,6 +19,7 @@ SPEAKERS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f
 LONGEST_DATA_PATH = 120  # espeak-ng keeps its data path in a fixed buffer of 160 characters
 AUDIO_OUTPUT_SYNCHRONOUS = 2
 CHARACTERS_UTF8 = 1
+RANDOM_SEED = 1  # what varies is drawn here, by name; espeak-ng's own chance is to be the same every time
 RATE, PITCH, PITCH_RANGE = 1, 3, 4  # espeak_PARAMETER
 
 _OnSamples = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -71,6 +72,7 @@ class Speaker:
         if self.rate_hz <= 0 or self._library.espeak_SetVoiceByName(self.voice.encode()) != 0:
             raise MissingDependencyError(f"espeak-ng could not load the voice '{self.voice}' from '{data}'")
         self._library.espeak_SetSynthCallback(self._on_samples)
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))  # else breath is seeded by the wall clock
         for parameter, value in ((RATE, self.words_per_minute), (PITCH, self.pitch), (PITCH_RANGE, self.pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         return self
