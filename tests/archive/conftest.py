@@ -44,6 +44,7 @@ def write_video(
     with av.open(str(path), "w", options=container_options or {}) as container:
         video = container.add_stream(codec, rate=rate, options=options or {})
         video.width, video.height, video.pix_fmt = width, height, form
+        video.codec_context.thread_count = 1
         base = Fraction(1, 90_000) if path.suffix in {".mp4", ".mov", ".mkv"} else Fraction(1, rate)
         video.codec_context.time_base = base
         if full_range:

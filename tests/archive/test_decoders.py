@@ -52,7 +52,8 @@ def test_flash_and_beep_stay_together(
 ):
     seconds = clock(variable, start)
     pictures = flash_pictures(seconds)
-    flashes = [m for m, after, before in zip(seconds[1:], pictures[1:], pictures) if after.mean() > before.mean() + 100]
+    pairs = zip(seconds[1:], pictures[1:], pictures[:-1], strict=True)
+    flashes = [m for m, after, before in pairs if after.mean() > before.mean() + 100]
     assert len(flashes) >= 3
     sound = beeps(flashes, seconds[-1], 48_000)
     # the sound begins half a second after the clock of the container: the offset of the stream must be honoured
@@ -105,7 +106,7 @@ def test_a_sound_beside_the_video_begins_with_it(make_video, suffix: str):
 
 def test_a_hole_in_the_sound_stays_a_hole(make_video):
     seconds = clock(False, 0.0, 4.0)
-    path = make_video("a.mkv", seconds=seconds, pictures=flash_pictures(seconds))
+    path = make_video("a.mkv", seconds=seconds, pictures=flash_pictures(seconds), options={"bf": "0"})
     holed = path.with_name("holed.mkv")
     with av.open(str(holed), "w") as container:
         audio = container.add_stream("pcm_s16le", rate=48_000)
@@ -230,4 +231,4 @@ def test_damage_inside_is_counted_not_hidden(make_video):
     decoded = Decoded()
     seen = len(list(iter_gray_frames(path, None, decoded)))
     assert seen == decoded.frames
-    assert decoded.frames < 60 or decoded.damaged_frames + decoded.damaged_packets > 0
+    assert decoded != Decoded(frames=60)

@@ -37,7 +37,7 @@ def test_the_streams_are_h264_and_aac_of_the_same_length(archive):
             assert float(audio.duration * audio.time_base) == pytest.approx(6.0, abs=0.03)
             frames = [frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)]
         assert len(frames) == 150
-        assert np.median(frames[0]) in (15, 16, 17)  # black, in limited range
+        assert np.percentile(frames[0], 10) in (15, 16, 17)  # black, in limited range
         assert video.width % 2 == 0 and video.height % 2 == 0
 
 

@@ -168,11 +168,11 @@ def _checked_frames(
 
 
 def _difference(wanted: int, decoded: Decoded) -> str | None:
-    if decoded.frames == wanted and not decoded.damaged_frames and not decoded.damaged_packets:
+    if decoded == Decoded(frames=wanted):
         return None
     return (
         f"{decoded.frames} frames decoded of {wanted} in the catalogue, {decoded.damaged_frames} of them damaged; "
-        f"{decoded.damaged_packets} packets could not be decoded"
+        f"{decoded.misplaced_frames} out of order left out, {decoded.damaged_packets} packets not decodable"
     )
 
 
