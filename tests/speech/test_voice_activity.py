@@ -68,7 +68,7 @@ def test_the_floor_follows_a_hum_that_is_switched_on():
 
 def test_threshold_is_the_closed_form_of_the_paper():
     energy = np.random.default_rng(1).uniform(0.01, 0.5, 300)
-    found = threshold(energy, SETTINGS.model_copy(update={"floor_growth": 1.0}))
+    found = threshold(energy, SETTINGS.model_copy(update={"floor_growth": 1.0, "threshold_ratio": 2.0}))
     lowest, highest = np.minimum.accumulate(energy), np.maximum.accumulate(energy)
     scaling = (highest - lowest) / highest
     np.testing.assert_allclose(found, (1 - scaling) * highest + scaling * lowest, rtol=1e-12)

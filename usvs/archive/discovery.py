@@ -61,8 +61,9 @@ def discover(archive: Path) -> Found:
     Raises:
         DataError: for a folder that is empty or without videos, and for a manifest with a mistake in it.
     """
-    paths = sorted(_walk(archive))
-    if not paths:
+    walked = sorted(_walk(archive))
+    paths = [path for path in walked if _is_utf8(path)]
+    if not walked:
         raise DataError(f"archive '{archive}' is empty")
     videos = [path for path in paths if PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES]
     if not videos:
@@ -73,6 +74,8 @@ def discover(archive: Path) -> Found:
     used = {MANIFEST, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes) if part)}
     missing = tuple(ScanFiles(path, patient=row.patient) for path, row in manifest.items() if path not in used)
     other = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in paths if path not in used)
+    if len(paths) < len(walked):
+        other["with a name that is no UTF-8"] = len(walked) - len(paths)
     return Found(scans, missing, dict(other))
 
 
@@ -82,6 +85,10 @@ def _walk(archive: Path) -> Iterator[str]:
         for name in names:
             if not name.startswith("."):
                 yield Path(folder, name).relative_to(archive).as_posix()
+
+
+def _is_utf8(path: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in path)  # how Python spells bytes it cannot decode
 
 
 def _unreadable(error: OSError) -> None:

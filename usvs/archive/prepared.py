@@ -35,6 +35,8 @@ class PreparedScan:
         DataError: where the folder is not a whole prepared scan.
     """
 
+    _descriptor: int | None = None
+
     def __init__(self, folder: Path) -> None:
         self.manifest = PreparedManifest.load(folder)
         self._folder = folder
@@ -44,7 +46,7 @@ class PreparedScan:
         self.duration_seconds = self.manifest.duration_seconds
         self.frame_seconds: NDArray[np.float64] = self._load("frame_seconds.npy")
         self._offsets: NDArray[np.int64] = self._load("frame_offsets.npy")
-        count, size = self.manifest.frames, self._blob_bytes()
+        count, size = self.manifest.frames, self._open_blob()
         if len(self.frame_seconds) != count or len(self._offsets) != count + 1 or int(self._offsets[-1]) != size:
             raise DataError(f"scan {self.scan_key}: the prepared files do not fit each other; prepare it again")
         self._speech: NDArray[np.int16] | None = self._load("speech.npy", mapped=True) if self.has_sound else None
@@ -105,38 +107,34 @@ class PreparedScan:
             held = len(self._speech) / self.rate_hz
             wanted = f"{start_seconds:.3f} s to {start_seconds + samples / self.rate_hz:.3f} s"
             raise DataError(f"scan {self.scan_key}: speech from {wanted} is asked for, it has 0 s to {held:.3f} s")
-        return self._speech[first : first + samples]
+        return np.array(self._speech[first : first + samples])
 
     def __del__(self) -> None:
-        if "_descriptor" in self.__dict__:
+        if self._descriptor is not None:
             os.close(self._descriptor)
-
-    @cached_property
-    def _descriptor(self) -> int:
-        # opened when first read, so that the object may be sent to another process before
-        return os.open(self._folder / "frames.bin", os.O_RDONLY)
 
     def __reduce__(self) -> tuple[type["PreparedScan"], tuple[Path]]:
         return type(self), (self._folder,)
 
     def _frame(self, index: int) -> NDArray[np.uint8]:
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
-        content = os.pread(self._descriptor, end - start, start)
         side = self.frame_pixels
-        if self.manifest.codec == "raw":
-            return np.frombuffer(content, np.uint8).reshape(side, side)
         try:
-            return simplejpeg.decode_jpeg(content, "GRAY")[:, :, 0]  # type: ignore[no-any-return]
-        except ValueError:
+            content = os.pread(self._descriptor or 0, end - start, start)
+            if self.manifest.codec == "raw":
+                return np.frombuffer(content, np.uint8).reshape(side, side)
+            return simplejpeg.decode_jpeg(content, "GRAY").reshape(side, side)  # type: ignore[no-any-return]
+        except (ValueError, OSError):
             raise DataError(
                 f"scan {self.scan_key}: prepared frame {index} is damaged; prepare the scan again"
             ) from None
 
-    def _blob_bytes(self) -> int:
+    def _open_blob(self) -> int:
         try:
-            return (self._folder / "frames.bin").stat().st_size
+            self._descriptor = os.open(self._folder / "frames.bin", os.O_RDONLY)
         except OSError:
             return -1
+        return os.fstat(self._descriptor).st_size
 
     def _load(self, name: str, mapped: bool = False) -> NDArray:  # type: ignore[type-arg]
         try:

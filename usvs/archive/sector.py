@@ -28,6 +28,7 @@ STROKE = 0.006  # of the shorter side: the width of letters and rulers
 MOVING_SHARE = 0.75  # of the active area
 COMPANION_SHARE = 0.02  # a piece of the fan behind a shadow is at least this part of its largest piece
 SMALLEST_FAN = 0.05  # of the picture; less is no fan
+SMALLEST_BOX_PIXELS = 16
 MARGIN = 0.01  # of the box, taken off each side
 
 
@@ -86,8 +87,10 @@ def look_for_sector(frames: NDArray[np.uint8]) -> Sector:
     fan = fan_mask(small.astype(np.float32))
     if fan is None:
         return Sector(whole, "no fan found: the whole picture is kept")
-    inner = inscribed_box(fan)
-    return Sector(_grown_back(inner, width / size[0], height / size[1]), None)
+    box = _grown_back(inscribed_box(fan), width / size[0], height / size[1])
+    if min(box.width, box.height) < SMALLEST_BOX_PIXELS:
+        return Sector(whole, "the fan found is too narrow for a box: the whole picture is kept")
+    return Sector(box, None)
 
 
 def fan_mask(frames: NDArray[np.float32]) -> Mask | None:
