@@ -187,8 +187,12 @@ def test_times_that_are_missing_are_rebuilt_and_that_is_said(make_video, tmp_pat
 def test_a_file_broken_off_is_refused(make_video):
     whole = make_video("a.mp4", count=100).read_bytes()
     fast = make_video("b.mp4", count=100, container_options={"movflags": "faststart"}).read_bytes()
-    path = make_video("c.mp4")
-    for content, words in [(whole[: len(whole) // 2], "not readable"), (fast[: len(fast) * 2 // 3], "truncated")]:
+    avi = make_video("d.avi", codec="mpeg4", count=100).read_bytes()
+    gif = make_video("e.gif", codec="gif", form="rgb8").read_bytes()
+    broken = [("c.mp4", whole, "broken off"), ("c.mp4", fast, "truncated"), ("c.avi", avi, "truncated")]
+    for name, content, words in [*broken, ("c.gif", gif, "truncated")]:
+        path = make_video("c.mp4").with_name(name)
+        content = content[: len(content) * 2 // 3]
         path.write_bytes(content)
         with pytest.raises(DataError, match=words) as caught:
             probe(path)

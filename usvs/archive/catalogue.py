@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from usvs.archive.discovery import Found, ScanFiles, discover
+from usvs.archive.index_summary import IndexSummary
 from usvs.archive.keys import Keys
 from usvs.archive.pool import run_each
 from usvs.archive.scan_index import IndexTask, ScanFacts, look_into
@@ -20,6 +21,8 @@ from usvs.archive.store import CATALOGUE, archive_of, create_store, locked, sync
 from usvs.config import ClipSettings, VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.progress import track
+
+__all__ = ["Catalogue", "IndexSummary", "index_archive", "read_frame_times"]
 
 OK, QUARANTINED = "ok", "quarantined"
 MISSING = "the manifest names it, the archive does not hold it"
@@ -65,51 +68,6 @@ class Catalogue:
         archive_of(store, must_exist=False)
         folder = store / CATALOGUE
         return cls(_read(folder / "scans.parquet", SCANS), _read(folder / "clips.parquet", CLIPS))
-
-
-@dataclass(frozen=True)
-class IndexSummary:
-    """What `usvs index` found, in numbers; as a text, what a person should know of it.
-
-    Attributes:
-        reasons: how many scans were put aside, by reason.
-        notes: how many scans are used although something is not as one would wish, by what it is.
-        other: how many files belong to no scan, by suffix.
-        put_aside: path in the archive and reason of each scan put aside: for its owner's terminal only.
-    """
-
-    found: int = 0
-    ok: int = 0
-    quarantined: int = 0
-    no_sound: int = 0
-    no_gaze: int = 0
-    no_planes: int = 0
-    no_patient: int = 0
-    seconds_of_video: float = 0.0
-    clips: int = 0
-    high_affinity_clips: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-    other: dict[str, int] = field(default_factory=dict)
-    put_aside: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        """Return a few lines for a terminal; the only place where a file's path is shown."""
-        lines = [
-            f"index: {self.ok} of {self.found} scans usable, {self.seconds_of_video / 60:.1f} minutes of video, "
-            f"{self.clips} clips, {self.high_affinity_clips} of them with speech enough to pair",
-            f"  without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: {self.no_planes}, "
-            f"without a patient: {self.no_patient}",
-        ]
-        lines += [f"  note, {count} scans: {note}" for note, count in self.notes.items()]
-        lines += [f"  put aside: {path}: {reason}" for path, reason in self.put_aside[:20]]
-        if len(self.put_aside) > 20:
-            lines.append(f"  ... and {len(self.put_aside) - 20} more, see catalogue/scans.parquet in the store")
-        if self.other:
-            lines.append(
-                "  of no scan: " + ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other.items()))
-            )
-        return "\n".join(lines)
 
 
 def index_archive(

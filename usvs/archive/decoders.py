@@ -1,5 +1,6 @@
 """Video files as gray frames on the scan clock: t = 0 at the first frame's timestamp."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,14 +67,17 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     try:
         if path.stat().st_size == 0:
             raise DataError("the file is empty (0 bytes)")
-        container = av.open(str(path))
+        if path.suffix.lower() == ".gif" and not _has_trailer(path):
+            raise DataError("truncated: the GIF has no end mark")
+        container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"not readable as a video: {error.strerror or type(error).__name__}") from None
     with container:
         # a cover picture in a sound file is a video stream to FFmpeg
         streams = [stream for stream in container.streams.video if not _is_picture(stream)]
         if not streams:
-            raise DataError("no video stream in the file")
+            broken = not container.streams.audio
+            raise DataError("no stream in the file: it is broken off" if broken else "no video stream in the file")
         stream = streams[0]
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1  # the pool's processes are the parallel part
@@ -186,6 +190,12 @@ def _seconds(frame: VideoFrame, timing: Timing, number: int) -> float:
     if number < len(timing.seconds):
         return float(timing.seconds[number])
     return float(timing.seconds[-1]) + (number + 1 - len(timing.seconds)) / timing.rate_hz
+
+
+def _has_trailer(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
+        return file.read().rstrip(b"\0").endswith(b";")  # some writers pad what follows the mark
 
 
 def _is_picture(stream: VideoStream) -> bool:

@@ -21,9 +21,9 @@ from usvs.archive.store import PREPARED, archive_of, locked
 from usvs.archive.writer import remove_partial, write_prepared_scan
 from usvs.config import PrepareSettings
 from usvs.errors import DataError
-from usvs.progress import say, track
+from usvs.progress import track
 
-LOST_SHARE = 0.05  # of the frames; a scan that loses more is not prepared
+LOST_SHARE = 0.05  # of the frames, missing or damaged; a scan that loses more is not prepared
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,6 @@ def prepare_store(store: Path, settings: PrepareSettings, workers: int | None = 
         for task, result in results:
             outcome = result if isinstance(result, Outcome) else Outcome(failure=str(result))
             outcomes[str(task.row["scan_key"])] = outcome
-            if outcome.failure:
-                say(f"scan {task.row['scan_key']} is not prepared: {outcome.failure}")
     return _summary(store, outcomes)
 
 
@@ -162,8 +160,8 @@ def _checked_frames(
     for seconds, gray in iter_gray_frames(video, info, decoded):
         yield seconds, cv2.resize(box.crop(gray), (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
     # raised inside of the writer, so that nothing of such a scan is left in the store
-    lost = int(task.row["frames"]) - decoded.frames
-    if abs(lost) > LOST_SHARE * task.row["frames"]:
+    lost = abs(int(task.row["frames"]) - decoded.frames) + decoded.damaged_frames
+    if lost > LOST_SHARE * task.row["frames"]:
         raise DataError(str(_difference(task.row["frames"], decoded)))
 
 

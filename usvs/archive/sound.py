@@ -46,7 +46,7 @@ def read_sound(
     """
     heard = heard if heard is not None else Heard()
     try:
-        with av.open(str(beside or video)) as container:
+        with av.open(str(beside or video), metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise DataError("no audio stream in the sound file" if beside else "no audio stream in the video")
             if beside is not None:
@@ -59,7 +59,7 @@ def read_sound(
 
 
 def _video_start(video: Path) -> float:
-    with av.open(str(video)) as container:
+    with av.open(str(video), metadata_errors="replace") as container:
         return read_timing(container, container.streams.video[0]).start_seconds
 
 

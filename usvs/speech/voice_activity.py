@@ -3,8 +3,8 @@
 The detector of the paper's reference [14] (Sakhnov, Verteletskaya and Simak, "Approach for Energy-Based Voice Detector
 with Adaptive Scaling Factor", IAENG IJCS 36:4, 2009): a frame is voiced where its RMS exceeds a threshold between the
 tracked minimum and maximum, thr = (1 - l) Emax + l Emin with l = (Emax - Emin) / Emax. That is
-thr = Emin (2 - Emin / Emax): some 6 dB above the tracked floor; `threshold_ratio` stands for the 2. A click is louder than that too, so runs shorter than a
-syllable do not count.
+thr = Emin (2 - Emin / Emax): some 6 dB above the tracked floor; `threshold_ratio` stands for the 2. A click is louder
+than that too, so runs shorter than a syllable do not count.
 """
 
 from typing import Any

@@ -1,0 +1,172 @@
+"""From a folder of files to the catalogue: what is found, what is put aside and why, and what may be said of it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usvs.archive.catalogue import Catalogue, IndexSummary, index_archive, read_frame_times
+from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.errors import DataError
+
+CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
+
+
+def index(archive: Path, store: Path, clips: ClipSettings = CLIPS) -> IndexSummary:
+    return index_archive(archive, store, clips, VoiceActivitySettings(), workers=1)
+
+
+def rows(store: Path) -> dict[str, dict]:
+    return {row["path"]: row for row in Catalogue.load(store).scans.to_pylist()}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return tmp_path / "archive"
+
+
+def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
+    noise = 0.3 * np.sin(np.arange(48_000) * 0.5)
+    noise[:24_000] *= 1e-3
+    make_video("Doe Jane/one.mp4", count=25, sound=noise)
+    make_video("Doe Jane/two.MP4", count=25)
+    make_video("top.mkv", count=25)
+    (archive / "Doe Jane/one.gaze.csv").write_text("timestamp_us,x,y,valid\n0,0.5,0.5,1\n")
+    (archive / "Doe Jane/one.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,femur\n")
+    (archive / "Doe Jane/two.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,knee\n")
+    (archive / "notes.txt").write_text("Jane Doe")
+    summary = index(archive, store)
+    assert (summary.found, summary.ok, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
+    assert summary.no_patient == 1 and summary.other == {".txt": 1}
+    assert any("unknown plane 'knee'" in note for note in summary.notes)
+    one, two, top = (rows(store)[path] for path in ("Doe Jane/one.mp4", "Doe Jane/two.MP4", "top.mkv"))
+    assert one["patient_key"] == two["patient_key"] is not None and top["patient_key"] is None
+    assert (one["frames"], one["width"], one["height"], one["clips"], one["sound"]) == (25, 64, 48, 2, "in_video")
+    assert one["gaze"] and one["planes"] and not two["planes"] and two["sound"] == "none"
+    assert one["duration_seconds"] == pytest.approx(1.25, abs=1e-3)
+    clips = Catalogue.load(store).clips.to_pydict()
+    assert clips["scan"] == [0, 0, 1, 1, 2, 2] and clips["start_seconds"] == [0.0, 0.5] * 3
+    assert clips["speech_fraction"][0] < 0.1 and clips["speech_fraction"][1] > 0.9
+    assert np.isnan(clips["speech_fraction"][2:]).all()
+    assert one["high_affinity_clips"] == summary.high_affinity_clips == 1
+    times = dict(read_frame_times(store))
+    np.testing.assert_allclose(times[one["scan_key"]], np.arange(25) / 20, atol=1e-6)
+
+
+def test_files_that_cannot_be_used_are_put_aside_with_the_reason(make_video, archive: Path, store: Path):
+    make_video("good.mp4")
+    whole = make_video("a/Doe.mp4", count=60).read_bytes()
+    (archive / "a/Doe.mp4").write_bytes(whole[: len(whole) // 2])
+    (archive / "a/Zero.mp4").write_bytes(b"")
+    (archive / "a/Letter.mp4").write_text("Dear Jane")
+    summary = index(archive, store)
+    assert (summary.found, summary.ok, summary.quarantined) == (4, 1, 3)
+    reasons = {path: row["reason"] for path, row in rows(store).items() if row["status"] == "quarantined"}
+    assert "empty" in reasons["a/Zero.mp4"]
+    assert "not readable" in reasons["a/Doe.mp4"] and "not readable" in reasons["a/Letter.mp4"]
+    assert sum(summary.reasons.values()) == 3
+    assert not any(name in reason for name in ("Doe", "Zero", "Letter") for reason in summary.reasons)
+    assert "a/Zero.mp4" in str(summary)  # the owner's terminal must say which file it is
+
+
+def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store: Path):
+    for name in ("x/a.mp4", "x/b.mp4", "x/c.mp4"):
+        make_video(name)
+    manifest = archive / "manifest.csv"
+    manifest.write_text('scan,patient,sector\nx/a.mp4,p1,"4,6,60,40"\nx/b.mp4,p2,\nx/gone.mp4,p3,\n')
+    summary = index(archive, store)
+    found = rows(store)
+    assert found["x/a.mp4"]["patient_key"] != found["x/b.mp4"]["patient_key"]
+    assert found["x/c.mp4"]["patient_key"] is None  # not the folder's name: the manifest knows the patients
+    assert [found["x/a.mp4"][f"sector_{side}"] for side in ("left", "top", "right", "bottom")] == [4, 6, 60, 40]
+    assert found["x/gone.mp4"]["status"] == "quarantined" and summary.quarantined == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("patient\np1\n", "column 'scan' is missing"),
+        ("scan,sector\na.mp4,wide\n", "line 2: wanted sector"),
+        ("scan,patient\na.mp4,p\na.mp4,q\n", "named twice"),
+    ],
+)
+def test_a_mistake_in_the_manifest_ends_in_one_sentence(make_video, archive: Path, store: Path, text: str, words: str):
+    make_video("a.mp4")
+    (archive / "manifest.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        index(archive, store)
+
+
+def test_a_sector_outside_of_the_picture_puts_the_scan_aside(make_video, archive: Path, store: Path):
+    make_video("a.mp4"), make_video("b.mp4")
+    (archive / "manifest.csv").write_text('scan,sector\na.mp4,"0,0,65,48"\n')
+    assert "outside of the picture" in next(iter(index(archive, store).reasons))
+
+
+def test_indexing_again_keeps_keys_and_sees_changes(make_video, archive: Path, store: Path):
+    make_video("a.mp4")
+    index(archive, store)
+    before = rows(store)["a.mp4"]
+    make_video("b.mp4")
+    assert index(archive, store).found == 2
+    assert rows(store)["a.mp4"] == before
+
+
+def test_an_archive_is_never_written_to(make_video, archive: Path, store: Path):
+    make_video("x/a.mp4")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*"))
+    index(archive, store)
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*")) == before
+    with pytest.raises(DataError, match="inside the archive"):
+        index(archive, archive / "store")
+
+
+def test_a_folder_without_scans_ends_in_one_sentence(archive: Path, store: Path):
+    with pytest.raises(DataError, match="is not a folder"):
+        index(archive, store)
+    archive.mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        index(archive, store)
+    (archive / "notes.txt").write_text("nothing")
+    with pytest.raises(DataError, match="no video among its 1 files"):
+        index(archive, store)
+    (archive / "a.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of its 1 videos is usable \(a.mp4: the file is empty"):
+        index(archive, store)
+
+
+def test_a_store_that_cannot_be_or_is_something_else_ends_in_one_sentence(make_video, archive: Path, tmp_path: Path):
+    make_video("a.mp4")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="not writable"):
+        index(archive, tmp_path / "file" / "store")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.doc").write_text("")
+    with pytest.raises(DataError, match="holds other files"):
+        index(archive, home)
+    store = tmp_path / "store"
+    index(archive, store)
+    other = tmp_path / "other"
+    archive.rename(other)
+    with pytest.raises(DataError, match="belongs to the archive"):
+        index(other, store)
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="is not a store"):
+        Catalogue.load(tmp_path)
+
+
+def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Path):
+    path = make_video("a.mp4")
+    path.rename(os.fsdecode(os.fsencode(archive) + b"/caf\xe9.mp4"))
+    make_video("b.mp4")
+    summary = index(archive, store)
+    assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}

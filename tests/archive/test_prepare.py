@@ -1,0 +1,146 @@
+"""From the catalogue to the prepared store: once, whole or not at all, one scan's failure never another's."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usvs.archive.catalogue import Catalogue, index_archive
+from usvs.archive.prepare import prepare_store
+from usvs.archive.prepared import PreparedStore
+from usvs.archive.store import locked
+from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.errors import DataError
+
+CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
+SETTINGS = PrepareSettings(frame_pixels=32)
+
+
+@pytest.fixture
+def store(make_video, tmp_path: Path) -> Path:
+    sound = 0.3 * np.sin(np.arange(48_000) * 0.2)
+    make_video("p1/a.mp4", count=25, sound=sound)
+    make_video("p1/b.mp4", count=30)
+    make_video("p2/c.mp4", count=25, sound=sound)
+    folder = tmp_path / "archive" / "p2"
+    (folder / "c.gaze.csv").write_text(
+        "timestamp_us,x,y,valid\n" + "".join(f"{11_000 * n},0.5,0.5,1\n" for n in range(60))
+    )
+    (folder / "c.planes.csv").write_text("start_seconds,end_seconds,plane\n0.5,1.0,femur\n")
+    index(tmp_path)
+    return tmp_path / "store"
+
+
+def index(tmp_path: Path) -> None:
+    index_archive(tmp_path / "archive", tmp_path / "store", CLIPS, VoiceActivitySettings(), workers=1)
+
+
+def files(store: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (store / "prepared").rglob("*")}
+
+
+def key_of(store: Path, path: str) -> str:
+    return {row["path"]: row["scan_key"] for row in Catalogue.load(store).scans.to_pylist()}[path]
+
+
+def test_everything_of_a_scan_is_there(store: Path):
+    summary = prepare_store(store, SETTINGS, workers=1)
+    assert (summary.prepared, summary.failed, summary.frames, summary.differences) == (3, 0, 80, {})
+    prepared = PreparedStore(store)
+    scan = prepared.scan(prepared.scans.index(key_of(store, "p2/c.mp4")))
+    np.testing.assert_allclose(scan.frame_seconds, np.arange(25) / 20, atol=1e-6)
+    assert scan.frames(np.arange(25)).shape == (25, 32, 32)
+    assert len(scan.speech(0.0, 30_000)) == 30_000  # 1.25 s: the sound ends after one and is silent from there on
+    assert np.abs(scan.speech(0.2, 4800)).max() > 5000 and np.abs(scan.speech(1.1, 2400)).max() < 20
+    np.testing.assert_array_equal(scan.planes, np.where((np.arange(25) >= 10) & (np.arange(25) < 20), 3, -1))
+    assert np.isfinite(scan.gaze[:13]).all() and np.isnan(scan.gaze[15:]).all()
+    assert not prepared.scan(prepared.scans.index(key_of(store, "p1/b.mp4"))).has_sound
+
+
+def test_clips_carry_scan_and_patient_numbers(store: Path):
+    prepare_store(store, SETTINGS, workers=1)
+    prepared = PreparedStore(store)
+    clips = prepared.clips
+    np.testing.assert_array_equal(clips.scan, [0, 0, 1, 1, 1, 2, 2])
+    np.testing.assert_array_equal(clips.start_seconds, [0, 0.5, 0, 0.5, 1.0, 0, 0.5])
+    assert clips.scan_patient[0] == clips.scan_patient[1] != clips.scan_patient[2]
+    np.testing.assert_array_equal(clips.has_sound, [1, 1, 0, 0, 0, 1, 1])
+
+
+def test_only_prepared_scans_count(store: Path):
+    prepare_store(store, SETTINGS, workers=1)
+    whole = PreparedStore(store)
+    (store / "prepared" / whole.scans[0] / "manifest.json").unlink()
+    rest = PreparedStore(store)
+    assert rest.scans == whole.scans[1:]
+    np.testing.assert_array_equal(rest.clips.scan, [0, 0, 0, 1, 1])
+    assert len(rest.clips.scan_patient) == 2
+
+
+def test_a_second_time_does_only_what_is_needed(store: Path, tmp_path: Path):
+    prepare_store(store, SETTINGS, workers=1)
+    before = files(store)
+    assert prepare_store(store, SETTINGS, workers=1).skipped == 3
+    assert files(store) == before
+    (tmp_path / "archive/p2/c.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1.0,4CH\n")
+    assert prepare_store(store, SETTINGS, workers=1).prepared == 1
+    assert prepare_store(store, SETTINGS.model_copy(update={"jpeg_quality": 80}), workers=1).prepared == 3
+
+
+def test_what_a_killed_run_left_is_removed(store: Path):
+    (store / "prepared" / ".partial.abc.123").mkdir()
+    (store / "prepared" / ".partial.abc.123" / "frames.bin").write_bytes(b"x")
+    prepare_store(store, SETTINGS, workers=1)
+    assert sorted(path.name for path in (store / "prepared").iterdir()) == sorted(PreparedStore(store).scans)
+
+
+def test_one_scans_failure_is_reported_by_key_and_the_others_go_on(store: Path, tmp_path: Path):
+    gone, changed = tmp_path / "archive/p1/a.mp4", tmp_path / "archive/p1/b.mp4"
+    gone.unlink()
+    os.utime(changed, ns=(1, 1))
+    summary = prepare_store(store, SETTINGS, workers=1)
+    assert (summary.prepared, summary.failed) == (1, 2)
+    assert "changed since" in summary.reasons[key_of(store, "p1/b.mp4")]
+    assert "No such file" in summary.reasons[key_of(store, "p1/a.mp4")]
+    for name in ("p1", "a.mp4", str(tmp_path)):
+        assert not any(name in reason for reason in summary.reasons.values())
+    assert len(PreparedStore(store).scans) == 1
+
+
+def test_frames_lost_to_damage_are_reported_or_end_the_scan(make_video, tmp_path: Path):
+    make_video("good.mp4")
+    options = {"g": "1", "bf": "0"}  # keyframes alone, so that damage stays in its frame
+    slight = make_video("slight.mp4", count=60, size=(96, 128), options=options)
+    ruined = make_video("ruined.mp4", count=60, size=(96, 128), options=options)
+    for path, pieces in ((slight, 1), (ruined, 40)):
+        content = bytearray(path.read_bytes())
+        first = content.find(b"mdat") + 4
+        length = (content.find(b"moov") - first) // 60
+        for piece in range(pieces):
+            start = first + (piece + 10) * length
+            content[start : start + length] = bytes(length)
+        path.write_bytes(bytes(content))
+    index(tmp_path)
+    store = tmp_path / "store"
+    summary = prepare_store(store, SETTINGS, workers=1)
+    said = {**summary.reasons, **summary.differences}
+    assert key_of(store, "slight.mp4") in said
+    assert key_of(store, "ruined.mp4") in said
+    assert key_of(store, "good.mp4") not in said
+
+
+def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="run 'usvs prepare"):
+        PreparedStore(store)
+    with pytest.raises(DataError, match="is not a store"):
+        prepare_store(tmp_path, SETTINGS, workers=1)
+    with locked(store), pytest.raises(DataError, match="another usvs is writing"):
+        prepare_store(store, SETTINGS, workers=1)
+    (tmp_path / "archive").rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"is gone|is not there"):
+        prepare_store(store, SETTINGS, workers=1)
+
+
+def test_the_store_is_for_its_owner_only(store: Path):
+    assert store.stat().st_mode & 0o777 == 0o700
