@@ -100,6 +100,7 @@ class ModelSettings(Settings):
     projection_batch_norm: bool = False  # ours: without it the embeddings of untrained streams all point one way
     shared_projection: bool = True  # the paper writes one h(.) for both modalities
     correspondence_hidden: int = Field(512, ge=0)  # ours: a linear decision on a concatenation cannot learn who belongs
+    correspondence_batch_norm: bool = False  # ours: before that layer; helped a toy, untried on the phantom
     order_hidden: int = Field(1024, ge=1)  # OPN's fc6
     order_pair_hidden: int = Field(512, ge=1)  # OPN's fc7
     order_grid: int = Field(4, ge=1)  # ours: fc6 sees a grid of this side, since order is about where things are

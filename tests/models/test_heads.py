@@ -44,6 +44,17 @@ def test_a_linear_decision_on_a_concatenation_cannot_tell_who_belongs_together()
     assert _train_on_exclusive_or(hidden=16) < 0.1
 
 
+def test_normalised_fusion_takes_an_empty_batch_and_keeps_its_statistics():
+    head = CorrespondenceHead(3, 2, 4, batch_norm=True)
+    assert head(torch.zeros(0, 3), torch.zeros(0, 2)).shape == (0, 2)
+    assert head.normalise.num_batches_tracked == 0
+    video, speech = torch.randn(8, 3), torch.randn(8, 2)
+    logits = head(video, speech)
+    assert head.normalise.num_batches_tracked == 1
+    # Training statistics undo any shift and scale of a feature.
+    torch.testing.assert_close(head(100 + 5 * video, speech), logits, rtol=1e-3, atol=1e-3)
+
+
 def test_order_head_compares_frames_in_opns_pair_order():
     torch.manual_seed(0)
     head = OrderHead(features=3, grid=2, hidden=5, pair_hidden=4, dropout=0.5).eval()

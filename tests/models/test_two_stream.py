@@ -94,7 +94,8 @@ def test_empty_parts_stay_empty_and_touch_no_statistics(empty, batch_norm):
 @pytest.mark.parametrize("shared", [True, False])
 def test_scripted_equals_eager_over_several_runs(shared):
     torch.manual_seed(0)
-    model = TwoStream(SETTINGS.model_copy(update={"shared_projection": shared, "projection_batch_norm": True}))
+    normalised = {"projection_batch_norm": True, "correspondence_batch_norm": True}
+    model = TwoStream(SETTINGS.model_copy(update={"shared_projection": shared, **normalised}))
     scripted = _script(model)
     inputs = _inputs()
     assert len(list(scripted.parameters())) == len(list(model.parameters()))
@@ -112,8 +113,9 @@ def test_scripted_equals_eager_over_several_runs(shared):
         torch.testing.assert_close(script_grad, eager_grad, rtol=1e-3, atol=1e-4)
 
 
-def test_scripted_correspondence_is_callable():
-    model = TwoStream(SETTINGS)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_scripted_correspondence_is_callable(batch_norm):
+    model = TwoStream(SETTINGS.model_copy(update={"correspondence_batch_norm": batch_norm}))
     video, speech = torch.randn(5, 256), torch.randn(5, 256)
     logits = model.correspondence(video, speech)
     assert logits.shape == (5, 2)

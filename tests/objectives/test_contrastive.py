@@ -57,6 +57,21 @@ def test_chance_is_what_equal_embeddings_lose(form):
         assert terms.chance.item() == pytest.approx(math.log(17), rel=1e-6)
 
 
+@pytest.mark.parametrize("form", ["eq2", "ntxent"])
+def test_speech_candidates_leave_the_frames_out(form):
+    video, positive, negative = _embeddings(5, 4)
+    terms = batch_contrastive(video, positive, negative, False, 0.5, 0.8, form, "speech")
+    alike = video @ torch.cat((positive, negative)).T / 0.5
+    both = batch_contrastive(video, positive, negative, False, 0.5, 0.8, form)
+    every = (video @ torch.cat((video, positive, negative)).T / 0.5).fill_diagonal_(float("-inf"))
+    # Only the sum of the denominator differs.
+    expected = both.loss + (alike.logsumexp(dim=1) - every.logsumexp(dim=1)).mean()
+    assert terms.loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    ones = torch.ones(6, 3)
+    equal = batch_contrastive(ones, ones, ones, True, 0.1, 0.7, form, "speech")
+    assert equal.loss.item() == pytest.approx(equal.chance.item(), rel=1e-5)
+
+
 def test_margin_term_and_the_rest_make_the_loss():
     video, positive, negative = _embeddings(6, 4, dtype=torch.float32)
     eq2 = batch_contrastive(video, positive, negative, False, 1.0, 1.0, "eq2")

@@ -48,17 +48,23 @@ class CorrespondenceHead(nn.Module):
         video_features: C of the video stream.
         speech_features: C of the speech stream.
         hidden: width of the hidden layer, or 0 for none.
+        batch_norm: normalise the concatenation first. Features are all positive and mostly alike; what differs between
+            images is small beside what they share, and until it is not the hidden layer sees one input.
     """
 
-    def __init__(self, video_features: int, speech_features: int, hidden: int) -> None:
+    def __init__(self, video_features: int, speech_features: int, hidden: int, batch_norm: bool = False) -> None:
         super().__init__()
         width = video_features + speech_features
+        self.normalise = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
         self.fuse = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True)) if hidden > 0 else nn.Identity()
         self.decide = nn.Linear(hidden if hidden > 0 else width, 2)
 
     def forward(self, video: Tensor, speech: Tensor) -> Tensor:
         """Return logits [N, 2], class 1 = correspond, for video [N, C] and speech [N, C] features."""
-        logits: Tensor = self.decide(self.fuse(torch.cat((video, speech), dim=1)))
+        features = torch.cat((video, speech), dim=1)
+        if features.size(0) > 0:  # an empty batch has no statistics
+            features = self.normalise(features)
+        logits: Tensor = self.decide(self.fuse(features))
         return logits
 
 

@@ -52,7 +52,9 @@ class TwoStream(nn.Module):
         self.project_speech = (
             self.project_video if settings.shared_projection else _projection(speech_features, settings)
         )
-        self.correspondence = CorrespondenceHead(video_features, speech_features, settings.correspondence_hidden)
+        self.correspondence = CorrespondenceHead(
+            video_features, speech_features, settings.correspondence_hidden, settings.correspondence_batch_norm
+        )
         self.order = OrderHead(
             video_features,
             settings.order_grid,
