@@ -139,7 +139,7 @@ def save_evidence_picture(out: Path) -> Path:
         reading: {init: [cell["f1"] for cell in cells] for init, cells in inits.items()}
         for reading, inits in results["readings"].items()
     }
-    title = f"{len(results['seeds'])} seeds x {results['folds']} patient folds, one point each"
+    title = f"one point per seed and patient fold ({len(results['seeds'])} x {results['folds']})"
     return save_bars(bars, results["chance_f1"], title, out / "evidence.png")
 
 
