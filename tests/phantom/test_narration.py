@@ -26,8 +26,10 @@ def scans():
 
 def test_energy_lies_where_the_truth_says_speech(scans):
     for _, sounds in scans:
-        power = (sounds.recorded.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)
         speech = sounds.narration.speech
+        clean = (sounds.narration.sound.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)
+        assert clean[speech].sum() > 0.99 * clean.sum()  # truth late by 0.1 s would leave out a tenth and more
+        power = (sounds.recorded.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)  # how much louder: the room's
         quiet = np.median(power[~speech])  # clicks are loud, but rare
         assert np.median(power[speech]) > 5 * quiet
         assert np.mean(power[speech] > 2 * quiet) > 0.75
