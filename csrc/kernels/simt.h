@@ -1,0 +1,150 @@
+// The one door to CUDA's names. nvcc gives them for a GPU; without nvcc, tests/simt/emulator gives
+// the same names for the CPU, one fiber per CUDA thread.
+//
+// What a kernel may use: threadIdx, blockIdx, blockDim, gridDim; __syncthreads, __syncwarp,
+// __shfl_*_sync, __ballot_sync; __ldg; atomics on integers; float2, float4, uint2, uint4; and what
+// stands here. It touches memory by subscripts and by the copies below only: the plants of
+// tests/simt find their places by these spellings.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "stream.h"
+
+#ifndef __CUDACC__
+#include "simt_emulator.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+// `count` values in shared memory, for the block, not initialised.
+#define USVS_SHARED(type, name, count) __shared__ __align__(16) type name[count]
+// The same out of the shared memory that the launch asked for, from byte `offset` of it on. Arrays
+// must not overlap, unless they are the same one.
+#define USVS_DYNAMIC_SHARED(type, name, offset, count)                   \
+  extern __shared__ __align__(128) unsigned char usvs_dynamic_shared_[]; \
+  type* const name = reinterpret_cast<type*>(usvs_dynamic_shared_ + (offset))
+
+namespace usvs::simt {
+
+using bf16 = __nv_bfloat16;
+
+inline void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  throw std::runtime_error(std::string("usvs: ") + what + ": " + cudaGetErrorString(error));
+}
+
+// The stream's device is the current one while this lives. torch has a CUDA runtime of its own, so
+// its current device need not be ours.
+class DeviceScope {
+ public:
+  explicit DeviceScope(const Stream& stream) {
+    check(cudaGetDevice(&before_), "the current CUDA device");
+    check(cudaSetDevice(stream.device), "choosing the CUDA device");
+  }
+  ~DeviceScope() { cudaSetDevice(before_); }
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+// Starts a grid on the stream and does not wait; no error is left behind. `shared_bytes` is what
+// the kernel's USVS_DYNAMIC_SHARED arrays take.
+template <typename... Parameters, typename... Arguments>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+            size_t shared_bytes, const Stream& stream, const Arguments&... arguments) {
+  const DeviceScope scope(stream);
+  if (shared_bytes > 48 * 1024) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
+          name);
+  }
+  // clang-format off
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream.handle)>>>(arguments...);
+  // clang-format on
+  check(cudaGetLastError(), name);
+}
+
+// ---- numbers
+__device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ bf16 to_bf16(float x) { return __float2bfloat16_rn(x); }
+// Two in a register, `low` in the lower half, as the tensor cores want them.
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+__device__ __forceinline__ uint32_t to_tf32(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits;
+}
+// The special-function unit's: exp within 2 + |x| / 50 ulp, log within 2^-21 absolute near one.
+__device__ __forceinline__ float fast_exp(float x) { return __expf(x); }
+__device__ __forceinline__ float fast_log(float x) { return __logf(x); }
+
+// ---- tensor cores: accumulator += a b, fragments as in the PTX ISA (g = lane / 4, t = lane % 4)
+__device__ __forceinline__ void mma_m16n8k8_tf32(float (&accumulator)[4], const uint32_t (&a)[4],
+                                                 const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+      : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void mma_m16n8k16_bf16(float (&accumulator)[4], const uint32_t (&a)[4],
+                                                  const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+      : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// Four 8 x 8 matrices of 16-bit values out of shared memory; lane l names row l % 8 of matrix
+// l / 8 (16 aligned bytes), and gets columns 2t, 2t + 1 of row g of each.
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&fragment)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3},[%4];"
+               : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
+               : "r"(address)
+               : "memory");
+}
+// The same, each matrix transposed: rows 2t, 2t + 1 of column g.
+__device__ __forceinline__ void ldmatrix_x4_transposed(uint32_t (&fragment)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3},[%4];"
+               : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
+               : "r"(address)
+               : "memory");
+}
+
+// ---- copies from global into shared memory that do not wait
+// 16 aligned bytes, or as many zeros where not `inside` (the source is not read then).
+__device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool inside = true) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0],[%1],16,%2;" ::"r"(address), "l"(global),
+               "r"(inside ? 16 : 0)
+               : "memory");
+}
+// 4 aligned bytes.
+__device__ __forceinline__ void cp_async_4(void* shared, const void* global, bool inside = true) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0],[%1],4,%2;" ::"r"(address), "l"(global),
+               "r"(inside ? 4 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void cp_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits until at most `pending` of this thread's groups are under way.
+template <int pending>
+__device__ __forceinline__ void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+}  // namespace usvs::simt
+#endif
