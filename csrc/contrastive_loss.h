@@ -8,15 +8,12 @@
 #pragma once
 #include <cstdint>
 
+#include "bfloat16.h"
 #include "threads.h"
 
 namespace usvs {
 
 enum class ContrastiveForm { eq2, ntxent };
-
-struct BFloat16 {
-  uint16_t bits;
-};
 
 // What a dtype is summed in: float32 for bfloat16, itself otherwise.
 template <typename Input>

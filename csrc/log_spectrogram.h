@@ -10,27 +10,36 @@
 #pragma once
 #include <cstdint>
 
+#include "bfloat16.h"
 #include "threads.h"
 
 namespace usvs {
 
 template <typename Real>
 struct LogSpectrogramParams {
-  const Real* waveform;     // [B, S], rows waveform_stride elements apart
-  Real* output;             // [B, 1, N / 2, frames]; the forward pass writes it
-  const Real* output_grad;  // [B, 1, N / 2, frames]; the backward pass reads it
-  Real* waveform_grad;      // [B, S] contiguous; the backward pass writes it
-  int64_t clips;            // B
-  int64_t samples;          // S
-  int64_t waveform_stride;  // elements
-  int64_t n_fft;            // a power of two in 64 ... 4096
-  int64_t win_length;       // samples, at most n_fft
-  int64_t hop_length;       // samples
-  int64_t frames;           // columns of the result, after the linear resize of time
-  double eps;               // added to the power before the logarithm
+  const Real* waveform;    // [B, S], rows waveform_stride elements apart; or one recording, [any]
+  const int64_t* offsets;  // [B] the samples of the recording where its clips start; null for rows
+  void* output;            // [B, 1, N / 2, frames] Real or BFloat16; the forward pass writes it
+  bool bfloat16_output;
+  const Real* output_grad;    // [B, 1, N / 2, frames]; the backward pass reads it
+  Real* waveform_grad;        // [B, S] contiguous, or the recording's; the backward pass writes it
+  int64_t clips;              // B
+  int64_t samples;            // S
+  int64_t waveform_stride;    // elements
+  int64_t recording_samples;  // of the recording that offsets point into
+  int64_t n_fft;              // a power of two in 64 ... 4096
+  int64_t win_length;         // samples, at most n_fft
+  int64_t hop_length;         // samples
+  int64_t frames;             // columns of the result, after the linear resize of time
+  double eps;                 // added to the power before the logarithm
 
   int64_t transform_frames() const { return 1 + samples / hop_length; }
   int64_t bands() const { return n_fft / 2; }
+  // Samples before the clip that the first window reaches; as many must be there to reflect.
+  int64_t reach() const { return n_fft / 2 - (n_fft - win_length) / 2; }
+  const Real* clip(int64_t index) const {
+    return waveform + (offsets ? offsets[index] : index * waveform_stride);
+  }
 };
 
 namespace cpu {

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace usvs {
 
@@ -18,13 +19,21 @@ using torch::stable::Tensor;
                            ", got " + got);
 }
 
-inline std::string shape_text(const Tensor& tensor) {
+inline std::string shape_text(const std::vector<int64_t>& sizes) {
   std::ostringstream text;
   text << "[";
-  for (int64_t i = 0; i < tensor.dim(); ++i) text << (i ? ", " : "") << tensor.size(i);
+  for (size_t i = 0; i < sizes.size(); ++i) text << (i ? ", " : "") << sizes[i];
   text << "]";
   return text.str();
 }
+
+inline std::vector<int64_t> sizes_of(const Tensor& tensor) {
+  std::vector<int64_t> sizes;
+  for (int64_t i = 0; i < tensor.dim(); ++i) sizes.push_back(tensor.size(i));
+  return sizes;
+}
+
+inline std::string shape_text(const Tensor& tensor) { return shape_text(sizes_of(tensor)); }
 
 inline std::string number_text(double value) {
   std::ostringstream text;
@@ -43,11 +52,26 @@ inline void check_shape(const char* op, const char* name, const Tensor& tensor, 
          shape_text(tensor));
 }
 
+inline void check_sizes(const char* op, const char* name, const Tensor& tensor,
+                        const std::vector<int64_t>& sizes) {
+  if (sizes_of(tensor) != sizes) {
+    refuse(op, name, "shape " + shape_text(sizes), shape_text(tensor));
+  }
+}
+
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType dtype) {
   if (tensor.scalar_type() != dtype) {
     refuse(op, name, torch::headeronly::toString(dtype),
            torch::headeronly::toString(tensor.scalar_type()));
   }
+}
+
+// Where a result is to be written: it is never resized, and its elements lie side by side.
+inline void check_out(const char* op, const Tensor& out, const std::vector<int64_t>& sizes,
+                      ScalarType dtype) {
+  check_sizes(op, "out", out, sizes);
+  check_dtype(op, "out", out, dtype);
+  if (!out.is_contiguous()) refuse(op, "out", "a contiguous tensor", "one with gaps");
 }
 
 inline void check_range(const char* op, const char* name, int64_t value, int64_t low,

@@ -4,10 +4,15 @@
 STABLE_TORCH_LIBRARY(usvs, library) {
   library.def(
       "log_spectrogram(Tensor waveform, int n_fft=512, int win_length=240, int hop_length=120, "
-      "int frames=256, float eps=1e-6) -> Tensor");
+      "int frames=256, float eps=1e-6, Tensor? offsets=None, int? length=None, "
+      "ScalarType? dtype=None) -> Tensor");
+  library.def(
+      "log_spectrogram.out(Tensor waveform, int n_fft=512, int win_length=240, "
+      "int hop_length=120, int frames=256, float eps=1e-6, Tensor? offsets=None, "
+      "int? length=None, *, Tensor(a!) out) -> ()");
   library.def(
       "log_spectrogram_backward(Tensor grad, Tensor waveform, int n_fft, int win_length, "
-      "int hop_length, int frames, float eps) -> Tensor");
+      "int hop_length, int frames, float eps, Tensor? offsets, int? length) -> Tensor");
   library.def(
       "contrastive_loss(Tensor anchors, Tensor positives, Tensor hard_negatives, "
       "Tensor candidates, Tensor self_index, float temperature=1.0, float margin_floor=1.0, "

@@ -2,6 +2,8 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <functional>
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -40,40 +42,72 @@ void with_embedding(const Tensor& tensor, const Function& function) {
          torch::headeronly::toString(tensor.scalar_type()));
 }
 
-Tensor rows_contiguous(const Tensor& waveform) {
-  return waveform.dim() == 2 && waveform.stride(1) == 1 ? waveform : contiguous(waveform);
+// Only here can offsets be looked at: on a GPU this would make the host wait.
+template <typename Real>
+void check_offsets(const LogSpectrogramParams<Real>& params) {
+  if (!params.offsets) return;
+  for (int64_t i = 0; i < params.clips; ++i) {
+    check_range("log_spectrogram", "offsets", params.offsets[i], 0,
+                params.recording_samples - params.samples);
+  }
+}
+
+void run_log_spectrogram(const Tensor& waveform, const SpectrogramSettings& settings,
+                         const std::function<Tensor(int64_t, int64_t)>& output_of) {
+  with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
+    using Real = decltype(zero);
+    auto params = log_spectrogram_params<Real>(waveform, settings);
+    check_offsets(params);
+    Tensor output = output_of(params.clips, params.bands());
+    params.output = output.mutable_data_ptr();
+    params.bfloat16_output = output.scalar_type() == ScalarType::BFloat16;
+    cpu::log_spectrogram_forward(params, torch_threads);
+  });
 }
 
 Tensor log_spectrogram(Tensor waveform, int64_t n_fft, int64_t win_length, int64_t hop_length,
-                       int64_t frames, double eps) {
-  waveform = rows_contiguous(waveform);
+                       int64_t frames, double eps, std::optional<Tensor> offsets,
+                       std::optional<int64_t> length, std::optional<ScalarType> dtype) {
+  SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  waveform = packed_waveform(waveform, settings);
   Tensor output;
-  with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
-    using Real = decltype(zero);
-    auto params =
-        log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
-    output = new_empty(waveform, {params.clips, 1, params.bands(), frames});
-    params.output = static_cast<Real*>(output.mutable_data_ptr());
-    cpu::log_spectrogram_forward(params, torch_threads);
+  run_log_spectrogram(waveform, settings, [&](int64_t clips, int64_t bands) {
+    output = new_empty(waveform, {clips, 1, bands, frames}, spectrogram_dtype(waveform, dtype));
+    return output;
   });
   return output;
 }
 
+void log_spectrogram_out(Tensor waveform, int64_t n_fft, int64_t win_length, int64_t hop_length,
+                         int64_t frames, double eps, std::optional<Tensor> offsets,
+                         std::optional<int64_t> length, Tensor out) {
+  SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  waveform = packed_waveform(waveform, settings);
+  run_log_spectrogram(waveform, settings, [&](int64_t clips, int64_t bands) {
+    check_out("log_spectrogram", out, {clips, 1, bands, frames},
+              spectrogram_dtype(waveform, out.scalar_type()));
+    return out;
+  });
+}
+
 Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int64_t win_length,
-                                int64_t hop_length, int64_t frames, double eps) {
-  waveform = rows_contiguous(waveform);
+                                int64_t hop_length, int64_t frames, double eps,
+                                std::optional<Tensor> offsets, std::optional<int64_t> length) {
+  SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  waveform = packed_waveform(waveform, settings);
   grad = contiguous(grad);
-  Tensor output = new_empty(waveform, waveform.sizes());
+  Tensor waveform_grad = new_empty(waveform, waveform.sizes());
   with_real("log_spectrogram", "waveform", waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params =
-        log_spectrogram_params<Real>(waveform, n_fft, win_length, hop_length, frames, eps);
+    auto params = log_spectrogram_params<Real>(waveform, settings);
+    check_offsets(params);
     check_dtype("log_spectrogram", "grad", grad, waveform.scalar_type());
+    check_sizes("log_spectrogram", "grad", grad, {params.clips, 1, params.bands(), frames});
     params.output_grad = static_cast<const Real*>(grad.const_data_ptr());
-    params.waveform_grad = static_cast<Real*>(output.mutable_data_ptr());
+    params.waveform_grad = static_cast<Real*>(waveform_grad.mutable_data_ptr());
     cpu::log_spectrogram_backward(params, torch_threads);
   });
-  return output;
+  return waveform_grad;
 }
 
 // Only here can indices be looked at: on a GPU this would make the host wait.
@@ -145,6 +179,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
 
 STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
   library.impl("log_spectrogram", TORCH_BOX(&usvs::log_spectrogram));
+  library.impl("log_spectrogram.out", TORCH_BOX(&usvs::log_spectrogram_out));
   library.impl("log_spectrogram_backward", TORCH_BOX(&usvs::log_spectrogram_backward));
   library.impl("contrastive_loss_forward", TORCH_BOX(&usvs::contrastive_loss_forward));
   library.impl("contrastive_loss_backward", TORCH_BOX(&usvs::contrastive_loss_backward));

@@ -1,6 +1,8 @@
 // Which level runs, with which plan, and what one thread does of the work.
 #include "log_spectrogram.h"
 
+#include <algorithm>
+
 #include "cpu/log_spectrogram_simd.h"
 #include "cpu/scratch.h"
 #include "cpu/simd_level.h"
@@ -36,22 +38,53 @@ void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Thr
   const auto plan = spectrogram_plan(params, level.lanes);
   const int64_t tiles = plan->tiles.size();
   const size_t bytes = level.forward_bytes(params, *plan);
+  const int64_t element_bytes = params.bfloat16_output ? sizeof(BFloat16) : sizeof(Real);
   const bool streaming =
-      params.clips * params.bands() * params.frames * int64_t{sizeof(Real)} > kStreamingBytes;
+      params.clips * params.bands() * params.frames * element_bytes > kStreamingBytes;
   threads.for_each(params.clips * tiles, [&](int64_t task) {
     void* scratch = task_scratch().at_least(bytes);
     level.forward(params, *plan, task / tiles, task % tiles, streaming, scratch);
   });
 }
 
+namespace {
+
+// Adds the gradients of the pieces of a recording where they were read; the order is always that of
+// the clips, and no two tasks write the same sample.
+template <typename Real>
+void add_pieces(const LogSpectrogramParams<Real>& params, const Real* pieces,
+                const Threads& threads) {
+  constexpr int64_t slice = 1 << 16;
+  threads.for_each((params.recording_samples + slice - 1) / slice, [&](int64_t task) {
+    const int64_t begin = task * slice, end = std::min(begin + slice, params.recording_samples);
+    std::fill(params.waveform_grad + begin, params.waveform_grad + end, Real(0));
+    for (int64_t clip = 0; clip < params.clips; ++clip) {
+      const int64_t start = params.offsets[clip];
+      const Real* piece = pieces + clip * params.samples;
+      for (int64_t i = std::max(begin, start); i < std::min(end, start + params.samples); ++i) {
+        params.waveform_grad[i] += piece[i - start];
+      }
+    }
+  });
+}
+
+}  // namespace
+
 template <typename Real>
 void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const size_t bytes = level.backward_bytes(params, *plan);
+  Real* grads = params.waveform_grad;
+  if (params.offsets) {
+    grads =
+        static_cast<Real*>(call_scratch().at_least(params.clips * params.samples * sizeof(Real)));
+  }
   threads.for_each(params.clips, [&](int64_t clip) {
-    level.backward(params, *plan, clip, task_scratch().at_least(bytes));
+    level.backward(params, *plan, clip, grads + clip * params.samples,
+                   task_scratch().at_least(bytes));
   });
+  if (params.offsets) add_pieces(params, grads, threads);
 }
 
 template void log_spectrogram_forward(const LogSpectrogramParams<float>&, const Threads&);

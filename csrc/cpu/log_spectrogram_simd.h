@@ -15,9 +15,9 @@ struct LogSpectrogramLevel {
   // One tile of one clip. Streaming: the result goes past the caches.
   void (*forward)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&, int64_t clip,
                   int64_t tile, bool streaming, void* scratch);
-  // One whole clip.
+  // One whole clip, whose gradient goes to clip_grad [S].
   void (*backward)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&, int64_t clip,
-                   void* scratch);
+                   Real* clip_grad, void* scratch);
 };
 
 namespace portable {

@@ -148,26 +148,24 @@ size_t backward_bytes(const LogSpectrogramParams<Real>& params, const Spectrogra
 
 template <typename Real>
 void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-              int64_t clip, void* memory) {
+              int64_t clip, Real* clip_grad, void* memory) {
   constexpr int lanes = kLanes<Real>;
   Carver carver(memory);
   const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
   const GradientScratch<Real> gradient = lay_out_gradient(params, plan, carver);
-  Real* clip_grad = params.waveform_grad + clip * params.samples;
   fill_zero(clip_grad, params.samples);
   for (const SpectrogramTile& tile : plan.tiles) {
     spread_to_frames(params, plan, tile, params.output_grad + clip * params.bands() * params.frames,
                      gradient.frame_grad);
     fill_zero(gradient.transposed_grad, plan.block * plan.block_stride);
-    transform_tile(params, plan, tile, params.waveform + clip * params.waveform_stride, scratch,
-                   [&](int64_t t) {
-                     second_stage(plan, scratch.stage,
-                                  [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
-                                    store(gradient.spectrum + band * 2 * lanes, x.re);
-                                    store(gradient.spectrum + (band * 2 + 1) * lanes, x.im);
-                                  });
-                     frame_gradients(params, plan, t, gradient);
+    transform_tile(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
+      second_stage(plan, scratch.stage,
+                   [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
+                     store(gradient.spectrum + band * 2 * lanes, x.re);
+                     store(gradient.spectrum + (band * 2 + 1) * lanes, x.im);
                    });
+      frame_gradients(params, plan, t, gradient);
+    });
     add_to_clip(params, plan, tile, gradient.transposed_grad, clip_grad);
   }
 }

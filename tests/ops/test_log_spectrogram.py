@@ -12,6 +12,7 @@ from usvs import _C
 from usvs.ops import build_info, log_spectrogram, log_spectrogram_reference
 
 RATE_HZ = 24_000
+PIECES = {"waveform": torch.zeros(1000), "offsets": torch.tensor([0]), "length": 500}
 # n_fft, win_length, hop_length, samples, frames: every FFT size; windows full, half, odd, one sample; hops that
 # overlap, meet, leave gaps; the shortest waveform; time stretched, kept, shrunk, and more frames than one tile holds.
 SHAPES = [
@@ -148,6 +149,90 @@ def test_a_strided_view_is_read_in_place_and_equals_its_copy():
     assert torch.equal(log_spectrogram(every_other), log_spectrogram(every_other.contiguous()))
 
 
+def test_pieces_of_a_recording_are_read_in_place_and_equal_their_copies(simd: str):
+    recording = speech_like(1, 40_000)[0]
+    offsets = torch.tensor([[0, -1], [25_600, -1], [7, -1], [7, -1], [20_001, -1]])[:, 0]  # not contiguous
+    pieces = torch.stack([recording[offset : offset + 14_400] for offset in offsets])
+    assert torch.equal(log_spectrogram(recording, offsets=offsets, length=14_400), log_spectrogram(pieces))
+    every_other = torch.stack([recording, recording], dim=1)[:, 0]
+    assert torch.equal(log_spectrogram(every_other, offsets=offsets, length=14_400), log_spectrogram(pieces))
+    outside = recording.clone()
+    outside[14_400:20_000] = math.nan  # a piece knows nothing of what lies beside it
+    assert torch.equal(log_spectrogram(outside, offsets=offsets[:1], length=14_400), log_spectrogram(pieces[:1]))
+
+
+def test_overlapping_pieces_add_up_their_gradients():
+    recording = torch.randn(150_000, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    offsets = torch.tensor([65_000, 0, 149_000, 65_100, 130_800])  # across the slices in which gradients are added
+    weights = torch.randn(5, 1, 32, 50, generator=torch.Generator().manual_seed(8))
+    gradients = []
+    for op in (log_spectrogram, log_spectrogram_reference):
+        leaf = recording.clone().requires_grad_()
+        (op(leaf, 64, 40, 30, 50, 1e-3, offsets, 1000) * weights).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(240, 240), (241, 240), (121, 240), (257, 512), (2, 1), (3, 2), (120, 237)], ids=str)
+def test_clips_down_to_half_a_window(simd: str, shape: tuple[int, int]):
+    samples, win_length = shape
+    waveform = torch.randn(2, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    for hop_length in (120, 7, 600):
+        leaf = waveform.clone().requires_grad_()
+        wanted = log_spectrogram_reference(leaf, 512, win_length, hop_length, 40)
+        torch.testing.assert_close(log_spectrogram(leaf, 512, win_length, hop_length, 40), wanted, rtol=0, atol=1e-9)
+        gradients = [
+            torch.autograd.grad(op(leaf, 512, win_length, hop_length, 40, 1e-3).sum(), leaf)[0]
+            for op in (log_spectrogram, log_spectrogram_reference)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
+        found = log_spectrogram(waveform.float(), 512, win_length, hop_length, 40)
+        assert (found - log_spectrogram(waveform, 512, win_length, hop_length, 40)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("frames", [256, 250, 5])
+def test_bfloat16_is_the_float32_result_rounded(simd: str, frames: int):
+    waveform = speech_like(3, 4000)
+    waveform[1, 2000] = math.nan
+    waveform[2, 100] = math.inf
+    picture = log_spectrogram(waveform, frames=frames)
+    rounded = log_spectrogram(waveform, frames=frames, dtype=torch.bfloat16)
+    assert rounded.dtype == torch.bfloat16
+    assert torch.equal(rounded.isnan(), picture.isnan()) and picture.isnan().any()
+    assert torch.equal(rounded.nan_to_num(), picture.bfloat16().nan_to_num())
+    # Powers of two between which every kind of tie lies: ln(power + eps) of silence is ln(eps).
+    for upper_half in (0x4048, 0x4049):
+        for lower_half in (0x7FFF, 0x8000, 0x8001):
+            value = torch.tensor([upper_half << 16 | lower_half], dtype=torch.int32).view(torch.float32).item()
+            silence = log_spectrogram(torch.zeros(1, 1000), frames=frames, eps=math.exp(value))
+            exact = log_spectrogram(torch.zeros(1, 1000), frames=frames, eps=math.exp(value), dtype=torch.bfloat16)
+            assert torch.equal(exact, silence.bfloat16())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_out_is_written_whole_and_nothing_beside_it(simd: str, dtype: torch.dtype):
+    # 40 clips are large enough to be written past the caches, 2 are not; one of the views lies at an odd address.
+    for clips, frames, shift in ((2, 256, 0), (40, 256, 0), (40, 256, 1), (40, 252, 0), (2, 7, 3)):
+        waveform = speech_like(clips, 4000)
+        elements = clips * 256 * frames
+        memory = torch.full((elements + 64,), 7.0, dtype=dtype)
+        out = memory[16 + shift : 16 + shift + elements].view(clips, 1, 256, frames)
+        result = log_spectrogram(waveform, frames=frames, out=out)
+        assert result.data_ptr() == out.data_ptr()
+        assert torch.equal(result, log_spectrogram(waveform, frames=frames, dtype=dtype))
+        assert (memory[: 16 + shift] == 7).all() and (memory[16 + shift + elements :] == 7).all()
+
+
+def test_gradient_through_bfloat16():
+    waveform = speech_like(1, 3000).requires_grad_()
+    weights = torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
+    gradients = [
+        torch.autograd.grad((op(waveform, dtype=torch.bfloat16) * weights).sum(), waveform)[0]
+        for op in (log_spectrogram, log_spectrogram_reference)
+    ]
+    assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
+
+
 def test_no_clips_and_no_gradient():
     assert log_spectrogram(torch.zeros(0, 1000)).shape == (0, 1, 256, 256)
     nothing = torch.zeros(0, 1000, requires_grad=True)
@@ -201,7 +286,7 @@ def test_gradient_equals_the_references(simd: str, shape: tuple[int, int, int, i
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"waveform": torch.zeros(2, 256)}, "waveform: wanted more than n_fft / 2 = 256 samples .* got 256"),
+        ({"waveform": torch.zeros(2, 120)}, "waveform: wanted more than 120 samples, half a window .* got 120"),
         ({"waveform": torch.zeros(1000)}, r"waveform: wanted shape \[any, any\], got \[1000\]"),
         ({"waveform": torch.zeros(1, 1000, dtype=torch.int16)}, "waveform: wanted float32 or float64, got Short"),
         ({"n_fft": 500}, "n_fft: wanted a power of two, got 500"),
@@ -211,6 +296,28 @@ def test_gradient_equals_the_references(simd: str, shape: tuple[int, int, int, i
         ({"frames": 0}, "frames: wanted 1 .* got 0"),
         ({"eps": 0.0}, "eps: wanted a finite normal number above 0, got 0"),
         ({"eps": math.nan}, "eps: .* got nan"),
+        ({"offsets": torch.tensor([0])}, "length: wanted one beside offsets, got none"),
+        ({"length": 500}, "offsets: wanted some beside length, got none"),
+        (
+            {**PIECES, "waveform": torch.zeros(1, 1000)},
+            r"waveform: wanted shape \[any\] beside offsets, got \[1, 1000\]",
+        ),
+        ({**PIECES, "offsets": torch.tensor([1.0])}, "offsets: wanted Long, got Float"),
+        ({**PIECES, "offsets": torch.tensor(1)}, r"offsets: wanted shape \[any\], got \[\]"),
+        ({**PIECES, "offsets": torch.tensor([0, 501])}, r"offsets: wanted 0 \.\.\. 500, got 501"),
+        ({**PIECES, "offsets": torch.tensor([-1, 0])}, r"offsets: wanted 0 \.\.\. 500, got -1"),
+        ({**PIECES, "length": 1001}, r"length: wanted 1 \.\.\. 1000, got 1001"),
+        ({**PIECES, "length": 120}, "length: wanted more than 120 samples"),
+        ({"dtype": torch.float64}, "dtype: wanted Float or BFloat16, got Double"),
+        ({"waveform": torch.zeros(1, 1000).double(), "dtype": torch.bfloat16}, "dtype: wanted Double, got BFloat16"),
+        ({"out": torch.zeros(1, 1, 256, 255)}, r"out: wanted shape \[1, 1, 256, 256\], got \[1, 1, 256, 255\]"),
+        ({"out": torch.zeros(1, 1, 256, 256).half()}, "dtype: wanted Float or BFloat16, got Half"),
+        ({"out": torch.zeros(1, 1, 256, 512)[..., ::2]}, "out: wanted a contiguous tensor, got one with gaps"),
+        ({"out": torch.zeros(1, 1, 256, 256), "dtype": torch.bfloat16}, "dtype: wanted that of out"),
+        (
+            {"out": torch.zeros(1, 1, 256, 256), "waveform": torch.zeros(1, 1000, requires_grad=True)},
+            "out: wanted no gradient",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(arguments: dict, message: str):

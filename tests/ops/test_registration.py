@@ -24,11 +24,17 @@ def waveform() -> Tensor:
     return torch.randn(2, 700, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
 
+def recording() -> tuple:
+    long = torch.randn(2000, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    return long, 64, 40, 30, 20, 1e-3, torch.tensor([0, 1300, 7]), 700
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
         ("log_spectrogram", lambda: (waveform(), 64, 40, 30, 20, 1e-6)),
         ("log_spectrogram", lambda: (waveform(),)),
+        ("log_spectrogram", lambda: (*recording(), torch.bfloat16)),
         ("contrastive_loss", lambda: (*loss_arguments(), 0.5, 1.0, "ntxent")),
         ("contrastive_loss", lambda: tuple(loss_arguments(torch.bfloat16))),
         ("contrastive_loss_forward", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2")),
@@ -36,6 +42,11 @@ def waveform() -> Tensor:
 )
 def test_opcheck(name: str, arguments):
     torch.library.opcheck(getattr(torch.ops.usvs, name).default, arguments())
+
+
+def test_opcheck_of_out():
+    op, out = torch.ops.usvs.log_spectrogram.out, torch.empty(2, 1, 32, 20)
+    torch.library.opcheck(op, (waveform().detach(), 64, 40, 30, 20), {"out": out})
 
 
 class Objective(torch.nn.Module):
@@ -74,7 +85,11 @@ def test_torchscript_equals_eager_with_gradients(tmp_path: Path):
 def test_the_public_functions_can_be_scripted():
     inputs = loss_arguments()
     assert torch.equal(torch.jit.script(contrastive_loss)(*inputs), contrastive_loss(*inputs))
-    assert torch.equal(torch.jit.script(log_spectrogram)(waveform()), log_spectrogram(waveform()))
+    scripted = torch.jit.script(log_spectrogram)
+    assert torch.equal(scripted(waveform()), log_spectrogram(waveform()))
+    assert torch.equal(scripted(*recording(), torch.bfloat16), log_spectrogram(*recording(), torch.bfloat16))
+    out = torch.empty(2, 1, 256, 256)
+    assert torch.equal(scripted(waveform().detach(), out=out), log_spectrogram(waveform()))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -85,6 +100,17 @@ def test_compiles_as_one_graph(dynamic: bool):
         values_and_gradients(compiled, inputs), values_and_gradients(Objective(), inputs), strict=True
     ):
         torch.testing.assert_close(got, wanted)
+
+
+def test_compiles_with_pieces_and_out():
+    def function(long: Tensor, out: Tensor) -> Tensor:
+        log_spectrogram(long, offsets=torch.tensor([0, 500]), length=700, out=out)
+        return 2 * out
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    long, out = recording()[0].detach(), torch.zeros(2, 1, 256, 256, dtype=torch.bfloat16)
+    assert torch.equal(compiled(long, out), function(long, torch.zeros_like(out)))
+    assert torch.equal(out, log_spectrogram(long, offsets=torch.tensor([0, 500]), length=700, dtype=torch.bfloat16))
 
 
 def test_an_error_keeps_its_message_in_torchscript():

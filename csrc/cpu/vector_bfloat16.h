@@ -1,0 +1,34 @@
+// float32 vectors to and from bfloat16, the upper half of their bits.
+#pragma once
+#include "bfloat16.h"
+#include "cpu/simd.h"
+
+namespace usvs::cpu::USVS_LEVEL {
+
+// To the nearest, ties to even; a NaN stays one (its upper bits could be those of infinity).
+USVS_INLINE uint16_t rounded_bfloat16(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  if (value != value) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// Writes one vector; where Streaming, past the caches, to an address aligned to what is written.
+template <bool Streaming>
+USVS_INLINE void store_bfloat16(BFloat16* to, Vector<float> value) {
+  typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
+  typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
+  const Bits bits = (Bits)value;
+  const Bits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const Bits quiet = bits >> 16 | 0x40;
+  const Halves halves = __builtin_convertvector(value == value ? rounded : quiet, Halves);
+#if defined(__AVX512F__)
+  if constexpr (Streaming) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)halves);
+    return;
+  }
+#endif
+  std::memcpy(to, &halves, sizeof(halves));
+}
+
+}  // namespace usvs::cpu::USVS_LEVEL
