@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 from usvs import __version__
 from usvs.config import (
     ClipSettings,
+    GazeSettings,
     PhantomSettings,
     Profile,
     Settings,
@@ -153,9 +154,11 @@ def _index(options: argparse.Namespace) -> None:
     class IndexSettings(Settings):
         clips: ClipSettings = ClipSettings()
         voice: VoiceActivitySettings = VoiceActivitySettings()
+        gaze: GazeSettings = GazeSettings()
 
     settings = _settings(options, IndexSettings())
-    say(str(index_archive(options.archive, options.store, settings.clips, settings.voice, options.workers)))
+    clips, voice, gaze = settings.clips, settings.voice, settings.gaze
+    say(str(index_archive(options.archive, options.store, clips, voice, options.workers, gaze)))
 
 
 def _prepare(options: argparse.Namespace) -> None:

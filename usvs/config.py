@@ -200,6 +200,14 @@ class VoiceActivitySettings(Settings):
     silence_rms: float = Field(1e-4, gt=0)  # ours: -80 dB; digital zero would pin the floor and make any noise speech
 
 
+class GazeSettings(Settings):
+    """Where gaze was recorded, for what neither the manifest nor the recording says; ours, the paper gives neither."""
+
+    viewing_distance_mm: float = Field(600.0, gt=0)  # arm's length, as eye trackers below a screen are built for
+    screen_width_mm: float = Field(509.0, gt=0)  # a 23-inch widescreen
+    screen_height_mm: float = Field(286.0, gt=0)
+
+
 QUICK_ENCODER = EncoderSettings(
     layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, output_stride=16, se_ratio=1 / 8
 )
