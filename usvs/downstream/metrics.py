@@ -1,4 +1,4 @@
-"""Scores of a classification over named classes, and their mean and spread over folds."""
+"""Scores of both tasks: of a classification over named classes, of saliency maps, and their spread over folds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from usvs.downstream.saliency_metrics import auc as auc
+from usvs.downstream.saliency_metrics import auc_judd as auc_judd
+from usvs.downstream.saliency_metrics import correlation as correlation
+from usvs.downstream.saliency_metrics import kl_divergence as kl_divergence
+from usvs.downstream.saliency_metrics import nss as nss
+from usvs.downstream.saliency_metrics import similarity as similarity
 from usvs.errors import DataError
 
 DDOF = 1  # the spread over folds is the sample standard deviation
