@@ -76,6 +76,10 @@ class Spread:
         """Percent, as the paper prints it."""
         return f"{100 * self.mean:.1f} ± {100 * self.std:.1f}"
 
+    def plain(self) -> str:
+        """As it is, with two decimals, as the paper prints the scores of saliency."""
+        return f"{self.mean:.2f} ± {self.std:.2f}"
+
 
 def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> PlaneMetrics:
     """Score predictions in scikit-learn's convention of a macro mean.

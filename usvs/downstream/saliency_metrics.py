@@ -10,7 +10,7 @@ a minimum of 0 and then divided by its sum, and a map of zeros counts as uniform
 is not defined and in nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -151,7 +151,8 @@ def _exact_auc(above: Tensor, equal: Tensor, negatives: int) -> Tensor:
 
 def _judd_auc(fixated: Tensor, above: Tensor, equal: Tensor, negatives: int) -> Tensor:
     lowest = fixated.argmin()
-    tied = (fixated == fixated[lowest]).sum()  # of them jitter makes one the lowest: k / (k + 1) of the equals are above
+    tied = (fixated == fixated[lowest]).sum()
+    # of k tied ones jitter makes one the lowest, and on average k / (k + 1) of the equals end up above it
     rate = (above[lowest] + equal[lowest] * tied / (tied + 1)) / negatives
     return _exact_auc(above, equal, negatives) + rate / (2 * len(fixated))
 
@@ -182,8 +183,7 @@ def _counted(values: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
     return above, not_below
 
 
-def _each_map(prediction: Tensor, fixations: Tensor, score: object) -> Tensor:
-    assert callable(score)
+def _each_map(prediction: Tensor, fixations: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     scores = []
     for values, looked in zip(_plain(prediction), fixations.flatten(1), strict=True):
         defined = bool(looked.any()) and not bool(looked.all())
@@ -228,7 +228,7 @@ def _blocks(maps: Tensor, other: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     maps = _plain(maps)
     other = other.flatten(1) if other.dtype == torch.bool else _plain(other)
     size = len(maps) if maps.device.type != "cpu" else max(1, BLOCK_PIXELS // maps.size(1))
-    yield from zip(maps.split(size), other.split(size), strict=True)
+    yield from zip(torch.split(maps, size), torch.split(other, size), strict=True)
 
 
 def _check(prediction: Tensor, other: Tensor, fixated: bool = False) -> None:
