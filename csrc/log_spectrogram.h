@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "bfloat16.h"
+#include "stream.h"
 #include "threads.h"
 
 namespace usvs {
@@ -48,4 +49,10 @@ void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Thr
 template <typename Real>
 void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads);
 }  // namespace cpu
+
+// One launch a pass; nothing is allocated and nobody waits.
+namespace cuda {
+void log_spectrogram_forward(const LogSpectrogramParams<float>& params, const Stream& stream);
+void log_spectrogram_backward(const LogSpectrogramParams<float>& params, const Stream& stream);
+}  // namespace cuda
 }  // namespace usvs

@@ -86,6 +86,8 @@ __device__ __forceinline__ uint32_t to_tf32(float x) {
 // The special-function unit's: exp within 2 + |x| / 50 ulp, log within 2^-21 absolute near one.
 __device__ __forceinline__ float fast_exp(float x) { return __expf(x); }
 __device__ __forceinline__ float fast_log(float x) { return __logf(x); }
+// Within 2 ulp, for divisors below 2^126.
+__device__ __forceinline__ float fast_divide(float a, float b) { return __fdividef(a, b); }
 
 // ---- tensor cores: accumulator += a b, fragments as in the PTX ISA (g = lane / 4, t = lane % 4)
 __device__ __forceinline__ void mma_m16n8k8_tf32(float (&accumulator)[4], const uint32_t (&a)[4],

@@ -29,6 +29,7 @@ inline uint32_t __brev(uint32_t x) {
   for (int i = 0; i < 32; ++i) reversed |= (x >> i & 1u) << (31 - i);
   return reversed;
 }
+inline float sinpif(float x) { return std::sin(3.14159265358979323846 * x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 template <typename T>
 T min(T a, T b) {
@@ -64,6 +65,7 @@ inline uint32_t to_tf32(float x) {
   return x != x ? bits : (bits + 0x1000) & 0xffffe000;
 }
 inline float fast_exp(float x) { return std::exp2(x * 1.4426950408889634f); }
+inline float fast_divide(float a, float b) { return a / b; }
 inline float fast_log(float x) { return std::log2(x) * 0.6931471805599453f; }
 
 }  // namespace usvs::simt

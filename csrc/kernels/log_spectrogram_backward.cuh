@@ -1,0 +1,229 @@
+// Log-spectrogram, backward: a block makes a tile of the samples' gradient, out of every frame that
+// reaches it; nothing is added up by atomics, so the same inputs give the same bits.
+//
+// With p = |X|^2 and g the gradient of ln(p + eps), dp / dx[n] = 2 Re(X_k exp(2 pi i k n / N)): the
+// gradient of a frame's samples is the inverse real transform of H_k = g_k / (p_k + eps) X_k
+// (twice that for k = M). The frame is transformed anew; its X never leaves the block.
+//
+//   samples -> Z -> X, H -> Z' -> passes -> frame's gradient -> window, sum over frames -> global
+#pragma once
+#include "kernels/spectrogram_frames.cuh"
+
+namespace usvs::cuda {
+
+template <int N>
+struct BackwardPlan {
+  static constexpr int M = FftShape<N>::M;
+  static constexpr int at_once = kSpectrogramThreads / FftShape<N>::threads;
+  static constexpr int tile = N <= 1024 ? 2048 : 2 * N;  // samples; frames that reach in are extra
+  static constexpr int points_pitch = padded_points(M);
+  static constexpr int grads_pitch = M + (at_once < 32 ? 32 / at_once : 1);  // no bank met twice
+  static constexpr int grads_offset = at_once * points_pitch * static_cast<int>(sizeof(float2));
+  static constexpr int sums_offset =
+      grads_offset + (at_once * grads_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
+  static constexpr int window_offset = sums_offset + tile * static_cast<int>(sizeof(float));
+
+  static size_t shared_bytes(int win_length) { return window_offset + win_length * sizeof(float); }
+};
+
+// The samples whose gradient is wanted: rows of a clip each, or one recording of all clips.
+struct SampleRows {
+  int64_t length;    // samples of a row
+  unsigned tiles;    // of a row
+  int clips_in_row;  // 1, or all
+};
+
+// Clip positions [begin, end) give a sample its gradient directly, or after reflection at a
+// clip's start or end.
+enum Reflection { kDirect, kAtStart, kAtEnd };
+struct Range {
+  int begin, end;
+};
+__device__ __forceinline__ int position_of(int sample, int reflection, int samples) {
+  if (reflection == kDirect) return sample;
+  return reflection == kAtStart ? -sample : 2 * (samples - 1) - sample;
+}
+__device__ __forceinline__ Range positions_of(Range samples, int reflection, int clip_samples) {
+  if (reflection == kDirect) return samples;
+  const int first = position_of(samples.end - 1, reflection, clip_samples);
+  const int last = position_of(samples.begin, reflection, clip_samples);
+  if (reflection == kAtStart) return {first, last < 0 ? last + 1 : 0};
+  return {first < clip_samples ? clip_samples : first, last + 1};
+}
+// The frames whose windows reach any of these positions.
+__device__ __forceinline__ Range frames_of(Range positions, const SpectrogramShape& shape) {
+  const int outlived = positions.begin + shape.lead - shape.win_length;  // by windows before
+  const int newest = positions.end - 1 + shape.lead;
+  const int begin = outlived < 0 ? 0 : outlived / shape.hop_length + 1;
+  const int end = newest < 0 ? 0 : newest / shape.hop_length + 1;
+  return {begin, end < shape.transform_frames ? end : shape.transform_frames};
+}
+
+// The columns that lie less than a frame away from a frame.
+__device__ __forceinline__ Range columns_of(int frame, const SpectrogramShape& shape) {
+  const int64_t unit = 2 * static_cast<int64_t>(shape.columns);  // of numerators: one frame
+  const int64_t two_frames = 2 * static_cast<int64_t>(shape.transform_frames);
+  const int64_t before = unit * (frame - 1) + shape.columns - shape.transform_frames;
+  const int64_t behind = before + 2 * unit + two_frames - 1;
+  Range columns{0, shape.columns};
+  if (before >= 0) {
+    columns.begin = static_cast<int>(divided(before, two_frames, shape.per_frame_unit)) + 1;
+  }
+  if (frame < shape.transform_frames - 1) {
+    const int64_t end = behind < 0 ? 0 : divided(behind, two_frames, shape.per_frame_unit);
+    if (end < columns.end) columns.end = static_cast<int>(end);
+  }
+  return columns;
+}
+
+// g of each of the round's frames: what the columns beside a frame bring it, the resize transposed.
+template <int N>
+__device__ __forceinline__ void fill_grads(float* grads, const float* output_grad, int64_t clip,
+                                           int first_frame, const SpectrogramShape& shape) {
+  using Plan = BackwardPlan<N>;
+  const int turn = threadIdx.x % Plan::at_once, frame = first_frame + turn;
+  if (frame >= shape.transform_frames) return;
+  const Range columns = columns_of(frame, shape);
+  const int64_t here = 2 * static_cast<int64_t>(shape.columns) * frame;
+  const float per_unit = static_cast<float>(shape.per_column_unit);
+  for (int band = threadIdx.x / Plan::at_once; band < Plan::M;
+       band += kSpectrogramThreads / Plan::at_once) {
+    const float* const row = &output_grad[(clip * Plan::M + band) * shape.columns];
+    float sum = 0;
+#pragma unroll 1
+    for (int column = columns.begin; column < columns.end; ++column) {
+      const float away = static_cast<float>(column_numerator(column, shape) - here) * per_unit;
+      sum = fmaf(1 - fabsf(away), __ldg(&row[column]), sum);
+    }
+    grads[turn * Plan::grads_pitch + band] = sum;
+  }
+}
+
+// From Z to Z', whose transform is the frame's gradient: in place, real and imaginary parts
+// exchanged, which turns the transform into its inverse.
+template <int N>
+__device__ __forceinline__ void differentiate(float2* points, const float* grads, float eps,
+                                              int thread) {
+  using Shape = FftShape<N>;
+  constexpr int M = Shape::M;
+#pragma unroll 1
+  for (int i = 0; i < 4; ++i) {
+    const int k = thread + i * Shape::threads;
+    const float2 root = __ldg(&twiddles<N>.values[Shape::split + k]);
+    const BinPair pair = split_pair(points[padded(k)], points[padded((M - k) % M)], root);
+    const float high_factor =
+        simt::fast_divide(grads[M - k - 1], squared_magnitude(pair.high) + eps);
+    const float2 high = make_float2(high_factor * pair.high.x, high_factor * pair.high.y);
+    if (k == 0) {
+      const float2 middle = points[padded(M / 2)];
+      const float factor =
+          simt::fast_divide(4 * grads[M / 2 - 1], fmaf(4, squared_magnitude(middle), eps));
+      points[padded(0)] = make_float2(-2 * high.x, 2 * high.x);
+      points[padded(M / 2)] = make_float2(factor * middle.y, factor * middle.x);
+      continue;
+    }
+    const float low_factor = simt::fast_divide(grads[k - 1], squared_magnitude(pair.low) + eps);
+    const float2 low = make_float2(low_factor * pair.low.x, low_factor * pair.low.y);
+    const float2 even = add(low, high);
+    const float2 odd = multiply(conjugate(root), swapped(conjugate(subtract(low, high))));
+    points[padded(k)] = swapped(add(even, odd));
+    points[padded(M - k)] = swapped(conjugate(subtract(even, odd)));
+  }
+}
+
+// Adds to the sums of samples [0, tile) what the round's frames give them; a thread owns its
+// samples. `samples` are those of the clip that the positions belong to.
+template <int N>
+__device__ __forceinline__ void gather(float* sums, const float2* points, const float* window,
+                                       int tile_begin, Range samples, int reflection, Range frames,
+                                       const SpectrogramShape& shape) {
+  using Plan = BackwardPlan<N>;
+  const Range positions = positions_of(samples, reflection, shape.samples);
+  const int first_start = shape.window_start(frames.begin), count = frames.end - frames.begin;
+  for (int i = threadIdx.x; i < samples.end - tile_begin; i += kSpectrogramThreads) {
+    if (tile_begin + i < samples.begin) continue;
+    const int position = position_of(tile_begin + i, reflection, shape.samples);
+    const int from_start = position - first_start;
+    if (position < positions.begin || position >= positions.end || from_start < 0) continue;
+    const int newest = from_start / shape.hop_length;
+    const int outlived = from_start - shape.win_length;  // by windows that end before the position
+    const int oldest = outlived < 0 ? 0 : outlived / shape.hop_length + 1;
+    float sum = 0;
+#pragma unroll 1
+    for (int turn = oldest; turn <= newest && turn < count && turn < Plan::at_once; ++turn) {
+      const int at = from_start - turn * shape.hop_length;
+      const float2 pair = points[turn * Plan::points_pitch + padded(at / 2)];
+      sum = fmaf(at % 2 ? pair.x : pair.y, window[at], sum);
+    }
+    sums[i] += 2 * sum;  // the window is halved
+  }
+}
+
+// What one clip gives the tile's samples [tile_begin + 0 ...), counted from the clip's first.
+template <int N>
+__device__ __forceinline__ void add_clip(float* sums, float2* points, float* grads,
+                                         const float* window, const float* output_grad,
+                                         int64_t index, int tile_begin, Range samples,
+                                         int reflection, const SpectrogramShape& shape) {
+  using Plan = BackwardPlan<N>;
+  const int thread = threadIdx.x % FftShape<N>::threads, turn = threadIdx.x / FftShape<N>::threads;
+  const float* const clip = shape.clip(index);
+  float2* const frame_points = &points[turn * Plan::points_pitch];
+  Range frames = frames_of(positions_of(samples, reflection, shape.samples), shape);
+  for (; frames.begin < frames.end; frames.begin += Plan::at_once) {
+    const int frame = frames.begin + turn;
+    float2 v[8] = {};
+    fill_grads<N>(grads, output_grad, index, frames.begin, shape);
+    if (frame < frames.end) {
+      load_frame<N>(v, clip, shape.window_start(frame), window, shape, thread);
+    }
+    transform_points<N>(v, frame_points, thread);
+    __syncthreads();  // the gradients are there
+    if (frame < frames.end) {
+      differentiate<N>(frame_points, &grads[turn * Plan::grads_pitch], shape.eps, thread);
+    }
+    frame_barrier<N>();
+    load_points<N, 1>(v, frame_points, thread);
+    frame_barrier<N>();
+    transform_points<N>(v, frame_points, thread);
+    __syncthreads();  // the frames are complete
+    gather<N>(sums, points, window, tile_begin, samples, reflection, frames, shape);
+    __syncthreads();  // before the next round's points
+  }
+}
+
+template <int N>
+__global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3 : 2)
+    log_spectrogram_backward_kernel(SpectrogramShape shape, SampleRows rows,
+                                    const float* output_grad, float* waveform_grad) {
+  using Plan = BackwardPlan<N>;
+  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::at_once * Plan::points_pitch);
+  USVS_DYNAMIC_SHARED(float, grads, Plan::grads_offset, Plan::at_once* Plan::grads_pitch);
+  USVS_DYNAMIC_SHARED(float, sums, Plan::sums_offset, Plan::tile);
+  USVS_DYNAMIC_SHARED(float, window, Plan::window_offset, shape.win_length);
+  const unsigned row = blockIdx.x / rows.tiles;
+  const int64_t row_begin = static_cast<int64_t>(blockIdx.x - row * rows.tiles) * Plan::tile;
+  const int64_t left = rows.length - row_begin;
+  const int count = left < Plan::tile ? static_cast<int>(left) : Plan::tile;
+  fill_window(window, shape);
+  for (int i = threadIdx.x; i < Plan::tile; i += kSpectrogramThreads) sums[i] = 0;
+  __syncthreads();
+  for (int turn = 0; turn < rows.clips_in_row; ++turn) {
+    const int64_t index = row + turn;
+    const int64_t origin = shape.offsets ? __ldg(&shape.offsets[index]) : 0;
+    const int64_t away = row_begin - origin;  // of the tile's first sample from the clip's
+    if (away >= shape.samples || away + count <= 0) continue;
+    const int tile_begin = static_cast<int>(away);
+    const Range samples{tile_begin < 0 ? 0 : tile_begin,
+                        shape.samples - tile_begin < count ? shape.samples : tile_begin + count};
+#pragma unroll 1
+    for (int reflection = kDirect; reflection <= kAtEnd; ++reflection) {
+      add_clip<N>(sums, points, grads, window, output_grad, index, tile_begin, samples, reflection,
+                  shape);
+    }
+  }
+  float* const row_grad = &waveform_grad[row * rows.length + row_begin];
+  for (int i = threadIdx.x; i < count; i += kSpectrogramThreads) row_grad[i] = sums[i];
+}
+
+}  // namespace usvs::cuda

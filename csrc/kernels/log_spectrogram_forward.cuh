@@ -1,0 +1,173 @@
+// Log-spectrogram, forward: a block makes a tile of one clip's columns.
+//
+//   samples --window--> v --passes--> Z --split, |X|^2, ln--> logs --resize--> output
+//   (global)        (registers)    (points)             (all bands of the     (global, once)
+//                                                        tile's frames)
+//
+// FftShape<N>::threads threads transform a frame; `at_once` frames go in one round, and rounds
+// follow until the frames that the tile's columns lie between are all in `logs`.
+#pragma once
+#include "kernels/spectrogram_frames.cuh"
+
+namespace usvs::cuda {
+
+template <int N>
+struct ForwardPlan {
+  static constexpr int M = FftShape<N>::M;
+  static constexpr int at_once = kSpectrogramThreads / FftShape<N>::threads;
+  static constexpr int slots = N == 64 ? 64 : N <= 512 ? 32 : N == 1024 ? 16 : 8;
+  static constexpr int points_pitch = padded_points(M);
+  static constexpr int logs_pitch = M + 1;  // odd: neighbours in time lie in different banks
+  static constexpr int logs_offset = at_once * points_pitch * static_cast<int>(sizeof(float2));
+  static constexpr int window_offset =
+      logs_offset + (slots * logs_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
+
+  static size_t shared_bytes(int win_length) { return window_offset + win_length * sizeof(float); }
+};
+
+// Which frames a tile of columns needs, and in which slot of `logs` they lie. Where columns are
+// sparser than every second frame each has two slots of its own; else the tile's frames lie in a
+// row.
+struct ColumnTiles {
+  unsigned per_clip;
+  int columns;  // of a tile
+  bool sparse;
+  bool vectors;  // four neighbouring columns of a row can be written at once
+};
+struct ColumnTile {
+  int begin, end;  // columns
+  int first_frame;
+  int slots;
+};
+__device__ __forceinline__ ColumnTile column_tile(unsigned index, const ColumnTiles& tiles,
+                                                  const SpectrogramShape& shape) {
+  ColumnTile tile;
+  tile.begin = static_cast<int>(index * tiles.columns);
+  tile.end =
+      shape.columns - tile.begin < tiles.columns ? shape.columns : tile.begin + tiles.columns;
+  tile.first_frame = column_at(tile.begin, shape).low;
+  tile.slots = tiles.sparse ? 2 * (tile.end - tile.begin)
+                            : column_at(tile.end - 1, shape).high - tile.first_frame + 1;
+  return tile;
+}
+__device__ __forceinline__ int frame_of_slot(int slot, const ColumnTile& tile,
+                                             const ColumnTiles& tiles,
+                                             const SpectrogramShape& shape) {
+  if (!tiles.sparse) return tile.first_frame + slot;
+  const Column column = column_at(tile.begin + slot / 2, shape);
+  return slot % 2 ? column.high : column.low;
+}
+
+// The logarithm of every band of a frame, from Z. Bin 0 is dropped; where it would stand comes M /
+// 2, which pairs with itself.
+template <int N>
+__device__ __forceinline__ void store_logs(const float2* points, float* logs, float eps,
+                                           int thread) {
+  using Shape = FftShape<N>;
+  constexpr int M = Shape::M;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int k = thread + i * Shape::threads;
+    const BinPair pair = split_pair(points[padded(k)], points[padded((M - k) % M)],
+                                    __ldg(&twiddles<N>.values[Shape::split + k]));
+    float power = squared_magnitude(pair.low);
+    if (k == 0) power = 4 * squared_magnitude(points[padded(M / 2)]);
+    const int low_band = (k == 0 ? M / 2 : k) - 1;
+    logs[low_band] = logf(power + eps);
+    logs[M - k - 1] = logf(squared_magnitude(pair.high) + eps);
+  }
+}
+
+__device__ __forceinline__ void store_four(void* row, int64_t at, bool bfloat16_output,
+                                           const float (&values)[4]) {
+  if (bfloat16_output) {
+    simt::bf16* const start = &static_cast<simt::bf16*>(row)[at];
+    *reinterpret_cast<uint2*>(start) =
+        make_uint2(simt::pack_bf16(values[0], values[1]), simt::pack_bf16(values[2], values[3]));
+  } else {
+    float* const start = &static_cast<float*>(row)[at];
+    *reinterpret_cast<float4*>(start) = make_float4(values[0], values[1], values[2], values[3]);
+  }
+}
+__device__ __forceinline__ void store_one(void* row, int64_t at, bool bfloat16_output,
+                                          float value) {
+  if (bfloat16_output) {
+    static_cast<simt::bf16*>(row)[at] = simt::to_bf16(value);
+  } else {
+    static_cast<float*>(row)[at] = value;
+  }
+}
+
+// From frames to columns: a thread keeps four columns and goes down the bands.
+__device__ __forceinline__ void write_columns(const float* logs, int logs_pitch, void* output,
+                                              bool bfloat16_output, int bands, int64_t clip,
+                                              const ColumnTile& tile, const ColumnTiles& tiles,
+                                              const SpectrogramShape& shape) {
+  const int groups = (tiles.columns + 3) / 4, rows = kSpectrogramThreads / groups;
+  const int begin = tile.begin + threadIdx.x % groups * 4, row = threadIdx.x / groups;
+  if (begin >= tile.end || row >= rows) return;
+  const int count = tile.end - begin < 4 ? tile.end - begin : 4;
+  int low[4], high[4];
+  float weight[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const Column column = column_at(begin + (i < count ? i : 0), shape);
+    low[i] = tiles.sparse ? 2 * (begin - tile.begin + (i < count ? i : 0))
+                          : column.low - tile.first_frame;
+    high[i] = low[i] + column.high - column.low;
+    weight[i] = column.weight;
+  }
+  for (int band = row; band < bands; band += rows) {
+    float values[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float a = logs[low[i] * logs_pitch + band], b = logs[high[i] * logs_pitch + band];
+      values[i] = fmaf(weight[i], b, (1 - weight[i]) * a);
+    }
+    const int64_t at = (clip * bands + band) * shape.columns + begin;
+    if (tiles.vectors && count == 4) {
+      store_four(output, at, bfloat16_output, values);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (i < count) store_one(output, at + i, bfloat16_output, values[i]);
+      }
+    }
+  }
+}
+
+template <int N>
+__global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
+    log_spectrogram_forward_kernel(SpectrogramShape shape, ColumnTiles tiles, void* output,
+                                   bool bfloat16_output) {
+  using Plan = ForwardPlan<N>;
+  constexpr int threads = FftShape<N>::threads;
+  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::at_once * Plan::points_pitch);
+  USVS_DYNAMIC_SHARED(float, logs, Plan::logs_offset, Plan::slots* Plan::logs_pitch);
+  USVS_DYNAMIC_SHARED(float, window, Plan::window_offset, shape.win_length);
+  const unsigned clip_index = blockIdx.x / tiles.per_clip;
+  const ColumnTile tile = column_tile(blockIdx.x - clip_index * tiles.per_clip, tiles, shape);
+  const float* const clip = shape.clip(clip_index);
+  const int thread = threadIdx.x % threads, turn = threadIdx.x / threads;
+  float2* const frame_points = &points[turn * Plan::points_pitch];
+  fill_window(window, shape);
+  __syncthreads();
+  for (int first = 0; first < tile.slots; first += Plan::at_once) {
+    const int slot = first + turn;
+    float2 v[8] = {};
+    if (slot < tile.slots) {
+      const int frame = frame_of_slot(slot, tile, tiles, shape);
+      load_frame<N>(v, clip, shape.window_start(frame), window, shape, thread);
+    }
+    transform_points<N>(v, frame_points, thread);
+    if (slot < tile.slots) {
+      store_logs<N>(frame_points, &logs[slot * Plan::logs_pitch], shape.eps, thread);
+    }
+    frame_barrier<N>();  // before the next round's points
+  }
+  __syncthreads();
+  write_columns(logs, Plan::logs_pitch, output, bfloat16_output, Plan::M, clip_index, tile, tiles,
+                shape);
+}
+
+}  // namespace usvs::cuda

@@ -1,0 +1,127 @@
+// Fourier transforms of N real samples, N / 16 threads a frame, 8 complex points a thread.
+//
+// The samples are taken for M = N / 2 complex points z[m] = x[2m] + i x[2m + 1] (FftShape). Between
+// two passes the points change threads through `points`, M of them in shared memory:
+//
+//   load -> pass -> points -> pass -> points -> ... -> pass -> points = Z -> split: X from Z
+//
+// The passes are Stockham's: the result lies in its natural order, no bit is reversed.
+#pragma once
+#include "kernels/complex.cuh"
+#include "kernels/twiddles.cuh"
+
+namespace usvs::cuda {
+
+constexpr int kSpectrogramThreads = 256;
+
+// Eight points further on begins another row of banks: strides of 8 then meet no bank twice.
+__device__ __forceinline__ int padded(int point) { return point + point / 8; }
+constexpr __host__ __device__ int padded_points(int points) { return points + points / 8; }
+
+// Waits for the threads that share a frame.
+template <int N>
+__device__ __forceinline__ void frame_barrier() {
+  if constexpr (FftShape<N>::threads <= 32) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
+}
+
+__device__ __forceinline__ void transform_4(float2& a, float2& b, float2& c, float2& d) {
+  const float2 even_sum = add(a, c), even_difference = subtract(a, c);
+  const float2 odd_sum = add(b, d), odd_difference = times_minus_i(subtract(b, d));
+  a = add(even_sum, odd_sum);
+  b = add(even_difference, odd_difference);
+  c = subtract(even_sum, odd_sum);
+  d = subtract(even_difference, odd_difference);
+}
+
+__device__ __forceinline__ void transform_8(float2 (&v)[8]) {
+  constexpr float kHalfRoot = 0.70710678118654752f;
+  transform_4(v[0], v[2], v[4], v[6]);
+  transform_4(v[1], v[3], v[5], v[7]);
+  const float2 a = v[1], b = v[3], c = v[5], d = v[7];
+  const float2 b_turned = make_float2(kHalfRoot * (b.x + b.y), kHalfRoot * (b.y - b.x));
+  const float2 c_turned = times_minus_i(c);
+  const float2 d_turned = make_float2(kHalfRoot * (d.y - d.x), -kHalfRoot * (d.x + d.y));
+  const float2 e0 = v[0], e1 = v[2], e2 = v[4], e3 = v[6];
+  v[0] = add(e0, a);
+  v[4] = subtract(e0, a);
+  v[1] = add(e1, b_turned);
+  v[5] = subtract(e1, b_turned);
+  v[2] = add(e2, c_turned);
+  v[6] = subtract(e2, c_turned);
+  v[3] = add(e3, d_turned);
+  v[7] = subtract(e3, d_turned);
+}
+
+// The pass at `stride`, on 8 points in registers: twiddles, transforms, back into shared memory.
+// Who calls it has made sure that nobody still reads `points`; afterwards they are complete.
+template <int N, int stride>
+__device__ __forceinline__ void pass_and_store(float2 (&v)[8], float2* points, int thread) {
+  using Shape = FftShape<N>;
+  constexpr int radix = Shape::radix(stride), transforms = 8 / radix;
+#pragma unroll
+  for (int i = 0; i < transforms; ++i) {
+    const int j = thread + i * Shape::threads, j_low = j % stride, j_high = j - j_low;
+    if constexpr (stride > 1) {
+      const float2* factors = &twiddles<N>.values[Shape::factors(stride) + j_low];
+#pragma unroll
+      for (int r = 1; r < radix; ++r) {
+        v[i * radix + r] = multiply(v[i * radix + r], __ldg(&factors[(r - 1) * stride]));
+      }
+    }
+    if constexpr (radix == 8) {
+      transform_8(v);
+    } else {
+      transform_4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+    }
+#pragma unroll
+    for (int r = 0; r < radix; ++r) {
+      points[padded(j_high * radix + j_low + r * stride)] = v[i * radix + r];
+    }
+  }
+  frame_barrier<N>();
+}
+
+// Takes the points that the pass at `stride` wants into registers.
+template <int N, int stride>
+__device__ __forceinline__ void load_points(float2 (&v)[8], const float2* points, int thread) {
+  using Shape = FftShape<N>;
+  constexpr int radix = Shape::radix(stride), transforms = 8 / radix;
+#pragma unroll
+  for (int i = 0; i < transforms; ++i) {
+#pragma unroll
+    for (int r = 0; r < radix; ++r) {
+      const int j = thread + i * Shape::threads;
+      v[i * radix + r] = points[padded(j + r * (Shape::M / radix))];
+    }
+  }
+}
+
+// From points in registers (as load_points<N, 1> orders them) to Z in shared memory.
+template <int N, int stride = 1>
+__device__ __forceinline__ void transform_points(float2 (&v)[8], float2* points, int thread) {
+  using Shape = FftShape<N>;
+  pass_and_store<N, stride>(v, points, thread);
+  constexpr int next = stride * Shape::radix(stride);
+  if constexpr (next < Shape::M) {
+    load_points<N, next>(v, points, thread);
+    frame_barrier<N>();
+    transform_points<N, next>(v, points, thread);
+  }
+}
+
+// Bins k and M - k of the real transform, both out of Z[k] and Z[M - k], when the samples were
+// halved before.
+struct BinPair {
+  float2 low, high;  // X[k], and X[M - k] conjugated
+};
+__device__ __forceinline__ BinPair split_pair(float2 z_low, float2 z_high, float2 root) {
+  const float2 even = add(z_low, conjugate(z_high));
+  const float2 odd = multiply(root, times_minus_i(subtract(z_low, conjugate(z_high))));
+  return {add(even, odd), subtract(even, odd)};
+}
+
+}  // namespace usvs::cuda

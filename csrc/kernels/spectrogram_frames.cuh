@@ -1,0 +1,102 @@
+// Where frames lie in a clip and columns between frames, and the way from samples to Z.
+#pragma once
+#include "kernels/real_fft.cuh"
+
+namespace usvs::cuda {
+
+// What both passes are told: LogSpectrogramParams with what follows from it. Clips are shorter than
+// 2^30 samples, so that every position in one is an int; where clips lie is not bounded.
+struct SpectrogramShape {
+  const float* waveform;   // rows, or one recording
+  const int64_t* offsets;  // [clips] where in the recording; null for rows
+  int64_t row_stride;      // elements
+  int samples;             // S, of a clip
+  int transform_frames;    // F
+  int hop_length;
+  int win_length;
+  int lead;     // samples by which a frame's window starts before its hop
+  int columns;  // of the result
+  float eps;
+  double per_column_unit, per_frame_unit;  // 1 / (2 columns), 1 / (2 F): see divided
+  double per_window;                       // 1 / win_length
+
+  __device__ const float* clip(int64_t index) const {
+    return waveform + (offsets ? __ldg(&offsets[index]) : index * row_stride);
+  }
+  __device__ int window_start(int frame) const { return frame * hop_length - lead; }
+};
+
+// floor(a / b), exactly, for 0 <= a < 2^52: the product is off by one at most.
+__device__ __forceinline__ int64_t divided(int64_t a, int64_t b, double one_by_b) {
+  const int64_t near = static_cast<int64_t>(static_cast<double>(a) * one_by_b);
+  const int64_t rest = a - near * b;
+  return rest < 0 ? near - 1 : rest < b ? near : near + 1;
+}
+
+// The periodic Hann window, halved (see split_pair). By the square of a sine: 1 - cos would lose
+// the small values at the ends.
+__device__ __forceinline__ void fill_window(float* window, const SpectrogramShape& shape) {
+  for (int i = threadIdx.x; i < shape.win_length; i += kSpectrogramThreads) {
+    const int from_end = shape.win_length - i;
+    const int from_nearer_end = i < from_end ? i : from_end;
+    const float sine = sinpif(static_cast<float>(from_nearer_end * shape.per_window));
+    window[i] = shape.win_length == 1 ? 0.5f : 0.5f * sine * sine;  // one sample alone is kept
+  }
+}
+
+// Position `at` of a clip that is reflected at its ends.
+__device__ __forceinline__ int reflected(int at, int samples) {
+  if (at < 0) return -at;
+  return at < samples ? at : 2 * (samples - 1) - at;
+}
+
+// The frame's windowed samples as complex points, as transform_points<N> wants them. The window
+// starts at point 0: where it stands in N turns phases, which neither a power nor its gradient
+// sees.
+template <int N>
+__device__ __forceinline__ void load_frame(float2 (&v)[8], const float* clip, int start,
+                                           const float* window, const SpectrogramShape& shape,
+                                           int thread) {
+  using Shape = FftShape<N>;
+  const int length = shape.win_length;
+  const float* const frame = clip + start;
+  const bool inside = start >= 0 && start + length <= shape.samples;
+  const bool pairs = inside && reinterpret_cast<uintptr_t>(frame) % sizeof(float2) == 0;
+#pragma unroll
+  for (int r = 0; r < 8; ++r) {
+    const int at = 2 * (thread + r * Shape::threads);
+    v[r] = make_float2(0, 0);
+    if (at + 1 < length && pairs) {
+      const float2 both = __ldg(reinterpret_cast<const float2*>(&frame[at]));
+      v[r] = make_float2(both.x * window[at], both.y * window[at + 1]);
+    } else if (at < length) {
+      v[r].x = __ldg(&clip[reflected(start + at, shape.samples)]) * window[at];
+      if (at + 1 < length) {
+        v[r].y = __ldg(&clip[reflected(start + at + 1, shape.samples)]) * window[at + 1];
+      }
+    }
+  }
+}
+
+// Column c lies at frame ((2c + 1) F - columns) / (2 columns), held within the frames there are:
+// exact in integers. Its value is (1 - weight) low + weight high.
+struct Column {
+  int low, high;
+  float weight;
+};
+__device__ __forceinline__ int64_t column_numerator(int column, const SpectrogramShape& shape) {
+  const int64_t numerator =
+      (2 * static_cast<int64_t>(column) + 1) * shape.transform_frames - shape.columns;
+  const int64_t most = 2 * static_cast<int64_t>(shape.columns) * (shape.transform_frames - 1);
+  return numerator < 0 ? 0 : numerator < most ? numerator : most;
+}
+__device__ __forceinline__ Column column_at(int column, const SpectrogramShape& shape) {
+  const int64_t numerator = column_numerator(column, shape);
+  const int64_t unit = 2 * static_cast<int64_t>(shape.columns);
+  const int low = static_cast<int>(divided(numerator, unit, shape.per_column_unit));
+  const int high = low + 1 < shape.transform_frames ? low + 1 : low;
+  const float rest = static_cast<float>(numerator - low * unit);
+  return {low, high, rest * static_cast<float>(shape.per_column_unit)};
+}
+
+}  // namespace usvs::cuda
