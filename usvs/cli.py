@@ -4,21 +4,23 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from usvs import __version__
 from usvs.config import (
     ClipSettings,
+    GazeSettings,
     PhantomSettings,
     Profile,
     Settings,
     VoiceActivitySettings,
+    gaze_profile,
     load_settings,
     planes_profile,
     prepare_profile,
     pretrain_profile,
 )
-from usvs.errors import ConfigError, UsvsError
+from usvs.errors import UsvsError
 from usvs.progress import say
 
 # The rows of the paper's Tables 1 and 3 that are trainings, and our control, as settings over the profile.
@@ -31,6 +33,7 @@ OBJECTIVES = {
 }
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+_Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,19 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _settings_options(verb, profile=True)
     verb.set_defaults(run_verb=_pretrain)
 
-    finetune = verbs.add_parser("finetune", help="fine-tune to a task with labels")
-    tasks = finetune.add_subparsers(required=True, metavar="TASK")
-    verb = tasks.add_parser("planes", help="standard-plane detection, folds by patient")
-    verb.add_argument("store", type=Path, metavar="STORE")
-    verb.add_argument("run", type=Path, metavar="RUN", help="a new folder for results and pictures")
-    verb.add_argument("--init", action="append", metavar="random|RUN", help="a start; repeat to compare")
-    verb.add_argument("--labelled-patients", type=_count, help="how many to learn from in each fold")
-    verb.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
-    verb.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
-    verb.add_argument("--group-by", choices=["patient", "scan"], default="patient")
-    verb.add_argument("--seed", type=int)
-    _settings_options(verb, profile=True)
-    verb.set_defaults(run_verb=_finetune_planes)
+    _add_downstream_verbs(verbs)
 
     verb = verbs.add_parser("evidence", help="does it learn? Ours, Shuffled and Rand over seeds and patient folds")
     verb.add_argument("store", type=Path, metavar="STORE")
@@ -113,6 +104,42 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seeds", type=_count, default=3)
     verb.set_defaults(run_verb=_evidence)
     return parser
+
+
+def _add_downstream_verbs(verbs: _Verbs) -> None:
+    finetune = verbs.add_parser("finetune", help="fine-tune to a task with labels")
+    tasks = finetune.add_subparsers(required=True, metavar="TASK")
+    verb = tasks.add_parser("planes", help="standard-plane detection, folds by patient")
+    _finetuning_options(verb)
+    verb.set_defaults(run_verb=_finetune_planes)
+    verb = tasks.add_parser("gaze", help="gaze-saliency prediction, folds by patient")
+    _finetuning_options(verb)
+    verb.set_defaults(run_verb=_finetune_gaze)
+
+    predict = verbs.add_parser("predict", help="use a trained network")
+    tasks = predict.add_subparsers(required=True, metavar="TASK")
+    verb = tasks.add_parser("planes", help="name the standard plane on pictures: file, plane, confidence a line")
+    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size")
+    verb.add_argument("--model", required=True, metavar="sononet:FILE|RUN", help="SonoNet's weights or our detectors")
+    verb.add_argument("--box", metavar="L,T,R,B", help="pixels to look at; default: the fan is looked for")
+    verb.set_defaults(run_verb=_predict_planes)
+
+
+def _finetuning_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("run", type=Path, metavar="OUT", help="a new folder for results, detectors and pictures")
+    verb.add_argument(
+        "--init",
+        action="append",
+        metavar="INIT",
+        help="repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision, sononet:FILE",
+    )
+    verb.add_argument("--labelled-patients", type=_count, help="how many to learn from in each fold")
+    verb.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
+    verb.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
+    verb.add_argument("--group-by", choices=["patient", "scan"], default="patient")
+    verb.add_argument("--seed", type=int)
+    _settings_options(verb, profile=True)
 
 
 def _settings_options(verb: argparse.ArgumentParser, profile: bool = False) -> None:
@@ -153,9 +180,11 @@ def _index(options: argparse.Namespace) -> None:
     class IndexSettings(Settings):
         clips: ClipSettings = ClipSettings()
         voice: VoiceActivitySettings = VoiceActivitySettings()
+        gaze: GazeSettings = GazeSettings()
 
     settings = _settings(options, IndexSettings())
-    say(str(index_archive(options.archive, options.store, settings.clips, settings.voice, options.workers)))
+    clips, voice, gaze = settings.clips, settings.voice, settings.gaze
+    say(str(index_archive(options.archive, options.store, clips, voice, options.workers, gaze)))
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -178,24 +207,42 @@ def _finetune_planes(options: argparse.Namespace) -> None:
     from usvs.downstream.planes import compare_inits
     from usvs.report.plots import save_planes_pictures
 
-    settings = _settings(options, planes_profile(_profile(options)))
-    if options.labelled_patients is not None:
-        settings = settings.model_copy(update={"labelled_patients": options.labelled_patients})
-    inits = [init if init == "random" else Path(init) for init in options.init or ["random"]]
-    if len(set(inits)) != len(inits):
-        raise ConfigError("--init: the same start was given twice")
-    table = compare_inits(
-        options.store,
-        options.run,
-        settings,
-        inits,
-        held_out_only=options.patients == "held-out",
-        allow_overlap=options.allow_overlap,
-        group_by=options.group_by,
-    )
+    settings = _settings(options, planes_profile(_profile(options)), _labelled(options))
+    print(compare_inits(options.store, options.run, settings, **_compared(options)))
     save_planes_pictures(options.run)
-    print(table)
     say(f"results and pictures: {options.run}")
+
+
+def _finetune_gaze(options: argparse.Namespace) -> None:
+    from usvs.downstream.gaze import compare_gaze_inits
+    from usvs.report.plots import save_gaze_picture
+
+    settings = _settings(options, gaze_profile(_profile(options)), _labelled(options))
+    print(compare_gaze_inits(options.store, options.run, settings, **_compared(options)))
+    save_gaze_picture(options.run)
+    say(f"results and picture: {options.run}")
+
+
+def _labelled(options: argparse.Namespace) -> list[str]:
+    return [] if options.labelled_patients is None else [f"labelled_patients={options.labelled_patients}"]
+
+
+def _compared(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "inits": options.init or ["random"],
+        "held_out_only": options.patients == "held-out",
+        "allow_overlap": options.allow_overlap,
+        "group_by": options.group_by,
+    }
+
+
+def _predict_planes(options: argparse.Namespace) -> None:
+    from usvs.downstream.detectors import predict_planes
+    from usvs.downstream.images import parse_box
+
+    box = None if options.box is None else parse_box(options.box)
+    for prediction in predict_planes(options.images, options.model, box):
+        print(prediction)
 
 
 def _evidence(options: argparse.Namespace) -> None:

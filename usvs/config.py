@@ -164,8 +164,8 @@ class PretrainSettings(Settings):
     held_out_patients: float = Field(0.1, ge=0, lt=1)  # share whose losses are watched, never trained on
 
 
-class PlanesSettings(Settings):
-    """Fine-tuning to standard-plane detection (section 3.2)."""
+class DownstreamSettings(Settings):
+    """What fine-tuning to either task shares (section 3.1)."""
 
     profile: Profile = "paper"
     model: ModelSettings = ModelSettings()
@@ -175,7 +175,26 @@ class PlanesSettings(Settings):
     folds: int = Field(3, ge=2)
     temporal_stride: int = Field(8, ge=1)  # every eighth frame
     labelled_patients: int | None = Field(None, ge=1)  # of each fold's training patients; None: all
+    sononet_pixels: tuple[int, int] = (224, 288)  # height and width of what the SonoNet init sees
+
+
+class PlanesSettings(DownstreamSettings):
+    """Fine-tuning to standard-plane detection (section 3.2)."""
+
     class_weights: Literal["none", "inverse", "inverse_sqrt"] = "inverse_sqrt"  # ours: background dominates
+
+
+class SaliencySettings(DownstreamSettings):
+    """Fine-tuning to gaze-saliency prediction (section 3.3); what is ours here the paper leaves open."""
+
+    # ours: of the Gaussian around each look, in degrees of visual angle; about the tracker's own median error
+    # (Chatelain et al., IEEE T-Cyb 2018, doi:10.1109/TCYB.2018.2866274)
+    sigma_degrees: float = Field(1.0, gt=0)
+    window_seconds: float = Field(0.1, ge=0)  # ours: looks so long before and after a frame count for it
+    output_stride: Literal[8, 16, 32] = 8  # ours: of the same network, more finely dilated; weights load at any
+    head_width: int = Field(128, ge=1)  # ours: channels between the feature map and the saliency map
+    nss_weight: float = Field(0.0, ge=0)  # ours, as UNISAL's: the loss is KL - nss_weight NSS - correlation_weight CC
+    correlation_weight: float = Field(0.0, ge=0)
 
 
 class PrepareSettings(Settings):
@@ -198,6 +217,14 @@ class VoiceActivitySettings(Settings):
     # The closed form of [14] gives 2 (6 dB); on phantom narration 3 places 97 % of the clips rightly, 2 only 89 %.
     threshold_ratio: float = Field(3.0, gt=1)
     silence_rms: float = Field(1e-4, gt=0)  # ours: -80 dB; digital zero would pin the floor and make any noise speech
+
+
+class GazeSettings(Settings):
+    """Where gaze was recorded, for what neither the manifest nor the recording says; ours, the paper gives neither."""
+
+    viewing_distance_mm: float = Field(600.0, gt=0)  # arm's length, as eye trackers below a screen are built for
+    screen_width_mm: float = Field(509.0, gt=0)  # a 23-inch widescreen
+    screen_height_mm: float = Field(286.0, gt=0)
 
 
 QUICK_ENCODER = EncoderSettings(
@@ -246,7 +273,17 @@ def planes_profile(profile: Profile) -> PlanesSettings:
         optimiser=OptimiserSettings(
             kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=20, batch_clips=64
         ),
+        sononet_pixels=(112, 144),
     )
+
+
+def gaze_profile(profile: Profile) -> SaliencySettings:
+    """The settings of a gaze-saliency profile."""
+    if profile == "paper":
+        return SaliencySettings()
+    planes = planes_profile("quick")
+    shared = {name: getattr(planes, name) for name in DownstreamSettings.model_fields}
+    return SaliencySettings(**shared, head_width=32)
 
 
 def prepare_profile(profile: Profile) -> PrepareSettings:

@@ -48,8 +48,19 @@ def grating(plane: int, random: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def write_store(store: Path, patients: list[str | None], informative: bool = True) -> Path:
-    """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures."""
+def spot(place: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A bright spot in noise, which is where people look."""
+    y, x = np.mgrid[:FRAME_PIXELS, :FRAME_PIXELS]
+    away = ((x + 0.5) / FRAME_PIXELS - place[0]) ** 2 + ((y + 0.5) / FRAME_PIXELS - place[1]) ** 2
+    picture = 60 + 150 * np.exp(-away / (2 * 0.05**2)) + random.normal(0, 15, away.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def write_store(store: Path, patients: list[str | None], informative: bool = True, gaze: bool = False) -> Path:
+    """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures.
+
+    With `gaze` the pictures are spots instead, looked at in all but every fifth frame.
+    """
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
     rows = []
@@ -58,14 +69,18 @@ def write_store(store: Path, patients: list[str | None], informative: bool = Tru
         shown = np.repeat(PLANES_SHOWN, FRAMES // len(PLANES_SHOWN))
         labels = shown if informative else random.permutation(shown)
         key = f"5ca{number:09x}"
+        places = random.uniform(0.15, 0.85, (FRAMES, 2))
+        looks = np.where(np.arange(FRAMES)[:, None] % 5 == 4, np.nan, places).astype(np.float32)
+        pictures = [spot(place, random) for place in places] if gaze else [grating(plane, random) for plane in shown]
         write_prepared_scan(
             store / "prepared" / key,
             scan_key=key,
             patient_key=patient,
-            frames=((0.04 * place, grating(plane, random)) for place, plane in enumerate(shown.tolist())),
+            frames=((0.04 * place, picture) for place, picture in enumerate(pictures)),
             speech=None,
-            gaze=None,
+            gaze=(lambda seconds, looks=looks: looks) if gaze else None,
             planes=labels.astype(np.int16),
+            gaze_degree=(0.1, 0.12) if gaze else None,
             settings=PrepareSettings(frame_pixels=FRAME_PIXELS, codec="raw"),
             sector=(0, 0, FRAME_PIXELS, FRAME_PIXELS),
             source={"bytes": 1, "modified_ns": 1},
@@ -87,6 +102,11 @@ def store_writer():
 @pytest.fixture(scope="session")
 def grating_store(tmp_path_factory) -> Path:
     return write_store(tmp_path_factory.mktemp("gratings") / "store", PATIENTS)
+
+
+@pytest.fixture(scope="session")
+def gaze_store(tmp_path_factory) -> Path:
+    return write_store(tmp_path_factory.mktemp("gaze") / "store", PATIENTS[:4], gaze=True)
 
 
 @pytest.fixture(scope="session")

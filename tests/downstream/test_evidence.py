@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from usvs.downstream import evidence, readings
+from usvs.downstream import evidence, inits
 from usvs.downstream.evidence import EvidenceSettings, run_evidence
 from usvs.errors import ConfigError, DataError
 from usvs.models.resnext_se import SEResNeXt
@@ -29,7 +29,7 @@ def stand_in(patch, settings):
         return SEResNeXt(settings.planes.model.video)
 
     patch.setattr(evidence, "pretrain", pretrain)
-    patch.setattr(readings, "load_encoder", load)
+    patch.setattr(inits, "load_encoder", load)
     return calls
 
 

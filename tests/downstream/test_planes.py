@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.downstream import readings
-from usvs.downstream.planes import compare_inits, finetune_planes, typed_command
-from usvs.downstream.readings import init_names, initial_encoder
+from usvs.downstream import inits
+from usvs.downstream.comparison import typed_command
+from usvs.downstream.inits import init_names, initial_encoder
+from usvs.downstream.planes import compare_inits, finetune_planes
 from usvs.errors import ConfigError, DataError
 from usvs.models.resnext_se import SEResNeXt
 from usvs.report.plots import save_planes_pictures
@@ -21,7 +22,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
         torch.manual_seed(99)
         return SEResNeXt(tiny_planes.model.video)
 
-    monkeypatch.setattr(readings, "load_encoder", load)
+    monkeypatch.setattr(inits, "load_encoder", load)
     run = tmp_path / "ours"
     run.mkdir()
     (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
@@ -50,7 +51,7 @@ def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_plane
         assert len(fold["train_patients"]) == 2
         assert not set(fold["train_patients"]) & set(fold["test_patients"])
     assert result.spread("f1").mean == pytest.approx(reading["f1"]["mean"])
-    detector = tmp_path / "run" / "detectors" / "random_fold_0"
+    detector = tmp_path / "run" / "detectors" / "random" / "fold_0"
     assert {file.name for file in detector.iterdir()} == {"model.safetensors", "detector.json"}
 
 

@@ -18,7 +18,7 @@ from usvs.archive.keys import Keys
 from usvs.archive.pool import run_each
 from usvs.archive.scan_index import IndexTask, ScanFacts, look_into
 from usvs.archive.store import CATALOGUE, archive_of, create_store, locked, sync_folder
-from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.progress import track
 
@@ -36,19 +36,21 @@ SCANS = pa.schema([
     ("start_seconds", pa.float64()),
     ("audio_codec", pa.string()), ("audio_rate_hz", pa.int32()), ("audio_channels", pa.int32()), ("sound", pa.string()),
     ("sector_left", pa.int32()), ("sector_top", pa.int32()), ("sector_right", pa.int32()),
-    ("sector_bottom", pa.int32()),
+    ("sector_bottom", pa.int32()), ("sector_source", pa.string()),
     ("gaze", pa.bool_()), ("planes", pa.bool_()), ("clips", pa.int32()), ("high_affinity_clips", pa.int32()),
     ("status", pa.string()), ("reason", pa.string()),
     # why something is not as one would wish in a scan that is used all the same; null: nothing to say
     ("time_note", pa.string()), ("sector_note", pa.string()), ("sound_note", pa.string()), ("gaze_note", pa.string()),
-    ("planes_note", pa.string()),
+    ("planes_note", pa.string()), ("file_note", pa.string()),
     # what lies beside the video, relative to the archive
     ("sound_path", pa.string()), ("gaze_path", pa.string()), ("planes_path", pa.string()),
+    # how that is brought onto the video's clock and picture, and which side of the owner's own split the scan is on
+    ("alignment", pa.string()), ("split", pa.string()),
 ])
 CLIPS = pa.schema([("scan", pa.int32()), ("start_seconds", pa.float64()), ("speech_fraction", pa.float32())])
 FRAME_TIMES = pa.schema([("scan_key", pa.string()), ("seconds", pa.list_(pa.float64()))])
 # fmt: on
-NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note")
+NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def index_archive(
     clips: ClipSettings,
     voice: VoiceActivitySettings,
     workers: int | None = None,
+    gaze: GazeSettings | None = None,
 ) -> IndexSummary:
     """Find an archive's scans and write the catalogue of a store.
 
@@ -85,6 +88,7 @@ def index_archive(
         clips: how scans are cut into clips, and how much speech makes one high-affinity.
         voice: how speech is told from noise.
         workers: processes; None is one a core.
+        gaze: where gaze was recorded, for what neither manifest.csv nor the recording says.
 
     Raises:
         DataError: where the archive holds no usable video, or the store cannot be written.
@@ -92,7 +96,7 @@ def index_archive(
     found = discover(_existing(archive))
     keys = create_store(archive, store)
     with locked(store):
-        tasks = [IndexTask(archive.resolve(), files, clips, voice) for files in found.scans]
+        tasks = [IndexTask(archive.resolve(), files, clips, voice, gaze or GazeSettings()) for files in found.scans]
         results = track(run_each(look_into, tasks, workers), "looking into scans", total=len(tasks))
         facts = ((task.files, _facts(result)) for task, result in results)
         try:
@@ -168,6 +172,8 @@ def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> 
         "sound_path": files.sound,
         "gaze_path": files.gaze,
         "planes_path": files.planes,
+        "alignment": fact.alignment.model_dump_json(),
+        "split": files.split,
     }
     if fact.info is None or fact.sector is None or fact.speech_fractions is None:
         return row
@@ -181,6 +187,7 @@ def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> 
     return row | {
         "time_note": info.timing.note,
         "sector_note": fact.sector.note,
+        "sector_source": fact.sector.source,
         "clips": len(fact.speech_fractions),
         "high_affinity_clips": high,
     }

@@ -1,23 +1,24 @@
 """Which files of an archive make up its scans."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from usvs.archive.alignment import Alignment
+from usvs.archive.archive_manifest import MANIFEST, ManifestRow, read_manifest
+from usvs.archive.dicom_file import is_dicom
 from usvs.archive.sector import Box
 from usvs.errors import DataError
 
-MANIFEST = "manifest.csv"
-SOUND_SUFFIXES = (".wav", ".flac")
-GAZE_SUFFIX = ".gaze.csv"
-PLANES_SUFFIX = ".planes.csv"
+# what lies beside a video under its own stem; the first that is there counts
+BESIDE = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts",
     ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".ogv", ".3gp", ".mjpg", ".mjpeg", ".gif", ".264", ".h264",
+    ".dcm", ".dicom", ".ima",
 })
 # fmt: on
 
@@ -31,7 +32,9 @@ class ScanFiles:
     gaze: str | None = None
     planes: str | None = None
     patient: str | None = None
+    split: str | None = None
     sector: Box | None = None
+    alignment: Alignment = field(default_factory=Alignment)
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,6 @@ class Found:
     other: dict[str, int]
 
 
-@dataclass(frozen=True)
-class _ManifestRow:
-    patient: str | None
-    sector: Box | None
-
-
 def discover(archive: Path) -> Found:
     """Walk an archive and pair every video with what lies beside it.
 
@@ -65,12 +62,14 @@ def discover(archive: Path) -> Found:
     paths = [path for path in walked if _is_utf8(path)]
     if not walked:
         raise DataError(f"archive '{archive}' is empty")
-    videos = [path for path in paths if PurePosixPath(path).suffix.lower() in VIDEO_SUFFIXES]
+    manifest, columns = read_manifest(archive / MANIFEST)
+    videos = [path for path in paths if path in manifest or _is_video(archive, path)]
     if not videos:
         raise DataError(f"archive '{archive}' holds no video among its {len(paths)} files; known are {_known()}")
     present = {path.lower(): path for path in reversed(paths)}
-    manifest, has_patients = _read_manifest(archive / MANIFEST)
-    scans = tuple(_scan(path, present, manifest.get(path), has_patients) for path in videos)
+    for path, row in manifest.items():
+        _check_named(path, row, present)
+    scans = tuple(_scan(path, present, manifest.get(path), "patient" in columns) for path in videos)
     used = {MANIFEST, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes) if part)}
     missing = tuple(ScanFiles(path, patient=row.patient) for path, row in manifest.items() if path not in used)
     other = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in paths if path not in used)
@@ -95,51 +94,36 @@ def _unreadable(error: OSError) -> None:
     raise DataError(f"archive folder '{error.filename}' is not readable: {error.strerror}") from None
 
 
-def _scan(path: str, present: dict[str, str], row: _ManifestRow | None, has_patients: bool) -> ScanFiles:
+def _is_video(archive: Path, path: str) -> bool:
+    suffix = PurePosixPath(path).suffix.lower()
+    # exports of DICOM have names such as IM0001 or 1.2.840.113619.2
+    return suffix in VIDEO_SUFFIXES or ((not suffix or suffix[1:].isdigit()) and is_dicom(archive / path))
+
+
+def _check_named(scan: str, row: ManifestRow, present: dict[str, str]) -> None:
+    for kind, path in (row.beside or {}).items():
+        if path.lower() not in present:
+            raise DataError(f"{MANIFEST}: the {kind} '{path}' of scan '{scan}' is not in the archive")
+
+
+def _scan(path: str, present: dict[str, str], row: ManifestRow | None, has_patients: bool) -> ScanFiles:
+    row = row or ManifestRow()
     stem = str(PurePosixPath(path).with_suffix(""))
-    beside = {suffix: present.get((stem + suffix).lower()) for suffix in (*SOUND_SUFFIXES, GAZE_SUFFIX, PLANES_SUFFIX)}
+    beside: dict[str, str | None] = {}
+    for kind, suffixes in BESIDE.items():
+        named = [(row.beside or {}).get(kind)] if (row.beside or {}).get(kind) else [stem + end for end in suffixes]
+        beside[kind] = next((present[str(name).lower()] for name in named if str(name).lower() in present), None)
     folder = PurePosixPath(path).parent.name
     return ScanFiles(
         path=path,
-        sound=next((beside[suffix] for suffix in SOUND_SUFFIXES if beside[suffix]), None),
-        gaze=beside[GAZE_SUFFIX],
-        planes=beside[PLANES_SUFFIX],
-        patient=(row.patient if row else None) if has_patients else (folder or None),
-        sector=row.sector if row else None,
+        sound=beside["sound"],
+        gaze=beside["gaze"],
+        planes=beside["planes"],
+        patient=row.patient if has_patients else (folder or None),
+        split=row.split,
+        sector=row.sector,
+        alignment=row.alignment,
     )
-
-
-def _read_manifest(path: Path) -> tuple[dict[str, _ManifestRow], bool]:
-    if not path.exists():
-        return {}, False
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            if "scan" not in columns:
-                raise DataError(f"{MANIFEST}: column 'scan' is missing, got {', '.join(columns) or 'nothing'}")
-            rows: dict[str, _ManifestRow] = {}
-            for fields in reader:
-                scan = str(PurePosixPath((fields["scan"] or "").strip().replace("\\", "/")))
-                if scan in rows:
-                    raise DataError(f"{MANIFEST}, line {reader.line_num}: scan '{scan}' is named twice")
-                patient = (fields.get("patient") or "").strip() or None
-                rows[scan] = _ManifestRow(patient, _sector(fields.get("sector"), reader.line_num))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{MANIFEST}: not readable as csv ({type(error).__name__})") from None
-    return rows, "patient" in columns
-
-
-def _sector(text: str | None, line: int) -> Box | None:
-    if not (text or "").strip():
-        return None
-    try:
-        left, top, right, bottom = (int(part) for part in str(text).split(","))
-    except ValueError:
-        left = top = right = bottom = -1
-    if not (0 <= left < right and 0 <= top < bottom):
-        raise DataError(f"{MANIFEST}, line {line}: wanted sector as \"left,top,right,bottom\" in pixels, got '{text}'")
-    return Box(left, top, right, bottom)
 
 
 def _known() -> str:

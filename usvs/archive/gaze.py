@@ -4,47 +4,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv
 
+from usvs.archive.alignment import GazeView
+from usvs.archive.gaze_formats import read_gaze_table
 from usvs.archive.sector import Box
-from usvs.errors import DataError
-
-COLUMNS = ("timestamp_us", "x", "y", "valid")
-TRUE_WORDS = ("1", "1.0", "true", "True", "TRUE", "valid", "Valid")
 
 
 @dataclass(frozen=True)
 class GazeSamples:
-    """Valid samples sorted by time: seconds on the scan clock, x and y as shares of the whole video frame, all [m]."""
+    """Valid samples sorted by time, m of them.
+
+    Attributes:
+        seconds: on the scan clock [m].
+        x: as a share of the whole video picture's width [m].
+        y: as a share of its height [m].
+        viewing_distance_mm: of the eyes from the screen, where the recording has it.
+        note: what was assumed of the recording's clock.
+    """
 
     seconds: NDArray[np.float64]
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    viewing_distance_mm: float | None = None
+    note: str | None = None
 
 
-def read_gaze(path: Path) -> GazeSamples:
-    """Read a `<stem>.gaze.csv` with the columns ``timestamp_us,x,y,valid``; samples not valid are left out.
+def read_gaze(path: Path, view: GazeView | None = None) -> GazeSamples:
+    """Read a gaze recording: our own csv (``timestamp_us,x,y,valid``), Tobii SDK, Tobii Pro Lab or SonoAssist.
+
+    Args:
+        path: of a csv or tsv; which form it has, its units and its clock are read from the header.
+        view: when and where it was made; None: on the scan's clock, the picture filling the screen.
 
     Raises:
         DataError: for a missing column or a value that is no number.
     """
-    numbers = {name: pa.float64() for name in COLUMNS[:3]}
-    options = csv.ConvertOptions(column_types={**numbers, "valid": pa.string()}, null_values=["", "nan", "NaN", "NA"])
-    try:
-        table = csv.read_csv(path, convert_options=options)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"gaze: not readable as csv of {', '.join(COLUMNS)} ({type(error).__name__})") from None
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise DataError(f"gaze: column '{missing[0]}' is missing, wanted {', '.join(COLUMNS)}")
-    stated = pc.is_in(table["valid"], value_set=pa.array(TRUE_WORDS)).to_numpy()
-    time, x, y = (table[name].to_numpy() for name in COLUMNS[:3])
-    valid = stated & np.isfinite(time) & np.isfinite(x) & np.isfinite(y)
-    order = np.argsort(time[valid], kind="stable")
-    return GazeSamples(time[valid][order] / 1e6, x[valid][order], y[valid][order])
+    view = view or GazeView()
+    table = read_gaze_table(path)
+    zero = table.zero if view.zero is None else view.zero
+    seconds = (table.ticks - zero) / (table.ticks_per_second * (1 + view.drift_ppm * 1e-6)) + view.offset_seconds
+    left, top, right, bottom = view.picture if table.on_screen else (0.0, 0.0, 1.0, 1.0)
+    x, y = (table.x - left) / (right - left), (table.y - top) / (bottom - top)
+    valid = np.isfinite(seconds) & np.isfinite(x) & np.isfinite(y)
+    order = np.argsort(seconds[valid], kind="stable")
+    note = None if view.zero is not None or view.offset_seconds else table.note
+    return GazeSamples(seconds[valid][order], x[valid][order], y[valid][order], table.viewing_distance_mm, note)
 
 
 def gaze_per_frame(

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from usvs.archive.alignment import Alignment
 from usvs.config import PrepareSettings
 from usvs.errors import DataError
 
@@ -37,6 +38,9 @@ class PreparedManifest(BaseModel):
     rate_hz: float
     sector: tuple[int, int, int, int]
     source: FileState
+    source_sha256: str | None = None
+    alignment: Alignment = Alignment()
+    gaze_degree: tuple[float, float] | None = None  # one degree of visual angle, as shares of the frame's sides
     settings: PrepareSettings
     sha256: dict[str, str]
     usvs: str

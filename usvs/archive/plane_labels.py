@@ -1,6 +1,7 @@
 """The standard planes and the csv files that say when each was shown."""
 
 import csv
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +31,16 @@ PLANES: tuple[str, ...] = (
 BACKGROUND = PLANES.index("background")
 UNLABELLED = -1
 COLUMNS = ("start_seconds", "end_seconds", "plane")
+FRAME_COLUMNS = ("frame", "plane")
+# fmt: off
+# what else planes are called: SonoNet, the Fetal Anomaly Screening Programme, and everyday spellings
+ALIASES = {
+    "3vv": "3VT", "three_vessel_trachea": "3VT", "four_chamber": "4CH", "4_chamber": "4CH", "abdominal": "abdomen",
+    "brain_transventricular": "brain_tv", "brain_trans_ventricular": "brain_tv", "brain_cb": "brain_tc",
+    "brain_transcerebellar": "brain_tc", "brain_trans_cerebellum": "brain_tc", "kidney": "kidneys",
+    "lip": "lips", "spine_coronal": "spine_cor", "spine_sagittal": "spine_sag", "spine_sagital": "spine_sag",
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,19 @@ class PlaneLabels:
         return np.where(inside, self.plane[row], UNLABELLED).astype(np.int16)
 
 
-def read_plane_labels(path: Path) -> PlaneLabels:
-    """Read a `<stem>.planes.csv` with the columns ``start_seconds,end_seconds,plane``.
+def plane_number(name: str) -> int | None:
+    """Return a plane's integer label from its name or one of its other names, None for one that is not known."""
+    word = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
+    known = {plane.lower(): number for number, plane in enumerate(PLANES)}
+    return known.get(ALIASES.get(word, word).lower())
+
+
+def read_plane_labels(path: Path, frame_seconds: NDArray[np.float64] | None = None) -> PlaneLabels:
+    """Read a `<stem>.planes.csv`: ``start_seconds,end_seconds,plane`` for intervals, or ``frame,plane`` for frames.
+
+    Args:
+        path: of the csv.
+        frame_seconds: the video's frame times [n], for labels by frame; the first frame is number 0.
 
     Raises:
         DataError: for a missing column, an unknown plane, an empty or an overlapping interval, with the line's number.
@@ -59,10 +81,15 @@ def read_plane_labels(path: Path) -> PlaneLabels:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"plane labels: column '{missing[0]}' is missing, wanted {', '.join(COLUMNS)}")
-            rows = [_row(fields, reader.line_num) for fields in reader]
+            columns = set(reader.fieldnames or ())
+            missing = [name for name in COLUMNS if name not in columns]
+            if not missing:
+                rows = [_row(fields, reader.line_num) for fields in reader]
+            elif "frame" in columns and frame_seconds is not None:
+                rows = _frame_rows(reader, frame_seconds)
+            else:
+                wanted = f"wanted {', '.join(COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
+                raise DataError(f"plane labels: column '{missing[0]}' is missing, {wanted}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"plane labels: not readable as csv ({type(error).__name__})") from None
     rows.sort()
@@ -80,7 +107,28 @@ def _row(fields: dict[str, str], line: int) -> tuple[float, float, int]:
         raise DataError(f"plane labels, line {line}: start_seconds and end_seconds must be numbers") from None
     if not start < end:
         raise DataError(f"plane labels, line {line}: wanted start before end, got {start:g} and {end:g}")
+    return start, end, _plane(fields, line)
+
+
+def _frame_rows(reader: "csv.DictReader[str]", frame_seconds: NDArray[np.float64]) -> list[tuple[float, float, int]]:
+    if "plane" not in (reader.fieldnames or ()):
+        raise DataError(f"plane labels: column 'plane' is missing, wanted {', '.join(FRAME_COLUMNS)}")
+    between = (frame_seconds[1:] + frame_seconds[:-1]) / 2  # an interval from half-way to half-way holds one frame
+    edges = np.concatenate([[-np.inf], between, [np.inf]])
+    labels: dict[int, int] = {}
+    for fields in reader:
+        text, line = (fields["frame"] or "").strip(), reader.line_num
+        if not text.isdigit() or int(text) >= len(frame_seconds):
+            raise DataError(f"plane labels, line {line}: wanted a frame of 0 to {len(frame_seconds) - 1}, got '{text}'")
+        plane = _plane(fields, line)
+        if labels.setdefault(int(text), plane) != plane:
+            raise DataError(f"plane labels, line {line}: frame {text} has two planes")
+    return [(float(edges[frame]), float(edges[frame + 1]), plane) for frame, plane in labels.items()]
+
+
+def _plane(fields: dict[str, str], line: int) -> int:
     name = (fields["plane"] or "").strip()
-    if name not in PLANES:
+    number = plane_number(name)
+    if number is None:
         raise DataError(f"plane labels, line {line}: unknown plane '{name}', known are {', '.join(PLANES)}")
-    return start, end, PLANES.index(name)
+    return number

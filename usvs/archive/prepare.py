@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.archive.alignment import Alignment
 from usvs.archive.catalogue import OK, Catalogue
 from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, probe
 from usvs.archive.gaze import gaze_per_frame, read_gaze
@@ -18,7 +19,7 @@ from usvs.archive.pool import run_each
 from usvs.archive.sector import Box
 from usvs.archive.sound import read_sound
 from usvs.archive.store import PREPARED, archive_of, locked
-from usvs.archive.writer import remove_partial, write_prepared_scan
+from usvs.archive.writer import file_sha256, remove_partial, write_prepared_scan
 from usvs.config import PrepareSettings
 from usvs.errors import DataError
 from usvs.progress import track
@@ -44,6 +45,11 @@ class PrepareTask:
     def box(self) -> Box:
         """The inner box of the fan."""
         return Box(*(int(self.row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+
+    @property
+    def alignment(self) -> Alignment:
+        """How sound and gaze are brought onto the video's clock and picture."""
+        return Alignment.model_validate_json(self.row["alignment"])
 
     def beside(self, kind: str) -> Path | None:
         """Return the file beside the video that the catalogue found usable."""
@@ -144,11 +150,14 @@ def _prepare(task: PrepareTask) -> Outcome:
         frames=_checked_frames(video, info, task, decoded),
         speech=_speech(task, video, info),
         gaze=_gaze(task, info),
-        planes=_planes(task),
+        planes=_planes(task, info),
         settings=task.settings,
         sector=task.box,
         source=source,
         duration_seconds=info.timing.duration_seconds,
+        alignment=task.alignment,
+        gaze_degree=_gaze_degree(task, info),
+        source_sha256=file_sha256(video),
     )
     return Outcome(manifest.frames, manifest.duration_seconds, difference=_difference(row["frames"], decoded))
 
@@ -178,7 +187,14 @@ def _speech(task: PrepareTask, video: Path, info: VideoInfo) -> NDArray[np.int16
     if task.row["sound"] == "none":
         return None
     rate = task.settings.rate_hz
-    waveform = read_sound(video, task.beside("sound"), rate, info.timing.start_seconds)
+    waveform = read_sound(
+        video,
+        task.beside("sound"),
+        rate,
+        info.timing.start_seconds,
+        offset_seconds=task.alignment.sound_offset_seconds,
+        drift_ppm=task.alignment.sound_drift_ppm,
+    )
     samples = np.zeros(int(np.ceil(info.timing.duration_seconds * rate)), np.int16)
     kept = waveform[: len(samples)]
     samples[: len(kept)] = np.clip(np.round(kept * 32768.0), -32768, 32767)
@@ -189,13 +205,20 @@ def _gaze(task: PrepareTask, info: VideoInfo) -> Any:
     path = task.beside("gaze")
     if path is None:
         return None
-    samples = read_gaze(path)
+    samples = read_gaze(path, task.alignment.gaze)
     return lambda seconds: gaze_per_frame(samples, seconds, task.box, info.width, info.height)
 
 
-def _planes(task: PrepareTask) -> Any:
+def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | None:
+    if not task.row["gaze"]:
+        return None
+    across, down = task.alignment.gaze.degree
+    return across * info.width / task.box.width, down * info.height / task.box.height
+
+
+def _planes(task: PrepareTask, info: VideoInfo) -> Any:
     path = task.beside("planes")
-    return None if path is None else read_plane_labels(path).at
+    return None if path is None else read_plane_labels(path, info.timing.seconds).at
 
 
 def _source(task: PrepareTask, video: Path) -> FileState:
@@ -220,6 +243,7 @@ def _is_ready(task: PrepareTask, source: FileState) -> bool:
         and manifest.settings == task.settings
         and manifest.sector == (box.left, box.top, box.right, box.bottom)
         and manifest.patient_key == task.row["patient_key"]
+        and manifest.alignment == task.alignment
     )
 
 

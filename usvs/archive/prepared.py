@@ -66,6 +66,11 @@ class PreparedScan:
         """Mean gaze of each frame as shares of the picture, NaN where there is none [n, 2]."""
         return self._load("gaze.npy")
 
+    @property
+    def gaze_degree(self) -> tuple[float, float] | None:
+        """One degree of visual angle as shares of the frame's width and height; None without gaze."""
+        return self.manifest.gaze_degree
+
     @cached_property
     def planes(self) -> NDArray[np.int16] | None:
         """Each frame's plane, -1 where it has no label [n]; None without labels."""

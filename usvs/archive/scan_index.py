@@ -1,19 +1,20 @@
 """What the catalogue says of one scan, found out without decoding it all."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.archive.alignment import Alignment
 from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, iter_keyframes, probe
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
 from usvs.archive.plane_labels import read_plane_labels
 from usvs.archive.sector import Box, Sector, look_for_sector
 from usvs.archive.sound import Heard, read_sound
-from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.speech.voice_activity import speech_fraction, voice_activity
 
@@ -30,6 +31,7 @@ class IndexTask:
     files: ScanFiles
     clips: ClipSettings
     voice: VoiceActivitySettings
+    gaze: GazeSettings = field(default_factory=GazeSettings)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ScanFacts:
     gaze_note: str | None = None
     planes: bool = False
     planes_note: str | None = None
+    alignment: Alignment = field(default_factory=Alignment)
     speech_fractions: NDArray[np.float32] | None = None  # one a clip, NaN without sound
 
 
@@ -76,8 +79,8 @@ def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
     info = probe(path)
     sector = _sector(path, info, task.files.sector)
     sound, sound_note, fractions = _listen(task, path, info)
-    gaze, gaze_note = _readable(read_gaze, task, task.files.gaze)
-    planes, planes_note = _readable(read_plane_labels, task, task.files.planes)
+    gaze, gaze_note, alignment = _look_at_gaze(task)
+    planes, planes_note = _planes(task, info)
     return ScanFacts(
         bytes=size,
         modified_ns=modified,
@@ -90,6 +93,7 @@ def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
         gaze_note=gaze_note,
         planes=planes,
         planes_note=planes_note,
+        alignment=alignment,
         speech_fractions=fractions,
     )
 
@@ -98,10 +102,10 @@ def _sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
     frames = np.stack(list(_sector_frames(path, info)))
     height, width = frames.shape[1:]
     if stated is None:
-        return look_for_sector(frames)
+        return look_for_sector(frames, info.region)
     if stated.right > width or stated.bottom > height:
         raise DataError(f"the manifest's sector reaches outside of the picture of {width} x {height} pixels")
-    return Sector(stated, None)
+    return Sector(stated, None, "manifest")
 
 
 def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
@@ -133,7 +137,16 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
         return "none", None, silent
     heard = Heard()
     try:
-        waveform = read_sound(path, beside, VOICE_RATE_HZ, info.timing.start_seconds, heard)
+        clock = task.files.alignment
+        waveform = read_sound(
+            path,
+            beside,
+            VOICE_RATE_HZ,
+            info.timing.start_seconds,
+            heard,
+            offset_seconds=clock.sound_offset_seconds,
+            drift_ppm=clock.sound_drift_ppm,
+        )
     except DataError as error:
         return "none", f"sound not used: {error}", silent
     active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
@@ -146,11 +159,23 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
     return ("beside" if beside else "in_video"), note, fractions
 
 
-def _readable(reader: object, task: IndexTask, relative: str | None) -> tuple[bool, str | None]:
+def _look_at_gaze(task: IndexTask) -> tuple[bool, str | None, Alignment]:
+    alignment, relative = task.files.alignment, task.files.gaze
     if relative is None:
+        return False, None, alignment
+    try:
+        samples = read_gaze(task.archive / relative, alignment.gaze)
+    except DataError as error:
+        return False, str(error), alignment
+    view = alignment.gaze.completed(task.gaze, samples.viewing_distance_mm)
+    return True, samples.note, alignment.model_copy(update={"gaze": view})
+
+
+def _planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]:
+    if task.files.planes is None:
         return False, None
     try:
-        reader(task.archive / relative)  # type: ignore[operator]
+        read_plane_labels(task.archive / task.files.planes, info.timing.seconds)
     except DataError as error:
         return False, str(error)
     return True, None

@@ -4,7 +4,8 @@ Text, rulers and menus around the fan must never reach a network: the paper keep
 fan is what changes or shines unevenly over a broad area; letters and rulers are thin and stand still.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -51,6 +52,11 @@ class Box:
         """Pixels from top to bottom."""
         return self.bottom - self.top
 
+    def moved(self, origin: "Box") -> "Box":
+        """Return the box of the whole picture that this one is inside of `origin`."""
+        across, down = origin.left, origin.top
+        return Box(self.left + across, self.top + down, self.right + across, self.bottom + down)
+
     def crop(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the part of a picture [H, W] inside the box."""
         return picture[self.top : self.bottom, self.left : self.right]
@@ -58,10 +64,19 @@ class Box:
 
 @dataclass(frozen=True)
 class Sector:
-    """The inner box of a fan; `note` says why, where no fan was found and the box is the whole picture."""
+    """The inner box of a fan.
+
+    Attributes:
+        box: what of the picture may reach a network.
+        note: why, where no fan was found and the box is the whole picture.
+        source: who says so: ``found`` in the pixels, the file's own ``region``, the ``manifest``, or ``whole``: nobody.
+        bounds: of the whole fan, where it was found.
+    """
 
     box: Box
     note: str | None
+    source: Literal["found", "region", "manifest", "whole"] = "found"
+    bounds: Box | None = None
 
 
 def find_sector(frames: NDArray[np.uint8]) -> Box:
@@ -73,12 +88,15 @@ def find_sector(frames: NDArray[np.uint8]) -> Box:
     return look_for_sector(frames).box
 
 
-def look_for_sector(frames: NDArray[np.uint8]) -> Sector:
+def look_for_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sector:
     """Return the largest box inside the fan, and the reason where none is found.
 
     Args:
         frames: gray frames spread over a scan [n, H, W].
+        region: where the file itself says that the ultrasound is; nothing outside of it is looked at.
     """
+    if region is not None:
+        return _look_inside(frames, region)
     height, width = frames.shape[1:]
     whole = Box(0, 0, width, height)
     scale = min(1.0, ANALYSED_PIXELS / max(height, width))
@@ -86,11 +104,20 @@ def look_for_sector(frames: NDArray[np.uint8]) -> Sector:
     small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in _without_panels(frames)])
     fan = fan_mask(small.astype(np.float32))
     if fan is None:
-        return Sector(whole, "no fan found: the whole picture is kept")
-    box = _grown_back(inscribed_box(fan), width / size[0], height / size[1])
+        return Sector(whole, "no fan found: the whole picture is kept", "whole")
+    across, down = width / size[0], height / size[1]
+    box = _grown_back(inscribed_box(fan), across, down)
     if min(box.width, box.height) < SMALLEST_BOX_PIXELS:
-        return Sector(whole, "the fan found is too narrow for a box: the whole picture is kept")
-    return Sector(box, None)
+        return Sector(whole, "the fan found is too narrow for a box: the whole picture is kept", "whole")
+    return Sector(box, None, "found", _bounds(fan, across, down))
+
+
+def _look_inside(frames: NDArray[np.uint8], region: Box) -> Sector:
+    inner = look_for_sector(frames[:, region.top : region.bottom, region.left : region.right])
+    box, note = inner.box.moved(region), None
+    if inner.source == "whole":
+        note = "no fan found inside the region that the file states: the region is kept"
+    return replace(inner, box=box, note=note, source="region", bounds=inner.bounds and inner.bounds.moved(region))
 
 
 def fan_mask(frames: NDArray[np.float32]) -> Mask | None:
@@ -190,6 +217,16 @@ def _below_the_probe(pieces: Mask) -> Mask:
     probe = np.interp(np.arange(width), np.flatnonzero(near), first[near])
     below: Mask = np.arange(height)[:, None] >= probe[None, :]
     return below
+
+
+def _bounds(fan: Mask, across: float, down: float) -> Box:
+    rows, columns = np.flatnonzero(fan.any(axis=1)), np.flatnonzero(fan.any(axis=0))
+    return Box(
+        round(columns[0] * across),
+        round(rows[0] * down),
+        round((columns[-1] + 1) * across),
+        round((rows[-1] + 1) * down),
+    )
 
 
 def _grown_back(box: Box, across: float, down: float) -> Box:

@@ -1,5 +1,6 @@
 """The sound of a scan as one mono waveform whose sample 0 lies at the first frame's timestamp."""
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,15 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from usvs.archive.media import open_media
 from usvs.archive.timing import read_timing
 from usvs.errors import DataError
 
 # a hole in the stream; below it differences of timestamps are their rounding, not missing sound
 GAP_SECONDS = 0.04
+STEADY_SECONDS = 0.001  # what timestamps in milliseconds are off by
+STEADY_FRAMES = 20
+LARGEST_HOLE_SECONDS = 6 * 3600.0
 
 
 @dataclass
@@ -27,7 +32,13 @@ class Heard:
 
 
 def read_sound(
-    video: Path, beside: Path | None, rate_hz: int, start_seconds: float | None = None, heard: Heard | None = None
+    video: Path,
+    beside: Path | None,
+    rate_hz: int,
+    start_seconds: float | None = None,
+    heard: Heard | None = None,
+    offset_seconds: float = 0.0,
+    drift_ppm: float = 0.0,
 ) -> NDArray[np.float32]:
     """Decode and resample a scan's sound; the mean of its channels.
 
@@ -37,6 +48,8 @@ def read_sound(
         rate_hz: of the result.
         start_seconds: the container's clock at the first frame, where the caller knows it from `probe`.
         heard: is kept up to date with what could not be decoded; such places hold silence.
+        offset_seconds: moves the sound later; for a file beside the video, the scan's time of its first sample.
+        drift_ppm: how much faster than the picture's the sound's clock runs; it counts from the sound's first sample.
 
     Returns:
         Samples from t = 0 on [S]; silence until the stream starts; what lies before t = 0 is cut.
@@ -46,48 +59,89 @@ def read_sound(
     """
     heard = heard if heard is not None else Heard()
     try:
-        with av.open(str(beside or video), metadata_errors="replace") as container:
+        with open_media(beside or video) as container:
             if not container.streams.audio:
                 raise DataError("no audio stream in the sound file" if beside else "no audio stream in the video")
             if beside is not None:
                 start_seconds = None
             elif start_seconds is None:
                 start_seconds = _video_start(video)
-            return _resampled(container, start_seconds, rate_hz, heard)
+            stream = _Counted(container, start_seconds, offset_seconds, heard)
+            return stream.resampled(rate_hz, drift_ppm)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"the sound is not readable: {error.strerror or type(error).__name__}") from None
 
 
 def _video_start(video: Path) -> float:
-    with av.open(str(video), metadata_errors="replace") as container:
+    with open_media(video) as container:
         return read_timing(container, container.streams.video[0]).start_seconds
 
 
-def _resampled(container: InputContainer, start: float | None, rate_hz: int, heard: Heard) -> NDArray[np.float32]:
-    pieces: list[NDArray[np.float32]] = []
-    resampler: soxr.ResampleStream | None = None
-    source_rate = written = 0
-    for frame in _frames(container, heard):
+class _Counted:
+    """An audio stream counted out in samples from t = 0 on: holes filled with silence, its drift measured."""
+
+    def __init__(self, container: InputContainer, start: float | None, offset: float, heard: Heard) -> None:
+        self._container, self._start, self._offset, self._heard = container, start, offset, heard
+        self._written = 0
+        self._counts, self._errors = array("q"), array("d")  # samples written before a frame, and by how many too few
+        self.rate = 0
+
+    def resampled(self, rate_hz: int, drift_ppm: float) -> NDArray[np.float32]:
+        pieces: list[NDArray[np.float32]] = []
+        resampler: soxr.ResampleStream | None = None
+        for mono in self._pieces():
+            resampler = resampler or soxr.ResampleStream(self.rate * (1 + drift_ppm * 1e-6), rate_hz, 1, "float32")
+            pieces.append(resampler.resample_chunk(mono))
         if resampler is None:
-            source_rate = frame.sample_rate
-            resampler = soxr.ResampleStream(source_rate, rate_hz, 1, dtype="float32")
-        if frame.sample_rate != source_rate:
-            raise DataError(f"the sound changes its rate from {source_rate} to {frame.sample_rate} Hz")
-        mono = _mono(frame)
-        if start is None:
-            start = _frame_seconds(frame) or 0.0
+            raise DataError("the audio stream holds no sound that can be decoded")
+        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        waveform = np.concatenate(pieces)
+        drift = self._drift()
+        if abs(drift) * len(waveform) <= STEADY_SECONDS * rate_hz:
+            return waveform
+        stretched: NDArray[np.float32] = soxr.resample(waveform, rate_hz, rate_hz * (1 + drift))
+        return stretched
+
+    def _pieces(self) -> Iterator[NDArray[np.float32]]:
+        damaged = 0
+        for frame in _frames(self._container, self._heard):
+            self.rate = self.rate or frame.sample_rate
+            if frame.sample_rate != self.rate:
+                raise DataError(f"the sound changes its rate from {self.rate} to {frame.sample_rate} Hz")
+            missing = self._missing(frame, damaged < self._heard.damaged_packets)
+            damaged = self._heard.damaged_packets
+            mono = _mono(frame)
+            if missing:
+                self._heard.gaps += self._written > 0
+                mono = np.concatenate([np.zeros(max(missing, 0), np.float32), mono[max(-missing, 0) :]])
+            self._written += len(mono)
+            yield mono
+
+    def _missing(self, frame: AudioFrame, after_damage: bool) -> int:
         place = _frame_seconds(frame)
-        missing = 0 if place is None else round((place - start) * source_rate) - written
-        # the stream's own start is kept to the sample; later only true holes are, lest rounding makes clicks
-        if written == 0 or abs(missing) > GAP_SECONDS * source_rate:
-            heard.gaps += written > 0 and missing != 0
-            mono = np.concatenate([np.zeros(max(missing, 0), np.float32), mono[max(-missing, 0) :]])
-        written += len(mono)
-        pieces.append(resampler.resample_chunk(mono))
-    if resampler is None:
-        raise DataError("the audio stream holds no sound that can be decoded")
-    pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    return np.concatenate(pieces)
+        if self._start is None:
+            self._start = place or 0.0
+        if place is None:
+            return round(self._offset * self.rate) if self._written == 0 and not self._counts else 0
+        error = (place - self._start + self._offset) * self.rate - self._written
+        if abs(error) > LARGEST_HOLE_SECONDS * self.rate:
+            raise DataError(f"the sound's timestamps jump by {error / self.rate:.0f} s")
+        if self._written == 0:
+            return round(error)  # the stream's own start is kept to the sample
+        before = float(np.mean(self._errors[-STEADY_FRAMES:])) if self._errors else 0.0
+        jump = error - before
+        # only true holes are filled: the rounding of timestamps would make clicks, and a drift is not a hole
+        missing = round(jump) if abs(jump) > (STEADY_SECONDS if after_damage else GAP_SECONDS) * self.rate else 0
+        self._counts.append(self._written + missing)
+        self._errors.append(error - missing)
+        return missing
+
+    def _drift(self) -> float:
+        """Return by which part the timestamps say that the sound lasts longer than its samples, by least squares."""
+        if len(self._counts) < STEADY_FRAMES:
+            return 0.0
+        counts = np.asarray(self._counts, np.float64)
+        return float(np.polyfit(counts - counts.mean(), np.asarray(self._errors), 1)[0])
 
 
 def _frames(container: InputContainer, heard: Heard) -> Iterator[AudioFrame]:

@@ -8,6 +8,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from usvs.errors import DataError
 
@@ -25,6 +26,7 @@ class Timing:
         duration_seconds: from the first frame to the end of the last.
         keyframes: numbers of the frames that can be decoded on their own.
         note: how the times were rebuilt; None where the file's own were kept.
+        stamped: whether a decoded frame's own timestamp is its time; else frames are counted.
     """
 
     seconds: NDArray[np.float64]
@@ -33,6 +35,14 @@ class Timing:
     duration_seconds: float
     keyframes: NDArray[np.int64]
     note: str | None
+    stamped: bool = True
+
+    @classmethod
+    def of_frames(cls, seconds: NDArray[np.float64], note: str | None, start_seconds: float = 0.0) -> Self:
+        """Return the timing of frames that can all be decoded on their own, shown at `seconds` [n]."""
+        count, end = len(seconds), float(seconds[-1])
+        step = end / (count - 1) if count > 1 else 1 / FALLBACK_RATE_HZ
+        return cls(seconds, start_seconds, 1 / step, end + step, np.arange(count), note, stamped=False)
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ def read_timing(container: InputContainer, stream: VideoStream) -> Timing:
     keys = np.array([packet.key for packet in packets])[order]
     rate, last = _mean_rate(seconds, stream), packets[int(order[-1])].duration * base
     duration = float(seconds[-1]) + (last if 0 < last < 10 / rate else 1 / rate)
-    return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note)
+    return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note, stamped=note is None)
 
 
 def stated_rate(stream: VideoStream) -> float:

@@ -14,6 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 import usvs
+from usvs.archive.alignment import Alignment
 from usvs.archive.manifest import MANIFEST_FILE, FileState, PreparedManifest
 from usvs.archive.sector import Box
 from usvs.archive.store import sync_folder
@@ -38,6 +39,9 @@ def write_prepared_scan(
     sector: Box | tuple[int, int, int, int],
     source: FileState | Mapping[str, int],
     duration_seconds: float | None = None,
+    alignment: Alignment | None = None,
+    gaze_degree: tuple[float, float] | None = None,
+    source_sha256: str | None = None,
 ) -> PreparedManifest:
     """Write a prepared scan so that a kill at any instant leaves the old one, the new one or none.
 
@@ -53,6 +57,9 @@ def write_prepared_scan(
         sector: the box of the video picture that the frames show.
         source: the video file's bytes and modified_ns.
         duration_seconds: of the scan; None: the last frame lasts as long as frames do in the median.
+        alignment: how sound and gaze were brought onto the video's clock and picture.
+        gaze_degree: one degree of visual angle as shares of the frame's width and height; None without gaze.
+        source_sha256: of the video file.
 
     Raises:
         DataError: for no frame at all, a picture of another size, times that do not rise, tracks of another length.
@@ -81,6 +88,9 @@ def write_prepared_scan(
             rate_hz=(len(seconds) - 1) / float(seconds[-1] - seconds[0]) if len(seconds) > 1 else 0.0,
             sector=(sector.left, sector.top, sector.right, sector.bottom) if isinstance(sector, Box) else sector,
             source=source if isinstance(source, FileState) else FileState.model_validate(source),
+            source_sha256=source_sha256,
+            alignment=alignment or Alignment(),
+            gaze_degree=gaze_degree,
             settings=settings,
             sha256=hashes,
             usvs=usvs.__version__,
@@ -144,17 +154,21 @@ def _track(values: Track, seconds: NDArray[np.float64]) -> NDArray[Any] | None:
     return result
 
 
-def _save(path: Path, values: NDArray[Any]) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = sha256()
-
-    with path.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _save(path: Path, values: NDArray[Any]) -> str:
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    return file_sha256(path)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

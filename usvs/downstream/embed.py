@@ -16,7 +16,7 @@ from usvs.archive.sector import find_sector
 from usvs.config import AugmentSettings, PrepareSettings, prepare_profile
 from usvs.downstream.frames import FrameTable, every_nth_frame, read_frames
 from usvs.loading.augment import evaluation_frames
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.encoders import Encoder
 
 BATCH_FRAMES = 256
 SECTOR_FRAMES = 24  # of a file, spread over it, to find its fan in
@@ -24,7 +24,7 @@ SECTOR_FRAMES = 24  # of a file, spread over it, to find its fan in
 
 def embed(
     source: Path | Sequence[Path],
-    encoder: SEResNeXt,
+    encoder: Encoder,
     frame_pixels: int = 224,
     temporal_stride: int = 8,
     augment: AugmentSettings | None = None,
@@ -65,7 +65,7 @@ def embed(
 
 
 def embed_frames(
-    store: PreparedStore, table: FrameTable, encoder: SEResNeXt, frame_pixels: int, augment: AugmentSettings
+    store: PreparedStore, table: FrameTable, encoder: Encoder, frame_pixels: int, augment: AugmentSettings
 ) -> NDArray[np.float32]:
     """Return the features [n, C] of the table's frames, in its order, by the encoder in evaluation mode."""
     return features_of(encoder, frame_batches(store, table), frame_pixels, augment)
@@ -78,7 +78,7 @@ def frame_batches(store: PreparedStore, table: FrameTable, size: int = BATCH_FRA
 
 
 def features_of(
-    encoder: SEResNeXt, batches: Iterable[NDArray[np.uint8]], frame_pixels: int, augment: AugmentSettings
+    encoder: Encoder, batches: Iterable[NDArray[np.uint8]], frame_pixels: int, augment: AugmentSettings
 ) -> NDArray[np.float32]:
     """Run an encoder over frames uint8 [b, P, P], without gradient and in evaluation mode; its own mode is put back."""
     was_training, device = encoder.training, next(encoder.parameters()).device

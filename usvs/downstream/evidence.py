@@ -19,12 +19,13 @@ from usvs import __version__
 from usvs.archive.plane_labels import PLANES
 from usvs.archive.prepared import PreparedStore
 from usvs.config import PlanesSettings, PretrainSettings, Settings, planes_profile, pretrain_profile
+from usvs.downstream.comparison import RESULTS, typed_command
 from usvs.downstream.evidence_table import evidence_table
 from usvs.downstream.folds import Fold, check_pretraining_overlap, make_folds, split_groups
 from usvs.downstream.frames import FrameTable, labelled_frames
+from usvs.downstream.inits import Init
 from usvs.downstream.metrics import chance_f1
-from usvs.downstream.planes import RESULTS, typed_command
-from usvs.downstream.readings import Init, Mode, measure_fold
+from usvs.downstream.readings import Mode, measure_fold
 from usvs.downstream.significance import paired_difference
 from usvs.errors import ConfigError, DataError
 from usvs.progress import say

@@ -1,4 +1,4 @@
-"""Scores of a classification over named classes, and their mean and spread over folds."""
+"""Scores of both tasks: of a classification over named classes, of saliency maps, and their spread over folds."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from usvs.downstream.saliency_metrics import auc as auc
+from usvs.downstream.saliency_metrics import auc_judd as auc_judd
+from usvs.downstream.saliency_metrics import correlation as correlation
+from usvs.downstream.saliency_metrics import kl_divergence as kl_divergence
+from usvs.downstream.saliency_metrics import nss as nss
+from usvs.downstream.saliency_metrics import similarity as similarity
 from usvs.errors import DataError
 
 DDOF = 1  # the spread over folds is the sample standard deviation
@@ -69,6 +75,10 @@ class Spread:
     def __str__(self) -> str:
         """Percent, as the paper prints it."""
         return f"{100 * self.mean:.1f} ± {100 * self.std:.1f}"
+
+    def plain(self) -> str:
+        """As it is, with two decimals, as the paper prints the scores of saliency."""
+        return f"{self.mean:.2f} ± {self.std:.2f}"
 
 
 def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> PlaneMetrics:

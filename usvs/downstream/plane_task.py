@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from usvs.models.encoders import Encoder
 from usvs.models.heads import PlaneHead
-from usvs.models.resnext_se import SEResNeXt
 
 ClassWeights = Literal["none", "inverse", "inverse_sqrt"]
 
@@ -30,7 +30,7 @@ class PlaneTask(nn.Module):
         weights: float32 [classes], the loss's weight of each class.
     """
 
-    def __init__(self, encoder: SEResNeXt, classes: int, weights: Tensor) -> None:
+    def __init__(self, encoder: Encoder, classes: int, weights: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = PlaneHead(encoder.num_features, classes)

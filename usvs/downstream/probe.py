@@ -28,7 +28,7 @@ from usvs.downstream.metrics import PlaneMetrics, plane_metrics
 from usvs.errors import DataError
 from usvs.loading.augment import evaluation_frames
 from usvs.models.batch_norm import calibrate_batch_norm
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.encoders import Encoder
 from usvs.sampling.permutation import permute
 
 Calibrate = Literal["random", "always", "never"]
@@ -70,7 +70,7 @@ def probe_features(
 
 def frozen_probe(
     store: PreparedStore,
-    encoder: SEResNeXt,
+    encoder: Encoder,
     train: FrameTable,
     test: FrameTable,
     frame_pixels: int,
@@ -101,7 +101,7 @@ def needs_calibration(random_init: bool, calibrate: Calibrate) -> bool:
 
 
 def _calibration_batches(
-    store: PreparedStore, encoder: SEResNeXt, train: FrameTable, frame_pixels: int, augment: AugmentSettings
+    store: PreparedStore, encoder: Encoder, train: FrameTable, frame_pixels: int, augment: AugmentSettings
 ) -> Iterator[Tensor]:
     """Yield every training frame once, in batches of one size (give or take one frame) that each mix scans and planes.
 

@@ -61,10 +61,13 @@ def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, se
 
 def evaluation_frames(frames: UInt8Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
     """Crop the centre of each frame, by the share training crops, and resize it; otherwise as `training_frames`."""
-    n = len(frames)
+    return vary_frames(frames, no_variation(len(frames)), frame_pixels, settings.crop_fraction)
+
+
+def no_variation(n: int) -> Variation:
+    """Return what evaluation does to n frames: the central crop and nothing else."""
     centre = np.full(n, 0.5)
-    unvaried = Variation(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
-    return vary_frames(frames, unvaried, frame_pixels, settings.crop_fraction)
+    return Variation(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
 
 
 def draw_variation(keys: UInt64Array, settings: AugmentSettings) -> Variation:
@@ -102,9 +105,7 @@ def vary_frames(frames: UInt8Array, variation: Variation, frame_pixels: int, cro
             f"model.frame_pixels is {frame_pixels}, but the store's frames have {side}: "
             f"prepare the store again with frame_pixels of at least {frame_pixels}, or ask for less"
         )
-    crop = max(1, round(crop_fraction * side))
-    corner = np.floor(np.stack([variation.top, variation.left], axis=1) * (side - crop + 1)).astype(np.int64)
-    corner = np.clip(corner + variation.shift, 0, side - crop)
+    corner, crop = _crops(variation, side, crop_fraction)
     levels = _standardised_levels(variation.gain)
     result = torch.empty(len(frames), 1, frame_pixels, frame_pixels)
     target = result.numpy()
@@ -113,6 +114,31 @@ def vary_frames(frames: UInt8Array, variation: Variation, frame_pixels: int, cro
         varied = cv2.LUT(window, levels[i])
         target[i, 0] = varied[:, ::-1] if variation.flip[i] else varied
     return result
+
+
+def vary_points(points: Float64Array, variation: Variation, side: int, crop_fraction: float) -> Float64Array:
+    """Move points of prepared frames to where `vary_frames` puts what is under them.
+
+    Args:
+        points: [n, k, 2] x and y as shares of the prepared frame; NaN stays NaN.
+        variation: of the n frames.
+        side: P of the prepared frames.
+        crop_fraction: as of `vary_frames`.
+
+    Returns:
+        [n, k, 2] as shares of the result; outside of 0 .. 1 where the crop leaves the point out.
+    """
+    corner, crop = _crops(variation, side, crop_fraction)
+    moved = (points * side - corner[:, None, ::-1]) / crop
+    moved[..., 0] = np.where(variation.flip[:, None], 1 - moved[..., 0], moved[..., 0])
+    return moved
+
+
+def _crops(variation: Variation, side: int, crop_fraction: float) -> tuple[npt.NDArray[np.int64], int]:
+    """Top and left of each frame's crop [n, 2], and the side of all of them, in pixels of the prepared frame."""
+    crop = max(1, round(crop_fraction * side))
+    corner = np.floor(np.stack([variation.top, variation.left], axis=1) * (side - crop + 1)).astype(np.int64)
+    return np.clip(corner + variation.shift, 0, side - crop), crop
 
 
 def _standardised_levels(gain: Float64Array) -> Float32Array:

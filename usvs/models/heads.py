@@ -1,4 +1,4 @@
-"""What stands on the backbones: projection, fusion, frame order and standard planes.
+"""What stands on the backbones: projection, fusion, frame order, standard planes and gaze saliency.
 
 Letters: N images, B clips, C features, d width of the embedding, h and w sides of a feature map, G of the order grid.
 
@@ -117,6 +117,36 @@ class PlaneHead(nn.Module):
         """Map [N, C] to logits [N, planes]."""
         logits: Tensor = self.classify(features)
         return logits
+
+
+class SaliencyHead(nn.Module):
+    """Where people look, from a backbone's feature maps: "only the last layers modified" (section 3.3).
+
+    The paper says no more. Here: a 3 x 3 convolution to fewer channels, twice the size, another, and one channel out,
+    interpolated to the size asked for.
+
+    Args:
+        features: C.
+        width: channels between.
+    """
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.reduce = _convolution(features, width)
+        self.refine = _convolution(width, width)
+        self.score = nn.Conv2d(width, 1, 1)
+
+    def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
+        """Map feature maps [N, C, h, w] to scores [N, height, width]; a softmax over pixels makes them a density."""
+        coarse = F.interpolate(self.reduce(maps), scale_factor=2.0, mode="bilinear", align_corners=False)
+        scores = self.score(self.refine(coarse))
+        return F.interpolate(scores, size=[height, width], mode="bilinear", align_corners=False).squeeze(1)
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:

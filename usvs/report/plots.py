@@ -143,6 +143,55 @@ def save_evidence_picture(out: Path) -> Path:
     return save_bars(bars, results["chance_f1"], title, out / "evidence.png")
 
 
+def save_gaze_picture(run: Path) -> Path:
+    """Draw what a gaze run stored of its examples (Fig. 4): frame, truth and every init's prediction, a frame a row.
+
+    Returns:
+        ``RUN/plots/saliency.png``.
+
+    Raises:
+        DataError: where `run` holds no examples.
+    """
+    return save_saliency_examples(read_examples(run / "examples.npz"), run / "plots" / "saliency.png")
+
+
+def read_examples(file: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of stored examples: frames, truth, and predicted_NAME [n, P, P].
+
+    Raises:
+        DataError: where there are none.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{file}': wanted stored examples to draw, got {error}") from None
+
+
+def save_saliency_examples(examples: Mapping[str, NDArray[Any]], file: Path) -> Path:
+    """Draw a frame a row: itself, where people looked, and where each init says they do; every map to its own maximum.
+
+    Args:
+        examples: frames [n, P, P] of any scale; truth and predicted_NAME [n, P, P] densities.
+        file: the PNG to write.
+    """
+    maps = {"ground truth": examples["truth"]}
+    maps |= {name.removeprefix("predicted_"): examples[name] for name in examples if name.startswith("predicted_")}
+    rows, columns = len(examples["frames"]), 1 + len(maps)
+    figure = Figure(figsize=(1.6 * columns, 1.6 * rows + 0.3), dpi=DOTS_PER_INCH, layout="constrained")
+    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
+        axes.set_axis_off()
+    for row, frame in enumerate(examples["frames"]):
+        grid[row, 0].imshow(frame, cmap="gray")
+        for axes, (name, densities) in zip(grid[row, 1:], maps.items(), strict=True):
+            axes.imshow(frame, cmap="gray", alpha=0.45)
+            axes.imshow(densities[row], cmap="inferno", alpha=0.75, vmin=0.0)
+            if row == 0:
+                axes.set_title(name, fontsize=9)
+    grid[0, 0].set_title("frame", fontsize=9)
+    return _save(figure, file)
+
+
 def save_bars(groups: Mapping[str, Mapping[str, Sequence[float]]], chance: float, title: str, file: Path) -> Path:
     """Draw macro F1 as bars of means with every value as a point, beside a line for chance.
 

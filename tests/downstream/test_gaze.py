@@ -1,0 +1,117 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from usvs.archive.prepared import PreparedStore
+from usvs.config import AugmentSettings, SaliencySettings
+from usvs.downstream.finetune import finetune_gaze_fold, predict_saliency
+from usvs.downstream.folds import make_folds
+from usvs.downstream.gaze import compare_gaze_inits, finetune_gaze
+from usvs.downstream.gaze_scores import gaze_metrics, seen_in_evaluation
+from usvs.downstream.gaze_task import SaliencyTask
+from usvs.downstream.gaze_truth import gaze_density, gaze_frames
+from usvs.errors import DataError
+from usvs.models.resnext_se import SEResNeXt
+from usvs.report.plots import save_gaze_picture
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_planes) -> SaliencySettings:
+    shared = {name: getattr(tiny_planes, name) for name in ("profile", "model", "optimiser", "run")}
+    return SaliencySettings(
+        **shared,
+        augment=AugmentSettings(),
+        temporal_stride=1,
+        window_seconds=0.0,
+        head_width=8,
+        folds=2,
+    )
+
+
+def test_the_loss_is_kl_and_leaves_out_who_was_not_looked_at(settings):
+    torch.manual_seed(0)
+    task = SaliencyTask(SEResNeXt(settings.model.video), 8, 0.0, 0.0).eval()
+    frames, truth = torch.randn(3, 1, 32, 32), torch.rand(3, 32, 32)
+    truth /= truth.sum(dim=(1, 2), keepdim=True)
+    truth[2] = 0
+    loss = task(frames, truth)
+    log_p = task.log_density(frames[:2]).detach()
+    assert log_p.exp().sum(dim=(1, 2)) == pytest.approx([1, 1], abs=1e-4)
+    expected = torch.nn.functional.kl_div(log_p, truth[:2], reduction="sum") / 2
+    torch.testing.assert_close(loss.total.detach(), expected)
+    none = task(frames, torch.zeros(3, 32, 32))
+    assert none.total.item() == 0 and math.isfinite(none.nss.item())
+
+
+def test_the_options_of_the_loss_reward_nss_and_cc(settings):
+    torch.manual_seed(0)
+    encoder = SEResNeXt(settings.model.video)
+    plain, with_both = SaliencyTask(encoder, 8, 0.0, 0.0).eval(), SaliencyTask(encoder, 8, 0.1, 0.2).eval()
+    with_both.load_state_dict(plain.state_dict())
+    frames, truth = torch.randn(2, 1, 32, 32), torch.rand(2, 32, 32)
+    truth /= truth.sum(dim=(1, 2), keepdim=True)
+    one, other = plain(frames, truth), with_both(frames, truth)
+    torch.testing.assert_close(other.total, one.total - 0.1 * one.nss - 0.2 * one.correlation)
+    from usvs.downstream.metrics import correlation
+
+    density = plain.log_density(frames).exp().detach()
+    assert one.correlation.item() == pytest.approx(correlation(density, truth).mean().item(), abs=1e-4)
+
+
+def test_it_learns_to_look_where_people_looked(gaze_store, settings):
+    store = PreparedStore(gaze_store)
+    table = gaze_frames(store, settings)
+    fold = make_folds(table.frames.group.tolist(), 2, seed=0)[0]
+    longer = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 12})})
+    torch.manual_seed(1)
+    task, updates = finetune_gaze_fold(store, table.of_groups(fold.train), SEResNeXt(settings.model.video), longer)
+    test = seen_in_evaluation(store, table.of_groups(fold.test), longer)
+    scores = gaze_metrics(predict_saliency(store, test.frames, task, longer), test)
+    uniform = gaze_metrics(torch.ones(len(test), 32, 32), test)
+    assert updates > 0
+    assert scores.kl < 0.6 * uniform.kl and scores.nss > 2 and scores.auc_exact > 0.9 and scores.cc > 0.4
+    assert uniform.nss == 0 and uniform.auc_exact == 0.5 and uniform.auc == pytest.approx(0.75)
+
+
+def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
+    store = PreparedStore(gaze_store)
+    table = seen_in_evaluation(store, gaze_frames(store, settings), settings)
+    truth = gaze_density(table.looks, table.sigma, 32, 32)
+    scores = gaze_metrics(truth, table)
+    assert scores.kl == pytest.approx(0, abs=1e-5) and scores.cc == pytest.approx(1) and scores.sim == pytest.approx(1)
+    assert scores.fixations == 1 and scores.auc_exact > 0.99
+
+
+def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
+    quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
+    run = tmp_path / "run"
+    table = compare_gaze_inits(gaze_store, run, quick, ["random"])
+    stored = json.loads((run / "results.json").read_text())
+    reading = stored["inits"]["random"]["finetune"]
+    assert stored["kind"] == "gaze" and len(reading["folds"]) == 2
+    for score in ("kl", "nss", "auc", "cc", "sim", "auc_exact"):
+        values = [fold[score] for fold in reading["folds"]]
+        assert reading[score]["mean"] == pytest.approx(np.mean(values))
+        assert reading[score]["std"] == pytest.approx(np.std(values, ddof=1))
+    assert "AUC-Judd of chance is 0.75, not 0.5" in table
+    assert str(gaze_store) not in (run / "results.json").read_text()
+    assert save_gaze_picture(run).stat().st_size > 10_000
+    assert (run / "detectors" / "random" / "fold_1" / "model.safetensors").exists()
+
+
+def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, settings, monkeypatch):
+    from usvs.downstream import inits
+
+    monkeypatch.setattr(inits, "load_encoder", lambda path: SEResNeXt(settings.model.video))
+    seen = "9a7000000002"
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
+    quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
+    with pytest.raises(DataError, match=f"1 of 4 test patients were pretrained on \\({seen}\\)"):
+        finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "ours")
+    assert not (tmp_path / "run").exists()
+    result = finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "ours", allow_overlap=True)
+    assert len(result.folds) == 2

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from usvs.config import EncoderSettings
+from usvs.downstream.inits import encoder_description, init_names, initial_encoder, parse_init
+from usvs.errors import ConfigError, DataError, MissingDependencyError
+from usvs.models.encoders import build_encoder
+from usvs.models.resnext_se import SEResNeXt
+from usvs.models.sononet import SonoNet, SonoNetEncoder
+
+
+def test_inits_are_told_apart():
+    assert parse_init("random").kind == "random"
+    assert parse_init("runs/a").kind == parse_init(Path("runs/a")).kind == "run"
+    assert parse_init("video:runs/a") == ("run", Path("runs/a"), "video")
+    assert parse_init("sononet:w.npz") == ("sononet", Path("w.npz"), None)
+    assert parse_init("imagenet:w.pth").is_external and not parse_init("usvs:a").is_external
+    assert init_names(["random", "a/b", "sononet:w.npz", "c/b"]) == ["random", "b_1", "sononet", "b_3"]
+    with pytest.raises(ConfigError, match="init 'imagenet:': wanted random, RUN"):
+        parse_init("imagenet:")
+
+
+def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, capsys):
+    torch.manual_seed(0)
+    network = SonoNet(16)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    small = tiny_planes.model_copy(update={"sononet_pixels": (48, 64)})
+    encoder = initial_encoder(f"sononet:{tmp_path / 'weights.pth'}", small)
+    assert isinstance(encoder, SonoNetEncoder) and (encoder.height, encoder.columns) == (48, 64)
+    assert torch.equal(encoder.features[2][1][0].weight, network.features[2][1][0].weight)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "SonoNet-16, all 78 tensors of its feature layers loaded, the 12 after them left out" in said
+    again = build_encoder(encoder_description("sononet:x", encoder, small))
+    again.load_state_dict(encoder.state_dict())
+    frames = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(frames), encoder.eval()(frames))
+
+
+def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, tiny_planes, capsys):
+    torch.manual_seed(0)
+    state = SEResNeXt(EncoderSettings()).state_dict()
+    without_gates = {name: value for name, value in state.items() if ".se." not in name}
+    without_gates["conv1.weight"] = torch.randn(64, 3, 7, 7)
+    save_file({**without_gates, "fc.bias": torch.zeros(1000)}, tmp_path / "torchvision.safetensors")
+    init = f"imagenet:{tmp_path / 'torchvision.safetensors'}"
+    encoder = initial_encoder(init, tiny_planes)
+    assert encoder.num_features == 2048 and encoder.conv1.in_channels == 1
+    assert torch.equal(encoder.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "left as they were, 64: layer1.0.se.fc1.weight" in said and "not used, 1: fc.bias" in said
+    assert "three colours folded to one channel; every squeeze-and-excitation begins as the identity" in said
+    initial_encoder(init, tiny_planes)
+    assert capsys.readouterr().err == ""  # said once
+    assert build_encoder(encoder_description(init, encoder, tiny_planes)).num_features == 2048
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path, tiny_planes):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(DataError, match=r"wanted names such as conv1\.weight"):
+        initial_encoder(f"imagenet:{tmp_path / 'other.npz'}", tiny_planes)
+    with pytest.raises(DataError, match="SonoNet weights"):
+        initial_encoder(f"sononet:{tmp_path / 'other.npz'}", tiny_planes)
+    with pytest.raises(DataError, match="there is no such file"):
+        initial_encoder("sononet:nowhere.npz", tiny_planes)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_nothing_is_downloaded(library, tiny_planes, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(MissingDependencyError, match="name a file"):
+        initial_encoder(f"imagenet:{library}", tiny_planes)
+
+
+def test_a_libraries_own_file_is_found(tmp_path, tiny_planes, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    torch.manual_seed(0)
+    torch.save(SEResNeXt(EncoderSettings()).state_dict(), tmp_path / "checkpoints" / "resnext50_32x4d-0.pth")
+    assert initial_encoder("imagenet:torchvision", tiny_planes).num_features == 2048
+
+
+def test_what_a_run_learnt_from_must_be_what_is_claimed(tmp_path, tiny_planes):
+    from usvs.config import ObjectiveSettings, PretrainSettings
+
+    video = ObjectiveSettings(correspondence_weight=0, contrastive_weight=0)
+    for name, objective in (("video", video), ("ours", ObjectiveSettings())):
+        (tmp_path / name).mkdir()
+        settings = PretrainSettings(objective=objective)
+        (tmp_path / name / "config.json").write_text(settings.model_dump_json())
+    with pytest.raises(ConfigError, match="'video:ours': that run learnt from speech and video"):
+        initial_encoder(f"video:{tmp_path / 'ours'}", tiny_planes)
+    with pytest.raises(ConfigError, match="'usvs:video': that run learnt from video alone"):
+        initial_encoder(f"usvs:{tmp_path / 'video'}", tiny_planes)
+    with pytest.raises(ConfigError, match="wanted a run's folder"):
+        initial_encoder(f"usvs:{tmp_path}", tiny_planes)

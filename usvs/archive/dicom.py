@@ -1,0 +1,193 @@
+"""Multi-frame DICOM as gray frames on the scan clock, one frame in memory at a time."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import as_pixel_options
+
+from usvs.archive.dicom_file import DicomFile
+from usvs.archive.dicom_header import dicom_region, dicom_seconds, picture_size
+from usvs.archive.gray import as_shown, expand_limited
+from usvs.archive.timing import Timing
+from usvs.archive.video_info import Decoded, VideoInfo
+from usvs.errors import DataError
+
+Pixels = NDArray[Any]
+FASTEST = ("pillow", "pyjpegls", "pylibjpeg")  # gdcm reads everything, at a sixth of pillow's speed
+
+
+def probe_dicom(dicom: DicomFile) -> VideoInfo:
+    """Read what a DICOM file of single pictures holds; times and region are its own tags'.
+
+    Raises:
+        DataError: where it breaks off, or needs a decoder that is not installed.
+    """
+    _decoder(dicom)
+    width, height, aspect = picture_size(dicom.header)
+    count = _frame_count(dicom)
+    seconds, note = dicom_seconds(dicom.header, count)
+    return VideoInfo(
+        container="dicom",
+        video_codec=dicom.syntax.name,
+        width=width,
+        height=height,
+        timing=Timing.of_frames(seconds, note),
+        audio_codec=None,
+        audio_rate_hz=None,
+        audio_channels=None,
+        pixel_aspect=aspect,
+        region=dicom_region(dicom.header, aspect),
+    )
+
+
+def iter_dicom_frames(
+    dicom: DicomFile, info: VideoInfo, decoded: Decoded, numbers: NDArray[np.int64] | None = None
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield frames in order: seconds on the scan clock, full-range gray [H, W]; what cannot be decoded is counted.
+
+    Args:
+        dicom: the opened file.
+        info: of the same file.
+        decoded: is kept up to date.
+        numbers: of the frames wanted, rising; None: all.
+    """
+    wanted = None if numbers is None else set(numbers.tolist())
+    for number, frame in enumerate(_native(dicom, wanted) if dicom.value_length is not None else _coded(dicom, wanted)):
+        if wanted is not None and number not in wanted:
+            continue
+        if frame is None:
+            decoded.damaged_packets += 1
+            continue
+        decoded.frames += 1
+        gray = dicom_gray(*frame, dicom)
+        yield float(info.timing.seconds[number]), as_shown(gray, 0, info.pixel_aspect)
+
+
+def dicom_gray(pixels: Pixels, properties: dict[str, Any], dicom: DicomFile) -> NDArray[np.uint8]:
+    """Return decoded pixels [H, W] or [H, W, 3] as gray [H, W]; luma is taken as it is, never made from RGB twice.
+
+    Source: DICOM PS3.3 C.7.6.3.1.2 (photometric interpretation).
+    """
+    kind = str(properties["photometric_interpretation"])
+    if kind.startswith("MONOCHROME"):
+        gray = _eight_bits(pixels, dicom)
+        return 255 - gray if kind == "MONOCHROME1" else gray
+    if kind == "PALETTE COLOR":
+        return _palette(dicom, int(pixels.max()) + 1)[pixels]
+    if pixels.ndim == 3 and pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
+        pixels = (pixels >> max(int(dicom.header.BitsStored) - 8, 0)).astype(np.uint8)
+    if pixels.ndim != 3 or pixels.dtype != np.uint8:
+        raise DataError(f"DICOM pictures of {kind} with {pixels.dtype} samples are not read")
+    if kind == "RGB":
+        return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    if not kind.startswith("YBR"):
+        raise DataError(f"DICOM pictures of {kind} are not read")
+    luma = np.ascontiguousarray(pixels[..., 0])
+    return expand_limited(luma) if kind.startswith("YBR_PARTIAL") else luma
+
+
+def _palette(dicom: DicomFile, entries: int) -> NDArray[np.uint8]:
+    colours = apply_color_lut(np.arange(max(entries, 256), dtype=np.uint16), dicom.header)
+    eight = colours >> 8 if colours.max() > 255 else colours  # some writers leave the upper byte empty
+    gray: NDArray[np.uint8] = cv2.cvtColor(eight.astype(np.uint8)[None], cv2.COLOR_RGB2GRAY)[0]
+    return gray
+
+
+def _eight_bits(pixels: Pixels, dicom: DicomFile) -> NDArray[np.uint8]:
+    header = dicom.header
+    if pixels.dtype == np.uint8 and header.BitsStored == 8:
+        return pixels  # as it was shown; a window on top is the viewer's choice
+    values = pixels * float(header.get("RescaleSlope") or 1) + float(header.get("RescaleIntercept") or 0)
+    centre, width = (header.get(name) for name in ("WindowCenter", "WindowWidth"))
+    if centre is not None and width is not None:
+        low, span = float(np.atleast_1d(centre)[0]) - 0.5 - (float(np.atleast_1d(width)[0]) - 1) / 2, width
+        span = max(float(np.atleast_1d(span)[0]) - 1, 1.0)
+    else:
+        signed = int(header.get("PixelRepresentation") or 0)
+        low, span = -float(2 ** (header.BitsStored - 1)) * signed, float(2**header.BitsStored - 1)
+    return np.clip(np.round((values - low) * (255.0 / span)), 0, 255).astype(np.uint8)
+
+
+def _frame_count(dicom: DicomFile) -> int:
+    try:
+        stated = int(dicom.header.get("NumberOfFrames") or 1)
+    except ValueError:
+        raise DataError("the DICOM header gives no whole number of frames") from None
+    if dicom.value_length is None:
+        if len(dicom.fragments) < stated:
+            raise DataError(f"truncated: the header announces {stated} frames, {len(dicom.fragments)} are there")
+        return stated
+    header = dicom.header
+    samples = 2 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else header.SamplesPerPixel
+    frame = header.Rows * header.Columns * samples * header.BitsAllocated // 8
+    there = min(dicom.value_length, dicom.path.stat().st_size - dicom.value_at) // max(frame, 1)
+    if there < stated:
+        raise DataError(f"truncated: the header announces {stated} frames, {there} are there")
+    return stated
+
+
+def _native(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
+    options, decoder = _options(dicom), _decoder(dicom)
+    with dicom.path.open("rb") as file:
+        for number in range(options["number_of_frames"]):
+            if wanted is not None and number not in wanted:
+                yield None
+                continue
+            file.seek(dicom.value_at)
+            yield decoder.as_array(file, index=number, raw=True, validate=number == 0, **options)
+
+
+def _coded(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
+    options, decoder = _options(dicom), _decoder(dicom)
+    count, table = options["number_of_frames"], options.pop("extended_offsets", None)
+    one = options | {"number_of_frames": 1}
+    with dicom.path.open("rb") as file:
+        file.seek(dicom.value_at)
+        frames = generate_frames(file, number_of_frames=count, extended_offsets=table)
+        for number, content in enumerate(frames):
+            if number == count:
+                return
+            if wanted is not None and number not in wanted:
+                yield None
+                continue
+            yield _picture(decoder, encapsulate([content]), one)
+
+
+def _picture(decoder: Any, content: bytes, options: dict[str, Any]) -> tuple[Pixels, dict[str, Any]] | None:
+    first = next((name for name in FASTEST if name in decoder.available_plugins), "")
+    for plugin in dict.fromkeys((first, "")):  # "" tries all that are installed
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                decoded: tuple[Pixels, dict[str, Any]] = decoder.as_array(
+                    content, index=0, raw=True, decoding_plugin=plugin, **options
+                )
+                return decoded
+        except Exception:  # each of pydicom's plugins raises kinds of its own
+            continue
+    return None
+
+
+def _options(dicom: DicomFile) -> dict[str, Any]:
+    return as_pixel_options(
+        dicom.header, transfer_syntax_uid=dicom.syntax, pixel_keyword="PixelData", pixel_vr=dicom.value_vr
+    )
+
+
+def _decoder(dicom: DicomFile) -> Any:
+    try:
+        decoder = get_decoder(dicom.syntax)
+    except NotImplementedError:
+        raise DataError("the DICOM's transfer syntax is not read") from None
+    if not decoder.is_available:
+        raise DataError(
+            f"DICOM with {dicom.syntax.name} needs a decoder that is not installed: pip install usvs[dicom]"
+        )
+    return decoder

@@ -1,0 +1,74 @@
+"""How well densities predict where people looked: the scores of Table 2 for the frames of a table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from usvs.archive.prepared import PreparedStore
+from usvs.config import SaliencySettings
+from usvs.downstream.gaze_truth import GazeTable, fixated_pixels, gaze_density, looks_inside
+from usvs.downstream.saliency_metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
+from usvs.errors import DataError
+from usvs.loading.augment import no_variation, vary_points
+
+SCORED_MAPS = 256  # at a time
+
+
+@dataclass(frozen=True)
+class GazeMetrics:
+    """Means over frames of the saliency scores; `auc` is MIT's AUC-Judd, whose chance depends on `fixations`.
+
+    Attributes:
+        kl: KL(truth || prediction) in nats; lower is better.
+        nss: normalised scanpath saliency (MIT, N - 1).
+        auc: AUC-Judd.
+        cc: correlation coefficient.
+        sim: similarity (MIT, after min-max).
+        auc_exact: exact AUC, ties counting half; chance 1/2.
+        fixations: mean number of fixated pixels a frame.
+    """
+
+    kl: float
+    nss: float
+    auc: float
+    cc: float
+    sim: float
+    auc_exact: float
+    fixations: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dict(vars(self))
+
+
+def seen_in_evaluation(store: PreparedStore, table: GazeTable, settings: SaliencySettings) -> GazeTable:
+    """Return the frames whose central crop was looked at, with looks and sigma as shares of that crop.
+
+    Raises:
+        DataError: where there is none.
+    """
+    side, crop = store.scan(0).frame_pixels, settings.augment.crop_fraction
+    looks = vary_points(table.looks, no_variation(len(table)), side, crop)
+    moved = GazeTable(table.frames, looks, table.sigma / crop)
+    kept = moved.take(np.any(looks_inside(looks), axis=1))
+    if not len(kept):
+        raise DataError("gaze: nobody looked into the inner part of a test frame")
+    return kept
+
+
+def gaze_metrics(predicted: Tensor, table: GazeTable) -> GazeMetrics:
+    """Score densities [n, H, W] against the looks of a table, whose shares are of the maps; means over frames."""
+    height, width = predicted.shape[1:]
+    parts = []
+    for start in range(0, len(table), SCORED_MAPS):
+        rows = np.arange(start, min(start + SCORED_MAPS, len(table)))
+        looked, maps = table.take(rows), predicted[start : start + len(rows)]
+        truth = gaze_density(looked.looks, looked.sigma, height, width)
+        fixations = fixated_pixels(looked.looks, height, width)
+        scores = [kl_divergence(maps, truth), nss(maps, fixations), auc_judd(maps, fixations)]
+        scores += [correlation(maps, truth), similarity(maps, truth), auc(maps, fixations)]
+        parts.append(torch.stack([*scores, fixations.sum(dim=(1, 2)).double()]))
+    return GazeMetrics(*torch.cat(parts, dim=1).mean(dim=1).tolist())

@@ -1,0 +1,68 @@
+"""Single pictures from anywhere, prepared for a detector of planes."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.archive.sector import Box
+from usvs.errors import ConfigError, DataError
+
+SMALLEST_SIDE = 16
+
+
+def read_gray_image(file: Path) -> NDArray[np.float64]:
+    """Read a PNG, JPEG, BMP or TIFF as gray levels 0 .. 255, [H, W], the mean of its colours; transparency is dropped.
+
+    Raises:
+        DataError: for a file that is missing, no picture, or too small to be one of ultrasound.
+    """
+    if not file.is_file():
+        raise DataError(f"image '{file}': there is no such file")
+    pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED) if file.stat().st_size else None
+    if pixels is None:
+        raise DataError(f"image '{file}': not readable as a picture")
+    if pixels.ndim == 3:
+        pixels = pixels[..., : 1 if pixels.shape[2] == 2 else 3].mean(axis=2)
+    levels = np.asarray(pixels, np.float64)
+    if levels.max(initial=0) > 255:  # sixteen bits
+        levels = levels / 257
+    if min(levels.shape) < SMALLEST_SIDE:
+        raise DataError(f"image '{file}': wanted {SMALLEST_SIDE} pixels a side at least, got {list(levels.shape)}")
+    return levels
+
+
+def parse_box(text: str) -> Box:
+    """Read ``LEFT,TOP,RIGHT,BOTTOM`` in pixels, right and bottom exclusive.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        left = top = right = bottom = -1
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise ConfigError(f"--box: wanted LEFT,TOP,RIGHT,BOTTOM in pixels, got '{text}'")
+    return Box(left, top, right, bottom)
+
+
+def crop_to(picture: NDArray[np.float64], box: Box, file: Path) -> NDArray[np.float64]:
+    """Return the part of a picture inside the box.
+
+    Raises:
+        DataError: where the box reaches outside of the picture.
+    """
+    height, width = picture.shape
+    if box.right > width or box.bottom > height:
+        raise DataError(f"image '{file}': {width} x {height} pixels, and --box reaches to {box.right}, {box.bottom}")
+    return picture[box.top : box.bottom, box.left : box.right]
+
+
+def padded_to_aspect(picture: NDArray[np.float64], width_over_height: float) -> NDArray[np.float64]:
+    """Put black beside or below a picture so that it has an aspect without being stretched."""
+    height, width = picture.shape
+    beside = max(0, round(height * width_over_height) - width)
+    below = max(0, round(width / width_over_height) - height) if beside == 0 else 0
+    return np.pad(picture, ((0, below), (beside // 2, beside - beside // 2)))

@@ -1,0 +1,197 @@
+"""What a downstream network starts from: nothing, a pretraining run, ImageNet, or SonoNet (Tables 1 and 2)."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from usvs.config import DownstreamSettings, EncoderSettings, ObjectiveSettings
+from usvs.errors import ConfigError, MissingDependencyError
+from usvs.loading.augment import GRAY_MEAN, GRAY_SPREAD
+from usvs.models.encoders import Encoder, build_encoder, describe_se_resnext, describe_sononet
+from usvs.models.pretrained import load_imagenet_weights
+from usvs.models.resnext_se import SEResNeXt
+from usvs.models.sononet import FEATURES_OVER_WIDTH, SonoNetEncoder, make_sononet
+from usvs.models.weight_files import read_weights
+from usvs.progress import say
+from usvs.sampling.permutation import derive_key
+from usvs.training.chance import uses_pairs
+from usvs.training.encoder import load_encoder
+from usvs.training.run_folder import CONFIG, read_settings
+
+Kind = Literal["random", "run", "imagenet", "sononet"]
+# ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; ``imagenet:FILE``; ``sononet:FILE``.
+Init: TypeAlias = str | Path
+INIT_HELP = "random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision or sononet:FILE"
+ENCODER = 100  # what the key of an untrained encoder's weights is for
+
+
+class Start(NamedTuple):
+    """An init, taken apart: its kind, where its weights are, and what a run is claimed to have learnt from."""
+
+    kind: Kind
+    path: Path
+    claimed: Literal["video", "usvs"] | None = None
+
+    @property
+    def is_external(self) -> bool:
+        """Whether its weights come from elsewhere than this archive."""
+        return self.kind in ("imagenet", "sononet")
+
+
+def parse_init(init: Init) -> Start:
+    """Take an init apart; what has no known prefix is a run's folder.
+
+    Raises:
+        ConfigError: for a prefix without a path.
+    """
+    if isinstance(init, Path):
+        return Start("run", init)
+    if init == "random":
+        return Start("random", Path())
+    prefix, colon, path = init.partition(":")
+    if not colon or prefix not in ("video", "usvs", "imagenet", "sononet"):
+        return Start("run", Path(init))
+    if not path:
+        raise ConfigError(f"init '{init}': wanted {INIT_HELP}")
+    starts: dict[str, Start] = {
+        "video": Start("run", Path(path), "video"),
+        "usvs": Start("run", Path(path), "usvs"),
+        "imagenet": Start("imagenet", Path(path)),
+        "sononet": Start("sononet", Path(path)),
+    }
+    return starts[prefix]
+
+
+def initial_encoder(init: Init, settings: DownstreamSettings) -> Encoder:
+    """Return the video encoder an init stands for; the untrained one depends on the seed alone, not on the fold.
+
+    ImageNet's weights are of SE-ResNeXt-50 32x4d and SonoNet's of SonoNet, whatever `model.video` says. What was loaded
+    and what not is printed the first time.
+
+    Raises:
+        ConfigError: where a run's encoder is not the one the settings describe: unlike networks cannot be compared.
+        DataError: for a run or a file that holds no fitting weights.
+    """
+    start = parse_init(init)
+    if start.is_external:
+        path = _library_file(start.path) if start.kind == "imagenet" else start.path
+        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+        stride = settings.model.video.output_stride
+        state, description = _external(start.kind, path, stamp, stride, *settings.sononet_pixels)
+        encoder = build_encoder(description)
+        encoder.load_state_dict(state)
+        return encoder
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_key(settings.run.seed, ENCODER) >> 1)
+        untrained = SEResNeXt(settings.model.video)
+    if start.kind == "random":
+        return untrained
+    if start.claimed is not None:
+        _check_claim(start)
+    encoder = load_encoder(start.path)
+    if _shapes(encoder) != _shapes(untrained):
+        raise ConfigError(
+            f"init '{init}': its video encoder is not that of setting 'model.video'; use the profile of its pretraining"
+        )
+    if encoder.stride != untrained.stride:  # dilation has no weights, so those of any stride load at any other
+        untrained.load_state_dict(encoder.state_dict())
+        return untrained
+    return encoder
+
+
+def encoder_description(init: Init, encoder: Encoder, settings: DownstreamSettings) -> dict[str, Any]:
+    """Return the plain values from which `build_encoder` makes the init's network again."""
+    if isinstance(encoder, SonoNetEncoder):
+        return describe_sononet(encoder.num_features // FEATURES_OVER_WIDTH, encoder.height, encoder.columns)
+    if parse_init(init).kind == "imagenet":
+        return describe_se_resnext(EncoderSettings(output_stride=settings.model.video.output_stride))
+    return describe_se_resnext(settings.model.video)
+
+
+def init_names(inits: Sequence[Init]) -> list[str]:
+    """Return a short name for each init, a run's own folder name, numbered where two share it."""
+    starts = [parse_init(init) for init in inits]
+    names = [start.path.resolve().name if start.kind == "run" else start.kind for start in starts]
+    return [name if names.count(name) == 1 else f"{name}_{place}" for place, name in enumerate(names)]
+
+
+def encoder_sha256(encoder: torch.nn.Module) -> str:
+    """Return the SHA-256 of an encoder's parameters and buffers, in their order."""
+    digest = hashlib.sha256()
+    for name, tensor in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _external(
+    kind: Kind, path: Path, stamp: int, stride: Literal[8, 16, 32], height: int, columns: int
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read weights from elsewhere once, say what became of them, and return them as an encoder's own state."""
+    weights = read_weights(path)
+    if kind == "sononet":
+        network = make_sononet(weights)
+        width = network.num_features // FEATURES_OVER_WIDTH
+        say(
+            f"sononet: SonoNet-{width}, all {len(network.features.state_dict())} tensors of its feature layers loaded, "
+            f"the {len(network.adaption.state_dict())} after them left out; frames are resized to {height} x {columns}"
+        )
+        features = {f"features.{name}": value for name, value in network.features.state_dict().items()}
+        return features, describe_sononet(width, height, columns)
+    description = describe_se_resnext(EncoderSettings(output_stride=stride))
+    encoder = build_encoder(description)
+    assert isinstance(encoder, SEResNeXt)
+    report = load_imagenet_weights(encoder, weights, GRAY_MEAN, GRAY_SPREAD)
+    gated = any(".se." in name for name in weights)
+    gates = "" if gated else "; every squeeze-and-excitation begins as the identity"
+    say(f"imagenet: SE-ResNeXt-50 32x4d, {report}; the stem's three colours folded to one channel{gates}")
+    return encoder.state_dict(), description
+
+
+def _check_claim(start: Start) -> None:
+    """Refuse ``video:RUN`` for a run that learnt from speech, and ``usvs:RUN`` for one that did not."""
+    config = start.path / CONFIG
+    if not config.is_file():
+        raise ConfigError(f"init '{start.claimed}:{start.path.name}': wanted a run's folder, which holds {CONFIG}")
+    objective: ObjectiveSettings = read_settings(config.read_text(encoding="utf-8"), config).objective
+    learnt = "usvs" if uses_pairs(objective) else "video"
+    if learnt != start.claimed:
+        of = "speech and video" if learnt == "usvs" else "video alone"
+        raise ConfigError(f"init '{start.claimed}:{start.path.name}': that run learnt from {of}")
+
+
+def _library_file(path: Path) -> Path:
+    """Return the file of weights that an installed library keeps on this machine; nothing is downloaded here.
+
+    Raises:
+        MissingDependencyError: where the library is not installed or has no such file.
+    """
+    if str(path) == "timm":
+        try:
+            from huggingface_hub import try_to_load_from_cache
+        except (ImportError, OSError, RuntimeError):
+            raise MissingDependencyError("imagenet:timm: its store of weights is not installed; name a file") from None
+        for tag in ("racm_in1k", "gluon_in1k"):
+            found = try_to_load_from_cache(f"timm/seresnext50_32x4d.{tag}", "model.safetensors")
+            if isinstance(found, str):
+                return Path(found)
+    elif str(path) == "torchvision":
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        files = sorted(folder.glob("resnext50_32x4d-*.pth"))
+        if files:
+            return files[-1]
+    else:
+        return path
+    raise MissingDependencyError(
+        f"imagenet:{path}: no weights of {path} on this machine, and usvs downloads nothing; name a file"
+    )
+
+
+def _shapes(encoder: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in encoder.state_dict().items()}

@@ -1,0 +1,65 @@
+"""Files of weights from anywhere, read as data: safetensors, numpy archives, and torch's by its restricted reader."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from usvs.errors import DataError
+
+TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+NESTED = ("state_dict", "model", "model_state_dict")  # under which training scripts put their weights
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, SafetensorError, zipfile.BadZipFile)
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Return a file's tensors under their names, on the CPU.
+
+    Args:
+        file: `.safetensors`; `.npz` without objects; `.pth`, `.pt`, `.bin`, `.tar` or `.ckpt` with a state dict, plain
+            or nested under `state_dict` or `model`. Torch's files are read with `weights_only`, which runs no code.
+
+    Raises:
+        DataError: for a file that is missing, of another kind, damaged, or that holds more than tensors.
+    """
+    suffix = file.suffix.lower()
+    if not file.is_file():
+        raise DataError(f"weights '{file}': there is no such file")
+    try:
+        if suffix == ".safetensors":
+            return dict(load_file(file))
+        if suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        if suffix in TORCH_SUFFIXES:
+            return _plain(torch.load(file, map_location="cpu", weights_only=True), file)
+    except pickle.UnpicklingError:
+        raise DataError(f"weights '{file}': damaged, or it holds more than tensors and is not run") from None
+    except UNREADABLE as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"weights '{file}': not readable as {suffix} ({first})") from None
+    known = ", ".join((".safetensors", ".npz", *TORCH_SUFFIXES))
+    raise DataError(f"weights '{file}': wanted one of {known}, got '{suffix}'")
+
+
+def _plain(loaded: Any, file: Path) -> dict[str, Tensor]:
+    for name in NESTED:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping):
+        raise DataError(f"weights '{file}': wanted tensors under names, got a {type(loaded).__name__}")
+    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise DataError(f"weights '{file}': no tensor among its {len(loaded)} entries")
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
