@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first; a room may import from itself and from any level below its own.
 LEVELS = [
-    {"errors", "progress", "config", "ops", "_C"},
+    {"errors", "progress", "config", "columns", "ops", "_C"},
     {"models", "speech"},
     {"archive", "sampling", "objectives"},
     {"loading", "phantom"},

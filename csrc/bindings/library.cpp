@@ -14,6 +14,12 @@ STABLE_TORCH_LIBRARY(usvs, library) {
       "log_spectrogram_backward(Tensor grad, Tensor waveform, int n_fft, int win_length, "
       "int hop_length, int frames, float eps, Tensor? offsets, int? length) -> Tensor");
   library.def(
+      "vary_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int pixels, int step, "
+      "int halvings, float ceiling, float offset) -> Tensor");
+  library.def(
+      "energy_threshold(Tensor energy, float ratio, float silence, float growth, "
+      "float growth_of_growth, float scaling) -> Tensor");
+  library.def(
       "contrastive_loss(Tensor anchors, Tensor positives, Tensor hard_negatives, "
       "Tensor candidates, Tensor self_index, float temperature=1.0, float margin_floor=1.0, "
       "str form='eq2') -> Tensor");

@@ -44,7 +44,7 @@ def test_looks_move_with_the_frame(varied):
     frames = (255 * np.stack(spot)).astype(np.uint8)
     variation = draw_variation(counter_bits(7, np.arange(n), 0), settings) if varied else no_variation(n)
     pictures = vary_frames(frames, variation, 64, settings.crop_fraction)[:, 0].double()
-    moved = vary_points(places, variation, 90, settings.crop_fraction)[:, 0]
+    moved = vary_points(places, variation, 90, 64, settings.crop_fraction)[:, 0]
     weight = pictures - pictures.amin(dim=(1, 2), keepdim=True)
     total = weight.sum(dim=(1, 2))
     centre = (torch.arange(64) + 0.5) / 64

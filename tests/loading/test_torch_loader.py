@@ -41,7 +41,7 @@ class FakeStore:
             )
         self._open = [PreparedScan(folder / key) for key in self.scans]
         for number, opened in enumerate(self._open):
-            opened.frames = self._counted(number, opened.frames)
+            opened._decode = self._counted(number, opened._decode)
         fraction = np.full(4 * CLIPS, 0.8, np.float32)
         fraction[3 * CLIPS :] = np.nan
         self.clips = ClipTable(
@@ -54,12 +54,12 @@ class FakeStore:
     def scan(self, index: int) -> PreparedScan:
         return self._open[index]
 
-    def _counted(self, number: int, read: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-        def frames(indices: np.ndarray) -> np.ndarray:
-            self.decoded += [(number, int(index)) for index in indices]
-            return read(indices)
+    def _counted(self, number: int, decode: Callable[[int, np.ndarray], None]) -> Callable[[int, np.ndarray], None]:
+        def counted(index: int, target: np.ndarray) -> None:
+            self.decoded.append((number, index))
+            decode(index, target)
 
-        return frames
+        return counted
 
 
 def frame_of(scan: int, index: int) -> np.ndarray:

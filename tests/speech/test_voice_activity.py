@@ -103,3 +103,21 @@ def test_half_an_hour_is_gone_through_within_a_second():
     before = time.process_time()
     threshold(energy, SETTINGS)
     assert time.process_time() - before < 1.0
+
+
+def test_recordings_together_are_as_each_alone():
+    rng = np.random.default_rng(4)
+    many = np.stack([recording([(1 + n, 3 + n)], 8.0, 1e-3 * 3**n, seed=n) for n in range(4)])
+    many[3] = rng.standard_normal(many.shape[1]) * 1e-3
+    together = voice_activity(many, RATE, SETTINGS)
+    assert together.shape == (4, 800)
+    for one, expected in zip(many, together, strict=True):
+        np.testing.assert_array_equal(voice_activity(one, RATE, SETTINGS), expected)
+    np.testing.assert_array_equal(voice_activity(many.reshape(2, 2, -1), RATE, SETTINGS).reshape(4, -1), together)
+    assert voice_activity(many[:, :10], RATE, SETTINGS).shape == (4, 0)
+
+
+def test_a_fixed_scaling_factor_lies_between_floor_and_peak():
+    energy = np.array([[0.01, 0.5, 0.02, 0.3]])
+    fixed = SETTINGS.model_copy(update={"scaling_factor": 0.9, "floor_growth": 1.0})
+    np.testing.assert_allclose(threshold(energy, fixed), [[0.01, 0.059, 0.059, 0.059]], rtol=1e-12)

@@ -1,7 +1,9 @@
 """The prepared store: what a scan holds, ready to be read at random."""
 
 import os
+import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -15,12 +17,13 @@ from usvs.archive.catalogue import OK, Catalogue
 from usvs.archive.manifest import PreparedManifest
 from usvs.archive.store import PREPARED
 from usvs.archive.writer import write_prepared_scan
+from usvs.columns import map_column
 from usvs.errors import DataError
 from usvs.sampling.clips import ClipTable
 
 __all__ = ["PreparedManifest", "PreparedScan", "PreparedStore", "write_prepared_scan"]
 
-OPEN_SCANS = 128  # two file handles each; the usual limit of a process is 1,024
+OPEN_SCANS = 256  # a file handle each; the usual limit of a process is 1,024
 
 
 class PreparedScan:
@@ -35,8 +38,6 @@ class PreparedScan:
         DataError: where the folder is not a whole prepared scan.
     """
 
-    _descriptor: int | None = None
-
     def __init__(self, folder: Path) -> None:
         self.manifest = PreparedManifest.load(folder)
         self._folder = folder
@@ -49,7 +50,7 @@ class PreparedScan:
         count, size = self.manifest.frames, self._open_blob()
         if len(self.frame_seconds) != count or len(self._offsets) != count + 1 or int(self._offsets[-1]) != size:
             raise DataError(f"scan {self.scan_key}: the prepared files do not fit each other; prepare it again")
-        self._speech: NDArray[np.int16] | None = self._load("speech.npy", mapped=True) if self.has_sound else None
+        self._speech: NDArray[np.int16] | None = self._load("speech.npy") if self.has_sound else None
 
     @property
     def has_sound(self) -> bool:
@@ -77,18 +78,29 @@ class PreparedScan:
         return self._load("planes.npy") if "planes.npy" in self.manifest.sha256 else None
 
     def frames(self, indices: NDArray[np.integer]) -> NDArray[np.uint8]:
-        """Read some frames [k, P, P].
+        """Read some frames [k, P, P]; errors as of `read_frames`."""
+        frames = np.empty((len(indices), self.frame_pixels, self.frame_pixels), np.uint8)
+        self.read_frames(indices, list(frames))
+        return frames
+
+    def read_frames(self, indices: NDArray[np.integer], targets: Sequence[NDArray[np.uint8]]) -> None:
+        """Read some frames into memory that is there, each decoded once however often it is asked for.
+
+        Args:
+            indices: numbers of frames [k].
+            targets: k arrays [P, P] to be filled.
 
         Raises:
             DataError: for a frame that the scan does not have, or that is damaged on disk.
         """
-        side = self.frame_pixels
-        result = np.empty((len(indices), side, side), np.uint8)
+        row_of: dict[int, int] = {}
         for row, index in enumerate(np.asarray(indices).tolist()):
             if not 0 <= index < len(self.frame_seconds):
                 raise DataError(f"scan {self.scan_key}: frame {index} is asked for, it has {len(self.frame_seconds)}")
-            result[row] = self._frame(index)
-        return result
+            if (first := row_of.setdefault(index, row)) == row:
+                self._decode(index, targets[row])
+            else:
+                targets[row][:] = targets[first]
 
     def nearest_frames(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the number of the frame nearest to each moment [k]; the earlier one of two equally near."""
@@ -100,7 +112,7 @@ class PreparedScan:
         return nearer.astype(np.int64)
 
     def speech(self, start_seconds: float, samples: int) -> NDArray[np.int16]:
-        """Read a piece of the speech [samples], from the sample nearest to `start_seconds` on.
+        """Return a piece of the speech [samples], from the sample nearest to `start_seconds` on; not to be written to.
 
         Raises:
             DataError: without sound, and where the piece reaches outside of it.
@@ -112,38 +124,35 @@ class PreparedScan:
             held = len(self._speech) / self.rate_hz
             wanted = f"{start_seconds:.3f} s to {start_seconds + samples / self.rate_hz:.3f} s"
             raise DataError(f"scan {self.scan_key}: speech from {wanted} is asked for, it has 0 s to {held:.3f} s")
-        return np.array(self._speech[first : first + samples])
-
-    def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        return self._speech[first : first + samples]
 
     def __reduce__(self) -> tuple[type["PreparedScan"], tuple[Path]]:
         return type(self), (self._folder,)
 
-    def _frame(self, index: int) -> NDArray[np.uint8]:
+    def _decode(self, index: int, target: NDArray[np.uint8]) -> None:
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
-        side = self.frame_pixels
         try:
-            content = os.pread(self._descriptor or 0, end - start, start)
             if self.manifest.codec == "raw":
-                return np.frombuffer(content, np.uint8).reshape(side, side)
-            return simplejpeg.decode_jpeg(content, "GRAY").reshape(side, side)  # type: ignore[no-any-return]
+                whole = os.preadv(self._blob, [target.data], start) == target.nbytes
+            else:
+                content = os.pread(self._blob, end - start, start)
+                whole = simplejpeg.decode_jpeg(content, "GRAY", buffer=target).shape == (*target.shape, 1)
         except (ValueError, OSError):
-            raise DataError(
-                f"scan {self.scan_key}: prepared frame {index} is damaged; prepare the scan again"
-            ) from None
+            whole = False
+        if not whole:
+            raise DataError(f"scan {self.scan_key}: prepared frame {index} is damaged; prepare the scan again")
 
     def _open_blob(self) -> int:
         try:
-            self._descriptor = os.open(self._folder / "frames.bin", os.O_RDONLY)
+            self._blob = os.open(self._folder / "frames.bin", os.O_RDONLY)
         except OSError:
             return -1
-        return os.fstat(self._descriptor).st_size
+        weakref.finalize(self, os.close, self._blob)
+        return os.fstat(self._blob).st_size
 
-    def _load(self, name: str, mapped: bool = False) -> NDArray:  # type: ignore[type-arg]
+    def _load(self, name: str) -> NDArray:  # type: ignore[type-arg]
         try:
-            return np.load(self._folder / name, mmap_mode="r" if mapped else None, allow_pickle=False)  # type: ignore[no-any-return]
+            return map_column(self._folder / name)
         except (OSError, ValueError):
             raise DataError(f"scan {self.scan_key}: {name} is missing or damaged; prepare the scan again") from None
 
@@ -176,12 +185,16 @@ class PreparedStore:
     def scan(self, index: int) -> PreparedScan:
         """Return a prepared scan; the last ones asked for stay open."""
         with self._lock:
-            if index not in self._open:
-                self._open[index] = PreparedScan(self._folder / self.scans[index])
-                if len(self._open) > OPEN_SCANS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(index)
-            return self._open[index]
+            found = self._open.get(index)
+            if found is not None:
+                self._open.move_to_end(index)
+                return found
+        opened = PreparedScan(self._folder / self.scans[index])  # not under the lock: a disk may take its time
+        with self._lock:
+            found = self._open.setdefault(index, opened)
+            if len(self._open) > OPEN_SCANS:
+                self._open.popitem(last=False)
+            return found
 
     def __reduce__(self) -> tuple[type["PreparedStore"], tuple[Path]]:
         return type(self), (self.store,)

@@ -18,7 +18,14 @@ from usvs.downstream.frames import FrameTable, read_frames
 from usvs.downstream.gaze_task import SaliencyTask
 from usvs.downstream.gaze_truth import GazeTable, gaze_density
 from usvs.downstream.plane_task import PlaneTask, class_weights
-from usvs.loading.augment import draw_variation, evaluation_frames, training_frames, vary_frames, vary_points
+from usvs.loading.augment import (
+    crop_grid,
+    draw_variation,
+    evaluation_frames,
+    training_frames,
+    vary_frames,
+    vary_points,
+)
 from usvs.loading.prefetch import load_in_order
 from usvs.models.encoders import Encoder
 from usvs.progress import track
@@ -66,9 +73,10 @@ def finetune_gaze_fold(
     def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
         chosen = train.take(rows)
         pictures, variation = read_frames(store, chosen.frames), draw_variation(keys, augment)
-        looks = vary_points(chosen.looks, variation, pictures.shape[-1], augment.crop_fraction)
-        truth = gaze_density(looks, chosen.sigma / augment.crop_fraction, pixels, pixels)
-        return vary_frames(pictures, variation, pixels, augment.crop_fraction), truth
+        side, crop = pictures.shape[-1], augment.crop_fraction
+        looks = vary_points(chosen.looks, variation, side, pixels, crop)
+        truth = gaze_density(looks, chosen.sigma * side / crop_grid(side, pixels, crop).extent, pixels, pixels)
+        return vary_frames(pictures, variation, pixels, crop), truth
 
     return task, train_task(task, len(train), batch, settings)
 

@@ -12,7 +12,7 @@ from usvs.config import SaliencySettings
 from usvs.downstream.gaze_truth import GazeTable, fixated_pixels, gaze_density, looks_inside
 from usvs.downstream.saliency_metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
 from usvs.errors import DataError
-from usvs.loading.augment import no_variation, vary_points
+from usvs.loading.augment import crop_grid, no_variation, vary_points
 
 SCORED_MAPS = 256  # at a time
 
@@ -50,9 +50,9 @@ def seen_in_evaluation(store: PreparedStore, table: GazeTable, settings: Salienc
     Raises:
         DataError: where there is none.
     """
-    side, crop = store.scan(0).frame_pixels, settings.augment.crop_fraction
-    looks = vary_points(table.looks, no_variation(len(table)), side, crop)
-    moved = GazeTable(table.frames, looks, table.sigma / crop)
+    side, pixels, crop = store.scan(0).frame_pixels, settings.model.frame_pixels, settings.augment.crop_fraction
+    looks = vary_points(table.looks, no_variation(len(table)), side, pixels, crop)
+    moved = GazeTable(table.frames, looks, table.sigma * side / crop_grid(side, pixels, crop).extent)
     kept = moved.take(np.any(looks_inside(looks), axis=1))
     if not len(kept):
         raise DataError("gaze: nobody looked into the inner part of a test frame")

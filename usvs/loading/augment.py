@@ -1,16 +1,17 @@
 """How a prepared frame becomes a network's input: cropped, mirrored, amplified, resized, standardised.
 
 Training varies a frame by a key alone, so that a sample looks the same whoever loads it; evaluation has no randomness.
+Places lie on a grid on which the resize is exact in float32 (`usvs.ops.vary_frames`): every loader gives the same bits.
 """
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from usvs import ops
 from usvs.config import AugmentSettings
 from usvs.errors import ConfigError
 from usvs.sampling.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
@@ -20,7 +21,7 @@ Float32Array = npt.NDArray[np.float32]
 
 # Gray levels are displayed in 0 .. 1; ours: about the mean and spread of a fan's inside.
 GRAY_MEAN, GRAY_SPREAD = 0.25, 0.25
-_GRAY_LEVELS = np.arange(256) / 255
+CEILING, OFFSET = 1 / GRAY_SPREAD, GRAY_MEAN / GRAY_SPREAD  # white saturates; in standardised units
 
 
 class Variation(NamedTuple):
@@ -99,57 +100,90 @@ def draw_tied_variation(keys: UInt64Array, count: int, settings: AugmentSettings
 
 def vary_frames(frames: UInt8Array, variation: Variation, frame_pixels: int, crop_fraction: float) -> Tensor:
     """Apply a variation; arguments, result and errors as of `training_frames`."""
-    side = frames.shape[-1]
+    grid = crop_grid(frames.shape[-1], frame_pixels, crop_fraction)
+    corner, slope = grid.corners(variation), slopes(variation.gain)
+    flip = torch.from_numpy(variation.flip)
+    return ops.vary_frames(
+        torch.from_numpy(frames),
+        torch.from_numpy(corner),
+        flip,
+        torch.from_numpy(slope),
+        frame_pixels,
+        grid.step,
+        grid.halvings,
+        CEILING,
+        OFFSET,
+    )
+
+
+def slopes(gain: Float64Array) -> Float32Array:
+    """Return the standardised units per gray level under each gain [n]."""
+    return (gain / (255 * GRAY_SPREAD)).astype(np.float32)
+
+
+class CropGrid(NamedTuple):
+    """How a square crop of a prepared frame is laid onto the pixels of a network's input; see `usvs.ops.vary_frames`.
+
+    Attributes:
+        halvings: how often the frame is halved first, so that no pixel is skipped.
+        step: pixels of the halved frame per pixel of the result, in units of 1 / 2**(7 - halvings).
+        extent: side of the crop, pixels of the frame.
+        room: how far down or right the crop's corner can lie, pixels of the frame.
+    """
+
+    halvings: int
+    step: int
+    extent: float
+    room: int
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the halved frame per pixel of the result."""
+        return self.step / float(2 ** (ops.WEIGHT_BITS - 1 - self.halvings))
+
+    def corners(self, variation: Variation) -> npt.NDArray[np.int64]:
+        """Return row and column of each crop [n, 2], in pixels of the frame."""
+        place = np.stack([variation.top, variation.left], axis=1)
+        corner = np.floor(place * (self.room + 1)).astype(np.int64)
+        moved: npt.NDArray[np.int64] = np.clip(corner + variation.shift, 0, self.room)
+        return moved
+
+
+def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
+    """Lay out the crop of `crop_fraction` of a frame's side; it is smaller by what the grid cannot express.
+
+    Raises:
+        ConfigError: where the frames are smaller than what is asked for.
+    """
     if side < frame_pixels:
         raise ConfigError(
             f"model.frame_pixels is {frame_pixels}, but the store's frames have {side}: "
             f"prepare the store again with frame_pixels of at least {frame_pixels}, or ask for less"
         )
-    corner, crop = _crops(variation, side, crop_fraction)
-    levels = _standardised_levels(variation.gain)
-    result = torch.empty(len(frames), 1, frame_pixels, frame_pixels)
-    target = result.numpy()
-    for i, (top, left) in enumerate(corner.tolist()):
-        window = _resize(frames[i, top : top + crop, left : left + crop], frame_pixels)
-        varied = cv2.LUT(window, levels[i])
-        target[i, 0] = varied[:, ::-1] if variation.flip[i] else varied
-    return result
+    crop = max(1, round(crop_fraction * side))
+    halvings = min(max(0, int(np.log2(crop / frame_pixels))), ops.MOST_HALVINGS)
+    unit = 2 ** (ops.WEIGHT_BITS - 1 - halvings)
+    step = max(1, int(crop * unit / 2**halvings / frame_pixels))
+    extent = step / unit * frame_pixels * 2**halvings
+    return CropGrid(halvings, step, extent, side - int(np.ceil(extent)))
 
 
-def vary_points(points: Float64Array, variation: Variation, side: int, crop_fraction: float) -> Float64Array:
+def vary_points(
+    points: Float64Array, variation: Variation, side: int, frame_pixels: int, crop_fraction: float
+) -> Float64Array:
     """Move points of prepared frames to where `vary_frames` puts what is under them.
 
     Args:
         points: [n, k, 2] x and y as shares of the prepared frame; NaN stays NaN.
         variation: of the n frames.
         side: P of the prepared frames.
+        frame_pixels: side of the result, as of `vary_frames`.
         crop_fraction: as of `vary_frames`.
 
     Returns:
         [n, k, 2] as shares of the result; outside of 0 .. 1 where the crop leaves the point out.
     """
-    corner, crop = _crops(variation, side, crop_fraction)
-    moved = (points * side - corner[:, None, ::-1]) / crop
+    grid = crop_grid(side, frame_pixels, crop_fraction)
+    moved = (points * side - grid.corners(variation)[:, None, ::-1]) / grid.extent
     moved[..., 0] = np.where(variation.flip[:, None], 1 - moved[..., 0], moved[..., 0])
     return moved
-
-
-def _crops(variation: Variation, side: int, crop_fraction: float) -> tuple[npt.NDArray[np.int64], int]:
-    """Top and left of each frame's crop [n, 2], and the side of all of them, in pixels of the prepared frame."""
-    crop = max(1, round(crop_fraction * side))
-    corner = np.floor(np.stack([variation.top, variation.left], axis=1) * (side - crop + 1)).astype(np.int64)
-    return np.clip(corner + variation.shift, 0, side - crop), crop
-
-
-def _standardised_levels(gain: Float64Array) -> Float32Array:
-    """What each gray level becomes under each gain: [n, 256]; one look-up a pixel then amplifies and standardises."""
-    levels = (np.minimum(_GRAY_LEVELS * gain[:, None], 1) - GRAY_MEAN) / GRAY_SPREAD
-    return levels.astype(np.float32)
-
-
-def _resize(window: UInt8Array, pixels: int) -> UInt8Array:
-    if len(window) == pixels:
-        return np.ascontiguousarray(window)
-    # Averaging areas is six times as slow as interpolating, and better only where pixels would be skipped.
-    kind = cv2.INTER_AREA if len(window) >= 2 * pixels else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(window, (pixels, pixels), interpolation=kind), dtype=np.uint8)

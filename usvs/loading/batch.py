@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedScan, PreparedStore
+from usvs.archive.prepared import PreparedStore
 from usvs.config import PretrainSettings
 from usvs.errors import ConfigError, DataError
 from usvs.loading.augment import UInt8Array, draw_tied_variation, training_frames, vary_frames
@@ -47,11 +47,11 @@ def read_pairs(store: PreparedStore, planned: PlanBatch, settings: PretrainSetti
     """
     pixels, augment = settings.model.frame_pixels, settings.augment
     clips, groups = planned.frame_seconds.shape
-    decoded = _read_frames(store, planned)  # [B, K + 4, side, side]
+    pairs, ordered = _read_frames(store, planned)
     keys = keyed_bits(planned.augment_key, groups + 1)  # one a pair's frame, and one for the four order frames
-    frames = training_frames(_flat(decoded[:, :groups]), keys[:, :groups].ravel(), pixels, augment)
+    frames = training_frames(pairs, keys[:, :groups].ravel(), pixels, augment)
     tied = draw_tied_variation(keys[:, groups], ORDER_FRAMES, augment)
-    order_frames = vary_frames(_flat(decoded[:, groups:]), tied, pixels, augment.crop_fraction)
+    order_frames = vary_frames(ordered, tied, pixels, augment.crop_fraction)
     return PairBatch(
         frames.view(clips, groups, 1, pixels, pixels),
         order_frames.view(clips, ORDER_FRAMES, 1, pixels, pixels),
@@ -63,20 +63,22 @@ def read_pairs(store: PreparedStore, planned: PlanBatch, settings: PretrainSetti
     )
 
 
-def _read_frames(store: PreparedStore, planned: PlanBatch) -> UInt8Array:
+def _read_frames(store: PreparedStore, planned: PlanBatch) -> tuple[UInt8Array, UInt8Array]:
+    """The frames of the pairs and those to be ordered, flat: [B * K, S, S] and [B * 4, S, S]."""
+    groups = planned.frame_seconds.shape[1]
     seconds = np.concatenate([planned.frame_seconds, planned.order_seconds], axis=1)
-    read = [_read_clip(store.scan(int(scan)), moments) for scan, moments in zip(planned.scan, seconds, strict=True)]
-    sides = sorted({clip.shape[-1] for clip in read})
-    if len(sides) != 1:
-        raise DataError(f"the store's scans have frames of {sides} pixels, wanted one size: prepare the store again")
-    return np.stack(read)
-
-
-def _read_clip(scan: PreparedScan, moments: Float64Array) -> UInt8Array:
-    """The frames nearest to these moments, each decoded once however often it is asked for."""
-    needed, place = np.unique(scan.nearest_frames(moments), return_inverse=True)
-    clip: UInt8Array = scan.frames(needed)[place]
-    return clip
+    side = store.scan(int(planned.scan[0])).frame_pixels
+    pairs, ordered = (np.empty((len(seconds) * count, side, side), np.uint8) for count in (groups, ORDER_FRAMES))
+    for i, (number, moments) in enumerate(zip(planned.scan.tolist(), seconds, strict=True)):
+        scan = store.scan(number)
+        if scan.frame_pixels != side:
+            sides = sorted({side, scan.frame_pixels})
+            raise DataError(
+                f"the store's scans have frames of {sides} pixels, wanted one size: prepare the store again"
+            )
+        targets = [*pairs[i * groups : (i + 1) * groups], *ordered[i * ORDER_FRAMES : (i + 1) * ORDER_FRAMES]]
+        scan.read_frames(scan.nearest_frames(moments), targets)
+    return pairs, ordered
 
 
 def _read_speech(
@@ -94,7 +96,3 @@ def _read_speech(
             )
         np.multiply(scan.speech(float(starts[place]), samples), np.float32(1 / 32768), out=target[place])
     return pieces
-
-
-def _flat(frames: UInt8Array) -> UInt8Array:
-    return frames.reshape(-1, *frames.shape[2:])

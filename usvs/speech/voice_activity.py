@@ -3,30 +3,35 @@
 The detector of the paper's reference [14] (Sakhnov, Verteletskaya and Simak, "Approach for Energy-Based Voice Detector
 with Adaptive Scaling Factor", IAENG IJCS 36:4, 2009): a frame is voiced where its RMS exceeds a threshold between the
 tracked minimum and maximum, thr = (1 - l) Emax + l Emin with l = (Emax - Emin) / Emax. That is
-thr = Emin (2 - Emin / Emax): some 6 dB above the tracked floor; `threshold_ratio` stands for the 2. A click is louder
-than that too, so runs shorter than a syllable do not count.
+thr = Emin (2 - Emin / Emax): some 6 dB above the tracked floor; `threshold_ratio` stands for the 2, `scaling_factor`
+fixes l. Implementations differ in whether the raise of Emin compounds, how long speech is held and what digital silence
+does: options too. A click is louder than the threshold as well, so runs shorter than a syllable do not count. The
+recursion is `usvs.ops.energy_threshold`.
 """
 
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
+from usvs import ops
 from usvs.config import VoiceActivitySettings
+from usvs.ops.energy_threshold import ADAPTIVE
 
 GROWTH_OF_GROWTH = 1.0001  # of the compounding variant, a frame
 
 
 def voice_activity(waveform: ArrayLike, rate_hz: int, settings: VoiceActivitySettings) -> NDArray[np.bool_]:
-    """Say for each whole frame of a mono recording whether it holds speech.
+    """Say for each whole frame of mono recordings of one length whether it holds speech.
 
     Args:
-        waveform: samples in [-1, 1] or int16 [S].
+        waveform: samples in [-1, 1] or int16 [..., S].
         rate_hz: of the samples.
         settings: frame length and the detector's constants.
 
     Returns:
-        True where there is speech [floor(S / frame length)].
+        True where there is speech [..., floor(S / frame length)].
     """
     energy = frame_energy(np.asarray(waveform), rate_hz, settings)
     voiced = energy > threshold(energy, settings)
@@ -36,42 +41,37 @@ def voice_activity(waveform: ArrayLike, rate_hz: int, settings: VoiceActivitySet
 
 
 def frame_energy(samples: NDArray[Any], rate_hz: int, settings: VoiceActivitySettings) -> NDArray[np.float64]:
-    """Return the RMS of each whole frame, full scale 1, the recording's constant part taken off [frames]."""
+    """Return the RMS of each whole frame, full scale 1, each recording's constant part taken off [..., frames]."""
     length = max(1, round(rate_hz * settings.frame_seconds))
-    count = len(samples) // length
+    count = samples.shape[-1] // length
     if count == 0:
-        return np.zeros(0)
+        return np.zeros((*samples.shape[:-1], 0))
     scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
-    frames = samples[: count * length].reshape(count, length).astype(np.float32, copy=False)
-    mean = float(frames.mean(dtype=np.float64))
-    power = (frames * frames).mean(axis=1, dtype=np.float64)
-    drift = frames.mean(axis=1, dtype=np.float64)
+    frames = samples[..., : count * length].reshape(*samples.shape[:-1], count, length).astype(np.float32, copy=False)
+    drift = frames.mean(axis=-1, dtype=np.float64)
+    mean = drift.mean(axis=-1, keepdims=True)
+    power = (frames * frames).mean(axis=-1, dtype=np.float64)
     energy: NDArray[np.float64] = np.sqrt(np.maximum(power - 2 * mean * drift + mean**2, 0)) * scale
     return energy
 
 
 def threshold(energy: NDArray[np.float64], settings: VoiceActivitySettings) -> NDArray[np.float64]:
-    """Return the adaptive threshold that each frame's energy is held against [frames].
+    """Return the adaptive threshold that each frame's energy is held against [..., frames].
 
     A frame of digital silence neither lowers the floor to zero nor counts as a minimum: the floor stays at or above
     `settings.silence_rms`.
     """
-    ratio, silence = settings.threshold_ratio, settings.silence_rms
-    lowest, highest, growth = np.inf, silence, settings.floor_growth
-    result = []
-    for value in energy.tolist():
-        if value > highest:
-            highest = value
-        if value < lowest:
-            lowest = value if value > silence else silence
-            growth = settings.floor_growth
-        if lowest > highest:
-            highest = lowest
-        result.append(lowest * (ratio - (ratio - 1.0) * lowest / highest))
-        lowest *= growth
-        if settings.growth_compounds:
-            growth *= GROWTH_OF_GROWTH
-    return np.array(result)
+    frames = energy.shape[-1]
+    found = ops.energy_threshold(
+        torch.from_numpy(np.ascontiguousarray(energy)).reshape(energy.size // max(1, frames), frames),
+        settings.threshold_ratio,
+        settings.silence_rms,
+        settings.floor_growth,
+        GROWTH_OF_GROWTH if settings.growth_compounds else 1.0,
+        ADAPTIVE if settings.scaling_factor is None else settings.scaling_factor,
+    )
+    result: NDArray[np.float64] = found.numpy().reshape(energy.shape)
+    return result
 
 
 def speech_fraction(active: NDArray[np.bool_], start_frame: int, end_frame: int) -> float:
@@ -81,16 +81,21 @@ def speech_fraction(active: NDArray[np.bool_], start_frame: int, end_frame: int)
 
 
 def _runs_of(voiced: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], voiced, [False]]).astype(np.int8)))
+    """Drop runs of fewer than `shortest` frames."""
+    padded = np.pad(voiced, [(0, 0)] * (voiced.ndim - 1) + [(1, 1)])
+    changes = padded[..., 1:] != padded[..., :-1]  # [..., frames + 1]
+    edges = np.flatnonzero(changes)  # a run's begin and end by turns, row after row
     starts, ends = edges[::2], edges[1::2]
     kept = ends - starts >= shortest
-    marks = np.zeros(len(voiced) + 1, np.int64)
+    marks = np.zeros(changes.size, np.int8)
     marks[starts[kept]] += 1
     marks[ends[kept]] -= 1
-    return np.cumsum(marks[:-1]) > 0
+    inside: NDArray[np.bool_] = np.cumsum(marks, dtype=np.int8).reshape(changes.shape)[..., :-1] > 0
+    return inside
 
 
 def _held(voiced: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
-    number = np.arange(len(voiced))
-    last = np.maximum.accumulate(np.where(voiced, number, -frames - 1))
-    return number - last <= frames
+    number = np.arange(voiced.shape[-1])
+    last = np.maximum.accumulate(np.where(voiced, number, -frames - 1), axis=-1)
+    held: NDArray[np.bool_] = number - last <= frames
+    return held

@@ -1,0 +1,34 @@
+// Which level runs.
+#include "vary_frames.h"
+
+#include "cpu/scratch.h"
+#include "cpu/simd_level.h"
+#include "cpu/vary_frames_simd.h"
+
+namespace usvs::cpu {
+namespace {
+
+const VaryFramesLevel& level_in_use() {
+  switch (simd_level_in_use()) {
+#ifdef USVS_WITH_AVX512
+    case SimdLevel::avx512:
+      return avx512::frames_level;
+#endif
+#ifdef USVS_WITH_AVX2
+    case SimdLevel::avx2:
+      return avx2::frames_level;
+#endif
+    default:
+      return portable::frames_level;
+  }
+}
+
+}  // namespace
+
+void vary_frames(const VaryFramesParams& params) {
+  const VaryFramesLevel& level = level_in_use();
+  void* scratch = task_scratch().at_least(level.bytes(params));
+  for (int64_t frame = 0; frame < params.count; ++frame) level.vary(params, frame, scratch);
+}
+
+}  // namespace usvs::cpu

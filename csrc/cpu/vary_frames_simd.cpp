@@ -1,0 +1,142 @@
+// vary_frames at one SIMD level; compiled once for each.
+#include "cpu/vary_frames_simd.h"
+
+#include "cpu/carver.h"
+#include "cpu/simd.h"
+
+namespace usvs::cpu::USVS_LEVEL {
+namespace {
+
+// Which two neighbours along an axis make each pixel of the result, and their weights (whole
+// numbers).
+struct Taps {
+  int32_t* place;
+  float* before;  // weight of the pixel at `place`
+  float* after;   // weight of the next
+};
+
+struct Scratch {
+  Taps rows, columns;
+  float* level;  // [halved side, halved side] sums of 4^halvings pixels
+  float* blend;  // [halved side + 1 + two vectors] one row between two
+};
+
+Taps take_taps(int64_t pixels, Carver& carver) {
+  return {carver.take<int32_t>(pixels), carver.take<float>(pixels), carver.take<float>(pixels)};
+}
+
+Scratch lay_out(const VaryFramesParams& params, Carver& carver) {
+  const int64_t side = params.halved_side();
+  return {take_taps(params.pixels, carver), take_taps(params.pixels, carver),
+          carver.take<float>(side * side), carver.take<float>(side + 1 + 2 * kLanes<float>)};
+}
+
+size_t bytes(const VaryFramesParams& params) {
+  Carver carver(nullptr);
+  lay_out(params, carver);
+  return carver.bytes();
+}
+
+void fill(const VaryFramesParams& params, int64_t corner, bool flip, const Taps& taps) {
+  const int64_t bits = 8 - params.halvings, one = int64_t{1} << bits;
+  const int64_t first = (corner << (bits - params.halvings)) - one / 2;
+  const int64_t last = (params.halved_side() - 1) * one;
+  for (int64_t x = 0; x < params.pixels; ++x) {
+    int64_t at = first + params.step * (2 * x + 1);
+    at = at < 0 ? 0 : at > last ? last : at;
+    const int64_t target = flip ? params.pixels - 1 - x : x;
+    taps.place[target] = static_cast<int32_t>(at >> bits);
+    taps.after[target] = static_cast<float>(at & (one - 1));
+    taps.before[target] = static_cast<float>(one - (at & (one - 1)));
+  }
+}
+
+// Rows row_begin ... row_end - 1 of the halved frame.
+void halve(const VaryFramesParams& params, const uint8_t* frame, int64_t row_begin, int64_t row_end,
+           float* __restrict__ level) {
+  const int64_t side = params.halved_side(), block = int64_t{1} << params.halvings;
+  for (int64_t y = row_begin; y < row_end; ++y) {
+    float* to = level + y * side;
+    const uint8_t* from = frame + y * block * params.side;
+    if (block == 1) {
+      for (int64_t x = 0; x < side; ++x) to[x] = static_cast<float>(from[x]);
+      continue;
+    }
+    for (int64_t x = 0; x < side; ++x) {
+      int32_t sum = 0;
+      for (int64_t v = 0; v < block; ++v) {
+        for (int64_t u = 0; u < block; ++u) sum += from[v * params.side + x * block + u];
+      }
+      to[x] = static_cast<float>(sum);
+    }
+  }
+}
+
+void blend_rows(const float* upper, const float* lower, float before, float after, int64_t side,
+                float* __restrict__ blend) {
+  for (int64_t x = 0; x < side; ++x) blend[x] = before * upper[x] + after * lower[x];
+  blend[side] = 0;  // has weight 0 where it is read
+}
+
+USVS_INLINE IntVector<float> load_integers(const int32_t* from) {
+  IntVector<float> value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+USVS_INLINE float standardised(float level, float slope, float ceiling, float offset) {
+  const float amplified = level * slope;
+  return (amplified < ceiling ? amplified : ceiling) - offset;
+}
+
+// Neighbours of a vector of pixels lie in two vectors of the row and are looked up there, in
+// registers; where they lie further apart, one by one.
+void write_row(const Taps& columns, const float* blend, float slope, float ceiling, float offset,
+               int64_t pixels, float* __restrict__ output) {
+  constexpr int64_t lanes = kLanes<float>;
+  const int32_t* place = columns.place;
+  const float *before = columns.before, *after = columns.after;
+  int64_t x = 0;
+  for (; kVectorBytes >= 32 && x + lanes <= pixels; x += lanes) {
+    const int32_t left = place[x], right = place[x + lanes - 1];  // or mirrored
+    const int32_t first = left < right ? left : right, reach = left + right - 2 * first;
+    if (reach >= 2 * lanes) break;
+    const auto index = load_integers(place + x) - first;
+    const float* from = blend + first;
+    const auto here = __builtin_shuffle(load(from), load(from + lanes), index);
+    const auto next = __builtin_shuffle(load(from + 1), load(from + 1 + lanes), index);
+    const Vector<float> level = (load(before + x) * here + load(after + x) * next) * slope;
+    store(output + x, (level < ceiling ? level : ceiling + Vector<float>{}) - offset);
+  }
+  for (; x < pixels; ++x) {
+    const float level = before[x] * blend[place[x]] + after[x] * blend[place[x] + 1];
+    output[x] = standardised(level, slope, ceiling, offset);
+  }
+}
+
+void vary(const VaryFramesParams& params, int64_t frame, void* memory) {
+  Carver carver(memory);
+  const Scratch scratch = lay_out(params, carver);
+  const int64_t side = params.halved_side(), pixels = params.pixels;
+  fill(params, params.corner[2 * frame], false, scratch.rows);
+  fill(params, params.corner[2 * frame + 1], params.flip[frame], scratch.columns);
+  const int64_t after_last = scratch.rows.place[pixels - 1] + 2;
+  halve(params, params.frames + frame * params.side * params.side, scratch.rows.place[0],
+        after_last < side ? after_last : side, scratch.level);
+  // Weights sum to 4^(8 - halvings), and a pixel is a sum of 4^halvings: 2^16 in all.
+  const float slope = params.slope[frame] * 0x1p-16f;
+  for (int64_t y = 0; y < pixels; ++y) {
+    const int64_t place = scratch.rows.place[y];
+    const float* upper = scratch.level + place * side;
+    const float* lower = place + 1 < side ? upper + side : upper;
+    blend_rows(upper, lower, scratch.rows.before[y], scratch.rows.after[y], side, scratch.blend);
+    write_row(scratch.columns, scratch.blend, slope, params.ceiling, params.offset, pixels,
+              params.output + (frame * pixels + y) * pixels);
+  }
+}
+
+}  // namespace
+
+const VaryFramesLevel frames_level{bytes, vary};
+
+}  // namespace usvs::cpu::USVS_LEVEL

@@ -1,0 +1,40 @@
+// The vary_frames op: a crop of each frame, mirrored, resized, amplified and standardised in one
+// pass.
+//
+//   a frame is halved `halvings` times (means of 2 x 2), then read between its pixels:
+//
+//   side S      |--------------------------------------|
+//   place                |<- corner
+//   step                 .--.--.--.--.--.--.             pixels of the halved frame per pixel
+//                                                        of the result, a multiple of 1 / 2^(b - 1)
+//   weights of the two neighbours are multiples of 1 / 2^b, b = 8 - halvings: a value is a sum of
+//   8 + 2 halvings + 2 b = 24 bits, which float32 holds exactly, whatever the order of adding.
+#pragma once
+#include <cstdint>
+
+namespace usvs {
+
+constexpr int64_t kMostHalvings = 4;
+
+struct VaryFramesParams {
+  const uint8_t* frames;  // [n, S, S]
+  const int64_t* corner;  // [n, 2] row and column of the crop, pixels of the frame
+  const bool* flip;       // [n] mirrored left to right
+  const float* slope;     // [n] standardised units per gray level
+  float* output;          // [n, P, P] min(slope * level, ceiling) - offset
+  int64_t count;          // n
+  int64_t side;           // S
+  int64_t pixels;         // P
+  int64_t step;           // in 1 / 2^(b - 1) pixels of the halved frame
+  int64_t halvings;       // 0 ... kMostHalvings
+  float ceiling;          // standardised units above `offset`
+  float offset;
+
+  int64_t halved_side() const { return side >> halvings; }
+};
+
+namespace cpu {
+// On the calling thread alone: whoever loads, loads on several.
+void vary_frames(const VaryFramesParams& params);
+}  // namespace cpu
+}  // namespace usvs
