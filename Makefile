@@ -26,7 +26,7 @@ $(VENV)/usvs.stamp: $(VENV)/torch.stamp $(SOURCES)
 # PyPI's torchaudio is linked to CUDA; without its own libraries it still computes spectrograms, the oracle of a test.
 $(VENV)/dev.stamp: $(VENV)/usvs.stamp
 	@echo "usvs: adding what the tests need"
-	@$(PIP) --no-build-isolation -e ".[phantom,dicom,dev]"
+	@$(PIP) --no-build-isolation -e ".[phantom,dicom,dali,dask,dev]"
 	@$(PIP) --no-deps torchaudio
 	@rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so
 	@touch $@

@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("store", type=Path, metavar="STORE")
     verb.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
     verb.add_argument("--objective", choices=OBJECTIVES, default="ours", help="which row of the paper's tables")
+    verb.add_argument("--loader", choices=["torch", "dali"], help="who decodes; both give the same samples")
     verb.add_argument("--seed", type=int)
     verb.add_argument("--resume", action="store_true", help="go on with the run that stands in RUN")
     _settings_options(verb, profile=True)
@@ -197,7 +198,8 @@ def _pretrain(options: argparse.Namespace) -> None:
     from usvs.report.plots import save_loss_curves
     from usvs.training.pretrain import pretrain
 
-    settings = _settings(options, pretrain_profile(_profile(options)), OBJECTIVES[options.objective])
+    chosen = [] if options.loader is None else [f"run.loader={options.loader}"]
+    settings = _settings(options, pretrain_profile(_profile(options)), [*OBJECTIVES[options.objective], *chosen])
     result = pretrain(options.store, options.run, settings, resume=options.resume)
     save_loss_curves(options.run)
     say(str(result))

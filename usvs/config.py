@@ -143,6 +143,7 @@ class RunSettings(Settings):
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: Literal["torchscript", "inductor", "eager"] = "torchscript"
+    loader: Literal["torch", "dali"] = "torch"
     loader_workers: int = Field(1, ge=0)
     log_every_steps: int = Field(10, ge=1)
     validate_every_steps: int = Field(200, ge=1)

@@ -139,3 +139,22 @@ def test_the_manifest_says_what_the_files_are(make_prepared, tmp_path: Path, pic
     assert set(manifest.sha256) == {path.name for path in folder.iterdir()} - {"manifest.json"}
     for name, digest in manifest.sha256.items():
         assert sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("codec", ["raw", "jpeg"])
+def test_frames_as_they_lie_on_disk(make_prepared, tmp_path: Path, pictures: np.ndarray, codec: str):
+    folder = make_prepared(tmp_path / "abc", pictures, settings=PrepareSettings(frame_pixels=40, codec=codec))
+    scan = PreparedScan(folder)
+    encoded = scan.read_encoded(np.array([29, 0]))
+    if codec == "raw":
+        np.testing.assert_array_equal(encoded, pictures[[29, 0]])
+    blob = folder / "frames.bin"
+    assert blob.read_bytes().startswith(encoded[1].tobytes()) and blob.read_bytes().endswith(encoded[0].tobytes())
+    content = bytearray(blob.read_bytes())
+    content[len(content) - 30] ^= 1  # one bit, which a decoder may take for a picture
+    blob.write_bytes(content)
+    scan.read_encoded(np.arange(29))
+    with pytest.raises(DataError, match="abc: prepared frame 29 is damaged"):
+        scan.read_encoded(np.array([29]))
+    with pytest.raises(DataError, match="frame 30 is asked for, it has 30"):
+        scan.read_encoded(np.array([30]))

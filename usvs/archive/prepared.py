@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +84,10 @@ class PreparedScan:
         self.read_frames(indices, list(frames))
         return frames
 
+    @cached_property
+    def _checks(self) -> NDArray[np.uint32]:
+        return self._load("frame_crc32.npy")
+
     def read_frames(self, indices: NDArray[np.integer], targets: Sequence[NDArray[np.uint8]]) -> None:
         """Read some frames into memory that is there, each decoded once however often it is asked for.
 
@@ -95,12 +100,20 @@ class PreparedScan:
         """
         row_of: dict[int, int] = {}
         for row, index in enumerate(np.asarray(indices).tolist()):
-            if not 0 <= index < len(self.frame_seconds):
-                raise DataError(f"scan {self.scan_key}: frame {index} is asked for, it has {len(self.frame_seconds)}")
             if (first := row_of.setdefault(index, row)) == row:
                 self._decode(index, targets[row])
             else:
                 targets[row][:] = targets[first]
+
+    def read_encoded(self, indices: NDArray[np.integer]) -> list[NDArray[np.uint8]]:
+        """Read some frames as they lie on disk: k JPEG files, or with the codec `raw` k pictures [P, P].
+
+        Their checksums are looked at, since whoever decodes them may take damage for a picture.
+
+        Raises:
+            DataError: for a frame that the scan does not have, or that is damaged on disk.
+        """
+        return [self._encoded(index) for index in np.asarray(indices).tolist()]
 
     def nearest_frames(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the number of the frame nearest to each moment [k]; the earlier one of two equally near."""
@@ -130,17 +143,34 @@ class PreparedScan:
         return type(self), (self._folder,)
 
     def _decode(self, index: int, target: NDArray[np.uint8]) -> None:
-        start, end = int(self._offsets[index]), int(self._offsets[index + 1])
+        start, length = self._place(index)
         try:
             if self.manifest.codec == "raw":
                 whole = os.preadv(self._blob, [target.data], start) == target.nbytes
             else:
-                content = os.pread(self._blob, end - start, start)
+                content = os.pread(self._blob, length, start)
                 whole = simplejpeg.decode_jpeg(content, "GRAY", buffer=target).shape == (*target.shape, 1)
         except (ValueError, OSError):
             whole = False
         if not whole:
-            raise DataError(f"scan {self.scan_key}: prepared frame {index} is damaged; prepare the scan again")
+            raise self._damaged(index)
+
+    def _encoded(self, index: int) -> NDArray[np.uint8]:
+        start, length = self._place(index)
+        content = os.pread(self._blob, length, start)
+        if crc32(content) != self._checks[index]:
+            raise self._damaged(index)
+        encoded = np.frombuffer(content, np.uint8)
+        return encoded.reshape(self.frame_pixels, -1) if self.manifest.codec == "raw" else encoded
+
+    def _place(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self.frame_seconds):
+            raise DataError(f"scan {self.scan_key}: frame {index} is asked for, it has {len(self.frame_seconds)}")
+        start, end = self._offsets[index : index + 2].tolist()
+        return start, end - start
+
+    def _damaged(self, index: int) -> DataError:
+        return DataError(f"scan {self.scan_key}: prepared frame {index} is damaged; prepare the scan again")
 
     def _open_blob(self) -> int:
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import simplejpeg
@@ -114,7 +115,7 @@ def _write_frames(
     folder: Path, frames: Frames, settings: PrepareSettings, scan_key: str
 ) -> tuple[NDArray[np.float64], dict[str, str]]:
     side = settings.frame_pixels
-    offsets, seconds, digest = array("q", [0]), array("d"), sha256()
+    offsets, seconds, checks, digest = array("q", [0]), array("d"), array("I"), sha256()
     with (folder / "frames.bin").open("wb") as file:
         for moment, picture in frames:
             if picture.shape != (side, side):
@@ -123,6 +124,7 @@ def _write_frames(
                 raise DataError(f"scan {scan_key}: frame times do not rise at frame {len(seconds)}")
             content = _encoded(picture, settings)
             digest.update(content)
+            checks.append(crc32(content))
             file.write(content)
             seconds.append(moment)
             offsets.append(offsets[-1] + len(content))
@@ -132,6 +134,7 @@ def _write_frames(
         raise DataError(f"scan {scan_key}: no frame could be decoded")
     hashes = {"frames.bin": digest.hexdigest()}
     hashes["frame_offsets.npy"] = _save(folder / "frame_offsets.npy", np.array(offsets, np.int64))
+    hashes["frame_crc32.npy"] = _save(folder / "frame_crc32.npy", np.array(checks, np.uint32))
     return np.array(seconds, np.float64), hashes
 
 

@@ -1,23 +1,26 @@
 """One batch of pretraining: what a plan asks for, read from the prepared store and varied."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
+from usvs.archive.prepared import PreparedScan, PreparedStore
+from usvs.config import AugmentSettings, PretrainSettings
 from usvs.errors import ConfigError, DataError
-from usvs.loading.augment import UInt8Array, draw_tied_variation, training_frames, vary_frames
+from usvs.loading.augment import UInt8Array, Variation, draw_tied_variation, draw_variation, vary_frames
 from usvs.sampling.order import ORDER_FRAMES
 from usvs.sampling.permutation import Float64Array, keyed_bits
 from usvs.sampling.plan import PlanBatch
 
 
 class PairBatch(NamedTuple):
-    """B clips with K pairs each, P pixels a side, S samples a speech piece; contiguous, on the CPU.
+    """B clips with K pairs each, P pixels a side, S samples a speech piece; contiguous.
+
+    All on the CPU, but for frames that DALI decoded on a GPU.
 
     Attributes:
         frames: [B, K, 1, P, P] float32 standardised gray levels.
@@ -45,15 +48,28 @@ def read_pairs(store: PreparedStore, planned: PlanBatch, settings: PretrainSetti
         DataError: where a prepared scan is damaged or does not hold what the plan was made from.
         ConfigError: where the store's frames are smaller than the model's, or its speech has another rate.
     """
-    pixels, augment = settings.model.frame_pixels, settings.augment
-    clips, groups = planned.frame_seconds.shape
+    pixels, crop = settings.model.frame_pixels, settings.augment.crop_fraction
     pairs, ordered = _read_frames(store, planned)
+    of_pairs, of_order = pair_variations(planned, settings.augment)
+    frames = vary_frames(pairs, of_pairs, pixels, crop)
+    return gather_pairs(store, planned, settings, frames, vary_frames(ordered, of_order, pixels, crop))
+
+
+def pair_variations(planned: PlanBatch, settings: AugmentSettings) -> tuple[Variation, Variation]:
+    """Draw what is done to the pairs' frames [B * K] and, alike in each clip, to those to be ordered [B * 4]."""
+    groups = planned.frame_seconds.shape[1]
     keys = keyed_bits(planned.augment_key, groups + 1)  # one a pair's frame, and one for the four order frames
-    frames = training_frames(pairs, keys[:, :groups].ravel(), pixels, augment)
-    tied = draw_tied_variation(keys[:, groups], ORDER_FRAMES, augment)
-    order_frames = vary_frames(ordered, tied, pixels, augment.crop_fraction)
+    tied = draw_tied_variation(keys[:, groups], ORDER_FRAMES, settings)
+    return draw_variation(keys[:, :groups].ravel(), settings), tied
+
+
+def gather_pairs(
+    store: PreparedStore, planned: PlanBatch, settings: PretrainSettings, frames: Tensor, order_frames: Tensor
+) -> PairBatch:
+    """Put speech and answers to a batch's frames [B * K, 1, P, P] and [B * 4, 1, P, P]; errors as of `read_pairs`."""
+    clips, pixels = len(planned.clip), settings.model.frame_pixels
     return PairBatch(
-        frames.view(clips, groups, 1, pixels, pixels),
+        frames.view(clips, -1, 1, pixels, pixels),
         order_frames.view(clips, ORDER_FRAMES, 1, pixels, pixels),
         _read_speech(store, planned.speech_scan, planned.speech_start_seconds, settings),
         _read_speech(store, planned.negative_scan, planned.negative_start_seconds, settings),
@@ -63,26 +79,36 @@ def read_pairs(store: PreparedStore, planned: PlanBatch, settings: PretrainSetti
     )
 
 
+def planned_frames(store: PreparedStore, planned: PlanBatch) -> Iterator[tuple[PreparedScan, NDArray[np.int64]]]:
+    """Yield each clip's scan and the numbers of its K + 4 frames, those to be ordered last.
+
+    Raises:
+        DataError: where the scans' frames are not of one size, or not coded in one way.
+    """
+    seconds = np.concatenate([planned.frame_seconds, planned.order_seconds], axis=1)
+    first = store.scan(int(planned.scan[0]))
+    for number, moments in zip(planned.scan.tolist(), seconds, strict=True):
+        scan = store.scan(number)
+        for name in ("frame_pixels", "codec"):
+            one, other = getattr(first.manifest, name), getattr(scan.manifest, name)
+            if one != other:
+                raise DataError(f"the store's scans have {name} {one} and {other}, wanted one: prepare it again")
+        yield scan, scan.nearest_frames(moments)
+
+
 def _read_frames(store: PreparedStore, planned: PlanBatch) -> tuple[UInt8Array, UInt8Array]:
     """The frames of the pairs and those to be ordered, flat: [B * K, S, S] and [B * 4, S, S]."""
-    groups = planned.frame_seconds.shape[1]
-    seconds = np.concatenate([planned.frame_seconds, planned.order_seconds], axis=1)
+    clips, groups = planned.frame_seconds.shape
     side = store.scan(int(planned.scan[0])).frame_pixels
-    pairs, ordered = (np.empty((len(seconds) * count, side, side), np.uint8) for count in (groups, ORDER_FRAMES))
-    for i, (number, moments) in enumerate(zip(planned.scan.tolist(), seconds, strict=True)):
-        scan = store.scan(number)
-        if scan.frame_pixels != side:
-            sides = sorted({side, scan.frame_pixels})
-            raise DataError(
-                f"the store's scans have frames of {sides} pixels, wanted one size: prepare the store again"
-            )
+    pairs, ordered = (np.empty((clips * count, side, side), np.uint8) for count in (groups, ORDER_FRAMES))
+    for i, (scan, frames) in enumerate(planned_frames(store, planned)):
         targets = [*pairs[i * groups : (i + 1) * groups], *ordered[i * ORDER_FRAMES : (i + 1) * ORDER_FRAMES]]
-        scan.read_frames(scan.nearest_frames(moments), targets)
+        scan.read_frames(frames, targets)
     return pairs, ordered
 
 
 def _read_speech(
-    store: PreparedStore, scans: npt.NDArray[np.int32], starts: Float64Array, settings: PretrainSettings
+    store: PreparedStore, scans: NDArray[np.int32], starts: Float64Array, settings: PretrainSettings
 ) -> Tensor:
     rate_hz = settings.spectrogram.rate_hz
     samples = round(settings.clips.speech_seconds * rate_hz)

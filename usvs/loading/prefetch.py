@@ -5,11 +5,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from usvs.errors import DataError, UsvsError
+from usvs.errors import ConfigError, DataError, UsvsError
 
 Loaded = TypeVar("Loaded")
 
 LEAST_AHEAD = 2
+
+
+def checked_steps(start_step: int, stop_step: int) -> range:
+    """Return the steps start_step .. stop_step - 1.
+
+    Raises:
+        ConfigError: where that is no range.
+    """
+    if not 0 <= start_step <= stop_step:
+        raise ConfigError(f"steps to load: wanted 0 <= start <= stop, got {start_step} .. {stop_step}")
+    return range(start_step, stop_step)
 
 
 def load_in_order(load: Callable[[int], Loaded], steps: range, workers: int) -> Iterator[Loaded]:

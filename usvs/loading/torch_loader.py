@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from usvs.archive.prepared import PreparedStore
 from usvs.config import PretrainSettings
-from usvs.errors import ConfigError
 from usvs.loading.batch import PairBatch, read_pairs
-from usvs.loading.prefetch import load_in_order
+from usvs.loading.prefetch import checked_steps, load_in_order
 from usvs.sampling.plan import Plan
 
 
@@ -36,6 +35,5 @@ class PairLoader:
             ConfigError: at once, for a range that is none.
             UsvsError: in its turn, where a step cannot be loaded; the message names the step.
         """
-        if not 0 <= start_step <= stop_step:
-            raise ConfigError(f"steps to load: wanted 0 <= start <= stop, got {start_step} .. {stop_step}")
-        return load_in_order(self.batch, range(start_step, stop_step), self.settings.run.loader_workers)
+        steps = checked_steps(start_step, stop_step)
+        return load_in_order(self.batch, steps, self.settings.run.loader_workers)

@@ -15,7 +15,7 @@ from usvs.archive.prepared import PreparedStore
 from usvs.config import PretrainSettings
 from usvs.errors import DataError, Preempted
 from usvs.loading.batch import PairBatch
-from usvs.loading.torch_loader import PairLoader
+from usvs.loading.loader import make_loader
 from usvs.progress import say, track
 from usvs.sampling.clips import ClipTable
 from usvs.sampling.plan import Plan
@@ -26,7 +26,7 @@ from usvs.training.pretrain_model import PretrainModel, model_inputs
 from usvs.training.run_folder import CHECKPOINTS, claim_run, describe_run
 from usvs.training.run_log import RunLog, read_metrics
 from usvs.training.split import Split, split_store
-from usvs.training.trainer import NonFiniteError, Trainer, TrainerState
+from usvs.training.trainer import NonFiniteError, Trainer, TrainerState, choose_device
 from usvs.training.validation import HeldOut, describe_held_out
 
 
@@ -124,7 +124,7 @@ class _Run:
         self.folder, self.settings = run, settings
         seed, batch_clips = settings.run.seed, settings.optimiser.batch_clips
         self.plan = Plan(clips, settings.clips, settings.objective, seed, batch_clips)
-        self.loader = PairLoader(store, self.plan, settings)
+        self.loader = make_loader(store, self.plan, settings, choose_device(settings.run.device))
         self.total_steps = self.plan.steps_per_epoch * settings.optimiser.epochs
         torch.manual_seed(seed)
         self.model = PretrainModel(settings)
