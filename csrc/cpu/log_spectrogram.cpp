@@ -41,6 +41,10 @@ void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Thr
   const int64_t element_bytes = params.bfloat16_output ? sizeof(BFloat16) : sizeof(Real);
   const bool streaming =
       params.clips * params.bands() * params.frames * element_bytes > kStreamingBytes;
+  if (streaming) {
+    prefer_large_pages(params.output,
+                       params.clips * params.bands() * params.frames * element_bytes);
+  }
   threads.for_each(params.clips * tiles, [&](int64_t task) {
     void* scratch = task_scratch().at_least(bytes);
     level.forward(params, *plan, task / tiles, task % tiles, streaming, scratch);

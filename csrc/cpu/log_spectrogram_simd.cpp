@@ -14,24 +14,38 @@ size_t forward_bytes(const LogSpectrogramParams<Real>& params, const Spectrogram
   return carver.bytes();
 }
 
+// Not a lambda, of which there would be one for every type of result, each with its own transforms.
 template <typename Real>
-void forward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-             int64_t clip, int64_t tile_index, bool streaming, void* memory) {
+struct StorePower {
+  Real* power;  // [bands, lanes]
+  USVS_INLINE void operator()(int64_t band, Complex<Vector<Real>> x) const {
+    store(power + band * kLanes<Real>, x.re * x.re + x.im * x.im);
+  }
+};
+
+template <typename Real, typename Output>
+void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                  int64_t clip, int64_t tile_index, bool streaming, void* memory) {
   const SpectrogramTile& tile = plan.tiles[tile_index];
   Carver carver(memory);
   const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
-  transform_tile(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) USVS_INLINE_LAMBDA {
-    second_stage(plan, scratch.stage,
-                 [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
-                   store(scratch.power + band * plan.frame_stride + t, x.re * x.re + x.im * x.im);
-                 });
+  TileWriter<Real, Output> writer(params, plan, tile, clip, streaming, scratch);
+  for_each_step(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
+    transform_frames(plan, scratch.blocks + t, scratch.stage, StorePower<Real>{writer.power()});
+    writer.write_step();
   });
+}
+
+// One tile of one clip.
+template <typename Real>
+void forward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+             int64_t clip, int64_t tile, bool streaming, void* memory) {
   if constexpr (std::is_same_v<Real, float>) {
     if (params.bfloat16_output) {
-      return write_tile<Real, BFloat16>(params, plan, clip, tile_index, streaming, scratch);
+      return forward_into<Real, BFloat16>(params, plan, clip, tile, streaming, memory);
     }
   }
-  write_tile<Real, Real>(params, plan, clip, tile_index, streaming, scratch);
+  forward_into<Real, Real>(params, plan, clip, tile, streaming, memory);
 }
 
 }  // namespace

@@ -106,11 +106,8 @@ void transpose_panels(const Real* panels, int64_t width, int64_t length, Real* t
   for (int64_t row = 0; row < length; row += lanes) {
     Real* to = transposed + row / side * padded_width * side + row % side;
     for (int64_t column = 0; column < padded_width; column += lanes) {
-      const Real* from = panels + column / side * length * side + row * side + column % side;
-      Vector<Real> square[lanes];
-      for (int64_t i = 0; i < lanes; ++i) square[i] = load(from + i * side);
-      transpose<Real>(square);
-      for (int64_t i = 0; i < lanes; ++i) store(to + (column + i) * side, square[i]);
+      transpose_square(panels + column / side * length * side + row * side + column % side, side,
+                       to + column * side, side);
     }
   }
 }

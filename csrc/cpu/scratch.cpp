@@ -1,9 +1,22 @@
 #include "cpu/scratch.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <new>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 namespace usvs::cpu {
+
+void prefer_large_pages(void* memory, size_t bytes) {
+#if defined(__linux__)
+  constexpr uintptr_t page = 2 << 20;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(memory) + page - 1) / page * page;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(memory) + bytes) / page * page;
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
 
 AlignedBuffer::~AlignedBuffer() { std::free(memory_); }
 
@@ -13,6 +26,7 @@ void* AlignedBuffer::at_least(size_t bytes) {
     bytes_ = 0;
     memory_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (memory_ == nullptr) throw std::bad_alloc();
+    prefer_large_pages(memory_, bytes);
     bytes_ = bytes;
   }
   return memory_;

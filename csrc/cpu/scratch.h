@@ -23,4 +23,8 @@ AlignedBuffer& task_scratch();
 // This thread's buffer for what a whole call needs, whose tasks may run on this thread too.
 AlignedBuffer& call_scratch();
 
+// Asks for large pages behind a large result: touching fresh small ones costs more than filling
+// them. Where that cannot be had, nothing changes.
+void prefer_large_pages(void* memory, size_t bytes);
+
 }  // namespace usvs::cpu

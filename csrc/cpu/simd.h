@@ -95,34 +95,68 @@ USVS_INLINE void unroll(Function&& function) {
   }(std::make_integer_sequence<int, N>{});
 }
 
-// One step of a transpose: swaps the off-diagonal blocks of `Step` lanes between two rows.
-template <int Step, typename V, int... L>
-USVS_INLINE void swap_blocks(V& upper, V& lower, std::integer_sequence<int, L...>) {
-  constexpr int lanes = sizeof...(L);
-  const V a = upper, b = lower;
-  upper = __builtin_shufflevector(a, b, ((L & Step) ? lanes + L - Step : L)...);
-  lower = __builtin_shufflevector(a, b, ((L & Step) ? lanes + L : L + Step)...);
+// As many 16-byte pieces as a vector holds, `stride` elements apart.
+template <typename Real>
+USVS_INLINE Vector<Real> load_pieces(const Real* from, int64_t stride) {
+#if defined(__AVX512F__)
+  auto piece = [&](int i) USVS_INLINE_LAMBDA {
+    return _mm_loadu_ps(reinterpret_cast<const float*>(from + i * stride));
+  };
+  __m512 pieces = _mm512_castps128_ps512(piece(0));
+  pieces = _mm512_insertf32x4(pieces, piece(1), 1);
+  pieces = _mm512_insertf32x4(pieces, piece(2), 2);
+  return (Vector<Real>)_mm512_insertf32x4(pieces, piece(3), 3);
+#else
+  Vector<Real> pieces;
+  unroll<kVectorBytes / 16>([&](auto i) USVS_INLINE_LAMBDA {
+    std::memcpy(reinterpret_cast<char*>(&pieces) + 16 * i, from + i * stride, 16);
+  });
+  return pieces;
+#endif
 }
 
-// Transposes a square of vectors in place.
+// Within every 16 bytes: the first (or second) half of a and of b, in units of `Unit` elements,
+// taken in turn.
+template <int Unit, bool Second, typename V, int... L>
+USVS_INLINE V interleave(V a, V b, std::integer_sequence<int, L...>) {
+  constexpr int lanes = sizeof...(L), piece = lanes * 16 / sizeof(V);
+  return __builtin_shufflevector(
+      a, b,
+      ((L / Unit % 2) * lanes + L / piece * piece + (Second ? piece / 2 : 0) +
+       L % piece / (2 * Unit) * Unit + L % Unit)...);
+}
+template <int Unit, bool Second, typename V>
+USVS_INLINE V interleave(V a, V b) {
+  return interleave<Unit, Second>(a, b,
+                                  std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
+}
+
+// to[j][i] = from[i][j] of a square of kLanes rows. The pieces of distant rows meet when they are
+// loaded, so that all that is left happens within 16 bytes.
 template <typename Real>
-USVS_INLINE void transpose(Vector<Real>* rows) {
-  constexpr int lanes = kLanes<Real>;
-  auto pass = [&](auto step) USVS_INLINE_LAMBDA {
-    constexpr int s = decltype(step)::value;
-    if constexpr (s < lanes) {
-      unroll<lanes>([&](auto i) USVS_INLINE_LAMBDA {
-        constexpr int row = decltype(i)::value;
-        if constexpr (!(row & s)) {
-          swap_blocks<s>(rows[row], rows[row + s], std::make_integer_sequence<int, lanes>{});
-        }
-      });
+USVS_INLINE void transpose_square(const Real* from, int64_t from_stride, Real* to,
+                                  int64_t to_stride) {
+  using V = Vector<Real>;
+  constexpr int piece = 16 / sizeof(Real);
+  unroll<kLanes<Real> / piece>([&](auto group) USVS_INLINE_LAMBDA {
+    constexpr int column = decltype(group)::value * piece;
+    V rows[piece];
+    unroll<piece>([&](auto i) USVS_INLINE_LAMBDA {
+      rows[i] = load_pieces(from + i * from_stride + column, piece * from_stride);
+    });
+    Real* columns = to + column * to_stride;
+    if constexpr (piece == 2) {
+      store(columns, interleave<1, false>(rows[0], rows[1]));
+      store(columns + to_stride, interleave<1, true>(rows[0], rows[1]));
+    } else {
+      const V a = interleave<1, false>(rows[0], rows[1]), b = interleave<1, true>(rows[0], rows[1]);
+      const V c = interleave<1, false>(rows[2], rows[3]), d = interleave<1, true>(rows[2], rows[3]);
+      store(columns, interleave<2, false>(a, c));
+      store(columns + to_stride, interleave<2, true>(a, c));
+      store(columns + 2 * to_stride, interleave<2, false>(b, d));
+      store(columns + 3 * to_stride, interleave<2, true>(b, d));
     }
-  };
-  pass(std::integral_constant<int, 8>{});
-  pass(std::integral_constant<int, 4>{});
-  pass(std::integral_constant<int, 2>{});
-  pass(std::integral_constant<int, 1>{});
+  });
 }
 
 }  // namespace usvs::cpu::USVS_LEVEL

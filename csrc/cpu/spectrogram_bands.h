@@ -6,13 +6,6 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-template <typename Real>
-USVS_INLINE void log_row(const Real* power, int64_t frames, Real eps, Real* row) {
-  for (int64_t t = 0; t < frames; t += kLanes<Real>) {
-    store(row + t, log(load(power + t) + eps));
-  }
-}
-
 // Results are written as they are, or rounded to bfloat16.
 template <bool Streaming, typename Real>
 USVS_INLINE void put(Real* to, Vector<Real> value) {
@@ -30,75 +23,178 @@ USVS_INLINE void put_one(float* to, float value) { *to = value; }
 USVS_INLINE void put_one(double* to, double value) { *to = value; }
 USVS_INLINE void put_one(BFloat16* to, float value) { to->bits = rounded_bfloat16(value); }
 
-// One vector of columns of `Rows` neighbouring bands, their frames looked up within one register.
-template <int Rows, bool Streaming, typename Real, typename Output>
-USVS_INLINE void resize_in_register(const SpectrogramPlan<Real>& plan, int64_t base, int64_t column,
-                                    const Real* rows, Output* out, int64_t out_stride) {
-  using Ints = IntVector<Real>;
-  using Index = typename SpectrogramPlan<Real>::Index;
-  auto lanes_of = [&](const std::vector<Index>& table) USVS_INLINE_LAMBDA {
-    Ints lanes;
-    std::memcpy(&lanes, table.data() + column, sizeof(Ints));
-    return lanes - static_cast<Index>(base);
-  };
-  const Ints low = lanes_of(plan.low), high = lanes_of(plan.high);
-  const Vector<Real> weight = load(plan.weight.data() + column);
-  unroll<Rows>([&](auto r) USVS_INLINE_LAMBDA {
-    const Vector<Real> frames = load(rows + r * plan.frame_stride + base);
-    const Vector<Real> at_low = __builtin_shuffle(frames, low);
-    const Vector<Real> at_high = __builtin_shuffle(frames, high);
-    put<Streaming>(out + r * out_stride + column, at_low + weight * (at_high - at_low));
-  });
-}
-
+// What the rows of a step are written from: the logarithms of the step before, and the power of
+// this one, which becomes its logarithm.
 template <typename Real, typename Output>
-void resize_one_by_one(const SpectrogramPlan<Real>& plan, int64_t begin, int64_t end,
-                       const Real* row, Output* out) {
-  for (int64_t column = begin; column < end; ++column) {
-    const Real low = row[plan.low[column]], high = row[plan.high[column]];
-    put_one(out + column, low + plan.weight[column] * (high - low));
+struct BandRows {
+  const Real* before;  // [bands, lanes]
+  Real* now;           // [bands, lanes]
+  int64_t bands;
+  Real eps;
+  Output* out;  // [bands, out_stride]
+  int64_t out_stride;
+};
+
+// `Count` vectors of columns: from which lanes of two steps, with which weight, to where.
+template <int Count, typename Real, typename Output>
+struct ColumnVectors {
+  IntVector<Real> low[Count], high[Count];
+  Vector<Real> weight[Count];
+  Output* out[Count];
+
+  USVS_INLINE ColumnVectors(const SpectrogramPlan<Real>& plan, int64_t first, Output* rows) {
+    unroll<Count>([&](auto v) USVS_INLINE_LAMBDA {
+      const int64_t at = (first + v) * kLanes<Real>;
+      std::memcpy(&low[v], plan.vector_low.data() + at, sizeof(low[v]));
+      std::memcpy(&high[v], plan.vector_high.data() + at, sizeof(high[v]));
+      weight[v] = load(plan.vector_weight.data() + at);
+      out[v] = rows + plan.vector_column[first + v];
+    });
+  }
+
+  // Writes one band and goes on to the next.
+  template <bool Streaming>
+  USVS_INLINE void write(Vector<Real> before, Vector<Real> now, int64_t out_stride) {
+    unroll<Count>([&](auto v) USVS_INLINE_LAMBDA {
+      const Vector<Real> at_low = __builtin_shuffle(before, now, low[v]);
+      const Vector<Real> at_high = __builtin_shuffle(before, now, high[v]);
+      put<Streaming>(out[v], at_low + weight[v] * (at_high - at_low));
+      out[v] += out_stride;
+    });
+  }
+};
+
+template <typename Real>
+USVS_INLINE void take_logarithms(Real* power, int64_t bands, Real eps) {
+  for (int64_t i = 0; i < bands * kLanes<Real>; i += kLanes<Real>) {
+    store(power + i, log(load(power + i) + eps));
   }
 }
 
-template <int Rows, bool Streaming, typename Real, typename Output>
-void write_bands(const SpectrogramPlan<Real>& plan, int64_t tile_index, const Real* power, Real eps,
-                 Real* rows, Output* out, int64_t out_stride) {
+template <int Count, bool Streaming, typename Real, typename Output>
+void write_vectors(const SpectrogramPlan<Real>& plan, int64_t first,
+                   const BandRows<Real, Output>& rows) {
+  ColumnVectors<Count, Real, Output> vectors(plan, first, rows.out);
+  const int64_t end = rows.bands * kLanes<Real>, stride = rows.out_stride;
+  const Real *before = rows.before, *now = rows.now;
+  for (int64_t i = 0; i < end; i += kLanes<Real>) {
+    vectors.template write<Streaming>(load(before + i), load(now + i), stride);
+  }
+}
+
+// Two steps of two vectors each, `between` and `rows.now` holding power still: longer pieces of a
+// row at once, and logarithms that never leave the registers.
+template <bool Streaming, typename Real, typename Output>
+void write_two_steps(const SpectrogramPlan<Real>& plan, int64_t first, const Real* between,
+                     const BandRows<Real, Output>& rows) {
+  ColumnVectors<2, Real, Output> earlier(plan, first, rows.out), later(plan, first + 2, rows.out);
+  const int64_t end = rows.bands * kLanes<Real>, stride = rows.out_stride;
+  const Real* before = rows.before;
+  Real* const now = rows.now;
+  const Real eps = rows.eps;
+  for (int64_t i = 0; i < end; i += kLanes<Real>) {
+    const Vector<Real> middle = log(load(between + i) + eps), last = log(load(now + i) + eps);
+    store(now + i, last);
+    earlier.template write<Streaming>(load(before + i), middle, stride);
+    later.template write<Streaming>(middle, last, stride);
+  }
+}
+
+template <bool Streaming, typename Real, typename Output>
+void write_all_vectors(const SpectrogramPlan<Real>& plan, const SpectrogramStep& step,
+                       const BandRows<Real, Output>& rows) {
+  int64_t vector = step.vector_begin;
+  for (; vector + 2 <= step.vector_end; vector += 2) {
+    write_vectors<2, Streaming>(plan, vector, rows);
+  }
+  if (vector < step.vector_end) write_vectors<1, Streaming>(plan, vector, rows);
+}
+
+template <typename Real, typename Output>
+void write_singles(const SpectrogramPlan<Real>& plan, const SpectrogramStep& step,
+                   const BandRows<Real, Output>& rows) {
   constexpr int64_t lanes = kLanes<Real>;
-  const SpectrogramTile& tile = plan.tiles[tile_index];
-  for (int r = 0; r < Rows; ++r) {
-    log_row(power + r * plan.frame_stride, tile.frames, eps, rows + r * plan.frame_stride);
-  }
-  const int32_t* base = plan.register_base.data() + plan.tile_base[tile_index];
-  for (int64_t column = tile.column_begin; column < tile.column_end; column += lanes, ++base) {
-    const bool whole = column + lanes <= tile.column_end;
-    const int64_t end = whole ? column + lanes : tile.column_end;
-    if (*base >= 0 && whole) {
-      resize_in_register<Rows, Streaming>(plan, *base, column, rows, out, out_stride);
-      continue;
-    }
-    for (int r = 0; r < Rows; ++r) {
-      resize_one_by_one(plan, column, end, rows + r * plan.frame_stride, out + r * out_stride);
+  for (int64_t single = step.single_begin; single < step.single_end; ++single) {
+    const int64_t low = plan.single_low[single], high = plan.single_high[single];
+    const Real* at_low = low < lanes ? rows.before + low : rows.now + low - lanes;
+    const Real* at_high = high < lanes ? rows.before + high : rows.now + high - lanes;
+    const int64_t column = plan.single_column[single];
+    const Real weight = plan.weight[column];
+    for (int64_t band = 0; band < rows.bands; ++band) {
+      const Real value = at_low[band * lanes];
+      put_one(rows.out + band * rows.out_stride + column,
+              value + weight * (at_high[band * lanes] - value));
     }
   }
 }
 
-// All bands of a tile.
+// Whether every vector of the result lies where it can be written past the caches.
 template <typename Real, typename Output>
-void write_tile(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-                int64_t clip, int64_t tile_index, bool streaming,
-                const SpectrogramScratch<Real>& scratch) {
-  constexpr int64_t step = kLanes<Real> * sizeof(Output);
-  Output* out = static_cast<Output*>(params.output) + clip * params.bands() * params.frames;
-  const int64_t column = plan.tiles[tile_index].column_begin;
-  const bool aligned = reinterpret_cast<uintptr_t>(out + column) % step == 0 &&
-                       params.frames * sizeof(Output) % step == 0;
-  const auto write = streaming && aligned ? write_bands<4, true, Real, Output>
-                                          : write_bands<4, false, Real, Output>;
-  for (int64_t band = 0; band < params.bands(); band += 4) {  // bands are a power of two from 32
-    write(plan, tile_index, scratch.power + band * plan.frame_stride, Real(params.eps),
-          scratch.rows, out + band * params.frames, params.frames);
-  }
-  if (streaming) finish_streaming();
+bool can_stream(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                const Output* out) {
+  constexpr int64_t bytes = kLanes<Real> * sizeof(Output);
+  return plan.aligned && params.frames % kLanes<Real> == 0 &&
+         reinterpret_cast<uintptr_t>(out) % bytes == 0;
 }
+
+// Writes the rows of a tile step by step, two at once where they are made for it.
+template <typename Real, typename Output>
+class TileWriter {
+ public:
+  TileWriter(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+             const SpectrogramTile& tile, int64_t clip, bool streaming,
+             const SpectrogramScratch<Real>& scratch)
+      : plan_(plan),
+        step_(plan.steps.data() + tile.step_begin),
+        end_(step_ + (tile.frames + kLanes<Real> - 1) / kLanes<Real>),
+        before_(scratch.bands[0]),
+        between_(scratch.bands[1]),
+        rows_{nullptr,
+              scratch.bands[2],
+              params.bands(),
+              Real(params.eps),
+              static_cast<Output*>(params.output) + clip * params.bands() * params.frames,
+              params.frames},
+        streaming_(streaming && can_stream(params, plan, rows_.out)) {}
+  ~TileWriter() {
+    if (streaming_) finish_streaming();
+  }
+
+  // Where the next step's power is to be put, [bands, lanes].
+  Real* power() const { return waiting_ ? rows_.now : between_; }
+
+  void write_step() {
+    rows_.before = before_;
+    if (waiting_) {
+      streaming_ ? write_two_steps<true>(plan_, step_[-1].vector_begin, between_, rows_)
+                 : write_two_steps<false>(plan_, step_[-1].vector_begin, between_, rows_);
+      std::swap(before_, rows_.now);
+      waiting_ = false;
+    } else if (step_ + 1 < end_ && made_for_two(step_[0]) && made_for_two(step_[1])) {
+      waiting_ = true;
+    } else {
+      BandRows<Real, Output> rows = rows_;
+      rows.now = between_;
+      take_logarithms(between_, rows.bands, rows.eps);
+      streaming_ ? write_all_vectors<true>(plan_, *step_, rows)
+                 : write_all_vectors<false>(plan_, *step_, rows);
+      write_singles(plan_, *step_, rows);
+      std::swap(before_, between_);
+    }
+    ++step_;
+  }
+
+ private:
+  static bool made_for_two(const SpectrogramStep& step) {
+    return step.vector_end - step.vector_begin == 2 && step.single_begin == step.single_end;
+  }
+
+  const SpectrogramPlan<Real>& plan_;
+  const SpectrogramStep *step_, *end_;
+  Real *before_, *between_;
+  BandRows<Real, Output> rows_;
+  bool streaming_;
+  bool waiting_ = false;  // the step in between_ is written together with the next
+};
 
 }  // namespace usvs::cpu::USVS_LEVEL

@@ -9,24 +9,31 @@ namespace usvs::cpu::USVS_LEVEL {
 // The scratch memory of one tile.
 template <typename Real>
 struct SpectrogramScratch {
-  Real* segment;  // [blocks, block] samples, reflected where they lie outside of the clip, zeros
-                  // behind
-  Real* blocks;   // [block, block_stride] the same, transposed: one hop after the other in a row
-  Real* stage;    // [R1 / 2 + 1, R2, 2, lanes] what stage one hands to stage two
-  Real* power;    // [bands, frame_stride]
-  Real* rows;     // [4, frame_stride] logarithms of a few bands
+  Real* segment;   // [lanes, block padded] samples of a few hops, reflected outside of the clip
+  Real* blocks;    // [block padded, block_stride] transposed: one hop after the other in a row
+  Real* stage;     // [R1 / 2 + 1, kStageRow] what stage one hands to stage two
+  Real* bands[3];  // [bands, lanes] power, then its logarithm, of the last steps
 };
+
+// Elements between the rows of stage one: an odd number of vectors, so that they fall into
+// different cache sets.
+template <typename Real, int R2>
+inline constexpr int64_t kStageRow = (2 * R2 + 1) * kLanes<Real>;
+
+template <typename Real>
+int64_t padded_block(const SpectrogramPlan<Real>& plan) {
+  return (plan.block + kLanes<Real> - 1) / kLanes<Real> * kLanes<Real>;
+}
 
 template <typename Real>
 SpectrogramScratch<Real> lay_out(const LogSpectrogramParams<Real>& params,
                                  const SpectrogramPlan<Real>& plan, Carver& carver) {
   constexpr int64_t lanes = kLanes<Real>;
-  const int64_t block_rows = (plan.block + lanes - 1) / lanes * lanes;
-  return {carver.take<Real>(plan.block_stride * plan.block + lanes),
-          carver.take<Real>(block_rows * plan.block_stride),
-          carver.take<Real>((params.n_fft / 2 + plan.second_stage) * 2 * lanes),
-          carver.take<Real>(params.bands() * plan.frame_stride),
-          carver.take<Real>(4 * plan.frame_stride)};
+  return {carver.take<Real>(lanes * padded_block(plan)),
+          carver.take<Real>(padded_block(plan) * plan.block_stride),
+          carver.take<Real>((plan.first_stage / 2 + 1) * (2 * plan.second_stage + 1) * lanes),
+          {carver.take<Real>(params.bands() * lanes), carver.take<Real>(params.bands() * lanes),
+           carver.take<Real>(params.bands() * lanes)}};
 }
 
 USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
@@ -34,60 +41,57 @@ USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
   return sample < samples ? sample : 2 * (samples - 1) - sample;
 }
 
-template <typename Real>
-int64_t tile_blocks(const SpectrogramPlan<Real>& plan, const SpectrogramTile& tile) {
-  constexpr int64_t lanes = kLanes<Real>;
-  return (tile.frames + plan.overhang + lanes - 1) / lanes * lanes;
-}
-
+// Copies the hops [first, first + lanes) of a tile, zeros behind its last.
 template <typename Real>
 void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-                  const SpectrogramTile& tile, const Real* clip, Real* segment) {
-  const int64_t blocks = tile_blocks(plan, tile), filled = tile.frames + plan.overhang;
-  for (int64_t b = 0; b < blocks; ++b) {
-    Real* to = segment + b * plan.block;
+                  const SpectrogramTile& tile, int64_t first, const Real* clip, Real* segment) {
+  const int64_t padded = padded_block(plan), filled = tile.frames + plan.overhang;
+  for (int64_t b = first; b < first + kLanes<Real>; ++b, segment += padded) {
     const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
-    if (b < filled && start >= 0 && start + plan.block <= params.samples) {
-      std::memcpy(to, clip + start, plan.block * sizeof(Real));
-      continue;
-    }
-    for (int64_t i = 0; i < plan.block; ++i) {
-      // The last block may reach further than any window does, and there even further than a
-      // reflection.
-      const int64_t from = reflected(start + i, params.samples);
-      to[i] = b < filled && from >= 0 && from < params.samples ? clip[from] : Real(0);
+    if (b >= filled) {
+      fill_zero(segment, padded);
+    } else if (start >= 0 && start + padded <= params.samples) {
+      std::memcpy(segment, clip + start, padded * sizeof(Real));
+    } else {
+      for (int64_t i = 0; i < padded; ++i) {
+        // The last block may reach further than any window does, and there even further than a
+        // reflection.
+        const int64_t from = reflected(start + i, params.samples);
+        segment[i] = from >= 0 && from < params.samples ? clip[from] : Real(0);
+      }
     }
   }
-  std::memset(segment + blocks * plan.block, 0, kVectorBytes);
 }
 
+// Transposes the hops [first, first + lanes) of a tile into `blocks`.
 template <typename Real>
-void transpose_segment(const SpectrogramPlan<Real>& plan, const SpectrogramTile& tile,
-                       const Real* segment, Real* transposed) {
-  constexpr int lanes = kLanes<Real>;
-  const int64_t blocks = tile_blocks(plan, tile);
-  for (int64_t b = 0; b < blocks; b += lanes) {
-    for (int64_t i = 0; i < plan.block; i += lanes) {
-      Vector<Real> square[lanes];
-      for (int r = 0; r < lanes; ++r) square[r] = load(segment + (b + r) * plan.block + i);
-      transpose<Real>(square);
-      for (int r = 0; r < lanes; ++r)
-        store(transposed + (i + r) * plan.block_stride + b, square[r]);
-    }
+void transpose_blocks(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+                      const SpectrogramTile& tile, int64_t first, const Real* clip,
+                      const SpectrogramScratch<Real>& scratch) {
+  constexpr int64_t lanes = kLanes<Real>;
+  const int64_t padded = padded_block(plan);
+  const int64_t start = (tile.frame_begin + first) * params.hop_length + plan.lead;
+  const int64_t last = start + (lanes - 1) * params.hop_length;
+  const Real* from = clip + start;
+  int64_t stride = params.hop_length;
+  if (start < 0 || last + padded > params.samples || first + lanes > tile.frames + plan.overhang) {
+    copy_segment(params, plan, tile, first, clip, scratch.segment);
+    from = scratch.segment;
+    stride = padded;
   }
-  for (int64_t i = 0; i < plan.block; ++i) {
-    fill_zero(transposed + i * plan.block_stride + blocks, plan.block_stride - blocks);
+  for (int64_t i = 0; i < padded; i += lanes) {
+    transpose_square(from + i, stride, scratch.blocks + i * plan.block_stride + first,
+                     plan.block_stride);
   }
 }
 
 // Stage one: R1 real points, of which `Points` can differ from zero, for every n2.
-template <typename Real, int R1, int Points>
+template <typename Real, int R1, int R2, int Points>
 void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage) {
-  constexpr int lanes = kLanes<Real>;
-  const int64_t row = plan.second_stage * 2 * lanes;
+  constexpr int64_t lanes = kLanes<Real>, row = kStageRow<Real, R2>;
   const int32_t* place = plan.place.data();
   const Real* weight = plan.weight_in_window.data();
-  for (int64_t n2 = 0; n2 < plan.second_stage; ++n2, place += Points, weight += Points) {
+  for (int64_t n2 = 0; n2 < R2; ++n2, place += Points, weight += Points) {
     Vector<Real> points[Points];
     unroll<Points>([&](auto m)
                        USVS_INLINE_LAMBDA { points[m] = load(blocks + place[m]) * weight[m]; });
@@ -104,11 +108,11 @@ void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stag
 
 // Stage two: for every k1 the transform over n2. Calls put(band, value), where band 0 is bin 1; bin
 // 0 is left out.
-template <typename Real, int R2, typename Put>
+template <typename Real, int R1, int R2, typename Put>
 USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage, const Put& put) {
-  constexpr int lanes = kLanes<Real>, row = R2 * 2 * lanes;
+  constexpr int64_t lanes = kLanes<Real>, row = kStageRow<Real, R2>;
+  constexpr int64_t first = R1, n = R1 * R2;
   using C = Complex<Vector<Real>>;
-  const int64_t first = plan.first_stage, n = first * R2;
   for (int64_t k1 = 1; k1 < first / 2; ++k1) {
     const Real* in = stage + k1 * row;
     const Real* w = plan.twiddles.data() + k1 * R2 * 2;
@@ -147,52 +151,56 @@ USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage,
       a, [&](int bin, C value) USVS_INLINE_LAMBDA { put(first / 2 * bin - 1, value); });
 }
 
-template <typename Real>
-void first_stage(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage) {
-  switch (plan.first_stage * 2 + plan.half_window) {
-    case 16:
-      return stage_one<Real, 8, 8>(plan, blocks, stage);
-    case 17:
-      return stage_one<Real, 8, 4>(plan, blocks, stage);
-    case 32:
-      return stage_one<Real, 16, 16>(plan, blocks, stage);
-    case 33:
-      return stage_one<Real, 16, 8>(plan, blocks, stage);
-    case 64:
-      return stage_one<Real, 32, 32>(plan, blocks, stage);
-    case 65:
-      return stage_one<Real, 32, 16>(plan, blocks, stage);
-    case 128:
-      return stage_one<Real, 64, 64>(plan, blocks, stage);
-    default:
-      return stage_one<Real, 64, 32>(plan, blocks, stage);
+template <typename Real, int R1, int R2, typename Put>
+__attribute__((noinline)) void both_stages(const SpectrogramPlan<Real>& plan, const Real* blocks,
+                                           Real* stage, const Put& put) {
+  if (plan.half_window) {
+    stage_one<Real, R1, R2, R1 / 2>(plan, blocks, stage);
+  } else {
+    stage_one<Real, R1, R2, R1>(plan, blocks, stage);
   }
+  stage_two<Real, R1, R2>(plan, stage, put);
 }
 
+// Transforms `lanes` frames, whose blocks begin at `blocks`. Calls put(band, value).
 template <typename Real, typename Put>
-void second_stage(const SpectrogramPlan<Real>& plan, const Real* stage, const Put& put) {
-  switch (plan.second_stage) {
-    case 8:
-      return stage_two<Real, 8>(plan, stage, put);
-    case 16:
-      return stage_two<Real, 16>(plan, stage, put);
-    case 32:
-      return stage_two<Real, 32>(plan, stage, put);
+void transform_frames(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage,
+                      const Put& put) {
+  switch (plan.first_stage * plan.second_stage) {
+    case 64:
+      return both_stages<Real, 8, 8>(plan, blocks, stage, put);
+    case 128:
+      return both_stages<Real, 16, 8>(plan, blocks, stage, put);
+    case 256:
+      return both_stages<Real, 16, 16>(plan, blocks, stage, put);
+    case 512:
+      return both_stages<Real, 32, 16>(plan, blocks, stage, put);
+    case 1024:
+      return both_stages<Real, 32, 32>(plan, blocks, stage, put);
+    case 2048:
+      return both_stages<Real, 64, 32>(plan, blocks, stage, put);
     default:
-      return stage_two<Real, 64>(plan, stage, put);
+      return both_stages<Real, 64, 64>(plan, blocks, stage, put);
   }
 }
 
-// Calls use(t) once scratch.stage holds stage one of frames t ... t + lanes - 1 of the tile.
-template <typename Real, typename Use>
-void transform_tile(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-                    const SpectrogramTile& tile, const Real* clip,
-                    const SpectrogramScratch<Real>& scratch, const Use& use) {
-  copy_segment(params, plan, tile, clip, scratch.segment);
-  transpose_segment(plan, tile, scratch.segment, scratch.blocks);
-  for (int64_t t = 0; t < tile.frames; t += kLanes<Real>) {
-    first_stage(plan, scratch.blocks + t, scratch.stage);
-    use(t);
+// Calls step(t) once the blocks of frames t ... t + lanes - 1 of the tile lie in scratch.blocks.
+template <typename Real, typename Step>
+USVS_INLINE void for_each_step(const LogSpectrogramParams<Real>& params,
+                               const SpectrogramPlan<Real>& plan, const SpectrogramTile& tile,
+                               const Real* clip, const SpectrogramScratch<Real>& scratch,
+                               const Step& step) {
+  constexpr int64_t lanes = kLanes<Real>;
+  const int64_t last = plan.block_stride - lanes;  // where the vector of zeros lies
+  for (int64_t i = 0; i < plan.block; ++i) {
+    store(scratch.blocks + i * plan.block_stride + last, Vector<Real>{});
+  }
+  int64_t ready = 0;
+  for (int64_t t = 0; t < tile.frames; t += lanes) {
+    for (; ready < last && ready < t + lanes + plan.overhang; ready += lanes) {
+      transpose_blocks(params, plan, tile, ready, clip, scratch);
+    }
+    step(t);
   }
 }
 

@@ -158,12 +158,12 @@ void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Re
     spread_to_frames(params, plan, tile, params.output_grad + clip * params.bands() * params.frames,
                      gradient.frame_grad);
     fill_zero(gradient.transposed_grad, plan.block * plan.block_stride);
-    transform_tile(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
-      second_stage(plan, scratch.stage,
-                   [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
-                     store(gradient.spectrum + band * 2 * lanes, x.re);
-                     store(gradient.spectrum + (band * 2 + 1) * lanes, x.im);
-                   });
+    for_each_step(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
+      transform_frames(plan, scratch.blocks + t, scratch.stage,
+                       [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
+                         store(gradient.spectrum + band * 2 * lanes, x.re);
+                         store(gradient.spectrum + (band * 2 + 1) * lanes, x.im);
+                       });
       frame_gradients(params, plan, t, gradient);
     });
     add_to_clip(params, plan, tile, gradient.transposed_grad, clip_grad);

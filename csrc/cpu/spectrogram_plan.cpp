@@ -13,7 +13,7 @@ constexpr double kPi = 3.14159265358979323846;
 constexpr int64_t kTileFrames = 128;  // its log-power rows stay in the second-level cache
 constexpr size_t kKeptPlans = 8;
 
-int64_t padded(int64_t count, int64_t lanes) { return (count + lanes - 1) / lanes * lanes + lanes; }
+int64_t whole_vectors(int64_t count, int64_t lanes) { return (count + lanes - 1) / lanes * lanes; }
 
 int64_t first_stage_of(int64_t n_fft) {
   int64_t first = 8;
@@ -62,7 +62,7 @@ void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& 
     const int64_t low = std::min(static_cast<int64_t>(position), frames - 1);
     const int64_t high = std::min(low + 1, frames - 1);
     if (column == 0 || high - first >= kTileFrames) {
-      plan.tiles.push_back({column, column, low, 0});
+      plan.tiles.push_back({column, column, low, 0, 0});
       first = low;
     }
     plan.tiles.back().column_end = column + 1;
@@ -72,25 +72,70 @@ void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& 
     plan.weight.push_back(Real(position - low));
   }
   for (const SpectrogramTile& tile : plan.tiles) {
-    plan.tile_base.push_back(plan.register_base.size());
-    for (int64_t column = tile.column_begin; column < tile.column_end; column += plan.lanes) {
-      const int64_t last = std::min(column + plan.lanes, tile.column_end) - 1;
-      const int64_t base = plan.low[column];
-      plan.register_base.push_back(plan.high[last] - base < plan.lanes ? base : -1);
-    }
     plan.most_frames = std::max(plan.most_frames, tile.frames);
+  }
+}
+
+template <typename Real>
+void add_vector(SpectrogramPlan<Real>& plan, int64_t column, int64_t first_frame) {
+  plan.vector_column.push_back(column);
+  plan.aligned = plan.aligned && column % plan.lanes == 0;
+  for (int64_t i = column; i < column + plan.lanes; ++i) {
+    plan.vector_low.push_back(plan.low[i] - first_frame);
+    plan.vector_high.push_back(plan.high[i] - first_frame);
+    plan.vector_weight.push_back(plan.weight[i]);
+  }
+}
+
+template <typename Real>
+void add_single(SpectrogramPlan<Real>& plan, int64_t column, int64_t first_frame) {
+  plan.single_column.push_back(column);
+  plan.single_low.push_back(plan.low[column] - first_frame);
+  plan.single_high.push_back(plan.high[column] - first_frame);
+}
+
+// Says of every column of a tile when, and whether in a vector, it is written.
+template <typename Real>
+void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
+  const int64_t lanes = plan.lanes, steps = whole_vectors(tile.frames, lanes) / lanes;
+  tile.step_begin = plan.steps.size();
+  int64_t column = tile.column_begin;
+  for (int64_t step = 0; step < steps; ++step) {
+    const int64_t first_frame = (step - 1) * lanes, frames_end = (step + 1) * lanes;
+    SpectrogramStep now{};
+    now.vector_begin = plan.vector_column.size();
+    now.single_begin = plan.single_column.size();
+    while (column < tile.column_end && plan.high[column] < frames_end) {
+      // The last vector of a tile may begin early, and write some columns once more.
+      const int64_t begin = std::min(column, tile.column_end - lanes), last = begin + lanes - 1;
+      const bool vector = (column - tile.column_begin) % lanes == 0 && begin >= tile.column_begin;
+      if (vector && plan.low[begin] >= first_frame && plan.high[last] < frames_end) {
+        add_vector(plan, begin, first_frame);
+        column = last + 1;
+      } else if (vector && plan.low[begin] >= frames_end - lanes &&
+                 plan.high[last] < frames_end + lanes) {
+        break;  // whole in the next step
+      } else {
+        add_single(plan, column++, first_frame);
+      }
+    }
+    now.vector_end = plan.vector_column.size();
+    now.single_end = plan.single_column.size();
+    plan.steps.push_back(now);
   }
 }
 
 template <typename Real>
 SpectrogramPlan<Real> make_plan(const LogSpectrogramParams<Real>& params, int64_t lanes) {
   SpectrogramPlan<Real> plan{};
+  plan.aligned = true;
   plan.lanes = lanes;
   plan.block = std::min(params.hop_length, params.win_length);
   plan.overhang = (params.win_length - 1) / params.hop_length;
   plan_resize(plan, params);
-  plan.frame_stride = padded(plan.most_frames, lanes);
-  plan.block_stride = padded(plan.most_frames + plan.overhang, lanes) + lanes;
+  for (SpectrogramTile& tile : plan.tiles) plan_steps(plan, tile);
+  plan.frame_stride = whole_vectors(plan.most_frames, lanes);
+  plan.block_stride = whole_vectors(plan.most_frames + plan.overhang, lanes) + lanes;
   plan_transform(plan, params);
   return plan;
 }

@@ -15,9 +15,15 @@
 namespace usvs::cpu {
 
 // Columns [column_begin, column_end) of the result are read from frames [frame_begin, frame_begin +
-// frames).
+// frames), in steps of `lanes` frames, of which the first is step_begin.
 struct SpectrogramTile {
-  int64_t column_begin, column_end, frame_begin, frames;
+  int64_t column_begin, column_end, frame_begin, frames, step_begin;
+};
+
+// What can be written once the frames of a step are there: whole vectors of columns all of whose
+// frames belong to this step and the one before it, and columns one by one.
+struct SpectrogramStep {
+  int64_t vector_begin, vector_end, single_begin, single_end;
 };
 
 template <typename Real>
@@ -39,21 +45,24 @@ struct SpectrogramPlan {
   std::vector<Real> weight_in_window;
   std::vector<Real> twiddles;  // [R1, R2, 2], w_N^(k1 n2)
 
-  // The resize, in vectors of `lanes` columns that never cross from one tile into the next.
+  // The resize. Frames are counted from the tile's first, columns from the result's.
   int64_t lanes;
   std::vector<SpectrogramTile> tiles;
-  std::vector<Index> low,
-      high;                  // [frames] the two frames of a column, counted from its tile's first
-  std::vector<Real> weight;  // [frames] of the higher one
-  // Where all frames of a vector of columns lie within `lanes` of the lowest, `low` and `high` can
-  // be looked up in one register: per tile and vector, that lowest frame, or -1 where they do not.
-  std::vector<int32_t> register_base;
-  std::vector<int64_t> tile_base;  // [tiles] where a tile's vectors start in register_base
+  std::vector<int32_t> low, high;  // [frames] the two frames of a column
+  std::vector<Real> weight;        // [frames] of the higher one
 
-  int64_t most_frames;  // of any tile
-  int64_t
-      frame_stride;  // most_frames padded to whole vectors, and one more vector that is readable
-  int64_t block_stride;  // the same for blocks: frames + overhang
+  // The same in the order of writing; frames are counted from the first of the step before.
+  std::vector<SpectrogramStep> steps;
+  std::vector<int64_t> vector_column;            // [vectors] the first of its columns
+  std::vector<Index> vector_low, vector_high;    // [vectors, lanes]
+  std::vector<Real> vector_weight;               // [vectors, lanes]
+  bool aligned;                                  // all vectors begin at multiples of `lanes`
+  std::vector<int64_t> single_column;            // [singles]
+  std::vector<int32_t> single_low, single_high;  // [singles]
+
+  int64_t most_frames;   // of any tile
+  int64_t frame_stride;  // most_frames in whole vectors
+  int64_t block_stride;  // most_frames + overhang in whole vectors, and a vector of zeros
 };
 
 template <typename Real>
