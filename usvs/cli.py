@@ -20,7 +20,7 @@ from usvs.config import (
     prepare_profile,
     pretrain_profile,
 )
-from usvs.errors import UsvsError
+from usvs.errors import ConfigError, DataError, UsvsError
 from usvs.progress import say
 
 # The rows of the paper's Tables 1 and 3 that are trainings, and our control, as settings over the profile.
@@ -87,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     _settings_options(verb, profile=True)
     verb.set_defaults(run_verb=_prepare)
 
+    _add_audit_verb(verbs)
+    _add_import_verbs(verbs)
+
     verb = verbs.add_parser("pretrain", help="learn from video and speech without labels")
     verb.add_argument("store", type=Path, metavar="STORE")
     verb.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
@@ -105,6 +108,26 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seeds", type=_count, default=3)
     verb.set_defaults(run_verb=_evidence)
     return parser
+
+
+def _add_audit_verb(verbs: _Verbs) -> None:
+    verb = verbs.add_parser("audit", help="is everything still whole and apart; pictures of the fans to look through")
+    verb.add_argument("store", type=Path, metavar="STORE|ARCHIVE", help="an archive is looked into and nothing kept")
+    verb.add_argument("--pictures", type=Path, metavar="OUT", help="contact sheets of the fans, as PNG in this folder")
+    verb.add_argument("--run", type=Path, action="append", default=[], help="check the splits of this run; repeat")
+    verb.add_argument("--quick", action="store_true", help="sizes and dates only; contents are not hashed")
+    verb.add_argument("--workers", type=_count, help="processes; default: one a core")
+    verb.set_defaults(run_verb=_audit)
+
+
+def _add_import_verbs(verbs: _Verbs) -> None:
+    imports = verbs.add_parser("import", help="make an archive from a published image set")
+    sets = imports.add_subparsers(required=True, metavar="SET")
+    verb = sets.add_parser("fetal-planes", help="FETAL_PLANES_DB: a csv and a folder of images")
+    verb.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked set; never written to")
+    verb.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
+    verb.add_argument("--map", action="append", default=[], metavar="LABEL=PLANE", help="another plane for a label")
+    verb.set_defaults(run_verb=_import_fetal_planes)
 
 
 def _add_downstream_verbs(verbs: _Verbs) -> None:
@@ -192,6 +215,41 @@ def _prepare(options: argparse.Namespace) -> None:
     from usvs.archive.prepare import prepare_store
 
     say(str(prepare_store(options.store, _settings(options, prepare_profile(_profile(options))), options.workers)))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from usvs.archive.audit import Finding, audit_store
+    from usvs.archive.audit_archive import audit_archive
+    from usvs.archive.contact_sheet import save_contact_sheets
+    from usvs.archive.keys import KEY_FILE
+    from usvs.downstream.audit_runs import audit_run
+
+    findings: list[Finding] = []
+    if (options.store / KEY_FILE).exists():
+        summary = audit_store(options.store, contents=not options.quick, workers=options.workers)
+        pages = save_contact_sheets(options.store, options.pictures, options.workers) if options.pictures else ()
+        findings += summary.findings
+        say(summary.headline)
+    else:
+        found, pages = audit_archive(options.store, options.pictures, options.workers)
+        findings += found
+    findings += [finding for run in options.run for finding in audit_run(run)]
+    for finding in findings:
+        print(finding)
+    if pages:
+        say(f"pictures: {len(pages)} pages in {options.pictures}")
+    if findings:
+        raise DataError(f"audit: {len(findings)} findings")
+
+
+def _import_fetal_planes(options: argparse.Namespace) -> None:
+    from usvs.archive.fetal_planes import import_fetal_planes
+
+    pairs = [text.partition("=") for text in options.map]
+    if not all(equals for _, equals, _ in pairs):
+        raise ConfigError("--map: wanted LABEL=PLANE, an empty plane to leave a label out")
+    classes = {label.strip(): plane.strip() or None for label, _, plane in pairs}
+    say(str(import_fetal_planes(options.source, options.archive, classes)))
 
 
 def _pretrain(options: argparse.Namespace) -> None:

@@ -43,13 +43,7 @@ def onsets(sound: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("start", [0.0, 1.3])
 @pytest.mark.parametrize("variable", [False, True])
-@pytest.mark.parametrize(
-    ("name", "codec", "tolerance"),
-    [("a.mp4", "aac", 0.005), ("a.mov", "aac", 0.005), ("a.mkv", "aac", 0.005), ("a.mkv", "pcm_s16le", 0.0015)],
-)
-def test_flash_and_beep_stay_together(
-    make_video, name: str, codec: str, tolerance: float, variable: bool, start: float
-):
+def test_uncompressed_sound_is_right_to_the_millisecond(make_video, variable: bool, start: float):
     seconds = clock(variable, start)
     pictures = flash_pictures(seconds)
     pairs = zip(seconds[1:], pictures[1:], pictures[:-1], strict=True)
@@ -58,7 +52,7 @@ def test_flash_and_beep_stay_together(
     sound = beeps(flashes, seconds[-1], 48_000)
     # the sound begins half a second after the clock of the container: the offset of the stream must be honoured
     path = make_video(
-        name, seconds=seconds, pictures=pictures, sound=sound[24_000:], sound_start=0.5, sound_codec=codec
+        "a.mkv", seconds=seconds, pictures=pictures, sound=sound[24_000:], sound_start=0.5, sound_codec="pcm_s16le"
     )
     info = probe(path)
     frames = list(iter_gray_frames(path))
@@ -71,7 +65,7 @@ def test_flash_and_beep_stay_together(
     seen = times[1:][bright[1:] & ~bright[:-1]]
     heard = onsets(read_sound(path, None, RATE))
     heard = heard[(heard > 0.9) & (heard < times[-1] - 0.2)]
-    np.testing.assert_allclose(heard, seen[: len(heard)], atol=tolerance)
+    np.testing.assert_allclose(heard, seen[: len(heard)], atol=0.0015)
     assert len(heard) >= len(seen) - 1
 
 

@@ -1,5 +1,6 @@
 """Multi-frame DICOM as gray frames on the scan clock, one frame in memory at a time."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,10 @@ from usvs.archive.gray import as_shown, expand_limited
 from usvs.archive.timing import Timing
 from usvs.archive.video_info import Decoded, VideoInfo
 from usvs.errors import DataError
+
+# what is wrong with a frame is counted here; the plugins would print it with tracebacks as well
+for _name in ("pydicom", "openjpeg"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 Pixels = NDArray[Any]
 FASTEST = ("pillow", "pyjpegls", "pylibjpeg")  # gdcm reads everything, at a sixth of pillow's speed
@@ -187,7 +192,5 @@ def _decoder(dicom: DicomFile) -> Any:
     except NotImplementedError:
         raise DataError("the DICOM's transfer syntax is not read") from None
     if not decoder.is_available:
-        raise DataError(
-            f"DICOM with {dicom.syntax.name} needs a decoder that is not installed: pip install usvs[dicom]"
-        )
+        raise DataError(f"no decoder for DICOM with {dicom.syntax.name} is installed: pip install 'usvs[dicom]'")
     return decoder

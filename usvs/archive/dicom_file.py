@@ -66,7 +66,7 @@ def open_dicom(path: Path) -> DicomFile:
     with path.open("rb") as file:
         header = _header(file)
         syntax = UID(str(header.file_meta.get("TransferSyntaxUID", "")))
-        if not syntax:
+        if not syntax.is_transfer_syntax:
             raise DataError("the DICOM file does not say how its pixels are coded (no transfer syntax)")
         if syntax == DeflatedExplicitVRLittleEndian:
             raise DataError("a deflated DICOM file is not read; store it uncompressed")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -67,7 +68,11 @@ def read_timing(container: InputContainer, stream: VideoStream) -> Timing:
     shown = [packet.shown for packet in packets if packet.shown is not None]
     decoded = [packet.decoded for packet in packets if packet.decoded is not None]
     note: str | None = None
-    if _whole(shown, len(packets)):
+    # AVI keeps one time for each frame in the order of decoding; FFmpeg hands it on as if it were that of showing
+    reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
+    if reordered and _whole(decoded, len(packets)):
+        shown, ticks = decoded, np.array(decoded, np.float64)
+    elif _whole(shown, len(packets)):
         ticks = np.array(shown, np.float64)
     elif _whole(decoded, len(packets)):
         ticks = np.array(decoded, np.float64)
@@ -82,7 +87,7 @@ def read_timing(container: InputContainer, stream: VideoStream) -> Timing:
     keys = np.array([packet.key for packet in packets])[order]
     rate, last = _mean_rate(seconds, stream), packets[int(order[-1])].duration * base
     duration = float(seconds[-1]) + (last if 0 < last < 10 / rate else 1 / rate)
-    return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note, stamped=note is None)
+    return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note, stamped=note is None and not reordered)
 
 
 def stated_rate(stream: VideoStream) -> float:
@@ -108,9 +113,22 @@ def _packets(container: InputContainer, stream: VideoStream) -> list[_Packet]:
         raise DataError(f"truncated or damaged: the video breaks off after {seen} packets") from None
     if not packets:
         raise DataError("the video stream is empty")
-    if container.format.name == "avi" and seen < stream.frames:
+    # where nothing is new an AVI holds an empty chunk, which its header counts and FFmpeg leaves out
+    if container.format.name == "avi" and seen < stream.frames and _riff_breaks_off(Path(container.name)):
         raise DataError(f"truncated: the header announces {stream.frames} frames, {seen} are there")
     return packets
+
+
+def _riff_breaks_off(path: Path) -> bool:
+    size, at = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8 and head[:4] == b"RIFF":
+            length = int.from_bytes(head[4:], "little")
+            at += 8 + length + length % 2
+            if at > size + 1:
+                return True
+            file.seek(at)
+    return False
 
 
 def _whole(ticks: list[int], count: int) -> bool:

@@ -1,0 +1,236 @@
+"""Multi-frame DICOM: every way of coding, times by its own tags, one frame in memory at a time."""
+
+import io
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import convert_color_space
+from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+
+from tests.archive.dicoms import LEVELS, gray_frames, jpegs, write_dicom
+from usvs.archive import dicom as dicom_room
+from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from usvs.archive.sector import Box
+from usvs.errors import DataError
+
+H264 = UID("1.2.840.10008.1.2.4.102")
+
+
+def pictures(path: Path) -> np.ndarray:
+    return np.stack([gray for _, gray in iter_gray_frames(path)])
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_monochrome(tmp_path: Path, photometric: str):
+    write_dicom(tmp_path / "a.dcm", photometric=photometric, FrameTime=40)
+    wanted = gray_frames() if photometric == "MONOCHROME2" else 255 - gray_frames()
+    np.testing.assert_array_equal(pictures(tmp_path / "a.dcm"), wanted)
+
+
+def test_colour_is_turned_into_luma_once(tmp_path: Path):
+    rgb = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3)).astype(np.uint8)
+    luma = np.round(rgb @ [0.299, 0.587, 0.114])
+    write_dicom(tmp_path / "rgb.dcm", rgb, photometric="RGB", FrameTime=40)
+    assert np.abs(pictures(tmp_path / "rgb.dcm") - luma).max() <= 1
+    ybr = convert_color_space(rgb, "RGB", "YBR_FULL")
+    write_dicom(tmp_path / "full.dcm", ybr, photometric="YBR_FULL", FrameTime=40)
+    np.testing.assert_array_equal(pictures(tmp_path / "full.dcm"), ybr[..., 0])
+    pairs = np.stack([ybr[:, :, 0::2, 0], ybr[:, :, 1::2, 0], ybr[:, :, 0::2, 1], ybr[:, :, 0::2, 2]], axis=-1)
+    write_dicom(tmp_path / "422.dcm", ybr, photometric="YBR_FULL_422", content=pairs.tobytes(), FrameTime=40)
+    np.testing.assert_array_equal(pictures(tmp_path / "422.dcm"), ybr[..., 0])
+
+
+def test_a_palette_is_looked_up(tmp_path: Path):
+    colours = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
+    tables = {
+        f"{name}PaletteColorLookupTableData": (np.arange(255, -1, -1) * 257).astype("<u2").tobytes()
+        for name in ("Red", "Green", "Blue")
+    }
+    write_dicom(tmp_path / "a.dcm", photometric="PALETTE COLOR", FrameTime=40, **colours, **tables)
+    np.testing.assert_array_equal(pictures(tmp_path / "a.dcm"), 255 - gray_frames())
+
+
+def test_twelve_bits_fill_the_gray_scale_by_window_or_by_range(tmp_path: Path):
+    deep = (gray_frames().astype(np.uint16) << 4) + 8
+    write_dicom(tmp_path / "range.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40)
+    assert np.abs(pictures(tmp_path / "range.dcm").astype(int) - gray_frames()).max() <= 1
+    window = {"WindowCenter": 1024.5, "WindowWidth": 2049}
+    write_dicom(tmp_path / "window.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40, **window)
+    wanted = np.clip(deep / 2048 * 255, 0, 255)
+    assert np.abs(pictures(tmp_path / "window.dcm") - wanted).max() <= 1
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=["rle", "jpeg-ls", "jpeg-2000"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "RGB"])
+def test_compression_without_loss_loses_nothing(tmp_path: Path, syntax: UID, photometric: str):
+    gray = gray_frames(size=(64, 96))
+    pixels = gray if photometric == "MONOCHROME2" else np.repeat(gray[..., None], 3, axis=-1)
+    data = write_dicom(tmp_path / "a.dcm", pixels, photometric=photometric, FrameTime=40)
+    data.compress(syntax, generate_instance_uid=False)
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert np.abs(pictures(tmp_path / "a.dcm").astype(int) - gray).max() <= (photometric == "RGB")
+
+
+def test_jpegs_are_read_frame_by_frame_and_a_broken_one_is_counted(tmp_path: Path):
+    frames = gray_frames()
+    write_dicom(tmp_path / "a.dcm", syntax=JPEGBaseline8Bit, content=jpegs(frames), FrameTime=40)
+    whole = pictures(tmp_path / "a.dcm")
+    assert whole.shape == frames.shape and np.abs(whole.astype(int) - frames).max() <= 6
+    content = bytearray((tmp_path / "a.dcm").read_bytes())
+    starts = [at for at in range(len(content)) if content[at : at + 3] == b"\xff\xd8\xff"]
+    content[starts[2] : starts[2] + 60] = bytes(60)
+    (tmp_path / "b.dcm").write_bytes(bytes(content))
+    decoded = Decoded()
+    rest = list(iter_gray_frames(tmp_path / "b.dcm", None, decoded))
+    assert (decoded.frames, decoded.damaged_packets) == (5, 1)
+    np.testing.assert_allclose([seconds for seconds, _ in rest], [0, 0.04, 0.12, 0.16, 0.2], atol=1e-9)
+    np.testing.assert_array_equal(np.stack([gray for _, gray in rest]), np.delete(whole, 2, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("tags", "seconds", "note"),
+    [
+        ({"FrameTime": 25, "FrameIncrementPointer": 0x00181063}, np.arange(6) * 0.025, None),
+        (
+            {"FrameTimeVector": [0, 20, 40, 20, 60, 20], "FrameTime": 25, "FrameIncrementPointer": 0x00181065},
+            [0, 0.02, 0.06, 0.08, 0.14, 0.16],
+            None,
+        ),
+        ({"FrameTimeVector": [20, 40, 20, 60, 20]}, [0, 0.02, 0.06, 0.08, 0.14, 0.16], None),
+        ({"FrameTimeVector": [0, 20], "FrameTime": 25}, np.arange(6) * 0.025, "FrameTimeVector does not fit"),
+        ({"CineRate": 50, "RecommendedDisplayFrameRate": 10}, np.arange(6) / 50, None),
+        ({"RecommendedDisplayFrameRate": 10}, np.arange(6) / 10, None),
+        ({}, np.arange(6) / 25, "no frame time in the DICOM"),
+    ],
+)
+def test_times_come_from_its_own_tags(tmp_path: Path, tags, seconds, note):
+    write_dicom(tmp_path / "a.dcm", **tags)
+    timing = probe(tmp_path / "a.dcm").timing
+    np.testing.assert_allclose(timing.seconds, seconds, atol=1e-9)
+    assert timing.note is None if note is None else note in timing.note
+    np.testing.assert_allclose([moment for moment, _ in iter_gray_frames(tmp_path / "a.dcm")], seconds, atol=1e-9)
+
+
+def h264(levels=LEVELS, sound: bool = False) -> bytes:
+    target = io.BytesIO()
+    with av.open(target, "w", format="mpegts") as container:
+        video = container.add_stream("libx264", rate=20, options={"bf": "2"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("mp2", rate=48_000, layout="mono") if sound else None
+        for number, level in enumerate(levels):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), level, np.uint8), format="gray")
+            frame = frame.reformat(format="yuv420p", dst_color_range="MPEG")
+            frame.pts, frame.time_base = number, Fraction(1, 20)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for first in range(0, 24_000 if audio else 0, 1152):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1152), 4000, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, first, Fraction(1, 48_000)
+            container.mux(audio.encode(frame))
+        if audio:
+            container.mux(audio.encode(None))
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_a_video_stream_inside(tmp_path: Path, pieces: int):
+    stream = h264(sound=True)
+    size = -(-len(stream) // pieces)
+    content = encapsulate([stream[at : at + size] for at in range(0, len(stream), size)], has_bot=False)
+    tags = {"FrameTime": 40, "FrameIncrementPointer": 0x00181063}
+    blank = np.zeros((6, 48, 64), np.uint8)
+    write_dicom(tmp_path / "a.dcm", blank, photometric="YBR_PARTIAL_420", syntax=H264, content=content, **tags)
+    info = probe(tmp_path / "a.dcm")
+    assert (info.video_codec, info.frames, info.width, info.height) == ("h264", 6, 64, 48)
+    frames = list(iter_gray_frames(tmp_path / "a.dcm", info))
+    np.testing.assert_allclose(
+        [moment for moment, _ in frames], np.arange(6) * 0.04, atol=1e-9
+    )  # not the stream's 50 ms
+    np.testing.assert_allclose([gray.mean() for _, gray in frames], LEVELS, atol=4)
+    assert info.audio_codec == "mp2"
+    assert np.abs(read_sound(tmp_path / "a.dcm", None, 24_000)[4000:8000]).mean() > 0.05
+
+
+def test_the_stated_region_in_pixels_as_they_are_shown(tmp_path: Path):
+    write_dicom(tmp_path / "a.dcm", FrameTime=40, region=(4, 2, 27, 21))
+    assert probe(tmp_path / "a.dcm").region == Box(4, 2, 28, 22)
+    write_dicom(tmp_path / "oblong.dcm", FrameTime=40, region=(4, 2, 27, 21), PixelAspectRatio=[1, 2])
+    info = probe(tmp_path / "oblong.dcm")
+    assert (info.width, info.height, info.region) == (64, 24, Box(8, 2, 56, 22))
+    assert next(iter_gray_frames(tmp_path / "oblong.dcm"))[1].shape == (24, 64)
+    write_dicom(tmp_path / "other.dcm", FrameTime=40, region=(4, 2, 500, 21))  # stated for another size
+    assert probe(tmp_path / "other.dcm").region is None
+
+
+def test_memory_is_that_of_a_frame(tmp_path: Path):
+    frame = np.full((1, 200, 200), 90, np.uint8)
+    write_dicom(tmp_path / "a.dcm", np.repeat(frame, 400, axis=0), FrameTime=40)  # 16 MB
+    tracemalloc.start()
+    count = sum(1 for _ in iter_gray_frames(tmp_path / "a.dcm"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 400 and peak < 2e6
+
+
+def test_some_frames_are_read_without_the_others(tmp_path: Path):
+    write_dicom(tmp_path / "a.dcm", FrameTime=40)
+    info = probe(tmp_path / "a.dcm")
+    found = np.stack(list(iter_keyframes(tmp_path / "a.dcm", info, np.array([1, 4]))))
+    np.testing.assert_array_equal(found, gray_frames()[[1, 4]])
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_what_is_broken_off_is_refused(tmp_path: Path, coded: bool):
+    given = {"syntax": JPEGBaseline8Bit, "content": jpegs(gray_frames())} if coded else {}
+    write_dicom(tmp_path / "a.dcm", FrameTime=40, **given)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    for share, words in ((0.9, "truncated"), (0.1, "DICOM")):
+        (tmp_path / "b.dcm").write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(DataError, match=words) as caught:
+            probe(tmp_path / "b.dcm")
+        assert "DOE" not in str(caught.value)
+    write_dicom(tmp_path / "c.dcm", FrameTime=40, frames=9, **given)
+    with pytest.raises(DataError, match="announces 9 frames, 6 are there"):
+        probe(tmp_path / "c.dcm")
+
+
+def test_without_pictures_or_without_a_decoder_it_says_so(tmp_path: Path, monkeypatch):
+    data = write_dicom(tmp_path / "a.dcm", FrameTime=40)
+    del data.PixelData
+    data.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    with pytest.raises(DataError, match="holds no pictures"):
+        probe(tmp_path / "report.dcm")
+
+    class Missing:
+        is_available = False
+
+    monkeypatch.setattr(dicom_room, "get_decoder", lambda syntax: Missing())
+    with pytest.raises(DataError, match=r"pip install 'usvs\[dicom\]'"):
+        probe(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "size"),
+    [("color3d_jpeg_baseline.dcm", 120, (480, 640)), ("examples_ybr_color.dcm", 30, (240, 320))],
+)
+def test_real_cines_are_what_pydicom_decodes(name: str, frames: int, size: tuple[int, int]):
+    """The SonoSite echocardiogram of pydicom-data, and its smaller copy that pydicom brings."""
+    path = get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip("pydicom-data is not installed")
+    info = probe(Path(path))
+    assert info.frames == frames and info.timing.rate_hz == pytest.approx(30, abs=0.01) and info.timing.note is None
+    found = pictures(Path(path))
+    assert found.shape == (frames, *size)
+    data = pydicom.dcmread(path)
+    for number in (0, frames // 2, frames - 1):
+        luma = pydicom.pixels.pixel_array(path, index=number, raw=True)[..., 0]
+        assert np.abs(found[number].astype(int) - luma).max() <= 3  # two JPEG decoders
+    assert data.PhotometricInterpretation == "YBR_FULL_422"

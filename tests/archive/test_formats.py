@@ -1,0 +1,166 @@
+"""Pictures as they are shown: turned, oblong, cut by an edit list, of odd size; and clocks that AVI leaves out."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.archive.conftest import write_video
+from tests.archive.dicoms import write_dicom
+from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from usvs.archive.discovery import discover
+from usvs.archive.media import open_media
+from usvs.errors import DataError
+
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+
+
+def corner(height: int = 48, width: int = 64) -> np.ndarray:
+    """A picture that is bright in its upper left quarter and half as bright in its upper right."""
+    picture = np.full((height, width), 20)
+    picture[: height // 2, : width // 2] = 230
+    picture[: height // 2, width // 2 :] = 120
+    return picture
+
+
+def remux(source: Path, target: Path, change) -> Path:
+    with av.open(str(source)) as one, av.open(str(target), "w") as other:
+        stream = other.add_stream_from_template(one.streams.video[0])
+        change(stream)
+        for packet in one.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                other.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_turned_picture_is_shown_upright(tmp_path: Path, ending: str, degrees: int):
+    flat = write_video(tmp_path / "flat.mp4", pictures=[corner()] * 3, options=LOSSLESS)
+    path = remux(flat, tmp_path / f"turned.{ending}", lambda stream: stream.set_display_rotation(degrees))
+    info = probe(path)
+    wanted = np.rot90(corner(), degrees // 90)
+    assert (info.height, info.width) == wanted.shape
+    gray = next(iter_gray_frames(path, info))[1]
+    assert np.abs(gray.astype(int) - wanted).max() <= 3
+    keyframe = next(iter_keyframes(path, info, info.timing.keyframes[:1]))
+    np.testing.assert_array_equal(keyframe, gray)
+
+
+def test_oblong_pixels_are_made_square(tmp_path: Path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20, options=LOSSLESS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(3, 2)
+        frame = av.VideoFrame.from_ndarray(corner().astype(np.uint8), format="gray")
+        container.mux(stream.encode(frame.reformat(format="yuv420p", dst_color_range="MPEG")))
+        container.mux(stream.encode(None))
+    info = probe(path)
+    assert (info.width, info.height, info.pixel_aspect) == (96, 48, 1.5)
+    gray = next(iter_gray_frames(path))[1]
+    assert gray.shape == (48, 96)
+    assert gray[10, 40] > 200 and gray[10, 60] < 130  # the bright quarter's edge lies in the middle still
+
+
+def test_an_edit_list_cuts_the_beginning(tmp_path: Path):
+    """What lies before the edit is decoded and not shown; the sound is cut with it."""
+    pictures = [np.full((48, 64), 10 * n + 10) for n in range(20)]
+    sound = np.zeros(48_000)
+    sound[24_000:26_400] = 0.5 * np.sin(np.arange(2400) * 0.4)  # at 0.5 s of the uncut file
+    path = write_video(tmp_path / "a.mov", pictures=pictures, rate=20, sound=sound, options={"bf": "0"})
+    content = bytearray(path.read_bytes())
+    moments = [at for at in range(len(content)) if content[at : at + 4] == b"elst"]
+    assert len(moments) == 2  # one for each stream
+    for at, timescale in zip(moments, (90_000, 48_000), strict=True):
+        entry = at + 4 + 4 + 4  # version and flags, number of entries
+        begin = int.from_bytes(content[entry + 4 : entry + 8], "big")
+        content[entry + 4 : entry + 8] = (begin + timescale // 5).to_bytes(4, "big")  # 0.2 s later
+    path.write_bytes(bytes(content))
+    frames = list(iter_gray_frames(path))
+    info = probe(path)
+    assert len(frames) == info.frames == 16
+    np.testing.assert_allclose([seconds for seconds, _ in frames], np.arange(16) / 20, atol=1e-4)
+    np.testing.assert_allclose([gray.mean() for _, gray in frames], np.arange(4, 20) * 10 + 10, atol=3)
+    heard = np.flatnonzero(np.abs(read_sound(path, None, 24_000)) > 0.2)[0] / 24_000
+    assert heard == pytest.approx(0.3, abs=0.005)
+
+
+@pytest.mark.parametrize(("codec", "form", "size"), [("ffv1", "gray", (37, 53)), ("ffv1", "yuv444p", (1, 3))])
+def test_odd_sizes_and_gray_are_kept_to_the_pixel(tmp_path: Path, codec: str, form: str, size: tuple[int, int]):
+    picture = np.random.default_rng(1).integers(0, 256, size)
+    path = write_video(tmp_path / "a.mkv", pictures=[picture], codec=codec, form=form, full_range=True)
+    gray = next(iter_gray_frames(path))[1]
+    assert gray.shape == size and np.abs(gray.astype(int) - picture).max() <= 1
+
+
+def test_colour_is_reduced_to_its_luma(tmp_path: Path):
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    rgb[:, :32], rgb[:, 32:] = (200, 40, 40), (40, 40, 200)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=20, options=LOSSLESS)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv444p", dst_color_range="MPEG")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    gray = next(iter_gray_frames(path))[1]
+    for column, colour in ((10, (200, 40, 40)), (50, (40, 40, 200))):
+        assert gray[24, column] == pytest.approx(np.dot(colour, [0.299, 0.587, 0.114]), abs=3)
+
+
+def test_avi_of_h264_without_presentation_times(tmp_path: Path):
+    """AVI stores the order of decoding alone: frames come in the order of showing, evenly."""
+    pictures = [np.full((48, 64), 8 * n + 10) for n in range(24)]
+    tone = 0.5 * np.sin(np.arange(48_000) * 0.3)
+    given = {"sound": tone, "sound_codec": "pcm_s16le", "options": {"bf": "3", "preset": "fast"}}
+    path = write_video(tmp_path / "a.avi", pictures=pictures, rate=20, **given)
+    info, decoded = probe(path), Decoded()
+    frames = list(iter_gray_frames(path, info, decoded))
+    assert decoded == Decoded(frames=24) and info.frames == 24
+    np.testing.assert_allclose([gray.mean() for _, gray in frames], np.arange(24) * 8 + 10, atol=3)
+    np.testing.assert_allclose(np.diff([seconds for seconds, _ in frames]), 0.05, atol=0.001)
+    assert info.timing.start_seconds == 0.0 and np.abs(read_sound(path, None, 24_000)[:100]).max() > 0.4
+
+
+def test_a_file_is_read_as_what_it_is_and_the_name_is_noted(make_video):
+    path = make_video("a.mp4")
+    other = path.rename(path.with_suffix(".avi"))
+    info = probe(other)
+    assert info.file_note is not None and "the name ends in .avi, the file is mov" in info.file_note
+    assert len(list(iter_gray_frames(other, info))) == 20
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg", "bmp"])
+def test_a_still_picture_is_no_video(tmp_path: Path, codec: str):
+    path = tmp_path / "still.mp4"
+    with av.open(str(path), "w", format="image2") as container:
+        stream = container.add_stream(codec, rate=1)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = {"png": "gray", "mjpeg": "yuvj420p", "bmp": "bgr24"}[codec]
+        frame = av.VideoFrame.from_ndarray(corner().astype(np.uint8), format="gray").reformat(format=stream.pix_fmt)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(DataError, match="not a video but a still picture"):
+        probe(path)
+
+
+def test_a_playlist_leads_nowhere(tmp_path: Path, make_video):
+    video = make_video("a.mp4")
+    for name, text in (
+        ("list.mp4", f"ffconcat version 1.0\nfile '{video}'\n"),
+        ("live.mp4", f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{video}\n#EXT-X-ENDLIST\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError), open_media(tmp_path / name):
+            pass
+
+
+def test_dicom_without_an_ending_is_found(tmp_path: Path):
+    for name in ("p1/IM0001", "p1/1.2.840.113619.2", "p1/a.dcm"):
+        write_dicom(tmp_path / name, FrameTime=40)
+    (tmp_path / "p1/README").write_text("nothing")
+    assert [scan.path for scan in discover(tmp_path).scans] == ["p1/1.2.840.113619.2", "p1/IM0001", "p1/a.dcm"]
