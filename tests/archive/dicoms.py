@@ -29,7 +29,7 @@ def write_dicom(
     **tags,
 ) -> FileDataset:
     """Write pixels [n, H, W] or [n, H, W, 3] (or ready content) with the given tags; region's ends are inclusive."""
-    pixels = gray_frames() if pixels is None else pixels
+    pixels, syntax = gray_frames() if pixels is None else pixels, UID(syntax)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, UltrasoundMultiFrameImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid()

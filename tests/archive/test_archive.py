@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.decoders import iter_gray_frames, probe
 from usvs.archive.keys import Keys
 from usvs.archive.prepare import prepare_store
 from usvs.archive.prepared import PreparedStore
@@ -106,16 +105,3 @@ def test_store_and_key_are_private(mixed_store: Path):
     assert (mixed_store / "private.key").stat().st_mode & 0o077 == 0
     keys = Keys.load(mixed_store)
     assert keys.scan_key("a.mp4") == keys.scan_key("a.mp4") != keys.scan_key("b.mp4")
-
-
-@pytest.mark.shared
-def test_every_real_clip_is_decoded_whole(shared_data: Path):
-    """Containers of six kinds, odd sizes, variable rates, GIF and MPEG: as many frames as PyAV counts in order."""
-    clips = sorted((shared_data / "lung_videos").iterdir())
-    assert len(clips) == 42
-    for clip in clips[::3]:
-        with av.open(str(clip)) as container:
-            counted = sum(1 for _ in container.decode(video=0))
-        seconds = [now for now, _ in iter_gray_frames(clip)]
-        assert len(seconds) == counted == probe(clip).frames, clip.name
-        assert (np.diff(seconds) > 0).all(), clip.name

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from usvs.archive.gray import as_shown, shown_size, to_gray
 from usvs.archive.media import open_media
 from usvs.archive.timing import Timing, read_timing
+from usvs.archive.truncation import breaks_off
 from usvs.archive.video_info import Decoded, VideoInfo
 from usvs.errors import DataError
 
@@ -60,6 +61,8 @@ def probe_container(path: Path) -> VideoInfo:
     rotation, rotation_note = _rotation(path)
     with open_video(path) as (container, stream):
         codec, name = stream.codec_context, container.format.name
+        if name != "avi" and breaks_off(path, name):  # an AVI may end without its index and lack no frame
+            raise DataError("truncated: the file ends before its own lengths say")
         sounds = container.streams.audio
         sound = sounds[0].codec_context if sounds else None
         aspect = float(stream.sample_aspect_ratio or codec.sample_aspect_ratio or 1) or 1.0

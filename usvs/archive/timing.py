@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from usvs.archive.truncation import breaks_off
 from usvs.errors import DataError
 
 FALLBACK_RATE_HZ = 25.0
@@ -114,21 +115,9 @@ def _packets(container: InputContainer, stream: VideoStream) -> list[_Packet]:
     if not packets:
         raise DataError("the video stream is empty")
     # where nothing is new an AVI holds an empty chunk, which its header counts and FFmpeg leaves out
-    if container.format.name == "avi" and seen < stream.frames and _riff_breaks_off(Path(container.name)):
+    if container.format.name == "avi" and seen < stream.frames and breaks_off(Path(container.name), "avi"):
         raise DataError(f"truncated: the header announces {stream.frames} frames, {seen} are there")
     return packets
-
-
-def _riff_breaks_off(path: Path) -> bool:
-    size, at = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while len(head := file.read(8)) == 8 and head[:4] == b"RIFF":
-            length = int.from_bytes(head[4:], "little")
-            at += 8 + length + length % 2
-            if at > size + 1:
-                return True
-            file.seek(at)
-    return False
 
 
 def _whole(ticks: list[int], count: int) -> bool:

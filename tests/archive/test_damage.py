@@ -1,0 +1,138 @@
+"""Some of any archive is damaged: each such file ends in a quarantine row that says why, and harms no other."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.archive.conftest import write_video
+from tests.archive.dicoms import gray_frames, jpegs, write_dicom
+from usvs.archive.catalogue import Catalogue, index_archive
+from usvs.archive.discovery import ScanFiles
+from usvs.archive.prepare import prepare_store
+from usvs.archive.prepared import PreparedStore
+from usvs.archive.scan_index import IndexTask, look_into
+from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+
+CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
+NAME = "Doe_Jane"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """One small whole file of each kind."""
+    folder = tmp_path_factory.mktemp("good")
+    sound = 0.3 * np.sin(np.arange(48_000) * 0.2)
+    given = {"count": 60, "size": (96, 128), "options": {"g": "10", "preset": "ultrafast"}}
+    for ending in ("mp4", "mov", "mkv"):
+        write_video(folder / f"a.{ending}", sound=sound, **given)
+    write_video(folder / "fast.mp4", container_options={"movflags": "faststart"}, **given)
+    write_video(folder / "a.avi", count=60, codec="mpeg4", sound=sound, sound_codec="pcm_s16le", options={"bf": "0"})
+    write_video(folder / "a.mpg", count=60, rate=25, codec="mpeg2video")
+    write_video(folder / "a.gif", count=20, codec="gif", form="rgb8")
+    write_dicom(folder / "a.dcm", np.repeat(gray_frames(size=(96, 128)), 10, axis=0), FrameTime=40)
+    frames = np.repeat(gray_frames(size=(96, 128)), 10, axis=0)
+    write_dicom(folder / "jpeg.dcm", frames, syntax="1.2.840.10008.1.2.4.50", content=jpegs(frames), FrameTime=40)
+    return folder
+
+
+def reason(path: Path, archive: Path) -> str | None:
+    task = IndexTask(archive, ScanFiles(path.name), CLIPS, VoiceActivitySettings())
+    found = look_into(task).reason
+    assert found is None or (NAME not in found and str(archive) not in found and "\n" not in found), found
+    return found
+
+
+KINDS = ["a.mp4", "fast.mp4", "a.mov", "a.mkv", "a.avi", "a.mpg", "a.gif", "a.dcm", "jpeg.dcm"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_file_is_taken(good: Path, kind: str):
+    assert reason(good / kind, good) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_a_file_broken_off_is_put_aside(good: Path, tmp_path: Path, kind: str, share: float):
+    content = (good / kind).read_bytes()
+    path = tmp_path / f"{NAME}{Path(kind).suffix}"
+    path.write_bytes(content[: int(len(content) * share)])
+    assert reason(path, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_header_without_pictures_is_put_aside(good: Path, tmp_path: Path, kind: str):
+    content = (good / kind).read_bytes()
+    begins = {"mp4": b"mdat", "mov": b"mdat", "mkv": b"\x1f\x43\xb6\x75", "avi": b"movi", "dcm": b"\xe0\x7f\x10\x00"}
+    ending = Path(kind).suffix[1:]
+    at = content.find(begins[ending]) if ending in begins else 40
+    path = tmp_path / f"{NAME}.{ending}"
+    path.write_bytes(content[: at + 8])
+    assert reason(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("letter.mp4", b"Dear colleague, the patient " * 50),
+        ("zero.mp4", b""),
+        ("nothing.avi", bytes(4000)),
+        ("noise.mkv", random.Random(0).randbytes(20_000)),
+        ("archive.mp4", b"PK\x03\x04" + bytes(2000)),
+        ("page.gif", b"<html><body>404</body></html>"),
+        ("subtitles.mp4", b"1\n00:00:01,000 --> 00:00:02,000\nhello\n" * 20),
+        ("empty.dcm", bytes(128) + b"DICM"),
+    ],
+)
+def test_another_kind_of_file_under_a_videos_name_is_put_aside(tmp_path: Path, name: str, content: bytes):
+    path = tmp_path / f"{NAME}_{name}"
+    path.write_bytes(content)
+    assert reason(path, tmp_path)
+
+
+def test_a_sound_under_a_videos_name_is_put_aside(tmp_path: Path):
+    import soundfile
+
+    path = tmp_path / f"{NAME}.wav"
+    soundfile.write(path, np.zeros(8000), 8000)
+    assert "no video stream" in str(reason(path.rename(path.with_suffix(".mp4")), tmp_path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipped_bits_crash_nothing(good: Path, tmp_path: Path, kind: str):
+    """Either a reason, or a scan whose losses are told; never an exception, never a hang."""
+    content = (good / kind).read_bytes()
+    rng = random.Random(kind)
+    for number in range(6):
+        damaged = bytearray(content)
+        for _ in range(1 + 4**number % 200):
+            at = rng.randrange(len(damaged))
+            damaged[at] ^= 1 << rng.randrange(8)
+        path = tmp_path / f"{NAME}{number}{Path(kind).suffix}"
+        path.write_bytes(bytes(damaged))
+        reason(path, tmp_path)
+
+
+def test_an_archive_with_all_of_it(good: Path, tmp_path: Path):
+    """Whole scans are prepared; the others are rows with a reason; nobody is lost and nobody is replaced."""
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    for number, kind in enumerate(KINDS):
+        content = (good / kind).read_bytes()
+        folder = archive / f"{NAME}_{number}"
+        folder.mkdir(parents=True)
+        (folder / f"whole{Path(kind).suffix}").write_bytes(content)
+        (folder / f"zero{Path(kind).suffix}").write_bytes(b"")
+        (folder / f"head{Path(kind).suffix}").write_bytes(content[:48])
+    (archive / "renamed").mkdir()
+    (archive / "renamed" / "really_mp4.avi").write_bytes((good / "a.mp4").read_bytes())
+    summary = index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
+    rows = {row["path"]: row for row in Catalogue.load(store).scans.to_pylist()}
+    assert len(rows) == summary.found == 3 * len(KINDS) + 1
+    bad = {path for path in rows if Path(path).stem in ("zero", "head")}
+    assert {path for path, row in rows.items() if row["status"] == "quarantined"} == bad
+    assert all(rows[path]["reason"] for path in bad)
+    assert "the file is mov" in rows["renamed/really_mp4.avi"]["file_note"]
+    prepared = prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    assert prepared.failed == 0 and not prepared.differences
+    assert len(PreparedStore(store).scans) == len(KINDS) + 1
