@@ -68,7 +68,7 @@ class Sector:
 
     Attributes:
         box: what of the picture may reach a network.
-        note: why, where no fan was found and the box is the whole picture.
+        note: why, where no fan was found and the box is the whole picture or region.
         source: who says so: ``found`` in the pixels, the file's own ``region``, the ``manifest``, or ``whole``: nobody.
         bounds: of the whole fan, where it was found.
     """
@@ -114,10 +114,10 @@ def look_for_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sec
 
 def _look_inside(frames: NDArray[np.uint8], region: Box) -> Sector:
     inner = look_for_sector(frames[:, region.top : region.bottom, region.left : region.right])
-    box, note = inner.box.moved(region), None
+    box = inner.box.moved(region)
     if inner.source == "whole":
-        note = "no fan found inside the region that the file states: the region is kept"
-    return replace(inner, box=box, note=note, source="region", bounds=inner.bounds and inner.bounds.moved(region))
+        return replace(inner, box=box, note="no fan found inside the region that the file states: the region is kept")
+    return replace(inner, box=box, source="region", bounds=inner.bounds and inner.bounds.moved(region))
 
 
 def fan_mask(frames: NDArray[np.float32]) -> Mask | None:

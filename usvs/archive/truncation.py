@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from usvs.archive.dicom_file import is_dicom
+
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 TAIL_BYTES = 1 << 17  # a packet of an MPEG program stream is at most half as long
 TRANSPORT_PACKET = 188
@@ -14,7 +16,7 @@ _FIRST_LENGTHED = 0xBB  # start codes from here on are followed by a length; the
 def breaks_off(path: Path, format_name: str) -> bool:
     """Say whether a file of one of FFmpeg's formats is shorter than the lengths in it; False where there are none."""
     check = next((check for name, check in _CHECKS.items() if format_name.startswith(name)), None)
-    if check is None or not path.is_file():
+    if check is None or not path.is_file() or is_dicom(path):
         return False
     with path.open("rb") as file:
         return check(file, path.stat().st_size)
