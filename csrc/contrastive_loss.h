@@ -6,9 +6,11 @@
 //   ntxent:  loss = -a        + logsumexp_{k != self} v.c_k / T
 //   g(m) = log(1 - exp(-m)) for m >= margin_floor, and its tangent there below it
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "bfloat16.h"
+#include "stream.h"
 #include "threads.h"
 
 namespace usvs {
@@ -54,4 +56,19 @@ void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const 
 template <typename Input>
 void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads);
 }  // namespace cpu
+
+// float and BFloat16 only; rows and columns below 2^31. Either pass is one launch on the stream,
+// allocates nothing and waits for nothing.
+namespace cuda {
+enum class Pass { forward, backward };
+// What a pass wants beside its tensors: nothing where rows alone fill a device.
+template <typename Input>
+size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width);
+template <typename Input>
+void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, void* workspace,
+                              const Stream& stream);
+template <typename Input>
+void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, void* workspace,
+                               const Stream& stream);
+}  // namespace cuda
 }  // namespace usvs

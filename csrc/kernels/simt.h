@@ -69,6 +69,12 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check(cudaGetLastError(), name);
 }
 
+// Fills memory with zeros, in the stream's order.
+inline void clear(void* memory, size_t bytes, const Stream& stream) {
+  const DeviceScope scope(stream);
+  check(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream.handle)), "clear");
+}
+
 // ---- numbers
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(float x) { return x; }

@@ -45,4 +45,8 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
       [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
 }
 
+inline void clear(void* memory, size_t bytes, const Stream&) {
+  for (size_t i = 0; i < bytes; ++i) static_cast<volatile unsigned char*>(memory)[i] = 0;
+}
+
 }  // namespace usvs::simt
