@@ -59,6 +59,20 @@ inline void check_sizes(const char* op, const char* name, const Tensor& tensor,
   }
 }
 
+inline std::string device_text(const Tensor& tensor) {
+  if (tensor.is_cpu()) return "the CPU";
+  if (tensor.is_cuda()) return "CUDA device " + std::to_string(tensor.get_device_index());
+  return "another kind of device";
+}
+
+// On the device of `other`, which has a name too.
+inline void check_device(const char* op, const char* name, const Tensor& tensor,
+                         const char* other_name, const Tensor& other) {
+  if (tensor.device() != other.device()) {
+    refuse(op, name, device_text(other) + ", where " + other_name + " is", device_text(tensor));
+  }
+}
+
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType dtype) {
   if (tensor.scalar_type() != dtype) {
     refuse(op, name, torch::headeronly::toString(dtype),

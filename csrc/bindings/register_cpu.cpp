@@ -5,9 +5,9 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <tuple>
 
-#include "bindings/params.h"
+#include "bindings/contrastive_loss_op.h"
+#include "bindings/log_spectrogram_op.h"
 
 namespace usvs {
 namespace {
@@ -31,15 +31,6 @@ void with_real(const char* op, const char* name, const Tensor& tensor, const Fun
     default:
       refuse(op, name, "float32 or float64", torch::headeronly::toString(tensor.scalar_type()));
   }
-}
-
-template <typename Function>
-void with_embedding(const Tensor& tensor, const Function& function) {
-  if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
-  if (tensor.scalar_type() == ScalarType::Float) return function(float{});
-  if (tensor.scalar_type() == ScalarType::Double) return function(double{});
-  refuse("contrastive_loss", "anchors", "float32, float64 or bfloat16",
-         torch::headeronly::toString(tensor.scalar_type()));
 }
 
 // Only here can offsets be looked at: on a GPU this would make the host wait.
@@ -112,8 +103,6 @@ Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int
 
 // Only here can indices be looked at: on a GPU this would make the host wait.
 void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) {
-  if (rows > 0 && columns == 0)
-    refuse("contrastive_loss", "candidates", "at least one row", "none");
   for (int64_t i = 0; i < rows; ++i) {
     check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
     if (columns == 1 && self_index[i] == 0) {
@@ -123,56 +112,26 @@ void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) 
   }
 }
 
-std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
-                                                    Tensor hard_negatives, Tensor candidates,
-                                                    Tensor self_index, double temperature,
-                                                    double margin_floor, std::string form) {
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
-  Tensor losses, logsumexp;
-  with_embedding(tensors.anchors, [&](auto zero) {
-    using Input = decltype(zero);
-    using Real = typename Accumulated<Input>::type;
-    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+struct Cpu {
+  template <typename Function>
+  static void with_embedding(const Tensor& tensor, const Function& function) {
+    if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
+    if (tensor.scalar_type() == ScalarType::Float) return function(float{});
+    if (tensor.scalar_type() == ScalarType::Double) return function(double{});
+    refuse("contrastive_loss", "anchors", "float32, float64 or bfloat16",
+           torch::headeronly::toString(tensor.scalar_type()));
+  }
+  template <typename Input>
+  static void forward(const ContrastiveLossParams<Input>& params, const Tensor&) {
     check_self_index(params.self_index, params.rows, params.columns);
-    losses = new_empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
-    logsumexp = new_empty(losses, {params.rows});
-    params.losses = static_cast<Real*>(losses.mutable_data_ptr());
-    params.logsumexp = static_cast<Real*>(logsumexp.mutable_data_ptr());
     cpu::contrastive_loss_forward(params, torch_threads);
-  });
-  return {losses, logsumexp};
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
-    Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
-    std::string form) {
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
-  grad = contiguous(grad);
-  logsumexp = contiguous(logsumexp);
-  check_dtype("contrastive_loss", "grad", grad, tensors.accumulated_dtype());
-  check_dtype("contrastive_loss", "logsumexp", logsumexp, tensors.accumulated_dtype());
-  auto like = [](const Tensor& tensor) { return new_empty(tensor, tensor.sizes()); };
-  Tensor anchors_grad = like(tensors.anchors), positives_grad = like(tensors.positives);
-  Tensor hard_negatives_grad = like(tensors.hard_negatives);
-  Tensor candidates_grad = like(tensors.candidates);
-  with_embedding(tensors.anchors, [&](auto zero) {
-    using Input = decltype(zero);
-    using Real = typename Accumulated<Input>::type;
-    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+  }
+  template <typename Input>
+  static void backward(const ContrastiveLossParams<Input>& params, const Tensor&) {
     check_self_index(params.self_index, params.rows, params.columns);
-    params.losses_grad = static_cast<const Real*>(grad.const_data_ptr());
-    params.logsumexp = static_cast<Real*>(logsumexp.data_ptr());
-    params.anchors_grad = static_cast<Input*>(anchors_grad.mutable_data_ptr());
-    params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
-    params.hard_negatives_grad = static_cast<Input*>(hard_negatives_grad.mutable_data_ptr());
-    params.candidates_grad = static_cast<Input*>(candidates_grad.mutable_data_ptr());
     cpu::contrastive_loss_backward(params, torch_threads);
-  });
-  return {anchors_grad, positives_grad, hard_negatives_grad, candidates_grad};
-}
+  }
+};
 
 }  // namespace
 }  // namespace usvs
@@ -181,6 +140,6 @@ STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
   library.impl("log_spectrogram", TORCH_BOX(&usvs::log_spectrogram));
   library.impl("log_spectrogram.out", TORCH_BOX(&usvs::log_spectrogram_out));
   library.impl("log_spectrogram_backward", TORCH_BOX(&usvs::log_spectrogram_backward));
-  library.impl("contrastive_loss_forward", TORCH_BOX(&usvs::contrastive_loss_forward));
-  library.impl("contrastive_loss_backward", TORCH_BOX(&usvs::contrastive_loss_backward));
+  library.impl("contrastive_loss_forward", TORCH_BOX(&usvs::contrastive_loss_forward<usvs::Cpu>));
+  library.impl("contrastive_loss_backward", TORCH_BOX(&usvs::contrastive_loss_backward<usvs::Cpu>));
 }

@@ -1,4 +1,4 @@
-// From tensors to params: shapes, dtypes and ranges. Shared by every backend.
+// The spectrogram op, from tensors to params: shapes, dtypes and ranges. Shared by every backend.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -8,7 +8,6 @@
 #include <string>
 
 #include "bindings/checks.h"
-#include "contrastive_loss.h"
 #include "log_spectrogram.h"
 
 namespace usvs {
@@ -55,9 +54,7 @@ void take_waveform(const char* op, const Tensor& waveform, const SpectrogramSett
   }
   check_dtype(op, "offsets", offsets, ScalarType::Long);
   if (offsets.dim() != 1) refuse(op, "offsets", "shape [any]", shape_text(offsets));
-  if (offsets.device() != waveform.device()) {
-    refuse(op, "offsets", "the waveform's device", "another");
-  }
+  check_device(op, "offsets", offsets, "waveform", waveform);
   params.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
   params.clips = offsets.size(0);
   params.samples = *settings.length;
@@ -103,69 +100,6 @@ inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<Scalar
          std::string(torch::headeronly::toString(own)) +
              (own == ScalarType::Float ? " or BFloat16" : ""),
          torch::headeronly::toString(*wanted));
-}
-
-// What the contrastive op is given, checked and contiguous.
-struct ContrastiveTensors {
-  Tensor anchors;         // [n, d]
-  Tensor positives;       // [n, d]
-  Tensor hard_negatives;  // [n, d]
-  Tensor candidates;      // [M, d]
-  Tensor self_index;      // [n]
-
-  ScalarType accumulated_dtype() const {
-    return anchors.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  }
-};
-
-inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor positives,
-                                                      Tensor hard_negatives, Tensor candidates,
-                                                      Tensor self_index) {
-  constexpr const char* op = "contrastive_loss";
-  check_shape(op, "anchors", anchors, -1, -1);
-  const int64_t rows = anchors.size(0), width = anchors.size(1);
-  check_shape(op, "positives", positives, rows, width);
-  check_shape(op, "hard_negatives", hard_negatives, rows, width);
-  check_shape(op, "candidates", candidates, -1, width);
-  for (auto [name, tensor] :
-       {std::pair{"positives", &positives}, std::pair{"hard_negatives", &hard_negatives},
-        std::pair{"candidates", &candidates}}) {
-    check_dtype(op, name, *tensor, anchors.scalar_type());
-  }
-  check_dtype(op, "self_index", self_index, ScalarType::Long);
-  if (self_index.dim() != 1 || self_index.size(0) != rows) {
-    refuse(op, "self_index", "shape [" + std::to_string(rows) + "]", shape_text(self_index));
-  }
-  return {torch::stable::contiguous(anchors), torch::stable::contiguous(positives),
-          torch::stable::contiguous(hard_negatives), torch::stable::contiguous(candidates),
-          torch::stable::contiguous(self_index)};
-}
-
-inline ContrastiveForm contrastive_form(const std::string& form) {
-  if (form == "eq2") return ContrastiveForm::eq2;
-  if (form == "ntxent") return ContrastiveForm::ntxent;
-  refuse("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
-}
-
-template <typename Input>
-ContrastiveLossParams<Input> contrastive_params(const ContrastiveTensors& tensors,
-                                                double temperature, double margin_floor,
-                                                const std::string& form) {
-  check_positive("contrastive_loss", "temperature", temperature);
-  check_positive("contrastive_loss", "margin_floor", margin_floor);
-  ContrastiveLossParams<Input> params{};
-  params.anchors = static_cast<const Input*>(tensors.anchors.const_data_ptr());
-  params.positives = static_cast<const Input*>(tensors.positives.const_data_ptr());
-  params.hard_negatives = static_cast<const Input*>(tensors.hard_negatives.const_data_ptr());
-  params.candidates = static_cast<const Input*>(tensors.candidates.const_data_ptr());
-  params.self_index = static_cast<const int64_t*>(tensors.self_index.const_data_ptr());
-  params.rows = tensors.anchors.size(0);
-  params.columns = tensors.candidates.size(0);
-  params.width = tensors.anchors.size(1);
-  params.temperature = temperature;
-  params.margin_floor = margin_floor;
-  params.form = contrastive_form(form);
-  return params;
 }
 
 }  // namespace usvs

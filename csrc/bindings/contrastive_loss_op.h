@@ -1,0 +1,138 @@
+// The contrastive op, from tensors to params and results: shared by every backend.
+#pragma once
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "bindings/checks.h"
+#include "contrastive_loss.h"
+
+namespace usvs {
+
+// What the contrastive op is given, checked and contiguous.
+struct ContrastiveTensors {
+  Tensor anchors;         // [n, d]
+  Tensor positives;       // [n, d]
+  Tensor hard_negatives;  // [n, d]
+  Tensor candidates;      // [M, d]
+  Tensor self_index;      // [n]
+
+  ScalarType accumulated_dtype() const {
+    return anchors.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  }
+};
+
+inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor positives,
+                                                      Tensor hard_negatives, Tensor candidates,
+                                                      Tensor self_index) {
+  constexpr const char* op = "contrastive_loss";
+  check_shape(op, "anchors", anchors, -1, -1);
+  const int64_t rows = anchors.size(0), width = anchors.size(1);
+  check_shape(op, "positives", positives, rows, width);
+  check_shape(op, "hard_negatives", hard_negatives, rows, width);
+  check_shape(op, "candidates", candidates, -1, width);
+  for (auto [name, tensor] :
+       {std::pair{"positives", &positives}, std::pair{"hard_negatives", &hard_negatives},
+        std::pair{"candidates", &candidates}}) {
+    check_dtype(op, name, *tensor, anchors.scalar_type());
+    check_device(op, name, *tensor, "anchors", anchors);
+  }
+  check_dtype(op, "self_index", self_index, ScalarType::Long);
+  check_device(op, "self_index", self_index, "anchors", anchors);
+  if (self_index.dim() != 1 || self_index.size(0) != rows) {
+    refuse(op, "self_index", "shape [" + std::to_string(rows) + "]", shape_text(self_index));
+  }
+  if (rows > 0 && candidates.size(0) == 0) refuse(op, "candidates", "at least one row", "none");
+  return {torch::stable::contiguous(anchors), torch::stable::contiguous(positives),
+          torch::stable::contiguous(hard_negatives), torch::stable::contiguous(candidates),
+          torch::stable::contiguous(self_index)};
+}
+
+inline ContrastiveForm contrastive_form(const std::string& form) {
+  if (form == "eq2") return ContrastiveForm::eq2;
+  if (form == "ntxent") return ContrastiveForm::ntxent;
+  refuse("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
+}
+
+template <typename Input>
+ContrastiveLossParams<Input> contrastive_params(const ContrastiveTensors& tensors,
+                                                double temperature, double margin_floor,
+                                                const std::string& form) {
+  check_positive("contrastive_loss", "temperature", temperature);
+  check_positive("contrastive_loss", "margin_floor", margin_floor);
+  ContrastiveLossParams<Input> params{};
+  params.anchors = static_cast<const Input*>(tensors.anchors.const_data_ptr());
+  params.positives = static_cast<const Input*>(tensors.positives.const_data_ptr());
+  params.hard_negatives = static_cast<const Input*>(tensors.hard_negatives.const_data_ptr());
+  params.candidates = static_cast<const Input*>(tensors.candidates.const_data_ptr());
+  params.self_index = static_cast<const int64_t*>(tensors.self_index.const_data_ptr());
+  params.rows = tensors.anchors.size(0);
+  params.columns = tensors.candidates.size(0);
+  params.width = tensors.anchors.size(1);
+  params.temperature = temperature;
+  params.margin_floor = margin_floor;
+  params.form = contrastive_form(form);
+  return params;
+}
+
+// The op of a backend, which says what dtypes it knows (`with_embedding`) and runs the passes;
+// `like` is a tensor of its device.
+template <typename Backend>
+std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
+                                                    Tensor hard_negatives, Tensor candidates,
+                                                    Tensor self_index, double temperature,
+                                                    double margin_floor, std::string form) {
+  using torch::stable::new_empty;
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  Tensor losses, logsumexp;
+  Backend::with_embedding(tensors.anchors, [&](auto zero) {
+    using Input = decltype(zero);
+    using Real = typename Accumulated<Input>::type;
+    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+    losses = new_empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
+    logsumexp = new_empty(losses, {params.rows});
+    params.losses = static_cast<Real*>(losses.mutable_data_ptr());
+    params.logsumexp = static_cast<Real*>(logsumexp.mutable_data_ptr());
+    Backend::forward(params, tensors.anchors);
+  });
+  return {losses, logsumexp};
+}
+
+template <typename Backend>
+std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
+    Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
+    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
+    std::string form) {
+  constexpr const char* op = "contrastive_loss";
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  for (auto [name, tensor] : {std::pair{"grad", &grad}, std::pair{"logsumexp", &logsumexp}}) {
+    check_dtype(op, name, *tensor, tensors.accumulated_dtype());
+    check_sizes(op, name, *tensor, {tensors.anchors.size(0)});
+    check_device(op, name, *tensor, "anchors", tensors.anchors);
+    *tensor = torch::stable::contiguous(*tensor);
+  }
+  auto like = [](const Tensor& tensor) { return torch::stable::new_empty(tensor, tensor.sizes()); };
+  Tensor anchors_grad = like(tensors.anchors), positives_grad = like(tensors.positives);
+  Tensor hard_negatives_grad = like(tensors.hard_negatives);
+  Tensor candidates_grad = like(tensors.candidates);
+  Backend::with_embedding(tensors.anchors, [&](auto zero) {
+    using Input = decltype(zero);
+    using Real = typename Accumulated<Input>::type;
+    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+    params.losses_grad = static_cast<const Real*>(grad.const_data_ptr());
+    params.logsumexp = static_cast<Real*>(logsumexp.data_ptr());
+    params.anchors_grad = static_cast<Input*>(anchors_grad.mutable_data_ptr());
+    params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
+    params.hard_negatives_grad = static_cast<Input*>(hard_negatives_grad.mutable_data_ptr());
+    params.candidates_grad = static_cast<Input*>(candidates_grad.mutable_data_ptr());
+    Backend::backward(params, tensors.anchors);
+  });
+  return {anchors_grad, positives_grad, hard_negatives_grad, candidates_grad};
+}
+
+}  // namespace usvs
