@@ -9,7 +9,8 @@ namespace {
 template <typename Input>
 ContrastiveLossParams<Input> params_of(const emulator::Arguments& arguments) {
   ContrastiveLossParams<Input> params{};
-  params.anchors = arguments.buffer<const Input>("anchors");
+  // Embeddings may begin anywhere in a larger buffer.
+  params.anchors = arguments.buffer<const Input>("anchors") + arguments.integer("first_value");
   params.positives = arguments.buffer<const Input>("positives");
   params.hard_negatives = arguments.buffer<const Input>("hard_negatives");
   params.candidates = arguments.buffer<const Input>("candidates");
