@@ -1,8 +1,9 @@
-// The spectrogram op, from tensors to params: shapes, dtypes and ranges. Shared by every backend.
+// The spectrogram op, from tensors to params and results: shared by every backend.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -100,6 +101,69 @@ inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<Scalar
          std::string(torch::headeronly::toString(own)) +
              (own == ScalarType::Float ? " or BFloat16" : ""),
          torch::headeronly::toString(*wanted));
+}
+
+// The op of a backend, which says what dtypes it knows (`with_waveform`) and runs the passes; they
+// get a tensor of its device.
+template <typename Backend>
+void run_log_spectrogram(const Tensor& waveform, const SpectrogramSettings& settings,
+                         const std::function<Tensor(int64_t, int64_t)>& output_of) {
+  Backend::with_waveform(waveform, [&](auto zero) {
+    using Real = decltype(zero);
+    auto params = log_spectrogram_params<Real>(waveform, settings);
+    Tensor output = output_of(params.clips, params.bands());
+    params.output = output.mutable_data_ptr();
+    params.bfloat16_output = output.scalar_type() == ScalarType::BFloat16;
+    Backend::forward(params, waveform);
+  });
+}
+
+template <typename Backend>
+Tensor log_spectrogram(Tensor waveform, int64_t n_fft, int64_t win_length, int64_t hop_length,
+                       int64_t frames, double eps, std::optional<Tensor> offsets,
+                       std::optional<int64_t> length, std::optional<ScalarType> dtype) {
+  SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  waveform = packed_waveform(waveform, settings);
+  Tensor output;
+  run_log_spectrogram<Backend>(waveform, settings, [&](int64_t clips, int64_t bands) {
+    output = torch::stable::new_empty(waveform, {clips, 1, bands, frames},
+                                      spectrogram_dtype(waveform, dtype));
+    return output;
+  });
+  return output;
+}
+
+template <typename Backend>
+void log_spectrogram_out(Tensor waveform, int64_t n_fft, int64_t win_length, int64_t hop_length,
+                         int64_t frames, double eps, std::optional<Tensor> offsets,
+                         std::optional<int64_t> length, Tensor out) {
+  SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  waveform = packed_waveform(waveform, settings);
+  run_log_spectrogram<Backend>(waveform, settings, [&](int64_t clips, int64_t bands) {
+    check_out("log_spectrogram", out, {clips, 1, bands, frames},
+              spectrogram_dtype(waveform, out.scalar_type()));
+    return out;
+  });
+}
+
+template <typename Backend>
+Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int64_t win_length,
+                                int64_t hop_length, int64_t frames, double eps,
+                                std::optional<Tensor> offsets, std::optional<int64_t> length) {
+  SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  waveform = packed_waveform(waveform, settings);
+  grad = torch::stable::contiguous(grad);
+  Tensor waveform_grad = torch::stable::new_empty(waveform, waveform.sizes());
+  Backend::with_waveform(waveform, [&](auto zero) {
+    using Real = decltype(zero);
+    auto params = log_spectrogram_params<Real>(waveform, settings);
+    check_dtype("log_spectrogram", "grad", grad, waveform.scalar_type());
+    check_sizes("log_spectrogram", "grad", grad, {params.clips, 1, params.bands(), frames});
+    params.output_grad = static_cast<const Real*>(grad.const_data_ptr());
+    params.waveform_grad = static_cast<Real*>(waveform_grad.mutable_data_ptr());
+    Backend::backward(params, waveform);
+  });
+  return waveform_grad;
 }
 
 }  // namespace usvs

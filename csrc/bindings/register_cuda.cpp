@@ -51,6 +51,21 @@ void check_cuda(const char* op, const char* name, const Tensor& tensor) {
 
 struct Cuda {
   template <typename Function>
+  static void with_waveform(const Tensor& tensor, const Function& function) {
+    check_cuda("log_spectrogram", "waveform", tensor);
+    if (tensor.scalar_type() == ScalarType::Float) return function(float{});
+    refuse("log_spectrogram", "waveform", "float32 on CUDA",
+           torch::headeronly::toString(tensor.scalar_type()));
+  }
+  static void forward(const LogSpectrogramParams<float>& params, const Tensor& like) {
+    const DeviceGuard guard(like.get_device_index());
+    cuda::log_spectrogram_forward(params, current_stream(like));
+  }
+  static void backward(const LogSpectrogramParams<float>& params, const Tensor& like) {
+    const DeviceGuard guard(like.get_device_index());
+    cuda::log_spectrogram_backward(params, current_stream(like));
+  }
+  template <typename Function>
   static void with_embedding(const Tensor& tensor, const Function& function) {
     check_cuda("contrastive_loss", "anchors", tensor);
     if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
@@ -87,6 +102,9 @@ struct Cuda {
 }  // namespace usvs
 
 STABLE_TORCH_LIBRARY_IMPL(usvs, CUDA, library) {
+  library.impl("log_spectrogram", TORCH_BOX(&usvs::log_spectrogram<usvs::Cuda>));
+  library.impl("log_spectrogram.out", TORCH_BOX(&usvs::log_spectrogram_out<usvs::Cuda>));
+  library.impl("log_spectrogram_backward", TORCH_BOX(&usvs::log_spectrogram_backward<usvs::Cuda>));
   library.impl("contrastive_loss_forward", TORCH_BOX(&usvs::contrastive_loss_forward<usvs::Cuda>));
   library.impl("contrastive_loss_backward",
                TORCH_BOX(&usvs::contrastive_loss_backward<usvs::Cuda>));

@@ -21,11 +21,11 @@ struct Plan {
     plan.geometry = Geometry::of<Input>(width, vectors, temperature);
     const int slices = plan.geometry.slices;
     if (pass == Pass::forward) {
-      plan.cuts[0] = Cut::of(rows, columns, 1, kMostSplitsOfLogits);
+      plan.cuts[0] = Cut::of(rows, columns, 1, kWantedBlocks, kMostSplitsOfLogits);
       plan.part_floats = 2 * kTileRows;  // largest and sum
     } else {
-      plan.cuts[0] = Cut::of(rows, columns, slices, kMostSplitsOfSums);
-      plan.cuts[1] = Cut::of(columns, rows, slices, kMostSplitsOfSums);
+      plan.cuts[0] = Cut::of(rows, columns, slices, kWantedBlocks / 2, kMostSplitsOfSums);
+      plan.cuts[1] = Cut::of(columns, rows, slices, kWantedBlocks / 2, kMostSplitsOfSums);
       plan.part_floats = int64_t{kTileRows} * plan.geometry.slice_width;
     }
     return plan;

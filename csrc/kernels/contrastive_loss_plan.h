@@ -76,15 +76,15 @@ struct Cut {
 
   int tiles() const { return row_tiles * slices; }
 
-  static Cut of(int64_t rows, int64_t columns, int slices, int most_splits) {
+  static Cut of(int64_t rows, int64_t columns, int slices, int wanted_blocks, int most_splits) {
     Cut cut{};
     cut.row_tiles = static_cast<int>(divided_up(rows, kTileRows));
     cut.column_tiles = static_cast<int>(divided_up(columns, kTileColumns));
     cut.slices = slices;
     int64_t splits = divided_up(cut.column_tiles, kLeastTiles);
     if (splits > most_splits) splits = most_splits;
-    if (cut.tiles() > 0 && splits > divided_up(kWantedBlocks, cut.tiles())) {
-      splits = divided_up(kWantedBlocks, cut.tiles());
+    if (cut.tiles() > 0 && splits > divided_up(wanted_blocks, cut.tiles())) {
+      splits = divided_up(wanted_blocks, cut.tiles());
     }
     cut.split_tiles = static_cast<int>(divided_up(cut.column_tiles, splits > 1 ? splits : 1));
     cut.splits = splits > 1 ? static_cast<int>(divided_up(cut.column_tiles, cut.split_tiles)) : 1;
