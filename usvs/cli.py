@@ -254,13 +254,15 @@ def _import_fetal_planes(options: argparse.Namespace) -> None:
 
 def _pretrain(options: argparse.Namespace) -> None:
     from usvs.report.plots import save_loss_curves
+    from usvs.training.distributed import rank_of_environment
     from usvs.training.pretrain import pretrain
 
     chosen = [] if options.loader is None else [f"run.loader={options.loader}"]
     settings = _settings(options, pretrain_profile(_profile(options)), [*OBJECTIVES[options.objective], *chosen])
     result = pretrain(options.store, options.run, settings, resume=options.resume)
-    save_loss_curves(options.run)
-    say(str(result))
+    if rank_of_environment() == 0:
+        save_loss_curves(options.run)
+        say(str(result))
 
 
 def _finetune_planes(options: argparse.Namespace) -> None:

@@ -133,7 +133,9 @@ class OptimiserSettings(Settings):
     schedule: Literal["step", "one_cycle"] = "step"
     step_epochs: int = Field(20, ge=1)  # divided by ten this often
     epochs: int = Field(80, ge=1)
-    batch_clips: int = Field(32, ge=1)
+    batch_clips: int = Field(32, ge=1)  # over all processes
+    # Whose statistics in training: the whole batch's, each process's own, or the running ones, left as they are.
+    batch_norm: Literal["sync", "per_rank", "frozen"] = "sync"
 
 
 class RunSettings(Settings):
@@ -144,6 +146,8 @@ class RunSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: Literal["torchscript", "inductor", "eager"] = "torchscript"
     loader: Literal["torch", "dali"] = "torch"
+    activation_checkpointing: bool = False  # blocks are run again in backward: a third more time, far less memory
+    micro_batch_clips: int | None = Field(None, ge=1)  # at most so many at once; None: all that a process has
     loader_workers: int = Field(1, ge=0)
     log_every_steps: int = Field(10, ge=1)
     validate_every_steps: int = Field(200, ge=1)

@@ -37,8 +37,8 @@ def stop_after(monkeypatch, steps: int) -> None:
     """Make the run believe that it got SIGTERM in its nth step."""
     step = Trainer.step
 
-    def counted(self, *batch):
-        values = step(self, *batch)
+    def counted(self, *batch, **place):
+        values = step(self, *batch, **place)
         if self.step_number == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return values
@@ -88,13 +88,13 @@ def test_every_loss_is_recorded_beside_its_chance(undisturbed):
 
 def test_held_out_patients_are_never_trained_on(tmp_path, monkeypatch, noise_store, tiny):
     seen = []
-    plans = module.Plan
+    plans = module.SharedPlan
 
-    def watched(clips, *arguments):
+    def watched(clips, *arguments, **ranks):
         seen.append(set(clips.scan.tolist()))
-        return plans(clips, *arguments)
+        return plans(clips, *arguments, **ranks)
 
-    monkeypatch.setattr(module, "Plan", watched)
+    monkeypatch.setattr(module, "SharedPlan", watched)
     result = pretrain(noise_store, tmp_path / "run", tiny())
     held_out = json.loads((result.run / "patients.json").read_text())["held_out"]
     assert seen and all(f"{scan + 100:012x}" not in held_out for scans in seen for scan in scans)
@@ -254,7 +254,7 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
         "import sys, time; from pathlib import Path; from usvs.config import *; from usvs.errors import UsvsError\n"
         "from usvs.training.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
         "step = Trainer.step\n"
-        "def slow(self, *batch):\n    values = step(self, *batch); time.sleep(0.15); return values\n"
+        "def slow(self, *batch, **place):\n    values = step(self, *batch, **place); time.sleep(0.15); return values\n"
         "Trainer.step = slow\n"
         "store, run, settings = map(Path, sys.argv[1:])\n"
         "try: pretrain(store, run, load_settings(PretrainSettings(), settings), resume=True)\n"

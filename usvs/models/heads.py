@@ -58,11 +58,12 @@ class CorrespondenceHead(nn.Module):
         self.normalise = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
         self.fuse = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True)) if hidden > 0 else nn.Identity()
         self.decide = nn.Linear(hidden if hidden > 0 else width, 2)
+        self.skips_empty: bool = True
 
     def forward(self, video: Tensor, speech: Tensor) -> Tensor:
         """Return logits [N, 2], class 1 = correspond, for video [N, C] and speech [N, C] features."""
         features = torch.cat((video, speech), dim=1)
-        if features.size(0) > 0:  # an empty batch has no statistics
+        if features.size(0) > 0 or not self.skips_empty:  # an empty batch has no statistics of its own
             features = self.normalise(features)
         logits: Tensor = self.decide(self.fuse(features))
         return logits
@@ -149,7 +150,36 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+class BatchDropout(nn.Module):
+    """Dropout whose mask is drawn for the whole batch, so that a part of it computed elsewhere is dropped alike.
+
+    Set both before a forward; left as they are, the input is all of the batch.
+
+    Attributes:
+        whole_clips: clips of the whole batch; 0 where the input is all of it.
+        clips: int64 [b], which of them the input's rows belong to, in order, the same number of rows each.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share: float = share
+        self.whole_clips: int = 0
+        self.register_buffer("clips", torch.zeros(0, dtype=torch.int64), persistent=False)
+        self.clips: Tensor
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Zero a share of [N, C] and scale the rest, in training."""
+        if not self.training or self.share == 0.0 or rows.size(0) == 0:
+            return rows
+        clips = self.whole_clips if self.whole_clips > 0 else rows.size(0)
+        each = rows.size(0) // self.clips.size(0) if self.whole_clips > 0 else 1
+        kept = torch.rand(clips, each, rows.size(1), device=rows.device) >= self.share
+        if self.whole_clips > 0:
+            kept = kept.index_select(0, self.clips)
+        return rows * (kept.view(rows.size()).to(rows.dtype) / (1.0 - self.share))
+
+
 def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True), nn.Dropout(dropout)
+        nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True), BatchDropout(dropout)
     )

@@ -36,6 +36,7 @@ class TwoStream(nn.Module):
         project_speech: h for speech features; the same module where the settings share it.
         correspondence: fusion and decision; call it with features of both streams.
         order: the order prediction network.
+        skips_empty: leave a network out where it has no input.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -64,6 +65,7 @@ class TwoStream(nn.Module):
         )
         self.order_classes: int = ORDER_CLASSES
         self.embedding_width: int = settings.projection_width
+        self.skips_empty: bool = True
 
     def forward(self, frames: Tensor, order_frames: Tensor, speech: Tensor) -> TwoStreamOutput:
         """Run each network once, over all images of its modality.
@@ -85,35 +87,36 @@ class TwoStream(nn.Module):
             self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1)),
         )
 
-    # An empty batch has no statistics: batch norm would refuse it, or remember NaN.
+    # An empty batch has no statistics: batch norm would refuse it, or remember NaN. But where ranks meet in every batch
+    # norm all must come, and the empty ones bring nothing.
 
     def _video_maps(self, images: Tensor) -> Tensor:
         maps: Tensor = images.new_zeros((0, self.video.num_features, 1, 1))
-        if images.size(0) > 0:
+        if images.size(0) > 0 or not self.skips_empty:
             maps = self.video.forward_features(images)
         return maps
 
     def _speech_features(self, speech: Tensor) -> Tensor:
         features: Tensor = speech.new_zeros((0, self.speech.num_features))
-        if speech.size(0) > 0:
+        if speech.size(0) > 0 or not self.skips_empty:
             features = self.speech(speech)
         return features
 
     def _video_embeddings(self, features: Tensor) -> Tensor:
         embeddings: Tensor = features.new_zeros((0, self.embedding_width))
-        if features.size(0) > 0:
+        if features.size(0) > 0 or not self.skips_empty:
             embeddings = self.project_video(features)
         return embeddings
 
     def _speech_embeddings(self, features: Tensor) -> Tensor:
         embeddings: Tensor = features.new_zeros((0, self.embedding_width))
-        if features.size(0) > 0:
+        if features.size(0) > 0 or not self.skips_empty:
             embeddings = self.project_speech(features)
         return embeddings
 
     def _order_logits(self, maps: Tensor, clips: int, shown: int) -> Tensor:
         logits: Tensor = maps.new_zeros((0, self.order_classes))
-        if clips > 0:
+        if clips > 0 or not self.skips_empty:
             logits = self.order(maps.view(clips, shown, maps.size(1), maps.size(2), maps.size(3)))
         return logits
 

@@ -15,8 +15,17 @@ from torch.nn import functional as F
 from usvs.ops import contrastive_loss
 
 
+class WholePairs(NamedTuple):
+    """All N pairs of a batch of which several ranks hold n each; N = n and `first` 0 where one holds them all."""
+
+    video: Tensor  # [N, d], with a gradient to whoever holds the row
+    positive: Tensor  # [N, d]
+    negative: Tensor  # [N, d]
+    first: int  # the row at which this rank's own begin
+
+
 class ContrastiveTerms(NamedTuple):
-    """Scalars; all are 0 without pairs."""
+    """Scalars; all are 0 without pairs. Of a part of a batch: its shares, which add up to the whole batch's."""
 
     loss: Tensor  # mean over the pairs
     margin_term: Tensor  # the share of it that is not log-sum-exp minus similarity: mean of -g(m); 0 in form ntxent
@@ -37,6 +46,7 @@ def batch_contrastive(
     margin_floor: float,
     form: str,
     candidates: str = "all",
+    whole: WholePairs | None = None,
 ) -> ContrastiveTerms:
     """Return Eq. 2 (or its NT-Xent form), its mean over the pairs, and what to watch of it.
 
@@ -52,30 +62,28 @@ def batch_contrastive(
         form: ``eq2`` or ``ntxent``; see `usvs.ops.contrastive_loss`.
         candidates: what the sum runs over: ``all``, or ``speech`` alone (ours), positives and hard negatives, which
             leaves out the frames: two of one clip look alike, and ``all`` spends its force on telling them apart.
+        whole: the batch that these pairs are rows of, where other ranks hold the rest; the sum runs over all of it.
     """
-    if video.size(0) == 0:
-        # 0, with gradients that are 0 and not missing, so that backward runs and changes nothing.
-        return no_contrastive_terms(torch.cat((video, positive, negative)).sum())
     if normalise:
         # In float32 at least: bfloat16's two digits are too few for the length of 128 numbers.
         video, positive, negative = _unit(video), _unit(positive), _unit(negative)
+    if whole is None:
+        whole = WholePairs(video, positive, negative, 0)
+    elif normalise:
+        whole = WholePairs(_unit(whole.video), _unit(whole.positive), _unit(whole.negative), whole.first)
+    if video.size(0) == 0:
+        # 0, with gradients that are 0 and not missing, so that backward runs and changes nothing.
+        return no_contrastive_terms(0.0 * torch.cat((whole.video, whole.positive, whole.negative)).sum())
     if candidates == "all":
-        among = torch.cat((video, positive, negative))
-        self_index = torch.arange(video.size(0), device=video.device)
+        among = torch.cat((whole.video, whole.positive, whole.negative))
+        self_index = whole.first + torch.arange(video.size(0), device=video.device)
     else:
-        among = torch.cat((positive, negative))
+        among = torch.cat((whole.positive, whole.negative))
         self_index = torch.full((video.size(0),), -1, dtype=torch.int64, device=video.device)
     losses = contrastive_loss(video, positive, negative, among, self_index, temperature, margin_floor, form)
-    return _watch(
-        losses,
-        3 * video.size(0) - 1 if candidates == "all" else 2 * video.size(0),
-        video.detach().float(),
-        positive.detach().float(),
-        negative.detach().float(),
-        temperature,
-        margin_floor,
-        form,
-    )
+    others = among.size(0) - 1 if candidates == "all" else among.size(0)
+    own = WholePairs(video.detach().float(), positive.detach().float(), negative.detach().float(), whole.first)
+    return _watch(losses, others, own, whole, temperature, margin_floor, form)
 
 
 def no_contrastive_terms(loss: Tensor) -> ContrastiveTerms:
@@ -98,32 +106,36 @@ def margin_term(margin: Tensor, margin_floor: float) -> Tensor:
 def _watch(
     losses: Tensor,
     others: int,  # how many embeddings an anchor is held against
-    video: Tensor,
-    positive: Tensor,
-    negative: Tensor,
+    own: WholePairs,
+    whole: WholePairs,
     temperature: float,
     margin_floor: float,
     form: str,
 ) -> ContrastiveTerms:
-    pairs = video.size(0)
-    margin = (video * (positive - negative)).sum(dim=1) / temperature  # [n]
+    pairs, share = whole.video.size(0), own.video.size(0) / whole.video.size(0)
+    margin = (own.video * (own.positive - own.negative)).sum(dim=1) / temperature  # [n]
     term, chance = margin.new_zeros(()), margin.new_full((), math.log(others))
     if form == "eq2":
-        term = margin_term(margin, margin_floor).mean()
+        term = margin_term(margin, margin_floor).sum() / pairs
         chance = chance + margin_term(margin.new_zeros(()), margin_floor)
-    shown = min(pairs, 512)  # a large batch need not pay n x n similarities for a line in the log
-    similarity = video[:shown] @ positive[:shown].t()  # [shown, shown]
-    own = torch.arange(shown, device=video.device)
+    shown = min(pairs, 512)  # a large batch need not pay N x N similarities for a line in the log
     return ContrastiveTerms(
-        losses.mean(),
+        losses.sum() / pairs,
         term,
-        margin.mean(),
-        (margin <= 0).float().mean(),
-        (similarity.argmax(dim=1) == own).float().mean(),
-        (similarity.argmax(dim=0) == own).float().mean(),
-        margin.new_full((), 1.0 / shown),
-        chance,
+        margin.sum() / pairs,
+        (margin <= 0).sum() / pairs,
+        _nearest_is_own(own.video, whole.positive, own.first, shown),
+        _nearest_is_own(own.positive, whole.video, own.first, shown),
+        margin.new_full((), share / shown),
+        chance * share,
     )
+
+
+def _nearest_is_own(asking: Tensor, among: Tensor, first: int, shown: int) -> Tensor:
+    """The share of the first `shown` rows of the batch that are here, [n, d] from `first` on, and find their own."""
+    asking, among = asking[: max(shown - first, 0)], among[:shown].detach().float()
+    own = first + torch.arange(asking.size(0), device=asking.device)
+    return ((asking @ among.t()).argmax(dim=1) == own).sum() / shown
 
 
 def _unit(embeddings: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 def correspondence_loss(
     positive_logits: Tensor,  # [n, 2]
     negative_logits: Tensor,  # [n, 2]
+    whole: int = -1,
 ) -> tuple[Tensor, Tensor]:
     """Return Eq. 1 over n positive (label 1) and n hard negative pairs (label 0), and the share decided rightly.
 
@@ -19,10 +20,11 @@ def correspondence_loss(
     Args:
         positive_logits: [n, 2] of frames with their own speech.
         negative_logits: [n, 2] of the same frames with speech from a clip nearby.
+        whole: pairs of the batch that these are part of, whose mean this is a share of; -1: they are all of it.
     """
     logits = torch.cat((positive_logits, negative_logits))
     labels = torch.zeros(logits.size(0), dtype=torch.int64, device=logits.device)
     labels[: positive_logits.size(0)] = 1
-    count = max(logits.size(0), 1)
+    count = max(logits.size(0) if whole < 0 else 2 * whole, 1)
     loss = F.cross_entropy(logits, labels, reduction="sum") / count
     return loss, (logits.detach().argmax(dim=1) == labels).sum() / count

@@ -12,13 +12,21 @@ from torch import Tensor, nn
 
 from usvs.config import ObjectiveSettings
 from usvs.errors import ConfigError
-from usvs.objectives.contrastive import batch_contrastive, no_contrastive_terms
+from usvs.objectives.contrastive import WholePairs, batch_contrastive, no_contrastive_terms
 from usvs.objectives.correspondence import correspondence_loss
 from usvs.objectives.order_prediction import order_loss
 
 
+class WholeBatch(NamedTuple):
+    """The batch that several ranks hold parts of."""
+
+    pairs: WholePairs  # those that count; their embeddings may be empty where no term asks for them
+    pair_count: int
+    clip_count: int
+
+
 class JointLoss(NamedTuple):
-    """Scalars; `total` alone carries a gradient worth following.
+    """Scalars; `total` alone carries a gradient worth following. Of a part of a batch: shares that add up to it.
 
     What is measured on pairs is 0 where there is none, and on a term left out: to average over batches, weigh by
     `valid_pairs`.
@@ -73,6 +81,7 @@ class JointObjective(nn.Module):
         pair_valid: Tensor,
         order_logits: Tensor,
         order_class: Tensor,
+        whole: WholeBatch | None = None,
     ) -> JointLoss:
         """Return the losses of a batch. The inputs of a term that is left out, or has no data, may be empty.
 
@@ -85,13 +94,18 @@ class JointObjective(nn.Module):
             pair_valid: [N] bool, which pairs count (high affinity, section 2.3).
             order_logits: [B, 12].
             order_class: [B] int64.
+            whole: the batch that this is a part of; None: it is all of it.
         """
-        valid = pair_valid.nonzero().flatten()  # the one wait for a device in here
+        valid = pair_valid.nonzero().flatten().to(order_logits.device)  # no wait where the mask is on the host
+        pairs: WholePairs | None = None
+        pair_count, clip_count = -1, -1
+        if whole is not None:
+            pairs, pair_count, clip_count = whole.pairs, whole.pair_count, whole.clip_count
         zero = order_logits.new_zeros((), dtype=torch.float32)
         correspondence, correspondence_accuracy = zero, zero
         if self.correspondence_weight > 0:
             correspondence, correspondence_accuracy = correspondence_loss(
-                positive_logits.index_select(0, valid), negative_logits.index_select(0, valid)
+                positive_logits.index_select(0, valid), negative_logits.index_select(0, valid), pair_count
             )
         contrastive = no_contrastive_terms(zero)
         if self.contrastive_weight > 0:
@@ -104,10 +118,11 @@ class JointObjective(nn.Module):
                 self.margin_floor,
                 self.form,
                 self.candidates,
+                pairs,
             )
         order, order_accuracy = zero, zero
         if self.order_weight > 0:
-            order, order_accuracy = order_loss(order_logits, order_class)
+            order, order_accuracy = order_loss(order_logits, order_class, clip_count)
         total = (
             self.correspondence_weight * correspondence
             + self.contrastive_weight * contrastive.loss

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 def order_loss(
     logits: Tensor,  # [B, 12]
     classes: Tensor,  # [B]
+    whole: int = -1,
 ) -> tuple[Tensor, Tensor]:
     """Return the mean cross-entropy over the twelve orders and the share told rightly.
 
@@ -18,7 +19,8 @@ def order_loss(
     Args:
         logits: [B, 12].
         classes: [B] int64, rows of `usvs.sampling.order.ORDER_CLASSES`.
+        whole: clips of the batch that these are part of, whose mean this is a share of; -1: they are all of it.
     """
-    count = max(logits.size(0), 1)
+    count = max(logits.size(0) if whole < 0 else whole, 1)
     loss = F.cross_entropy(logits, classes, reduction="sum") / count
     return loss, (logits.detach().argmax(dim=1) == classes).sum() / count

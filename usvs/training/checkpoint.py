@@ -52,7 +52,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) 
     Raises:
         MissingDependencyError: when the disk is full or not writable; the checkpoints that were there stay.
     """
-    target = folder / f"step_{step:08d}"
+    target = checkpoint_folder(folder, step)
     temporary = folder / f"{TEMPORARY}{target.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,11 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) 
             f"checkpoint '{target}' could not be written: {error.strerror}; earlier checkpoints are as they were"
         ) from error
     return target
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Return where among a run's checkpoints the one of a step stands."""
+    return folder / f"step_{step:08d}"
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

@@ -7,7 +7,8 @@ bfloat16 autocast.
 """
 
 import warnings
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -19,38 +20,66 @@ class Runnable(Protocol):
     """What a trainer needs of a compiled module."""
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run forward."""
+        """Run the method that was compiled."""
 
     def train(self, mode: bool = True) -> Any:
         """Switch training mode."""
 
+    def modules(self) -> Iterator[Any]:
+        """Go through all submodules."""
 
-def compile_module(module: nn.Module, how: Compile) -> Runnable:
-    """Return a callable that runs `module.forward` compiled; it shares the module's parameters and buffers.
+
+def compile_module(module: nn.Module, how: Compile, method: str = "forward") -> Runnable:
+    """Return a callable that runs a method of `module` compiled; it shares the module's parameters and buffers.
 
     Args:
         module: already on its device and in its memory format, since moving it later would part the two.
         how: ``torchscript``, ``inductor`` (torch.compile) or ``eager``.
+        method: its name; forward's callees are compiled with it.
     """
-    if how == "eager":
-        return module
-    if how == "inductor":
-        return cast("Runnable", torch.compile(module))
-    return Scripted(module)
+    if how == "torchscript":
+        return Scripted(module, method)
+    return Plain(module, torch.compile(getattr(module, method)) if how == "inductor" else getattr(module, method))
+
+
+class Plain:
+    """A module called by one of its methods."""
+
+    def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
+        self.module, self.method = module, method
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the method."""
+        return self.method(*inputs)
+
+    def train(self, mode: bool = True) -> "Plain":
+        """Switch training mode."""
+        self.module.train(mode)
+        return self
+
+    def modules(self) -> Iterator[Any]:
+        """Go through all submodules."""
+        return self.module.modules()
 
 
 class Scripted:
     """A scripted module run by the interpreter, without profile-guided rewriting."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, method: str = "forward") -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
             self.module = torch.jit.script(module)
+        self.method = getattr(self.module, method)
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run forward."""
+        """Run the method."""
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            return self.module(*inputs)
+            return self.method(*inputs)
+
+    def modules(self) -> Iterator[Any]:
+        """Go through all submodules."""
+        modules: Iterator[Any] = self.module.modules()
+        return modules
 
     def train(self, mode: bool = True) -> "Scripted":
         """Switch training mode; a scripted module keeps its own flag."""

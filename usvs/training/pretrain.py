@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from usvs.loading.batch import PairBatch
 from usvs.loading.loader import make_loader
 from usvs.progress import say, track
 from usvs.sampling.clips import ClipTable
-from usvs.sampling.plan import Plan
+from usvs.sampling.share import SharedPlan
 from usvs.training.chance import beside_chance, uses_pairs
-from usvs.training.checkpoint import Checkpoint, load_newest_checkpoint, save_checkpoint
+from usvs.training.checkpoint import Checkpoint, checkpoint_folder, load_newest_checkpoint, save_checkpoint
+from usvs.training.distributed import Ranks, join_ranks
 from usvs.training.interruption import StopRequest, stop_on_signals
+from usvs.training.parts import Place
 from usvs.training.pretrain_model import PretrainModel, model_inputs
 from usvs.training.run_folder import CHECKPOINTS, claim_run, describe_run
 from usvs.training.run_log import RunLog, read_metrics
@@ -63,7 +65,8 @@ def pretrain(
     """Learn from a prepared store's video and speech, without labels (sections 2.1 to 2.4).
 
     The same store, settings and number of threads give the same weights on a CPU, bit for bit, whether the run was
-    stopped and resumed or not.
+    stopped and resumed or not. Under ``torchrun`` every process takes a part of each batch; the samples and, but for
+    rounding, the losses and weights stay those of one process.
 
     Args:
         store: a folder made by `usvs index` and `usvs prepare`.
@@ -80,14 +83,15 @@ def pretrain(
     """
     started = time.monotonic()
     store, run = Path(store), Path(run)
-    prepared = PreparedStore(store)
-    split = split_store(prepared, settings.held_out_patients, patients)
-    clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
-    check_objective(clips, settings)
-    claim_run(run, settings, resume)
-    work = _Run(prepared, run, settings, split, clips)
-    describe_run(run, split, work.trainer.device)
-    checkpoint = work.go_on(resume)
+    with join_ranks(settings.run.device) as ranks:
+        prepared = PreparedStore(store)
+        split = split_store(prepared, settings.held_out_patients, patients)
+        clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
+        check_objective(clips, settings)
+        ranks.on_first(lambda: claim_run(run, settings, resume))
+        work = _Run(prepared, run, settings, split, clips, ranks)
+        ranks.on_first(lambda: describe_run(run, split, work.trainer.device, ranks.count))
+        checkpoint = work.go_on(resume)
     read = [record for record in read_metrics(run) if record["split"] == "held_out"]
     held_out = {name: value for name, value in read[-1].items() if name not in ("step", "split")} if read else {}
     return PretrainResult(run, checkpoint, work.total_steps, time.monotonic() - started, held_out)
@@ -119,20 +123,28 @@ class _Run:
     """One run in its folder: loader, trainer, records and checkpoints."""
 
     def __init__(
-        self, store: PreparedStore, run: Path, settings: PretrainSettings, split: Split, clips: ClipTable
+        self,
+        store: PreparedStore,
+        run: Path,
+        settings: PretrainSettings,
+        split: Split,
+        clips: ClipTable,
+        ranks: Ranks,
     ) -> None:
-        self.folder, self.settings = run, settings
+        self.folder, self.settings, self.ranks = run, settings, ranks
         seed, batch_clips = settings.run.seed, settings.optimiser.batch_clips
-        self.plan = Plan(clips, settings.clips, settings.objective, seed, batch_clips)
+        self.plan = SharedPlan(
+            clips, settings.clips, settings.objective, seed, batch_clips, rank=ranks.number, ranks=ranks.count
+        )
         self.loader = make_loader(store, self.plan, settings, choose_device(settings.run.device))
         self.total_steps = self.plan.steps_per_epoch * settings.optimiser.epochs
         torch.manual_seed(seed)
         self.model = PretrainModel(settings)
         self.trainer = Trainer(
-            self.model, settings.optimiser, settings.run, self.total_steps, self.plan.steps_per_epoch
+            self.model, settings.optimiser, settings.run, self.total_steps, self.plan.steps_per_epoch, ranks
         )
         held_out = store.clips.select(split.clips_of(split.held_out, store.clips.scan))
-        self.held_out = HeldOut(store, held_out, settings) if len(held_out) else None
+        self.held_out = HeldOut(store, held_out, settings) if len(held_out) and ranks.first else None
         self.fingerprint = _fingerprint(store, clips)
 
     def go_on(self, resume: bool) -> Path:
@@ -142,7 +154,7 @@ class _Run:
         first, checkpoint = self.trainer.step_number, self.folder / CHECKPOINTS
         with (
             stop_on_signals() as stop,
-            RunLog(self.folder, first) as log,
+            RunLog(self.folder, first) if self.ranks.first else nullcontext() as log,
             closing(self.loader.batches(first, self.total_steps)) as batches,  # type: ignore[type-var]
         ):
             waiting_since = time.perf_counter()
@@ -153,13 +165,19 @@ class _Run:
                 waiting_since = time.perf_counter()
         return checkpoint if first < self.total_steps else self._save()
 
-    def _step(self, batch: PairBatch, log: RunLog, waited: float) -> None:
+    def _step(self, batch: PairBatch, log: RunLog | None, waited: float) -> None:
         run, began = self.settings.run, time.perf_counter()
+        place = None
+        if self.ranks.count > 1:
+            place = Place(torch.from_numpy(self.plan.rows_at(self.trainer.step_number)), self.plan.batch_size)
         try:
-            values = self.trainer.step(*model_inputs(batch))
+            values = self.trainer.step(*model_inputs(batch), place=place)
         except NonFiniteError as error:
-            raise NonFiniteError(f"{error}; clips of the batch: {batch.clip.tolist()}") from None
+            clips = self.plan.whole_batch_at(self.trainer.step_number).clip.tolist()
+            raise NonFiniteError(f"{error}; clips of the batch: {clips}") from None
         seconds, step = time.perf_counter() - began, self.trainer.step_number
+        if log is None:
+            return
         if step % run.log_every_steps == 0 or step == self.total_steps:
             known = beside_chance(values, self.settings.objective)
             log.record(step, "train", {**known, "step_seconds": seconds, "wait_seconds": waited})
@@ -170,13 +188,13 @@ class _Run:
 
     def _save_if_due(self, stop: StopRequest) -> Path | None:
         step = self.trainer.step_number
-        finished = step == self.total_steps
-        if not (stop or finished or step % self.settings.run.checkpoint_every_steps == 0):
+        finished, asked = step == self.total_steps, self.ranks.any(bool(stop))
+        if not (asked or finished or step % self.settings.run.checkpoint_every_steps == 0):
             return None
         saved = self._save()
-        if stop and not finished:
-            where = f"step {step} of {self.total_steps}"
-            raise Preempted(f"{stop.signal_name}: stopped after {where}, which is saved; go on with --resume")
+        if asked and not finished:
+            where, why = f"step {step} of {self.total_steps}", stop.signal_name or "another process was asked to stop"
+            raise Preempted(f"{why}: stopped after {where}, which is saved; go on with --resume")
         return saved
 
     def _save(self) -> Path:
@@ -191,20 +209,33 @@ class _Run:
             "settings": self.settings.model_dump(mode="json"),
         }
         checkpoint = Checkpoint(state.model, state.optimiser, about)
+        if not self.ranks.first:
+            return checkpoint_folder(self.folder / CHECKPOINTS, state.step)
         return save_checkpoint(self.folder / CHECKPOINTS, state.step, checkpoint, self.settings.run.keep_checkpoints)
 
     def _restore(self) -> None:
         checkpoint = load_newest_checkpoint(self.folder / CHECKPOINTS)
         if checkpoint is None:
             say(f"no checkpoint in '{self.folder}' yet: beginning at step 0")
+            self._agree(0)
             return
         about: dict[str, Any] = checkpoint.state
         if about.get("clips_sha256") != self.fingerprint:
             raise DataError(f"the store's clips are not those that run '{self.folder}' was begun with: name a new run")
         if about.get("threads") != torch.get_num_threads():
             say(f"begun with {about.get('threads')} threads, now {torch.get_num_threads()}: last bits may differ")
+        self._agree(int(about["step"]))
         self.trainer.load_state_dict(TrainerState(checkpoint.model, checkpoint.optimiser, int(about["step"])))
         say(f"going on after step {self.trainer.step_number} of {self.total_steps}")
+
+    def _agree(self, step: int) -> None:
+        """Refuse to go on from different steps."""
+        steps = self.ranks.gather_counts((step,)).flatten().tolist()
+        if len(set(steps)) > 1:
+            raise DataError(
+                f"the processes find checkpoints of steps {steps} in '{self.folder}': it must be one folder that all"
+                " machines share"
+            )
 
 
 def _fingerprint(store: PreparedStore, clips: ClipTable) -> str:

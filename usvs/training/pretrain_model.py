@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from usvs.config import PretrainSettings
 from usvs.loading.batch import PairBatch
 from usvs.models.two_stream import TwoStream
-from usvs.objectives.joint import JointLoss, JointObjective
+from usvs.objectives.contrastive import WholePairs
+from usvs.objectives.joint import JointLoss, JointObjective, WholeBatch
 from usvs.speech.spectrogram import LogSpectrogram
 from usvs.training.chance import uses_pairs
+from usvs.training.distributed import Ranks, gather_rows
 
 
 class PairOutputs(NamedTuple):
@@ -27,6 +29,7 @@ class PairOutputs(NamedTuple):
     negative: Tensor  # [n, d]
     pair_valid: Tensor  # [n]
     order_logits: Tensor  # [B, 12]
+    order_class: Tensor  # [B]
 
 
 class PretrainModel(nn.Module):
@@ -62,17 +65,23 @@ class PretrainModel(nn.Module):
             order_frames: [B, 4, 1, P, P] in the order shown.
             speech: [B, K, S] waveforms.
             negative_speech: [B, K, S].
-            pair_valid: [B] bool, which clips' pairs count.
+            pair_valid: [B] bool, which clips' pairs count; left on the host, since it decides how much is run.
             order_class: [B] int64.
         """
-        said = self.outputs(frames, order_frames, speech, negative_speech, pair_valid)
-        return self.loss(said, order_class)
+        return self.loss(self.outputs(frames, order_frames, speech, negative_speech, pair_valid, order_class))
 
     def outputs(
-        self, frames: Tensor, order_frames: Tensor, speech: Tensor, negative_speech: Tensor, pair_valid: Tensor
+        self,
+        frames: Tensor,
+        order_frames: Tensor,
+        speech: Tensor,
+        negative_speech: Tensor,
+        pair_valid: Tensor,
+        order_class: Tensor,
     ) -> PairOutputs:
         """Run both streams, each network once, over the clips whose pairs count and over all order frames."""
-        rows = self._rows(pair_valid)
+        counted = self._rows(pair_valid)  # known where pair_valid is, so that nobody waits for a device
+        rows = counted.to(frames.device)
         spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
         shown = order_frames if self.uses_order else order_frames[:0]
         out = self.streams(frames.index_select(0, rows).flatten(0, 1), shown, spectrograms)
@@ -84,12 +93,13 @@ class PretrainModel(nn.Module):
             out.video_embeddings,
             embeddings[:pairs],
             embeddings[pairs:],
-            pair_valid.index_select(0, rows).repeat_interleave(frames.size(1)),
+            pair_valid.index_select(0, counted).repeat_interleave(frames.size(1)),
             out.order_logits,
+            order_class if self.uses_order else order_class[:0],
         )
 
-    def loss(self, said: PairOutputs, order_class: Tensor) -> JointLoss:
-        """Return Eq. 3 of what the streams said."""
+    def loss(self, said: PairOutputs, whole: WholeBatch | None = None) -> JointLoss:
+        """Return Eq. 3 of what the streams said; of a part of a batch, its shares of it."""
         losses: JointLoss = self.objective(
             said.positive_logits,
             said.negative_logits,
@@ -98,19 +108,29 @@ class PretrainModel(nn.Module):
             said.negative,
             said.pair_valid,
             said.order_logits,
-            order_class if self.uses_order else order_class[:0],
+            said.order_class,
+            whole,
         )
         return losses
+
+    def whole_batch(self, said: PairOutputs, ranks: Ranks) -> WholeBatch:
+        """Meet the other ranks: the embeddings of everybody's pairs that count, with gradient, and the counts."""
+        valid = said.pair_valid.nonzero().flatten()
+        counts = ranks.gather_counts((valid.size(0), said.order_logits.size(0)))  # [ranks, 2]
+        first, pairs = int(counts[: ranks.number, 0].sum()), int(counts[:, 0].sum())
+        embeddings = torch.cat((said.video, said.positive, said.negative), dim=1)
+        if self.objective.contrastive_weight > 0:
+            own = embeddings.index_select(0, valid.to(embeddings.device))
+            wide = torch.promote_types(own.dtype, torch.float32)  # in which their gradients are summed
+            embeddings = gather_rows(own.to(wide), first, pairs, ranks).to(own.dtype)
+        video, positive, negative = embeddings.chunk(3, dim=1)
+        return WholeBatch(WholePairs(video, positive, negative, first), pairs, int(counts[:, 1].sum()))
 
     def _rows(self, pair_valid: Tensor) -> Tensor:
         """The clips [n / K] whose frames and speech are run."""
         if not self.uses_pairs:
-            return torch.zeros(0, dtype=torch.int64, device=pair_valid.device)
-        rows = pair_valid.nonzero().flatten()
-        if rows.numel() == 0 and not self.uses_order:
-            # An empty batch has no statistics: run one clip, which counts for nothing.
-            return torch.zeros(1, dtype=torch.int64, device=pair_valid.device)
-        return rows
+            return torch.zeros(0, dtype=torch.int64)
+        return pair_valid.nonzero().flatten()
 
     def _spectrograms(self, speech: Tensor, negative_speech: Tensor) -> Tensor:
         """Map [n / K, K, S] twice to [2n, 1, bands, time]."""

@@ -22,6 +22,8 @@ FREE_SETTINGS = frozenset(
     f"run.{name}"
     for name in (
         "device",
+        "activation_checkpointing",
+        "micro_batch_clips",
         "loader",
         "loader_workers",
         "log_every_steps",
@@ -52,7 +54,7 @@ def claim_run(run: Path, settings: PretrainSettings, resume: bool) -> None:
         raise MissingDependencyError(f"run folder '{run}' cannot be written to: {error.strerror}") from error
 
 
-def describe_run(run: Path, split: Split, device: torch.device) -> None:
+def describe_run(run: Path, split: Split, device: torch.device, processes: int = 1) -> None:
     """Write what the run runs on and whom it learns from (keyed hashes).
 
     Raises:
@@ -62,7 +64,7 @@ def describe_run(run: Path, split: Split, device: torch.device) -> None:
     if (run / PATIENTS).exists() and (run / PATIENTS).read_text(encoding="utf-8") != patients:
         raise DataError(f"run '{run}' was begun with other patients: its store or its share held out has changed")
     write_text(run / PATIENTS, patients)
-    write_text(run / ENVIRONMENT, json.dumps(describe_environment(device), indent=1) + "\n")
+    write_text(run / ENVIRONMENT, json.dumps({**describe_environment(device), "processes": processes}, indent=1) + "\n")
 
 
 def read_settings(text: str, where: Path) -> PretrainSettings:

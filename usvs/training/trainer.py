@@ -12,8 +12,10 @@ from usvs.config import OptimiserSettings, RunSettings
 from usvs.errors import DataError, MissingDependencyError
 from usvs.progress import say
 from usvs.sampling.permutation import derive_key
-from usvs.training.compile import compile_module
+from usvs.training.compute import BatchCompute
+from usvs.training.distributed import ALONE, Ranks
 from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
+from usvs.training.parts import Place
 
 
 class NonFiniteError(DataError):
@@ -34,50 +36,62 @@ class Trainer:
     The random numbers of a step (dropout) come from the seed and the step's number alone, so the state to save is the
     parameters, the optimiser's tensors and one integer. The bits depend on the number of threads, as torch's do.
 
+    A `PartedTask` may be trained by several ranks, each with its part of every batch, and in micro-batches.
+
     Args:
         module: the task; moved to the device and to channels-last memory here.
-        optimiser: optimiser, schedule and clipping.
-        run: seed, device, precision and compiler.
+        optimiser: optimiser, schedule, clipping and batch-norm policy.
+        run: seed, device, precision, compiler, micro-batches and activation checkpointing.
         total_steps: updates of the whole run, for the schedule.
         steps_per_epoch: updates an epoch, for the schedule.
+        ranks: who takes part; all make the same module, and begin with the first one's numbers.
     """
 
     def __init__(
-        self, module: nn.Module, optimiser: OptimiserSettings, run: RunSettings, total_steps: int, steps_per_epoch: int
+        self,
+        module: nn.Module,
+        optimiser: OptimiserSettings,
+        run: RunSettings,
+        total_steps: int,
+        steps_per_epoch: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.device = choose_device(run.device)
         self.module = module.to(self.device)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.compiled = compile_module(self.module, run.compile)
+        ranks.start_alike(self.module.state_dict().values())
+        self.compute = BatchCompute(self.module, self.device, optimiser, run, ranks)
         self.settings = optimiser
         self.run = run
+        self.ranks = ranks
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self.optimiser = make_optimiser(self.module, optimiser)
         self.step_number = 0
-        self._mode: bool | None = None
         _say_if_slow(self.device, run)
         if self.device.type == "cpu":  # what is promised bit-exact; CUDA's deterministic kernels cost speed
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
-    def step(self, *batch: Tensor) -> dict[str, float]:
+    def step(self, *batch: Tensor, place: Place | None = None) -> dict[str, float]:
         """Make one update and return the forward's fields, `learning_rate` and `gradient_norm`.
+
+        Args:
+            batch: the clips of this rank.
+            place: which of the whole batch's clips they are; None: all of them.
 
         Raises:
             NonFiniteError: when the loss or the gradient is not finite; nothing has been updated then.
+            MissingDependencyError: where memory runs out and there is no way to the same result with less.
         """
-        torch.manual_seed(derive_key(self.run.seed, self.step_number) >> 1)
         rate = learning_rate(self.step_number, self.total_steps, self.steps_per_epoch, self.settings)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self._set_training(True)
-        self.optimiser.zero_grad(set_to_none=True)
-        result = self._forward(batch)
-        result.total.backward()
+        seed = derive_key(self.run.seed, self.step_number) >> 1
+        result = self.compute.gradients(batch, place, seed)
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip_norm)
         # One transfer to the host a step: both checks are made on it, before anything is updated.
-        values = to_floats(result, norm)
+        values = to_floats(result, norm, self.ranks)
         self._refuse_non_finite(values)
         self.optimiser.step()
         self.step_number += 1
@@ -86,13 +100,13 @@ class Trainer:
     def evaluate(self, *batch: Tensor) -> dict[str, float]:
         """Return the forward's fields on a batch, in evaluation mode and without an update."""
         with self.evaluating():
-            return to_floats(self._forward(batch))
+            return to_floats(self.compute.forward(batch))
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Have the module in evaluation mode, at the run's precision, without gradients."""
-        self._set_training(False)
-        with torch.no_grad(), self._precision():
+        self.compute.set_training(False)
+        with torch.no_grad(), self.compute.precision():
             yield
 
     def state_dict(self) -> TrainerState:
@@ -113,23 +127,10 @@ class Trainer:
             raise DataError(f"the saved state does not fit this model: {first}") from error
         self.step_number = state.step
 
-    def _forward(self, batch: tuple[Tensor, ...]) -> Any:
-        inputs = [tensor.to(self.device, non_blocking=True) for tensor in batch]
-        with self._precision():
-            return self.compiled(*inputs)
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bfloat16")
-
-    def _set_training(self, mode: bool) -> None:
-        if self._mode is not mode:
-            self.module.train(mode)
-            self.compiled.train(mode)
-            self._mode = mode
-
     def _refuse_non_finite(self, values: dict[str, float]) -> None:
         for name, what in (("total", "loss"), ("gradient_norm", "gradient norm")):
             if not math.isfinite(values[name]):
+                self.compute.put_back_buffers()
                 terms = ", ".join(key for key, value in values.items() if not math.isfinite(value))
                 where = f"step {self.step_number}: the {what} is {values[name]}"
                 raise NonFiniteError(f"{where}, so nothing was updated (not finite: {terms})")
@@ -141,8 +142,10 @@ def choose_device(name: str) -> torch.device:
     Raises:
         MissingDependencyError: when it is not there.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())  # each rank its own
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -158,10 +161,11 @@ def _say_if_slow(device: torch.device, run: RunSettings) -> None:
         say("this processor has no bfloat16 instructions: run.precision=bfloat16 is some ten times slower here")
 
 
-def to_floats(result: Any, norm: Tensor | None = None) -> dict[str, float]:
-    """Return the fields of a NamedTuple of scalars, and a gradient's norm, as plain numbers in one transfer."""
-    fields = {name: getattr(result, name) for name in result._fields}
+def to_floats(result: Any, norm: Tensor | None = None, ranks: Ranks = ALONE) -> dict[str, float]:
+    """Return the fields of a NamedTuple of scalars, summed over ranks, and a gradient's norm, in one transfer."""
+    fields = torch.stack([getattr(result, name).detach().float() for name in result._fields])
+    names, values = list(result._fields), ranks.total(fields) if ranks.count > 1 else fields
     if norm is not None:
-        fields["gradient_norm"] = norm
-    values = torch.stack([value.detach().float() for value in fields.values()]).tolist()
-    return dict(zip(fields, values, strict=True))
+        names.append("gradient_norm")
+        values = torch.cat((values, norm.detach().float().view(1)))
+    return dict(zip(names, values.tolist(), strict=True))

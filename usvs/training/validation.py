@@ -58,9 +58,8 @@ class HeldOut:
         speech: list[Tensor] = []
         with trainer.evaluating(), closing(self.loader.batches(0, self.batches)) as batches:  # type: ignore[type-var]
             for batch in batches:
-                inputs = [tensor.to(trainer.device) for tensor in model_inputs(batch)]
-                said = model.outputs(*inputs[:-1])
-                records.append(to_floats(model.loss(said, inputs[-1])))
+                said = model.outputs(*trainer.compute.to_device(model_inputs(batch)))
+                records.append(to_floats(model.loss(said)))
                 for pool, embeddings in zip((video, speech), self._pool(said, batch.frames.size(1)), strict=True):
                     pool.append(embeddings)
         values = beside_chance(_weighted_mean(records), self.objective)
@@ -73,7 +72,8 @@ class HeldOut:
         """Embeddings [n, K, d] of frames and their speech."""
         if self.objective.contrastive_weight == 0:
             return said.video.new_zeros((0, groups, 1)), said.video.new_zeros((0, groups, 1))
-        counted = [embeddings[said.pair_valid].float() for embeddings in (said.video, said.positive)]
+        rows = said.pair_valid.to(said.video.device)
+        counted = [embeddings[rows].float() for embeddings in (said.video, said.positive)]
         if self.objective.normalise:
             counted = [torch.nn.functional.normalize(embeddings, dim=1) for embeddings in counted]
         frames, pieces = (embeddings.view(-1, groups, embeddings.size(1)) for embeddings in counted)

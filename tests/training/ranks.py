@@ -1,0 +1,116 @@
+"""Runs a function in several processes at once, as torchrun would, but forked from one that has torch already.
+
+    python tests/training/ranks.py JOBS.json
+
+JOBS is a list of {"call": one of the functions below, "ranks": how many, ... its other arguments}; printed are all exit
+codes. A process of its own, since one that has used threads must not fork.
+"""
+
+import json
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from usvs.config import PretrainSettings, load_settings
+from usvs.errors import UsvsError
+from usvs.training.distributed import join_ranks
+from usvs.training.parts import Place
+from usvs.training.pretrain import pretrain
+from usvs.training.pretrain_model import PairOutputs, PretrainModel
+from usvs.training.trainer import Trainer
+
+torch.set_num_threads(1)
+
+
+def run_pretraining(store: str, run: str, settings: str, resume: bool = False) -> None:
+    pretrain(Path(store), Path(run), load_settings(PretrainSettings(), Path(settings)), resume=resume)
+
+
+class DoubleSpectrogram(nn.Module):
+    def __init__(self, spectrogram: nn.Module) -> None:
+        super().__init__()
+        self.spectrogram = spectrogram
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return self.spectrogram(waveform.float()).double()
+
+
+def train(settings: str, batches: str, split: list[list[int]], out: str, steps: int = 20, double: bool = False) -> None:
+    """Make a step on each batch, each rank with its clips, and save what the first rank has then."""
+    chosen, tensors = load_settings(PretrainSettings(), Path(settings)), load_file(batches)
+    with join_ranks("cpu") as ranks:
+        torch.manual_seed(chosen.run.seed)
+        model = PretrainModel(chosen)
+        if double:
+            model.spectrogram = DoubleSpectrogram(model.spectrogram)
+            model.double()
+        trainer = Trainer(model, chosen.optimiser, chosen.run, 20, 5, ranks)
+        mine = torch.tensor(split[ranks.number], dtype=torch.int64)
+        place = Place(mine, sum(map(len, split)))
+        history = []
+        for step in range(steps):
+            batch = [tensors[f"{step}.{i}"][mine] for i in range(6)]
+            if double:
+                batch = [part.double() if part.is_floating_point() else part for part in batch]
+            values = trainer.step(*batch, place=place)
+            history.append(torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64))
+        if ranks.first:
+            state = trainer.state_dict().model
+            save_file({**{n: v.contiguous().clone() for n, v in state.items()}, "history": torch.stack(history)}, out)
+
+
+def embedding_gradients(settings: str, embeddings: str, split: list[int], out: str) -> None:
+    """Save each rank's gradients of the objective with respect to its rows of the given outputs."""
+    chosen, rows = load_settings(PretrainSettings(), Path(settings)), load_file(embeddings)
+    with join_ranks("cpu") as ranks:
+        start = sum(split[: ranks.number])
+        mine = {n: v[start : start + split[ranks.number]].clone() for n, v in rows.items()}
+        leaves = {n: v.requires_grad_(v.is_floating_point()) for n, v in mine.items()}
+        model = PretrainModel(chosen)
+        said = PairOutputs(**leaves)
+        loss = model.loss(said, model.whole_batch(said, ranks) if ranks.count > 1 else None)
+        loss.total.backward()
+        gradients = {n: v.grad for n, v in leaves.items() if v.grad is not None}
+        total = ranks.total(torch.stack([value.detach() for value in loss]))
+        save_file({**gradients, "losses": total}, f"{out}.{ranks.number}")
+
+
+def start(call: str, ranks: int, **arguments: object) -> list[int]:
+    """Run a function on so many ranks; return their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if child == 0:
+            os._exit(_in_child(call, rank, ranks, port, arguments))
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def _in_child(call: str, rank: int, ranks: int, port: int, arguments: dict[str, object]) -> int:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    try:
+        globals()[call](**arguments)
+        return 0
+    except UsvsError as error:
+        print(f"rank {rank}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    print(json.dumps([start(**job) for job in json.loads(Path(sys.argv[1]).read_text())]))

@@ -1,0 +1,172 @@
+"""Many processes give what one gives. They are forked by `ranks.py`, all of a module's jobs from one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from usvs.training.checkpoint import load_checkpoint, step_folders
+from usvs.training.run_log import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIPS, STEPS = 6, 20
+ALL = list(range(CLIPS))
+# Uneven on purpose; of the four, one holds no pair that counts.
+SPLITS = {1: [ALL], 2: [[0, 1, 2, 3], [4, 5]], 4: [[0, 3], [1], [2, 5], [4]]}
+VALID = (True, False, True, True, False, True)
+
+
+def run_jobs(folder: Path, jobs: list[dict]) -> tuple[list[list[int]], str]:
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, str(Path(__file__).with_name("ranks.py")), str(folder / "jobs.json")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def write_batches(path: Path) -> None:
+    tensors = {}
+    for step in range(STEPS):
+        generator = torch.Generator().manual_seed(step)
+        shapes = [(CLIPS, 2, 1, 32, 32), (CLIPS, 4, 1, 32, 32), (CLIPS, 2, 14_400), (CLIPS, 2, 14_400)]
+        parts = [torch.randn(shape, generator=generator) for shape in shapes]
+        parts[2:] = [0.1 * part for part in parts[2:]]
+        order = torch.randint(0, 12, (CLIPS,), generator=generator)
+        tensors |= {f"{step}.{i}": part for i, part in enumerate([*parts, torch.tensor(VALID), order])}
+    save_file(tensors, path)
+
+
+def changed(settings, path: Path, **optimiser) -> str:
+    """Write settings with another optimiser; dropout stays on."""
+    path.write_text(
+        settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update=optimiser)}).model_dump_json()
+    )
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("ranks")
+    write_batches(folder / "batches")
+    paper = {"kind": "sgd", "schedule": "step", "learning_rate": 1e-3}
+    eager, scripted = tiny(run={"compile": "eager"}), tiny(run={"compile": "torchscript"})
+    settings = {
+        "double": changed(eager, folder / "double.json"),
+        "single": changed(eager, folder / "single.json", **paper),
+        "scripted": changed(scripted, folder / "scripted.json", **paper),
+        "frozen": changed(eager, folder / "frozen.json", batch_norm="frozen"),
+        "per_rank": changed(eager, folder / "per_rank.json", batch_norm="per_rank"),
+    }
+
+    def job(kind: str, split: list[list[int]], name: str, **more) -> dict:
+        common = {"call": "train", "batches": str(folder / "batches"), "settings": settings[kind]}
+        return {**common, "ranks": len(split), "split": split, "out": str(folder / name), **more}
+
+    jobs = [job("double", SPLITS[n], f"double{n}", double=True) for n in SPLITS]
+    jobs += [job("single", SPLITS[n], f"single{n}") for n in (1, 2)]
+    jobs += [job("single", [[3, 1, 5, 0, 2, 4]], "shuffled1"), job("scripted", SPLITS[2], "scripted2", steps=3)]
+    jobs += [job("frozen", SPLITS[n], f"frozen{n}", double=True, steps=3) for n in (1, 4)]
+    jobs += [job("per_rank", SPLITS[4], "per_rank4", double=True, steps=3)]
+    codes, said = run_jobs(folder, jobs)
+    assert all(code == 0 for job in codes for code in job), said
+    return folder
+
+
+def relative(one: dict, two: dict) -> float:
+    """Distance over length, of all weights and statistics together."""
+    names = [name for name, value in one.items() if value.is_floating_point() and name != "history"]
+    apart = sum((one[name].double() - two[name].double()).square().sum() for name in names)
+    return float((apart / sum(one[name].double().square().sum() for name in names)).sqrt())
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_any_number_of_ranks_gives_the_same_weights_and_losses(trained, ranks):
+    one, many = load_file(trained / "double1"), load_file(trained / f"double{ranks}")
+    assert one.keys() == many.keys()
+    assert relative(one, many) < 1e-9
+    torch.testing.assert_close(many["history"], one["history"], rtol=1e-6, atol=1e-6)  # reported in float32
+
+
+def test_in_float32_ranks_differ_by_no_more_than_the_order_of_the_clips_makes(trained):
+    # ReLUs of values near zero fall either way, and twenty steps carry on what falls: float32 has no exact answer.
+    one = load_file(trained / "single1")
+    noise = relative(one, load_file(trained / "shuffled1"))
+    assert 0 < relative(one, load_file(trained / "single2")) < max(5 * noise, 1e-6)
+    history = load_file(trained / "single2")["history"]
+    torch.testing.assert_close(history[0], one["history"][0], rtol=1e-3, atol=1e-5)
+
+
+def test_per_rank_statistics_are_others(trained):
+    one, other = load_file(trained / "double1")["history"], load_file(trained / "per_rank4")["history"]
+    assert (one[:3] - other).abs().max() > 1e-3
+
+
+def test_frozen_statistics_stay_and_agree(trained):
+    one, many = load_file(trained / "frozen1"), load_file(trained / "frozen4")
+    assert relative(one, many) < 1e-9
+    assert torch.equal(one["streams.video.bn1.running_mean"], torch.zeros(8, dtype=torch.float64))
+
+
+def test_scripted_ranks_equal_eager_ones(trained):
+    eager, scripted = load_file(trained / "single2"), load_file(trained / "scripted2")
+    assert torch.equal(eager["history"][:3], scripted["history"])
+
+
+def test_the_objectives_gradient_is_the_single_process_ones_for_uneven_splits(tmp_path, tiny):
+    generator = torch.Generator().manual_seed(0)
+    width, rows = 8, 23
+    said = {n: torch.randn(rows, width, generator=generator) for n in ("video", "positive", "negative")}
+    said |= {n: torch.randn(rows, 2, generator=generator) for n in ("positive_logits", "negative_logits")}
+    said["pair_valid"] = torch.rand(rows, generator=generator) < 0.7
+    said["order_logits"] = torch.randn(rows, 12, generator=generator)
+    said["order_class"] = torch.randint(0, 12, (rows,), generator=generator)
+    save_file(said, tmp_path / "said")
+    objectives = [{}, {"form": "eq2", "normalise": False}, {"candidates": "speech"}]
+    splits = [[rows], [20, 3], [5, 0, 18], [1, 13, 2, 7]]
+    jobs = []
+    for number, objective in enumerate(objectives):
+        settings = changed(tiny(objective=objective), tmp_path / f"{number}.json")
+        common = {"call": "embedding_gradients", "settings": settings, "embeddings": str(tmp_path / "said")}
+        jobs += [{**common, "ranks": len(s), "split": s, "out": str(tmp_path / f"{number}-{len(s)}")} for s in splits]
+    codes, printed = run_jobs(tmp_path, jobs)
+    assert not any(code for job in codes for code in job), printed
+    for number in range(len(objectives)):
+        one = load_file(tmp_path / f"{number}-1.0")
+        assert {"video", "positive", "negative", "positive_logits", "order_logits"} <= one.keys()
+        for split in splits[1:]:
+            parts = [load_file(tmp_path / f"{number}-{len(split)}.{rank}") for rank in range(len(split))]
+            for name, whole in one.items():
+                many = parts[0][name] if name == "losses" else torch.cat([part[name] for part in parts])
+                assert float((many - whole).abs().max()) <= 1e-6 * float(whole.abs().max()), (number, split, name)
+
+
+def test_a_run_of_three_processes_stops_resumes_with_two_and_ends_like_one(tmp_path, noise_store, tiny):
+    settings = changed(tiny(run={"compile": "eager"}), tmp_path / "s.json", kind="sgd", learning_rate=1e-3)
+    common = {"call": "run_pretraining", "store": str(noise_store), "settings": settings}
+    codes, said = run_jobs(
+        tmp_path,
+        [
+            {**common, "ranks": 1, "run": str(tmp_path / "one")},
+            {**common, "ranks": 3, "run": str(tmp_path / "three")},
+            {**common, "ranks": 3, "run": str(tmp_path / "three")},
+            {**common, "ranks": 2, "run": str(tmp_path / "three"), "resume": True},
+            {**common, "ranks": 7, "run": str(tmp_path / "seven")},
+        ],
+    )
+    assert codes == [[0], [0] * 3, [2] * 3, [0, 0], [2] * 7], said
+    assert "is not empty" in said and "7 processes for batches of 6 clips" in said
+    ends = [load_checkpoint(step_folders(tmp_path / run / "checkpoints")[-1]).model for run in ("one", "three")]
+    assert relative(*ends) < 1e-6
+    one, three = (read_metrics(tmp_path / run) for run in ("one", "three"))
+    assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in three]
+    for first, second in zip(one, three, strict=True):
+        for name in ("total", "valid_pairs", "contrastive", "contrastive_chance", "retrieval_top1_chance"):
+            if name in first:
+                assert first[name] == pytest.approx(second[name], rel=1e-4), name
+    assert json.loads((tmp_path / "three" / "environment.json").read_text())["processes"] == 2

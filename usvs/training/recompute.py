@@ -1,0 +1,37 @@
+"""Activation checkpointing: the blocks of the encoders keep their input alone and are run again in backward."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from usvs.models.resnext_se import Bottleneck
+from usvs.training.parts import buffers_kept
+
+
+def recompute_blocks(module: nn.Module) -> int:
+    """Have every `Bottleneck` of a module keep only its input for backward; returns how many there are.
+
+    The numbers stay the same to the last bit, running statistics included. For eager modules: neither scripts.
+    """
+    blocks = [child for child in module.modules() if isinstance(child, Bottleneck)]
+    for block in blocks:
+        block.forward = partial(_run, block, type(block).forward.__get__(block))  # type: ignore[method-assign]
+    return len(blocks)
+
+
+def _run(block: Bottleneck, forward: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+    if not (block.training and torch.is_grad_enabled()):
+        return forward(maps)
+    result: Tensor = checkpoint(
+        forward, maps, use_reentrant=False, preserve_rng_state=False, context_fn=partial(_contexts, block)
+    )
+    return result
+
+
+def _contexts(block: Bottleneck) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    return nullcontext(), buffers_kept(block)  # the first run has counted the statistics
