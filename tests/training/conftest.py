@@ -77,7 +77,13 @@ def silent_store(tmp_path_factory) -> Path:
 def tiny_settings(**changes) -> PretrainSettings:
     """Settings whose step takes some ten milliseconds; `run` and `objective` may be changed by keyword tables."""
     encoder = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=16, stem_width=8, se_ratio=1 / 4)
-    run = {"device": "cpu", "compile": "eager", "log_every_steps": 1, "validate_every_steps": 3, "checkpoint_every_steps": 2}
+    run = {
+        "device": "cpu",
+        "compile": "eager",
+        "log_every_steps": 1,
+        "validate_every_steps": 3,
+        "checkpoint_every_steps": 2,
+    }
     objective = {"normalise": True, "temperature": 0.1, "form": "ntxent"}
     return PretrainSettings(
         profile="quick",
