@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES, read_plane_labels
+from usvs.archive.plane_labels import BACKGROUND, PLANES, plane_number, read_plane_labels
 from usvs.errors import DataError
 
 HEAD = "start_seconds,end_seconds,plane\n"
@@ -44,3 +44,27 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, words: str)
     path.write_text(text)
     with pytest.raises(DataError, match=words):
         read_plane_labels(path)
+
+
+def test_labels_by_frame_follow_the_frames_own_times(tmp_path: Path):
+    path = tmp_path / "a.planes.csv"
+    path.write_text("frame,plane\n3,femur\n0,4CH\n4,femur\n")
+    seconds = np.array([0.0, 0.1, 0.15, 0.4, 0.9, 1.0])
+    labels = read_plane_labels(path, seconds).at(seconds + 1e-12)
+    femur, heart = PLANES.index("femur"), PLANES.index("4CH")
+    np.testing.assert_array_equal(labels, [heart, -1, -1, femur, femur, -1])
+    path.write_text("frame,plane\n6,femur\n")
+    with pytest.raises(DataError, match="line 2: wanted a frame of 0 to 5, got '6'"):
+        read_plane_labels(path, seconds)
+    path.write_text("frame,plane\n1,femur\n1,4CH\n")
+    with pytest.raises(DataError, match="line 3: frame 1 has two planes"):
+        read_plane_labels(path, seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "plane"),
+    [("Femur", "femur"), ("3VV", "3VT"), ("Brain (Tv.)", "brain_tv"), ("brain-tc", "brain_tc"), ("4ch", "4CH"),
+     ("Trans-thalamic", None), ("", None)],
+)  # fmt: skip
+def test_planes_have_other_names_too(name: str, plane: str | None):
+    assert plane_number(name) == (None if plane is None else PLANES.index(plane))

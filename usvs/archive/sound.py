@@ -66,8 +66,7 @@ def read_sound(
                 start_seconds = None
             elif start_seconds is None:
                 start_seconds = _video_start(video)
-            stream = _Counted(container, start_seconds, offset_seconds, heard)
-            return stream.resampled(rate_hz, drift_ppm)
+            return _Counted(container, start_seconds, offset_seconds, drift_ppm, heard).resampled(rate_hz)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"the sound is not readable: {error.strerror or type(error).__name__}") from None
 
@@ -80,17 +79,20 @@ def _video_start(video: Path) -> float:
 class _Counted:
     """An audio stream counted out in samples from t = 0 on: holes filled with silence, its drift measured."""
 
-    def __init__(self, container: InputContainer, start: float | None, offset: float, heard: Heard) -> None:
+    def __init__(
+        self, container: InputContainer, start: float | None, offset: float, drift_ppm: float, heard: Heard
+    ) -> None:
         self._container, self._start, self._offset, self._heard = container, start, offset, heard
+        self._speed = 1 + drift_ppm * 1e-6  # of the sound's clock
         self._written = 0
         self._counts, self._errors = array("q"), array("d")  # samples written before a frame, and by how many too few
         self.rate = 0
 
-    def resampled(self, rate_hz: int, drift_ppm: float) -> NDArray[np.float32]:
+    def resampled(self, rate_hz: int) -> NDArray[np.float32]:
         pieces: list[NDArray[np.float32]] = []
         resampler: soxr.ResampleStream | None = None
         for mono in self._pieces():
-            resampler = resampler or soxr.ResampleStream(self.rate * (1 + drift_ppm * 1e-6), rate_hz, 1, "float32")
+            resampler = resampler or soxr.ResampleStream(self.rate * self._speed, rate_hz, 1, "float32")
             pieces.append(resampler.resample_chunk(mono))
         if resampler is None:
             raise DataError("the audio stream holds no sound that can be decoded")
@@ -122,12 +124,12 @@ class _Counted:
         if self._start is None:
             self._start = place or 0.0
         if place is None:
-            return round(self._offset * self.rate) if self._written == 0 and not self._counts else 0
+            return round(self._offset * self.rate * self._speed) if self._written == 0 and not self._counts else 0
         error = (place - self._start + self._offset) * self.rate - self._written
         if abs(error) > LARGEST_HOLE_SECONDS * self.rate:
             raise DataError(f"the sound's timestamps jump by {error / self.rate:.0f} s")
         if self._written == 0:
-            return round(error)  # the stream's own start is kept to the sample
+            return round(error * self._speed)  # the stream's own start is kept to the sample
         before = float(np.mean(self._errors[-STEADY_FRAMES:])) if self._errors else 0.0
         jump = error - before
         # only true holes are filled: the rounding of timestamps would make clicks, and a drift is not a hole

@@ -1,0 +1,145 @@
+"""What eye trackers write: validity, units and clock are read from the header; places end on the video picture."""
+
+from math import radians, tan
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usvs.archive.alignment import GazeView
+from usvs.archive.gaze import read_gaze
+from usvs.config import GazeSettings
+from usvs.errors import DataError
+
+SDK = (
+    "device_time_stamp,system_time_stamp,left_gaze_point_on_display_area_x,left_gaze_point_on_display_area_y,"
+    "left_gaze_point_validity,right_gaze_point_on_display_area_x,right_gaze_point_on_display_area_y,"
+    "right_gaze_point_validity,left_gaze_origin_in_user_coordinate_system_z\n"
+)
+SDK_ROWS = (
+    "900,5000000,0.2,0.4,1,0.4,0.6,1,610\n"  # both eyes
+    "901,5010000,0.2,0.4,1,nan,nan,0,620\n"  # the left alone
+    "902,5020000,0.9,0.9,0,0.5,0.5,1,\n"  # the right alone
+    "903,5030000,0.9,0.9,0,nan,nan,0,nan\n"  # a blink
+)
+LAB_COLUMNS = [
+    "Recording timestamp [{unit}]", "Recording date UTC", "Sensor", "Recording resolution width",
+    "Recording resolution height", "Gaze point left X [DACS px]", "Gaze point left Y [DACS px]",
+    "Gaze point right X [DACS px]", "Gaze point right Y [DACS px]", "Validity left", "Validity right",
+    "Eye position left Z [DACS mm]", "Event",
+]  # fmt: skip
+LAB = "\t".join(LAB_COLUMNS) + "\n"
+
+
+def lab_rows(per_second: float) -> str:
+    def row(seconds: float, places: str, validity: str, distance: str = "650,5") -> str:
+        ticks = round(seconds * per_second)
+        return f"{ticks}\t24/11/2026\tEye Tracker\t1920\t1080\t{places}\t{validity}\t{distance}\t\n"
+
+    return (
+        f"{round(1.0 * per_second)}\t24/11/2026\t\t1920\t1080\t\t\t\t\t\t\t\tRecordingStart\n"
+        + row(1.0, "480\t540\t480\t540", "Valid\tValid")
+        + row(1.5, "960,5\t540\t\t", "Valid\tInvalid", "")  # a comma for a point, as some languages have it
+        + row(2.0, "100\t100\t100\t100", "Invalid\tInvalid")
+    )
+
+
+def read(tmp_path: Path, text: str, view: GazeView | None = None, name: str = "a.gaze.tsv", encoding: str = "utf-8"):
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    return read_gaze(path, view)
+
+
+def test_tobii_sdk(tmp_path: Path):
+    found = read(tmp_path, SDK + SDK_ROWS)
+    np.testing.assert_allclose(found.seconds, [0, 0.01, 0.02], atol=1e-9)  # microseconds of the computer's clock
+    np.testing.assert_allclose(found.x, [0.3, 0.2, 0.5])
+    np.testing.assert_allclose(found.y, [0.5, 0.4, 0.5])
+    assert found.viewing_distance_mm == 615
+    assert found.note is not None and "first sample is taken as the first frame" in found.note
+
+
+def test_tobii_sdk_as_a_script_dumps_it(tmp_path: Path):
+    """tobii_research's own dictionary in a table: places as tuples, validity as numbers."""
+    text = (
+        "device_time_stamp\tleft_gaze_point_on_display_area\tleft_gaze_point_validity\t"
+        "right_gaze_point_on_display_area\tright_gaze_point_validity\tleft_gaze_origin_in_user_coordinate_system\n"
+        "1000000\t(0.2, 0.4)\t1\t(0.4, 0.6)\t1\t(1.0, 2.0, 580.0)\n"
+        "1011111\t(nan, nan)\t0\t(0.5, 0.5)\t1\t(nan, nan, nan)\n"
+    )
+    found = read(tmp_path, text, GazeView(zero=1_000_000))
+    np.testing.assert_allclose(found.seconds, [0, 0.011111])
+    np.testing.assert_allclose(found.x, [0.3, 0.5])
+    assert found.viewing_distance_mm == 580 and found.note is None  # the clock was said
+
+
+@pytest.mark.parametrize(("unit", "per_second"), [("ms", 1e3), ("μs", 1e6), ("µs", 1e6)])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tobii_pro_lab(tmp_path: Path, unit: str, per_second: float, encoding: str):
+    found = read(tmp_path, LAB.format(unit=unit) + lab_rows(per_second), encoding=encoding)
+    np.testing.assert_allclose(found.seconds, [1.0, 1.5])
+    np.testing.assert_allclose(found.x, [0.25, 960.5 / 1920])
+    np.testing.assert_allclose(found.y, [0.5, 0.5])
+    assert found.viewing_distance_mm == 650.5
+    assert found.note is not None and "recording's start is taken as the first frame" in found.note
+
+
+def test_tobii_pro_lab_without_a_unit_and_with_one_place_for_both_eyes(tmp_path: Path):
+    text = (
+        "Recording timestamp\tRecording resolution width\tRecording resolution height\tGaze point X\tGaze point Y\t"
+        "Validity left\tValidity right\n"
+        "500\t1000\t500\t250\t125\tInvalid\tValid\n510\t1000\t500\t500\t250\tInvalid\tInvalid\n"
+    )
+    found = read(tmp_path, text)
+    np.testing.assert_allclose([found.seconds, found.x, found.y], [[0.5], [0.25], [0.25]])
+
+
+def test_sonoassist(tmp_path: Path):
+    rows = "1600000000500000,5,1,0.5,0.25\n1600000000600000,6,2,0.6,0.5\n"
+    text = "Reception OS time,Reception tobii time,Onboard time,X,Y\n" + rows
+    found = read(tmp_path, text, GazeView(zero=1_600_000_000_000_000), name="a.gaze.csv")
+    np.testing.assert_allclose(found.seconds, [0.5, 0.6], atol=1e-6)
+    np.testing.assert_allclose(found.x, [0.5, 0.6])
+    np.testing.assert_allclose(read(tmp_path, text).seconds, [0.0, 0.1], atol=1e-6)
+
+
+def test_the_picture_on_the_screen_and_the_clock(tmp_path: Path):
+    view = GazeView(zero=5_000_000, offset_seconds=2.0, drift_ppm=1000.0, picture=(0.1, 0.2, 0.6, 1.2))
+    found = read(tmp_path, SDK + SDK_ROWS, view)
+    np.testing.assert_allclose(found.seconds, 2.0 + np.array([0, 0.01, 0.02]) / 1.001)
+    np.testing.assert_allclose(found.x, (np.array([0.3, 0.2, 0.5]) - 0.1) / 0.5)
+    np.testing.assert_allclose(found.y, (np.array([0.5, 0.4, 0.5]) - 0.2) / 1.0)
+
+
+def test_our_own_csv_is_on_the_picture_already(tmp_path: Path):
+    text = "timestamp_us,x,y,valid\n1000000,0.5,0.5,1\n"
+    found = read(tmp_path, text, GazeView(picture=(0.1, 0.1, 0.5, 0.5), offset_seconds=0.5))
+    np.testing.assert_allclose([found.seconds, found.x, found.y], [[1.5], [0.5], [0.5]])
+
+
+def test_a_degree_on_the_picture():
+    view = GazeView(picture=(0.0, 0.0, 0.5, 1.0)).completed(GazeSettings(), viewing_distance_mm=700.0)
+    size_mm = 700 * tan(radians(1))
+    assert view.degree == pytest.approx((size_mm / (509 / 2), size_mm / 286))
+    stated = GazeView(viewing_distance_mm=500, screen_width_mm=400, screen_height_mm=300)
+    assert stated.completed(GazeSettings(), 700.0).degree == pytest.approx(
+        (500 * tan(radians(1)) / 400, 0.02909), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SDK.replace("left_gaze_point_validity", "left_ok"), "'left_gaze_point_validity' is missing"),
+        (SDK.replace("left_gaze_point_on_display_area_y", "l"), "'left_gaze_point_on_display_area_x' is missing"),
+        (LAB.format(unit="h") + lab_rows(1e3), "wanted ms or μs"),
+        (LAB.format(unit="ms").replace("DACS px", "DACS mm") + lab_rows(1e3), r"'Gaze point X \[DACS px\]' is missing"),
+        (LAB.format(unit="ms").replace("Recording resolution width", "w"), "'Recording resolution width' is missing"),
+        (SDK + "1,soon,0,0,1,0,0,1,600\n", "'system_time_stamp' holds something that is no number"),
+        ("Time,Where\n1,2\n", "'timestamp_us' is missing"),
+    ],
+)
+def test_what_is_not_understood_is_said_in_one_sentence(tmp_path: Path, text: str, words: str):
+    with pytest.raises(DataError, match=words) as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value)

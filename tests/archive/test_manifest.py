@@ -1,0 +1,98 @@
+"""The archive's manifest.csv: what its owner says of clocks, files, screen and split reaches the prepared store."""
+
+import wave
+from math import radians, tan
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from usvs.archive.archive_manifest import read_manifest
+from usvs.archive.catalogue import Catalogue, index_archive
+from usvs.archive.prepare import prepare_store
+from usvs.archive.prepared import PreparedScan
+from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.errors import DataError
+
+CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
+
+
+def prepare(archive: Path) -> PreparedScan:
+    store = archive.parent / "store"
+    index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
+    prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    return PreparedScan(store / "prepared" / Catalogue.load(store).scans["scan_key"][0].as_py())
+
+
+def test_clocks_files_and_screen_reach_the_store(make_video, tmp_path: Path):
+    make_video("p/a.mp4", count=200, size=(60, 80))
+    archive = tmp_path / "archive"
+    (archive / "recorder").mkdir()
+    sound = np.zeros(8000 * 10)
+    sound[8000 * 8 : 8000 * 8 + 400] = 0.5 * np.sin(np.arange(400) * 0.8)
+    with wave.open(str(archive / "recorder/0001.wav"), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
+        file.writeframes((sound * 32767).astype("<i2").tobytes())
+    rows = [f"{7_000_000 + 10_000 * n},0.45,0.7,1,0.45,0.7,1" for n in range(200)]
+    head = ",".join(
+        f"{eye}_gaze_point_{what}"
+        for eye in ("left", "right")
+        for what in ("on_display_area_x", "on_display_area_y", "validity")
+    )
+    (archive / "recorder/eyes.csv").write_text(f"system_time_stamp,{head}\n" + "\n".join(rows) + "\n")
+    (archive / "manifest.csv").write_text(
+        "scan,patient,split,sector,sound,gaze,sound_offset_seconds,sound_drift_ppm,gaze_zero,gaze_offset_seconds,"
+        "viewing_distance_mm,screen_width_mm,screen_height_mm,screen_pixels,picture_on_screen,remarks\n"
+        'p/a.mp4,P7,train,"20,10,60,50",recorder/0001.wav,recorder/eyes.csv,0.25,10000,6500000,0.1,700,600,350,'
+        '"2000x1000","500,200,1500,1000",a note of the owner\n'
+    )
+    scan = prepare(archive)
+    beep = np.flatnonzero(np.abs(scan.speech(0.0, 9 * 24_000).astype(int)) > 5000)[0] / 24_000
+    assert beep == pytest.approx(0.25 + 8 / 1.01, abs=0.002)
+    # the eyes look at 0.45, 0.7 of the screen: 0.4, 0.625 of the picture, 32, 37.5 pixels of the video
+    looked = np.isfinite(scan.gaze[:, 0])
+    times = scan.frame_seconds[looked]
+    assert times[0] == pytest.approx(0.6, abs=0.051) and times[-1] == pytest.approx(2.6, abs=0.051)
+    np.testing.assert_allclose(scan.gaze[looked], [[(32 - 20) / 40, (37.5 - 10) / 40]] * looked.sum(), atol=1e-6)
+    size_mm = 700 * tan(radians(1))
+    wanted = (size_mm / (600 * 0.5) * 80 / 40, size_mm / (350 * 0.8) * 60 / 40)
+    assert scan.gaze_degree == pytest.approx(wanted)
+
+
+def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_path: Path):
+    make_video("p/a.mp4", count=40, sound=0.3 * np.sin(np.arange(96_000) * 0.3))
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    assert np.abs(prepare(archive).speech(0.1, 2400)).max() > 3000
+    (archive / "manifest.csv").write_text("scan,patient,sound_offset_seconds\np/a.mp4,p,0.5\n")
+    scan = prepare(archive)
+    assert np.abs(scan.speech(0.1, 2400)).max() == 0 and np.abs(scan.speech(0.6, 2400)).max() > 3000
+    assert prepare_store(store, PrepareSettings(frame_pixels=32), workers=1).skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "scan,sound_ofset_seconds\na,1\n",
+            "unknown column 'sound_ofset_seconds': did you mean 'sound_offset_seconds'",
+        ),
+        ("scan,sound_offset_seconds\na,soon\n", "line 2: wanted sound_offset_seconds as a number, got 'soon'"),
+        ("scan,sound_drift_ppm\na,90000\n", "line 2: wanted sound_drift_ppm as parts in a million within 20000"),
+        ("scan,viewing_distance_mm\na,0\n", "wanted viewing_distance_mm as a number above 0"),
+        ('scan,picture_on_screen\na,"0,0,100,100"\n', "wanted screen_pixels"),
+        ('scan,picture_on_screen,screen_pixels\na,"0,0,100,100","80,60"\n', "of the screen that holds"),
+        ('scan,picture_on_screen,screen_pixels\na,"9,0,5,100","80,60"\n', "wanted picture_on_screen"),
+        ('scan,sector\na,"1,2,3"\n', "wanted sector"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path, text: str, words: str):
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_a_named_file_that_is_not_there(make_video, tmp_path: Path):
+    make_video("a.mp4")
+    (tmp_path / "archive/manifest.csv").write_text("scan,sound\na.mp4,gone.wav\n")
+    with pytest.raises(DataError, match=r"the sound 'gone.wav' of scan 'a.mp4' is not in the archive"):
+        prepare(tmp_path / "archive")
