@@ -8,6 +8,7 @@ codes. A process of its own, since one that has used threads must not fork.
 
 import json
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -28,7 +29,22 @@ from usvs.training.trainer import Trainer
 torch.set_num_threads(1)
 
 
-def run_pretraining(store: str, run: str, settings: str, resume: bool = False) -> None:
+def run_pretraining(
+    store: str, run: str, settings: str, resume: bool = False, sigterm_after: int = 0, poison_after: int = -1
+) -> None:
+    """Pretrain; the second rank alone gets SIGTERM in a step, or has a frame that is no number."""
+    step = Trainer.step
+
+    def disturbed(self: Trainer, *batch: Tensor, **place: Place | None) -> dict[str, float]:
+        second = self.ranks.number == 1
+        if second and self.step_number == poison_after:
+            batch = (batch[0], batch[1] * float("nan"), *batch[2:])
+        values = step(self, *batch, **place)
+        if second and self.step_number == sigterm_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    Trainer.step = disturbed  # type: ignore[method-assign]
     pretrain(Path(store), Path(run), load_settings(PretrainSettings(), Path(settings)), resume=resume)
 
 

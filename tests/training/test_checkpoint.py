@@ -13,6 +13,7 @@ from usvs.training.checkpoint import (
     save_checkpoint,
     step_folders,
 )
+from usvs.training.saver import CheckpointSaver
 
 
 def some(step: int) -> Checkpoint:
@@ -38,6 +39,34 @@ def test_round_trip_and_keep_last(tmp_path):
     files = {"model.safetensors", "optimiser.safetensors", "state.json", "manifest.json"}
     assert {path.name for path in (tmp_path / "step_00000003").iterdir()} == files
     assert {path.name for path in tmp_path.iterdir()} == {"latest", "step_00000002", "step_00000003"}
+
+
+def test_the_best_stays_beside_the_last(tmp_path):
+    for step, best in ((1, 1), (2, 1), (3, 3), (4, 3), (5, 3), (6, 3)):
+        save_checkpoint(tmp_path, step, some(step), keep=2, best_step=best)
+    assert [path.name[-1] for path in step_folders(tmp_path)] == ["3", "5", "6"]
+    assert newest_checkpoint_folder(tmp_path / "best") == tmp_path / "step_00000003"
+    assert newest_checkpoint_folder(tmp_path / "latest") == tmp_path / "step_00000006"
+
+
+def test_the_saver_writes_what_was_there_when_it_was_called(tmp_path, monkeypatch):
+    weight = torch.ones(3)
+    saver = CheckpointSaver(tmp_path, keep=2)
+    saver.save(1, Checkpoint({"w": weight}, {}, {"step": 1}))
+    weight += 1
+    saver.close()
+    loaded = load_newest_checkpoint(tmp_path)
+    assert loaded is not None and torch.equal(loaded.model["w"], torch.ones(3))
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    saver = CheckpointSaver(tmp_path, keep=2)
+    saver.save(2, Checkpoint({"w": weight}, {}, {"step": 2}))
+    with pytest.raises(MissingDependencyError, match="No space left"):
+        saver.wait()
+    saver.close()
 
 
 def test_nothing_saved_is_none(tmp_path):

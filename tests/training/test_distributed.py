@@ -153,16 +153,20 @@ def test_a_run_of_three_processes_stops_resumes_with_two_and_ends_like_one(tmp_p
         tmp_path,
         [
             {**common, "ranks": 1, "run": str(tmp_path / "one")},
-            {**common, "ranks": 3, "run": str(tmp_path / "three")},
-            {**common, "ranks": 3, "run": str(tmp_path / "three")},
+            {**common, "ranks": 3, "run": str(tmp_path / "three"), "sigterm_after": 4},
+            {**common, "ranks": 2, "run": str(tmp_path / "three")},
             {**common, "ranks": 2, "run": str(tmp_path / "three"), "resume": True},
             {**common, "ranks": 7, "run": str(tmp_path / "seven")},
+            {**common, "ranks": 2, "run": str(tmp_path / "poisoned"), "poison_after": 3},
         ],
     )
-    assert codes == [[0], [0] * 3, [2] * 3, [0, 0], [2] * 7], said
-    assert "is not empty" in said and "7 processes for batches of 6 clips" in said
+    assert codes == [[0], [75] * 3, [2] * 2, [0, 0], [2] * 7, [3, 3]], said
+    assert "is not empty" in said and "another process was asked to stop: stopped after step 4 of 6" in said
+    assert "7 processes for batches of 6 clips" in said
     ends = [load_checkpoint(step_folders(tmp_path / run / "checkpoints")[-1]).model for run in ("one", "three")]
-    assert relative(*ends) < 1e-6
+    assert relative(*ends) < 1e-5  # float32, as above
+    assert "step 3: the loss is nan" in said and "clips of the batch: [" in said
+    assert [path.name for path in step_folders(tmp_path / "poisoned" / "checkpoints")][0] == "step_00000002"
     one, three = (read_metrics(tmp_path / run) for run in ("one", "three"))
     assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in three]
     for first, second in zip(one, three, strict=True):

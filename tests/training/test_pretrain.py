@@ -233,7 +233,8 @@ def test_a_non_finite_loss_names_step_and_clips_and_overwrites_nothing(tmp_path,
     with pytest.raises(NonFiniteError, match=r"step 3: the loss is nan.*clips of the batch: \[\d+") as stopped:
         pretrain(noise_store, tmp_path / "run", tiny())
     assert stopped.value.exit_code != 0
-    assert [path.name for path in step_folders(tmp_path / "run" / "checkpoints")] == ["step_00000002"]
+    saved = [path.name for path in step_folders(tmp_path / "run" / "checkpoints")]
+    assert saved == ["step_00000002", "step_00000003"]  # the last is the best so far
     assert max(record["step"] for record in records(tmp_path / "run")) == 3
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "step_00000002").state["step"] == 2
 

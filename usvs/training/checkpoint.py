@@ -2,7 +2,8 @@
 
 A checkpoint is a folder ``step_00001200`` with ``model.safetensors``, ``optimiser.safetensors``, ``state.json`` and,
 written last, ``manifest.json`` with the SHA-256 of the others. It is written beside its place under another name,
-synced and renamed; only then does the text file ``latest`` name it. Whatever lacks a valid manifest is not read.
+synced and renamed; only then does the text file ``latest`` name it. Whatever lacks a valid manifest is not read. The
+text file ``best`` names the one whose held-out loss is the lowest so far.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from usvs.errors import DataError, MissingDependencyError
 from usvs.progress import say
 
 LATEST = "latest"
+BEST = "best"
 MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 OPTIMISER = "optimiser.safetensors"
@@ -46,8 +48,15 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint into `folder` so that a kill at any instant leaves a readable one; keep the last `keep`.
+def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, best_step: int | None = None) -> Path:
+    """Write a checkpoint into `folder` so that a kill at any instant leaves a readable one.
+
+    Args:
+        folder: of the run's checkpoints.
+        step: whose it is.
+        checkpoint: what to write.
+        keep: how many of the last ones stay.
+        best_step: the step whose checkpoint is the best so far, which stays too.
 
     Raises:
         MissingDependencyError: when the disk is full or not writable; the checkpoints that were there stay.
@@ -63,7 +72,10 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) 
             temporary.rename(target)
             sync_folder(folder)
         write_text(folder / LATEST, target.name + "\n")
-        _remove_superseded(folder, target, keep)
+        best = None if best_step is None else checkpoint_folder(folder, best_step)
+        if best is not None and best.is_dir():
+            write_text(folder / BEST, best.name + "\n")
+        _remove_superseded(folder, target, keep, best)
     except OSError as error:
         raise MissingDependencyError(
             f"checkpoint '{target}' could not be written: {error.strerror}; earlier checkpoints are as they were"
@@ -112,13 +124,15 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def newest_checkpoint_folder(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, or the latest of a run folder.
+    """Return the checkpoint folder that `path` means: itself, the latest of a run folder, or what ``best`` names.
 
     Raises:
         DataError: when there is none.
     """
     if (path / MODEL).exists() or (path / MANIFEST).exists():
         return path
+    if path.name in (BEST, LATEST) and path.is_file():
+        return newest_checkpoint_folder(path.parent / path.read_text(encoding="utf-8").strip())
     newest = _newest_first(path / "checkpoints")
     if not newest:
         raise DataError(f"'{path}' is neither a run folder with a checkpoint nor a checkpoint folder")
@@ -198,12 +212,13 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _remove_superseded(folder: Path, current: Path, keep: int) -> None:
+def _remove_superseded(folder: Path, current: Path, keep: int, best: Path | None) -> None:
     folders = step_folders(folder)
     place = folders.index(current)
     # What lies after the current one is damaged: the run went back to before it and came this way again.
     for path in folders[: max(place + 1 - keep, 0)] + folders[place + 1 :]:
-        shutil.rmtree(path)
+        if path != best:
+            shutil.rmtree(path)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

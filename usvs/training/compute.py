@@ -18,7 +18,6 @@ from usvs.training.parts import (
     DropoutPlacer,
     PartedTask,
     Place,
-    buffers_kept,
     gradients_of,
     joined,
     slices,
@@ -150,7 +149,7 @@ class BatchCompute:
             result = self._task.loss(said, self._task.whole_batch(said, self.ranks))
         result.total.backward()
         for part, gradients in zip(parts, gradients_of(said, outputs), strict=True):
-            with buffers_kept(self.module), self.precision():  # the first run has counted the statistics
+            with self.precision():
                 again = run(part)
             if part is parts[-1]:
                 self._sum.listen()
@@ -187,13 +186,13 @@ class BatchCompute:
             )
         if not self._recomputes and self._recompute():
             self._recomputes = True
-            say("out of memory: from here on blocks are recomputed in backward, with the same result")
+            say("out of memory: from here on blocks are run again in backward, with the same result")
         elif self.policy == "frozen" and now > 1 and hasattr(self.module, "outputs"):
             self._micro_clips = -(-now // 2)
             say(f"out of memory: from here on {self._micro_clips} clips at once, with the same result")
         else:
             raise MissingDependencyError(
-                f"out of memory with {now} clips at once and nothing left to recompute: lower optimiser.batch_clips,"
+                f"out of memory with {now} clips at once and nothing left to run again: lower optimiser.batch_clips,"
                 " use more processes, or optimiser.batch_norm=frozen, which can be computed in parts"
             )
         self._compile()

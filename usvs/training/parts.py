@@ -87,7 +87,8 @@ class BufferKeeper:
 
     def __init__(self, module: nn.Module) -> None:
         saved = module.state_dict().keys()
-        self._live = [buffer for name, buffer in module.named_buffers() if name in saved]
+        # Past autograd's eye: where backward reads a running statistic, this finds it as it was.
+        self._live = [buffer.data for name, buffer in module.named_buffers() if name in saved]
         self._kept = [buffer.clone() for buffer in self._live]
 
     @torch.no_grad()

@@ -20,13 +20,14 @@ from usvs.progress import say, track
 from usvs.sampling.clips import ClipTable
 from usvs.sampling.share import SharedPlan
 from usvs.training.chance import beside_chance, uses_pairs
-from usvs.training.checkpoint import Checkpoint, checkpoint_folder, load_newest_checkpoint, save_checkpoint
+from usvs.training.checkpoint import Checkpoint, checkpoint_folder, load_newest_checkpoint
 from usvs.training.distributed import Ranks, join_ranks
 from usvs.training.interruption import StopRequest, stop_on_signals
 from usvs.training.parts import Place
 from usvs.training.pretrain_model import PretrainModel, model_inputs
 from usvs.training.run_folder import CHECKPOINTS, claim_run, describe_run
 from usvs.training.run_log import RunLog, read_metrics
+from usvs.training.saver import CheckpointSaver
 from usvs.training.split import Split, split_store
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState, choose_device
 from usvs.training.validation import HeldOut, describe_held_out
@@ -146,6 +147,7 @@ class _Run:
         held_out = store.clips.select(split.clips_of(split.held_out, store.clips.scan))
         self.held_out = HeldOut(store, held_out, settings) if len(held_out) and ranks.first else None
         self.fingerprint = _fingerprint(store, clips)
+        self.best: dict[str, float] | None = None  # step and held-out loss
 
     def go_on(self, resume: bool) -> Path:
         """Train from the newest checkpoint, or from the beginning, to the end; return the last checkpoint."""
@@ -155,15 +157,16 @@ class _Run:
         with (
             stop_on_signals() as stop,
             RunLog(self.folder, first) if self.ranks.first else nullcontext() as log,
+            closing(CheckpointSaver(self.folder / CHECKPOINTS, self.settings.run.keep_checkpoints)) as saver,
             closing(self.loader.batches(first, self.total_steps)) as batches,  # type: ignore[type-var]
         ):
             waiting_since = time.perf_counter()
             for batch in track(batches, "pretraining", self.total_steps - first):
                 waited = time.perf_counter() - waiting_since
                 self._step(batch, log, waited)
-                checkpoint = self._save_if_due(stop) or checkpoint
+                checkpoint = self._save_if_due(stop, saver) or checkpoint
                 waiting_since = time.perf_counter()
-        return checkpoint if first < self.total_steps else self._save()
+            return checkpoint if first < self.total_steps else self._save(saver)
 
     def _step(self, batch: PairBatch, log: RunLog | None, waited: float) -> None:
         run, began = self.settings.run, time.perf_counter()
@@ -184,20 +187,24 @@ class _Run:
         if self.held_out and (step % run.validate_every_steps == 0 or step == self.total_steps):
             watched = self.held_out.evaluate(self.model, self.trainer)
             log.record(step, "held_out", watched)
+            if self.best is None or watched["total"] < self.best["total"]:
+                self.best = {"step": step, "total": watched["total"]}
             say(f"step {step} of {self.total_steps}, held out: {describe_held_out(watched)}")
 
-    def _save_if_due(self, stop: StopRequest) -> Path | None:
+    def _save_if_due(self, stop: StopRequest, saver: CheckpointSaver) -> Path | None:
         step = self.trainer.step_number
         finished, asked = step == self.total_steps, self.ranks.any(bool(stop))
-        if not (asked or finished or step % self.settings.run.checkpoint_every_steps == 0):
+        is_best = self.best is not None and self.best["step"] == step
+        if not (asked or finished or is_best or step % self.settings.run.checkpoint_every_steps == 0):
             return None
-        saved = self._save()
+        saved = self._save(saver)
         if asked and not finished:
+            saver.wait()
             where, why = f"step {step} of {self.total_steps}", stop.signal_name or "another process was asked to stop"
             raise Preempted(f"{why}: stopped after {where}, which is saved; go on with --resume")
         return saved
 
-    def _save(self) -> Path:
+    def _save(self, saver: CheckpointSaver) -> Path:
         state = self.trainer.state_dict()
         about = {
             "kind": "pretrain",
@@ -207,11 +214,12 @@ class _Run:
             "threads": torch.get_num_threads(),
             "clips_sha256": self.fingerprint,
             "settings": self.settings.model_dump(mode="json"),
+            "best": self.best,
         }
-        checkpoint = Checkpoint(state.model, state.optimiser, about)
         if not self.ranks.first:
             return checkpoint_folder(self.folder / CHECKPOINTS, state.step)
-        return save_checkpoint(self.folder / CHECKPOINTS, state.step, checkpoint, self.settings.run.keep_checkpoints)
+        best_step = None if self.best is None else int(self.best["step"])
+        return saver.save(state.step, Checkpoint(state.model, state.optimiser, about), best_step)
 
     def _restore(self) -> None:
         checkpoint = load_newest_checkpoint(self.folder / CHECKPOINTS)
@@ -225,6 +233,7 @@ class _Run:
         if about.get("threads") != torch.get_num_threads():
             say(f"begun with {about.get('threads')} threads, now {torch.get_num_threads()}: last bits may differ")
         self._agree(int(about["step"]))
+        self.best = about.get("best")
         self.trainer.load_state_dict(TrainerState(checkpoint.model, checkpoint.optimiser, int(about["step"])))
         say(f"going on after step {self.trainer.step_number} of {self.total_steps}")
 

@@ -1,0 +1,168 @@
+import pytest
+import torch
+from torch import nn
+
+from usvs.errors import ConfigError, MissingDependencyError
+from usvs.training.compute import BatchCompute
+from usvs.training.parts import Place, slices
+from usvs.training.pretrain_model import PretrainModel
+from usvs.training.recompute import recompute_blocks
+from usvs.training.trainer import NonFiniteError, Trainer
+
+CLIPS = 12
+
+
+def batch(seed: int = 0, clips: int = CLIPS):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    valid = torch.rand(clips, generator=generator) < 0.6
+    valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no pair that counts
+    speech = 0.1 * normal(2, clips, 2, 14_400)
+    order = torch.randint(0, 12, (clips,), generator=generator)
+    return normal(clips, 2, 1, 32, 32), normal(clips, 4, 1, 32, 32), speech[0], speech[1], valid, order
+
+
+def trainer(tiny, policy: str, objective: dict | None = None, **run) -> Trainer:
+    settings = tiny(objective=objective or {}, run={"compile": "eager", **run})
+    optimiser = settings.optimiser.model_copy(update={"batch_norm": policy})
+    torch.manual_seed(0)
+    model = PretrainModel(settings)
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():  # statistics worth freezing
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+            module.running_mean.normal_(0.0, 0.3, generator=generator)
+    return Trainer(model, optimiser, settings.run, 10, 5)
+
+
+def gradients(run: Trainer, inputs) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    losses = run.compute.gradients(inputs, None, seed=7)
+    values = {name: float(getattr(losses, name).detach()) for name in losses._fields}
+    return values, {n: p.grad.clone() for n, p in run.module.named_parameters() if p.grad is not None}
+
+
+def assert_same(one, many, tolerance: float) -> None:
+    assert one[0] == pytest.approx(many[0], rel=tolerance, abs=tolerance)
+    assert one[1].keys() == many[1].keys()
+    for name, whole in one[1].items():
+        assert float((whole - many[1][name]).abs().max()) <= tolerance * max(float(whole.abs().max()), 1.0), name
+
+
+EQ2 = {"form": "eq2", "normalise": False, "temperature": 1.0}
+
+
+@pytest.mark.parametrize(("clips", "most", "objective"), [(32, 8, {}), (CLIPS, 5, EQ2), (6, 1, {})])
+def test_micro_batches_give_the_whole_batchs_losses_and_gradients(tiny, clips, most, objective):
+    inputs = batch(0, clips)
+    whole = gradients(trainer(tiny, "frozen", objective), inputs)
+    parts = trainer(tiny, "frozen", objective, micro_batch_clips=most)
+    assert parts.compute._micro_clips == most
+    before = {name: value.clone() for name, value in parts.module.named_buffers()}
+    assert_same(whole, gradients(parts, inputs), 1e-5)
+    assert all(torch.equal(before[name], value) for name, value in parts.module.state_dict().items() if name in before)
+
+
+def test_scripted_micro_batches_equal_eager_ones(tiny):
+    eager = gradients(trainer(tiny, "frozen", micro_batch_clips=3), batch())
+    scripted = gradients(trainer(tiny, "frozen", micro_batch_clips=3, compile="torchscript"), batch())
+    assert_same(eager, scripted, 0.0)
+
+
+@pytest.mark.parametrize("asked", [{"micro_batch_clips": 8}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_with_live_batch_norm_blocks_are_run_again_with_the_same_bits(tiny, asked, precision):
+    plain = trainer(tiny, "sync", precision=precision)
+    again = trainer(tiny, "sync", precision=precision, **asked)
+    assert again.compute._recomputes
+    for seed in range(2):
+        assert plain.step(*batch(seed, 6)) == again.step(*batch(seed, 6))
+    for name, value in plain.state_dict().model.items():  # running statistics too, counted once
+        assert torch.equal(value, again.state_dict().model[name]), name
+
+
+def test_recomputation_keeps_less_for_backward(tiny):
+    def kept(run: Trainer) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.nelement()) or t, lambda t: t):
+            run.module(*batch(0, 6))
+        return sum(sizes)
+
+    assert kept(trainer(tiny, "sync", activation_checkpointing=True)) < 0.5 * kept(trainer(tiny, "sync"))
+
+
+class ShortOfMemory(BatchCompute):
+    """Runs out of memory until it holds no more than so many clips, and recomputes."""
+
+    limit, recompute = CLIPS, False
+
+    def _gradients(self, inputs, place, seed):
+        result = super()._gradients(inputs, place, seed)
+        most = min(self._micro_clips or CLIPS, CLIPS)
+        if most > self.limit or (self.recompute and not self._recomputes):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return result
+
+
+def short(run: Trainer, limit: int, recompute: bool = False) -> Trainer:
+    run.compute.__class__ = ShortOfMemory
+    run.compute.limit, run.compute.recompute = limit, recompute
+    return run
+
+
+def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, capsys):
+    plain, less = trainer(tiny, "sync"), short(trainer(tiny, "sync"), CLIPS, recompute=True)
+    assert plain.step(*batch()) == less.step(*batch())
+    assert "out of memory: from here on blocks are run again in backward" in capsys.readouterr().err
+    assert all(torch.equal(v, less.state_dict().model[n]) for n, v in plain.state_dict().model.items())
+
+    whole, parts = trainer(tiny, "frozen"), short(trainer(tiny, "frozen"), 3)
+    assert_same(gradients(whole, batch()), gradients(parts, batch()), 1e-5)
+    assert "from here on 3 clips at once" in capsys.readouterr().err
+    assert parts.compute._micro_clips == 3
+
+
+def test_where_nothing_is_left_to_save_it_says_what_to_do(tiny):
+    with pytest.raises(MissingDependencyError, match=r"lower optimiser\.batch_clips"):
+        short(trainer(tiny, "sync"), 0).step(*batch())
+    with pytest.raises(MissingDependencyError, match="out of memory with 1 clips"):
+        short(trainer(tiny, "frozen"), 0).step(*batch())
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(tiny):
+    frames, *rest = batch()
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        trainer(tiny, "sync").step(frames[:, :, :, :, :0], *rest)
+
+
+def test_a_non_finite_step_leaves_no_trace(tiny):
+    run = trainer(tiny, "sync")
+    run.step(*batch(0, 6))
+    before = {name: value.clone() for name, value in run.state_dict().model.items()}
+    frames, *rest = batch(1, 6)
+    with pytest.raises(NonFiniteError):
+        run.step(frames * float("nan"), *rest)
+    assert all(torch.equal(before[name], value) for name, value in run.state_dict().model.items())
+
+
+def test_a_task_that_cannot_be_parted_says_so(tiny):
+    class Whole(nn.Module):
+        def forward(self, frames):
+            return frames
+
+    settings = tiny(run={"compile": "eager", "micro_batch_clips": 2})
+    with pytest.raises(ConfigError, match="Whole is not computed in parts"):
+        Trainer(Whole(), settings.optimiser, settings.run, 1, 1)
+
+
+def test_slices_are_even():
+    assert [part.stop - part.start for part in slices(32, 8)] == [8] * 4
+    assert [part.stop - part.start for part in slices(7, 3)] == [2, 3, 2]
+    assert slices(5, None) == [slice(0, 5)] and slices(0, 3) == [slice(0, 0)]
+
+
+def test_every_block_is_found(tiny):
+    assert recompute_blocks(PretrainModel(tiny())) == 8
+    assert Place(torch.arange(2), 4).whole == 4
