@@ -1,8 +1,8 @@
 """usvs: learning from narrated ultrasound.
 
 The verbs of the command line are functions here: `usvs.index_archive`, `usvs.prepare_store`, `usvs.pretrain`,
-`usvs.finetune_planes`, `usvs.finetune_gaze`, `usvs.predict_planes`, `usvs.embed`, `usvs.load_encoder`. The kernels
-alone are in `usvs.ops`. Nothing heavy is imported until it is used.
+`usvs.finetune_planes`, `usvs.finetune_gaze`, `usvs.reproduce`, `usvs.predict_planes`, `usvs.embed`,
+`usvs.load_encoder`. The kernels alone are in `usvs.ops`. Nothing heavy is imported until it is used.
 """
 
 from importlib import import_module
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from usvs.downstream.embed import embed as embed
     from usvs.downstream.gaze import finetune_gaze as finetune_gaze
     from usvs.downstream.planes import finetune_planes as finetune_planes
+    from usvs.downstream.reproduce import reproduce as reproduce
     from usvs.phantom import make_phantom as make_phantom
     from usvs.training.encoder import load_encoder as load_encoder
     from usvs.training.pretrain import pretrain as pretrain
@@ -31,6 +32,7 @@ _HOMES = {
     "make_phantom": "usvs.phantom",
     "load_encoder": "usvs.training.encoder",
     "pretrain": "usvs.training.pretrain",
+    "reproduce": "usvs.downstream.reproduce",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "predict_planes",
     "prepare_store",
     "pretrain",
+    "reproduce",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from usvs import __version__
 from usvs.config import (
+    OBJECTIVES,
     ClipSettings,
     GazeSettings,
     PhantomSettings,
@@ -22,15 +23,6 @@ from usvs.config import (
 )
 from usvs.errors import ConfigError, DataError, UsvsError
 from usvs.progress import say
-
-# The rows of the paper's Tables 1 and 3 that are trainings, and our control, as settings over the profile.
-OBJECTIVES = {
-    "ours": [],
-    "contrastive": ["objective.affinity=false"],
-    "baseline": ["objective.affinity=false", "objective.contrastive_weight=0"],
-    "video": ["objective.correspondence_weight=0", "objective.contrastive_weight=0"],
-    "shuffled": ["objective.speech=shuffled"],
-}
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 _Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
@@ -101,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run_verb=_pretrain)
 
     _add_downstream_verbs(verbs)
+    _add_table_verbs(verbs)
+    _add_video_probe_verb(verbs)
 
     verb = verbs.add_parser("evidence", help="does it learn? Ours, Shuffled and Rand over seeds and patient folds")
     verb.add_argument("store", type=Path, metavar="STORE")
@@ -147,6 +141,42 @@ def _add_downstream_verbs(verbs: _Verbs) -> None:
     verb.add_argument("--model", required=True, metavar="sononet:FILE|RUN", help="SonoNet's weights or our detectors")
     verb.add_argument("--box", metavar="L,T,R,B", help="pixels to look at; default: the fan is looked for")
     verb.set_defaults(run_verb=_predict_planes)
+
+
+def _add_table_verbs(verbs: _Verbs) -> None:
+    verb = verbs.add_parser("reproduce", help="the paper's Tables 1, 2 and 3 and Figures 3 and 4, with our controls")
+    verb.add_argument("archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is prepared into OUT")
+    verb.add_argument("out", type=Path, metavar="OUT", help="all runs and cells are kept; the same command goes on")
+    verb.add_argument("--seeds", type=_count, default=3)
+    verb.add_argument("--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.")
+    verb.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet")
+    verb.add_argument("--labelled-patients", type=_count, help="how many to fine-tune on in each fold; default: all")
+    verb.add_argument("--allow-overlap", action="store_true", help="pretrain and test on the same patients")
+    _settings_options(verb, profile=True)
+    verb.set_defaults(run_verb=_reproduce)
+
+    verb = verbs.add_parser("curves", help="macro F1 against the share of labelled patients, fine-tuned and frozen")
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("out", type=Path, metavar="OUT", help="cells are kept; the same command goes on")
+    verb.add_argument("--init", action="append", metavar="INIT", help="as of 'usvs finetune'; repeat to compare")
+    verb.add_argument("--shares", default="0.01,0.05,0.1,1", metavar="LIST", help="of each fold's training patients")
+    verb.add_argument("--seeds", type=_count, default=3)
+    verb.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
+    verb.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
+    _settings_options(verb, profile=True)
+    verb.set_defaults(run_verb=_curves)
+
+
+def _add_video_probe_verb(verbs: _Verbs) -> None:
+    verb = verbs.add_parser("probe-video", help="order pretraining against a random init on labelled videos")
+    verb.add_argument("archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is prepared into OUT")
+    verb.add_argument("out", type=Path, metavar="OUT", help="runs and cells are kept; the same command goes on")
+    verb.add_argument("--labels", type=Path, required=True, metavar="CSV", help="a line a video")
+    verb.add_argument("--classes", required=True, metavar="LIST", help="labels to tell apart, with commas between")
+    verb.add_argument("--columns", default="file,label,source_id", metavar="FILE,LABEL,SOURCE", help="names in the csv")
+    verb.add_argument("--repeats", type=_count, default=5)
+    _settings_options(verb)
+    verb.set_defaults(run_verb=_probe_video)
 
 
 def _finetuning_options(verb: argparse.ArgumentParser) -> None:
@@ -285,6 +315,52 @@ def _finetune_gaze(options: argparse.Namespace) -> None:
     say(f"results and picture: {options.run}")
 
 
+def _reproduce(options: argparse.Namespace) -> None:
+    from usvs.downstream.reproduce import reproduce, reproduce_profile
+    from usvs.report.reproduction import save_reproduction_figures
+
+    labelled = [f"{task}.{text}" for task in ("planes", "gaze") for text in _labelled(options)]
+    settings = _settings(options, reproduce_profile(_profile(options)), labelled)
+    print(
+        reproduce(
+            options.archive_or_store,
+            options.out,
+            settings,
+            range(options.seeds),
+            options.imagenet,
+            options.sononet,
+            options.allow_overlap,
+        )
+    )
+    for file in save_reproduction_figures(options.out):
+        say(f"picture: {file}")
+
+
+def _curves(options: argparse.Namespace) -> None:
+    from usvs.downstream.curves import parse_shares, run_curves
+    from usvs.report.reproduction import save_curves
+
+    settings = _settings(options, planes_profile(_profile(options)))
+    compared = {name: value for name, value in _compared(options).items() if name != "group_by"}
+    shares = parse_shares(options.shares)
+    print(run_curves(options.store, options.out, settings, shares=shares, seeds=range(options.seeds), **compared))
+    say(f"results and picture: {save_curves(options.out)}")
+
+
+def _probe_video(options: argparse.Namespace) -> None:
+    from usvs.downstream.reproduce import store_of
+    from usvs.downstream.video_probe import VideoProbeSettings, probe_videos, read_video_labels
+
+    settings = _settings(options, VideoProbeSettings())
+    columns = options.columns.split(",")
+    if len(columns) != 3:
+        raise ConfigError(f"--columns: wanted three names, FILE,LABEL,SOURCE, got '{options.columns}'")
+    store = store_of(options.archive_or_store, options.out, "quick")
+    labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
+    print(probe_videos(store, options.out / "run", labels, settings, options.repeats))
+    say(f"results: {options.out / 'run'}")
+
+
 def _labelled(options: argparse.Namespace) -> list[str]:
     return [] if options.labelled_patients is None else [f"labelled_patients={options.labelled_patients}"]
 
@@ -294,7 +370,7 @@ def _compared(options: argparse.Namespace) -> dict[str, Any]:
         "inits": options.init or ["random"],
         "held_out_only": options.patients == "held-out",
         "allow_overlap": options.allow_overlap,
-        "group_by": options.group_by,
+        "group_by": getattr(options, "group_by", "patient"),
     }
 
 

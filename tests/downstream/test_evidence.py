@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from usvs.downstream import evidence, inits
+from usvs.downstream import evidence, inits, pretrainings
 from usvs.downstream.evidence import EvidenceSettings, run_evidence
 from usvs.errors import ConfigError, DataError
 from usvs.models.resnext_se import SEResNeXt
@@ -28,7 +28,7 @@ def stand_in(patch, settings):
         torch.manual_seed(3 if "ours" in str(path) else 4)
         return SEResNeXt(settings.planes.model.video)
 
-    patch.setattr(evidence, "pretrain", pretrain)
+    patch.setattr(pretrainings, "pretrain", pretrain)
     patch.setattr(inits, "load_encoder", load)
     return calls
 
@@ -121,7 +121,7 @@ def test_a_second_call_measures_nothing_again(finished, grating_store, settings,
         raise AssertionError("measured again")
 
     monkeypatch.setattr(evidence, "measure_fold", fail)
-    monkeypatch.setattr(evidence, "pretrain", fail)
+    monkeypatch.setattr(pretrainings, "pretrain", fail)
     assert run_evidence(grating_store, out, [0, 1], settings).results["readings"] == result.results["readings"]
 
 
@@ -148,17 +148,17 @@ def test_cells_of_other_settings_are_never_mixed_in(finished, grating_store, tmp
     with pytest.raises(ConfigError, match="cells of other settings or another store"):
         run_evidence(grating_store, finished[0], [0], settings.model_copy(update={"few_patients": 2}))
     (tmp_path / "thing").touch()
-    with pytest.raises(ConfigError, match="holds no evidence run"):
+    with pytest.raises(ConfigError, match="holds no run of kind 'evidence'"):
         run_evidence(grating_store, tmp_path, [0], settings)
 
 
 def test_a_run_that_saw_the_tested_patients_is_refused(grating_store, tmp_path, probes_only, settings, monkeypatch):
-    pretrain = evidence.pretrain
+    pretrain = pretrainings.pretrain
 
     def pretrain_on_everyone(store, run, settings, resume, patients):
         pretrain(store, run, settings, resume, PATIENTS)
 
-    monkeypatch.setattr(evidence, "pretrain", pretrain_on_everyone)
+    monkeypatch.setattr(pretrainings, "pretrain", pretrain_on_everyone)
     with pytest.raises(DataError, match="test patients were pretrained on"):
         run_evidence(grating_store, tmp_path / "out", [0], settings)
 

@@ -68,7 +68,7 @@ class Comparison:
             raise ConfigError(f"'{run}' is not empty: choose a new folder for the results")
         self.store = PreparedStore(store)
         table = frames(self.store)
-        self.kept = _held_out(self.store, table, inits) if held_out_only else np.ones(len(table), np.bool_)
+        self.kept = held_out_rows(self.store, table, inits) if held_out_only else np.ones(len(table), np.bool_)
         self.table = table.take(self.kept)
         folds = make_folds(self.table.group.tolist(), settings.folds, settings.run.seed)
         self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
@@ -151,7 +151,12 @@ def typed_command(arguments: Sequence[str], folders: Mapping[str, Path]) -> list
     return shown
 
 
-def _held_out(store: PreparedStore, table: FrameTable, inits: Sequence[Init]) -> NDArray[np.bool_]:
+def held_out_rows(store: PreparedStore, table: FrameTable, inits: Sequence[Init]) -> NDArray[np.bool_]:
+    """Return which frames of the table [n] are of patients that no init was pretrained on.
+
+    Raises:
+        DataError: where there is none, or an init does not say whom it was pretrained on.
+    """
     seen: set[str] = set()
     for init in inits:
         start = parse_init(init)

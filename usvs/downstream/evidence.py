@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,24 +20,23 @@ from usvs import __version__
 from usvs.archive.plane_labels import PLANES
 from usvs.archive.prepared import PreparedStore
 from usvs.config import PlanesSettings, PretrainSettings, Settings, planes_profile, pretrain_profile
+from usvs.downstream.cells import Cells
 from usvs.downstream.comparison import RESULTS, typed_command
 from usvs.downstream.evidence_table import evidence_table
 from usvs.downstream.folds import Fold, check_pretraining_overlap, make_folds, split_groups
 from usvs.downstream.frames import FrameTable, labelled_frames
 from usvs.downstream.inits import Init
 from usvs.downstream.metrics import chance_f1
+from usvs.downstream.pretrainings import pretrain_row, pretraining_folder
 from usvs.downstream.readings import Mode, measure_fold
 from usvs.downstream.significance import paired_difference
-from usvs.errors import ConfigError, DataError
+from usvs.errors import DataError
 from usvs.progress import say
 from usvs.training.checkpoint import write_text
 from usvs.training.environment import describe_environment
-from usvs.training.pretrain import pretrain
-from usvs.training.run_log import read_metrics
 from usvs.training.trainer import choose_device
 
-PLAN = "evidence.json"
-PRETRAINED = {"shuffled": "shuffled", "ours": "own"}  # init -> setting objective.speech
+PRETRAINED = ("shuffled", "ours")  # the inits that are pretrainings
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def run_evidence(
     job = _Job(store, out, settings or EvidenceSettings())
     for seed in seeds:
         for init in PRETRAINED:
-            job.pretrain(init, seed)
+            job.pretraining_cell(init, seed)
         for cell in job.cells(seed, ceiling=seed == seeds[0]):
-            job.read(*cell)
+            job.reading_cell(*cell)
     result = EvidenceResult(job.results(list(seeds)))
     write_text(out / RESULTS, json.dumps(result.results, indent=1))
     return result
@@ -124,25 +124,13 @@ class _Job:
         everyone = {self.store.scan(number).patient_key for number in range(len(self.store.scans))}
         self.pretraining = tuple(sorted(key for key in everyone if key and key not in self.downstream))
         self.labelled_pretraining = tuple(key for key in self.pretraining if key in set(self.table.group.tolist()))
-        self._claim_folder()
+        self.kept = Cells(out, "evidence", self._plan())
         say(f"evidence: {len(self.pretraining)} patients to pretrain on, {len(self.downstream)} others to read on")
 
-    def pretrain(self, init: str, seed: int) -> None:
-        """Pretrain on the pretraining patients, or go on with it; its held-out losses become a cell."""
-        run, cell = self._run(init, seed), self._cell("pretraining", init, seed)
-        if cell.exists():
-            return
-        base = self.settings.pretrain
-        chosen = base.model_copy(
-            update={
-                "objective": base.objective.model_copy(update={"speech": PRETRAINED[init]}),
-                "run": base.run.model_copy(update={"seed": seed}),
-            }
-        )
-        say(f"pretraining {init}, seed {seed}")
-        pretrain(self.store_folder, run, chosen, resume=run.exists(), patients=self.pretraining)
-        held_out = [record for record in read_metrics(run) if record["split"] == "held_out"]
-        write_text(cell, json.dumps({"init": init, "seed": seed, "held_out": held_out[-1] if held_out else {}}))
+    def pretraining_cell(self, init: str, seed: int) -> dict[str, Any]:
+        """Pretrain on the pretraining patients, or go on with it; its held-out losses are a cell."""
+        arguments = (self.store_folder, self.out, init, seed, self.settings.pretrain, self.pretraining)
+        return self.kept.measure(f"pretraining_{init}_seed_{seed}", partial(pretrain_row, *arguments))
 
     def cells(self, seed: int, ceiling: bool) -> Iterator[tuple[str, str, int, Fold]]:
         """Yield reading, init, seed and fold of everything a seed is read by."""
@@ -154,24 +142,24 @@ class _Job:
                     for init in reading.inits:
                         yield name, init, seed, labelled[reading.labels]
 
-    def read(self, name: str, init: str, seed: int, fold: Fold) -> None:
+    def reading_cell(self, name: str, init: str, seed: int, fold: Fold) -> dict[str, Any]:
         """Measure one cell, unless it is kept from before."""
-        cell = self._cell(name, init, seed, fold)
-        if cell.exists():
-            return
+        work = partial(self._read, name, init, seed, fold)
+        return self.kept.measure(f"{name}_{init}_seed_{seed}_fold_{fold.number}", work)
+
+    def _read(self, name: str, init: str, seed: int, fold: Fold) -> dict[str, Any]:
         settings = self.settings.planes
         settings = settings.model_copy(update={"run": settings.run.model_copy(update={"seed": seed})})
         if READINGS[name].labels == "everybody":
             longer = settings.optimiser.model_copy(update={"epochs": self.settings.ceiling_epochs})
             settings = settings.model_copy(update={"optimiser": longer})
-        start: Init = "random" if init == "random" else self._run(init, seed)
+        start: Init = "random" if init == "random" else pretraining_folder(self.out, init, seed)
         if start != "random" and check_pretraining_overlap(Path(start), fold.test + fold.train) != "disjoint":
             raise DataError(f"'{start}': carries no list of pretraining patients, so nothing can be claimed from it")
         result, _ = measure_fold(self.store, self.table, fold, settings, start, READINGS[name].mode)
         f1 = 100 * result.metrics.f1
         say(f"{name}, {init}, seed {seed}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s")
-        cell.parent.mkdir(exist_ok=True)
-        write_text(cell, json.dumps({"reading": name, "init": init, "seed": seed, **result.to_json()}))
+        return {"reading": name, "init": init, "seed": seed, **result.to_json()}
 
     def results(self, seeds: list[int]) -> dict[str, Any]:
         """Gather the cells of the given seeds with everything they rest on."""
@@ -179,8 +167,8 @@ class _Job:
         for seed in seeds:
             for name, init, _, fold in self.cells(seed, ceiling=seed == seeds[0]):
                 cells = readings.setdefault(name, {}).setdefault(init, [])
-                cells.append(_load(self._cell(name, init, seed, fold)))
-        pretraining = {init: [_load(self._cell("pretraining", init, seed)) for seed in seeds] for init in PRETRAINED}
+                cells.append(self.reading_cell(name, init, seed, fold))
+        pretraining = {init: [self.pretraining_cell(init, seed) for seed in seeds] for init in PRETRAINED}
         return {
             "kind": "evidence",
             "usvs": __version__,
@@ -199,24 +187,6 @@ class _Job:
         patients = {"pretraining": list(self.pretraining), "downstream": list(self.downstream)}
         return {"settings": self.settings.model_dump(mode="json"), "patients": patients}
 
-    def _claim_folder(self) -> None:
-        plan = self.out / PLAN
-        if not plan.exists():
-            if self.out.exists() and any(self.out.iterdir()):
-                raise ConfigError(f"'{self.out}' is not empty and holds no evidence run: choose a new folder")
-            self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / "cells").mkdir()
-            write_text(plan, json.dumps(self._plan(), indent=1))
-        elif _load(plan) != self._plan():
-            raise ConfigError(f"'{self.out}' holds cells of other settings or another store: choose a new folder")
-
-    def _run(self, init: str, seed: int) -> Path:
-        return self.out / "pretrain" / f"{init}_seed_{seed}"
-
-    def _cell(self, name: str, init: str, seed: int, fold: Fold | None = None) -> Path:
-        place = "" if fold is None else f"_fold_{fold.number}"
-        return self.out / "cells" / f"{name.replace(', ', '_').replace(' ', '_')}_{init}_seed_{seed}{place}.json"
-
 
 def _differences(readings: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, dict[str, Any]]:
     """Compare the inits of every reading in pairs, on macro F1."""
@@ -228,11 +198,3 @@ def _differences(readings: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[s
                 difference = vars(paired_difference(scores[first], scores[second]))
                 compared.setdefault(name, {})[f"{first} - {second}"] = difference
     return compared
-
-
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': wanted a stored cell, got {error}; remove it to have it measured again") from None
-    return stored

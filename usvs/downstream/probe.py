@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -33,6 +34,7 @@ from usvs.sampling.permutation import permute
 
 Calibrate = Literal["random", "always", "never"]
 ITERATIONS = 1000
+NEIGHBOURS = 20
 CALIBRATION_KEY = 0  # the same frames make the same batches, whatever the seed
 PENALTY_INVERSE = 1.0  # scikit-learn's C, on standardised features
 
@@ -59,11 +61,42 @@ def probe_features(
     Raises:
         DataError: where the training labels are all of one class.
     """
-    if len(np.unique(train_planes)) < 2:
-        raise DataError("a probe needs at least two planes among its labelled patients; got one")
+    probabilities = probe_probabilities(train, train_planes, test, len(PLANES))
+    return plane_metrics(test_planes, probabilities.argmax(axis=1), PLANES)
+
+
+def probe_probabilities(
+    train: NDArray[np.float32], train_classes: NDArray[Any], test: NDArray[np.float32], classes: int
+) -> NDArray[np.float64]:
+    """Fit as `probe_features` and return the probability [m, classes] of every class; 0 of those never labelled.
+
+    Raises:
+        DataError: where the training labels are all of one class.
+    """
+    if len(np.unique(train_classes)) < 2:
+        raise DataError("a probe needs at least two classes among its labelled patients; got one")
     classifier = make_pipeline(
         StandardScaler(), LogisticRegression(C=PENALTY_INVERSE, class_weight="balanced", max_iter=ITERATIONS)
     )
+    classifier.fit(train, train_classes)
+    probabilities = np.zeros((len(test), classes))
+    probabilities[:, classifier.classes_] = classifier.predict_proba(test)
+    return probabilities
+
+
+def nearest_neighbours(
+    train: NDArray[np.float32], train_planes: NDArray[Any], test: NDArray[np.float32], test_planes: NDArray[Any]
+) -> PlaneMetrics:
+    """Name each frame by the `NEIGHBOURS` labelled ones nearest in cosine, nearer ones counting more; no fitting.
+
+    Args:
+        train: [n, C] features; with the others' they are standardised first.
+        train_planes: [n] class numbers.
+        test: [m, C] features of other patients.
+        test_planes: [m] class numbers.
+    """
+    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train)), weights="distance", metric="cosine")
+    classifier = make_pipeline(StandardScaler(), neighbours)
     classifier.fit(train, train_planes)
     return plane_metrics(test_planes, classifier.predict(test), PLANES)
 
@@ -88,11 +121,25 @@ def frozen_probe(
         augment: whose `crop_fraction` decides the central crop.
         calibrated: recompute batch-norm statistics on the training frames first; see `needs_calibration`.
     """
+    known, unknown = frozen_features(store, encoder, train, test, frame_pixels, augment, calibrated)
+    return ProbeResult(probe_features(known, train.plane, unknown, test.plane), calibrated)
+
+
+def frozen_features(
+    store: PreparedStore,
+    encoder: Encoder,
+    train: FrameTable,
+    test: FrameTable,
+    frame_pixels: int,
+    augment: AugmentSettings,
+    calibrated: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the features [n, C] and [m, C] that every frozen reading rests on; arguments as of `frozen_probe`."""
     if calibrated:
         encoder = copy.deepcopy(encoder)
         calibrate_batch_norm(encoder, _calibration_batches(store, encoder, train, frame_pixels, augment))
-    features = [embed_frames(store, table, encoder, frame_pixels, augment) for table in (train, test)]
-    return ProbeResult(probe_features(features[0], train.plane, features[1], test.plane), calibrated)
+    known, unknown = (embed_frames(store, table, encoder, frame_pixels, augment) for table in (train, test))
+    return known, unknown
 
 
 def needs_calibration(random_init: bool, calibrate: Calibrate) -> bool:

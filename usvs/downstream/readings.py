@@ -19,7 +19,14 @@ from usvs.downstream.gaze_truth import GazeTable
 from usvs.downstream.inits import Init, encoder_sha256, initial_encoder, parse_init
 from usvs.downstream.metrics import DDOF, PlaneMetrics, Spread, plane_metrics
 from usvs.downstream.plane_task import PlaneTask
-from usvs.downstream.probe import Calibrate, frozen_probe, needs_calibration
+from usvs.downstream.probe import (
+    Calibrate,
+    frozen_features,
+    frozen_probe,
+    nearest_neighbours,
+    needs_calibration,
+    probe_features,
+)
 from usvs.training.trainer import choose_device
 
 Mode = Literal["finetune", "probe"]
@@ -127,6 +134,30 @@ def measure_fold(
         metrics = frozen_probe(store, encoder, train, test, pixels, augment, calibrated).metrics
     seconds = time.monotonic() - started
     return FoldResult(fold, metrics, len(train), len(test), updates, calibrated, sha256, seconds), task
+
+
+def measure_frozen_fold(
+    store: PreparedStore, table: FrameTable, fold: Fold, settings: PlanesSettings, init: Init
+) -> dict[str, FoldResult[PlaneMetrics]]:
+    """Read an init without changing it, by a linear probe and by nearest neighbours on the same features.
+
+    Arguments are those of `measure_fold`; an untrained encoder is read with calibrated batch-norm statistics.
+
+    Returns:
+        The results under ``probe`` and ``knn``.
+    """
+    started = time.monotonic()
+    train, test = table.of_groups(fold.train), table.of_groups(fold.test)
+    encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
+    calibrated = needs_calibration(parse_init(init).kind == "random", "random")
+    pixels, augment = settings.model.frame_pixels, settings.augment
+    known, unknown = frozen_features(store, encoder, train, test, pixels, augment, calibrated)
+    results = {}
+    for name, read in (("probe", probe_features), ("knn", nearest_neighbours)):
+        metrics, seconds = read(known, train.plane, unknown, test.plane), time.monotonic() - started
+        sizes = (len(train), len(test), 0, calibrated, encoder_sha256(encoder), seconds)
+        results[name] = FoldResult(fold, metrics, *sizes)
+    return results
 
 
 def measure_gaze_fold(

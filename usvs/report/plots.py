@@ -74,7 +74,7 @@ def save_loss_curves(run: Path) -> Path:
     for axes, name in zip(panels, names, strict=False):
         _curve(axes, records, name)
     panels[0].legend(fontsize=8, frameon=False)
-    return _save(figure, run / "plots" / "losses.png")
+    return save_figure(figure, run / "plots" / "losses.png")
 
 
 def _curve(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -99,7 +99,7 @@ def save_confusion(confusion: NDArray[Any], names: Sequence[str], title: str, fi
     """Draw one confusion matrix, in percent of each true class, to a PNG file."""
     figure = Figure(figsize=(7.2, 6.8), dpi=DOTS_PER_INCH, layout="constrained")
     draw_confusion(figure.subplots(), confusion, names, title)
-    return _save(figure, file)
+    return save_figure(figure, file)
 
 
 def save_planes_pictures(run: Path) -> list[Path]:
@@ -111,7 +111,7 @@ def save_planes_pictures(run: Path) -> list[Path]:
     Raises:
         DataError: where `run` holds no results of that kind.
     """
-    results = _read_results(run, "planes")
+    results = read_results(run, "planes")
     names, saved = results["classes"], []
     bars: dict[str, dict[str, list[float]]] = {}
     for init, readings in results["inits"].items():
@@ -134,7 +134,7 @@ def save_evidence_picture(out: Path) -> Path:
     Raises:
         DataError: where `out` holds no results of that kind.
     """
-    results = _read_results(out, "evidence")
+    results = read_results(out, "evidence")
     bars = {
         reading: {init: [cell["f1"] for cell in cells] for init, cells in inits.items()}
         for reading, inits in results["readings"].items()
@@ -189,7 +189,7 @@ def save_saliency_examples(examples: Mapping[str, NDArray[Any]], file: Path) -> 
             if row == 0:
                 axes.set_title(name, fontsize=9)
     grid[0, 0].set_title("frame", fontsize=9)
-    return _save(figure, file)
+    return save_figure(figure, file)
 
 
 def save_bars(groups: Mapping[str, Mapping[str, Sequence[float]]], chance: float, title: str, file: Path) -> Path:
@@ -220,7 +220,7 @@ def save_bars(groups: Mapping[str, Mapping[str, Sequence[float]]], chance: float
     axes.set_ylim(0, 100)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=10)
-    return _save(figure, file)
+    return save_figure(figure, file)
 
 
 def _bar(axes: Axes, position: float, init: str, values: NDArray[np.float64]) -> None:
@@ -252,10 +252,15 @@ def save_frame_grid(frames: NDArray[np.uint8], captions: Sequence[str], file: Pa
     for axes, frame, caption in zip(grid.flat, frames, captions, strict=False):
         axes.imshow(frame, cmap="gray", vmin=0, vmax=255)
         axes.set_title(caption, fontsize=7)
-    return _save(figure, file)
+    return save_figure(figure, file)
 
 
-def _read_results(run: Path, kind: str) -> dict[str, Any]:
+def read_results(run: Path, kind: str) -> dict[str, Any]:
+    """Return what a run stored in ``results.json``.
+
+    Raises:
+        DataError: where there is nothing of that kind.
+    """
     file = run / "results.json"
     try:
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -266,7 +271,8 @@ def _read_results(run: Path, kind: str) -> dict[str, Any]:
     return results
 
 
-def _save(figure: Figure, file: Path) -> Path:
+def save_figure(figure: Figure, file: Path) -> Path:
+    """Write a figure as PNG, without a mark of the program; returns the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata={"Software": None})
     return file
