@@ -1,9 +1,13 @@
 """The fan's inner box holds no letter and most of the picture."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 
+from usvs.archive.decoders import iter_keyframes, probe
 from usvs.archive.sector import Box, find_sector, inscribed_box, look_for_sector
 
 APEX, INNER, OUTER, HALF_ANGLE = (300.0, -60.0), 110.0, 440.0, 0.6
@@ -99,6 +103,52 @@ def test_inscribed_box_is_the_largest_of_all_boxes():
         box = inscribed_box(mask)
         assert box.width * box.height == max(areas)
         assert mask[box.top : box.bottom, box.left : box.right].all()
+
+
+def test_dim_flanks_belong_to_the_fan():
+    """Tissue beyond the focus shines by two or three gray levels; it flickers all the same."""
+    frames, letters = screens(12)
+    fan = fan_area()
+    columns = np.arange(SIZE[1])
+    dim = fan & ((columns < 190) | (columns > 410))[None, :]
+    noise = np.random.default_rng(4).normal(0, 11, frames.shape)
+    faint = np.clip(3 + np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in noise]), 0, 9)  # by about 2
+    found = look_for_sector(np.where(dim, faint, frames).astype(np.uint8))
+    assert found.bounds is not None
+    rows, across = np.flatnonzero(fan.any(axis=1)), np.flatnonzero(fan.any(axis=0))
+    assert overlap(found.bounds, Box(across[0], rows[0], across[-1] + 1, rows[-1] + 1)) > 0.93
+    assert not found.box.crop(letters).any() and found.box.crop(fan).mean() > 0.99
+
+
+def test_only_the_stated_region_is_looked_at():
+    """Two pictures side by side, as in a dual view: the box lies in the one that the file names."""
+    left = screens(8)[0]
+    frames = np.concatenate([left, screens(8)[0]], axis=2)
+    region = Box(SIZE[1], 0, 2 * SIZE[1], SIZE[0])
+    found = look_for_sector(frames, region)
+    assert found.source == "region" and found.note is None
+    assert overlap(found.box, inscribed_box(fan_area()).moved(region)) > 0.85
+    empty = look_for_sector(np.zeros_like(frames), region)
+    assert empty.box == region and empty.source == "whole" and "the region is kept" in str(empty.note)
+
+
+def test_a_real_cine_against_the_region_that_its_machine_wrote():
+    """SonoSite, 120 frames: the region is the fan's bounds to the pixel across; down it is 25 of 384 rows taller."""
+    path = get_testdata_file("color3d_jpeg_baseline.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom-data is not installed")
+    info = probe(Path(path))
+    numbers = np.arange(0, 120, 5)
+    frames = np.stack(list(iter_keyframes(Path(path), info, numbers)))
+    unaided, aided = look_for_sector(frames), look_for_sector(frames, info.region)
+    assert info.region == Box(84, 31, 596, 415)
+    assert unaided.bounds is not None and aided.bounds is not None and unaided.note is None
+    shown = Box(84, 44, 596, 404)  # the fan itself, read off its brightest pixels
+    assert overlap(unaided.bounds, shown) > 0.95 and overlap(aided.bounds, shown) > 0.95
+    assert overlap(unaided.box, aided.box) > 0.9
+    brightest = frames.max(axis=0)
+    assert (unaided.box.crop(brightest) > 3).mean() > 0.97  # no black corner in it
+    assert (aided.box.crop(brightest) > 3).mean() > 0.97
 
 
 @pytest.mark.shared

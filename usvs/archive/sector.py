@@ -22,6 +22,12 @@ PANEL_LEVELS = 2  # ... that stays within so many gray levels in all frames is a
 PANEL_DARKEST = 20  # below it a codec paints even rows into shadows
 STILL_LEVELS = 0.7  # standard deviation in time and among neighbours of a painted background; tissue has more
 SMALLEST_BACKGROUND = 0.01  # of the picture; with less the fan fills it all
+DIM_LEVELS = 0.8  # temporal standard deviation of a fan's dark flanks, where the background is frozen ...
+FROZEN_LEVELS = 0.1  # ... which is where it changes by less than this ...
+SMALLEST_FROZEN = 0.05  # ... in this part of the picture at least
+FRINGE_PIXELS = 2
+LEAST_GAIN = 1.2  # of the fan's area
+CONVEX_SHARE = 0.88  # of its hull that a fan fills
 DENSE_SHARE = 0.35  # of a neighbourhood that must be active: tissue is, letters and rulers are not
 NEIGHBOURHOOD = 0.035  # of the shorter side
 NARROWEST = 0.06  # of the shorter side: what is narrower is a menu bar or a line of text
@@ -129,6 +135,7 @@ def fan_mask(frames: NDArray[np.float32]) -> Mask | None:
     pieces = _pieces(_active(frames))
     if pieces is None or pieces.mean() < SMALLEST_FAN:
         return None
+    pieces = _with_dim_flanks(frames.std(axis=0), pieces)
     return _hull(pieces) & _below_the_probe(pieces)
 
 
@@ -170,6 +177,22 @@ def _dense(active: Mask) -> Mask:
     wide = _odd(NARROWEST * min(active.shape))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide))
     return cv2.morphologyEx(dense, cv2.MORPH_OPEN, disc, borderValue=0) > 0
+
+
+def _with_dim_flanks(deviation: NDArray[np.float32], pieces: Mask) -> Mask:
+    """Return the fan with those of its parts that hardly shine but flicker, where all else stands quite still."""
+    if (deviation < FROZEN_LEVELS).mean() < SMALLEST_FROZEN:
+        return pieces
+    dim = _dense(deviation > DIM_LEVELS)
+    _, labels = cv2.connectedComponents((dim | pieces).astype(np.uint8))
+    joined = np.isin(labels, np.unique(labels[pieces]))
+    # a codec leaves a fringe around what moves: it is taken off again; where it was all, or is ragged as no fan is,
+    # nothing is gained
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * FRINGE_PIXELS + 1, 2 * FRINGE_PIXELS + 1))
+    grown: Mask = (cv2.erode(joined.astype(np.uint8), disc) > 0) | pieces
+    area = _hull(grown).sum()
+    is_fan = area > LEAST_GAIN * _hull(pieces).sum() and grown.sum() > CONVEX_SHARE * area
+    return grown if is_fan else pieces
 
 
 def _without_panels(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
