@@ -1,11 +1,13 @@
 """Multi-frame DICOM: every way of coding, times by its own tags, one frame in memory at a time."""
 
 import io
+import shutil
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -16,8 +18,12 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless,
 
 from tests.archive.dicoms import LEVELS, gray_frames, jpegs, write_dicom
 from usvs.archive import dicom as dicom_room
+from usvs.archive.catalogue import index_archive
 from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from usvs.archive.prepare import prepare_store
+from usvs.archive.prepared import PreparedStore
 from usvs.archive.sector import Box
+from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
 from usvs.errors import DataError
 
 H264 = UID("1.2.840.10008.1.2.4.102")
@@ -214,6 +220,27 @@ def test_without_pictures_or_without_a_decoder_it_says_so(tmp_path: Path, monkey
     monkeypatch.setattr(dicom_room, "get_decoder", lambda syntax: Missing())
     with pytest.raises(DataError, match=r"pip install 'usvs\[dicom\]'"):
         probe(tmp_path / "a.dcm")
+
+
+def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
+    path = get_testdata_file("color3d_jpeg_baseline.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom-data is not installed")
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    (archive / "patient").mkdir(parents=True)
+    shutil.copy(path, archive / "patient" / "IM0001")  # as it lies on a disc that a scanner wrote
+    assert index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1).ok == 1
+    assert prepare_store(store, PrepareSettings(frame_pixels=64, codec="raw"), workers=1).differences == {}
+    (key,) = PreparedStore(store).scans
+    scan = PreparedStore(store).scan(0)
+    np.testing.assert_allclose(scan.frame_seconds, np.arange(120) * 0.033333, atol=1e-9)
+    left, top, right, bottom = scan.manifest.sector
+    for number, frame in enumerate(pydicom.pixels.iter_pixels(path, raw=True, decoding_plugin="pillow")):
+        luma = np.ascontiguousarray(frame[top:bottom, left:right, 0])
+        inner = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(scan.frames(np.array([number]))[0], inner)
+    written = b"".join(file.read_bytes() for file in (store / "prepared" / key).iterdir())
+    assert b"IM0001" not in written
 
 
 @pytest.mark.parametrize(
