@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("prepare", help="write the fast store: frames, speech, gaze and labels of each scan")
     verb.add_argument("store", type=Path, metavar="STORE")
     verb.add_argument("--workers", type=_count, help="processes; default: one a core")
+    verb.add_argument("--dask", metavar="ADDRESS", help="work on a Dask cluster that sees both folders")
     _settings_options(verb, profile=True)
     verb.set_defaults(run_verb=_prepare)
 
@@ -242,9 +244,12 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    from usvs.archive.cluster import dask_cluster
     from usvs.archive.prepare import prepare_store
 
-    say(str(prepare_store(options.store, _settings(options, prepare_profile(_profile(options))), options.workers)))
+    settings = _settings(options, prepare_profile(_profile(options)))
+    with dask_cluster(options.dask) if options.dask else nullcontext() as cluster:
+        say(str(prepare_store(options.store, settings, options.workers, cluster)))
 
 
 def _audit(options: argparse.Namespace) -> None:

@@ -4,15 +4,18 @@
 another (gh-106905), so headers are read here.
 """
 
+import math
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from typing_extensions import Self
 
 Column = npt.NDArray[Any]
@@ -23,6 +26,7 @@ _HEADER = re.compile(
     re.DOTALL,
 )
 _HEADER_BYTES = 128  # with room for any length, so that it can be filled in last
+BLOCK = 1 << 20  # numbers gone through at once, where a whole column at once would be memory
 SCRATCH_BYTES = 64 << 20  # a column that is longer is laid into a file
 
 
@@ -35,14 +39,28 @@ def map_column(path: Path) -> Column:
     """
     with path.open("rb") as file:
         found = _HEADER.match(file.read(256))
-        if found is None:
-            raise ValueError("no .npy file of a kind that is written here")
-        kind, rows, columns = found.groups()
-        shape = (int(rows), int(columns)) if columns else (int(rows),)
-        dtype = np.dtype(kind.decode())
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        return np.memmap(file, dtype, "r", found.end(), shape).view(np.ndarray)
+        size = os.fstat(file.fileno()).st_size
+    if found is None:
+        raise ValueError("no .npy file of a kind that is written here")
+    kind, rows, columns = found.groups()
+    shape = (int(rows), int(columns)) if columns else (int(rows),)
+    dtype = np.dtype(kind.decode())
+    end = found.end() + dtype.itemsize * math.prod(shape)
+    if end > size:
+        raise ValueError(f"wanted {end} bytes, got {size}")
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    # not numpy's memmap: Python's mmap keeps a file handle for each
+    mapped = torch.from_file(os.fspath(path), shared=False, size=end, dtype=torch.uint8).numpy()
+    column = mapped[found.end() :].view(dtype).reshape(shape)
+    column.flags.writeable = False
+    return column
+
+
+def blocks(length: int) -> Iterator[slice]:
+    """Yield slices that together are range(length)."""
+    for start in range(0, length, BLOCK):
+        yield slice(start, min(start + BLOCK, length))
 
 
 class ColumnWriter:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.catalogue import Catalogue, IndexSummary, index_archive, read_frame_times
+from usvs.archive.catalogue import Catalogue, IndexSummary, index_archive
 from usvs.config import ClipSettings, VoiceActivitySettings
 from usvs.errors import DataError
 
@@ -55,8 +55,6 @@ def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
     assert clips["speech_fraction"][0] < 0.1 and clips["speech_fraction"][1] > 0.9
     assert np.isnan(clips["speech_fraction"][2:]).all()
     assert one["high_affinity_clips"] == summary.high_affinity_clips == 1
-    times = dict(read_frame_times(store))
-    np.testing.assert_allclose(times[one["scan_key"]], np.arange(25) / 20, atol=1e-6)
 
 
 def test_files_that_cannot_be_used_are_put_aside_with_the_reason(make_video, archive: Path, store: Path):
@@ -170,3 +168,83 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
     make_video("b.mp4")
     summary = index(archive, store)
     assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    from usvs.archive import catalogue
+
+    looked: list[str] = []
+    look_into = catalogue.look_into
+
+    def counted(task):
+        looked.append(task.files.path)
+        return look_into(task)
+
+    monkeypatch.setattr(catalogue, "look_into", counted)
+    return looked
+
+
+def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, store: Path, monkeypatch):
+    sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
+    for number in range(5):
+        make_video(f"p/{number}.mp4", count=25 + number, sound=sound if number % 2 else None)
+    (archive / "p/9.mp4").write_bytes(b"")
+    first = index(archive, store)
+    before, clips = rows(store), Catalogue.load(store).clips.to_pydict()
+    files = {path.name: path.stat().st_mtime_ns for path in (store / "catalogue").iterdir()}
+    looked = count_looks(monkeypatch)
+    assert str(index(archive, store)) == str(first) and looked == []
+    assert files == {path.name: path.stat().st_mtime_ns for path in (store / "catalogue").iterdir()}
+    (archive / "p/3.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,femur\n")
+    make_video("p/2b.mp4", count=50, sound=sound)
+    (archive / "p/0.mp4").unlink()
+    second = index(archive, store)
+    assert looked == ["p/2b.mp4", "p/3.mp4"]
+    assert (second.found, second.ok, second.quarantined) == (6, 5, 1)
+    after = rows(store)
+    assert after["p/3.mp4"]["planes"] and {path: after[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")} == {
+        path: before[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")
+    }
+    found = Catalogue.load(store).clips.to_pydict()
+    numbers = {path: number for number, path in enumerate(after)}
+    for path, old in (("p/1.mp4", 1), ("p/4.mp4", 4)):
+        for name in ("start_seconds", "speech_fraction"):
+            now = [value for value, scan in zip(found[name], found["scan"], strict=True) if scan == numbers[path]]
+            was = [value for value, scan in zip(clips[name], clips["scan"], strict=True) if scan == old]
+            assert now == was or (name == "speech_fraction" and np.isnan(now).all() and np.isnan(was).all())
+    looked.clear()
+    index(archive, store, CLIPS.model_copy(update={"speech_fraction_high": 0.9}))
+    assert len(looked) == 6, "other settings, other rows"
+
+
+def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archive: Path, store: Path, monkeypatch):
+    from usvs.archive import catalogue
+
+    make_video("a.mp4")
+    index(archive, store)
+    before = rows(store)
+    make_video("b.mp4")
+
+    def interrupted(task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(catalogue, "look_into", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index(archive, store)
+    assert rows(store) == before and Catalogue.load(store).clips.num_rows == 2
+    monkeypatch.undo()
+    assert index(archive, store).ok == 2
+    assert len(list((store / "catalogue").glob("clips.*"))) == 1
+
+
+def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
+    make_video("a.mp4")
+    index(archive, store)
+    (column,) = (store / "catalogue").glob("clips.*/scan.npy")
+    column.write_bytes(column.read_bytes()[:-1])
+    with pytest.raises(DataError, match="no readable clips"):
+        Catalogue.load(store)
+    assert index(archive, store).ok == 1, "and indexing mends it"
+    (store / "catalogue" / "scans.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"no readable scans\.parquet"):
+        Catalogue.load(store)

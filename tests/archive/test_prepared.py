@@ -158,3 +158,26 @@ def test_frames_as_they_lie_on_disk(make_prepared, tmp_path: Path, pictures: np.
         scan.read_encoded(np.array([29]))
     with pytest.raises(DataError, match="frame 30 is asked for, it has 30"):
         scan.read_encoded(np.array([30]))
+
+
+def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pictures: np.ndarray, monkeypatch):
+    from collections import OrderedDict
+    from threading import Lock
+
+    from usvs.archive import prepared
+    from usvs.archive.prepared import PreparedStore
+
+    monkeypatch.setattr(prepared, "OPEN_SCANS", 8)
+    store = PreparedStore.__new__(PreparedStore)
+    store.scans = tuple(f"scan{number}" for number in range(40))
+    store._folder, store._open, store._lock = tmp_path, OrderedDict(), Lock()
+    for key in store.scans:
+        make_prepared(tmp_path / key, pictures[:2], speech=np.zeros(100, np.int16))
+    before = handles()
+    for _ in range(2):
+        for number in range(40):
+            store.scan(number).frames(np.array([0]))
+            store.scan(number).speech(0.0, 10)
+            assert handles() <= before + 8
+    store._open.clear()
+    assert handles() == before

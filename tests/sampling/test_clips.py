@@ -46,3 +46,28 @@ def test_select_keeps_scan_numbers(table: ClipTable):
 def test_bad_columns_are_refused(table: ClipTable, changes: dict[str, np.ndarray], message: str):
     with pytest.raises(DataError, match=message):
         replace(table, **changes)
+
+
+def test_a_selection_is_the_same_in_blocks_and_in_files(monkeypatch: pytest.MonkeyPatch):
+    from usvs import columns
+
+    def chosen() -> list[ClipTable]:
+        rng = np.random.default_rng(0)
+        table = ClipTable(
+            scan=np.repeat(np.arange(20, dtype=np.int32), 30),
+            start_seconds=np.tile(2.0 * np.arange(30), 20),
+            speech_fraction=rng.random(600).astype(np.float32),
+            scan_patient=np.arange(20, dtype=np.int32),
+        )
+        return [table.select(rng.random(600) < 0.3), table.of_scans(np.arange(20) % 3 == 1)]
+
+    whole = chosen()
+    assert sorted(set(whole[1].scan.tolist())) == [1, 4, 7, 10, 13, 16, 19]
+    monkeypatch.setattr(columns, "BLOCK", 7)
+    monkeypatch.setattr(columns, "SCRATCH_BYTES", 64)
+    for one, other in zip(whole, chosen(), strict=True):
+        for name in ("scan", "start_seconds", "speech_fraction", "scan_patient"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    unsorted = np.arange(600)[::-1].astype(np.float64)
+    with pytest.raises(DataError, match="sorted by scan and start"):
+        ClipTable(np.zeros(600, np.int32), unsorted, np.zeros(600, np.float32), np.zeros(1, np.int32))

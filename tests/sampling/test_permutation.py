@@ -128,3 +128,11 @@ def test_below_a_limit():
 
 def test_order_of_words_counts():
     assert len({derive_key(1, 2), derive_key(2, 1), derive_key(1), derive_key(1, 2, 0), derive_key()}) == 5
+
+
+def test_every_one_of_ten_million_exactly_once():
+    size, block = 10_000_019, 1 << 18
+    seen = np.zeros(size, np.bool_)
+    for start in range(0, size, block):
+        seen[permute(np.arange(start, min(start + block, size)), size, 77)] = True
+    assert seen.all()

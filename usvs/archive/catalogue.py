@@ -1,61 +1,44 @@
-"""The catalogue: one row a scan and one a clip, in Parquet inside the store; paths of the archive live nowhere else."""
+"""The catalogue: one row a scan and one a clip, inside the store; paths of the archive live nowhere else."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain, repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+import usvs
 from usvs.archive.discovery import Found, ScanFiles, discover
 from usvs.archive.index_summary import IndexSummary
 from usvs.archive.keys import Keys
 from usvs.archive.pool import run_each
-from usvs.archive.scan_index import IndexTask, ScanFacts, look_into
-from usvs.archive.store import CATALOGUE, archive_of, create_store, locked, sync_folder
+from usvs.archive.scan_index import IndexTask, ScanFacts, file_states, look_into
+from usvs.archive.store import CATALOGUE, archive_of, create_store, locked
+from usvs.archive.tables import SCANS, CatalogueWriter, map_clips, read_rows, read_scans
 from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.progress import track
 
-__all__ = ["Catalogue", "IndexSummary", "index_archive", "read_frame_times"]
+__all__ = ["Catalogue", "IndexSummary", "index_archive"]
 
 OK, QUARANTINED = "ok", "quarantined"
 MISSING = "the manifest names it, the archive does not hold it"
-
-# fmt: off
-SCANS = pa.schema([
-    ("scan_key", pa.string()), ("patient_key", pa.string()), ("path", pa.string()),
-    ("bytes", pa.int64()), ("modified_ns", pa.int64()),
-    ("container", pa.string()), ("video_codec", pa.string()), ("width", pa.int32()), ("height", pa.int32()),
-    ("frames", pa.int64()), ("duration_seconds", pa.float64()), ("rate_hz", pa.float64()),
-    ("start_seconds", pa.float64()),
-    ("audio_codec", pa.string()), ("audio_rate_hz", pa.int32()), ("audio_channels", pa.int32()), ("sound", pa.string()),
-    ("sector_left", pa.int32()), ("sector_top", pa.int32()), ("sector_right", pa.int32()),
-    ("sector_bottom", pa.int32()), ("sector_source", pa.string()),
-    ("gaze", pa.bool_()), ("planes", pa.bool_()), ("clips", pa.int32()), ("high_affinity_clips", pa.int32()),
-    ("status", pa.string()), ("reason", pa.string()),
-    # why something is not as one would wish in a scan that is used all the same; null: nothing to say
-    ("time_note", pa.string()), ("sector_note", pa.string()), ("sound_note", pa.string()), ("gaze_note", pa.string()),
-    ("planes_note", pa.string()), ("file_note", pa.string()),
-    # what lies beside the video, relative to the archive
-    ("sound_path", pa.string()), ("gaze_path", pa.string()), ("planes_path", pa.string()),
-    # how that is brought onto the video's clock and picture, and which side of the owner's own split the scan is on
-    ("alignment", pa.string()), ("split", pa.string()),
-])
-CLIPS = pa.schema([("scan", pa.int32()), ("start_seconds", pa.float64()), ("speech_fraction", pa.float32())])
-FRAME_TIMES = pa.schema([("scan_key", pa.string()), ("seconds", pa.list_(pa.float64()))])
-# fmt: on
 NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note")
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The tables that `usvs index` made: `scans` (one row a scan) and `clips` (one a clip; `scan` is the row there)."""
+    """The tables that `usvs index` made: `scans` (one row a scan) and `clips` (one a clip; `scan` is the row there).
+
+    The clips are mapped: they lie on disk until they are looked at.
+    """
 
     scans: pa.Table
     clips: pa.Table
@@ -68,8 +51,7 @@ class Catalogue:
             DataError: where there is none, or it is damaged or of another version.
         """
         archive_of(store, must_exist=False)
-        folder = store / CATALOGUE
-        return cls(_read(folder / "scans.parquet", SCANS), _read(folder / "clips.parquet", CLIPS))
+        return cls(read_scans(store / CATALOGUE), map_clips(store / CATALOGUE))
 
 
 def index_archive(
@@ -81,6 +63,8 @@ def index_archive(
     gaze: GazeSettings | None = None,
 ) -> IndexSummary:
     """Find an archive's scans and write the catalogue of a store.
+
+    A scan none of whose files has changed in size or time, nor what the manifest says of it, keeps its row.
 
     Args:
         archive: any folder tree; it is only read.
@@ -96,25 +80,16 @@ def index_archive(
     found = discover(_existing(archive))
     keys = create_store(archive, store)
     with locked(store):
-        tasks = [IndexTask(archive.resolve(), files, clips, voice, gaze or GazeSettings()) for files in found.scans]
-        results = track(run_each(look_into, tasks, workers), "looking into scans", total=len(tasks))
-        facts = ((task.files, _facts(result)) for task, result in results)
+        work = _Index(archive.resolve(), store / CATALOGUE, keys, clips, voice, gaze or GazeSettings())
         try:
-            summary = _write(store, keys, found, facts, clips)
+            work.bring_up_to_date(found, workers)
         except OSError as error:
             raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
+        summary = _summary(read_scans(store / CATALOGUE), found)
     if summary.ok == 0:
         listed = "; ".join(f"{path}: {reason}" for path, reason in summary.put_aside[:3])
         raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({listed})")
     return summary
-
-
-def read_frame_times(store: Path) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield scan keys and frame times in the catalogue's order, a few scans in memory at a time."""
-    with pq.ParquetFile(store / CATALOGUE / "frame_times.parquet") as file:
-        for batch in file.iter_batches(batch_size=8):
-            for key, seconds in zip(batch["scan_key"], batch["seconds"], strict=True):
-                yield key.as_py(), seconds.values.to_numpy()
 
 
 def _existing(archive: Path) -> Path:
@@ -123,41 +98,76 @@ def _existing(archive: Path) -> Path:
     return archive
 
 
+class _Index(NamedTuple):
+    """What an archive is indexed with."""
+
+    archive: Path
+    folder: Path
+    keys: Keys
+    clips: ClipSettings
+    voice: VoiceActivitySettings
+    gaze: GazeSettings
+
+    def bring_up_to_date(self, found: Found, workers: int | None) -> None:
+        """Write the catalogue, or leave it where all is as it was."""
+        known, states = self._known(), self._states(found)
+        files = (*found.scans, *found.missing)
+        paths = [scan.path for scan in files]
+        if list(known) == paths and [known[path] for path in paths] == states:
+            return
+        same_as_before = [known.get(path) == state for path, state in zip(paths, states, strict=True)]
+        tasks = (
+            IndexTask(self.archive, scan, self.clips, self.voice, self.gaze)
+            for scan, same in zip(found.scans, same_as_before, strict=False)
+            if not same
+        )
+        total = same_as_before[: len(found.scans)].count(False)
+        workers = min(workers or os.cpu_count() or 1, max(1, total))
+        results = track(run_each(look_into, tasks, workers), "looking into scans", total)
+        facts = chain((_facts(result) for _, result in results), repeat(ScanFacts(0, 0, MISSING)))
+        old = self._old_scans(known)
+        with CatalogueWriter(self.folder, self.clips) as writer:
+            for scan, state, same in zip(files, states, same_as_before, strict=True):
+                if same:
+                    row, fractions = next(pair for pair in old if pair[0]["path"] == scan.path)
+                    writer.add(row, fractions)
+                    continue
+                fact = next(facts)
+                writer.add(_row(scan, fact, self.keys, self.clips) | {"state": state}, fact.speech_fractions)
+            writer.publish()
+
+    def _known(self) -> dict[str, str]:
+        """The paths and states of the catalogue that is there; none where it is of no use."""
+        try:
+            table = read_scans(self.folder, ["path", "state"])
+            map_clips(self.folder)
+        except DataError:
+            return {}
+        return dict(zip(table["path"].to_pylist(), table["state"].to_pylist(), strict=True))
+
+    def _states(self, found: Found) -> list[str]:
+        settings = [part.model_dump_json() for part in (self.clips, self.voice, self.gaze)]
+        common = sha256("\n".join([usvs.__version__, *settings]).encode())
+        states = []
+        for scan in (*found.scans, *found.missing):
+            digest = common.copy()
+            digest.update(repr(file_states(self.archive, scan)).encode("utf-8", "surrogateescape"))
+            states.append(digest.hexdigest()[:32])
+        return states
+
+    def _old_scans(self, known: dict[str, str]) -> Iterator[tuple[dict[str, object], NDArray[np.float32] | None]]:
+        """Go through the catalogue that is there: each row, and the speech fractions of its clips."""
+        if not known:
+            return
+        fractions, first = map_clips(self.folder)["speech_fraction"].to_numpy(), 0
+        for row in read_rows(self.folder):
+            count = row["clips"]
+            yield row, None if count is None else fractions[first : first + int(str(count))]
+            first += int(str(count or 0))
+
+
 def _facts(result: ScanFacts | DataError) -> ScanFacts:
     return result if isinstance(result, ScanFacts) else ScanFacts(0, 0, str(result))
-
-
-def _write(
-    store: Path, keys: Keys, found: Found, facts: Iterable[tuple[ScanFiles, ScanFacts]], clips: ClipSettings
-) -> IndexSummary:
-    folder = store / CATALOGUE
-    missing = ((files, ScanFacts(0, 0, MISSING)) for files in found.missing)
-    rows: list[dict[str, object]] = []
-    with (
-        pq.ParquetWriter(folder / ".clips.partial", CLIPS) as clip_file,
-        pq.ParquetWriter(folder / ".frame_times.partial", FRAME_TIMES) as time_file,
-    ):
-        for files, fact in (*facts, *missing):
-            row = _row(files, fact, keys, clips)
-            if fact.info is not None and fact.speech_fractions is not None:
-                clip_file.write_table(_clip_rows(len(rows), fact.speech_fractions, clips))
-                seconds = pa.ListArray.from_arrays(
-                    pa.array([0, fact.info.frames], pa.int32()), fact.info.timing.seconds
-                )
-                time_file.write_table(pa.Table.from_arrays([pa.array([row["scan_key"]]), seconds], schema=FRAME_TIMES))
-            rows.append(row)
-    if len({row["scan_key"] for row in rows}) != len(rows):
-        raise DataError("two scans share a key by chance (once in 50,000 archives): remove the store and index again")
-    pq.write_table(pa.Table.from_pylist(rows, SCANS), folder / ".scans.partial")
-    for name in ("clips", "frame_times", "scans"):
-        _publish(folder / f".{name}.partial", folder / f"{name}.parquet")
-    return _summary(rows, found)
-
-
-def _clip_rows(scan: int, fractions: NDArray[np.float32], clips: ClipSettings) -> pa.Table:
-    count = len(fractions)
-    starts = np.arange(count, dtype=np.float64) * clips.clip_seconds
-    return pa.Table.from_arrays([pa.array(np.full(count, scan, np.int32)), starts, fractions], schema=CLIPS)
 
 
 def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> dict[str, object]:
@@ -193,40 +203,33 @@ def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> 
     }
 
 
-def _summary(rows: list[dict[str, object]], found: Found) -> IndexSummary:
-    usable = [row for row in rows if row["status"] == OK]
-    aside = [(str(row["path"]), str(row["reason"])) for row in rows if row["status"] != OK]
-    notes = Counter(str(row[name]) for row in usable for name in NOTES if row.get(name))
+def _summary(scans: pa.Table, found: Found) -> IndexSummary:
+    usable = scans.filter(pc.equal(scans["status"], OK))
+    aside = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
+    notes: dict[str, int] = {}
+    for name in NOTES:
+        notes |= _counts(usable[name].drop_null())
     return IndexSummary(
-        found=len(rows),
-        ok=len(usable),
-        quarantined=len(aside),
-        no_sound=sum(row["sound"] == "none" for row in usable),
-        no_gaze=sum(not row["gaze"] for row in usable),
-        no_planes=sum(not row["planes"] for row in usable),
-        no_patient=sum(row["patient_key"] is None for row in usable),
-        seconds_of_video=sum(float(str(row["duration_seconds"])) for row in usable),
-        clips=sum(int(str(row["clips"])) for row in usable),
-        high_affinity_clips=sum(int(str(row["high_affinity_clips"])) for row in usable),
-        reasons=dict(Counter(reason for _, reason in aside)),
-        notes=dict(notes),
+        found=scans.num_rows,
+        ok=usable.num_rows,
+        quarantined=aside.num_rows,
+        no_sound=_total(pc.equal(usable["sound"], "none")),
+        no_gaze=_total(pc.invert(usable["gaze"])),
+        no_planes=_total(pc.invert(usable["planes"])),
+        no_patient=usable["patient_key"].null_count,
+        seconds_of_video=float(pc.sum(usable["duration_seconds"]).as_py() or 0.0),
+        clips=_total(usable["clips"]),
+        high_affinity_clips=_total(usable["high_affinity_clips"]),
+        reasons=_counts(aside["reason"]),
+        notes=notes,
         other=found.other,
-        put_aside=tuple(aside),
+        put_aside=tuple(zip(aside["path"].to_pylist(), aside["reason"].to_pylist(), strict=True)),
     )
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid):
-        raise DataError(f"the catalogue has no readable {path.name}; run 'usvs index' again") from None
-    if table.schema.names != schema.names:
-        raise DataError(f"the catalogue's {path.name} is of another version of usvs; run 'usvs index' again")
-    return table
+def _total(values: pa.ChunkedArray) -> int:
+    return int(pc.sum(values).as_py() or 0)
 
 
-def _publish(partial: Path, path: Path) -> None:
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
+def _counts(texts: pa.ChunkedArray) -> dict[str, int]:
+    return {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(texts).to_pylist()}

@@ -81,9 +81,11 @@ def discover(archive: Path) -> Found:
 def _walk(archive: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(archive, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(folder).relative_to(archive).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
         for name in names:
             if not name.startswith("."):
-                yield Path(folder, name).relative_to(archive).as_posix()
+                yield prefix + name
 
 
 def _is_utf8(path: str) -> bool:

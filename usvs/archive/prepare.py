@@ -1,5 +1,6 @@
 """From the archive to the prepared store, once for each scan."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.catalogue import OK, Catalogue
+from usvs.archive.catalogue import OK
+from usvs.archive.cluster import Cluster
 from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, probe
 from usvs.archive.gaze import gaze_per_frame, read_gaze
 from usvs.archive.manifest import FileState, PreparedManifest
 from usvs.archive.plane_labels import read_plane_labels
-from usvs.archive.pool import run_each
+from usvs.archive.pool import run_each, run_each_on
 from usvs.archive.sector import Box
 from usvs.archive.sound import read_sound
-from usvs.archive.store import PREPARED, archive_of, locked
+from usvs.archive.store import CATALOGUE, PREPARED, archive_of, locked
+from usvs.archive.tables import read_rows, read_scans
 from usvs.archive.writer import file_sha256, remove_partial, write_prepared_scan
 from usvs.config import PrepareSettings
 from usvs.errors import DataError
@@ -27,7 +30,7 @@ from usvs.progress import track
 LOST_SHARE = 0.05  # of the frames, missing or damaged; a scan that loses more is not prepared
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # names of the archive are in it, and a cluster's log is no place for them
 class PrepareTask:
     """One scan to prepare: its row of the catalogue and where things lie."""
 
@@ -68,7 +71,7 @@ class Outcome:
     difference: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class PrepareSummary:
     """What `usvs prepare` did; scans are named by their keys.
 
@@ -86,6 +89,19 @@ class PrepareSummary:
     reasons: dict[str, str] = field(default_factory=dict)
     differences: dict[str, str] = field(default_factory=dict)
 
+    def count(self, scan_key: str, outcome: Outcome) -> None:
+        """Add what became of a scan."""
+        if outcome.failure:
+            self.failed += 1
+            self.reasons[scan_key] = outcome.failure
+            return
+        self.skipped += outcome.skipped
+        self.prepared += not outcome.skipped
+        self.frames += outcome.frames
+        self.seconds_of_video += outcome.seconds
+        if outcome.difference:
+            self.differences[scan_key] = outcome.difference
+
     def __str__(self) -> str:
         """Return a few lines for a terminal."""
         lines = [
@@ -97,29 +113,42 @@ class PrepareSummary:
         return "\n".join(lines)
 
 
-def prepare_store(store: Path, settings: PrepareSettings, workers: int | None = None) -> PrepareSummary:
+def prepare_store(
+    store: Path, settings: PrepareSettings, workers: int | None = None, cluster: Cluster | None = None
+) -> PrepareSummary:
     """Prepare every usable scan of a store's catalogue that is not ready yet.
 
     Args:
         store: made by `index_archive`.
         settings: size and coding of frames, rate of speech.
         workers: processes; None is one a core.
+        cluster: where to work instead, see `dask_cluster`.
 
     Raises:
         DataError: where `store` is no store, its archive is gone, it cannot be written, or no scan can be prepared.
     """
     archive = archive_of(store)
-    scans = Catalogue.load(store).scans.to_pylist()
-    prepared = store.resolve() / PREPARED
-    tasks = [PrepareTask(archive, prepared, row, settings) for row in scans if row["status"] == OK]
+    catalogue, prepared = store.resolve() / CATALOGUE, store.resolve() / PREPARED
+    usable = read_scans(catalogue, ["status"])["status"].to_pylist().count(OK)
+    rows = (row for row in read_rows(catalogue) if row["status"] == OK)
+    tasks = (PrepareTask(archive, prepared, row, settings) for row in rows)
     with locked(store):
         remove_partial(prepared)
-        results = track(run_each(prepare_scan, tasks, workers), "preparing scans", total=len(tasks))
-        outcomes = {}
-        for task, result in results:
-            outcome = result if isinstance(result, Outcome) else Outcome(failure=str(result))
-            outcomes[str(task.row["scan_key"])] = outcome
-    return _summary(store, outcomes)
+        results = (
+            run_each_on(cluster.executor, prepare_scan, tasks, cluster.workers)
+            if cluster
+            else run_each(prepare_scan, tasks, min(workers or os.cpu_count() or 1, max(1, usable)))
+        )
+        summary = PrepareSummary(found=usable)
+        for task, result in track(results, "preparing scans", total=usable):
+            summary.count(
+                str(task.row["scan_key"]), result if isinstance(result, Outcome) else Outcome(failure=str(result))
+            )
+        remove_partial(prepared)  # what a worker left that died
+    if not summary.prepared + summary.skipped:
+        first = next(iter(summary.reasons.items()), ("", "the catalogue has no usable scan"))
+        raise DataError(f"no scan of store '{store}' could be prepared, the first because: {' '.join(first).strip()}")
+    return summary
 
 
 def prepare_scan(task: PrepareTask) -> Outcome:
@@ -245,21 +274,3 @@ def _is_ready(task: PrepareTask, source: FileState) -> bool:
         and manifest.patient_key == task.row["patient_key"]
         and manifest.alignment == task.alignment
     )
-
-
-def _summary(store: Path, outcomes: dict[str, Outcome]) -> PrepareSummary:
-    done = [outcome for outcome in outcomes.values() if not outcome.failure]
-    summary = PrepareSummary(
-        found=len(outcomes),
-        prepared=sum(not outcome.skipped for outcome in done),
-        skipped=sum(outcome.skipped for outcome in done),
-        failed=len(outcomes) - len(done),
-        frames=sum(outcome.frames for outcome in done),
-        seconds_of_video=sum(outcome.seconds for outcome in done),
-        reasons={key: outcome.failure for key, outcome in outcomes.items() if outcome.failure},
-        differences={key: outcome.difference for key, outcome in outcomes.items() if outcome.difference},
-    )
-    if not done:
-        first = next(iter(summary.reasons.items()), ("", "the catalogue has no usable scan"))
-        raise DataError(f"no scan of store '{store}' could be prepared, the first because: {' '.join(first).strip()}")
-    return summary

@@ -4,6 +4,7 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -15,10 +16,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from usvs.archive.catalogue import OK, Catalogue
-from usvs.archive.manifest import PreparedManifest
+from usvs.archive.manifest import MANIFEST_FILE, PreparedManifest
 from usvs.archive.store import PREPARED
 from usvs.archive.writer import write_prepared_scan
-from usvs.columns import map_column
+from usvs.columns import blocks, map_column
 from usvs.errors import DataError
 from usvs.sampling.clips import ClipTable
 
@@ -203,7 +204,7 @@ class PreparedStore:
         rows = [
             row
             for row, (key, state) in enumerate(zip(keys, states, strict=True))
-            if state == OK and key in ready and (self._folder / key / "manifest.json").exists()
+            if state == OK and key in ready and os.path.exists(f"{self._folder}/{key}/{MANIFEST_FILE}")  # noqa: PTH110
         ]
         if not rows:
             raise DataError(f"nothing in store '{store}' is prepared; run 'usvs prepare {store}'")
@@ -231,14 +232,17 @@ class PreparedStore:
 
 
 def _clip_table(catalogue: Catalogue, rows: NDArray[np.int64]) -> ClipTable:
-    number = np.full(catalogue.scans.num_rows, -1, np.int32)
-    number[rows] = np.arange(len(rows), dtype=np.int32)
-    scan = number[catalogue.clips["scan"].to_numpy()]
-    kept = scan >= 0
+    """The clips of the scans in these rows of the catalogue, which are numbered anew."""
     patients = catalogue.scans["patient_key"].take(pa.array(rows)).combine_chunks().dictionary_encode()
-    return ClipTable(
-        scan=scan[kept],
-        start_seconds=catalogue.clips["start_seconds"].to_numpy()[kept],
-        speech_fraction=catalogue.clips["speech_fraction"].to_numpy()[kept],
-        scan_patient=patients.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32),
-    )
+    scan, start, fraction = (catalogue.clips[name].to_numpy() for name in ("scan", "start_seconds", "speech_fraction"))
+    all_scans = np.arange(catalogue.scans.num_rows, dtype=np.int32)
+    groups = patients.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    table = ClipTable(scan, start, fraction, np.zeros(len(all_scans), np.int32))
+    if len(rows) == len(all_scans):
+        return replace(table, scan_patient=groups)
+    number = np.full(len(all_scans), -1, np.int32)
+    number[rows] = np.arange(len(rows), dtype=np.int32)
+    kept = table.of_scans(number >= 0)
+    for block in blocks(len(kept)):
+        kept.scan[block] = number[kept.scan[block]]
+    return replace(kept, scan_patient=groups)

@@ -1,5 +1,6 @@
 """What the catalogue says of one scan, found out without decoding it all."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,19 @@ class ScanFacts:
     planes_note: str | None = None
     alignment: Alignment = field(default_factory=Alignment)
     speech_fractions: NDArray[np.float32] | None = None  # one a clip, NaN without sound
+
+
+def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
+    """Return all that tells whether a scan is as it was: its files' sizes and times, and what the manifest says."""
+    sizes = []
+    for path in (files.path, files.sound, files.gaze, files.planes):
+        try:
+            status = None if path is None else os.stat(f"{archive}/{path}")  # noqa: PTH116  a Path is half the cost
+        except OSError:
+            status = None
+        sizes.append(status and (status.st_size, status.st_mtime_ns))
+    manifest = (files.patient, files.split, files.sector, files.alignment.model_dump_json())
+    return (files.path, files.sound, files.gaze, files.planes, *sizes, *manifest)
 
 
 def look_into(task: IndexTask) -> ScanFacts:

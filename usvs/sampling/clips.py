@@ -1,10 +1,13 @@
 """The clips of an archive as columns: which scan, from when, with how much speech."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from usvs.columns import blocks, scratch_column
 from usvs.errors import DataError
 
 
@@ -12,7 +15,8 @@ from usvs.errors import DataError
 class ClipTable:
     """Clips of equal length that do not overlap, n of them in S scans, sorted by scan and then by start.
 
-    Numbers may be missing: a clip table is often a selection of a larger one.
+    Numbers may be missing: a clip table is often a selection of a larger one. Columns may be mapped files, and a
+    selection of many clips is one: an archive's clips are never all in memory.
 
     Attributes:
         scan: [n] int32, number of the clip's scan, 0 .. S - 1.
@@ -37,10 +41,11 @@ class ClipTable:
             raise DataError(
                 f"clip table: wanted scans 0 .. {len(self.scan_patient) - 1}, got {self.scan[0]} .. {self.scan[-1]}"
             )
-        later_scan = self.scan[1:] > self.scan[:-1]
-        later_start = (self.scan[1:] == self.scan[:-1]) & (self.start_seconds[1:] > self.start_seconds[:-1])
-        if not np.all(later_scan | later_start):
-            raise DataError("clip table: wanted clips sorted by scan and start, each once")
+        for block in blocks(len(self) - 1):
+            scan, start = (column[block.start : block.stop + 1] for column in (self.scan, self.start_seconds))
+            later_start = (scan[1:] == scan[:-1]) & (start[1:] > start[:-1])
+            if not np.all((scan[1:] > scan[:-1]) | later_start):
+                raise DataError("clip table: wanted clips sorted by scan and start, each once")
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -57,9 +62,21 @@ class ClipTable:
 
     def select(self, mask: npt.NDArray[np.bool_]) -> "ClipTable":
         """Return the clips where `mask` [n] holds; scans keep their numbers."""
-        return replace(
-            self,
-            scan=self.scan[mask],
-            start_seconds=self.start_seconds[mask],
-            speech_fraction=self.speech_fraction[mask],
-        )
+        return self._kept(lambda block: mask[block])
+
+    def of_scans(self, wanted: npt.NDArray[np.bool_]) -> "ClipTable":
+        """Return the clips of the scans where `wanted` [S] holds; scans keep their numbers."""
+        return self._kept(lambda block: wanted[self.scan[block]])
+
+    def _kept(self, keep: Callable[[slice], npt.NDArray[np.bool_]]) -> "ClipTable":
+        count = sum(int(keep(block).sum()) for block in blocks(len(self)))
+        old: tuple[npt.NDArray[Any], ...] = (self.scan, self.start_seconds, self.speech_fraction)
+        new = tuple(scratch_column(count, column.dtype) for column in old)
+        end = 0
+        for block in blocks(len(self)):
+            kept = keep(block)
+            begin, end = end, end + int(kept.sum())
+            for source, target in zip(old, new, strict=True):
+                target[begin:end] = source[block][kept]
+        scan, start_seconds, speech_fraction = new
+        return replace(self, scan=scan, start_seconds=start_seconds, speech_fraction=speech_fraction)

@@ -1,0 +1,157 @@
+"""The catalogue on disk: one row a scan in Parquet, one value a clip in mapped columns, both written as they come.
+
+The clips lie in a folder of their own, which the table of scans names; that is put in its place last, so that a kill
+at any instant leaves the old catalogue or the new one.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from usvs.archive.store import publish
+from usvs.columns import ColumnWriter, map_column
+from usvs.config import ClipSettings
+from usvs.errors import DataError
+
+# fmt: off
+SCANS = pa.schema([
+    ("scan_key", pa.string()), ("patient_key", pa.string()), ("path", pa.string()),
+    ("bytes", pa.int64()), ("modified_ns", pa.int64()),
+    ("container", pa.string()), ("video_codec", pa.string()), ("width", pa.int32()), ("height", pa.int32()),
+    ("frames", pa.int64()), ("duration_seconds", pa.float64()), ("rate_hz", pa.float64()),
+    ("start_seconds", pa.float64()),
+    ("audio_codec", pa.string()), ("audio_rate_hz", pa.int32()), ("audio_channels", pa.int32()), ("sound", pa.string()),
+    ("sector_left", pa.int32()), ("sector_top", pa.int32()), ("sector_right", pa.int32()),
+    ("sector_bottom", pa.int32()), ("sector_source", pa.string()),
+    ("gaze", pa.bool_()), ("planes", pa.bool_()), ("clips", pa.int32()), ("high_affinity_clips", pa.int32()),
+    ("status", pa.string()), ("reason", pa.string()),
+    # why something is not as one would wish in a scan that is used all the same; null: nothing to say
+    ("time_note", pa.string()), ("sector_note", pa.string()), ("sound_note", pa.string()), ("gaze_note", pa.string()),
+    ("planes_note", pa.string()), ("file_note", pa.string()),
+    # what lies beside the video, relative to the archive
+    ("sound_path", pa.string()), ("gaze_path", pa.string()), ("planes_path", pa.string()),
+    # how that is brought onto the video's clock and picture, and which side of the owner's own split the scan is on
+    ("alignment", pa.string()), ("split", pa.string()),
+    # a hash of all that the row was made from; where it is the same again, so is the row
+    ("state", pa.string()),
+])
+# fmt: on
+CLIP_COLUMNS = {"scan": np.int32, "start_seconds": np.float64, "speech_fraction": np.float32}
+SCANS_FILE = "scans.parquet"
+CLIPS_FOLDER = "clips."
+ROWS_AT_ONCE = 512
+
+
+class CatalogueWriter:
+    """Writes a catalogue scan by scan; nobody sees it before `publish`."""
+
+    def __init__(self, folder: Path, clips: ClipSettings) -> None:
+        self.scans = 0
+        self._folder, self._settings = folder, clips
+        self._pending: list[dict[str, object]] = []
+        self._keys: set[str] = set()
+        for left in folder.glob(".scans.*"):
+            left.unlink()
+        self._clips = Path(tempfile.mkdtemp(prefix=CLIPS_FOLDER, dir=folder))
+        self._open = ExitStack()
+        self._partial = folder / ".scans.partial"
+        schema = SCANS.with_metadata({"clips": self._clips.name})
+        self._table = self._open.enter_context(pq.ParquetWriter(self._partial, schema))
+        self._columns = {
+            name: self._open.enter_context(ColumnWriter(self._clips / f"{name}.npy", kind))
+            for name, kind in CLIP_COLUMNS.items()
+        }
+
+    def add(self, row: dict[str, object], fractions: NDArray[np.float32] | None) -> None:
+        """Add a scan and the speech fraction of each of its clips.
+
+        Raises:
+            DataError: for a key that another scan has already.
+        """
+        key = str(row["scan_key"])
+        if key in self._keys:
+            raise DataError(
+                "two scans share a key by chance (once in 50,000 archives): remove the store and index again"
+            )
+        self._keys.add(key)
+        count = 0 if fractions is None else len(fractions)
+        if fractions is not None:
+            self._columns["scan"].append(np.full(count, self.scans, np.int32))
+            self._columns["start_seconds"].append(np.arange(count) * self._settings.clip_seconds)
+            self._columns["speech_fraction"].append(fractions)
+        self._pending.append(row)
+        self.scans += 1
+        if len(self._pending) == ROWS_AT_ONCE:
+            self._flush()
+
+    def publish(self) -> None:
+        """Finish and let it take the old catalogue's place."""
+        self._flush()
+        self._open.close()
+        publish(self._partial, self._folder / SCANS_FILE)
+        for other in self._folder.iterdir():
+            if other != self._clips and other.name != SCANS_FILE:
+                shutil.rmtree(other, ignore_errors=True) if other.is_dir() else other.unlink()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._table.write_table(pa.Table.from_pylist(self._pending, self._table.schema))
+            self._pending.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._open.close()
+        if kind is not None:
+            shutil.rmtree(self._clips, ignore_errors=True)
+            self._partial.unlink(missing_ok=True)
+
+
+def read_scans(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read the table of scans of a catalogue's folder, or some of its columns.
+
+    Raises:
+        DataError: where there is none, or it is damaged or of another version.
+    """
+    try:
+        with pq.ParquetFile(folder / SCANS_FILE) as file:
+            names = file.schema_arrow.names
+            table = file.read(columns) if names == SCANS.names else None
+    except (OSError, pa.ArrowInvalid):
+        raise DataError(f"the catalogue has no readable {SCANS_FILE}; run 'usvs index' again") from None
+    if table is None:
+        raise DataError(f"the catalogue's {SCANS_FILE} is of another version of usvs; run 'usvs index' again")
+    return table
+
+
+def read_rows(folder: Path) -> Iterator[dict[str, object]]:
+    """Yield the rows of the table of scans one by one, a few in memory at a time; errors as of `read_scans`."""
+    read_scans(folder, [])
+    with pq.ParquetFile(folder / SCANS_FILE) as file:
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def map_clips(folder: Path) -> pa.Table:
+    """Map the clips of a catalogue's folder: a table whose columns lie on disk until they are looked at.
+
+    Raises:
+        DataError: where they are missing or damaged.
+    """
+    try:
+        metadata = pq.read_schema(folder / SCANS_FILE).metadata or {}
+        clips = folder / metadata[b"clips"].decode()
+        columns = {name: map_column(clips / f"{name}.npy") for name in CLIP_COLUMNS}
+        return pa.table({name: pa.array(column) for name, column in columns.items()})
+    except (OSError, KeyError, ValueError):
+        raise DataError("the catalogue has no readable clips; run 'usvs index' again") from None
