@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from usvs.archive.catalogue import CLIPS, SCANS
 from usvs.archive.prepared import write_prepared_scan
+from usvs.archive.tables import CatalogueWriter
 from usvs.config import (
     AugmentSettings,
+    ClipSettings,
     EncoderSettings,
     ModelSettings,
     OptimiserSettings,
@@ -86,8 +85,10 @@ def write_store(store: Path, patients: list[str | None], informative: bool = Tru
             source={"bytes": 1, "modified_ns": 1},
         )
         rows.append({"scan_key": key, "patient_key": patient, "path": f"{number}.mp4", "status": "ok"})
-    pq.write_table(pa.Table.from_pylist(rows, SCANS), store / "catalogue" / "scans.parquet")
-    pq.write_table(CLIPS.empty_table(), store / "catalogue" / "clips.parquet")
+    with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:
+        for row in rows:
+            writer.add(row, None)
+        writer.publish()
     return store
 
 

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from usvs.archive.catalogue import CLIPS, SCANS
 from usvs.archive.prepared import write_prepared_scan
+from usvs.archive.tables import CatalogueWriter
 from usvs.config import (
     AugmentSettings,
+    ClipSettings,
     EncoderSettings,
     ModelSettings,
     ObjectiveSettings,
@@ -30,7 +29,7 @@ def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool 
     """Write a store of noise; every fourth clip is below high affinity."""
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
-    rows, clips = [], []
+    rows = []
     for number in range(scans):
         random = np.random.default_rng(number)
         key, patient = f"{number:012x}", f"{number + 100:012x}" if patients else None
@@ -47,18 +46,18 @@ def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool 
             sector=(0, 0, SIDE, SIDE),
             source={"bytes": 1, "modified_ns": 1},
         )
-        row = dict.fromkeys(SCANS.names) | {
+        row = {
             "scan_key": key,
             "patient_key": patient,
             "status": "ok",
             "path": f"{key}.mp4",
         }
-        rows.append(row)
-        for clip in range(int(SECONDS / 2)):
-            fraction = (speech if clip % 4 else 0.1) if sound else float("nan")
-            clips.append({"scan": number, "start_seconds": 2.0 * clip, "speech_fraction": fraction})
-    pq.write_table(pa.Table.from_pylist(rows, SCANS), store / "catalogue" / "scans.parquet")
-    pq.write_table(pa.Table.from_pylist(clips, CLIPS), store / "catalogue" / "clips.parquet")
+        fractions = [(speech if clip % 4 else 0.1) if sound else float("nan") for clip in range(int(SECONDS / 2))]
+        rows.append((row, np.array(fractions, np.float32)))
+    with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:
+        for row, fractions in rows:
+            writer.add(row, fractions)
+        writer.publish()
     return store
 
 
