@@ -103,7 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("out", type=Path, metavar="OUT", help="cells are kept; the same command goes on")
     verb.add_argument("--seeds", type=_count, default=3)
     verb.set_defaults(run_verb=_evidence)
+
+    _add_bench_verbs(verbs)
     return parser
+
+
+def _add_bench_verbs(verbs: _Verbs) -> None:
+    bench = verbs.add_parser("bench", help="measure this machine")
+    kinds = bench.add_subparsers(required=True, metavar="WHAT")
+    verb = kinds.add_parser("step", help="where a pretraining step's time goes, and what feeding a device takes")
+    verb.add_argument("store", type=Path, metavar="STORE")
+    verb.add_argument("--steps", type=_count, default=5, help="how many are measured")
+    verb.add_argument("--out", type=Path, metavar="FILE", help="also write everything as JSON")
+    _settings_options(verb, profile=True)
+    verb.set_defaults(run_verb=_bench_step)
 
 
 def _add_audit_verb(verbs: _Verbs) -> None:
@@ -386,6 +399,17 @@ def _predict_planes(options: argparse.Namespace) -> None:
     box = None if options.box is None else parse_box(options.box)
     for prediction in predict_planes(options.images, options.model, box):
         print(prediction)
+
+
+def _bench_step(options: argparse.Namespace) -> None:
+    import json
+
+    from usvs.training.step_profile import profile_step
+
+    profile = profile_step(options.store, _settings(options, pretrain_profile(_profile(options))), options.steps)
+    print(profile)
+    if options.out is not None:
+        options.out.write_text(json.dumps(profile.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def _evidence(options: argparse.Namespace) -> None:

@@ -1,0 +1,285 @@
+"""Training end to end, against the paper written straightforwardly: clips a second, memory, time to a held-out loss.
+
+    python benchmarks/bench_training.py [--seconds 60] [--rounds 2] [--out FILE]
+
+Makes a phantom archive, prepares it, and lets both train in turns, each in a process of its own, from the archive's mp4:
+ours from the store, whose making is counted once over the paper's 80 epochs. Two networks: the quick profile's, whose
+step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at 224 x 224 with few clips a batch, bound
+by arithmetic. Below ten minutes on two cores by default. Prints a table and writes JSON with device and revision.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from usvs.config import PretrainSettings, pretrain_profile
+
+EPOCHS = 80  # the paper's
+WARM_UP = 2
+MODELS = ("quick", "paper")
+NAMES = {"peer": "straightforward", "float32": "usvs float32", "bfloat16": "usvs bfloat16"}
+
+
+def settings_of(model: str, batch_clips: int, precision: str) -> PretrainSettings:
+    base = pretrain_profile("quick" if model == "quick" else "paper")
+    run = base.run.model_copy(update={"precision": precision, "seed": 1})
+    optimiser = base.optimiser.model_copy(update={"batch_clips": batch_clips, "epochs": EPOCHS})
+    changes: dict[str, Any] = {"run": run, "optimiser": optimiser, "held_out_patients": 0.25}
+    if model == "paper":  # so few clips a batch that every one must count, or steps would not compare
+        changes["objective"] = base.objective.model_copy(update={"affinity": False})
+    return base.model_copy(update=changes)
+
+
+class Contender:
+    """A way to train: `step` makes one update and says how long it waited for its batch."""
+
+    def __init__(self, who: str, store: Path, settings: PretrainSettings) -> None:
+        from usvs.archive.prepared import PreparedStore
+        from usvs.sampling.plan import Plan
+        from usvs.training.pretrain_model import PretrainModel
+        from usvs.training.split import split_store
+        from usvs.training.trainer import Trainer
+        from usvs.training.validation import HeldOut
+
+        prepared = PreparedStore(store)
+        split = split_store(prepared, settings.held_out_patients)
+        clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
+        plan = Plan(clips, settings.clips, settings.objective, 1, settings.optimiser.batch_clips)
+        torch.manual_seed(1)
+        model = PretrainModel(settings)
+        total = plan.steps_per_epoch * EPOCHS
+        self.trainer = Trainer(model, settings.optimiser, settings.run, total, plan.steps_per_epoch)
+        held_out = prepared.clips.select(split.clips_of(split.held_out, prepared.clips.scan))
+        self.watched = HeldOut(prepared, held_out, settings)
+        self.model, self.settings, self.plan, self.done = model, settings, plan, 0
+        self.batches = self._ours(prepared) if who != "peer" else self._peers(store, list(prepared.scans))
+        self.step_on = self._our_step if who != "peer" else self._peer_step
+
+    def step(self) -> float:
+        """Make one update; return the seconds it waited for its batch."""
+        began = time.perf_counter()
+        batch = next(self.batches)
+        waited = time.perf_counter() - began
+        self.step_on(batch)
+        self.done += 1
+        return waited
+
+    def held_out_loss(self) -> float:
+        """Return the total loss on patients held out, the same ones for all."""
+        loss = self.watched.evaluate(self.model, self.trainer)["total"]
+        self.model.train()
+        return loss
+
+    def _ours(self, prepared: Any) -> Iterator[tuple[Tensor, ...]]:
+        from usvs.loading.loader import make_loader
+        from usvs.training.pretrain_model import model_inputs
+
+        loader = make_loader(prepared, self.plan, self.settings, self.trainer.device)
+        for batch in loader.batches(0, self.trainer.total_steps):
+            yield model_inputs(batch)
+
+    def _our_step(self, batch: tuple[Tensor, ...]) -> None:
+        self.trainer.step(*batch)
+
+    def _peers(self, store: Path, keys: list[str]) -> Iterator[list[Tensor]]:
+        from peers.straightforward import ScanDataset, StraightforwardModel, batches
+
+        self.peer = StraightforwardModel(self.settings)
+        self.peer.streams = self.model.streams.to(memory_format=torch.contiguous_format)  # read by held_out_loss
+        chosen, parameters = self.settings.optimiser, self.peer.parameters()
+        if chosen.kind == "adamw":
+            self.update: torch.optim.Optimizer = torch.optim.AdamW(
+                parameters, lr=chosen.learning_rate, weight_decay=chosen.weight_decay
+            )
+        else:
+            self.update = torch.optim.SGD(
+                parameters, lr=chosen.learning_rate, momentum=chosen.momentum, weight_decay=chosen.weight_decay
+            )
+        return batches(ScanDataset(store, self.plan, self.settings, keys), workers=2)
+
+    def _peer_step(self, batch: list[Tensor]) -> None:
+        from usvs.training.optimiser import learning_rate
+
+        rate = learning_rate(self.done, self.trainer.total_steps, self.plan.steps_per_epoch, self.settings.optimiser)
+        for group in self.update.param_groups:
+            group["lr"] = rate
+        self.update.zero_grad()
+        self.peer(*batch).backward()
+        torch.nn.utils.clip_grad_norm_(self.peer.parameters(), self.settings.optimiser.clip_norm)
+        self.update.step()
+
+
+def work(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train in this process for some seconds; a held-out loss every so often stops the clock while it is taken."""
+    precision = "float32" if arguments.who == "peer" else arguments.who
+    torch.set_num_threads(arguments.threads)
+    contender = Contender(arguments.who, arguments.store, settings_of(arguments.model, arguments.clips, precision))
+    steps, waits, curve, clock, children = [], [], [], 0.0, 0.0
+    while True:
+        began = time.perf_counter()
+        waited = contender.step()
+        took = time.perf_counter() - began
+        clock += took
+        children = max(children, children_mib())
+        if contender.done > WARM_UP:
+            steps.append(took)
+            waits.append(waited)
+        if arguments.curve and contender.done % arguments.curve == 0:
+            curve.append((clock, contender.held_out_loss()))
+        if len(steps) >= 2 and clock >= arguments.seconds:
+            break
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + children
+    contender.batches.close()  # type: ignore[attr-defined]
+    return {
+        "clips_per_second": arguments.clips * len(steps) / sum(steps),
+        "step_seconds": statistics.median(steps),
+        "wait_share": sum(waits) / sum(steps),
+        "peak_mib": peak_mib,
+        "steps": contender.done,
+        "curve": curve,
+    }
+
+
+def children_mib() -> float:
+    """What this process's children hold for themselves, such as a loader's processes; shared pages count once."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    pids = listed.read_text().split() if listed.exists() else []
+    total = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    return total / 1024
+
+
+def run(who: str, model: str, store: Path, clips: int, seconds: float, curve: int, threads: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--worker", "--who", who, "--model", model, "--store", str(store)]
+    command += ["--clips", str(clips), "--seconds", str(seconds), "--curve", str(curve), "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{who} on {model} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def make_store(folder: Path, model: str, patients: int) -> tuple[Path, float]:
+    """Return a store for one network, and the seconds it took to index and prepare a clip."""
+    from usvs.archive.catalogue import index_archive
+    from usvs.archive.prepare import prepare_store
+    from usvs.archive.prepared import PreparedStore
+    from usvs.config import ClipSettings, VoiceActivitySettings, prepare_profile
+    from usvs.phantom import make_phantom
+
+    archive, store = folder / "archive", folder / f"store-{model}"
+    if not archive.exists():
+        make_phantom(archive, patients=patients, seed=1)
+    if not store.exists():
+        began = time.perf_counter()
+        index_archive(archive, store, ClipSettings(), VoiceActivitySettings())
+        prepare_store(store, prepare_profile("quick" if model == "quick" else "paper"))
+        (folder / f"seconds-{model}").write_text(str(time.perf_counter() - began))
+    return store, float((folder / f"seconds-{model}").read_text()) / len(PreparedStore(store).clips)
+
+
+def crossing(curve: list[list[float]], target: float) -> float | None:
+    return next((seconds for seconds, loss in curve if loss <= target), None)
+
+
+def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    for model in arguments.models:
+        store, prepare_seconds = make_store(folder, model, arguments.patients)
+        clips = arguments.quick_clips if model == "quick" else arguments.paper_clips
+        seconds = arguments.seconds if model == "quick" else 1.0  # of the large network: two steps after warming up
+        curve = 20 if model == "quick" else 0
+        rounds = arguments.rounds if model == "quick" else 1
+        results: dict[str, list[dict[str, Any]]] = {who: [] for who in NAMES}
+        for _ in range(rounds):
+            for who in NAMES:
+                print(f"{model}: {NAMES[who]} ...", file=sys.stderr)
+                results[who].append(run(who, model, store, clips, seconds, curve, arguments.threads))
+        for who, taken in results.items():
+            rate = statistics.median(one["clips_per_second"] for one in taken)
+            counted = rate if who == "peer" else 1 / (1 / rate + prepare_seconds / EPOCHS)
+            row = {key: statistics.median(one[key] for one in taken) for key in ("step_seconds", "wait_share")}
+            row |= {"network": model, "who": NAMES[who], "batch_clips": clips, "clips_per_second": counted}
+            row |= {"peak_mib": max(one["peak_mib"] for one in taken), "curve": taken[0]["curve"]}
+            rows.append(row)
+        _relate(rows[-len(NAMES) :])
+    return rows
+
+
+def _relate(rows: list[dict[str, Any]]) -> None:
+    peer = rows[0]
+    target = min((loss for _, loss in peer["curve"]), default=None)
+    for row in rows:
+        row["speedup"] = row["clips_per_second"] / peer["clips_per_second"]
+        row["memory_share"] = row["peak_mib"] / peer["peak_mib"]
+        row["target_loss"] = target
+        row["seconds_to_target"] = None if target is None else crossing(row["curve"], target)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "network | who | batch | clips/s | ratio | step | waiting | peak memory | share | to held-out loss",
+        "---|---|---|---|---|---|---|---|---|---",
+    ]
+    for row in rows:
+        reached = row["seconds_to_target"]
+        to_loss = "" if row["target_loss"] is None else f"{row['target_loss']:.3f}: "
+        to_loss += ("not reached" if to_loss else "") if reached is None else f"{reached:.0f} s"
+        lines.append(
+            f"{row['network']} | {row['who']} | {row['batch_clips']} | {row['clips_per_second']:.2f} |"
+            f" {row['speedup']:.2f} x | {row['step_seconds']:.3f} s | {row['wait_share']:.1%} |"
+            f" {row['peak_mib']:.0f} MiB | {row['memory_share']:.0%} | {to_loss}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=40.0, help="of training a round, quick network")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--patients", type=int, default=8, help="of the phantom archive, a scan of 90 s each")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--quick-clips", type=int, default=16, help="clips a batch, quick network")
+    parser.add_argument("--paper-clips", type=int, default=2, help="clips a batch, SE-ResNeXt-50")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--folder", type=Path, help="keeps archive and store for another run")
+    parser.add_argument("--out", type=Path, help="JSON file")
+    for hidden in ("who", "model"):
+        parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--clips", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--curve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(work(arguments)))
+        return
+    from usvs.training.environment import describe_environment
+
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = compare(arguments, arguments.folder or Path(temporary))
+    print(table(rows))
+    if arguments.out:
+        report = {"environment": describe_environment(torch.device("cpu")), "rows": rows}
+        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

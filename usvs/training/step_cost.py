@@ -1,0 +1,106 @@
+"""What a step costs, counted and not measured: operations, bytes, and what follows for a device, many, and an archive.
+
+Counted on torch's meta device, so that no number is computed and any batch is possible on any machine.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from usvs.config import PretrainSettings
+from usvs.sampling.order import ORDER_FRAMES
+from usvs.training.pretrain_model import PretrainModel
+
+PASSES = 3  # over activations: forward, and both gradients of backward
+
+
+@dataclass(frozen=True)
+class Device:
+    """An accelerator's datasheet.
+
+    Attributes:
+        name: what it is called.
+        flops: dense bfloat16 operations a second.
+        bytes_per_second: of its memory.
+        link_bytes_per_second: to its neighbours, one direction.
+    """
+
+    name: str
+    flops: float
+    bytes_per_second: float
+    link_bytes_per_second: float
+
+
+H100 = Device("H100 SXM", 989e12, 3.35e12, 450e9)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """One step of a batch whose pairs all count.
+
+    Attributes:
+        clips: in the batch.
+        flop: operations of convolutions and matrix products, forward and backward.
+        bytes: that modules read and write if each did so once from memory, forward and backward.
+        parameters: how many there are.
+    """
+
+    clips: int
+    flop: float
+    bytes: float
+    parameters: int
+
+    def seconds_at_least(self, device: Device, devices: int = 1) -> float:
+        """The roofline: what arithmetic or memory alone would take, and the sum of gradients over the link."""
+        one = max(self.flop / device.flops, self.bytes / device.bytes_per_second) / devices
+        return one + 2 * (devices - 1) / devices * 4 * self.parameters / device.link_bytes_per_second
+
+    def epochs_hours(self, seconds: float, archive_hours: float, clip_seconds: float, epochs: int) -> float:
+        """Hours of training on an archive, at so many seconds a step."""
+        steps = math.ceil(archive_hours * 3600 / clip_seconds / self.clips) * epochs
+        return steps * seconds / 3600
+
+
+def count_step(settings: PretrainSettings) -> StepCost:
+    """Count what one step of these settings costs, at the settings' precision."""
+    clips, groups = settings.optimiser.batch_clips, settings.clips.groups_per_clip
+    pixels = settings.model.frame_pixels
+    samples = round(settings.clips.speech_seconds * settings.spectrogram.rate_hz)
+    model = PretrainModel(settings).to("meta")
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(shape, device="meta")
+
+    batch = (
+        empty(clips, groups, 1, pixels, pixels),
+        empty(clips, ORDER_FRAMES, 1, pixels, pixels),
+        empty(clips, groups, samples),
+        empty(clips, groups, samples),
+        torch.ones(clips, dtype=torch.bool),
+        torch.zeros(clips, dtype=torch.int64, device="meta"),
+    )
+    moved = _MovedBytes(model, 2 if settings.run.precision == "bfloat16" else 4)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(*batch).total.backward()
+    parameters = sum(p.numel() for p in model.parameters())
+    return StepCost(clips, float(counter.get_total_flops()), moved.total * PASSES, parameters)
+
+
+class _MovedBytes:
+    """Adds up what the innermost modules take in and give out."""
+
+    def __init__(self, module: nn.Module, item_bytes: int) -> None:
+        self.total = 0.0
+        self._item_bytes = item_bytes
+        for child in module.modules():
+            if not list(child.children()):
+                child.register_forward_hook(self._hook)
+
+    def _hook(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        tensors = [value for value in (*inputs, output) if isinstance(value, Tensor)]
+        self.total += self._item_bytes * sum(tensor.numel() for tensor in tensors)

@@ -1,0 +1,229 @@
+"""Where a step's time goes on this machine, against what its arithmetic could do (``usvs bench step``)."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from usvs.archive.prepared import PreparedStore
+from usvs.config import PretrainSettings
+from usvs.loading.loader import make_loader
+from usvs.progress import track
+from usvs.sampling.plan import Plan
+from usvs.training.compile import compile_module
+from usvs.training.environment import describe_environment
+from usvs.training.pretrain_model import PretrainModel, model_inputs
+from usvs.training.step_cost import H100, StepCost, count_step
+from usvs.training.trainer import Trainer
+
+MATRIX_SIDE = 2048
+ARCHIVE_HOURS = 10_000.0
+MOST_SECONDS = 0.5  # of repeating one small measurement
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """Medians over steps, in seconds; the loader's on one thread.
+
+    Attributes:
+        loader: reading, decoding and varying a batch.
+        forward: networks and spectrograms.
+        losses: Eq. 3 from the networks' outputs.
+        backward: of all of it.
+        optimiser: clipping and update.
+        step: a whole step as training makes it, loader left out.
+        convolutions: the step's convolutions alone, each in its faster memory layout: the bound to hold `step` against.
+        matrix_flops: operations a second of a large matrix product at the run's precision.
+        cost: what was counted.
+        environment: device, versions, revision.
+    """
+
+    loader: float
+    forward: float
+    losses: float
+    backward: float
+    optimiser: float
+    step: float
+    convolutions: float
+    matrix_flops: float
+    cost: StepCost
+    environment: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain values, with what is printed of it."""
+        return asdict(self) | {"lines": str(self).splitlines()}
+
+    def __str__(self) -> str:
+        flops, clips = self.cost.flop / self.step, self.cost.clips
+        parts = ("loader", "forward", "losses", "backward", "optimiser")
+        lines = [f"{name:<10} {getattr(self, name):9.4f} s" for name in parts]
+        lines += [
+            f"{'step':<10} {self.step:9.4f} s, {clips / self.step:.2f} clips/s, loader on one thread left out",
+            f"a clip costs {self.cost.flop / clips / 1e9:.1f} GFLOP and moves {self.cost.bytes / clips / 1e9:.2f} GB",
+            f"{flops / 1e9:.1f} GFLOP/s, {flops / self.matrix_flops:.0%} of a matrix product's"
+            f" {self.matrix_flops / 1e9:.0f}; the convolutions alone take {self.convolutions:.4f} s,"
+            f" {self.convolutions / self.step:.0%} of the step",
+            f"to feed this device: {self.loader / self.step:.2f} loader threads",
+        ]
+        return "\n".join(lines + self._predictions())
+
+    def _predictions(self) -> list[str]:
+        lines = []
+        for devices in (1, 8):
+            seconds = self.cost.seconds_at_least(H100, devices)
+            rate, hours = self.cost.clips / seconds, self.cost.epochs_hours(seconds, ARCHIVE_HOURS, 2.0, 1)
+            threads = self.loader / self.cost.clips * rate
+            lines.append(
+                f"{devices} x {H100.name}, roofline: at most {rate:.0f} clips/s, fed by {threads:.0f} threads like these;"
+                f" an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.1f} h"
+            )
+        return lines
+
+
+def profile_step(store: Path, settings: PretrainSettings, steps: int) -> StepProfile:
+    """Measure some steps on a prepared store.
+
+    Args:
+        store: whose batches are taken.
+        settings: of the run that is asked about.
+        steps: how many are measured, after one that is not.
+
+    Raises:
+        DataError: for a store without prepared scans.
+    """
+    prepared = PreparedStore(Path(store))
+    plan = Plan(prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips)
+    torch.manual_seed(settings.run.seed)
+    model = PretrainModel(settings)
+    trainer = Trainer(model, settings.optimiser, settings.run, steps + 1, steps + 1)
+    loader = make_loader(prepared, plan, settings, trainer.device)
+    measured: dict[str, list[float]] = {}
+    convolutions = _Convolutions(model)
+    outputs = compile_module(model, settings.run.compile, "outputs")
+    for step in track(range(steps + 1), "measuring steps"):
+        watch = _Watch(trainer.device)
+        batch = model_inputs(loader.batch(step))
+        times = {"loader": watch.lap()}
+        _take_apart(trainer, outputs, batch, watch, times)
+        trainer.step(*batch)
+        times["step"] = watch.lap()
+        for name, seconds in times.items():
+            measured.setdefault(name, []).append(seconds)
+    counted = settings.model_copy(
+        update={"optimiser": settings.optimiser.model_copy(update={"batch_clips": plan.batch_size})}
+    )
+    convolutions.listen_to(model, trainer, batch)
+    return StepProfile(
+        **{name: statistics.median(seconds[1:]) for name, seconds in measured.items()},
+        convolutions=convolutions.seconds(trainer),
+        matrix_flops=matrix_flops(trainer),
+        cost=count_step(counted),
+        environment=describe_environment(trainer.device),
+    )
+
+
+def matrix_flops(trainer: Trainer) -> float:
+    """Return the operations a second of a large matrix product at the run's precision."""
+    left = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=trainer.device)
+    left = left.bfloat16() if trainer.run.precision == "bfloat16" else left
+    return 2 * MATRIX_SIDE**3 / _best(lambda: left @ left, trainer.device)
+
+
+def _take_apart(
+    trainer: Trainer, outputs: Any, batch: tuple[Tensor, ...], watch: "_Watch", times: dict[str, float]
+) -> None:
+    """Time the parts of a step that changes no parameter."""
+    module: Any = trainer.module
+    trainer.compute.set_training(True)
+    outputs.train(True)
+    inputs = trainer.compute.to_device(batch)
+    watch.lap()
+    with trainer.compute.precision():
+        said = outputs(*inputs)
+        times["forward"] = watch.lap()
+        total = module.loss(said).total
+        times["losses"] = watch.lap()
+    total.backward()
+    times["backward"] = watch.lap()
+    nn.utils.clip_grad_norm_(module.parameters(), 1e-12)  # all but nothing is left to move by
+    for group in trainer.optimiser.param_groups:
+        group["lr"] = 0.0
+    trainer.optimiser.step()
+    times["optimiser"] = watch.lap()
+    trainer.optimiser.zero_grad(set_to_none=True)
+    watch.lap()
+
+
+class _Watch:
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.last = device, time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, the device's work included."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        seconds, self.last = now - self.last, now
+        return seconds
+
+
+class _Convolutions:
+    """The convolutions of a step, to be timed one by one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.seen: dict[tuple[Any, ...], int] = {}
+        self._layers = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
+
+    def listen_to(self, model: PretrainModel, trainer: Trainer, batch: tuple[Tensor, ...]) -> None:
+        """Run forward once and note every convolution's shape."""
+
+        def note(layer: nn.Conv2d, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+            shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+            key = (tuple(inputs[0].shape), *shape, layer.dilation, layer.groups)
+            self.seen[key] = self.seen.get(key, 0) + 1
+
+        hooks = [layer.register_forward_hook(note) for layer in self._layers]  # type: ignore[arg-type]
+        with torch.no_grad(), trainer.compute.precision():
+            model.outputs(*trainer.compute.to_device(batch))
+        for hook in hooks:
+            hook.remove()
+
+    def seconds(self, trainer: Trainer) -> float:
+        """Return the time of all, forward and backward, each in its faster memory layout."""
+        return sum(count * self._seconds_of(key, trainer) for key, count in self.seen.items())
+
+    def _seconds_of(self, key: tuple[Any, ...], trainer: Trainer) -> float:
+        shape, channels, out, kernel, stride, padding, dilation, groups = key
+        if shape[0] == 0:
+            return 0.0
+        times = []
+        for layout in (torch.channels_last, torch.contiguous_format):
+            layer = nn.Conv2d(channels, out, kernel, stride, padding, dilation, groups, bias=False)
+            layer.to(trainer.device).to(memory_format=layout)  # type: ignore[call-overload]
+            maps = torch.randn(shape, device=trainer.device).to(memory_format=layout)
+            maps = maps.bfloat16() if trainer.run.precision == "bfloat16" else maps
+            maps.requires_grad_(channels > 1)  # nobody asks for the gradient of the images
+
+            def run(layer: nn.Conv2d = layer, maps: Tensor = maps) -> None:
+                with trainer.compute.precision():
+                    result = layer(maps)
+                result.backward(result)
+
+            times.append(_best(run, trainer.device))
+        return min(times)
+
+
+def _best(act: Callable[[], Any], device: torch.device) -> float:
+    """The fastest of some runs, after one that is not counted."""
+    act()
+    watch, times = _Watch(device), []
+    while len(times) < 2 or (sum(times) < MOST_SECONDS and len(times) < 20):
+        watch.lap()
+        act()
+        times.append(watch.lap())
+    return min(times)
