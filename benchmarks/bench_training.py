@@ -1,11 +1,11 @@
 """Training end to end, against the paper written straightforwardly: clips a second, memory, time to a held-out loss.
 
-    python benchmarks/bench_training.py [--seconds 60] [--rounds 2] [--out FILE]
+    python benchmarks/bench_training.py [--seconds 40] [--rounds 2] [--out FILE]
 
-Makes a phantom archive, prepares it, and lets both train in turns, each in a process of its own, from the archive's mp4:
-ours from the store, whose making is counted once over the paper's 80 epochs. Two networks: the quick profile's, whose
-step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at 224 x 224 with few clips a batch, bound
-by arithmetic. Below ten minutes on two cores by default. Prints a table and writes JSON with device and revision.
+Makes a phantom archive, prepares it, and lets both train in turns, each in a process of its own, from the archive's
+mp4: ours from the store, whose making is counted once over the paper's 80 epochs. Two networks: the quick profile's,
+whose step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at 224 x 224 with few clips a batch,
+bound by arithmetic. Below ten minutes on two cores by default. Prints a table and writes JSON with device and revision.
 """
 
 import argparse

@@ -79,8 +79,8 @@ class StepProfile:
             rate, hours = self.cost.clips / seconds, self.cost.epochs_hours(seconds, ARCHIVE_HOURS, 2.0, 1)
             threads = self.loader / self.cost.clips * rate
             lines.append(
-                f"{devices} x {H100.name}, roofline: at most {rate:.0f} clips/s, fed by {threads:.0f} threads like these;"
-                f" an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.1f} h"
+                f"{devices} x {H100.name}, roofline: at most {rate:.0f} clips/s,"
+                f" fed by {threads:.0f} threads like this; an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.1f} h"
             )
         return lines
 
@@ -187,7 +187,7 @@ class _Convolutions:
             key = (tuple(inputs[0].shape), *shape, layer.dilation, layer.groups)
             self.seen[key] = self.seen.get(key, 0) + 1
 
-        hooks = [layer.register_forward_hook(note) for layer in self._layers]  # type: ignore[arg-type]
+        hooks = [layer.register_forward_hook(note) for layer in self._layers]
         with torch.no_grad(), trainer.compute.precision():
             model.outputs(*trainer.compute.to_device(batch))
         for hook in hooks:
@@ -221,7 +221,8 @@ class _Convolutions:
 def _best(act: Callable[[], Any], device: torch.device) -> float:
     """The fastest of some runs, after one that is not counted."""
     act()
-    watch, times = _Watch(device), []
+    watch = _Watch(device)
+    times: list[float] = []
     while len(times) < 2 or (sum(times) < MOST_SECONDS and len(times) < 20):
         watch.lap()
         act()
