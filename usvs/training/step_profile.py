@@ -80,7 +80,7 @@ class StepProfile:
             threads = self.loader / self.cost.clips * rate
             lines.append(
                 f"{devices} x {H100.name}, roofline: at most {rate:.0f} clips/s,"
-                f" fed by {threads:.0f} threads like this; an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.1f} h"
+                f" fed by {threads:.0f} threads like this; an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.2g} h"
             )
         return lines
 
