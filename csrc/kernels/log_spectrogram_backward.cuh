@@ -106,10 +106,11 @@ __device__ __forceinline__ void differentiate(float2* points, const float* grads
                                               int thread) {
   using Shape = FftShape<N>;
   constexpr int M = Shape::M;
+  const float2* const roots = &twiddles<N>.values[Shape::split];
 #pragma unroll 1
   for (int i = 0; i < 4; ++i) {
     const int k = thread + i * Shape::threads;
-    const float2 root = __ldg(&twiddles<N>.values[Shape::split + k]);
+    const float2 root = __ldg(&roots[k]);
     const BinPair pair = split_pair(points[padded(k)], points[padded((M - k) % M)], root);
     const float high_factor =
         simt::fast_divide(grads[M - k - 1], squared_magnitude(pair.high) + eps);

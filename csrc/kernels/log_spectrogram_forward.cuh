@@ -65,11 +65,12 @@ __device__ __forceinline__ void store_logs(const float2* points, float* logs, fl
                                            int thread) {
   using Shape = FftShape<N>;
   constexpr int M = Shape::M;
+  const float2* const roots = &twiddles<N>.values[Shape::split];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int k = thread + i * Shape::threads;
-    const BinPair pair = split_pair(points[padded(k)], points[padded((M - k) % M)],
-                                    __ldg(&twiddles<N>.values[Shape::split + k]));
+    const BinPair pair =
+        split_pair(points[padded(k)], points[padded((M - k) % M)], __ldg(&roots[k]));
     float power = squared_magnitude(pair.low);
     if (k == 0) power = 4 * squared_magnitude(points[padded(M / 2)]);
     const int low_band = (k == 0 ? M / 2 : k) - 1;

@@ -66,10 +66,11 @@ __device__ __forceinline__ void pass_and_store(float2 (&v)[8], float2* points, i
   for (int i = 0; i < transforms; ++i) {
     const int j = thread + i * Shape::threads, j_low = j % stride, j_high = j - j_low;
     if constexpr (stride > 1) {
-      const float2* factors = &twiddles<N>.values[Shape::factors(stride) + j_low];
+      const float2* const table = twiddles<N>.values;
 #pragma unroll
       for (int r = 1; r < radix; ++r) {
-        v[i * radix + r] = multiply(v[i * radix + r], __ldg(&factors[(r - 1) * stride]));
+        v[i * radix + r] = multiply(
+            v[i * radix + r], __ldg(&table[Shape::factors(stride) + (r - 1) * stride + j_low]));
       }
     }
     if constexpr (radix == 8) {

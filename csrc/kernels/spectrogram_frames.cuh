@@ -21,7 +21,7 @@ struct SpectrogramShape {
   double per_window;                       // 1 / win_length
 
   __device__ const float* clip(int64_t index) const {
-    return waveform + (offsets ? __ldg(&offsets[index]) : index * row_stride);
+    return &waveform[offsets ? __ldg(&offsets[index]) : index * row_stride];
   }
   __device__ int window_start(int frame) const { return frame * hop_length - lead; }
 };
@@ -59,7 +59,7 @@ __device__ __forceinline__ void load_frame(float2 (&v)[8], const float* clip, in
                                            int thread) {
   using Shape = FftShape<N>;
   const int length = shape.win_length;
-  const float* const frame = clip + start;
+  const float* const frame = &clip[start];
   const bool inside = start >= 0 && start + length <= shape.samples;
   const bool pairs = inside && reinterpret_cast<uintptr_t>(frame) % sizeof(float2) == 0;
 #pragma unroll

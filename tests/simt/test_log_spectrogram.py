@@ -35,7 +35,6 @@ PAPER = Shape(512, 240, 120, 14_400, 256, clips=1)
 # Every FFT size; windows full, half, odd, of one sample; hops that overlap, meet, leave gaps; the shortest waveform;
 # time stretched, kept, shrunk; tiles of columns full, ragged, sparse; rows that begin at odd places.
 SHAPES = [
-    PAPER,
     Shape(64, 64, 16, 33, 40),
     Shape(64, 5, 7, 300, 1, first=3),
     Shape(64, 33, 9, 1500, 150, gap=1),
@@ -52,6 +51,7 @@ SHAPES = [
     Shape(4096, 1000, 333, 2049, 8),
     Shape(4096, 4096, 700, 9000, 40, clips=1),
     Shape(4096, 4095, 5000, 20_000, 7, clips=1, first=1),
+    PAPER,
 ]
 # Small enough for ThreadSanitizer, and with more than one round of frames.
 SMALL = [
@@ -117,8 +117,8 @@ def grad_of(shape: Shape) -> np.ndarray:
 @names
 def test_forward_equals_the_reference(shape: Shape):
     waveform = waveform_of(shape)
-    wanted = log_spectrogram_reference(clips_of(waveform, shape), *shape.settings, EPS)
-    error = (torch.from_numpy(forward(shape, waveform)["output"]).double() - wanted).abs()
+    output = torch.from_numpy(forward(shape, waveform)["output"]).double()
+    error = (output - log_spectrogram_reference(clips_of(waveform, shape), *shape.settings, EPS)).abs()
     assert error.max() < 1e-3, "nearly empty bins are uncertain in float32, but not by more"
     assert error.mean() < 2e-6
 
@@ -126,8 +126,9 @@ def test_forward_equals_the_reference(shape: Shape):
 @names
 def test_gradient_equals_the_references(shape: Shape):
     waveform, grad = waveform_of(shape), grad_of(shape)
+    gradient = torch.from_numpy(backward(shape, waveform, grad)["waveform_grad"]).double()
     wanted = reference_gradient(clips_of(waveform, shape), grad, shape)
-    error = torch.from_numpy(backward(shape, waveform, grad)["waveform_grad"]).double() - wanted
+    error = gradient - wanted
     assert error.norm() < 1e-3 * wanted.norm()
     assert error.abs().max() < 1e-2 * wanted.abs().max()
 
@@ -194,7 +195,7 @@ def test_no_access_out_of_bounds_and_no_race(shape: Shape, kind: Build):
     backward(shape, waveform, grad_of(shape), kind)
 
 
-@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
+@pytest.mark.parametrize("shape", SHAPES[:-1], ids=str)
 def test_no_access_out_of_bounds(shape: Shape):
     waveform = waveform_of(shape)
     forward(shape, waveform, Build.MEMORY)

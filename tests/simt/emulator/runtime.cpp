@@ -13,6 +13,7 @@ namespace emulator {
 ThreadIds* current = nullptr;
 Options options;
 Statistics statistics;
+const int plant = std::getenv("EMULATOR_PLANT") ? std::atoi(std::getenv("EMULATOR_PLANT")) : -1;
 Block block;
 
 bool Site::operator==(const Site& other) const {

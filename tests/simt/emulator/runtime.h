@@ -46,6 +46,10 @@ struct Options {
 };
 extern Options options;
 
+// In a copy of a kernel in which mistakes are planted: whether this one is awake.
+extern const int plant;
+inline bool planted(int number) { return number == plant; }
+
 struct Statistics {
   uint64_t switches, barriers, warp_operations, threads, blocks, launches, most_shared_bytes;
 };

@@ -1,0 +1,203 @@
+"""Break the kernels in every place, one at a time, and see which test turns red.
+
+    python -m tests.simt.plants                 every plant, every detector, as a table
+    python -m tests.simt.plants --every 12      some of them, each until a detector sees it: what the suite runs
+
+Plants go into copies of csrc/kernels/*.cuh (plant_sites.py); the tests that run are test_NAME.py as they stand.
+"""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.simt.emulate import HERE, KEPT, ROOT, Build, EmulationError, build
+from tests.simt.plant_sites import Plant, planted_copy
+
+# Plants that change nothing that could be seen, and why.
+EXPLAINED: dict[str, str] = json.loads((HERE / "explained_plants.json").read_text())
+DETECTORS = ("numerics", "schedules", "emulator", "guard", "input changed", "crash", "timeout", "memory", "race")
+COPY = KEPT / "planted"
+
+
+class FirstFailure:
+    """Keeps what the first failing test of a session failed of."""
+
+    def __init__(self) -> None:
+        self.detector = ""
+
+    def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
+        error = call.excinfo.value if call.excinfo else None
+        if not self.detector:
+            self.detector = error.detector if isinstance(error, EmulationError) else "numerics"
+
+
+@dataclasses.dataclass
+class Outcome:
+    """Who saw a plant: per build, the first detector."""
+
+    plant: Plant
+    seen_by: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def entries_of(csrc: Path) -> dict[str, set[str]]:
+    """Return, for each entry that includes kernels, the names of their files."""
+    found: dict[str, set[str]] = {}
+    for entry in sorted((HERE / "entries").glob("*.cpp")):
+        waiting, seen = [entry], set()
+        while waiting:
+            for name in re.findall(r'#include "([^"]+)"', waiting.pop().read_text()):
+                file = csrc / name
+                if file.exists() and file not in seen:
+                    seen.add(file)
+                    waiting.append(file)
+        kernels = {file.name for file in seen if file.suffix == ".cuh"}
+        if kernels:
+            found[entry.stem] = kernels
+    return found
+
+
+def run_tests(entry: str, kind: Build, plant: int) -> str:
+    """Run an entry's tests in one build with one plant awake; return the first detector that saw it, or nothing."""
+    failure = FirstFailure()
+    arguments = [str(HERE / f"test_{entry}.py"), "-x", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
+    silence = io.StringIO()
+    with (
+        environment(SIMT_CSRC=str(COPY), SIMT_ONLY=kind.value, EMULATOR_PLANT=str(plant)),
+        contextlib.redirect_stdout(silence),
+        contextlib.redirect_stderr(silence),
+    ):
+        code = pytest.main(arguments, plugins=[failure])
+    if code not in (0, 1):
+        raise SystemExit(f"the tests of {entry} did not run:\n{silence.getvalue()[-3000:]}")
+    return failure.detector
+
+
+def fresh_copy(without: set[int] | None = None, always: int | None = None) -> list[Plant]:
+    shutil.rmtree(COPY, ignore_errors=True)
+    return planted_copy(ROOT / "csrc", COPY, without, always)
+
+
+def plantable(entries: Iterable[str]) -> tuple[list[Plant], set[int]]:
+    """Write and compile the planted kernels; return the plants, and the numbers that no run time can switch."""
+    compiled: set[int] = set()
+    while True:
+        plants = fresh_copy(compiled)
+        try:
+            with environment(SIMT_CSRC=str(COPY)):
+                for entry in entries:
+                    build(Build.PLAIN, entry)
+            return plants, compiled
+        except EmulationError as error:
+            places = re.findall(r"(\S+\.cuh):(\d+):\d+: error", str(error))
+            lines = {(Path(file).name, int(line)) for file, line in places}
+            refused = {plant.number for plant in plants if (plant.file, plant.line) in lines} - compiled
+            if not refused:
+                raise
+            compiled |= refused
+
+
+def try_plant(plant: Plant, entries: Iterable[str], thorough: bool) -> Outcome:
+    """Wake a plant under each build; or, not thorough, until one sees it."""
+    outcome = Outcome(plant)
+    order = list(Build) if thorough or plant.kind != "no barrier" else [Build.RACE]
+    for entry in entries:
+        for kind in order:
+            if detector := run_tests(entry, kind, plant.number):
+                outcome.seen_by.setdefault(kind.value, detector)
+                if not thorough:
+                    return outcome
+    return outcome
+
+
+def chosen(plants: Sequence[Plant], every: int, compiled: set[int]) -> list[Plant]:
+    """Return all plants, or the missing barriers, waits and masks, and of each other kind every `every`-th."""
+    if every == 1:
+        return list(plants)
+    order = collections.Counter[str]()
+    some = []
+    for plant in plants:
+        order[plant.kind] += 1
+        always = plant.kind in {"no barrier", "no wait_group", "wrong mask lane"}
+        if (always or order[plant.kind] % every == 0) and plant.number not in compiled and plant.name not in EXPLAINED:
+            some.append(plant)
+    return some
+
+
+def campaign(every: int, names: Sequence[str], match: str) -> list[Outcome]:
+    """Try the plants that are asked for, and print what becomes of each."""
+    entries = {name: files for name, files in entries_of(ROOT / "csrc").items() if not names or name in names}
+    plants, compiled = plantable(entries)
+    outcomes = []
+    for plant in chosen(plants, every, compiled):
+        concerned = [name for name, files in entries.items() if plant.file in files]
+        if not concerned or not re.search(match, plant.name):
+            continue
+        if plant.number in compiled:  # a copy with this plant alone, awake for good
+            fresh_copy({other.number for other in plants} - {plant.number}, plant.number)
+        outcomes.append(try_plant(plant, concerned, thorough=every == 1))
+        if plant.number in compiled:
+            fresh_copy(compiled)
+        print_row(outcomes[-1])
+    return outcomes
+
+
+def print_row(outcome: Outcome) -> None:
+    seen = outcome.seen_by
+    cells = "".join(f"{seen.get(kind.value, '-'):>15}" for kind in Build)
+    explained = "" if seen else "  explained below" if outcome.plant.name in EXPLAINED else "  NOT SEEN"
+    print(f"{cells}  {outcome.plant.name}{explained}", flush=True)
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for outcome in outcomes:
+        row = counted[outcome.plant.kind]
+        row["plants"] += 1
+        row["seen"] += bool(outcome.seen_by)
+        row.update(set(outcome.seen_by.values()))
+    columns = ["plants", "seen", *(d for d in DETECTORS if any(row[d] for row in counted.values()))]
+    lines = [f"{'':24}" + "".join(f"{column:>14}" for column in columns)]
+    lines += [f"{kind:24}" + "".join(f"{row[c]:>14}" for c in columns) for kind, row in sorted(counted.items())]
+    unseen = [outcome.plant.name for outcome in outcomes if not outcome.seen_by]
+    lines += [f"no test sees  {name}\n    {EXPLAINED.get(name, 'NOT EXPLAINED')}" for name in unseen]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="of the plants of a kind, every N-th")
+    parser.add_argument("--entry", action="append", default=[], help="only the kernels of entries/ENTRY.cpp")
+    parser.add_argument("--match", default="", metavar="REGEX", help="only plants whose name matches")
+    options = parser.parse_args()
+    print("".join(f"{kind.value:>15}" for kind in Build) + "  plant")
+    outcomes = campaign(options.every, options.entry, options.match)
+    print("\n" + summary(outcomes))
+    return int(any(not o.seen_by and o.plant.name not in EXPLAINED for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
