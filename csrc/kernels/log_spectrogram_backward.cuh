@@ -78,7 +78,7 @@ __device__ __forceinline__ Range columns_of(int frame, const SpectrogramShape& s
 
 // g of each of the round's frames: what the columns beside a frame bring it, the resize transposed.
 template <int N>
-__device__ __forceinline__ void fill_grads(float* grads, const float* output_grad, int64_t clip,
+__device__ __forceinline__ void fill_grads(float* grads, const float* output_grad, int clip,
                                            int first_frame, const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
   const int turn = threadIdx.x % Plan::at_once, frame = first_frame + turn;
@@ -86,9 +86,11 @@ __device__ __forceinline__ void fill_grads(float* grads, const float* output_gra
   const Range columns = columns_of(frame, shape);
   const int64_t here = 2 * static_cast<int64_t>(shape.columns) * frame;
   const float per_unit = static_cast<float>(shape.per_column_unit);
+#pragma unroll 1
   for (int band = threadIdx.x / Plan::at_once; band < Plan::M;
        band += kSpectrogramThreads / Plan::at_once) {
-    const float* const row = &output_grad[(clip * Plan::M + band) * shape.columns];
+    const float* const row =
+        &output_grad[(static_cast<int64_t>(clip) * Plan::M + band) * shape.columns];
     float sum = 0;
 #pragma unroll 1
     for (int column = columns.begin; column < columns.end; ++column) {
@@ -141,6 +143,7 @@ __device__ __forceinline__ void gather(float* sums, const float2* points, const 
   using Plan = BackwardPlan<N>;
   const Range positions = positions_of(samples, reflection, shape.samples);
   const int first_start = shape.window_start(frames.begin), count = frames.end - frames.begin;
+#pragma unroll 1
   for (int i = threadIdx.x; i < samples.end - tile_begin; i += kSpectrogramThreads) {
     if (tile_begin + i < samples.begin) continue;
     const int position = position_of(tile_begin + i, reflection, shape.samples);
@@ -163,22 +166,22 @@ __device__ __forceinline__ void gather(float* sums, const float2* points, const 
 // What one clip gives the tile's samples [tile_begin + 0 ...), counted from the clip's first.
 template <int N>
 __device__ __forceinline__ void add_clip(float* sums, float2* points, float* grads,
-                                         const float* window, const float* output_grad,
-                                         int64_t index, int tile_begin, Range samples,
-                                         int reflection, const SpectrogramShape& shape) {
+                                         const float* window, const float* output_grad, int index,
+                                         int tile_begin, Range samples, int reflection,
+                                         const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
   const int thread = threadIdx.x % FftShape<N>::threads, turn = threadIdx.x / FftShape<N>::threads;
-  const float* const clip = shape.clip(index);
   float2* const frame_points = &points[turn * Plan::points_pitch];
   Range frames = frames_of(positions_of(samples, reflection, shape.samples), shape);
+#pragma unroll 1
   for (; frames.begin < frames.end; frames.begin += Plan::at_once) {
     const int frame = frames.begin + turn;
     float2 v[8] = {};
-    fill_grads<N>(grads, output_grad, index, frames.begin, shape);
     if (frame < frames.end) {
-      load_frame<N>(v, clip, shape.window_start(frame), window, shape, thread);
+      load_frame<N>(v, shape.clip(index), shape.window_start(frame), window, shape, thread);
     }
     transform_points<N>(v, frame_points, thread);
+    fill_grads<N>(grads, output_grad, index, frames.begin, shape);
     __syncthreads();  // the gradients are there
     if (frame < frames.end) {
       differentiate<N>(frame_points, &grads[turn * Plan::grads_pitch], shape.eps, thread);
@@ -194,7 +197,9 @@ __device__ __forceinline__ void add_clip(float* sums, float2* points, float* gra
 }
 
 template <int N>
-__global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3 : 2)
+__global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
+                                                       : N > 1024            ? 1
+                                                                             : 2)
     log_spectrogram_backward_kernel(SpectrogramShape shape, SampleRows rows,
                                     const float* output_grad, float* waveform_grad) {
   using Plan = BackwardPlan<N>;
@@ -209,8 +214,9 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
   fill_window(window, shape);
   for (int i = threadIdx.x; i < Plan::tile; i += kSpectrogramThreads) sums[i] = 0;
   __syncthreads();
+#pragma unroll 1
   for (int turn = 0; turn < rows.clips_in_row; ++turn) {
-    const int64_t index = row + turn;
+    const int index = static_cast<int>(row) + turn;
     const int64_t origin = shape.offsets ? __ldg(&shape.offsets[index]) : 0;
     const int64_t away = row_begin - origin;  // of the tile's first sample from the clip's
     if (away >= shape.samples || away + count <= 0) continue;

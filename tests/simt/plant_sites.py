@@ -28,8 +28,13 @@ class Plant:
     text: str
 
     @property
+    def key(self) -> str:
+        """What an explanation refers to: it outlives lines that move."""
+        return f"{self.file} {self.kind}: {' '.join(self.text.split())}"
+
+    @property
     def name(self) -> str:
-        """As a table prints it, and as an explanation refers to it."""
+        """As a table prints it."""
         return f"{self.file}:{self.line} {self.kind}: {' '.join(self.text.split())}"
 
 

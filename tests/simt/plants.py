@@ -142,7 +142,7 @@ def chosen(plants: Sequence[Plant], every: int, compiled: set[int]) -> list[Plan
     for plant in plants:
         order[plant.kind] += 1
         always = plant.kind in {"no barrier", "no wait_group", "wrong mask lane"}
-        if (always or order[plant.kind] % every == 0) and plant.number not in compiled and plant.name not in EXPLAINED:
+        if (always or order[plant.kind] % every == 0) and plant.number not in compiled and plant.key not in EXPLAINED:
             some.append(plant)
     return some
 
@@ -168,7 +168,7 @@ def campaign(every: int, names: Sequence[str], match: str) -> list[Outcome]:
 def print_row(outcome: Outcome) -> None:
     seen = outcome.seen_by
     cells = "".join(f"{seen.get(kind.value, '-'):>15}" for kind in Build)
-    explained = "" if seen else "  explained below" if outcome.plant.name in EXPLAINED else "  NOT SEEN"
+    explained = "" if seen else "  explained below" if outcome.plant.key in EXPLAINED else "  NOT SEEN"
     print(f"{cells}  {outcome.plant.name}{explained}", flush=True)
 
 
@@ -182,8 +182,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     columns = ["plants", "seen", *(d for d in DETECTORS if any(row[d] for row in counted.values()))]
     lines = [f"{'':24}" + "".join(f"{column:>14}" for column in columns)]
     lines += [f"{kind:24}" + "".join(f"{row[c]:>14}" for c in columns) for kind, row in sorted(counted.items())]
-    unseen = [outcome.plant.name for outcome in outcomes if not outcome.seen_by]
-    lines += [f"no test sees  {name}\n    {EXPLAINED.get(name, 'NOT EXPLAINED')}" for name in unseen]
+    unseen = [outcome.plant for outcome in outcomes if not outcome.seen_by]
+    lines += [f"no test sees  {p.name}\n    {EXPLAINED.get(p.key, 'NOT EXPLAINED')}" for p in unseen]
     return "\n".join(lines)
 
 
@@ -196,7 +196,7 @@ def main() -> int:
     print("".join(f"{kind.value:>15}" for kind in Build) + "  plant")
     outcomes = campaign(options.every, options.entry, options.match)
     print("\n" + summary(outcomes))
-    return int(any(not o.seen_by and o.plant.name not in EXPLAINED for o in outcomes))
+    return int(any(not o.seen_by and o.plant.key not in EXPLAINED for o in outcomes))
 
 
 if __name__ == "__main__":
