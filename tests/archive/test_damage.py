@@ -91,6 +91,16 @@ def test_another_kind_of_file_under_a_videos_name_is_put_aside(tmp_path: Path, n
     assert reason(path, tmp_path)
 
 
+def test_a_codec_nobody_knows_and_a_header_that_contradicts_itself(good: Path, tmp_path: Path):
+    content = (good / "a.avi").read_bytes()
+    assert content.count(b"FMP4") == 2
+    (tmp_path / "a.avi").write_bytes(content.replace(b"FMP4", b"Zz9~"))
+    assert "codec is not known" in str(reason(tmp_path / "a.avi", tmp_path))
+    for name, tags in (("bits", {"BitsStored": 99}), ("kind", {"PhotometricInterpretation": "MONOCHROVA2"})):
+        write_dicom(tmp_path / f"{name}.dcm", FrameTime=40, **tags)
+        assert "contradicts itself" in str(reason(tmp_path / f"{name}.dcm", tmp_path))
+
+
 def test_a_sound_under_a_videos_name_is_put_aside(tmp_path: Path):
     import soundfile
 

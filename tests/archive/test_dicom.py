@@ -100,6 +100,14 @@ def test_jpegs_are_read_frame_by_frame_and_a_broken_one_is_counted(tmp_path: Pat
     np.testing.assert_array_equal(np.stack([gray for _, gray in rest]), np.delete(whole, 2, axis=0))
 
 
+def test_jpeg_lossless_of_a_real_machine():
+    path = get_testdata_file("JPGLosslessP14SV1_1s_1f_8b.dcm", download=False)  # Philips, an echocardiogram
+    if path is None:
+        pytest.skip("pydicom-data is not installed")
+    (gray,) = pictures(Path(path))
+    np.testing.assert_array_equal(gray, pydicom.pixels.pixel_array(path))
+
+
 @pytest.mark.parametrize(
     ("tags", "seconds", "note"),
     [

@@ -45,6 +45,8 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             broken = not container.streams.audio
             raise DataError("no stream in the file: it is broken off" if broken else "no video stream in the file")
         stream = streams[0]
+        if stream.codec_context is None:
+            raise DataError("the video's codec is not known, or damage has made it so")
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1  # the pool's processes are the parallel part
         if stream.codec_context.width <= 0 or stream.codec_context.height <= 0:

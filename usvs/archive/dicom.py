@@ -25,7 +25,7 @@ for _name in ("pydicom", "openjpeg"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
 Pixels = NDArray[Any]
-FASTEST = ("pillow", "pyjpegls", "pylibjpeg")  # gdcm reads everything, at a sixth of pillow's speed
+PREFERRED = ("pillow", "pyjpegls", "pylibjpeg", "pydicom")  # gdcm reads all, at a sixth of pillow's speed
 
 
 def probe_dicom(dicom: DicomFile) -> VideoInfo:
@@ -146,7 +146,10 @@ def _native(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels,
                 yield None
                 continue
             file.seek(dicom.value_at)
-            yield decoder.as_array(file, index=number, raw=True, validate=number == 0, **options)
+            try:
+                yield decoder.as_array(file, index=number, raw=True, validate=number == 0, **options)
+            except Exception as error:  # pydicom checks what the header says of the pixels only now
+                raise DataError(f"the DICOM header contradicts itself ({type(error).__name__})") from None
 
 
 def _coded(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
@@ -166,8 +169,9 @@ def _coded(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, 
 
 
 def _picture(decoder: Any, content: bytes, options: dict[str, Any]) -> tuple[Pixels, dict[str, Any]] | None:
-    first = next((name for name in FASTEST if name in decoder.available_plugins), "")
-    for plugin in dict.fromkeys((first, "")):  # "" tries all that are installed
+    plugins = [name for name in PREFERRED if name in decoder.available_plugins]
+    # "" tries all that are installed, gdcm among them: it alone reads the rest, and it can abort over damage
+    for plugin in plugins if plugins and options["bits_stored"] <= 8 else [*plugins, ""]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -148,6 +148,8 @@ class _Counted:
 
 def _frames(container: InputContainer, heard: Heard) -> Iterator[AudioFrame]:
     stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise DataError("the sound's codec is not known, or damage has made it so")
     for packet in container.demux(stream):
         try:
             yield from packet.decode()

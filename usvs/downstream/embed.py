@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from usvs.archive.decoders import iter_gray_frames, probe
 from usvs.archive.prepared import PreparedStore
-from usvs.archive.sector import find_sector
+from usvs.archive.sector import look_for_sector
 from usvs.config import AugmentSettings, PrepareSettings, prepare_profile
 from usvs.downstream.frames import FrameTable, every_nth_frame, read_frames
 from usvs.loading.augment import evaluation_frames
@@ -106,7 +106,8 @@ def _file_frames(file: Path, stride: int, side: int) -> tuple[list[float], NDArr
     """Decode a file twice, once to find its fan and once for every n-th frame; neither time is all of it in memory."""
     info = probe(file)
     spread = max(1, info.frames // SECTOR_FRAMES)
-    box = find_sector(np.stack([gray for _, gray in islice(iter_gray_frames(file, info), 0, None, spread)]))
+    looked_at = np.stack([gray for _, gray in islice(iter_gray_frames(file, info), 0, None, spread)])
+    box = look_for_sector(looked_at, info.region).box
     moments, frames = [], []
     for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
         moments.append(seconds)
