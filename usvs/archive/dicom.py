@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -158,14 +158,20 @@ def _coded(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, 
     one = options | {"number_of_frames": 1}
     with dicom.path.open("rb") as file:
         file.seek(dicom.value_at)
-        frames = generate_frames(file, number_of_frames=count, extended_offsets=table)
-        for number, content in enumerate(frames):
+        for number, content in enumerate(_frame_contents(file, count, table)):
             if number == count:
                 return
             if wanted is not None and number not in wanted:
                 yield None
                 continue
-            yield _picture(decoder, encapsulate([content]), one)
+            yield _picture(decoder, content, one)
+
+
+def _frame_contents(file: BinaryIO, count: int, table: Any) -> Iterator[bytes]:
+    try:
+        yield from generate_frames(file, number_of_frames=count, extended_offsets=table)
+    except Exception as error:  # offsets that lead nowhere, as ValueError, struct.error and others
+        raise DataError(f"the DICOM's frames cannot be told apart ({type(error).__name__})") from None
 
 
 def _picture(decoder: Any, content: bytes, options: dict[str, Any]) -> tuple[Pixels, dict[str, Any]] | None:
@@ -176,7 +182,7 @@ def _picture(decoder: Any, content: bytes, options: dict[str, Any]) -> tuple[Pix
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 decoded: tuple[Pixels, dict[str, Any]] = decoder.as_array(
-                    content, index=0, raw=True, decoding_plugin=plugin, **options
+                    encapsulate([content]), index=0, raw=True, decoding_plugin=plugin, **options
                 )
                 return decoded
         except Exception:  # each of pydicom's plugins raises kinds of its own

@@ -45,7 +45,7 @@ def dicom_region(header: Dataset, pixel_aspect: float = 1.0) -> Box | None:
 
     Source: SequenceOfUltrasoundRegions, PS3.3 C.8.5.5.1; its maxima are inclusive.
     """
-    width, height = int(header.Columns), int(header.Rows)
+    width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
     found: list[Box] = []
     for region in header.get("SequenceOfUltrasoundRegions") or ():
         if int(region.get("RegionSpatialFormat") or 0) != TWO_DIMENSIONAL:
