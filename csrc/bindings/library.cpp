@@ -16,6 +16,8 @@ STABLE_TORCH_LIBRARY(usvs, library) {
   library.def(
       "vary_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int pixels, int step, "
       "int halvings, float ceiling, float offset) -> Tensor");
+  library.def("pair_score(Tensor prediction, Tensor truth, int kind, float epsilon) -> Tensor");
+  library.def("fixation_statistics(Tensor values, Tensor fixated, bool ranks) -> Tensor");
   library.def(
       "energy_threshold(Tensor energy, float ratio, float silence, float growth, "
       "float growth_of_growth, float scaling) -> Tensor");

@@ -10,18 +10,16 @@ a minimum of 0 and then divided by its sum, and a map of zeros counts as uniform
 is not defined and in nothing else.
 """
 
-from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from usvs.errors import DataError
+from usvs.ops.saliency_scores import FIXATION_COLUMNS, fixation_statistics, pair_score
 
 Negatives = Literal["unfixated", "all"]
 EPSILON = 2.2204e-16  # MIT's and pysaliency's, whatever the precision
-BLOCK_PIXELS = 1 << 17  # a CPU computes in blocks that stay in its cache; fresh pages cost more than the arithmetic
-COUNTED_FIXATIONS = 24  # up to so many a map, counting pixels above each is faster than sorting all of them
 
 
 def kl_divergence(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -36,13 +34,7 @@ def kl_divergence(prediction: Tensor, truth: Tensor) -> Tensor:
     Raises:
         DataError: for shapes that differ.
     """
-    _check(prediction, truth)
-    parts = []
-    for p, q in _blocks(prediction, truth):
-        p, q = _density(p), _density(q)
-        ratio = torch.div(q, p.add_(EPSILON)).add_(EPSILON).log_()
-        parts.append(_dot(q, ratio))
-    return torch.cat(parts)
+    return pair_score(*_pair(prediction, truth), "kl", EPSILON)
 
 
 def similarity(prediction: Tensor, truth: Tensor, min_max: bool = True) -> Tensor:
@@ -51,18 +43,13 @@ def similarity(prediction: Tensor, truth: Tensor, min_max: bool = True) -> Tenso
     Args:
         prediction: [B, H, W].
         truth: [B, H, W].
-        min_max: stretch both maps to 0 .. 1 first, as MIT does; pysaliency does not. It takes off a map's pedestal.
+        min_max: stretch both maps to 0 .. 1 first, as MIT does; pysaliency does not. It takes off a map's pedestal, and
+            that is all of it: dividing by the sum undoes the stretch's factor.
 
     Raises:
         DataError: for shapes that differ.
     """
-    _check(prediction, truth)
-    parts = []
-    for p, q in _blocks(prediction, truth):
-        if min_max:  # the division by the sum undoes the stretch's factor, so lifting the minimum to 0 is all of it
-            p, q = p - p.amin(dim=1, keepdim=True), q - q.amin(dim=1, keepdim=True)
-        parts.append(torch.minimum(_density(p), _density(q)).sum(dim=1).double())
-    return torch.cat(parts)
+    return pair_score(*_pair(prediction, truth), "similarity_min_max" if min_max else "similarity", EPSILON)
 
 
 def correlation(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -75,14 +62,7 @@ def correlation(prediction: Tensor, truth: Tensor) -> Tensor:
     Raises:
         DataError: for shapes that differ.
     """
-    _check(prediction, truth)
-    parts = []
-    for p, q in _blocks(prediction, truth):
-        p, q = p - p.mean(dim=1, keepdim=True), q - q.mean(dim=1, keepdim=True)
-        scale = (_dot(p, p) * _dot(q, q)).sqrt()
-        constant = _is_constant(p) | _is_constant(q)
-        parts.append(torch.where(constant, 0.0, _dot(p, q) / scale))
-    return torch.cat(parts)
+    return pair_score(*_pair(prediction, truth), "correlation", EPSILON)
 
 
 def nss(prediction: Tensor, fixations: Tensor, ddof: Literal[0, 1] = 1) -> Tensor:
@@ -98,15 +78,10 @@ def nss(prediction: Tensor, fixations: Tensor, ddof: Literal[0, 1] = 1) -> Tenso
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    _check(prediction, fixations, fixated=True)
-    parts = []
-    for p, looked in _blocks(prediction, fixations):
-        mean = p.mean(dim=1, keepdim=True)
-        at_fixations = _at_fixations(p - mean, looked)
-        centred = p - mean
-        deviation = (_dot(centred, centred) / (p.size(1) - ddof)).sqrt()
-        parts.append(at_fixations / torch.where(_is_constant(p), torch.inf, deviation))
-    return torch.cat(parts)
+    found = _statistics(prediction, fixations, ranks=False)
+    at_fixations = found["value_sum"] / found["fixated"] - found["mean"]  # 0 / 0 is the NaN of no fixation
+    deviation = (found["squares"] / (prediction[0].numel() - ddof)).sqrt()
+    return at_fixations / torch.where(found["constant"] > 0, torch.inf, deviation)
 
 
 def auc(prediction: Tensor, fixations: Tensor, negatives: Negatives = "unfixated") -> Tensor:
@@ -123,8 +98,12 @@ def auc(prediction: Tensor, fixations: Tensor, negatives: Negatives = "unfixated
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    _check(prediction, fixations, fixated=True)
-    return _each_map(prediction, fixations, lambda values, looked: _exact_auc(*_ranks(values, looked, negatives)))
+    found = _statistics(prediction, fixations, ranks=True)
+    pixels = prediction[0].numel()
+    if negatives == "all":
+        return _exact_auc(found, found["above"], found["equal"], torch.full_like(found["fixated"], pixels))
+    above, equal = found["above"] - found["own_above"], found["equal"] - found["own_equal"]
+    return _exact_auc(found, above, equal, pixels - found["fixated"])
 
 
 def auc_judd(prediction: Tensor, fixations: Tensor) -> Tensor:
@@ -141,100 +120,39 @@ def auc_judd(prediction: Tensor, fixations: Tensor) -> Tensor:
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    _check(prediction, fixations, fixated=True)
-    return _each_map(prediction, fixations, lambda values, looked: _judd_auc(values[looked], *_ranks(values, looked)))
+    found = _statistics(prediction, fixations, ranks=True)
+    others = prediction[0].numel() - found["fixated"]
+    above, equal = found["above"] - found["own_above"], found["equal"] - found["own_equal"]
+    # Of k tied lowest fixations jitter makes one the lowest, and on average k / (k + 1) of its equals lie above it.
+    tied = found["lowest_tied"]
+    alarms = (found["lowest_above"] + found["lowest_equal"] * tied / (tied + 1)) / others
+    return _exact_auc(found, above, equal, others) + alarms / (2 * found["fixated"])
 
 
-def _exact_auc(above: Tensor, equal: Tensor, negatives: int) -> Tensor:
-    return 1.0 - ((above + 0.5 * equal) / negatives).mean()
+def _exact_auc(found: dict[str, Tensor], above: Tensor, equal: Tensor, negatives: Tensor) -> Tensor:
+    return 1.0 - (above + 0.5 * equal) / (negatives * found["fixated"])  # 0 / 0 is the NaN of nothing to rank
 
 
-def _judd_auc(fixated: Tensor, above: Tensor, equal: Tensor, negatives: int) -> Tensor:
-    lowest = fixated.argmin()
-    tied = (fixated == fixated[lowest]).sum()
-    # of k tied ones jitter makes one the lowest, and on average k / (k + 1) of the equals end up above it
-    rate = (above[lowest] + equal[lowest] * tied / (tied + 1)) / negatives
-    return _exact_auc(above, equal, negatives) + rate / (2 * len(fixated))
+def _statistics(prediction: Tensor, fixations: Tensor, ranks: bool) -> dict[str, Tensor]:
+    _check(prediction, fixations, "fixations")
+    if fixations.dtype != torch.bool:
+        raise DataError(f"saliency score: wanted fixations as bool [B, H, W], got {fixations.dtype}")
+    columns = fixation_statistics(_plain(prediction, prediction.dtype), fixations.flatten(1), ranks)
+    return dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
 
 
-def _ranks(values: Tensor, looked: Tensor, negatives: Negatives = "unfixated") -> tuple[Tensor, Tensor, int]:
-    """Return for each fixated pixel how many negatives lie above it and how many equal it [N], and their number."""
-    fixated = values[looked]
-    if len(fixated) <= COUNTED_FIXATIONS:
-        above, not_below = _counted(values, fixated)
-    else:
-        ranked = values.sort().values
-        above = len(values) - torch.searchsorted(ranked, fixated, right=True).double()
-        not_below = len(values) - torch.searchsorted(ranked, fixated).double()
-    if negatives == "all":
-        return above, not_below - above, len(values)
-    own = fixated[None, :], fixated[:, None]
-    above = above - (own[0] > own[1]).sum(dim=1)
-    not_below = not_below - (own[0] >= own[1]).sum(dim=1)
-    return above, not_below - above, len(values) - len(fixated)
+def _pair(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    _check(prediction, truth, "truth")
+    dtype = torch.promote_types(prediction.dtype, truth.dtype)
+    return _plain(prediction, dtype), _plain(truth, dtype)
 
 
-def _counted(values: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-    marks = torch.empty_like(values, dtype=torch.float32)  # float32 counts exactly up to 2 ** 24 pixels
-    counts = [
-        (torch.gt(values, value, out=marks).sum(), torch.ge(values, value, out=marks).sum()) for value in thresholds
-    ]
-    above, not_below = torch.stack([torch.stack(pair) for pair in counts]).double().unbind(dim=1)
-    return above, not_below
-
-
-def _each_map(prediction: Tensor, fixations: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    scores = []
-    for values, looked in zip(_plain(prediction), fixations.flatten(1), strict=True):
-        defined = bool(looked.any()) and not bool(looked.all())
-        scores.append(score(values, looked).double() if defined else values.new_full((), torch.nan).double())
-    return torch.stack(scores)
-
-
-def _at_fixations(values: Tensor, looked: Tensor) -> Tensor:
-    """Mean of values [b, P] where `looked` [b, P]; NaN where nowhere."""
-    row, pixel = looked.nonzero().unbind(dim=1)
-    total = values.new_zeros(len(values), dtype=torch.float64)
-    total.index_add_(0, row, values[row, pixel].double())
-    return total / torch.bincount(row, minlength=len(values))
-
-
-def _is_constant(maps: Tensor) -> Tensor:
-    return maps.amax(dim=1) == maps.amin(dim=1)
-
-
-def _density(maps: Tensor) -> Tensor:
-    """Maps [b, P] lifted to a minimum of 0 where it is negative, divided by their sums; zeros become uniform."""
-    lowest = maps.amin(dim=1, keepdim=True)
-    if bool((lowest < 0).any()):
-        maps = maps - lowest.clamp(max=0)
-    total = maps.sum(dim=1, keepdim=True)
-    if bool((total == 0).any()):
-        maps, total = torch.where(total == 0, 1.0, maps), torch.where(total == 0, float(maps.size(1)), total)
-    return maps / total
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Row by row, float64 [b]; summed pairwise, as a running sum in float32 would lose the sixth digit."""
-    return (one * other).sum(dim=1).double()
-
-
-def _plain(maps: Tensor) -> Tensor:
+def _plain(maps: Tensor, dtype: torch.dtype) -> Tensor:
     """Maps [B, P], float32 or float64."""
-    return maps.flatten(1).to(torch.float64 if maps.dtype == torch.float64 else torch.float32)
+    return maps.flatten(1).to(torch.float64 if dtype == torch.float64 else torch.float32)
 
 
-def _blocks(maps: Tensor, other: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    maps = _plain(maps)
-    other = other.flatten(1) if other.dtype == torch.bool else _plain(other)
-    size = len(maps) if maps.device.type != "cpu" else max(1, BLOCK_PIXELS // maps.size(1))
-    yield from zip(torch.split(maps, size), torch.split(other, size), strict=True)
-
-
-def _check(prediction: Tensor, other: Tensor, fixated: bool = False) -> None:
-    what = "fixations" if fixated else "truth"
+def _check(prediction: Tensor, other: Tensor, what: str) -> None:
     if prediction.ndim != 3 or prediction.shape != other.shape or not prediction.numel():
         shapes = f"{list(prediction.shape)} and {list(other.shape)}"
         raise DataError(f"saliency score: wanted a prediction and {what} of one shape [B, H, W], got {shapes}")
-    if fixated and other.dtype != torch.bool:
-        raise DataError(f"saliency score: wanted fixations as bool [B, H, W], got {other.dtype}")
