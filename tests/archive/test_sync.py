@@ -11,6 +11,7 @@ import pytest
 
 from tests.archive.conftest import write_video
 from usvs.archive.decoders import Decoded, iter_gray_frames, probe, read_sound
+from usvs.archive.sound import Heard
 
 TOLERANCE = 0.005
 RATE = 24_000
@@ -147,7 +148,10 @@ def test_a_drift_that_the_containers_timestamps_tell_is_followed(half_hour, tmp_
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    np.testing.assert_allclose(onsets(read_sound(both, None, LONG_RATE), LONG_RATE), moments, atol=TOLERANCE)
+    heard = Heard()
+    found = onsets(read_sound(both, None, LONG_RATE, heard=heard), LONG_RATE)
+    np.testing.assert_allclose(found, moments, atol=TOLERANCE)
+    assert heard.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(heard.note)
 
 
 def test_a_drift_and_two_holes(tmp_path: Path):
@@ -173,5 +177,7 @@ def test_a_drift_and_two_holes(tmp_path: Path):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = onsets(read_sound(both, None, rate), rate)
-    np.testing.assert_allclose(heard, moments, atol=TOLERANCE)
+    heard = Heard()
+    found = onsets(read_sound(both, None, rate, heard=heard), rate)
+    np.testing.assert_allclose(found, moments, atol=TOLERANCE)
+    assert heard.gaps == 2 and "2 holes in the sound are silence" in str(heard.note)

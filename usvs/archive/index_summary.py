@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+MOST_NOTES = 20
+
 
 @dataclass(frozen=True)
 class IndexSummary:
@@ -37,7 +39,10 @@ class IndexSummary:
             f"  without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: {self.no_planes}, "
             f"without a patient: {self.no_patient}",
         ]
-        lines += [f"  note, {count} scans: {note}" for note, count in self.notes.items()]
+        common = sorted(self.notes.items(), key=lambda item: -item[1])
+        lines += [f"  note, {count} scans: {note}" for note, count in common[:MOST_NOTES]]
+        if len(common) > MOST_NOTES:
+            lines.append(f"  ... and notes of {len(common) - MOST_NOTES} more kinds, see the catalogue in the store")
         lines += [f"  put aside: {path}: {reason}" for path, reason in self.put_aside[:20]]
         if len(self.put_aside) > 20:
             lines.append(f"  ... and {len(self.put_aside) - 20} more, see catalogue/scans.parquet in the store")

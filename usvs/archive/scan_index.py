@@ -169,7 +169,7 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
     wanted[: len(active)] = active[: len(wanted)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     fractions = np.array([speech_fraction(wanted, start, end) for start, end in pairs], np.float32)
-    note = f"{heard.damaged_packets} damaged packets of sound are silence" if heard.damaged_packets else None
+    note = heard.note
     return ("beside" if beside else "in_video"), note, fractions
 
 

@@ -29,6 +29,17 @@ class Heard:
 
     damaged_packets: int = 0
     gaps: int = 0
+    drift_ppm: float = 0.0  # of the samples against the stream's own timestamps, where it was followed
+
+    @property
+    def note(self) -> str | None:
+        """What is worth saying of it, None where all is as it should be."""
+        parts = {
+            f"{self.damaged_packets} damaged packets of sound are silence": self.damaged_packets,
+            f"{self.gaps} holes in the sound are silence": self.gaps and not self.damaged_packets,
+            f"the sound is stretched by {self.drift_ppm:+.0f} ppm, as its timestamps say": self.drift_ppm,
+        }
+        return "; ".join(text for text, found in parts.items() if found) or None
 
 
 def read_sound(
@@ -101,6 +112,7 @@ class _Counted:
         drift = self._drift()
         if abs(drift) * len(waveform) <= STEADY_SECONDS * rate_hz:
             return waveform
+        self._heard.drift_ppm = drift * 1e6
         stretched: NDArray[np.float32] = soxr.resample(waveform, rate_hz, rate_hz * (1 + drift))
         return stretched
 
