@@ -35,6 +35,6 @@ def audit_archive(
         rows = Catalogue.load(store).scans.to_pylist()
         pages = save_contact_sheets(store, pictures, workers) if pictures else ()
         findings = [Finding(str(row["path"]), str(row["reason"])) for row in rows if row["status"] != OK]
-        for row in rows if pages else ():
+        for row in (row for row in rows if pages and row["status"] == OK):
             say(f"  scan {Keys.load(store).scan_key(str(row['path']))} is {row['path']}")
     return tuple(findings), pages

@@ -113,7 +113,7 @@ def _packets(container: InputContainer, stream: VideoStream) -> list[_Packet]:
     except (av.FFmpegError, OSError):
         raise DataError(f"truncated or damaged: the video breaks off after {seen} packets") from None
     if not packets:
-        raise DataError("the video stream is empty")
+        raise DataError("the video stream is empty: a header without pictures")
     # where nothing is new an AVI holds an empty chunk, which its header counts and FFmpeg leaves out
     if container.format.name == "avi" and seen < stream.frames and breaks_off(Path(container.name), "avi"):
         raise DataError(f"truncated: the header announces {stream.frames} frames, {seen} are there")
