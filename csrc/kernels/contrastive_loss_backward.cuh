@@ -1,7 +1,7 @@
 // The backward pass, one body for both sums over the weights w_ik = losses_grad_i / T softmax_ik:
 //
-//   anchors own:     sums_i = sum over k of w_ik c_k   then the terms of s_i and s'_i; their
-//   gradients candidates own:  sums_k = sum over i of w_ik v_i
+//   anchors own:     sums_i = sum over k of w_ik c_k; then the terms of s_i and s'_i, and theirs
+//   candidates own:  sums_k = sum over i of w_ik v_i
 //
 // Either recomputes the tiles of logits that it needs, so that every sum lies in the registers of
 // one block: no atomic addition of floats, and the same bits every time.
@@ -53,7 +53,6 @@ __device__ __forceinline__ bool gather_sums(const float (&sums)[kSliceWidth / 8]
   __syncthreads();  // the tiles have been read; sums take their place
 #pragma unroll
   for (int column = 0; column < kSliceWidth; column += 8) {
-    if (column >= width) break;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       shared[(row + i / 2 * 8) * pitch + column + lane % 4 * 2 + i % 2] = sums[column / 8][i];
@@ -87,15 +86,15 @@ template <typename Input>
 __device__ void write_anchors(const ContrastiveLossParams<Input>& params, const Geometry& geometry,
                               const Share& share, const float* sums) {
   const int begin = share.sums_slice() * geometry.slice_width;
-  for (int i = threadIdx.x / 32; i < kTileRows && share.first_row() + i < params.rows;
-       i += kWarps) {
+  const int width = min(geometry.slice_width, geometry.width - begin);
+  const int rows = owned_rows(params.rows, share);
+  for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     const int row = share.first_row() + i;
     const Margin margin = margin_of(params, row);
     const double weight = params.losses_grad[row] / params.temperature;
     const float pull = static_cast<float>(-weight * (1 + margin.slope));
     const float push = static_cast<float>(weight * margin.slope);
-    for (int k = threadIdx.x % 32; k < geometry.slice_width; k += 32) {
-      if (begin + k >= geometry.width) break;
+    for (int k = threadIdx.x % 32; k < width; k += 32) {
       const int64_t at = int64_t{row} * geometry.width + begin + k;
       const float v = widened(params.anchors[at]);
       narrow(pull * v, params.positives_grad[at]);
@@ -111,10 +110,10 @@ template <typename Input>
 __device__ void write_candidates(const ContrastiveLossParams<Input>& params,
                                  const Geometry& geometry, const Share& share, const float* sums) {
   const int begin = share.sums_slice() * geometry.slice_width;
-  for (int i = threadIdx.x / 32; i < kTileRows && share.first_row() + i < params.columns;
-       i += kWarps) {
-    for (int k = threadIdx.x % 32; k < geometry.slice_width; k += 32) {
-      if (begin + k >= geometry.width) break;
+  const int width = min(geometry.slice_width, geometry.width - begin);
+  const int rows = owned_rows(params.columns, share);
+  for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
+    for (int k = threadIdx.x % 32; k < width; k += 32) {
       narrow(sums[i * kSumsPitch + k],
              params.candidates_grad[int64_t{share.first_row() + i} * geometry.width + begin + k]);
     }

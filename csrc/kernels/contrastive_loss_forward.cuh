@@ -51,20 +51,20 @@ __device__ __forceinline__ void take_logits(const float (&tile)[kParts][4], int 
   seen.add(sum);
 }
 
-// Writes loss and logsumexp of the owned rows, of which `sums` has {largest, sum} of every split,
-// `stride` rows apart.
+// Writes loss and logsumexp of the owned rows; `sums` has {largest, sum} of each for every split.
 template <typename Input>
-__device__ void write_losses(const ContrastiveLossParams<Input>& params, int first_row,
-                             const float2* sums, int splits, int stride) {
-  for (int i = threadIdx.x / 32; i < kTileRows && first_row + i < params.rows; i += kWarps) {
-    const int row = first_row + i;
+__device__ void write_losses(const ContrastiveLossParams<Input>& params, const Share& share,
+                             const float2* sums, int splits) {
+  const int rows = owned_rows(params.rows, share);
+  for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
+    const int row = share.first_row() + i;
     float largest = kLowest;
     for (int split = 0; split < splits; ++split) {
-      largest = fmaxf(largest, sums[split * stride + i].x);
+      largest = fmaxf(largest, sums[split * kTileRows + i].x);
     }
     double total = 0;
     for (int split = 0; split < splits; ++split) {
-      const float2 part = sums[split * stride + i];
+      const float2 part = sums[split * kTileRows + i];
       total += part.y * fast_exp(part.x - largest);
     }
     const Margin margin = margin_of(params, row);
@@ -119,11 +119,11 @@ __global__ void __launch_bounds__(kThreads, 2)
       });
   __syncthreads();  // the tiles have been read; sums take their place
   float2* sums = reinterpret_cast<float2*>(shared);
-  const bool shares = cut.splits > 1;
-  if (shares) {
+  const bool is_split = cut.splits > 1;
+  if (is_split) {
     sums = reinterpret_cast<float2*>(cut.parts) + int64_t{share.tile(cut)} * cut.splits * kTileRows;
   }
-  float2* const own = &sums[shares ? share.split() * kTileRows : 0];
+  float2* const own = &sums[share.split() * kTileRows];
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -138,12 +138,12 @@ __global__ void __launch_bounds__(kThreads, 2)
       own[row + 8 * h] = make_float2(seen[h].largest, seen[h].sum);
     }
   }
-  if (shares) {
+  if (is_split) {
     if (!is_last(&cut.done[share.tile(cut)], cut.splits)) return;
   } else {
     __syncthreads();
   }
-  write_losses(params, share.first_row(), sums, cut.splits, kTileRows);
+  write_losses(params, share, sums, cut.splits);
 }
 
 }  // namespace usvs::cuda

@@ -39,8 +39,8 @@ struct Geometry {
   int slices;       // of the width
   int slice_width;  // columns of a slice, whole steps of the tensor cores
   bool vectors;     // rows begin at multiples of 16 bytes
-  float scale_high,
-      scale_low;  // 1 / T: rounded once, it would cost logits half of their last place
+  // 1 / T in two parts: in one, it would cost logits half a unit of their last place.
+  float scale_high, scale_low;
 
   template <typename Input>
   static Geometry of(int64_t width, bool vectors, double temperature) {

@@ -56,6 +56,11 @@ struct Share {
   }
 };
 
+// How many of a tile's rows there are.
+__device__ __forceinline__ int owned_rows(int64_t rows, const Share& share) {
+  return static_cast<int>(min(int64_t{kTileRows}, rows - share.first_row()));
+}
+
 // Copies rows first ... of matrix [rows, width], columns begin ... of it, with zeros beyond its
 // ends. What is copied can be read after cp_async_wait and a barrier.
 template <int kRows, typename Input>
@@ -69,7 +74,8 @@ __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int 
 #pragma unroll 1  // addresses of several rows would not fit into the registers
     for (int row = threadIdx.x / kLanes; row < kRows; row += kThreads / kLanes) {
       const bool inside = first + row < rows && begin + column < width;
-      const int64_t from = inside ? int64_t{first + row} * width + begin + column : 0;
+      const int64_t from =
+          int64_t{first + row} * width + begin + column;  // not read beyond the ends
       cp_async_16(&tile[row * kPitch<Input> + column], &matrix[from], inside);
     }
     return;

@@ -67,6 +67,13 @@ def test_the_last_block_may_add_up(kind: Build):
     assert emulate("last_block", {"parts": parts, "done": done, "out": Out((1,))}, kind)["out"] == 36
 
 
+def test_parts_announced_before_all_have_written_them_are_a_race():
+    parts, done = InOut(np.zeros(192, np.float32)), InOut(np.zeros(1, np.int32))
+    arguments: dict[str, Argument] = {"parts": parts, "done": done, "out": Out((64,)), "barrier": 1}
+    assert (emulate("last_block_of_many", arguments, Build.RACE)["out"] == 3).all()
+    assert found("last_block_of_many", {**arguments, "barrier": 0}, Build.RACE).detector == "race"
+
+
 def test_what_was_not_written_is_nan():
     out = emulate("reads_unwritten", dict(FLOATS))["out"]
     assert (out[:32] == 1).all() and np.isnan(out[32:]).all()

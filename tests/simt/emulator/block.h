@@ -19,7 +19,6 @@ struct Thread {
   WarpOperation* operation;  // what it waits in
   bool predicate;
   uint64_t priority;
-  int stack_number;
   std::deque<AsyncCopy> copies;  // issued and not yet waited for
   int groups_committed, groups_done;
 };

@@ -114,6 +114,16 @@ void prepare(Fiber& fiber, void (*entry)(), unsigned colour) {
 #endif
 }
 
+void renew_stack([[maybe_unused]] char* stack) {
+#if EMULATOR_TSAN
+  void* const top = stack + kStackBytes - kRenewedBytes;
+  if (mmap(top, kRenewedBytes, PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != top) {
+    abort();
+  }
+#endif
+}
+
 void discard([[maybe_unused]] Fiber& fiber) {
 #if EMULATOR_TSAN
   __tsan_destroy_fiber(fiber.tsan);

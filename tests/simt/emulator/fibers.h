@@ -13,6 +13,7 @@
 namespace emulator {
 
 constexpr size_t kStackBytes = 256 * 1024;
+constexpr size_t kRenewedBytes = 64 * 1024;  // of a stack, more than a kernel uses
 
 struct Fiber {
   char* stack = nullptr;
@@ -30,6 +31,9 @@ void discard(Fiber& fiber);
 void switch_fiber(Fiber& from, Fiber& to, bool leaves_for_good);
 void arrive(Fiber& fiber);  // the first thing that runs on a fiber after a switch to it
 char* new_stack();
+// Memory that ThreadSanitizer has never seen used: were a stack's next thread ordered after its
+// last one, one barrier would order whole blocks, and hide every race between them.
+void renew_stack(char* stack);
 
 // Happens-before edges, for ThreadSanitizer only; elsewhere they cost nothing.
 void release(void* object);

@@ -32,9 +32,12 @@ uint64_t random_number() {  // xorshift
 
 // Objects of happens-before edges: what each orders is in its name.
 char launch_before_block, block_before_host, fences;
-char barrier_generation[2];  // in turn, or a late waker would take up the next generation's clock
-char warp_generation[32][1024];
-char stack_reuse[1024];
+// A block's own, made and freed with it: what they know dies then, or they would order blocks.
+struct BlockEdges {
+  char barrier[2];  // in turn, or a late waker would take up the next generation's clock
+  char warp[32][1024];
+};
+BlockEdges* edges = nullptr;
 
 void go_to(int next) {
   const int before = block.running;
@@ -89,20 +92,16 @@ void open_barrier() {
   ++block.generation;
 }
 
-char* reuse_of(const Thread& thread) { return &stack_reuse[thread.stack_number]; }
-
 void run_thread() {
   Thread* self = &block.threads[block.running];
   arrive(self->fiber);
   acquire(&launch_before_block);
-  acquire(reuse_of(*self));
   block.body(block.context);
   self = &block.threads[block.running];
   if (!self->copies.empty() || self->groups_committed != self->groups_done) {
     fail("a thread exits while its cp.async copies are under way");
   }
   release(&block_before_host);
-  release(reuse_of(*self));
   self->state = State::exited;
   --block.live;
   if (block.arrived) fail("DIVERGENCE: a thread exits while others wait at __syncthreads");
@@ -110,7 +109,7 @@ void run_thread() {
   abort();
 }
 
-void start_thread(int number, uint3 index, dim3 grid, dim3 size, uint64_t turn) {
+void start_thread(int number, uint3 index, dim3 grid, dim3 size) {
   Thread& thread = block.threads[number];
   const unsigned linear = number;
   thread.ids = {{linear % size.x, linear / size.x % size.y, linear / size.x / size.y},
@@ -120,9 +119,8 @@ void start_thread(int number, uint3 index, dim3 grid, dim3 size, uint64_t turn) 
                 linear,
                 linear % 32,
                 linear / 32};
-  // Each block gives a thread another stack: with its own again, blocks would be ordered by it.
-  thread.stack_number = (number + 37 * turn) % block.size;
-  thread.fiber.stack = block.stacks[thread.stack_number];
+  thread.fiber.stack = block.stacks[number];
+  renew_stack(thread.fiber.stack);
   thread.operation = nullptr;
   thread.priority = random_number();
   thread.copies.clear();
@@ -131,19 +129,21 @@ void start_thread(int number, uint3 index, dim3 grid, dim3 size, uint64_t turn) 
   make_ready(number);
 }
 
-void run_block(uint64_t number, dim3 grid, dim3 size, uint64_t turn) {
+void run_block(uint64_t number, dim3 grid, dim3 size) {
   const uint3 index{static_cast<unsigned>(number % grid.x),
                     static_cast<unsigned>(number / grid.x % grid.y),
                     static_cast<unsigned>(number / grid.x / grid.y)};
   block.ready.first = block.ready.count = 0;
   block.live = block.size;
   block.arrived = 0;
-  for (int i = 0; i < block.size; ++i) start_thread(i, index, grid, size, turn);
+  edges = new BlockEdges;
+  for (int i = 0; i < block.size; ++i) start_thread(i, index, grid, size);
   release(&launch_before_block);
   statistics.threads += block.size;
   ++statistics.blocks;
   run_another();
   for (int i = 0; i < block.size; ++i) discard(block.threads[i].fiber);
+  delete edges;
   drop_shared_memory();
 }
 
@@ -177,7 +177,7 @@ void barrier(Site site) {
     fail("DIVERGENCE: threads meet at different __syncthreads");
   }
   block.barrier_site = site;
-  char* const generation = &barrier_generation[block.generation % 2];
+  char* const generation = &edges->barrier[block.generation % 2];
   release(generation);
   if (++block.arrived == block.live) open_barrier();
   run_another();
@@ -218,7 +218,7 @@ void meet(WarpOperation& operation) {
     brought[lane] = other.operation;
   }
   if (operation.orders_memory) {
-    char* generation = &warp_generation[first / 32][block.warp_turn[first / 32]++ % 1024];
+    char* generation = &edges->warp[first / 32][block.warp_turn[first / 32]++ % 1024];
     for (int i = 0; i < 32; ++i) {
       if (brought[i]) release_as(block.threads[first + i].fiber, self.fiber, generation);
     }
@@ -262,7 +262,7 @@ void run_grid(const char* name, dim3 grid, dim3 size, size_t dynamic_bytes, void
     for (uint64_t i = blocks; i > 1; --i) std::swap(order[i - 1], order[random_number() % i]);
   }
   for (uint64_t turn = 0; turn < blocks && block.error.empty(); ++turn) {
-    run_block(order[turn], grid, size, turn);
+    run_block(order[turn], grid, size);
   }
   acquire(&block_before_host);
   free_shared_memory();

@@ -148,6 +148,22 @@ __global__ void last_block(float* parts, unsigned* done, float* out) {
   }
 }
 
+// The same for parts that a whole block writes: the barrier before the announcement is needed.
+__global__ void last_block_of_many(float* parts, unsigned* done, float* out, bool barrier) {
+  parts[blockIdx.x * 64 + threadIdx.x] = 1;
+  if (barrier) __syncthreads();
+  int last = 0;
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicAdd(done, 1u) == gridDim.x - 1;
+    __threadfence();
+  }
+  if (!__syncthreads_or(last)) return;
+  float sum = 0;
+  for (unsigned i = 0; i < gridDim.x; ++i) sum += parts[i * 64 + 63 - threadIdx.x];
+  out[threadIdx.x] = sum;
+}
+
 // ---- what must be refused
 __global__ void half_a_barrier(int* out) {
   if (threadIdx.x < 16) __syncthreads();
@@ -225,6 +241,8 @@ KERNEL(multiply_tf32, 1, 32, 0, arguments.buffer<const float>("a"),
        arguments.buffer<const float>("b"), OUT)
 KERNEL(last_block, 8, 32, 0, arguments.buffer<float>("parts"), arguments.buffer<unsigned>("done"),
        OUT)
+KERNEL(last_block_of_many, 3, 64, 0, arguments.buffer<float>("parts"),
+       arguments.buffer<unsigned>("done"), OUT, NUMBER("barrier") != 0)
 KERNEL(half_a_barrier, 1, 32, 0, INT_OUT)
 KERNEL(barrier_after_exit, 1, 64, 0, INT_OUT)
 KERNEL(two_barriers, 1, 32, 0, INT_OUT)
