@@ -1,0 +1,61 @@
+"""Clips from H.264 on a GPU: the graph is defined wherever DALI is, and run where a GPU is."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from usvs.archive.prepared import PreparedStore
+from usvs.errors import DataError, MissingDependencyError
+from usvs.loading.dali_frames import import_dali
+from usvs.loading.dali_video import VideoClip, decode_clips, video_clips, video_pipeline
+
+try:
+    import_dali()
+    needs_dali = pytest.mark.skipif(False, reason="")
+except MissingDependencyError as error:
+    needs_dali = pytest.mark.skip(reason=f"NVIDIA DALI is not tested here: {error}")
+
+
+@needs_dali
+def test_the_graph_is_defined_in_every_argument(tmp_path: Path):
+    pipeline = video_pipeline(tmp_path / "clips", iter(()), 60, 256, 4, device_id=0)
+    assert pipeline.max_batch_size == 4
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            pipeline.build()
+
+
+def test_clips_are_found_in_the_archive(tiny_store: Path):
+    store = PreparedStore(tiny_store)
+    rows = np.array([0, 3, len(store.clips) - 1])
+    clips = video_clips(store, rows, 2.0)
+    for row, clip in zip(rows, clips, strict=True):
+        scan = store.scan(int(store.clips.scan[row]))
+        seconds = scan.frame_seconds[clip.first : clip.end]
+        start = store.clips.start_seconds[row]
+        assert seconds[0] >= start and seconds[-1] < start + 2 and clip.end - clip.first == 24
+        assert clip.path.exists() and clip.box == scan.manifest.sector
+
+
+def test_clips_of_different_length_are_refused():
+    clips = [VideoClip(Path("a"), 0, count, (0, 0, 1, 1)) for count in (59, 60)]
+    with pytest.raises(DataError, match=r"have \[59, 60\] frames"):
+        next(decode_clips(clips, 64, 2, torch.device("cpu")))
+
+
+@pytest.mark.gpu
+@needs_dali
+def test_frames_are_the_prepared_ones(tiny_store: Path, tmp_path: Path):
+    store = PreparedStore(shutil.copytree(tiny_store, tmp_path / "store"))
+    rows = np.arange(0, len(store.clips), 3)
+    clips = video_clips(store, rows, 2.0)
+    decoded = torch.cat(list(decode_clips(clips, store.scan(0).frame_pixels, 4, torch.device("cuda")))).cpu()
+    assert len(decoded) == len(rows)
+    for row, clip, frames in zip(rows, clips, decoded, strict=True):
+        scan = store.scan(int(store.clips.scan[row]))
+        prepared = scan.frames(np.arange(clip.first, clip.end))
+        difference = np.abs(frames.numpy().astype(int) - prepared)
+        assert difference.mean() < 4, "another moment or another part of the picture"

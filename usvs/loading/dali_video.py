@@ -1,0 +1,138 @@
+"""Clips straight from an archive's H.264 on a GPU: decoded by NVDEC through DALI, cropped and shrunk as `prepare` does.
+
+Nothing is prepared but times and boxes. Frames are those of the prepared store within some gray levels: NVDEC's are
+bit-exact, the shrinking filter is not `prepare`'s. DALI decodes no H.264 on a CPU, so that only a GPU can run this;
+that the graph is right in every argument is checked wherever DALI is installed.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from usvs.archive.prepared import PreparedStore
+from usvs.archive.store import CATALOGUE, archive_of
+from usvs.archive.tables import read_rows
+from usvs.errors import DataError
+from usvs.loading.dali_frames import import_dali
+
+CODEC = "h264"
+ROUNDING_SECONDS = 1e-6  # of frame times, which must not move a clip's first frame into the clip before
+
+
+class VideoClip(NamedTuple):
+    """Frames first .. end - 1 of a video, and the box of the fan in its picture."""
+
+    path: Path
+    first: int
+    end: int
+    box: tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: float) -> list[VideoClip]:
+    """Find the clips in these rows of the store's table in the archive's videos.
+
+    Raises:
+        DataError: for a clip whose video is not H.264, or whose frames the prepared store does not hold all.
+    """
+    archive = archive_of(Path(store.store))
+    wanted = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
+    known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in wanted}
+    clips = []
+    for scan, start in zip(store.clips.scan[rows].tolist(), store.clips.start_seconds[rows].tolist(), strict=True):
+        prepared, row = store.scan(scan), known[store.scans[scan]]
+        if row["video_codec"] != CODEC or row["frames"] != len(prepared.frame_seconds):
+            raise DataError(f"scan {prepared.scan_key}: the GPU decodes whole H.264 videos only; use the store")
+        edges = np.array([start, start + clip_seconds]) - ROUNDING_SECONDS
+        first, end = np.searchsorted(prepared.frame_seconds, edges).tolist()
+        clips.append(VideoClip(archive / str(row["path"]), first, end, prepared.manifest.sector))
+    return clips
+
+
+def video_pipeline(
+    file_list: Path, boxes: Iterator[NDArray[np.float32]], frames: int, side: int, batch_size: int, device_id: int
+) -> Any:
+    """Define the pipeline that decodes clips in the order of a file list; it is not built yet.
+
+    Args:
+        file_list: lines ``path label first end``, frame numbers, as DALI reads them.
+        boxes: batch after batch, left, top, width and height of each clip's box as shares of the picture [B, 4].
+        frames: of every clip.
+        side: of the result.
+        batch_size: clips a batch.
+        device_id: the GPU.
+
+    Returns:
+        A pipeline with outputs uint8 [frames, side, side, 1], and the clip's label [1].
+    """
+    dali = import_dali()
+    fn, types = dali.fn, dali.types
+
+    @dali.pipeline_def(batch_size=batch_size, num_threads=1, device_id=device_id)  # type: ignore[untyped-decorator]
+    def clips() -> Any:
+        video, label = fn.readers.video(
+            device="gpu",
+            file_list=str(file_list),
+            file_list_frame_num=True,
+            sequence_length=frames,
+            step=frames,
+            random_shuffle=False,
+            skip_vfr_check=True,
+            pad_last_batch=True,
+            name="video",
+        )
+        box = fn.external_source(source=boxes, batch=True, dtype=types.FLOAT, ndim=1)
+        inner = fn.slice(video, box[0:2], box[2:4], axis_names="WH", normalized_anchor=True, normalized_shape=True)
+        gray = fn.color_space_conversion(inner, image_type=types.RGB, output_type=types.GRAY)
+        small = fn.resize(gray, size=(side, side), interp_type=types.INTERP_TRIANGULAR, antialias=True)
+        return small, label
+
+    return clips()
+
+
+def decode_clips(clips: list[VideoClip], side: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the clips' frames uint8 [B, F, side, side] on a GPU, in order.
+
+    The list of files that DALI reads holds names of the archive: it lies in a private folder and goes with it.
+
+    Raises:
+        MissingDependencyError: without DALI.
+        DataError: for clips of different length.
+    """
+    lengths = sorted({clip.end - clip.first for clip in clips})
+    if len(lengths) != 1:
+        raise DataError(f"clips to decode have {lengths} frames, wanted one length")
+    with tempfile.TemporaryDirectory(prefix="usvs-") as folder:
+        file_list = Path(folder) / "clips"
+        lines = [f"{clip.path} {n} {clip.first} {clip.end}" for n, clip in enumerate(clips)]
+        file_list.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        shares = _boxes(clips, batch_size)
+        pipeline = video_pipeline(file_list, shares, lengths[0], side, batch_size, device.index or 0)
+        for start in range(0, len(clips), batch_size):
+            frames, _ = pipeline.run(torch.cuda.current_stream(device))
+            decoded: Tensor = from_dlpack(frames.as_tensor()).clone().squeeze(4)
+            yield decoded[: len(clips) - start]
+
+
+def _boxes(clips: list[VideoClip], batch_size: int) -> Iterator[NDArray[np.float32]]:
+    from usvs.archive.decoders import probe
+
+    sizes: dict[Path, tuple[int, int]] = {}
+    while True:
+        for start in range(0, len(clips), batch_size):
+            batch = [clips[min(start + n, len(clips) - 1)] for n in range(batch_size)]
+            shares = np.empty((batch_size, 4), np.float32)
+            for share, clip in zip(shares, batch, strict=True):
+                if clip.path not in sizes:
+                    info = probe(clip.path)
+                    sizes[clip.path] = info.width, info.height
+                width, height = sizes[clip.path]
+                left, top, right, bottom = clip.box
+                share[:] = left / width, top / height, (right - left) / width, (bottom - top) / height
+            yield shares
