@@ -7,7 +7,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test check lint format plants test-gpu clean
+.PHONY: help demo test check lint format plants test-gpu stops clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -61,6 +61,9 @@ plants: $(VENV)/dev.stamp ## break the CUDA kernels in every place, one at a tim
 
 test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 	USVS_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
+
+stops: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining, and the weights compared
+	PYTHONPATH=. $(BIN)/python tests/training/stops.py --stops 200
 
 clean: ## remove what was built
 	rm -rf build dist *.egg-info usvs/*.so $(DEMO)

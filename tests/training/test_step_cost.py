@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+
+from usvs.config import pretrain_profile
+from usvs.training.step_cost import H100, count_step
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "performance.md").read_text()
+
+
+def cost_of(profile, precision):
+    settings = pretrain_profile(profile)
+    return count_step(settings.model_copy(update={"run": settings.run.model_copy(update={"precision": precision})}))
+
+
+@pytest.mark.parametrize(("profile", "precision"), [("paper", "float32"), ("paper", "bfloat16"), ("quick", "float32")])
+def test_the_page_says_what_is_counted(profile, precision):
+    cost = cost_of(profile, precision)
+    flop, moved = cost.flop / cost.clips / 1e9, cost.bytes / cost.clips / 1e9
+    assert f"| {profile} | {precision} | {flop:.1f} GFLOP | {moved:.2f} GB | {cost.flop / cost.bytes:.0f} |" in PAGE
+
+
+def test_the_page_says_what_the_roofline_gives():
+    cost = cost_of("paper", "bfloat16")
+    for devices in (1, 8):
+        seconds = cost.seconds_at_least(H100, devices)
+        hours, all_hours = (cost.epochs_hours(seconds, 10_000.0, 2.0, epochs) for epochs in (1, 80))
+        assert f"| {cost.clips / seconds:.0f} | {hours:.2g} h | {all_hours:.3g} h |" in PAGE
+
+
+def test_operations_grow_with_clips_and_not_with_precision():
+    base = pretrain_profile("quick")
+    twice = base.model_copy(update={"optimiser": base.optimiser.model_copy(update={"batch_clips": 64})})
+    one, two = count_step(base), count_step(twice)
+    assert two.flop == pytest.approx(2 * one.flop, rel=0.01) and two.parameters == one.parameters
+    assert cost_of("quick", "bfloat16").flop == one.flop
