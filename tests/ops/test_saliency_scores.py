@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from usvs import _C
 from usvs.ops.saliency_scores import (
     FIXATION_COLUMNS,
     PAIR_SCORES,
@@ -11,6 +12,16 @@ from usvs.ops.saliency_scores import (
 )
 
 EPSILON = 2.2204e-16
+
+
+@pytest.fixture(params=_C.build_info()["simd_usable"], autouse=True)
+def simd(request):
+    before = _C.build_info()["simd"]
+    _C.use_simd(request.param)
+    yield request.param
+    _C.use_simd(before)
+
+
 SIZES = [1, 3, 15, 16, 17, 511, 512, 513, 600, 64_512]
 
 
