@@ -37,14 +37,18 @@ struct ContrastiveLossParams {
   const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
   Real* losses;                 // [n]; the forward pass writes it
   Real* logsumexp;              // [n]; forward writes, backward reads
-  const Real* losses_grad;      // [n]; from here on the backward pass only
-  Input* anchors_grad;          // [n, d]
-  Input* positives_grad;        // [n, d]
-  Input* hard_negatives_grad;   // [n, d]
-  Input* candidates_grad;       // [M, d]
-  int64_t rows;                 // n
-  int64_t columns;              // M
-  int64_t width;                // d
+  // Of the logsumexp, computed with it where the caller will want gradients: the slope of every
+  // anchor's with respect to that anchor, and of their sum with respect to every candidate.
+  Real* anchors_slope;         // [n, d]
+  Real* candidates_slope;      // [M, d]
+  const Real* losses_grad;     // [n]; from here on the backward pass only
+  Input* anchors_grad;         // [n, d]
+  Input* positives_grad;       // [n, d]
+  Input* hard_negatives_grad;  // [n, d]
+  Input* candidates_grad;      // [M, d]
+  int64_t rows;                // n
+  int64_t columns;             // M
+  int64_t width;               // d
   double temperature;
   double margin_floor;
   ContrastiveForm form;
@@ -55,6 +59,15 @@ template <typename Input>
 void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads);
 template <typename Input>
 void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads);
+// The forward pass and, from the same exponentials, the slopes: 3 products of matrices where
+// forward and backward on their own need 4.
+template <typename Input>
+void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
+                                  const Threads& threads);
+// The backward pass from the slopes; recomputes only where the losses are weighted unequally.
+template <typename Input>
+void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
+                                           const Threads& threads);
 }  // namespace cpu
 
 // float and BFloat16 only; rows and columns below 2^31. Either pass is one launch on the stream,

@@ -28,6 +28,7 @@ INCLUDES = {
     "cuda": {"", "kernels", "cuda"},
     "cpu": {"", "cpu"},
     "bindings": {"", "cpu", "bindings"},
+    "example": {"", "example"},
 }
 ALLOWED_BESIDE = {"archive": {"sampling"}}  # the store hands the sampler its clip table
 

@@ -102,14 +102,12 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   return {losses, logsumexp};
 }
 
-template <typename Backend>
-std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
-    Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
-    std::string form) {
+// Calls run(params) once the gradients have a place.
+template <typename Backend, typename Run>
+std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
+    const ContrastiveTensors& tensors, Tensor grad, Tensor logsumexp, double temperature,
+    double margin_floor, const std::string& form, const Run& run) {
   constexpr const char* op = "contrastive_loss";
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
   for (auto [name, tensor] : {std::pair{"grad", &grad}, std::pair{"logsumexp", &logsumexp}}) {
     check_dtype(op, name, *tensor, tensors.accumulated_dtype());
     check_sizes(op, name, *tensor, {tensors.anchors.size(0)});
@@ -130,9 +128,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
     params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
     params.hard_negatives_grad = static_cast<Input*>(hard_negatives_grad.mutable_data_ptr());
     params.candidates_grad = static_cast<Input*>(candidates_grad.mutable_data_ptr());
-    Backend::backward(params, tensors.anchors);
+    run(params);
   });
   return {anchors_grad, positives_grad, hard_negatives_grad, candidates_grad};
+}
+
+template <typename Backend>
+std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
+    Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
+    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
+    std::string form) {
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  return contrastive_gradients<Backend>(
+      tensors, grad, logsumexp, temperature, margin_floor, form,
+      [&](const auto& params) { Backend::backward(params, tensors.anchors); });
 }
 
 }  // namespace usvs

@@ -2,6 +2,10 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
 #include "bindings/contrastive_loss_op.h"
 #include "bindings/log_spectrogram_op.h"
 
@@ -73,6 +77,53 @@ struct Cpu {
   }
 };
 
+std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_with_slopes(
+    Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates, Tensor self_index,
+    double temperature, double margin_floor, std::string form) {
+  using torch::stable::new_empty;
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  Tensor losses, logsumexp, anchors_slope, candidates_slope;
+  Cpu::with_embedding(tensors.anchors, [&](auto zero) {
+    using Real = typename Accumulated<decltype(zero)>::type;
+    auto params = contrastive_params<decltype(zero)>(tensors, temperature, margin_floor, form);
+    check_self_index(params.self_index, params.rows, params.columns);
+    auto place = [&](Tensor& tensor, Real*& pointer, std::vector<int64_t> sizes) {
+      tensor = new_empty(tensors.anchors, sizes, tensors.accumulated_dtype());
+      pointer = static_cast<Real*>(tensor.mutable_data_ptr());
+    };
+    place(losses, params.losses, {params.rows});
+    place(logsumexp, params.logsumexp, {params.rows});
+    place(anchors_slope, params.anchors_slope, {params.rows, params.width});
+    place(candidates_slope, params.candidates_slope, {params.columns, params.width});
+    cpu::contrastive_loss_with_slopes(params, torch_threads);
+  });
+  return {losses, logsumexp, anchors_slope, candidates_slope};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes(
+    Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
+    Tensor self_index, Tensor logsumexp, Tensor anchors_slope, Tensor candidates_slope,
+    double temperature, double margin_floor, std::string form) {
+  const ContrastiveTensors tensors =
+      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  auto checked = [&](const char* name, const Tensor& slope, const Tensor& of) {
+    check_dtype("contrastive_loss", name, slope, tensors.accumulated_dtype());
+    check_sizes("contrastive_loss", name, slope, sizes_of(of));
+    return torch::stable::contiguous(slope);
+  };
+  const Tensor of_anchors = checked("anchors_slope", anchors_slope, tensors.anchors);
+  const Tensor of_candidates = checked("candidates_slope", candidates_slope, tensors.candidates);
+  return contrastive_gradients<Cpu>(
+      tensors, grad, logsumexp, temperature, margin_floor, form, [&](auto& params) {
+        using Real = std::remove_pointer_t<decltype(params.logsumexp)>;
+        check_self_index(params.self_index, params.rows, params.columns);
+        params.anchors_slope = static_cast<Real*>(of_anchors.data_ptr());
+        params.candidates_slope = static_cast<Real*>(of_candidates.data_ptr());
+        cpu::contrastive_loss_backward_from_slopes(params, torch_threads);
+      });
+}
+
 }  // namespace
 }  // namespace usvs
 
@@ -82,4 +133,7 @@ STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
   library.impl("log_spectrogram_backward", TORCH_BOX(&usvs::log_spectrogram_backward<usvs::Cpu>));
   library.impl("contrastive_loss_forward", TORCH_BOX(&usvs::contrastive_loss_forward<usvs::Cpu>));
   library.impl("contrastive_loss_backward", TORCH_BOX(&usvs::contrastive_loss_backward<usvs::Cpu>));
+  library.impl("contrastive_loss_with_slopes", TORCH_BOX(&usvs::contrastive_loss_with_slopes));
+  library.impl("contrastive_loss_backward_from_slopes",
+               TORCH_BOX(&usvs::contrastive_loss_backward_from_slopes));
 }

@@ -17,7 +17,11 @@ namespace {
 // Candidates go to tasks in so many groups at most; each costs the backward pass one block of
 // partial gradients.
 constexpr int64_t kMostGroups = 32;
-constexpr int64_t kForwardGroupChunks = 16;
+constexpr int64_t kForwardGroupChunks = 32;
+// All the weights of a block of anchors are kept between the halves of a fused pass; blocks are
+// made smaller, down to a point, to stay below this.
+constexpr int64_t kMostWeightsBytes = 16 << 20;
+constexpr int64_t kSmallestBlockRows = 42;  // a multiple of every level's tile rows
 
 double widened(float value) { return value; }
 double widened(double value) { return value; }
@@ -44,6 +48,11 @@ const ContrastiveLevel<Input>& level_for() {
 #define USVS_PICK(level) \
   pick(level::contrastive_float, level::contrastive_double, level::contrastive_bfloat16)
   switch (simd_level_in_use()) {
+#ifdef USVS_WITH_AVX512_BF16
+    case SimdLevel::avx512_bf16:
+      return pick(avx512::contrastive_float, avx512::contrastive_double,
+                  avx512_bf16::contrastive_bfloat16);
+#endif
 #ifdef USVS_WITH_AVX512
     case SimdLevel::avx512:
       return USVS_PICK(avx512);
@@ -73,26 +82,35 @@ struct Margin {
   double positive, slope, gap;
 };
 
+// In eight sums, of which a machine can add several at once.
+template <typename Input>
+double dot(const Input* left, const Input* right, int64_t width) {
+  double sums[8] = {};
+  int64_t k = 0;
+  for (; k + 8 <= width; k += 8) {
+    for (int64_t i = 0; i < 8; ++i) sums[i] += widened(left[k + i]) * widened(right[k + i]);
+  }
+  for (; k < width; ++k) sums[0] += widened(left[k]) * widened(right[k]);
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 template <typename Input>
 Margin margin_of(const ContrastiveLossParams<Input>& params, int64_t row) {
   const int64_t offset = row * params.width;
-  double positive = 0, negative = 0;
-  for (int64_t k = 0; k < params.width; ++k) {
-    const double v = widened(params.anchors[offset + k]);
-    positive += v * widened(params.positives[offset + k]);
-    negative += v * widened(params.hard_negatives[offset + k]);
-  }
-  positive /= params.temperature;
+  const Input* anchor = params.anchors + offset;
+  const double positive = dot(anchor, params.positives + offset, params.width) / params.temperature;
   if (params.form == ContrastiveForm::ntxent) return {positive, 0, 0};
+  const double negative = dot(anchor, params.hard_negatives + offset, params.width);
   const double margin = positive - negative / params.temperature;
   const double floor = params.margin_floor, touching = margin < floor ? floor : margin;
   const double slope = 1 / std::expm1(touching);
   return {positive, slope, std::log(-std::expm1(-touching)) + (margin - touching) * slope};
 }
 
-template <typename Input>
+// `from_candidates(k)` is the gradient that reaches the anchor through the logsumexp.
+template <typename Input, typename FromCandidates>
 void anchor_gradients(const ContrastiveLossParams<Input>& params, int64_t row,
-                      const double* from_candidates) {
+                      const FromCandidates& from_candidates) {
   const Margin margin = margin_of(params, row);
   const double weight = params.losses_grad[row] / params.temperature;
   const double pull = -weight * (1 + margin.slope), push = weight * margin.slope;
@@ -101,11 +119,124 @@ void anchor_gradients(const ContrastiveLossParams<Input>& params, int64_t row,
     const double v = widened(params.anchors[offset + k]);
     narrow(pull * v, params.positives_grad[offset + k]);
     narrow(push * v, params.hard_negatives_grad[offset + k]);
-    narrow(from_candidates[k] + pull * widened(params.positives[offset + k]) +
+    narrow(from_candidates(k) + pull * widened(params.positives[offset + k]) +
                push * widened(params.hard_negatives[offset + k]),
            params.anchors_grad[offset + k]);
   }
 }
+
+// Puts the logsumexp of an anchor together from its parts, `step` elements apart; returns it
+// unrounded.
+template <typename Input, typename Real>
+double finish_row(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
+                  const double* sum, int64_t parts, int64_t step) {
+  Real top = largest[0];
+  for (int64_t part = 1; part < parts; ++part) top = std::max(top, largest[part * step]);
+  double total = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    total += sum[part * step] * std::exp(static_cast<double>(largest[part * step]) - top);
+  }
+  const double logsumexp = top + std::log(total);
+  const Margin margin = margin_of(params, row);
+  params.logsumexp[row] = static_cast<Real>(logsumexp);
+  params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.gap);
+  return logsumexp;
+}
+
+int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The memory of a pass that sums gradients block by block, and what is done with it.
+template <typename Input>
+class GradientPass {
+ public:
+  using Real = typename Accumulated<Input>::type;
+
+  // The candidates' gradient is summed where it is wanted or, where dtype or width forbid it,
+  // aside.
+  GradientPass(const ContrastiveLossParams<Input>& params, const Threads& threads, bool in_place,
+               Real* wanted, int64_t block_rows, size_t weights_bytes)
+      : params_(params),
+        threads_(threads),
+        level_(level_for<Input>()),
+        padded_(level_.padded_width(params.width)),
+        chunks_(divided_up(params.columns, kChunkColumns)),
+        groups_(std::min(chunks_, kMostGroups)),
+        block_rows_(block_rows),
+        aside_(!in_place || padded_ != params.width),
+        scratch_bytes_(level_.scratch_bytes(params)) {
+    const size_t anchors = rounded(level_.anchors_bytes(params));
+    const size_t parts = rounded(groups_ * block_rows_ * padded_ * sizeof(Real));
+    const size_t sums = aside_ ? rounded(params.columns * padded_ * sizeof(Real)) : 0;
+    char* memory =
+        static_cast<char*>(call_scratch().at_least(anchors + parts + sums + weights_bytes));
+    anchors_ = memory;
+    anchors_parts_ = reinterpret_cast<Real*>(memory + anchors);
+    candidates_ = aside_ ? reinterpret_cast<Real*>(memory + anchors + parts) : wanted;
+    weights_ = memory + anchors + parts + sums;
+  }
+
+  // Calls block(begin, rows) for every block of anchors, packed.
+  template <typename Block>
+  void for_each_block(const Block& block) {
+    if (params_.rows == 0) std::fill_n(candidates_, params_.columns * padded_, Real(0));
+    for (int64_t begin = 0; begin < params_.rows; begin += block_rows_) {
+      const int64_t rows = std::min(block_rows_, params_.rows - begin);
+      level_.pack_anchors(params_, begin, rows, anchors_);
+      block(begin, rows);
+    }
+  }
+
+  // Calls group(candidates of the group, its first chunk, its part of the anchors' sum, scratch).
+  template <typename Group>
+  void for_each_group(int64_t begin, int64_t rows, const Group& group) {
+    threads_.for_each(groups_, [&](int64_t index) {
+      const ContrastiveBlock block = block_of(begin, rows, params_.columns, index, groups_);
+      group(block, block.column_begin / kChunkColumns,
+            anchors_parts_ + index * block_rows_ * padded_,
+            task_scratch().at_least(scratch_bytes_));
+    });
+  }
+
+  // The sum over the candidates for one anchor of the block, in the order of the groups.
+  double anchors_sum(int64_t row, int64_t k) const {
+    double sum = 0;
+    for (int64_t group = 0; group < groups_; ++group) {
+      sum += anchors_parts_[(group * block_rows_ + row) * padded_ + k];
+    }
+    return sum;
+  }
+
+  template <typename To>
+  void hand_out_candidates(To* to) {
+    if (!aside_) return;
+    threads_.for_each(params_.columns, [&](int64_t column) {
+      for (int64_t k = 0; k < params_.width; ++k) {
+        narrow(candidates_[column * padded_ + k], to[column * params_.width + k]);
+      }
+    });
+  }
+
+  const ContrastiveLevel<Input>& level() const { return level_; }
+  const void* anchors() const { return anchors_; }
+  Real* candidates() const { return candidates_; }
+  int64_t padded() const { return padded_; }
+  int64_t chunks() const { return chunks_; }
+  char* weights_of(int64_t chunk, int64_t rows) const {
+    return weights_ + chunk * rows * kTileStride * level_.weight_bytes;
+  }
+
+ private:
+  const ContrastiveLossParams<Input>& params_;
+  const Threads& threads_;
+  const ContrastiveLevel<Input>& level_;
+  const int64_t padded_, chunks_, groups_, block_rows_;
+  const bool aside_;
+  const size_t scratch_bytes_;
+  void* anchors_;
+  Real* anchors_parts_;
+  Real* candidates_;
+  char* weights_;
+};
 
 }  // namespace
 
@@ -113,33 +244,26 @@ template <typename Input>
 void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const auto& level = level_for<Input>();
-  const size_t bytes = level.forward_bytes(params);
+  const size_t anchors_bytes = rounded(level.anchors_bytes(params));
+  const size_t bytes = anchors_bytes + level.scratch_bytes(params);
   const int64_t blocks = divided_up(params.rows, kBlockRows);
   const int64_t groups = divided_up(params.columns, kForwardGroupChunks * kChunkColumns);
   std::vector<Real> largest(blocks * kBlockRows * groups);
   std::vector<double> sum(largest.size());
   threads.for_each(blocks * groups, [&](int64_t task) {
     const int64_t begin = task / groups * kBlockRows;
-    const ContrastiveBlock block = block_of(begin, std::min(kBlockRows, params.rows - begin),
-                                            params.columns, task % groups, groups);
-    level.forward(params, block, largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
-                  task_scratch().at_least(bytes));
+    const int64_t rows = std::min(kBlockRows, params.rows - begin);
+    char* memory = static_cast<char*>(task_scratch().at_least(bytes));
+    level.pack_anchors(params, begin, rows, memory);
+    level.forward(params, block_of(begin, rows, params.columns, task % groups, groups), memory,
+                  largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
+                  memory + anchors_bytes);
   });
   threads.for_each(blocks, [&](int64_t block) {
     const int64_t end = std::min((block + 1) * kBlockRows, params.rows);
     for (int64_t row = block * kBlockRows; row < end; ++row) {
       const int64_t first = block * groups * kBlockRows + row - block * kBlockRows;
-      Real top = largest[first];
-      for (int64_t g = 1; g < groups; ++g) top = std::max(top, largest[first + g * kBlockRows]);
-      double total = 0;
-      for (int64_t g = 0; g < groups; ++g) {
-        const int64_t i = first + g * kBlockRows;
-        total += sum[i] * std::exp(static_cast<double>(largest[i]) - top);
-      }
-      const double logsumexp = top + std::log(total);
-      const Margin margin = margin_of(params, row);
-      params.logsumexp[row] = static_cast<Real>(logsumexp);
-      params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.gap);
+      finish_row(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
     }
   });
 }
@@ -147,50 +271,96 @@ void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const 
 template <typename Input>
 void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
-  const auto& level = level_for<Input>();
-  const int64_t padded = level.padded_width(params.width);
-  const int64_t chunks = divided_up(params.columns, kChunkColumns);
-  const int64_t groups = std::min(chunks, kMostGroups);
-  const size_t bytes = level.backward_bytes(params), anchors_bytes = level.anchors_bytes(params);
-  // Gradients of the candidates are summed where they are wanted, or, where dtype or width forbid
-  // it, aside.
-  const bool aside = !std::is_same_v<Input, Real> || padded != params.width;
-  const size_t parts = groups * kBlockRows * padded, sums = aside ? params.columns * padded : 0;
-  char* memory =
-      static_cast<char*>(call_scratch().at_least(anchors_bytes + (parts + sums) * sizeof(Real)));
-  Real* const anchors_parts = reinterpret_cast<Real*>(memory + anchors_bytes);
-  Real* const candidates_grad =
-      aside ? anchors_parts + parts : reinterpret_cast<Real*>(params.candidates_grad);
-  for (int64_t begin = 0; begin < params.rows; begin += kBlockRows) {
-    const int64_t rows = std::min(kBlockRows, params.rows - begin);
-    level.pack_anchors(params, begin, rows, memory);
-    threads.for_each(groups, [&](int64_t group) {
-      level.backward(params, block_of(begin, rows, params.columns, group, groups), memory,
-                     anchors_parts + group * kBlockRows * padded, candidates_grad, padded,
-                     begin > 0, task_scratch().at_least(bytes));
-    });
+  constexpr bool in_place = std::is_same_v<Input, Real>;
+  GradientPass<Input> pass(params, threads, in_place,
+                           reinterpret_cast<Real*>(params.candidates_grad), kBlockRows, 0);
+  pass.for_each_block([&](int64_t begin, int64_t rows) {
+    pass.for_each_group(
+        begin, rows, [&](ContrastiveBlock block, int64_t, Real* anchors_part, void* scratch) {
+          pass.level().backward(params, block, pass.anchors(), anchors_part, pass.candidates(),
+                                pass.padded(), begin > 0, scratch);
+        });
     threads.for_each(rows, [&](int64_t i) {
-      std::vector<double> from_candidates(params.width);
-      for (int64_t group = 0; group < groups; ++group) {
-        const Real* part = anchors_parts + (group * kBlockRows + i) * padded;
-        for (int64_t k = 0; k < params.width; ++k) from_candidates[k] += part[k];
-      }
-      anchor_gradients(params, begin + i, from_candidates.data());
+      anchor_gradients(params, begin + i, [&](int64_t k) { return pass.anchors_sum(i, k); });
     });
+  });
+  pass.hand_out_candidates(params.candidates_grad);
+}
+
+template <typename Input>
+void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
+                                  const Threads& threads) {
+  using Real = typename Accumulated<Input>::type;
+  const int64_t chunks = divided_up(params.columns, kChunkColumns);
+  const int64_t row_bytes =
+      std::max<int64_t>(chunks, 1) * kTileStride * level_for<Input>().weight_bytes;
+  const int64_t block_rows =
+      std::clamp(kMostWeightsBytes / row_bytes / kSmallestBlockRows * kSmallestBlockRows,
+                 kSmallestBlockRows, kBlockRows);
+  GradientPass<Input> pass(params, threads, true, params.candidates_slope, block_rows,
+                           std::min(block_rows, params.rows) * row_bytes);
+  std::vector<Real> largest(chunks * kBlockRows), scale(largest.size());
+  std::vector<double> sum(largest.size());
+  pass.for_each_block([&](int64_t begin, int64_t rows) {
+    pass.for_each_group(
+        begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real*, void* scratch) {
+          pass.level().weigh(params, block, pass.anchors(), pass.weights_of(chunk, rows),
+                             largest.data() + chunk * kBlockRows, sum.data() + chunk * kBlockRows,
+                             scratch);
+        });
+    threads.for_each(rows, [&](int64_t i) {
+      const double logsumexp =
+          finish_row(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows);
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        const double shift = largest[chunk * kBlockRows + i] - logsumexp;
+        scale[chunk * kBlockRows + i] = static_cast<Real>(std::exp(shift) / params.temperature);
+      }
+    });
+    pass.for_each_group(
+        begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real* anchors_part, void* scratch) {
+          pass.level().multiply(params, block, pass.anchors(), pass.weights_of(chunk, rows),
+                                scale.data() + chunk * kBlockRows, anchors_part, pass.candidates(),
+                                pass.padded(), begin > 0, scratch);
+        });
+    threads.for_each(rows, [&](int64_t i) {
+      for (int64_t k = 0; k < params.width; ++k) {
+        params.anchors_slope[(begin + i) * params.width + k] =
+            static_cast<Real>(pass.anchors_sum(i, k));
+      }
+    });
+  });
+  pass.hand_out_candidates(params.candidates_slope);
+}
+
+template <typename Input>
+void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
+                                           const Threads& threads) {
+  using Real = typename Accumulated<Input>::type;
+  const Real weight = params.rows > 0 ? params.losses_grad[0] : Real(0);
+  for (int64_t row = 1; row < params.rows; ++row) {
+    if (params.losses_grad[row] != weight) return contrastive_loss_backward(params, threads);
   }
-  if (params.rows == 0) std::fill_n(candidates_grad, params.columns * padded, Real(0));
-  if (!aside) return;
-  threads.for_each(params.columns, [&](int64_t column) {
-    for (int64_t k = 0; k < params.width; ++k) {
-      narrow(candidates_grad[column * padded + k],
-             params.candidates_grad[column * params.width + k]);
+  constexpr int64_t slice = 64;
+  threads.for_each(divided_up(params.rows, slice), [&](int64_t task) {
+    for (int64_t row = task * slice; row < std::min((task + 1) * slice, params.rows); ++row) {
+      const Real* slope = params.anchors_slope + row * params.width;
+      anchor_gradients(params, row, [&](int64_t k) { return double{weight} * slope[k]; });
+    }
+  });
+  const int64_t elements = params.columns * params.width, part = slice * 1024;
+  threads.for_each(divided_up(elements, part), [&](int64_t task) {
+    for (int64_t i = task * part; i < std::min((task + 1) * part, elements); ++i) {
+      narrow(weight * params.candidates_slope[i], params.candidates_grad[i]);
     }
   });
 }
 
-#define USVS_INSTANTIATE(Input)                                                                \
-  template void contrastive_loss_forward(const ContrastiveLossParams<Input>&, const Threads&); \
-  template void contrastive_loss_backward(const ContrastiveLossParams<Input>&, const Threads&);
+#define USVS_INSTANTIATE(Input)                                                                    \
+  template void contrastive_loss_forward(const ContrastiveLossParams<Input>&, const Threads&);     \
+  template void contrastive_loss_backward(const ContrastiveLossParams<Input>&, const Threads&);    \
+  template void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>&, const Threads&); \
+  template void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>&,         \
+                                                      const Threads&);
 USVS_INSTANTIATE(float)
 USVS_INSTANTIATE(double)
 USVS_INSTANTIATE(BFloat16)

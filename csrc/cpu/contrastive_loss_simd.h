@@ -8,8 +8,8 @@
 
 namespace usvs::cpu {
 
-inline constexpr int64_t kBlockRows = 252;     // a multiple of every level's tile rows
-inline constexpr int64_t kChunkColumns = 512;  // a multiple of every level's panel
+inline constexpr int64_t kBlockRows = 252;     // at most; a multiple of every level's tile rows
+inline constexpr int64_t kChunkColumns = 256;  // a multiple of every level's panel
 inline constexpr int64_t kTileStride =
     kChunkColumns + 16;  // not a power of two: rows fall into different cache sets
 
@@ -18,20 +18,31 @@ struct ContrastiveBlock {
   int64_t begin, rows, column_begin, column_end;
 };
 
+// Weights are exponentials of logits: of every chunk a tile [rows, kTileStride], kept between the
+// two halves of a fused pass. What comes per chunk lies kBlockRows apart, from the block's first.
 template <typename Input>
 struct ContrastiveLevel {
   using Real = typename Accumulated<Input>::type;
   using Params = ContrastiveLossParams<Input>;
 
+  size_t weight_bytes;
   int64_t (*padded_width)(int64_t width);
-  size_t (*forward_bytes)(const Params&);   // scratch of one forward call, 64-byte aligned
-  size_t (*backward_bytes)(const Params&);  // scratch of one backward call
-  size_t (*anchors_bytes)(const Params&);   // memory for one block of packed anchors
-  // Of every anchor of the block the largest logit, and the sum of exp(logit - largest).
-  void (*forward)(const Params&, ContrastiveBlock, Real* largest, double* sum, void* scratch);
+  size_t (*anchors_bytes)(const Params&);  // memory for one block of packed anchors
+  size_t (*scratch_bytes)(const Params&);  // scratch of any call but pack_anchors, 64-byte aligned
   void (*pack_anchors)(const Params&, int64_t begin, int64_t rows, void* anchors);
-  // With p = losses_grad / temperature * softmax: anchors_part [rows, padded_width] = p times the
-  // candidates, candidates_grad [columns, grad_stride] = or += p transposed times the anchors.
+  // Of every anchor of the block the largest logit, and the sum of exp(logit - largest).
+  void (*forward)(const Params&, ContrastiveBlock, const void* anchors, Real* largest, double* sum,
+                  void* scratch);
+  // The same per chunk, and weights = exp(logit - largest of the chunk).
+  void (*weigh)(const Params&, ContrastiveBlock, const void* anchors, void* weights, Real* largest,
+                double* sum, void* scratch);
+  // With p = scale (of the anchor, per chunk) * weights: anchors_part [rows, padded_width] = p
+  // times the candidates, candidates_grad [columns, grad_stride] = or += p transposed times the
+  // anchors.
+  void (*multiply)(const Params&, ContrastiveBlock, const void* anchors, const void* weights,
+                   const Real* scale, Real* anchors_part, Real* candidates_grad,
+                   int64_t grad_stride, bool accumulate, void* scratch);
+  // The same with p = losses_grad / temperature * softmax, computed from the logsumexp.
   void (*backward)(const Params&, ContrastiveBlock, const void* anchors, Real* anchors_part,
                    Real* candidates_grad, int64_t grad_stride, bool accumulate, void* scratch);
 };
@@ -46,5 +57,8 @@ USVS_DECLARE_CONTRASTIVE(portable)
 USVS_DECLARE_CONTRASTIVE(avx2)
 USVS_DECLARE_CONTRASTIVE(avx512)
 #undef USVS_DECLARE_CONTRASTIVE
+namespace avx512_bf16 {
+extern const ContrastiveLevel<BFloat16> contrastive_bfloat16;
+}
 
 }  // namespace usvs::cpu

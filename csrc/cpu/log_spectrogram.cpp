@@ -15,6 +15,10 @@ constexpr int64_t kStreamingBytes = 8 << 20;
 
 const LogSpectrogramLevel<float>& level_for(float) {
   switch (simd_level_in_use()) {
+#ifdef USVS_WITH_AVX512_BF16
+    case SimdLevel::avx512_bf16:
+      return avx512_bf16::spectrogram_float;
+#endif
 #ifdef USVS_WITH_AVX512
     case SimdLevel::avx512:
       return avx512::spectrogram_float;

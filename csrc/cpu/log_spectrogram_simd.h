@@ -32,5 +32,8 @@ extern const LogSpectrogramLevel<float> spectrogram_float;
 namespace avx512 {
 extern const LogSpectrogramLevel<float> spectrogram_float;
 }
+namespace avx512_bf16 {
+extern const LogSpectrogramLevel<float> spectrogram_float;
+}
 
 }  // namespace usvs::cpu

@@ -3,11 +3,12 @@
 //
 // A panel is kPanel columns wide and as long as the product's inner size: element (k, j) at [k *
 // kPanel + j]. A matrix of more columns is panel after panel, the last one filled up with zeros.
+// Where the machine multiplies bfloat16, an element is a pair of neighbours along the inner size.
 #pragma once
 #include <array>
 
 #include "contrastive_loss.h"
-#include "cpu/simd.h"
+#include "cpu/vector_bfloat16.h"
 
 namespace usvs::cpu::USVS_LEVEL {
 
@@ -26,88 +27,127 @@ USVS_INLINE int64_t rounded_up(int64_t count, int64_t multiple) {
   return (count + multiple - 1) / multiple * multiple;
 }
 
-// c [Rows, kPanel] = or += a [Rows, inner] times a panel. Element (i, k) of a lies at a[i *
-// row_step + k * inner_step], one of the steps being 1.
-template <int Rows, bool RowsAdjacent, typename Real>
-void multiply_tile(const Real* a, int64_t step, const Real* panel, int64_t inner, Real* c,
-                   int64_t c_stride, bool accumulate) {
-  constexpr int lanes = kLanes<Real>;
-  Vector<Real> sum[Rows][2] = {};
-  for (int64_t k = 0; k < inner; ++k, panel += kPanel<Real>) {
-    const Vector<Real> left = load(panel), right = load(panel + lanes);
+// Two bfloat16, the first in the lower half; what a product sums is float32.
+struct Pair {
+  uint32_t bits;
+};
+
+// What is multiplied, in what it is summed, and how many neighbours one element holds.
+template <typename Element_>
+struct Arithmetic {
+  using Sum = Element_;
+  static constexpr int depth = 1;
+  USVS_INLINE static Vector<Sum> load_panel(const Element_* from) { return load(from); }
+  USVS_INLINE static void add_product(Vector<Sum>& sum, Element_ value, Vector<Sum> panel) {
+    sum += value * panel;
+  }
+};
+#if defined(__AVX512BF16__)
+template <>
+struct Arithmetic<Pair> {
+  using Sum = float;
+  static constexpr int depth = 2;
+  USVS_INLINE static __m512i load_panel(const Pair* from) { return _mm512_loadu_si512(from); }
+  USVS_INLINE static void add_product(Vector<float>& sum, Pair value, __m512i panel) {
+    const __m512bh left = (__m512bh)_mm512_set1_epi32(static_cast<int>(value.bits));
+    sum = (Vector<float>)_mm512_dpbf16_ps((__m512)sum, left, (__m512bh)panel);
+  }
+};
+#endif
+
+// c [Rows, kPanel] = or += scale * a [Rows, inner] times a panel. Element (i, k) of a lies at
+// a[i * step + k], or where rows are adjacent at a[k * step + i].
+template <int Rows, bool RowsAdjacent, typename Element, typename Sum>
+void multiply_tile(const Element* a, int64_t step, const Element* panel, int64_t inner, Sum* c,
+                   int64_t c_stride, bool accumulate, const Sum* scale) {
+  using A = Arithmetic<Element>;
+  constexpr int lanes = kLanes<Sum>;
+  Vector<Sum> sum[Rows][2] = {};
+  for (int64_t k = 0; k < inner; ++k, panel += kPanel<Sum>) {
+    const auto left = A::load_panel(panel), right = A::load_panel(panel + lanes);
     unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
-      const Real value = RowsAdjacent ? a[k * step + i] : a[i * step + k];
-      sum[i][0] += value * left;
-      sum[i][1] += value * right;
+      const Element value = RowsAdjacent ? a[k * step + i] : a[i * step + k];
+      A::add_product(sum[i][0], value, left);
+      A::add_product(sum[i][1], value, right);
     });
   }
   unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
-    Real* row = c + i * c_stride;
-    store(row, accumulate ? load(row) + sum[i][0] : sum[i][0]);
-    store(row + lanes, accumulate ? load(row + lanes) + sum[i][1] : sum[i][1]);
+    Sum* row = c + i * c_stride;
+    const Sum factor = scale ? scale[i] : Sum(1);
+    const Vector<Sum> first = sum[i][0] * factor, second = sum[i][1] * factor;
+    store(row, accumulate ? load(row) + first : first);
+    store(row + lanes, accumulate ? load(row + lanes) + second : second);
   });
 }
 
-template <bool RowsAdjacent, typename Real, int... Rows>
+template <bool RowsAdjacent, typename Element, int... Rows>
 constexpr auto tile_table(std::integer_sequence<int, Rows...>) {
-  return std::array{&multiply_tile<Rows + 1, RowsAdjacent, Real>...};
+  return std::array{
+      &multiply_tile<Rows + 1, RowsAdjacent, Element, typename Arithmetic<Element>::Sum>...};
 }
 
 // c [rows, columns] = or += a [rows, inner] times `columns` columns in panels of `inner` rows,
-// panel_stride apart. Writes whole panels: c has room for columns rounded up.
-template <bool RowsAdjacent, typename Real>
-void multiply(const Real* a, int64_t step, const Real* panels, int64_t panel_stride, int64_t rows,
-              int64_t columns, int64_t inner, Real* c, int64_t c_stride, bool accumulate) {
+// panel_stride apart; row i times scale[i] where there is a scale. Writes whole panels: c has room
+// for columns rounded up.
+template <bool RowsAdjacent, typename Element, typename Sum>
+void multiply(const Element* a, int64_t step, const Element* panels, int64_t panel_stride,
+              int64_t rows, int64_t columns, int64_t inner, Sum* c, int64_t c_stride,
+              bool accumulate, const Sum* scale = nullptr) {
   static constexpr auto tiles =
-      tile_table<RowsAdjacent, Real>(std::make_integer_sequence<int, kTileRows>{});
-  for (int64_t j = 0; j < columns; j += kPanel<Real>, panels += panel_stride) {
+      tile_table<RowsAdjacent, Element>(std::make_integer_sequence<int, kTileRows>{});
+  for (int64_t j = 0; j < columns; j += kPanel<Sum>, panels += panel_stride) {
     for (int64_t i = 0; i < rows; i += kTileRows) {
       const int64_t height = rows - i < kTileRows ? rows - i : kTileRows;
       tiles[height - 1](RowsAdjacent ? a + i : a + i * step, step, panels, inner,
-                        c + i * c_stride + j, c_stride, accumulate);
+                        c + i * c_stride + j, c_stride, accumulate, scale ? scale + i : nullptr);
     }
   }
 }
 
-USVS_INLINE float widened(float value) { return value; }
-USVS_INLINE double widened(double value) { return value; }
-USVS_INLINE float widened(BFloat16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof(result));
-  return result;
-}
-
-// rows [count, width] into panels of `length` >= count rows; what is not given becomes zero.
+// One row, widened, into panels of `length` rows; what is not given becomes zero.
 template <typename Input, typename Real>
-void pack_panels(const Input* rows, int64_t count, int64_t width, int64_t length, Real* panels) {
+USVS_INLINE void pack_row(const Input* row, int64_t width, int64_t length, Real* panels) {
   constexpr int64_t side = kPanel<Real>;
   for (int64_t begin = 0; begin < width; begin += side, panels += length * side) {
     const int64_t filled = width - begin < side ? width - begin : side;
-    for (int64_t i = 0; i < count; ++i) {
-      const Input* from = rows + i * width + begin;
-      Real* to = panels + i * side;
-      if (filled == side) {
-        for (int64_t j = 0; j < side; ++j) to[j] = widened(from[j]);
-      } else {
-        for (int64_t j = 0; j < side; ++j) to[j] = j < filled ? widened(from[j]) : Real(0);
-      }
+    if (filled == side) {
+      for (int64_t j = 0; j < side; ++j) panels[j] = widened(row[begin + j]);
+    } else {
+      for (int64_t j = 0; j < side; ++j) panels[j] = j < filled ? widened(row[begin + j]) : Real(0);
     }
-    std::memset(panels + count * side, 0, (length - count) * side * sizeof(Real));
   }
 }
 
-// Panels of [length, width] into panels of its transpose [width, length]; length is a multiple of
-// kPanel. The transposed panels are rounded_up(width, kPanel) rows long.
-template <typename Real>
-void transpose_panels(const Real* panels, int64_t width, int64_t length, Real* transposed) {
+// rows [count, width] into panels of `length` >= count rows.
+template <typename Input, typename Real>
+void pack_panels(const Input* rows, int64_t count, int64_t width, int64_t length, Real* panels) {
+  constexpr int64_t side = kPanel<Real>;
+  for (int64_t i = 0; i < count; ++i) {
+    pack_row(rows + i * width, width, length, panels + i * side);
+  }
+  for (int64_t begin = 0; begin < width; begin += side, panels += length * side) {
+    fill_zero(panels + count * side, (length - count) * side);
+  }
+}
+
+// rows [count, width] into panels over the rows: element (k, i) is number k of row i. Zeros behind
+// the width up to whole vectors, and behind the rows up to a whole panel. `piece(row, column, to)`
+// copies a square of what lies partly outside, zeros included, or has to be widened.
+template <typename Real, typename Piece>
+void transpose_rows(const Real* rows, int64_t count, int64_t width, Real* panels,
+                    const Piece& piece) {
   constexpr int64_t lanes = kLanes<Real>, side = kPanel<Real>;
-  const int64_t padded_width = rounded_up(width, side);
-  for (int64_t row = 0; row < length; row += lanes) {
-    Real* to = transposed + row / side * padded_width * side + row % side;
-    for (int64_t column = 0; column < padded_width; column += lanes) {
-      transpose_square(panels + column / side * length * side + row * side + column % side, side,
-                       to + column * side, side);
+  const int64_t length = rounded_up(width, lanes);
+  for (int64_t row = 0; row < rounded_up(count, side); row += lanes) {
+    Real* to = panels + row / side * length * side + row % side;
+    for (int64_t column = 0; column < width; column += lanes) {
+      if (rows != nullptr && row + lanes <= count && column + lanes <= width) {
+        transpose_square(rows + row * width + column, width, to + column * side, side);
+      } else {
+        alignas(kVectorBytes) Real square[lanes * lanes];
+        piece(row, column, square);
+        transpose_square(square, lanes, to + column * side, side);
+      }
     }
   }
 }

@@ -95,6 +95,27 @@ USVS_INLINE void unroll(Function&& function) {
   }(std::make_integer_sequence<int, N>{});
 }
 
+// One value of all lanes, joined by `join` in a tree.
+template <typename Real, typename Join, int... L>
+USVS_INLINE Real reduce(Vector<Real> value, const Join& join, std::integer_sequence<int, L...>) {
+  constexpr int lanes = sizeof...(L);
+  auto fold = [&](auto step) USVS_INLINE_LAMBDA {
+    constexpr int s = decltype(step)::value;
+    if constexpr (s < lanes) {
+      value = join(value, __builtin_shufflevector(value, value, ((L + s) % lanes)...));
+    }
+  };
+  fold(std::integral_constant<int, 8>{});
+  fold(std::integral_constant<int, 4>{});
+  fold(std::integral_constant<int, 2>{});
+  fold(std::integral_constant<int, 1>{});
+  return value[0];
+}
+template <typename Real, typename Join>
+USVS_INLINE Real reduce(Vector<Real> value, const Join& join) {
+  return reduce<Real>(value, join, std::make_integer_sequence<int, kLanes<Real>>{});
+}
+
 // As many 16-byte pieces as a vector holds, `stride` elements apart.
 template <typename Real>
 USVS_INLINE Vector<Real> load_pieces(const Real* from, int64_t stride) {

@@ -9,14 +9,19 @@ namespace {
 
 bool runs_here(SimdLevel level) {
 #if defined(__x86_64__)
+  const auto avx512 = [] {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  };
   switch (level) {
     case SimdLevel::portable:
       return true;
     case SimdLevel::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case SimdLevel::avx512:
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+      return avx512();
+    case SimdLevel::avx512_bf16:
+      return avx512() && __builtin_cpu_supports("avx512bf16");
   }
 #endif
   return level == SimdLevel::portable;
@@ -37,6 +42,9 @@ const std::vector<SimdLevel>& compiled_simd_levels() {
 #endif
 #ifdef USVS_WITH_AVX512
       SimdLevel::avx512,
+#endif
+#ifdef USVS_WITH_AVX512_BF16
+      SimdLevel::avx512_bf16,
 #endif
   };
   return levels;
@@ -69,17 +77,20 @@ std::string to_string(SimdLevel level) {
       return "avx2";
     case SimdLevel::avx512:
       return "avx512";
+    case SimdLevel::avx512_bf16:
+      return "avx512_bf16";
     default:
       return "portable";
   }
 }
 
 SimdLevel simd_level_from_string(const std::string& name) {
-  for (SimdLevel level : {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512}) {
+  for (SimdLevel level :
+       {SimdLevel::portable, SimdLevel::avx2, SimdLevel::avx512, SimdLevel::avx512_bf16}) {
     if (to_string(level) == name) return level;
   }
-  throw std::invalid_argument("usvs: SIMD level: wanted portable, avx2 or avx512, got '" + name +
-                              "'");
+  throw std::invalid_argument(
+      "usvs: SIMD level: wanted portable, avx2, avx512 or avx512_bf16, got '" + name + "'");
 }
 
 }  // namespace usvs::cpu

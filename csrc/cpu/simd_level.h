@@ -5,7 +5,8 @@
 
 namespace usvs::cpu {
 
-enum class SimdLevel { portable, avx2, avx512 };
+// avx512_bf16: avx512 with the dot products of bfloat16.
+enum class SimdLevel { portable, avx2, avx512, avx512_bf16 };
 
 // The levels in this binary that this machine can run, the widest last.
 const std::vector<SimdLevel>& usable_simd_levels();

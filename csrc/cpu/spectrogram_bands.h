@@ -168,7 +168,7 @@ class TileWriter {
     if (waiting_) {
       streaming_ ? write_two_steps<true>(plan_, step_[-1].vector_begin, between_, rows_)
                  : write_two_steps<false>(plan_, step_[-1].vector_begin, between_, rows_);
-      std::swap(before_, rows_.now);
+      exchange(before_, rows_.now);
       waiting_ = false;
     } else if (step_ + 1 < end_ && made_for_two(step_[0]) && made_for_two(step_[1])) {
       waiting_ = true;
@@ -179,12 +179,17 @@ class TileWriter {
       streaming_ ? write_all_vectors<true>(plan_, *step_, rows)
                  : write_all_vectors<false>(plan_, *step_, rows);
       write_singles(plan_, *step_, rows);
-      std::swap(before_, between_);
+      exchange(before_, between_);
     }
     ++step_;
   }
 
  private:
+  static void exchange(Real*& a, Real*& b) {
+    Real* const before = a;
+    a = b;
+    b = before;
+  }
   static bool made_for_two(const SpectrogramStep& step) {
     return step.vector_end - step.vector_begin == 2 && step.single_begin == step.single_end;
   }

@@ -12,6 +12,7 @@ const VaryFramesLevel& level_in_use() {
   switch (simd_level_in_use()) {
 #ifdef USVS_WITH_AVX512
     case SimdLevel::avx512:
+    case SimdLevel::avx512_bf16:
       return avx512::frames_level;
 #endif
 #ifdef USVS_WITH_AVX2

@@ -5,6 +5,15 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
+USVS_INLINE float widened(float value) { return value; }
+USVS_INLINE double widened(double value) { return value; }
+USVS_INLINE float widened(BFloat16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+
 // To the nearest, ties to even; a NaN stays one (its upper bits could be those of infinity).
 USVS_INLINE uint16_t rounded_bfloat16(float value) {
   uint32_t bits;
@@ -13,15 +22,25 @@ USVS_INLINE uint16_t rounded_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// Writes one vector; where Streaming, past the caches, to an address aligned to what is written.
-template <bool Streaming>
-USVS_INLINE void store_bfloat16(BFloat16* to, Vector<float> value) {
+// Half a vector of what a vector of float32 is rounded to.
+typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
+
+USVS_INLINE Halves rounded_halves(Vector<float> value) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)value);
+#else
   typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
-  typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
   const Bits bits = (Bits)value;
   const Bits rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   const Bits quiet = bits >> 16 | 0x40;
-  const Halves halves = __builtin_convertvector(value == value ? rounded : quiet, Halves);
+  return __builtin_convertvector(value == value ? rounded : quiet, Halves);
+#endif
+}
+
+// Writes one vector; where Streaming, past the caches, to an address aligned to what is written.
+template <bool Streaming>
+USVS_INLINE void store_bfloat16(BFloat16* to, Vector<float> value) {
+  const Halves halves = rounded_halves(value);
 #if defined(__AVX512F__)
   if constexpr (Streaming) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)halves);

@@ -79,7 +79,28 @@ USVS_INLINE Vector<double> log(Vector<double> x) {
   return x;
 }
 
+// e^r for |r| <= ln(2) / 2.
+USVS_INLINE Vector<float> exp_of_remainder(Vector<float> r) {
+  Vector<float> p = broadcast(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  return p * (r * r) + (r + 1.0f);
+}
+
 // e^x for x <= 0 (and a little above), within 2 ulp; underflows to 0; NaN stays.
+#if defined(__AVX512F__)
+USVS_INLINE Vector<float> exp(Vector<float> x) {
+  constexpr float lowest = -104.0f;  // e^-104 is rounded to 0
+  const Vector<float> clamped = x < lowest ? broadcast(lowest) : x;
+  const Vector<float> n = (Vector<float>)_mm512_roundscale_ps(
+      (__m512)(clamped * 1.44269504089f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Vector<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  return (Vector<float>)_mm512_scalef_ps((__m512)exp_of_remainder(r), (__m512)n);
+}
+#else
 USVS_INLINE Vector<float> exp(Vector<float> x) {
   using Ints = IntVector<float>;
   constexpr float lowest = -87.0f;  // e^-87 is the last power that is still normal
@@ -88,16 +109,10 @@ USVS_INLINE Vector<float> exp(Vector<float> x) {
   const Vector<float> shifted = clamped * 1.44269504089f + to_integer;
   const Vector<float> n = shifted - to_integer;
   const Vector<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  Vector<float> p = broadcast(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + (r + 1.0f);
   const Vector<float> scale = (Vector<float>)(((Ints)shifted + 127) << 23);
-  return x < lowest ? Vector<float>{} : p * scale;
+  return x < lowest ? Vector<float>{} : exp_of_remainder(r) * scale;
 }
+#endif
 
 USVS_INLINE Vector<double> exp(Vector<double> x) {
   for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = __builtin_exp(x[lane]);

@@ -111,6 +111,16 @@ def test_settings_do_not_borrow_each_others_tables():
             torch.testing.assert_close(log_spectrogram(waveform[:, :samples], *each), wanted, rtol=0, atol=1e-9)
 
 
+def test_logarithms_are_exact_to_an_ulp(simd: str):
+    # Of silence the picture is ln(eps): every cell of every table, every power of two, and around 1.
+    values = torch.cat([torch.logspace(-37, 37, 300), torch.linspace(0.5, 2.0, 400), torch.tensor([1.0])])
+    silence = torch.zeros(1, 64)
+    for eps in values.tolist():
+        found = log_spectrogram(silence, 64, 8, 32, 17, eps)
+        wanted = math.log(torch.tensor(eps, dtype=torch.float32).item())
+        assert (found.double() - wanted).abs().max() < 1e-7 + 1.2e-7 * abs(wanted)
+
+
 def test_silence_is_the_logarithm_of_eps(simd: str):
     silence = log_spectrogram(torch.zeros(2, 4000), eps=1e-5)
     torch.testing.assert_close(silence, torch.full_like(silence, math.log(1e-5)))

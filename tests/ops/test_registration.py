@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import usvs
 from usvs import ops
 from usvs.ops import build_info, contrastive_loss, log_spectrogram
 
@@ -38,6 +39,7 @@ def recording() -> tuple:
         ("contrastive_loss", lambda: (*loss_arguments(), 0.5, 1.0, "ntxent")),
         ("contrastive_loss", lambda: tuple(loss_arguments(torch.bfloat16))),
         ("contrastive_loss_forward", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2")),
+        ("contrastive_loss_with_slopes", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2")),
     ],
 )
 def test_opcheck(name: str, arguments):
@@ -126,8 +128,9 @@ def test_build_info_tells_what_runs():
     assert info["simd"] in info["simd_usable"]
     assert set(info["simd_usable"]) <= set(info["simd_compiled"])
     assert info["simd_compiled"][0] == "portable"
-    assert info["torch"] == torch.__version__
-    with pytest.raises(ValueError, match="SIMD level: wanted portable, avx2 or avx512, got 'mmx'"):
+    assert info["torch"] == torch.__version__ and info["usvs"] == usvs.__version__
+    assert info["bfloat16_products"] == (info["simd"] == "avx512_bf16")
+    with pytest.raises(ValueError, match="SIMD level: wanted portable, avx2, avx512 or avx512_bf16, got 'mmx'"):
         ops._C.use_simd("mmx")
 
 

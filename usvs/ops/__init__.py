@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from usvs import __version__
 from usvs.errors import MissingDependencyError
 
 try:
@@ -41,7 +42,10 @@ def build_info() -> dict[str, Any]:
     """Tell what was built and what runs here.
 
     Returns:
-        ``simd_compiled``, ``simd_usable`` and ``simd`` (in use), ``cuda_architectures`` (empty without CUDA kernels),
+        ``simd_compiled``, ``simd_usable`` and ``simd`` (in use); ``bfloat16_products``, whether those in use multiply
+        bfloat16 without widening it; ``cuda_architectures`` (empty without CUDA kernels); versions: ``usvs``,
         ``compiler`` and ``torch``.
     """
-    return {**_C.build_info(), "torch": torch.__version__}
+    built = _C.build_info()
+    products = built["simd"] == "avx512_bf16"
+    return {**built, "bfloat16_products": products, "usvs": __version__, "torch": torch.__version__}

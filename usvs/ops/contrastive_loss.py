@@ -89,9 +89,12 @@ def _losses_only(
     margin_floor: float = 1.0,
     form: str = "eq2",
 ) -> Tensor:
-    losses: Tensor = torch.ops.usvs.contrastive_loss_forward(
-        anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
-    )[0]
+    tensors = (anchors, positives, hard_negatives, candidates)
+    forward = torch.ops.usvs.contrastive_loss_forward
+    if anchors.device.type == "cpu" and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        # On a CPU the gradients cost least while the exponentials are at hand: 3 products of matrices, not 4.
+        forward = torch.ops.usvs.contrastive_loss_with_slopes
+    losses: Tensor = forward(*tensors, self_index, temperature, margin_floor, form)[0]
     return losses
 
 
@@ -115,17 +118,22 @@ def _fake_forward(
 torch.library.register_fake("usvs::contrastive_loss_forward", _fake_forward)
 
 
+def _fake_with_slopes(
+    anchors: Tensor, positives: Tensor, hard_negatives: Tensor, candidates: Tensor, *settings: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dtype = torch.float64 if anchors.dtype == torch.float64 else torch.float32
+    rows, width = anchors.shape
+    losses, logsumexp, anchors_slope, candidates_slope = (
+        anchors.new_empty(shape, dtype=dtype) for shape in (rows, rows, (rows, width), (candidates.shape[0], width))
+    )
+    return losses, logsumexp, anchors_slope, candidates_slope
+
+
+torch.library.register_fake("usvs::contrastive_loss_with_slopes", _fake_with_slopes)
+
+
 def _fake_backward(
-    grad: Tensor,
-    anchors: Tensor,
-    positives: Tensor,
-    hard_negatives: Tensor,
-    candidates: Tensor,
-    self_index: Tensor,
-    logsumexp: Tensor,
-    temperature: float,
-    margin_floor: float,
-    form: str,
+    grad: Tensor, anchors: Tensor, positives: Tensor, hard_negatives: Tensor, candidates: Tensor, *forward: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     anchors_grad, positives_grad, hard_negatives_grad, candidates_grad = (
         tensor.new_empty(tensor.shape) for tensor in (anchors, positives, hard_negatives, candidates)
@@ -134,20 +142,24 @@ def _fake_backward(
 
 
 torch.library.register_fake("usvs::contrastive_loss_backward", _fake_backward)
+torch.library.register_fake("usvs::contrastive_loss_backward_from_slopes", _fake_backward)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.temperature, ctx.margin_floor, ctx.form = inputs
-    _, logsumexp = output
-    ctx.mark_non_differentiable(logsumexp)
-    ctx.save_for_backward(*tensors, logsumexp)
+    _, *kept = output  # the logsumexp, and the slopes where there are some
+    ctx.mark_non_differentiable(*kept)
+    ctx.save_for_backward(*tensors, *kept)
 
 
-def _backward(ctx: Any, grad: Tensor, _grad_logsumexp: Tensor | None) -> tuple[Tensor | None, ...]:
-    gradients = torch.ops.usvs.contrastive_loss_backward(
-        grad, *ctx.saved_tensors, ctx.temperature, ctx.margin_floor, ctx.form
+def _backward(ctx: Any, grad: Tensor, *_grads_of_kept: Tensor | None) -> tuple[Tensor | None, ...]:
+    fused = len(_grads_of_kept) > 1
+    backward = (
+        torch.ops.usvs.contrastive_loss_backward_from_slopes if fused else torch.ops.usvs.contrastive_loss_backward
     )
+    gradients = backward(grad, *ctx.saved_tensors, ctx.temperature, ctx.margin_floor, ctx.form)
     return (*gradients, None, None, None, None)
 
 
-torch.library.register_autograd("usvs::contrastive_loss_forward", _backward, setup_context=_setup_context)
+for _forward in ("contrastive_loss_forward", "contrastive_loss_with_slopes"):
+    torch.library.register_autograd(f"usvs::{_forward}", _backward, setup_context=_setup_context)

@@ -1,0 +1,56 @@
+"""Turn the reports of `pytest benchmarks --benchmark-json FILE` into tables: `python -m benchmarks.table FILE ...`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(arguments: list[str]) -> int:
+    """Print one table a report."""
+    if not arguments:
+        print("usage: python -m benchmarks.table REPORT.json ...", file=sys.stderr)
+        return 2
+    for name in arguments:
+        try:
+            print(table(json.loads(Path(name).read_text())))
+        except (OSError, ValueError, KeyError) as error:
+            print(f"{name}: wanted a report of pytest-benchmark, got {type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return a report as Markdown: a row a contender, a block a workload."""
+    machine, commit = report["machine_info"], report["commit_info"]
+    revision = str(commit.get("id"))[:12] + (" with changes" if commit.get("dirty") else "")
+    lines = [
+        f"{machine.get('device')}, {machine.get('cores')} cores, {machine.get('simd')}, torch {machine.get('torch')};"
+        f" revision {revision}"
+    ]
+    for each in report["benchmarks"]:
+        lines += ["", f"**{each['name']}**", "", *_rows(each["extra_info"])]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(info: dict[str, Any]) -> list[str]:
+    if "unit" not in info:
+        return [f"- {name}: {value}" for name, value in info.items()]
+    rows = [f"| | a {info['unit']} | times ours |", "|---|---:|---:|", f"| usvs | {_time(info['seconds'])} | 1 |"]
+    if info["limit_seconds"]:
+        part = info["limit_seconds"] / info["seconds"]
+        rows.append(f"| the machine's limit | {_time(info['limit_seconds'])} | {part:.2f} |")
+    peers = sorted(info["peers"].items(), key=lambda peer: peer[1]["times_ours"])
+    rows += [f"| {name} | {_time(peer['seconds'])} | {peer['times_ours']:.1f} |" for name, peer in peers]
+    return rows + [f"| {name} | not here: {reason} | |" for name, reason in info["skipped"].items()]
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= scale:
+            return f"{seconds / scale:.2f} {unit}"
+    return f"{seconds * 1e6:.1f} µs"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
