@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
 DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
-CPP := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
+CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test check lint format plants test-gpu stops clean
+.PHONY: help demo test check lint format plants test-gpu stops bench clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -64,6 +64,13 @@ test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 
 stops: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining, and the weights compared
 	PYTHONPATH=. $(BIN)/python tests/training/stops.py --stops 200
+
+bench: $(VENV)/dev.stamp ## both kernels against their peers; quiet machine, an hour: benchmarks/kernels.json and its table
+	@$(PIP) -e ".[bench]" --no-build-isolation
+	@$(PIP) --no-deps open_clip_torch
+	$(BIN)/python -m pytest benchmarks/bench_log_spectrogram.py benchmarks/bench_contrastive_loss.py \
+	  --benchmark-json benchmarks/kernels.json
+	$(BIN)/python -m benchmarks.table benchmarks/kernels.json
 
 clean: ## remove what was built
 	rm -rf build dist *.egg-info usvs/*.so $(DEMO)

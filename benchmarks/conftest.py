@@ -22,9 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """Keep what explains a figure; the machine's own name does not."""
     machine_info.clear()
-    machine_info.update(
-        device=_device_name(config.getoption("--device")), cores=os.cpu_count(), torch=torch.__version__, **build_info()
-    )
+    machine_info.update(device=_device_name(config.getoption("--device")), cores=os.cpu_count(), **build_info())
 
 
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ const SaliencyLevel& level_in_use() {
   switch (simd_level_in_use()) {
 #ifdef USVS_WITH_AVX512
     case SimdLevel::avx512:
+    case SimdLevel::avx512_bf16:
       return avx512::saliency_level;
 #endif
 #ifdef USVS_WITH_AVX2

@@ -31,8 +31,12 @@ def contrastive_loss(
     2020) to the letter, and the tangent of g at `margin_floor` below it, where Eq. 2 has no or a useless value. In
     `ntxent` the hard negative counts only where the caller put it among the candidates.
 
+    On a CPU gradients are prepared in the forward pass if any input requires them. Losses weighted equally, as by
+    `mean`, then cost 3 products of matrices, forward and backward; weighted unequally, 6.
+
     Args:
-        anchors: [n, d] float32, float64 or bfloat16 (summed in float32). Nothing is normalised here.
+        anchors: [n, d] float32, float64 or bfloat16 (summed in float32). Nothing is normalised here. On a CPU with
+            `build_info`'s ``bfloat16_products``, what gradients of bfloat16 are summed from is rounded to it too.
         positives: [n, d].
         hard_negatives: [n, d].
         candidates: [M, d], everything the anchor is held against, its own embedding included or not.
