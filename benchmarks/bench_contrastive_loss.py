@@ -85,7 +85,7 @@ print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) /
 """
 
 
-def step_of(name: str, inputs: Inputs):  # noqa: ANN201
+def step_of(name: str, inputs: Inputs):
     """One training step of a contender by its name."""
     return by_autograd(contrastive_loss, inputs) if name == "usvs" else PEERS[name](inputs)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.interleaved import Comparison
 from torch import Tensor
 
+from benchmarks.interleaved import Comparison
 from usvs.downstream import metrics
 
 MAPS, HEIGHT, WIDTH = 64, 224, 288
