@@ -113,6 +113,7 @@ class ObjectiveSettings(Settings):
     correspondence_weight: float = Field(1.0, ge=0)  # alpha
     contrastive_weight: float = Field(1.0, ge=0)  # beta
     order_weight: float = Field(1.0, ge=0)  # gamma
+    order_share: float = Field(1.0, gt=0, le=1)  # ours: of a batch's clips, how many show the order task
     form: Form = "eq2"
     candidates: Literal["all", "speech"] = "all"  # what the sum of Eq. 2 runs over
     temperature: float = Field(1.0, gt=0)
@@ -257,13 +258,18 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
         return PretrainSettings()
     return PretrainSettings(
         profile="quick",
-        spectrogram=SpectrogramSettings(n_fft=256, frames=32),
+        spectrogram=SpectrogramSettings(n_fft=256, frames=64),
         model=QUICK_MODEL,
         objective=ObjectiveSettings(
-            normalise=True, temperature=0.2, form="ntxent", candidates="speech", order_weight=0.3
+            correspondence_weight=0.3,
+            order_weight=0.3,
+            order_share=0.25,  # frames of the order task are two thirds of a step's work else
+            form="ntxent",
+            candidates="speech",
+            normalise=True,  # and the paper's temperature of 1: below it, chance is reached by making all alike
         ),
         optimiser=OptimiserSettings(
-            kind="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
+            kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
         ),
         held_out_patients=0.4,  # enough people for folds that no pretraining has seen
     )
@@ -384,8 +390,8 @@ class PhantomSettings(Settings):
 
     scan_seconds: float = Field(90.0, ge=2)  # every plane comes up about once
     scans_per_patient: int = Field(1, ge=1)
-    sonographers: int = Field(3, ge=1)  # whose voices narrate all the scans
-    frame_rate_hz: int = Field(12, ge=5, le=120)
+    sonographers: int = Field(3, ge=1)  # whose voices are heard in every scan, by turns
+    frame_rate_hz: int = Field(8, ge=5, le=120)
     frame_width: int = Field(400, ge=160)  # a patient's scanner differs from it by up to a tenth
     frame_height: int = Field(320, ge=128)
     sound_rate_hz: Literal[44_100, 48_000] = 48_000
@@ -395,11 +401,13 @@ class PhantomSettings(Settings):
     search_seconds: tuple[float, float] = (2.5, 4.0)
     search_share: float = Field(0.15, ge=0, le=1)  # of the ways from plane to plane that are a longer search
     drift_share: tuple[float, float] = (0.10, 0.22)  # of the inner box's width that the probe travels in two seconds
-    rotation_degrees: float = Field(15.0, ge=0, le=180)  # a visit's rotation lies within plus or minus this
-    scale: tuple[float, float] = (0.85, 1.2)
-    spoken_share: float = Field(0.9, ge=0, le=1)  # of the visits that are commented at all
-    chatter_share: float = Field(0.12, ge=0, le=1)  # of the utterances that are about something else
-    delay_seconds: tuple[float, float] = (-0.3, 0.8)  # of the comment's begin and end, against the visit's
+    rotation_degrees: float = Field(8.0, ge=0, le=180)  # a visit's rotation lies within plus or minus this
+    scale: tuple[float, float] = (0.9, 1.12)
+    shift: float = Field(0.15, ge=0)  # of a visit's anatomy sideways, in tissue units; 0.8 of it in depth
+    spoken_share: float = Field(0.95, ge=0, le=1)  # of the visits that are commented at all
+    chatter_share: float = Field(0.05, ge=0, le=1)  # of the utterances that are about something else
+    idle_share: float = Field(0.15, ge=0, le=1)  # of the ways between planes that are talked over
+    delay_seconds: tuple[float, float] = (-0.2, 0.4)  # of the comment's begin and end, against the visit's
     video_crf: int = Field(24, ge=0, le=51)
 
     @model_validator(mode="after")

@@ -12,10 +12,10 @@ from usvs.config import PhantomSettings
 from usvs.errors import MissingDependencyError
 from usvs.phantom.lexicon import CHATTER as REMARKS
 from usvs.phantom.lexicon import TERMS, on_topic
-from usvs.phantom.narration import CHATTER, SILENCE
+from usvs.phantom.narration import CHATTER, SILENCE, narrate
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.seeds import stream
-from usvs.phantom.voice import ACCENTS, SPEAKERS, Speaker
+from usvs.phantom.voice import ACCENTS, SPEAKERS, Speakers, Voice, draw_voice
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_shares_of_speech_are_as_the_method_needs(scans):
 def test_a_scan_sounds_the_same_whatever_was_spoken_before():
     scan = PhantomScan(1, 2, 1, PhantomSettings(scan_seconds=8.0))
     first = scan.sounds()
-    with Speaker(9, 9) as other:
+    with Speakers([draw_voice(9, 9)]) as other:
         other.say("something else entirely")
     again = scan.sounds()
     np.testing.assert_array_equal(first.recorded, again.recorded)
@@ -66,9 +66,8 @@ def test_a_scan_sounds_the_same_whatever_was_spoken_before():
 
 SPEAK = """
 import zlib
-from usvs.phantom.voice import Speaker
-with Speaker(1, 0) as speaker:
-    speaker._library.espeak_SetVoiceByName(b"en+f2")
+from usvs.phantom.voice import Speakers, Voice
+with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
     print(zlib.crc32(speaker.say("is this your first one").tobytes()))
 """
 
@@ -81,12 +80,11 @@ def test_a_breathy_voice_is_the_same_in_every_process_at_every_time():
     assert len(heard) == 1
 
 
-def test_every_voice_can_be_loaded_and_differs(monkeypatch):
+def test_every_voice_can_be_loaded_and_differs():
     lengths = set()
     for number in range(max(len(ACCENTS), len(SPEAKERS))):
-        speaker = Speaker(0, 0)
-        speaker.voice = f"{ACCENTS[number % len(ACCENTS)]}+{SPEAKERS[number % len(SPEAKERS)]}"
-        with speaker:
+        name = f"{ACCENTS[number % len(ACCENTS)]}+{SPEAKERS[number % len(SPEAKERS)]}"
+        with Speakers([Voice(name, 160, 50, 50)]) as speaker:
             lengths.add(len(speaker.say("femur length")))
     assert len(lengths) > 8
 
@@ -99,7 +97,7 @@ def test_a_long_data_path_is_shortened(monkeypatch, tmp_path):
     folder.mkdir(parents=True)
     (folder / "espeak-ng-data").symlink_to(data)
     monkeypatch.setattr(voice, "espeak_paths", lambda: (library, str(folder / "espeak-ng-data")))
-    with Speaker(0, 0) as speaker:
+    with Speakers([draw_voice(0, 0)]) as speaker:
         assert len(speaker.say("femur")) > 1000
 
 
@@ -122,10 +120,33 @@ def test_each_plane_has_terms_of_its_own():
         assert not any(term in remark for term in own for remark in REMARKS)
 
 
-def test_the_voice_is_the_sonographers_not_the_patients(monkeypatch):
-    heard = []
-    monkeypatch.setattr("usvs.phantom.scan.Speaker", lambda seed, number: heard.append(number) or Speaker(seed, number))
-    settings = PhantomSettings(scan_seconds=2.0, sonographers=2)
-    for patient in range(1, 9):
-        PhantomScan(0, patient, 1, settings).sounds()
-    assert set(heard) == {0, 1}
+class Recorder:
+    """Stands for opened voices and notes whose turn it was."""
+
+    rate_hz = 22_050
+
+    def __init__(self, count: int):
+        self.voices = (draw_voice(0, 0),) * count
+        self.turns: list[int] = []
+
+    def say(self, text: str, speaker: int = 0) -> np.ndarray:
+        self.turns.append(speaker)
+        return np.full(22_050, 0.1, np.float32)
+
+
+def test_every_scan_is_narrated_by_all_voices_so_that_a_voice_tells_nothing_about_it():
+    settings = PhantomSettings(scan_seconds=60.0)
+    shares = []
+    for patient in range(1, 7):
+        recorder = Recorder(3)
+        scan = PhantomScan(0, patient, 1, settings)
+        narrate(stream(0, "narration", patient), recorder, scan.script, settings)
+        shares.append(np.bincount(recorder.turns, minlength=3) / len(recorder.turns))
+    assert np.min(shares) > 0.1
+    assert np.mean(shares, axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
+
+
+def test_the_voices_differ_within_one_scan():
+    with Speakers([draw_voice(0, number) for number in range(3)]) as speakers:
+        lengths = {len(speakers.say("femur length", number)) for number in range(3)}
+    assert len(lengths) == 3

@@ -29,6 +29,7 @@ class PairBatch(NamedTuple):
         negative_speech: [B, K, S] float32; zeros where there is no hard negative.
         pair_valid: [B] bool, whether the clip counts in Eq. 1 and Eq. 2.
         order_class: [B] int64 in 0 .. 11.
+        order_valid: [B] bool, whether the clip shows the order task.
         clip: [B] int64 row of the clip in the plan's table.
     """
 
@@ -38,6 +39,7 @@ class PairBatch(NamedTuple):
     negative_speech: Tensor
     pair_valid: Tensor
     order_class: Tensor
+    order_valid: Tensor
     clip: Tensor
 
 
@@ -75,6 +77,7 @@ def gather_pairs(
         _read_speech(store, planned.negative_scan, planned.negative_start_seconds, settings),
         torch.from_numpy(planned.pair_valid),
         torch.from_numpy(planned.order_class),
+        torch.from_numpy(planned.order_valid),
         torch.from_numpy(planned.clip),
     )
 

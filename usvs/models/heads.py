@@ -21,7 +21,9 @@ class ProjectionHead(nn.Module):
         hidden: width of the hidden layer.
         width: d.
         batch_norm: normalise after both layers. Features are means of what a ReLU lets through, all positive, so that
-            the embeddings of untrained streams point one way; batch norm spreads them from the first step on.
+            the embeddings of untrained streams point one way; batch norm spreads them from the first step on. The last
+            one has no scale and shift to be learnt: with them the embeddings can shrink to a point, where Eq. 2 is at
+            its chance and its gradient next to nothing.
     """
 
     def __init__(self, features: int, hidden: int, width: int, batch_norm: bool) -> None:
@@ -29,7 +31,7 @@ class ProjectionHead(nn.Module):
         self.fc1 = nn.Linear(features, hidden)
         self.bn1 = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
         self.fc2 = nn.Linear(hidden, width)
-        self.bn2 = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+        self.bn2 = nn.BatchNorm1d(width, affine=False) if batch_norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C] to [N, d]; nothing is normalised here."""

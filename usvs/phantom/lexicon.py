@@ -19,27 +19,22 @@ TERMS: dict[str, tuple[str, ...]] = {
     "spine_sag": ("sagittal spine", "sagittal", "long spine, sagittal", "sacrum", "skin line and sacrum"),
 }
 
-HABIT = (0.4, 0.25, 0.15, 0.1, 0.1)  # how often the first, second, … term is the one used: people repeat themselves
+HABIT = (0.7, 0.15, 0.05, 0.05, 0.05)  # how often the first, second, … term is the one used: people repeat themselves
 
 PHRASINGS: tuple[str, ...] = (
     "{a}",
-    "{a}",
-    "{a}, {b}",
-    "{a}, {b}",
-    "{a}, {b}, {c}",
+    "{a}, {a}",
+    "{a}, {b}, {a}",
     "the {a}",
-    "the {a} here",
-    "{a} here, {b}",
-    "and the {a}, {b}",
-    "this is the {a}",
-    "here is the {a}, {b}",
-    "nice {a}",
-    "good {a}, {b}",
-    "that's the {a}, the {b}",
-    "measuring the {a}",
-    "look, {a}, {b}",
+    "the {a}, {b}",
+    "{a} here, {a}",
+    "and the {a}, {a}",
+    "this is the {a}, {b}",
+    "{a}, nice {a}",
+    "{a}, the {b}, {a}",
+    "that's the {a}, {a}",
     "{a}, lovely {a}",
-    "{a}, yes, {b}",
+    "{a}, yes, {a}",
 )
 
 CHATTER: tuple[str, ...] = (

@@ -11,13 +11,12 @@ from usvs.config import PhantomSettings
 from usvs.phantom.lexicon import off_topic, on_topic
 from usvs.phantom.script import Segment
 from usvs.phantom.seeds import between
-from usvs.phantom.voice import Speaker
+from usvs.phantom.voice import Speakers
 
 TRUTH_HZ = 100
 SILENCE = -1
 CHATTER = -2
 AUDIBLE = 0.03  # share of the remark's loudest 10 ms below which a moment counts as a pause
-IDLE_TALK = 0.35  # share of the ways between planes that are talked over
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,17 @@ class _Window:
     stop: float
 
 
-def narrate(rng: np.random.Generator, speaker: Speaker, script: list[Segment], settings: PhantomSettings) -> Narration:
-    """Speak a scan's narration.
+def narrate(
+    rng: np.random.Generator, speakers: Speakers, script: list[Segment], settings: PhantomSettings
+) -> Narration:
+    """Speak a scan's narration: the archive's sonographers are all in the room and remark in turn.
+
+    Were a voice one scan's own, telling scans apart by voice and by picture would be an easier way to match the two
+    than anatomy is, and one that helps with nobody new.
 
     Args:
         rng: the scan's stream for it.
-        speaker: an opened voice.
+        speakers: the opened voices.
         script: what is on the screen.
         settings: shares of speech and of chatter, delays.
     """
@@ -62,7 +66,8 @@ def narrate(rng: np.random.Generator, speaker: Speaker, script: list[Segment], s
         while clock < min(window.stop, settings.scan_seconds) - 0.3:
             about = CHATTER if window.plane == BACKGROUND or rng.random() < settings.chatter_share else window.plane
             text = off_topic(rng) if about == CHATTER else on_topic(rng, PLANES[about])
-            remark = soxr.resample(speaker.say(text), speaker.rate_hz, settings.sound_rate_hz, quality="MQ")
+            spoken = speakers.say(text, int(rng.integers(len(speakers.voices))))
+            remark = soxr.resample(spoken, speakers.rate_hz, settings.sound_rate_hz, quality="MQ")
             first = round(clock * settings.sound_rate_hz)
             remark = remark[: len(sound) - first]
             sound[first : first + len(remark)] += remark * 10 ** (rng.normal(0, 1.5) / 20)
@@ -80,7 +85,7 @@ def _windows(rng: np.random.Generator, script: list[Segment], settings: PhantomS
     windows = []
     for segment in script:
         start, stop = segment.start / settings.frame_rate_hz, segment.stop / settings.frame_rate_hz
-        share = IDLE_TALK if segment.plane == BACKGROUND else settings.spoken_share
+        share = settings.idle_share if segment.plane == BACKGROUND else settings.spoken_share
         if rng.random() >= share:
             continue
         if segment.plane != BACKGROUND:

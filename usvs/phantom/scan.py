@@ -19,7 +19,7 @@ from usvs.phantom.script import write_script
 from usvs.phantom.seeds import between, stream
 from usvs.phantom.sonography import Layer, Sonograph, draw_contact, draw_machine
 from usvs.phantom.sound import record
-from usvs.phantom.voice import Speaker
+from usvs.phantom.voice import Speakers, draw_voice
 
 FADE_SECONDS = 0.32  # one plane gives way to the next within this time
 SEARCH_SPEED = (0.6, 1.3)  # tissue units a second
@@ -71,10 +71,9 @@ class PhantomScan:
 
     def sounds(self) -> Sounds:
         """Speak and record the narration."""
-        sonographer = int(self._stream("sonographer").integers(self.settings.sonographers))
-        with Speaker(self.seed, sonographer) as speaker:
-            narration = narrate(self._stream("narration"), speaker, self.script, self.settings)
-        return Sounds(record(self.seed, sonographer, self._stream("noise"), narration), narration)
+        with Speakers([draw_voice(self.seed, number) for number in range(self.settings.sonographers)]) as speakers:
+            narration = narrate(self._stream("narration"), speakers, self.script, self.settings)
+        return Sounds(record(self.seed, self._stream("noise"), narration), narration)
 
     def landmarks(self) -> list[NDArray[np.float64]]:
         """Return the landmarks of every frame, each [k, 2], as shares of the frame, the main one first."""

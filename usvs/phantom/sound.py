@@ -10,16 +10,15 @@ from usvs.phantom.seeds import stream
 ECHO_SECONDS = 0.12
 
 
-def record(seed: int, sonographer: int, rng: np.random.Generator, narration: Narration) -> NDArray[np.float32]:
+def record(seed: int, rng: np.random.Generator, narration: Narration) -> NDArray[np.float32]:
     """Return what the microphone hears [samples], within plus or minus one.
 
     Args:
-        seed: the archive's seed.
-        sonographer: whose room it is; level and noises are the room's own, and so tell nothing about the patient.
+        seed: the archive's, whose scans are all made in one room; its noises tell nothing about the patient.
         rng: the scan's stream, for noise and clicks.
         narration: the clean speech.
     """
-    room = stream(seed, "sonographer", sonographer, "room")
+    room = stream(seed, "room")
     rate, samples = narration.rate_hz, len(narration.sound)
     voice = narration.sound * 10 ** (room.uniform(-9, 0) / 20)
     voice = voice + _echo(room, voice, rate)

@@ -1,8 +1,10 @@
-"""A voice: espeak-ng through ctypes, from the library and voices that the PyPI package espeakng-loader carries."""
+"""The voices: espeak-ng through ctypes, from the library and voices that the PyPI package espeakng-loader carries."""
 
 import _ctypes
 import ctypes
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,22 +42,42 @@ def espeak_paths() -> tuple[str, str]:
     return str(espeakng_loader.get_library_path()), str(espeakng_loader.get_data_path())
 
 
-class Speaker:
-    """A sonographer's voice; use it in a `with` block.
+@dataclass(frozen=True)
+class Voice:
+    """How one sonographer speaks.
 
-    A few sonographers scan everybody, so a voice says next to nothing about the patient on the screen; were it the
-    patient's own, telling patients apart would be an easier way to match sound and picture than anatomy is.
+    Attributes:
+        name: of espeak-ng's voice, accent and speaker.
+        words_per_minute: the pace.
+        pitch: 0 to 99.
+        pitch_range: 0 (monotone) to 99.
+    """
+
+    name: str
+    words_per_minute: int
+    pitch: int
+    pitch_range: int
+
+
+def draw_voice(seed: int, sonographer: int) -> Voice:
+    """Return the voice of an archive's sonographer number `sonographer`."""
+    rng = stream(seed, "sonographer", sonographer, "voice")
+    name = f"{rng.choice(ACCENTS)}+{rng.choice(SPEAKERS)}"
+    return Voice(name, int(rng.integers(145, 190)), int(rng.integers(30, 70)), int(rng.integers(30, 70)))
+
+
+class Speakers:
+    """Several voices of one library; use it in a `with` block.
 
     The library is unloaded at the end: espeak-ng carries the state of its oscillators from one text to the next, even
     through its own termination, and a scan must sound the same whatever was spoken before it in this process.
+
+    Args:
+        voices: whose turn it is, `say` is told by place.
     """
 
-    def __init__(self, seed: int, sonographer: int) -> None:
-        rng = stream(seed, "sonographer", sonographer, "voice")
-        self.voice = f"{rng.choice(ACCENTS)}+{rng.choice(SPEAKERS)}"
-        self.words_per_minute = int(rng.integers(145, 190))
-        self.pitch = int(rng.integers(30, 70))
-        self.pitch_range = int(rng.integers(30, 70))
+    def __init__(self, voices: Sequence[Voice]) -> None:
+        self.voices = tuple(voices)
         self.rate_hz = 0
         self._pieces: list[NDArray[np.int16]] = []
 
@@ -69,12 +91,10 @@ class Speaker:
         self._library: Any = ctypes.CDLL(library)
         self._on_samples = _OnSamples(self._take)
         self.rate_hz = self._library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, data.encode(), 0)
-        if self.rate_hz <= 0 or self._library.espeak_SetVoiceByName(self.voice.encode()) != 0:
-            raise MissingDependencyError(f"espeak-ng could not load the voice '{self.voice}' from '{data}'")
+        if self.rate_hz <= 0:
+            raise MissingDependencyError(f"espeak-ng could not be started with the data in '{data}'")
         self._library.espeak_SetSynthCallback(self._on_samples)
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))  # else breath is seeded by the wall clock
-        for parameter, value in ((RATE, self.words_per_minute), (PITCH, self.pitch), (PITCH_RANGE, self.pitch_range)):
-            self._library.espeak_SetParameter(parameter, value, 0)
         return self
 
     def __exit__(
@@ -86,8 +106,9 @@ class Speaker:
         _ctypes.dlclose(handle)
         self._folder.cleanup()
 
-    def say(self, text: str) -> NDArray[np.float32]:
-        """Return the spoken text [samples] at `rate_hz`, its silent ends cut off."""
+    def say(self, text: str, speaker: int = 0) -> NDArray[np.float32]:
+        """Return the text [samples] at `rate_hz` in one of the voices, its silent ends cut off."""
+        self._take_voice(self.voices[speaker])
         self._pieces.clear()
         encoded = text.encode()
         if self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, CHARACTERS_UTF8, None, None) != 0:
@@ -95,6 +116,16 @@ class Speaker:
         sound: NDArray[np.float32] = np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
         loud = np.flatnonzero(np.abs(sound) > 0.01)
         return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:0]
+
+    def _take_voice(self, voice: Voice) -> None:
+        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise MissingDependencyError(f"espeak-ng could not load the voice '{voice.name}'")
+        for parameter, value in (
+            (RATE, voice.words_per_minute),
+            (PITCH, voice.pitch),
+            (PITCH_RANGE, voice.pitch_range),
+        ):
+            self._library.espeak_SetParameter(parameter, value, 0)
 
     def _take(self, samples: Any, count: int, events: Any) -> int:
         if count > 0:

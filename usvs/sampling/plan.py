@@ -51,6 +51,7 @@ class PlanBatch(NamedTuple):
         pair_valid: [B] bool whether the clip counts in Eq. 1 and Eq. 2.
         order_seconds: [B, 4] float64 in the order shown.
         order_class: [B] int64 in 0 .. 11.
+        order_valid: [B] bool whether the clip shows the order task: evenly, `order_share` of an epoch's samples.
         augment_key: [B] uint64 what all variation of the sample is drawn from.
     """
 
@@ -64,6 +65,7 @@ class PlanBatch(NamedTuple):
     pair_valid: BoolArray
     order_seconds: Float64Array
     order_class: Int64Array
+    order_valid: BoolArray
     augment_key: UInt64Array
 
 
@@ -136,6 +138,7 @@ class Plan:
         chronological = chronological_seconds(
             start, draw.one(ORDER_PHASE), draw.several(ORDER_JITTER, ORDER_FRAMES), self.settings
         )
+        share = self.objective.order_share
         order = counter_below(draw.key, g, ORDER, len(SHOWN_ORDERS))
         order_seconds, order_class = shuffle_frames(chronological, order)
         return PlanBatch(
@@ -147,6 +150,7 @@ class Plan:
             pair_valid,
             order_seconds,
             order_class,
+            np.floor((g + 1) * share) > np.floor(g * share),
             counter_bits(draw.key, g, AUGMENT),
         )
 

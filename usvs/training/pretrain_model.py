@@ -57,6 +57,7 @@ class PretrainModel(nn.Module):
         negative_speech: Tensor,
         pair_valid: Tensor,
         order_class: Tensor,
+        order_valid: Tensor,
     ) -> JointLoss:
         """Return the losses of a batch.
 
@@ -67,8 +68,10 @@ class PretrainModel(nn.Module):
             negative_speech: [B, K, S].
             pair_valid: [B] bool, which clips' pairs count; left on the host, since it decides how much is run.
             order_class: [B] int64.
+            order_valid: [B] bool, which clips show the order task; on the host as well.
         """
-        return self.loss(self.outputs(frames, order_frames, speech, negative_speech, pair_valid, order_class))
+        said = self.outputs(frames, order_frames, speech, negative_speech, pair_valid, order_class, order_valid)
+        return self.loss(said)
 
     def outputs(
         self,
@@ -78,13 +81,14 @@ class PretrainModel(nn.Module):
         negative_speech: Tensor,
         pair_valid: Tensor,
         order_class: Tensor,
+        order_valid: Tensor,
     ) -> PairOutputs:
-        """Run both streams, each network once, over the clips whose pairs count and over all order frames."""
+        """Run both streams, each network once, over the clips whose pairs count and over those whose order is asked."""
         counted = self._rows(pair_valid)  # known where pair_valid is, so that nobody waits for a device
         rows = counted.to(frames.device)
         spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
-        shown = order_frames if self.uses_order else order_frames[:0]
-        out = self.streams(frames.index_select(0, rows).flatten(0, 1), shown, spectrograms)
+        ordered = self._order_rows(order_valid).to(frames.device)
+        out = self.streams(frames.index_select(0, rows).flatten(0, 1), order_frames.index_select(0, ordered), spectrograms)
         pairs = out.video_features.size(0)
         features, embeddings = out.speech_features, out.speech_embeddings
         return PairOutputs(
@@ -95,7 +99,7 @@ class PretrainModel(nn.Module):
             embeddings[pairs:],
             pair_valid.index_select(0, counted).repeat_interleave(frames.size(1)),
             out.order_logits,
-            order_class if self.uses_order else order_class[:0],
+            order_class.index_select(0, ordered),
         )
 
     def loss(self, said: PairOutputs, whole: WholeBatch | None = None) -> JointLoss:
@@ -132,6 +136,12 @@ class PretrainModel(nn.Module):
             return torch.zeros(0, dtype=torch.int64)
         return pair_valid.nonzero().flatten()
 
+    def _order_rows(self, order_valid: Tensor) -> Tensor:
+        """The clips whose order frames are run."""
+        if not self.uses_order:
+            return torch.zeros(0, dtype=torch.int64)
+        return order_valid.nonzero().flatten()
+
     def _spectrograms(self, speech: Tensor, negative_speech: Tensor) -> Tensor:
         """Map [n / K, K, S] twice to [2n, 1, bands, time]."""
         pieces = torch.cat((speech.flatten(0, 1), negative_speech.flatten(0, 1)))
@@ -148,4 +158,5 @@ def model_inputs(batch: PairBatch) -> tuple[Tensor, ...]:
         batch.negative_speech,
         batch.pair_valid,
         batch.order_class,
+        batch.order_valid,
     )
