@@ -100,6 +100,7 @@ def test_shapes_and_types(store: FakeStore):
         "negative_speech": (torch.float32, (8, 2, 14_400)),
         "pair_valid": (torch.bool, (8,)),
         "order_class": (torch.int64, (8,)),
+        "order_valid": (torch.bool, (8,)),
         "clip": (torch.int64, (8,)),
     }
     assert {name: (value.dtype, tuple(value.shape)) for name, value in batch._asdict().items()} == expected

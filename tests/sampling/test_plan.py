@@ -51,6 +51,7 @@ def test_shapes_and_types():
         "pair_valid": ("bool", (32,)),
         "order_seconds": ("float64", (32, 4)),
         "order_class": ("int64", (32,)),
+        "order_valid": ("bool", (32,)),
         "augment_key": ("uint64", (32,)),
     }
     assert {name: (str(v.dtype), v.shape) for name, v in batch._asdict().items()} == expected
@@ -178,3 +179,17 @@ def test_what_cannot_be_sampled_is_refused():
         make_plan(batch_clips=0)
     with pytest.raises(ConfigError, match="epoch"):
         make_plan().batch(-1, 0)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.25, 0.3])
+def test_a_share_of_every_epoch_shows_the_order_task_and_nothing_else_changes(share):
+    clips = make_clips()
+    whole = Plan(clips, ClipSettings(), ObjectiveSettings(), 3, 32).samples(1, np.arange(len(clips)))
+    part = Plan(clips, ClipSettings(), ObjectiveSettings(order_share=share), 3, 32).samples(1, np.arange(len(clips)))
+    assert whole.order_valid.all()
+    assert part.order_valid.sum() == pytest.approx(share * len(clips), abs=1)
+    assert np.diff(np.flatnonzero(part.order_valid)).max() <= -(-1 // share)
+    assert all(
+        np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in zip(part._replace(order_valid=whole.order_valid), whole, strict=True)
+    )

@@ -62,7 +62,10 @@ def draw_slab(
         visit_rng,
         rotation=float(visit_rng.uniform(-settings.rotation_degrees, settings.rotation_degrees)),
         scale=between(visit_rng, settings.scale),
-        shift=(float(visit_rng.uniform(-1, 1)) * settings.shift, 0.8 * float(visit_rng.uniform(-1, 1)) * settings.shift),
+        shift=(
+            float(visit_rng.uniform(-1, 1)) * settings.shift,
+            0.8 * float(visit_rng.uniform(-1, 1)) * settings.shift,
+        ),
     )
     pencil = Pencil(canvas, place, patient_rng, bone_level=float(visit_rng.uniform(0.5, 1.2)))
     return Slab(canvas, place(DRAWINGS[plane](pencil)))
