@@ -269,7 +269,7 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
             normalise=True,  # and the paper's temperature of 1: below it, chance is reached by making all alike
         ),
         optimiser=OptimiserSettings(
-            kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=60
+            kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=48
         ),
         held_out_patients=0.4,  # enough people for folds that no pretraining has seen
     )
