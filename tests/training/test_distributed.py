@@ -38,7 +38,8 @@ def write_batches(path: Path) -> None:
         parts = [torch.randn(shape, generator=generator) for shape in shapes]
         parts[2:] = [0.1 * part for part in parts[2:]]
         order = torch.randint(0, 12, (CLIPS,), generator=generator)
-        tensors |= {f"{step}.{i}": part for i, part in enumerate([*parts, torch.tensor(VALID), order])}
+        masks = torch.tensor(VALID), torch.ones(CLIPS, dtype=torch.bool)
+        tensors |= {f"{step}.{i}": part for i, part in enumerate([*parts, masks[0], order, masks[1]])}
     save_file(tensors, path)
 
 

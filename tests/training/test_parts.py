@@ -22,7 +22,8 @@ def batch(seed: int = 0, clips: int = CLIPS):
     valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no pair that counts
     speech = 0.1 * normal(2, clips, 2, 14_400)
     order = torch.randint(0, 12, (clips,), generator=generator)
-    return normal(clips, 2, 1, 32, 32), normal(clips, 4, 1, 32, 32), speech[0], speech[1], valid, order
+    ordered = torch.ones(clips, dtype=torch.bool)
+    return normal(clips, 2, 1, 32, 32), normal(clips, 4, 1, 32, 32), speech[0], speech[1], valid, order, ordered
 
 
 def trainer(tiny, policy: str, objective: dict | None = None, **run) -> Trainer:

@@ -7,7 +7,7 @@ from usvs.training.trainer import Trainer
 B, K = 6, 2
 
 
-def batch(step: int, valid=(True, False, True, True, False, True)):
+def batch(step: int, valid=(True, False, True, True, False, True), ordered=(True,) * B):
     generator = torch.Generator().manual_seed(step)
 
     def normal(*shape):
@@ -15,7 +15,8 @@ def batch(step: int, valid=(True, False, True, True, False, True)):
 
     speech = 0.1 * normal(2, B, K, 14_400)
     order = torch.randint(0, 12, (B,), generator=generator)
-    return normal(B, K, 1, 32, 32), normal(B, 4, 1, 32, 32), speech[0], speech[1], torch.tensor(valid), order
+    masks = torch.tensor(valid), torch.tensor(ordered)
+    return normal(B, K, 1, 32, 32), normal(B, 4, 1, 32, 32), speech[0], speech[1], masks[0], order, masks[1]
 
 
 def trainer(settings) -> Trainer:
@@ -77,3 +78,19 @@ def test_every_term_is_learnt_on_one_batch(tiny):
     assert last["contrastive"] < first["contrastive"] - 1.0
     assert last["order"] < first["order"] - 0.3
     assert last["retrieval_top1"] > 2 * last["retrieval_chance"]
+
+
+def test_order_frames_that_are_not_shown_matter_to_nothing(tiny):
+    inputs = batch(0, ordered=(True, False, True, False, False, True))
+    one = trainer(tiny()).step(*inputs)
+    for hidden in (1, 3, 4):
+        inputs[1][hidden] += 1.0
+        inputs[5][hidden] = (inputs[5][hidden] + 5) % 12
+    assert trainer(tiny()).step(*inputs) == one
+    inputs[1][0] += 1.0
+    assert trainer(tiny()).step(*inputs) != one
+
+
+def test_a_batch_that_shows_no_order_at_all_is_survived(tiny):
+    values = trainer(tiny()).step(*batch(0, ordered=(False,) * B))
+    assert values["order"] == 0 and values["contrastive"] > 0
