@@ -33,7 +33,7 @@ $(VENV)/dev.stamp: $(VENV)/usvs.stamp
 
 demo: $(VENV)/usvs.stamp ## make a phantom archive, pretrain, fine-tune, and show what was learnt
 	@rm -rf $(DEMO)
-	$(BIN)/usvs phantom $(DEMO)/archive --patients 20 --seed 1
+	$(BIN)/usvs phantom $(DEMO)/archive --patients 30 --seed 1
 	$(BIN)/usvs index $(DEMO)/archive $(DEMO)/store
 	$(BIN)/usvs prepare $(DEMO)/store --profile quick
 	$(BIN)/usvs pretrain $(DEMO)/store $(DEMO)/pretrained --profile quick

@@ -33,7 +33,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "git_revision": git_revision(Path(__file__).parent),
+        "git_revision": git_revision(Path(__file__).parents[1]),
     }
 
 
