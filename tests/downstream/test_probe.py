@@ -33,7 +33,7 @@ def test_rare_planes_are_not_given_up():
 
 
 def test_one_plane_is_nothing_to_read():
-    with pytest.raises(DataError, match="at least two planes"):
+    with pytest.raises(DataError, match="at least two classes"):
         probe_features(np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), np.ones(4))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from usvs.archive.prepared import PreparedStore
+from usvs.config import PhantomSettings
 from usvs.errors import DataError, MissingDependencyError
 from usvs.loading.dali_frames import import_dali
 from usvs.loading.dali_video import VideoClip, decode_clips, video_clips, video_pipeline
@@ -36,7 +37,11 @@ def test_clips_are_found_in_the_archive(tiny_store: Path):
         scan = store.scan(int(store.clips.scan[row]))
         seconds = scan.frame_seconds[clip.first : clip.end]
         start = store.clips.start_seconds[row]
-        assert seconds[0] >= start and seconds[-1] < start + 2 and clip.end - clip.first == 24
+        assert (
+            seconds[0] >= start
+            and seconds[-1] < start + 2
+            and clip.end - clip.first == 2 * PhantomSettings().frame_rate_hz
+        )
         assert clip.path.exists() and clip.box == scan.manifest.sector
 
 
