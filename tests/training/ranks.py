@@ -71,7 +71,7 @@ def train(settings: str, batches: str, split: list[list[int]], out: str, steps: 
         place = Place(mine, sum(map(len, split)))
         history = []
         for step in range(steps):
-            batch = [tensors[f"{step}.{i}"][mine] for i in range(6)]
+            batch = [tensors[f"{step}.{i}"][mine] for i in range(7)]
             if double:
                 batch = [part.double() if part.is_floating_point() else part for part in batch]
             values = trainer.step(*batch, place=place)

@@ -46,6 +46,15 @@ def stop_after(monkeypatch, steps: int) -> None:
     monkeypatch.setattr(Trainer, "step", counted)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Bits are promised for a number of threads; what other tests did to this process's pools is not to be in them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, noise_store, tiny):
     run = tmp_path_factory.mktemp("undisturbed") / "run"

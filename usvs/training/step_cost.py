@@ -40,7 +40,7 @@ H100 = Device("H100 SXM", 989e12, 3.35e12, 450e9)
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of a batch whose pairs all count.
+    """One step of a batch whose pairs all count and whose share of clips shows the order task.
 
     Attributes:
         clips: in the batch.
@@ -82,6 +82,7 @@ def count_step(settings: PretrainSettings) -> StepCost:
         empty(clips, groups, samples),
         torch.ones(clips, dtype=torch.bool),
         torch.zeros(clips, dtype=torch.int64, device="meta"),
+        torch.arange(clips) < settings.objective.order_share * clips,
     )
     moved = _MovedBytes(model, 2 if settings.run.precision == "bfloat16" else 4)
     counter = FlopCounterMode(display=False)
