@@ -18,7 +18,7 @@ struct BackwardPlan {
   static constexpr int tile = N <= 1024 ? 2048 : 2 * N;  // samples; frames that reach in are extra
   static constexpr int points_pitch = padded_points(M);
   static constexpr int grads_pitch = M + (at_once < 32 ? 32 / at_once : 1);  // no bank met twice
-  static constexpr int grads_offset = at_once * points_pitch * static_cast<int>(sizeof(float2));
+  static constexpr int grads_offset = points_bytes(at_once * points_pitch);
   static constexpr int sums_offset =
       grads_offset + (at_once * grads_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
   static constexpr int window_offset = sums_offset + tile * static_cast<int>(sizeof(float));
@@ -70,8 +70,7 @@ __device__ __forceinline__ Range columns_of(int frame, const SpectrogramShape& s
     columns.begin = static_cast<int>(divided(before, two_frames, shape.per_frame_unit)) + 1;
   }
   if (frame < shape.transform_frames - 1) {
-    const int64_t end = behind < 0 ? 0 : divided(behind, two_frames, shape.per_frame_unit);
-    if (end < columns.end) columns.end = static_cast<int>(end);
+    columns.end = static_cast<int>(divided(behind, two_frames, shape.per_frame_unit));
   }
   return columns;
 }
@@ -82,7 +81,6 @@ __device__ __forceinline__ void fill_grads(float* grads, const float* output_gra
                                            int first_frame, const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
   const int turn = threadIdx.x % Plan::at_once, frame = first_frame + turn;
-  if (frame >= shape.transform_frames) return;
   const Range columns = columns_of(frame, shape);
   const int64_t here = 2 * static_cast<int64_t>(shape.columns) * frame;
   const float per_unit = static_cast<float>(shape.per_column_unit);
@@ -145,7 +143,6 @@ __device__ __forceinline__ void gather(float* sums, const float2* points, const 
   const int first_start = shape.window_start(frames.begin), count = frames.end - frames.begin;
 #pragma unroll 1
   for (int i = threadIdx.x; i < samples.end - tile_begin; i += kSpectrogramThreads) {
-    if (tile_begin + i < samples.begin) continue;
     const int position = position_of(tile_begin + i, reflection, shape.samples);
     const int from_start = position - first_start;
     if (position < positions.begin || position >= positions.end || from_start < 0) continue;
@@ -183,9 +180,7 @@ __device__ __forceinline__ void add_clip(float* sums, float2* points, float* gra
     transform_points<N>(v, frame_points, thread);
     fill_grads<N>(grads, output_grad, index, frames.begin, shape);
     __syncthreads();  // the gradients are there
-    if (frame < frames.end) {
-      differentiate<N>(frame_points, &grads[turn * Plan::grads_pitch], shape.eps, thread);
-    }
+    differentiate<N>(frame_points, &grads[turn * Plan::grads_pitch], shape.eps, thread);
     frame_barrier<N>();
     load_points<N, 1>(v, frame_points, thread);
     frame_barrier<N>();

@@ -15,10 +15,11 @@ template <int N>
 struct ForwardPlan {
   static constexpr int M = FftShape<N>::M;
   static constexpr int at_once = kSpectrogramThreads / FftShape<N>::threads;
+  // A multiple of at_once: the last round may fill slots that nothing reads.
   static constexpr int slots = N == 64 ? 64 : N <= 512 ? 32 : N == 1024 ? 16 : 8;
   static constexpr int points_pitch = padded_points(M);
   static constexpr int logs_pitch = M + 1;  // odd: neighbours in time lie in different banks
-  static constexpr int logs_offset = at_once * points_pitch * static_cast<int>(sizeof(float2));
+  static constexpr int logs_offset = points_bytes(at_once * points_pitch);
   static constexpr int window_offset =
       logs_offset + (slots * logs_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
 
@@ -108,13 +109,12 @@ __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch,
   const int begin = tile.begin + threadIdx.x % groups * 4, row = threadIdx.x / groups;
   if (begin >= tile.end || row >= rows) return;
   const int count = tile.end - begin < 4 ? tile.end - begin : 4;
-  int low[4], high[4];
+  int low[4], high[4];  // slots; behind the last column they are those of the last frame
   float weight[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const Column column = column_at(begin + (i < count ? i : 0), shape);
-    low[i] = tiles.sparse ? 2 * (begin - tile.begin + (i < count ? i : 0))
-                          : column.low - tile.first_frame;
+    const Column column = column_at(begin + i, shape);
+    low[i] = tiles.sparse ? 2 * (begin - tile.begin + i) : column.low - tile.first_frame;
     high[i] = low[i] + column.high - column.low;
     weight[i] = column.weight;
   }
@@ -161,9 +161,7 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
       load_frame<N>(v, clip, shape.window_start(frame), window, shape, thread);
     }
     transform_points<N>(v, frame_points, thread);
-    if (slot < tile.slots) {
-      store_logs<N>(frame_points, &logs[slot * Plan::logs_pitch], shape.eps, thread);
-    }
+    store_logs<N>(frame_points, &logs[slot * Plan::logs_pitch], shape.eps, thread);
     frame_barrier<N>();  // before the next round's points
   }
   __syncthreads();

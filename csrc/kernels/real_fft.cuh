@@ -16,7 +16,9 @@ constexpr int kSpectrogramThreads = 256;
 
 // Eight points further on begins another row of banks: strides of 8 then meet no bank twice.
 __device__ __forceinline__ int padded(int point) { return point + point / 8; }
-constexpr __host__ __device__ int padded_points(int points) { return points + points / 8; }
+constexpr __host__ __device__ int padded_points(int points) { return points + (points - 1) / 8; }
+// What follows points in shared memory begins at a multiple of 16 bytes.
+constexpr int points_bytes(int points) { return (points + 1) / 2 * 16; }
 
 // Waits for the threads that share a frame.
 template <int N>

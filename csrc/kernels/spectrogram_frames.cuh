@@ -37,9 +37,7 @@ __device__ __forceinline__ int64_t divided(int64_t a, int64_t b, double one_by_b
 // the small values at the ends.
 __device__ __forceinline__ void fill_window(float* window, const SpectrogramShape& shape) {
   for (int i = threadIdx.x; i < shape.win_length; i += kSpectrogramThreads) {
-    const int from_end = shape.win_length - i;
-    const int from_nearer_end = i < from_end ? i : from_end;
-    const float sine = sinpif(static_cast<float>(from_nearer_end * shape.per_window));
+    const float sine = sinpif(static_cast<float>(i * shape.per_window));
     window[i] = shape.win_length == 1 ? 0.5f : 0.5f * sine * sine;  // one sample alone is kept
   }
 }

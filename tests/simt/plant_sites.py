@@ -26,11 +26,12 @@ class Plant:
     file: str
     line: int
     text: str
+    turn: int  # among those of the same text in the file
 
     @property
     def key(self) -> str:
         """What an explanation refers to: it outlives lines that move."""
-        return f"{self.file} {self.kind}: {' '.join(self.text.split())}"
+        return f"{self.file} {self.kind}: {' '.join(self.text.split())}" + (f" #{self.turn}" if self.turn > 1 else "")
 
     @property
     def name(self) -> str:
@@ -298,7 +299,9 @@ def planted_copy(csrc: Path, copy: Path, without: set[int] | None = None, always
             line = bisect.bisect_right(starts, edit.begin)
             sign = edit.after.strip()[2:3] if edit.kind == "index off by one" else ""
             kind = edit.kind + (f" ({sign}1)" if sign in {"+", "-"} else "")
-            plants.append(Plant(number, kind, name, line, line_text(source, edit)))
+            text = line_text(source, edit)
+            turn = 1 + sum((plant.file, plant.kind, plant.text) == (name, kind, text) for plant in plants)
+            plants.append(Plant(number, kind, name, line, text, turn))
             if number not in (without or set()):
                 called = "true" if number == always else f"::emulator::planted({number})"
                 inserts.append((edit.begin, 1, edit.before.format(called)))

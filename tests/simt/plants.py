@@ -32,10 +32,14 @@ COPY = KEPT / "planted"
 
 
 class FirstFailure:
-    """Keeps what the first failing test of a session failed of."""
+    """Runs the tests most concerned first, and keeps what the first one that fails failed of."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: str) -> None:
         self.detector = ""
+        self.first = ("gradient", "backward") if "backward" in file else ("",)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: not any(word in item.name for word in self.first))
 
     def pytest_exception_interact(self, call: pytest.CallInfo[Any]) -> None:
         error = call.excinfo.value if call.excinfo else None
@@ -80,13 +84,13 @@ def entries_of(csrc: Path) -> dict[str, set[str]]:
     return found
 
 
-def run_tests(entry: str, kind: Build, plant: int) -> str:
+def run_tests(entry: str, kind: Build, plant: Plant) -> str:
     """Run an entry's tests in one build with one plant awake; return the first detector that saw it, or nothing."""
-    failure = FirstFailure()
+    failure = FirstFailure(plant.file)
     arguments = [str(HERE / f"test_{entry}.py"), "-x", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     silence = io.StringIO()
     with (
-        environment(SIMT_CSRC=str(COPY), SIMT_ONLY=kind.value, EMULATOR_PLANT=str(plant)),
+        environment(SIMT_CSRC=str(COPY), SIMT_ONLY=kind.value, EMULATOR_PLANT=str(plant.number)),
         contextlib.redirect_stdout(silence),
         contextlib.redirect_stderr(silence),
     ):
@@ -120,13 +124,14 @@ def plantable(entries: Iterable[str]) -> tuple[list[Plant], set[int]]:
             compiled |= refused
 
 
-def try_plant(plant: Plant, entries: Iterable[str], thorough: bool) -> Outcome:
+def try_plant(plant: Plant, entries: Iterable[str], kinds: Sequence[Build], thorough: bool) -> Outcome:
     """Wake a plant under each build; or, not thorough, until one sees it."""
     outcome = Outcome(plant)
-    order = list(Build) if thorough or plant.kind != "no barrier" else [Build.RACE]
+    if not thorough and plant.kind == "no barrier" and Build.RACE in kinds:
+        kinds = [Build.RACE]  # sees it under every schedule
     for entry in entries:
-        for kind in order:
-            if detector := run_tests(entry, kind, plant.number):
+        for kind in kinds:
+            if detector := run_tests(entry, kind, plant):
                 outcome.seen_by.setdefault(kind.value, detector)
                 if not thorough:
                     return outcome
@@ -147,7 +152,7 @@ def chosen(plants: Sequence[Plant], every: int, compiled: set[int]) -> list[Plan
     return some
 
 
-def campaign(every: int, names: Sequence[str], match: str) -> list[Outcome]:
+def campaign(every: int, kinds: Sequence[Build], names: Sequence[str], match: str) -> list[Outcome]:
     """Try the plants that are asked for, and print what becomes of each."""
     entries = {name: files for name, files in entries_of(ROOT / "csrc").items() if not names or name in names}
     plants, compiled = plantable(entries)
@@ -158,7 +163,7 @@ def campaign(every: int, names: Sequence[str], match: str) -> list[Outcome]:
             continue
         if plant.number in compiled:  # a copy with this plant alone, awake for good
             fresh_copy({other.number for other in plants} - {plant.number}, plant.number)
-        outcomes.append(try_plant(plant, concerned, thorough=every == 1))
+        outcomes.append(try_plant(plant, concerned, kinds, thorough=every == 1))
         if plant.number in compiled:
             fresh_copy(compiled)
         print_row(outcomes[-1])
@@ -191,10 +196,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="of the plants of a kind, every N-th")
     parser.add_argument("--entry", action="append", default=[], help="only the kernels of entries/ENTRY.cpp")
+    parser.add_argument("--build", action="append", type=Build, default=[], help="only plain, memory or race")
     parser.add_argument("--match", default="", metavar="REGEX", help="only plants whose name matches")
     options = parser.parse_args()
     print("".join(f"{kind.value:>15}" for kind in Build) + "  plant")
-    outcomes = campaign(options.every, options.entry, options.match)
+    outcomes = campaign(options.every, options.build or list(Build), options.entry, options.match)
     print("\n" + summary(outcomes))
     return int(any(not o.seen_by and o.plant.key not in EXPLAINED for o in outcomes))
 

@@ -56,7 +56,7 @@ SHAPES = [
 # Small enough for ThreadSanitizer, and with more than one round of frames.
 SMALL = [
     Shape(64, 33, 9, 700, 70, clips=1, gap=1),
-    Shape(512, 240, 120, 2400, 24, clips=2, first=1),
+    Shape(512, 240, 65, 1700, 50, clips=2, first=1),
     Shape(2048, 1500, 400, 1700, 8, clips=1),
 ]
 names = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -215,6 +215,14 @@ def test_silence_is_the_logarithm_of_eps_and_a_bad_sample_reaches_only_its_frame
         untouched = np.r_[0:59, 62:121]
         assert (picture[0, 0][:, untouched] == clean[0, 0][:, untouched]).all()
         assert not np.isfinite(picture[0, 0][:, 60:62]).any()
+
+
+def test_a_column_that_lies_on_its_frame_needs_no_frame_before():
+    shape = Shape(512, 100, 120, 5800, 49, clips=1)  # as many columns as frames; 49 (1 / 49) is below one in float64
+    waveform = waveform_of(shape)
+    waveform[[7, 10 * 120, 30 * 120]] = np.nan  # in the window of one frame each
+    touched = ~np.isfinite(forward(shape, waveform)["output"][0, 0]).all(axis=0)
+    assert np.flatnonzero(touched).tolist() == [0, 9, 10, 29, 30], "the next frame is met with weight zero"
 
 
 def test_a_clip_that_is_too_long_is_refused():
