@@ -73,15 +73,16 @@ def bench_contrastive_loss(
 
 
 MEASURE = """
-import json, resource, sys
+import json, sys
 from benchmarks.bench_contrastive_loss import inputs_of, step_of
+from benchmarks.memory import memory_mib
 import torch
 name, n, d = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 step_of(name, inputs_of(64, d, torch.float32, "cpu"))()  # what loads once is not counted
 inputs = inputs_of(n, d, torch.float32, "cpu")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = memory_mib("VmHWM")
 step_of(name, inputs)()
-print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+print(json.dumps(memory_mib("VmHWM") - before))
 """
 
 

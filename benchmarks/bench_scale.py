@@ -1,7 +1,7 @@
 """What grows with an archive and what does not: memory of index, prepare and a loader, index speed, the sampler.
 
-    python benchmarks/bench_scale.py OUT            OUT/scale.json and OUT/memory.png
-    python benchmarks/bench_scale.py OUT --quick    a tenth of everything, to see that it runs
+    python -m benchmarks.bench_scale OUT            OUT/scale.json and OUT/memory.png
+    python -m benchmarks.bench_scale OUT --quick    a tenth of everything, to see that it runs
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
 that are hard links to one file. The header pass is `probe` alone: open and go through the packets. The whole index also
@@ -23,6 +23,7 @@ import av
 import numpy as np
 import torch
 
+from benchmarks.memory import memory_mib
 from usvs.archive.catalogue import index_archive
 from usvs.archive.decoders import probe
 from usvs.archive.prepare import prepare_store
@@ -162,12 +163,6 @@ def sampler(folder: Path, scans: int) -> dict[str, float]:
         "anonymous_mib_grown": grown,
         "seek_microseconds_in_1e9": float(np.median(seeks) * 1e6),
     }
-
-
-def memory_mib(what: str) -> float:
-    """What the kernel says of this process: its peak (VmHWM), or what of it lies in no file (RssAnon)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:

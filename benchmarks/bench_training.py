@@ -1,6 +1,6 @@
 """Training end to end, against the paper written straightforwardly: clips a second, memory, time to a held-out loss.
 
-    python benchmarks/bench_training.py [--seconds 40] [--rounds 2] [--out FILE]
+    python -m benchmarks.bench_training [--seconds 40] [--rounds 2] [--out FILE]
 
 Makes a phantom archive, prepares it, and lets both train in turns, each in a process of its own, from the archive's
 mp4: ours from the store, whose making is counted once over the paper's 80 epochs. Two networks: the quick profile's,
@@ -11,7 +11,6 @@ bound by arithmetic. Below ten minutes on two cores by default. Prints a table a
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.memory import memory_mib
 from usvs.config import PretrainSettings, pretrain_profile
 
 EPOCHS = 80  # the paper's
@@ -94,7 +94,7 @@ class Contender:
         self.trainer.step(*batch)
 
     def _peers(self, store: Path, keys: list[str]) -> Iterator[list[Tensor]]:
-        from peers.straightforward import ScanDataset, StraightforwardModel, batches
+        from benchmarks.peers.straightforward import ScanDataset, StraightforwardModel, batches
 
         self.peer = StraightforwardModel(self.settings)
         self.peer.streams = self.model.streams.to(memory_format=torch.contiguous_format)  # read by held_out_loss
@@ -140,7 +140,7 @@ def work(arguments: argparse.Namespace) -> dict[str, Any]:
             curve.append((clock, contender.held_out_loss()))
         if len(steps) >= 2 and clock >= arguments.seconds:
             break
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + children
+    peak_mib = memory_mib("VmHWM") + children
     contender.batches.close()  # type: ignore[attr-defined]
     return {
         "clips_per_second": arguments.clips * len(steps) / sum(steps),
@@ -167,7 +167,18 @@ def children_mib() -> float:
 
 
 def run(who: str, model: str, store: Path, clips: int, seconds: float, curve: int, threads: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", "--who", who, "--model", model, "--store", str(store)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bench_training",
+        "--worker",
+        "--who",
+        who,
+        "--model",
+        model,
+        "--store",
+        str(store),
+    ]
     command += ["--clips", str(clips), "--seconds", str(seconds), "--curve", str(curve), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

@@ -1,6 +1,6 @@
 """Which clips are high-affinity: our energy detector against the known truth, beside Silero and WebRTC's.
 
-    python benchmarks/bench_voice_activity.py OUT.json [--prompts FOLDER] [--minutes 6]
+    python -m benchmarks.bench_voice_activity OUT.json [--prompts FOLDER] [--minutes 6]
 
 Speech is espeak-ng's, three voices, or recorded prompts: FOLDER holds .wav files, such as those of Debian's
 asterisk-core-sounds-en-wav. It is laid into silence at known moments and mixed with hum, clicks or room noise, 20, 10
