@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from usvs.config import OptimiserSettings, PretrainSettings, SaliencySettings, SpectrogramSettings
 from usvs.downstream import paper, pretrainings, readings, reproduce_tables
@@ -101,6 +102,20 @@ def test_other_settings_or_other_things_are_never_mixed_in(finished, tiny_store,
     (tmp_path / "out" / "run" / "thing").touch()
     with pytest.raises(ConfigError, match="holds no run of kind 'reproduce'"):
         reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+
+
+def test_other_weights_are_not_mixed_in_either(tiny_store, settings, tmp_path):
+    from usvs.downstream.reproduce import _Job
+    from usvs.models.sononet import SonoNet
+
+    for name in ("one", "other"):
+        torch.save(SonoNet(16).state_dict(), tmp_path / f"{name}.pth")
+    one, other = ({"sononet": f"sononet:{tmp_path / name}.pth"} for name in ("one", "other"))
+    out = tmp_path / "out"
+    for external in ({}, one, one, {}):  # weights may come later, and need not be given again
+        _Job(tiny_store, out, settings, external, allow_overlap=False)
+    with pytest.raises(ConfigError, match="cells of other sononet weights"):
+        _Job(tiny_store, out, settings, other, allow_overlap=False)
 
 
 def test_an_overlap_must_be_typed_and_is_then_said(finished, tiny_store, settings, tmp_path, monkeypatch):

@@ -24,6 +24,13 @@ def test_batch_norm_spreads_embeddings_of_features_that_point_one_way():
     assert alikeness(ProjectionHead(32, 32, 16, batch_norm=True)) < 0.1
 
 
+def test_the_last_batch_norm_has_no_scale_by_which_embeddings_would_shrink():
+    torch.manual_seed(0)
+    head = ProjectionHead(8, 8, 4, batch_norm=True)
+    assert not list(head.bn2.parameters()) and len(list(head.bn1.parameters())) == 2
+    torch.testing.assert_close(head(torch.randn(256, 8)).std(dim=0, correction=0), torch.ones(4), rtol=0, atol=1e-3)
+
+
 def _train_on_exclusive_or(hidden: int) -> float:
     """Correspond when both are of one kind: decided by neither alone."""
     torch.manual_seed(0)

@@ -2,9 +2,11 @@ import getpass
 import json
 import socket
 import subprocess
+from pathlib import Path
 
 import torch
 
+import usvs
 from usvs.training.environment import describe_environment, git_revision
 
 
@@ -14,6 +16,13 @@ def test_it_says_what_decides_bits_and_no_names():
     assert described["threads"] == torch.get_num_threads()
     for name in (socket.gethostname(), f"/{getpass.getuser()}"):
         assert name not in text
+
+
+def test_a_change_anywhere_in_the_package_is_in_the_revision(monkeypatch):
+    asked = []
+    monkeypatch.setattr("usvs.training.environment.git_revision", lambda folder: asked.append(folder) or "x")
+    describe_environment(torch.device("cpu"))
+    assert asked == [Path(usvs.__file__).parent]
 
 
 def test_git_revision(tmp_path):

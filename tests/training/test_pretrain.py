@@ -9,12 +9,14 @@ import time
 import pytest
 import torch
 
+from usvs.archive.prepared import PreparedStore
 from usvs.errors import ConfigError, DataError, MissingDependencyError, Preempted
 from usvs.training import pretrain as module
 from usvs.training.checkpoint import load_checkpoint, step_folders
 from usvs.training.pretrain import pretrain
 from usvs.training.run_log import read_metrics
 from usvs.training.trainer import NonFiniteError, Trainer
+from usvs.training.validation import HeldOut
 
 STEPS = 6  # three patients' 18 clips in batches of six, two epochs
 
@@ -292,3 +294,10 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
     finished = pretrain(noise_store, run, tiny(), resume=True)
     assert equal(weights(finished.run), weights(undisturbed.run))
     assert records(run) == records(undisturbed.run)
+
+
+def test_held_out_clips_all_show_the_order_task_whatever_share_training_shows(noise_store, tiny):
+    settings = tiny()
+    shared = settings.model_copy(update={"objective": settings.objective.model_copy(update={"order_share": 0.25})})
+    store = PreparedStore(noise_store)
+    assert HeldOut(store, store.clips, shared).loader.batch(0).order_valid.all()

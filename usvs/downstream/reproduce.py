@@ -44,12 +44,12 @@ from usvs.downstream.frames import FrameTable, labelled_frames
 from usvs.downstream.gaze import example_maps, example_rows, uniform_scores
 from usvs.downstream.gaze_scores import seen_in_evaluation
 from usvs.downstream.gaze_truth import GazeTable, gaze_frames
-from usvs.downstream.inits import Init, encoder_description
+from usvs.downstream.inits import Init, encoder_description, encoder_sha256, initial_encoder
 from usvs.downstream.metrics import chance_f1
 from usvs.downstream.pretrainings import pretrain_row, pretraining_folder, read_held_out
 from usvs.downstream.readings import measure_fold, measure_frozen_fold, measure_gaze_fold
 from usvs.downstream.reproduce_tables import reproduction_text
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.models.encoders import Encoder
 from usvs.progress import say
 from usvs.training.checkpoint import write_text
@@ -160,6 +160,8 @@ class _Job:
             self.pretraining = tuple(key for key in everyone if key not in set(self.downstream))
         self.readable = {task: sorted(set(of_task) & set(self.downstream)) for task, of_task in groups.items()}
         self.cells = Cells(out, "reproduce", self._plan())
+        for row in external:
+            self._claim_weights(row)
         people = f"{len(self.pretraining)} patients to pretrain on, {len(self.downstream)} to read on"
         missing = [row for row in EXTERNAL if row not in external]
         say(f"reproduce: {people}" + (f"; not run for want of weights: {', '.join(missing)}" if missing else ""))
@@ -278,6 +280,13 @@ class _Job:
             "pretraining": {row: [self.pretraining_cell(row, seed) for seed in seeds] for row in PRETRAINED},
             "held_out": {row: [self.held_out_cell(row, seed) for seed in seeds] for row in PRETRAINED},
         }
+
+    def _claim_weights(self, row: str) -> None:
+        """Bind a row's cells to its weights: they may be given later than the others', but not be exchanged."""
+        settings = self.settings.planes if self.planes is not None else self.settings.gaze
+        found = {"encoder_sha256": encoder_sha256(initial_encoder(self.external[row], settings))}
+        if self.cells.measure(f"weights_{row}", lambda: found) != found:
+            raise ConfigError(f"'{self.out}' holds cells of other {row} weights than those given: choose a new folder")
 
     def _init(self, row: str, seed: int, fold: Fold) -> Init:
         if row == "random":

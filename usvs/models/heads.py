@@ -22,8 +22,8 @@ class ProjectionHead(nn.Module):
         width: d.
         batch_norm: normalise after both layers. Features are means of what a ReLU lets through, all positive, so that
             the embeddings of untrained streams point one way; batch norm spreads them from the first step on. The last
-            one has no scale and shift to be learnt: with them the embeddings can shrink to a point, where Eq. 2 is at
-            its chance and its gradient next to nothing.
+            one has no scale and shift to be learnt, by which embeddings shrink to a point most easily: there Eq. 2 is
+            at its chance and its gradient next to nothing. (Layers before it still can, down to its epsilon.)
     """
 
     def __init__(self, features: int, hidden: int, width: int, batch_norm: bool) -> None:
