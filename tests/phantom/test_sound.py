@@ -1,0 +1,28 @@
+"""The room is the archive's: what hums in it is the same in every scan, and so tells nothing about a patient."""
+
+import numpy as np
+import pytest
+
+from usvs.phantom.narration import Narration
+from usvs.phantom.seeds import stream
+from usvs.phantom.sound import record
+
+RATE_HZ, SECONDS = 48_000, 60
+
+
+def hum(seed: int, patient: int) -> np.ndarray:
+    """The tones of both mains and their overtones in a recording of nobody speaking: complex amplitudes [6]."""
+    ticks = SECONDS * 100
+    silence = np.zeros(SECONDS * RATE_HZ, np.float32)
+    nobody = Narration(silence, RATE_HZ, np.zeros(ticks, np.bool_), np.full(ticks, -1, np.int16))
+    heard = record(seed, stream(seed, "patient", patient, "noise"), nobody).astype(np.float64)
+    tones = np.array([50, 60, 100, 120, 150, 180])
+    return 2 * np.exp(-2j * np.pi * tones[:, None] * np.arange(len(heard)) / RATE_HZ) @ heard / len(heard)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_same_hum_is_heard_with_every_patient_and_another_in_another_archive(seed):
+    first, second, elsewhere = hum(seed, 1), hum(seed, 2), hum(seed + 7, 1)
+    size = np.linalg.norm(first)
+    assert np.linalg.norm(first - second) < 0.2 * size
+    assert np.linalg.norm(first - elsewhere) > 0.5 * size
