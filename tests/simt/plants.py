@@ -1,7 +1,8 @@
 """Break the kernels in every place, one at a time, and see which test turns red.
 
     python -m tests.simt.plants                 every plant, every detector, as a table
-    python -m tests.simt.plants --every 12      some of them, each until a detector sees it: what the suite runs
+    python -m tests.simt.plants --until-seen    every plant, each until a detector sees it: a third of the time
+    python -m tests.simt.plants --every 12      some of them, until seen: what the suite runs
 
 Plants go into copies of csrc/kernels/*.cuh (plant_sites.py); the tests that run are test_NAME.py as they stand.
 """
@@ -152,7 +153,7 @@ def chosen(plants: Sequence[Plant], every: int, compiled: set[int]) -> list[Plan
     return some
 
 
-def campaign(every: int, kinds: Sequence[Build], names: Sequence[str], match: str) -> list[Outcome]:
+def campaign(every: int, thorough: bool, kinds: Sequence[Build], names: Sequence[str], match: str) -> list[Outcome]:
     """Try the plants that are asked for, and print what becomes of each."""
     entries = {name: files for name, files in entries_of(ROOT / "csrc").items() if not names or name in names}
     plants, compiled = plantable(entries)
@@ -163,7 +164,7 @@ def campaign(every: int, kinds: Sequence[Build], names: Sequence[str], match: st
             continue
         if plant.number in compiled:  # a copy with this plant alone, awake for good
             fresh_copy({other.number for other in plants} - {plant.number}, plant.number)
-        outcomes.append(try_plant(plant, concerned, kinds, thorough=every == 1))
+        outcomes.append(try_plant(plant, concerned, kinds, thorough))
         if plant.number in compiled:
             fresh_copy(compiled)
         print_row(outcomes[-1])
@@ -196,11 +197,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="of the plants of a kind, every N-th")
     parser.add_argument("--entry", action="append", default=[], help="only the kernels of entries/ENTRY.cpp")
+    parser.add_argument("--until-seen", action="store_true", help="go on to the next plant once a detector saw one")
     parser.add_argument("--build", action="append", type=Build, default=[], help="only plain, memory or race")
     parser.add_argument("--match", default="", metavar="REGEX", help="only plants whose name matches")
     options = parser.parse_args()
     print("".join(f"{kind.value:>15}" for kind in Build) + "  plant")
-    outcomes = campaign(options.every, options.build or list(Build), options.entry, options.match)
+    thorough = options.every == 1 and not options.until_seen
+    outcomes = campaign(options.every, thorough, options.build or list(Build), options.entry, options.match)
     print("\n" + summary(outcomes))
     return int(any(not o.seen_by and o.plant.key not in EXPLAINED for o in outcomes))
 
