@@ -169,14 +169,6 @@ class PretrainSettings(Settings):
     run: RunSettings = RunSettings()
     held_out_patients: float = Field(0.1, ge=0, lt=1)  # share whose losses are watched, never trained on
 
-    @model_validator(mode="after")
-    def _order_dropout(self) -> Self:
-        if self.objective.order_share < 1 and self.model.order_dropout > 0:
-            raise ValueError(
-                "objective.order_share below 1 wants model.order_dropout 0, whose masks are a whole batch's"
-            )
-        return self
-
 
 class DownstreamSettings(Settings):
     """What fine-tuning to either task shares (section 3.1)."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from usvs.models.heads import FRAME_PAIRS, CorrespondenceHead, OrderHead, PlaneHead, ProjectionHead
+from usvs.models.heads import FRAME_PAIRS, BatchDropout, CorrespondenceHead, OrderHead, PlaneHead, ProjectionHead
 
 
 def test_projection_is_one_hidden_layer():
@@ -87,6 +87,21 @@ def test_order_head_shares_its_layers():
     assert tuple(head.fc7[0].weight.shape) == (8, 32)
     assert tuple(head.classify.weight.shape) == (12, 48)
     assert not any("first" in name or "second" in name for name in head.state_dict())
+
+
+def test_a_clips_dropout_is_its_own_whoever_else_is_here():
+    dropout = BatchDropout(0.5)
+
+    def drop(here, shown):
+        torch.manual_seed(0)
+        dropout.whole_clips, dropout.clips = 6, torch.tensor(here)
+        return dropout(torch.ones(4 * len(shown), 16), torch.tensor(shown)).view(-1, 4, 16)
+
+    whole = drop([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])
+    assert set(whole.unique().tolist()) == {0.0, 2.0} and 0.3 < (whole == 0).float().mean() < 0.7
+    assert not torch.equal(whole[1], whole[5])
+    assert torch.equal(drop([1, 4, 5], [0, 2]), whole[[1, 5]])
+    assert drop([1, 4, 5], []).numel() == 0
 
 
 def test_order_can_be_learnt():

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.compare import assert_same, gradients
 from usvs.errors import ConfigError, MissingDependencyError
 from usvs.training.compute import BatchCompute
 from usvs.training.parts import Place, slices
@@ -22,7 +23,8 @@ def batch(seed: int = 0, clips: int = CLIPS):
     valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no pair that counts
     speech = 0.1 * normal(2, clips, 2, 14_400)
     order = torch.randint(0, 12, (clips,), generator=generator)
-    ordered = torch.ones(clips, dtype=torch.bool)
+    ordered = torch.rand(clips, generator=generator) < 0.8
+    ordered[-(clips // 4) :] = False  # and another shows no order
     return normal(clips, 2, 1, 32, 32), normal(clips, 4, 1, 32, 32), speech[0], speech[1], valid, order, ordered
 
 
@@ -37,19 +39,6 @@ def trainer(tiny, policy: str, objective: dict | None = None, **run) -> Trainer:
             module.running_var.uniform_(0.5, 2.0, generator=generator)
             module.running_mean.normal_(0.0, 0.3, generator=generator)
     return Trainer(model, optimiser, settings.run, 10, 5)
-
-
-def gradients(run: Trainer, inputs) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    losses = run.compute.gradients(inputs, None, seed=7)
-    values = {name: float(getattr(losses, name).detach()) for name in losses._fields}
-    return values, {n: p.grad.clone() for n, p in run.module.named_parameters() if p.grad is not None}
-
-
-def assert_same(one, many, tolerance: float) -> None:
-    assert one[0] == pytest.approx(many[0], rel=tolerance, abs=tolerance)
-    assert one[1].keys() == many[1].keys()
-    for name, whole in one[1].items():
-        assert float((whole - many[1][name]).abs().max()) <= tolerance * max(float(whole.abs().max()), 1.0), name
 
 
 EQ2 = {"form": "eq2", "normalise": False, "temperature": 1.0}

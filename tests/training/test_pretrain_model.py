@@ -1,8 +1,6 @@
 import pytest
 import torch
 
-from usvs.config import PretrainSettings, load_settings
-from usvs.errors import ConfigError
 from usvs.training.pretrain_model import PretrainModel
 from usvs.training.trainer import Trainer
 
@@ -96,9 +94,3 @@ def test_order_frames_that_are_not_shown_matter_to_nothing(tiny):
 def test_a_batch_that_shows_no_order_at_all_is_survived(tiny):
     values = trainer(tiny()).step(*batch(0, ordered=(False,) * B))
     assert values["order"] == 0 and values["contrastive"] > 0
-
-
-def test_a_share_of_the_order_task_beside_dropout_is_refused():
-    with pytest.raises(ConfigError, match=r"objective\.order_share below 1 wants model\.order_dropout 0"):
-        load_settings(PretrainSettings(), overrides=["objective.order_share=0.5"])
-    load_settings(PretrainSettings(), overrides=["objective.order_share=0.5", "model.order_dropout=0"])

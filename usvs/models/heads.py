@@ -89,18 +89,26 @@ class OrderHead(nn.Module):
     def __init__(self, features: int, grid: int, hidden: int, pair_hidden: int, dropout: float) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(grid)
-        self.fc6 = _dense(features * grid * grid, hidden, dropout)
-        self.fc7 = _dense(2 * hidden, pair_hidden, dropout)
+        self.fc6 = _dense(features * grid * grid, hidden)
+        self.fc7 = _dense(2 * hidden, pair_hidden)
+        self.drop6, self.drop7 = BatchDropout(dropout), BatchDropout(dropout)
         self.classify = nn.Linear(len(FRAME_PAIRS) * pair_hidden, ORDER_CLASSES)
         self.register_buffer("first", torch.tensor([pair[0] for pair in FRAME_PAIRS]), persistent=False)
         self.register_buffer("second", torch.tensor([pair[1] for pair in FRAME_PAIRS]), persistent=False)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return logits [B, 12] for the feature maps [B, 4, C, h, w] of frames in the order shown."""
-        clips, shown = maps.size(0), maps.size(1)
-        frames = self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)).view(clips, shown, -1)
+    def forward(self, maps: Tensor, clips: Tensor | None = None) -> Tensor:
+        """Return logits [B, 12] for the feature maps [B, 4, C, h, w] of frames in the order shown.
+
+        Args:
+            maps: of B clips.
+            clips: as of `BatchDropout`.
+        """
+        count, shown = maps.size(0), maps.size(1)
+        frames = self.drop6(self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)), clips)
+        frames = frames.view(count, shown, frames.size(1))  # no -1 in it, which B = 0 leaves open
         pairs = torch.cat((frames.index_select(1, self.first), frames.index_select(1, self.second)), dim=2)
-        logits: Tensor = self.classify(self.fc7(pairs.flatten(0, 1)).view(clips, -1))
+        hidden = self.drop7(self.fc7(pairs.flatten(0, 1)), clips)
+        logits: Tensor = self.classify(hidden.view(count, pairs.size(1) * hidden.size(1)))
         return logits
 
 
@@ -159,7 +167,7 @@ class BatchDropout(nn.Module):
 
     Attributes:
         whole_clips: clips of the whole batch; 0 where the input is all of it.
-        clips: int64 [b], which of them the input's rows belong to, in order, the same number of rows each.
+        clips: int64 [b], which of them are here.
     """
 
     def __init__(self, share: float) -> None:
@@ -169,19 +177,24 @@ class BatchDropout(nn.Module):
         self.register_buffer("clips", torch.zeros(0, dtype=torch.int64), persistent=False)
         self.clips: Tensor
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Zero a share of [N, C] and scale the rest, in training."""
+    def forward(self, rows: Tensor, clips: Tensor | None = None) -> Tensor:
+        """Zero a share of the rows [N, C] and scale the rest, in training.
+
+        Args:
+            rows: the same number of them for each clip, clip by clip.
+            clips: int64 [n], whose they are of the clips that are here; None: all of theirs.
+        """
         if not self.training or self.share == 0.0 or rows.size(0) == 0:
             return rows
-        clips = self.whole_clips if self.whole_clips > 0 else rows.size(0)
-        each = rows.size(0) // self.clips.size(0) if self.whole_clips > 0 else 1
-        kept = torch.rand(clips, each, rows.size(1), device=rows.device) >= self.share
-        if self.whole_clips > 0:
-            kept = kept.index_select(0, self.clips)
-        return rows * (kept.view(rows.size()).to(rows.dtype) / (1.0 - self.share))
+        if self.whole_clips == 0:
+            kept = torch.rand(rows.size(), device=rows.device) >= self.share
+        else:
+            owners = self.clips if clips is None else self.clips.index_select(0, clips)
+            each = rows.size(0) // owners.size(0)
+            drawn = torch.rand(self.whole_clips, each, rows.size(1), device=rows.device)
+            kept = (drawn >= self.share).index_select(0, owners).view(rows.size())
+        return rows * (kept.to(rows.dtype) / (1.0 - self.share))
 
 
-def _dense(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True), BatchDropout(dropout)
-    )
+def _dense(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True))

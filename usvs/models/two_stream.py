@@ -67,13 +67,16 @@ class TwoStream(nn.Module):
         self.embedding_width: int = settings.projection_width
         self.skips_empty: bool = True
 
-    def forward(self, frames: Tensor, order_frames: Tensor, speech: Tensor) -> TwoStreamOutput:
+    def forward(
+        self, frames: Tensor, order_frames: Tensor, speech: Tensor, order_clips: Tensor | None = None
+    ) -> TwoStreamOutput:
         """Run each network once, over all images of its modality.
 
         Args:
             frames: [Nv, 1, P, P], frames of the pairs; may be empty.
             order_frames: [B, 4, 1, P, P] in the order shown; may be empty.
             speech: [Ns, 1, bands, time] log-spectrograms; may be empty.
+            order_clips: int64 [B], which of the clips that are here show the order task; None: all of them.
         """
         images = torch.cat((frames, order_frames.flatten(0, 1)))
         maps = self._video_maps(images)
@@ -84,7 +87,7 @@ class TwoStream(nn.Module):
             self._video_embeddings(video_features),
             speech_features,
             self._speech_embeddings(speech_features),
-            self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1)),
+            self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1), order_clips),
         )
 
     # An empty batch has no statistics: batch norm would refuse it, or remember NaN. But where ranks meet in every batch
@@ -114,10 +117,10 @@ class TwoStream(nn.Module):
             embeddings = self.project_speech(features)
         return embeddings
 
-    def _order_logits(self, maps: Tensor, clips: int, shown: int) -> Tensor:
+    def _order_logits(self, maps: Tensor, count: int, shown: int, clips: Tensor | None) -> Tensor:
         logits: Tensor = maps.new_zeros((0, self.order_classes))
-        if clips > 0 or not self.skips_empty:
-            logits = self.order(maps.view(clips, shown, maps.size(1), maps.size(2), maps.size(3)))
+        if count > 0 or not self.skips_empty:
+            logits = self.order(maps.view(count, shown, maps.size(1), maps.size(2), maps.size(3)), clips)
         return logits
 
 

@@ -18,6 +18,7 @@ from usvs.training.parts import (
     DropoutPlacer,
     PartedTask,
     Place,
+    all_here,
     gradients_of,
     joined,
     slices,
@@ -73,7 +74,7 @@ class BatchCompute:
         while True:
             self.module.zero_grad(set_to_none=True)
             try:
-                return self._gradients(self.to_device(batch), place, seed)
+                return self._gradients(self.to_device(batch), place or all_here(batch[0].size(0)), seed)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -125,10 +126,10 @@ class BatchCompute:
         self._place_dropout = DropoutPlacer(self.compiled)
         self._mode = None
 
-    def _gradients(self, inputs: list[Tensor], place: Place | None, seed: int) -> Any:
+    def _gradients(self, inputs: list[Tensor], place: Place, seed: int) -> Any:
         parts = slices(inputs[0].size(0), self._micro_clips)
         if len(parts) > 1:
-            return self._gradients_of_parts(inputs, parts, place or _all_here(inputs), seed)
+            return self._gradients_of_parts(inputs, parts, place, seed)
         with self.precision():
             said = self._run(inputs, place, seed)
             result = self._task.loss(said, self._task.whole_batch(said, self.ranks)) if self._in_parts else said
@@ -157,7 +158,7 @@ class BatchCompute:
         self._sum.finish()
         return result
 
-    def _run(self, inputs: list[Tensor], place: Place | None, seed: int) -> Any:
+    def _run(self, inputs: list[Tensor], place: Place, seed: int) -> Any:
         torch.manual_seed(seed)
         self._place_dropout(place)
         return self.compiled(*inputs)
@@ -171,6 +172,11 @@ class BatchCompute:
         elif not self._recomputes:
             # Statistics of all clips need all clips in every layer, and so do their gradients.
             self._recomputes = self._recompute()
+            if not self._recomputes:
+                raise ConfigError(
+                    "run.micro_batch_clips: batch norm needs every clip in every layer, and"
+                    f" {type(self.module).__name__} has no blocks to run again: wanted optimiser.batch_norm=frozen"
+                )
             say(
                 "run.micro_batch_clips: batch norm needs every clip in every layer, so blocks are run again in backward"
                 " instead, with the same result; optimiser.batch_norm=frozen saves more"
@@ -197,11 +203,6 @@ class BatchCompute:
             )
         self._compile()
         self.set_training(True)
-
-
-def _all_here(inputs: list[Tensor]) -> Place:
-    clips = inputs[0].size(0)
-    return Place(torch.arange(clips), clips)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ back. A contrastive term then sees the whole batch, at the price of a second for
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -43,17 +44,26 @@ def slices(clips: int, most: int | None) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
+@cache
+def all_here(clips: int) -> Place:
+    """Return the place of a whole batch in itself."""
+    return Place(torch.arange(clips), clips)
+
+
 class DropoutPlacer:
     """Tells every `BatchDropout` of a module, scripted or not, which clips of the batch it gets."""
 
     def __init__(self, module: Any) -> None:
         self._dropouts = [child for child in module.modules() if hasattr(child, "whole_clips")]
+        self._said: Place | None = None
 
-    def __call__(self, place: Place | None) -> None:
-        """Say it for the next forward; None: all of them."""
+    def __call__(self, place: Place) -> None:
+        """Say it for the next forward."""
+        if place is self._said:
+            return
         for child in self._dropouts:
-            child.whole_clips = 0 if place is None else place.whole
-            child.clips = child.clips[:0] if place is None else place.clips.to(child.clips.device)
+            child.whole_clips, child.clips = place.whole, place.clips.to(child.clips.device)
+        self._said = place
 
 
 def joined(parts: Sequence[Any]) -> Any:

@@ -89,7 +89,7 @@ class PretrainModel(nn.Module):
         spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
         ordered = self._order_rows(order_valid).to(frames.device)
         out = self.streams(
-            frames.index_select(0, rows).flatten(0, 1), order_frames.index_select(0, ordered), spectrograms
+            frames.index_select(0, rows).flatten(0, 1), order_frames.index_select(0, ordered), spectrograms, ordered
         )
         pairs = out.video_features.size(0)
         features, embeddings = out.speech_features, out.speech_embeddings
