@@ -18,8 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from usvs.config import PretrainSettings, load_settings
+from usvs.config import PlanesSettings, PretrainSettings, SaliencySettings, load_settings
+from usvs.downstream.gaze import finetune_gaze
+from usvs.downstream.gaze_task import SaliencyTask
+from usvs.downstream.plane_task import PlaneTask
+from usvs.downstream.planes import finetune_planes
 from usvs.errors import UsvsError
+from usvs.models.resnext_se import SEResNeXt
 from usvs.training.distributed import join_ranks
 from usvs.training.parts import Place
 from usvs.training.pretrain import pretrain
@@ -48,6 +53,14 @@ def run_pretraining(
     pretrain(Path(store), Path(run), load_settings(PretrainSettings(), Path(settings)), resume=resume)
 
 
+def run_finetuning(task: str, store: str, run: str, settings: str) -> None:
+    """Fine-tune a random init on every fold."""
+    if task == "planes":
+        finetune_planes(Path(store), Path(run), load_settings(PlanesSettings(), Path(settings)))
+    else:
+        finetune_gaze(Path(store), Path(run), load_settings(SaliencySettings(), Path(settings)))
+
+
 class DoubleSpectrogram(nn.Module):
     def __init__(self, spectrogram: nn.Module) -> None:
         super().__init__()
@@ -57,21 +70,40 @@ class DoubleSpectrogram(nn.Module):
         return self.spectrogram(waveform.float()).double()
 
 
-def train(settings: str, batches: str, split: list[list[int]], out: str, steps: int = 20, double: bool = False) -> None:
+def make_task(name: str, settings: PretrainSettings) -> nn.Module:
+    if name == "pretrain":
+        return PretrainModel(settings)
+    encoder = SEResNeXt(settings.model.video)
+    if name == "gaze":
+        return SaliencyTask(encoder, 8, 0.1, 0.2)
+    return PlaneTask(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
+
+
+def train(
+    settings: str,
+    batches: str,
+    split: list[list[int]],
+    out: str,
+    steps: int = 20,
+    double: bool = False,
+    task: str = "pretrain",
+) -> None:
     """Make a step on each batch, each rank with its clips, and save what the first rank has then."""
     chosen, tensors = load_settings(PretrainSettings(), Path(settings)), load_file(batches)
     with join_ranks("cpu") as ranks:
         torch.manual_seed(chosen.run.seed)
-        model = PretrainModel(chosen)
-        if double:
+        model = make_task(task, chosen)
+        if double and task == "pretrain":
             model.spectrogram = DoubleSpectrogram(model.spectrogram)
+        if double:
             model.double()
         trainer = Trainer(model, chosen.optimiser, chosen.run, 20, 5, ranks)
         mine = torch.tensor(split[ranks.number], dtype=torch.int64)
         place = Place(mine, sum(map(len, split)))
         history = []
         for step in range(steps):
-            batch = [tensors[f"{step}.{i}"][mine] for i in range(7)]
+            inputs = sum(name.startswith(f"{step}.") for name in tensors)
+            batch = [tensors[f"{step}.{i}"][mine] for i in range(inputs)]
             if double:
                 batch = [part.double() if part.is_floating_point() else part for part in batch]
             values = trainer.step(*batch, place=place)

@@ -1,33 +1,22 @@
 """Many processes give what one gives. They are forked by `ranks.py`, all of a module's jobs from one process."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.training.compare import relative, run_jobs
 from usvs.training.checkpoint import load_checkpoint, step_folders
 from usvs.training.run_log import read_metrics
 
-ROOT = Path(__file__).resolve().parents[2]
 CLIPS, STEPS = 6, 20
 ALL = list(range(CLIPS))
 # Uneven on purpose; of the four, one holds no pair that counts.
 SPLITS = {1: [ALL], 2: [[0, 1, 2, 3], [4, 5]], 4: [[0, 3], [1], [2, 5], [4]]}
 VALID = (True, False, True, True, False, True)
-
-
-def run_jobs(folder: Path, jobs: list[dict]) -> tuple[list[list[int]], str]:
-    (folder / "jobs.json").write_text(json.dumps(jobs))
-    command = [sys.executable, str(Path(__file__).with_name("ranks.py")), str(folder / "jobs.json")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+ORDERED = (True, True, False, True, True, False)  # and another shows no order
 
 
 def write_batches(path: Path) -> None:
@@ -38,9 +27,22 @@ def write_batches(path: Path) -> None:
         parts = [torch.randn(shape, generator=generator) for shape in shapes]
         parts[2:] = [0.1 * part for part in parts[2:]]
         order = torch.randint(0, 12, (CLIPS,), generator=generator)
-        masks = torch.tensor(VALID), torch.ones(CLIPS, dtype=torch.bool)
+        masks = torch.tensor(VALID), torch.tensor(ORDERED)
         tensors |= {f"{step}.{i}": part for i, part in enumerate([*parts, masks[0], order, masks[1]])}
     save_file(tensors, path)
+
+
+def write_labelled_batches(planes: Path, gaze: Path) -> None:
+    labels, looks = {}, {}
+    for step in range(STEPS):
+        generator = torch.Generator().manual_seed(step)
+        frames = torch.randn(CLIPS, 1, 32, 32, generator=generator)
+        truth = torch.rand(CLIPS, 32, 32, generator=generator)
+        truth[[1, 4]] = 0  # nobody looked; of four ranks, two hold nothing else
+        labels |= {f"{step}.0": frames, f"{step}.1": torch.randint(0, 3, (CLIPS,), generator=generator)}
+        looks |= {f"{step}.0": frames.clone(), f"{step}.1": truth / truth.sum(dim=(1, 2), keepdim=True).clamp(min=1)}
+    save_file(labels, planes)
+    save_file(looks, gaze)
 
 
 def changed(settings, path: Path, **optimiser) -> str:
@@ -55,10 +57,12 @@ def changed(settings, path: Path, **optimiser) -> str:
 def trained(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("ranks")
     write_batches(folder / "batches")
+    write_labelled_batches(folder / "planes", folder / "gaze")
     paper = {"kind": "sgd", "schedule": "step", "learning_rate": 1e-3}
     eager, scripted = tiny(run={"compile": "eager"}), tiny(run={"compile": "torchscript"})
+    normalised = eager.model.model_copy(update={"projection_batch_norm": True, "correspondence_batch_norm": True})
     settings = {
-        "double": changed(eager, folder / "double.json"),
+        "double": changed(eager.model_copy(update={"model": normalised}), folder / "double.json"),
         "single": changed(eager, folder / "single.json", **paper),
         "scripted": changed(scripted, folder / "scripted.json", **paper),
         "frozen": changed(eager, folder / "frozen.json", batch_norm="frozen"),
@@ -70,6 +74,9 @@ def trained(tmp_path_factory, tiny):
         return {**common, "ranks": len(split), "split": split, "out": str(folder / name), **more}
 
     jobs = [job("double", SPLITS[n], f"double{n}", double=True) for n in SPLITS]
+    for task in ("planes", "gaze"):
+        more = {"task": task, "batches": str(folder / task), "double": True, "steps": 5}
+        jobs += [job("double", SPLITS[n], f"{task}{n}", **more) for n in (1, 4)]
     jobs += [job("single", SPLITS[n], f"single{n}") for n in (1, 2)]
     jobs += [job("single", [[3, 1, 5, 0, 2, 4]], "shuffled1"), job("scripted", SPLITS[2], "scripted2", steps=3)]
     jobs += [job("frozen", SPLITS[n], f"frozen{n}", double=True, steps=3) for n in (1, 4)]
@@ -79,16 +86,9 @@ def trained(tmp_path_factory, tiny):
     return folder
 
 
-def relative(one: dict, two: dict) -> float:
-    """Distance over length, of all weights and statistics together."""
-    names = [name for name, value in one.items() if value.is_floating_point() and name != "history"]
-    apart = sum((one[name].double() - two[name].double()).square().sum() for name in names)
-    return float((apart / sum(one[name].double().square().sum() for name in names)).sqrt())
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_any_number_of_ranks_gives_the_same_weights_and_losses(trained, ranks):
-    one, many = load_file(trained / "double1"), load_file(trained / f"double{ranks}")
+@pytest.mark.parametrize(("task", "ranks"), [("double", 2), ("double", 4), ("planes", 4), ("gaze", 4)])
+def test_any_number_of_ranks_gives_the_same_weights_and_losses(trained, task, ranks):
+    one, many = load_file(trained / f"{task}1"), load_file(trained / f"{task}{ranks}")
     assert one.keys() == many.keys()
     assert relative(one, many) < 1e-9
     torch.testing.assert_close(many["history"], one["history"], rtol=1e-6, atol=1e-6)  # reported in float32

@@ -56,21 +56,27 @@ def _finetuning_options(verb: argparse.ArgumentParser) -> None:
 def _finetune_planes(options: argparse.Namespace) -> None:
     from usvs.downstream.planes import compare_inits
     from usvs.report.plots import save_planes_pictures
+    from usvs.training.distributed import rank_of_environment
 
     settings = chosen_settings(options, planes_profile(chosen_profile(options)), labelled_patients(options))
-    print(compare_inits(options.store, options.run, settings, **compared_inits(options)))
-    save_planes_pictures(options.run)
-    say(f"results and pictures: {options.run}")
+    table = compare_inits(options.store, options.run, settings, **compared_inits(options))
+    if rank_of_environment() == 0:
+        print(table)
+        save_planes_pictures(options.run)
+        say(f"results and pictures: {options.run}")
 
 
 def _finetune_gaze(options: argparse.Namespace) -> None:
     from usvs.downstream.gaze import compare_gaze_inits
     from usvs.report.plots import save_gaze_picture
+    from usvs.training.distributed import rank_of_environment
 
     settings = chosen_settings(options, gaze_profile(chosen_profile(options)), labelled_patients(options))
-    print(compare_gaze_inits(options.store, options.run, settings, **compared_inits(options)))
-    save_gaze_picture(options.run)
-    say(f"results and picture: {options.run}")
+    table = compare_gaze_inits(options.store, options.run, settings, **compared_inits(options))
+    if rank_of_environment() == 0:
+        print(table)
+        save_gaze_picture(options.run)
+        say(f"results and picture: {options.run}")
 
 
 def _predict_planes(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from usvs.downstream.frames import FrameTable
 from usvs.downstream.inits import Init, encoder_description, init_names, parse_init
 from usvs.errors import ConfigError, DataError
 from usvs.training.checkpoint import write_text
+from usvs.training.distributed import Ranks
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 
@@ -42,6 +43,7 @@ class Comparison:
         allow_overlap: test on patients that an init was pretrained on.
         held_out_only: use only patients that no init was pretrained on.
         frames: lists the frames that the task can use, with their patients.
+        ranks: who takes part; the first one alone writes to the folder.
 
     Raises:
         DataError: for a store that cannot serve the task, missing patient ids, or patients that were pretrained on.
@@ -59,13 +61,14 @@ class Comparison:
         allow_overlap: bool,
         held_out_only: bool,
         frames: Callable[[PreparedStore], FrameTable],
+        ranks: Ranks,
     ) -> None:
         if len(set(map(str, inits))) != len(inits):
             raise ConfigError("--init: the same start was given twice")
         self.task, self.run, self.settings, self.group_by, self.store_folder = task, run, settings, group_by, store
+        self.ranks = ranks
         self.names = dict(zip(inits, init_names(inits), strict=True))
-        if run.exists() and any(run.iterdir()):
-            raise ConfigError(f"'{run}' is not empty: choose a new folder for the results")
+        ranks.on_first(self._refuse_folder_in_use)
         self.store = PreparedStore(store)
         table = frames(self.store)
         self.kept = held_out_rows(self.store, table, inits) if held_out_only else np.ones(len(table), np.bool_)
@@ -74,10 +77,13 @@ class Comparison:
         self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
         tested = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
         self.overlap = overlaps(inits, list(self.names.values()), tested.values(), allow_overlap)
-        run.mkdir(parents=True, exist_ok=True)
+        if ranks.first:
+            run.mkdir(parents=True, exist_ok=True)
 
     def keep_detector(self, init: Init, fold: int, task: nn.Module, encoder: Any) -> None:
         """Keep a fold's trained network in ``RUN/detectors/INIT/fold_N``: weights, and what builds it again."""
+        if not self.ranks.first:
+            return
         described = {
             "task": self.task,
             "encoder": encoder_description(init, encoder, self.settings),
@@ -89,12 +95,15 @@ class Comparison:
 
     def write(self, results: Mapping[str, Any], **more: Any) -> None:
         """Store everything a table or a picture is drawn from in ``RUN/results.json``."""
+        if not self.ranks.first:
+            return
         folders = {"STORE": self.store_folder, "RUN": self.run}
         stored = {
             "kind": self.task,
             "usvs": __version__,
             "command": typed_command(sys.argv, folders),
             "environment": describe_environment(choose_device(self.settings.run.device)),
+            "processes": self.ranks.count,
             "settings": self.settings.model_dump(mode="json"),
             "group_by": self.group_by,
             "pretraining_overlap": self.overlap,
@@ -102,6 +111,10 @@ class Comparison:
             "inits": results,
         }
         write_text(self.run / RESULTS, json.dumps(stored, indent=1))
+
+    def _refuse_folder_in_use(self) -> None:
+        if self.run.exists() and any(self.run.iterdir()):
+            raise ConfigError(f"'{self.run}' is not empty: choose a new folder for the results")
 
     @property
     def people(self) -> str:

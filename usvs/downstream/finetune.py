@@ -30,7 +30,10 @@ from usvs.loading.prefetch import load_in_order
 from usvs.models.encoders import Encoder
 from usvs.progress import track
 from usvs.sampling.permutation import UInt64Array, counter_bits, derive_key, permute
-from usvs.training.trainer import Trainer
+from usvs.sampling.share import check_share, dealt_rows
+from usvs.training.distributed import ALONE, Ranks, gather_rows
+from usvs.training.parts import Place
+from usvs.training.trainer import NonFiniteError, Trainer
 
 ORDER, VARIATION, WEIGHTS = range(3)  # what a key of a fold's training is for
 
@@ -39,17 +42,19 @@ MakeBatch = Callable[[NDArray[np.int64], UInt64Array], tuple[Tensor, Tensor]]
 
 
 def finetune_fold(
-    store: PreparedStore, train: FrameTable, encoder: Encoder, settings: PlanesSettings
+    store: PreparedStore, train: FrameTable, encoder: Encoder, settings: PlanesSettings, ranks: Ranks = ALONE
 ) -> tuple[PlaneTask, int]:
     """Train a plane detector from an encoder on labelled frames; returns it with the number of updates made.
 
-    The same settings, frames and encoder give the same weights, bit for bit, on a CPU.
+    The same settings, frames and encoder give the same weights, bit for bit, on a CPU; but for rounding, with any
+    number of ranks.
 
     Args:
         store: where the frames are.
         train: labelled frames of the training patients.
         encoder: where it starts; trained in place.
         settings: optimiser, schedule, augmentation, class weights and seed.
+        ranks: who takes part, each with a part of every batch.
     """
     with _new_weights(settings):
         task = PlaneTask(encoder, len(PLANES), class_weights(train.plane, len(PLANES), settings.class_weights))
@@ -59,11 +64,11 @@ def finetune_fold(
         frames = training_frames(read_frames(store, chosen), keys, settings.model.frame_pixels, settings.augment)
         return frames, torch.from_numpy(chosen.plane)
 
-    return task, train_task(task, len(train), batch, settings)
+    return task, train_task(task, len(train), batch, settings, ranks)
 
 
 def finetune_gaze_fold(
-    store: PreparedStore, train: GazeTable, encoder: Encoder, settings: SaliencySettings
+    store: PreparedStore, train: GazeTable, encoder: Encoder, settings: SaliencySettings, ranks: Ranks = ALONE
 ) -> tuple[SaliencyTask, int]:
     """Train a saliency predictor from an encoder; as `finetune_fold`, but the looks move with the frame's variation."""
     with _new_weights(settings):
@@ -78,10 +83,12 @@ def finetune_gaze_fold(
         truth = gaze_density(looks, chosen.sigma * side / crop_grid(side, pixels, crop).extent, pixels, pixels)
         return vary_frames(pictures, variation, pixels, crop), truth
 
-    return task, train_task(task, len(train), batch, settings)
+    return task, train_task(task, len(train), batch, settings, ranks)
 
 
-def train_task(task: nn.Module, rows: int, make_batch: MakeBatch, settings: DownstreamSettings) -> int:
+def train_task(
+    task: nn.Module, rows: int, make_batch: MakeBatch, settings: DownstreamSettings, ranks: Ranks = ALONE
+) -> int:
     """Train a task on batches of rows that differ every epoch; returns the number of updates made.
 
     Args:
@@ -89,29 +96,43 @@ def train_task(task: nn.Module, rows: int, make_batch: MakeBatch, settings: Down
         rows: how many training frames there are.
         make_batch: reads some of them.
         settings: optimiser, schedule and seed.
+        ranks: who takes part; the frames of each batch are dealt out to them.
+
+    Raises:
+        ConfigError: where there are more ranks than frames in a batch.
+        NonFiniteError: when a loss or a gradient is not finite; names the batch's rows.
     """
     batch = min(settings.optimiser.batch_clips, rows)
+    check_share(batch, ranks.number, ranks.count)
+    mine = dealt_rows(np.arange(batch), ranks.number, ranks.count)
     steps_per_epoch = rows // batch
     total = steps_per_epoch * settings.optimiser.epochs
-    trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch)
-    load = partial(_training_batch, make_batch, rows, batch, settings.run.seed)
+    trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
+    load = partial(_training_batch, make_batch, rows, batch, mine, settings.run.seed)
+    place = Place(torch.from_numpy(mine), batch)
     with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
         for inputs in track(batches, "fine-tuning", total):
-            trainer.step(*inputs)
+            try:
+                trainer.step(*inputs, place=place)
+            except NonFiniteError as error:
+                whole = _training_rows(rows, batch, np.arange(batch), settings.run.seed, trainer.step_number)
+                raise NonFiniteError(f"{error}; of the training frames: {whole.tolist()}") from None
     return total
 
 
 def predict_planes(
-    store: PreparedStore, table: FrameTable, task: PlaneTask, settings: PlanesSettings
+    store: PreparedStore, table: FrameTable, task: PlaneTask, settings: PlanesSettings, ranks: Ranks = ALONE
 ) -> NDArray[np.int64]:
-    """Return the class number [n] the detector gives each frame of the table."""
-    logits = _predict(store, table, task, settings, task.logits)
+    """Return the class number [n] the detector gives each frame of the table; each rank reads a part of them."""
+    logits = _predict(store, table, task, settings, task.logits, ranks)
     return np.asarray(logits.argmax(dim=1).numpy())
 
 
-def predict_saliency(store: PreparedStore, table: FrameTable, task: SaliencyTask, settings: SaliencySettings) -> Tensor:
-    """Return the density [n, P, P] that the predictor gives each frame of the table, float32 on the CPU."""
-    return _predict(store, table, task, settings, task.log_density).exp()
+def predict_saliency(
+    store: PreparedStore, table: FrameTable, task: SaliencyTask, settings: SaliencySettings, ranks: Ranks = ALONE
+) -> Tensor:
+    """Return the density [n, P, P] that the predictor gives each frame, float32 on the CPU; as `predict_planes`."""
+    return _predict(store, table, task, settings, task.log_density, ranks).exp()
 
 
 def _predict(
@@ -120,23 +141,33 @@ def _predict(
     task: nn.Module,
     settings: DownstreamSettings,
     read: Callable[[Tensor], Tensor],
+    ranks: Ranks,
 ) -> Tensor:
     device = next(task.parameters()).device
     task.eval()
+    edges = np.linspace(0, len(table), ranks.count + 1).round().astype(np.int64)
+    first, stop = edges[ranks.number : ranks.number + 2].tolist()
+    mine = table.take(np.arange(first, max(stop, first + 1)) % len(table))  # one at least, to know the shape
     predicted = []
-    total = math.ceil(len(table) / BATCH_FRAMES)
+    total = math.ceil(len(mine) / BATCH_FRAMES)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, settings.run.precision == "bfloat16"):
-        for frames in track(frame_batches(store, table), "predicting", total):
+        for frames in track(frame_batches(store, mine), "predicting", total):
             inputs = evaluation_frames(frames, settings.model.frame_pixels, settings.augment).to(device)
             predicted.append(read(inputs).float().cpu())
-    return torch.cat(predicted)
+    return gather_rows(torch.cat(predicted)[: stop - first], first, len(table), ranks)
 
 
-def _training_batch(make_batch: MakeBatch, rows: int, batch: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Return the inputs of one update; a function of its number alone."""
+def _training_batch(
+    make_batch: MakeBatch, rows: int, batch: int, mine: NDArray[np.int64], seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Return this rank's inputs of one update; a function of its number alone."""
+    chosen = _training_rows(rows, batch, mine, seed, step)
+    return make_batch(chosen, counter_bits(derive_key(seed, VARIATION, step // (rows // batch)), chosen, 0))
+
+
+def _training_rows(rows: int, batch: int, mine: NDArray[np.int64], seed: int, step: int) -> NDArray[np.int64]:
     epoch, place = divmod(step, rows // batch)
-    chosen = permute(np.arange(place * batch, (place + 1) * batch), rows, derive_key(seed, ORDER, epoch))
-    return make_batch(chosen, counter_bits(derive_key(seed, VARIATION, epoch), chosen, 0))
+    return permute(place * batch + mine, rows, derive_key(seed, ORDER, epoch))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from usvs.downstream.inits import Init
 from usvs.downstream.readings import InitResult, measure_gaze_fold
 from usvs.loading.augment import no_variation, vary_frames
 from usvs.progress import say
+from usvs.training.distributed import Ranks, join_ranks
 
 EXAMPLES = "examples.npz"
 EXAMPLE_FRAMES = 6
@@ -37,6 +38,8 @@ def finetune_gaze(
 ) -> InitResult[GazeMetrics]:
     """Fine-tune one init to gaze saliency, fold by fold, and write ``RUN/results.json``.
 
+    Under ``torchrun`` every process takes a part of each batch and of the frames to predict; the first one writes.
+
     Args:
         store: a prepared store with gaze.
         run: a new or empty folder; fine-tuned predictors go to ``RUN/detectors``.
@@ -49,9 +52,10 @@ def finetune_gaze(
         DataError: for a store without gaze, missing patient ids, or test patients that were pretrained on.
         ConfigError: for a folder in use or an init that does not fit the settings.
     """
-    work = _Work(store, run, settings, [init], False, allow_overlap, group_by)
-    result = work.measure(init)
-    work.write([result])
+    with join_ranks(settings.run.device) as ranks:
+        work = _Work(store, run, settings, [init], False, allow_overlap, group_by, ranks)
+        result = work.measure(init)
+        work.write([result])
     return result
 
 
@@ -68,9 +72,10 @@ def compare_gaze_inits(
 
     Args and errors are those of `usvs.downstream.planes.compare_inits`.
     """
-    work = _Work(store, run, settings, inits, held_out_only, allow_overlap, group_by)
-    results = [work.measure(init) for init in inits]
-    work.write(results)
+    with join_ranks(settings.run.device) as ranks:
+        work = _Work(store, run, settings, inits, held_out_only, allow_overlap, group_by, ranks)
+        results = [work.measure(init) for init in inits]
+        work.write(results)
     return gaze_table(work.comparison.people, uniform_scores(work.table, settings), results)
 
 
@@ -109,6 +114,7 @@ class _Work:
         held_out_only: bool,
         allow_overlap: bool,
         group_by: GroupBy,
+        ranks: Ranks,
     ) -> None:
         tables = []
 
@@ -118,7 +124,7 @@ class _Work:
 
         self.settings, self.examples = settings, {}
         self.comparison = Comparison(
-            "gaze", store, run, settings, inits, group_by, allow_overlap, held_out_only, frames
+            "gaze", store, run, settings, inits, group_by, allow_overlap, held_out_only, frames, ranks
         )
         self.all_looks = tables[0].take(self.comparison.kept)
         self.table = seen_in_evaluation(self.comparison.store, self.all_looks, settings)
@@ -129,12 +135,12 @@ class _Work:
         """Fine-tune an init on every fold."""
         work, results = self.comparison, []
         for fold in work.folds:
-            result, task = measure_gaze_fold(work.store, self.all_looks, fold, self.settings, init)
+            result, task = measure_gaze_fold(work.store, self.all_looks, fold, self.settings, init, work.ranks)
             scores = result.metrics
             said = f"KL {scores.kl:.2f}, NSS {scores.nss:.2f}, CC {scores.cc:.2f}"
             say(f"{work.names[init]}, gaze, fold {fold.number}: {said} in {result.seconds:.0f} s")
             work.keep_detector(init, fold.number, task, task.encoder)
-            if fold.number == 0:
+            if fold.number == 0 and work.ranks.first:
                 shown = example_rows(self.table.of_groups(fold.test))
                 self.examples |= example_maps(work.store, shown, task, self.settings, work.names[init])
             results.append(result)
@@ -142,6 +148,8 @@ class _Work:
 
     def write(self, results: Sequence[InitResult[GazeMetrics]]) -> None:
         """Store results, and the first fold's examples for a picture."""
+        if not self.comparison.ranks.first:
+            return
         uniform = uniform_scores(self.table, self.settings)
         inits = {result.init: {"finetune": result.to_json()} for result in results}
         np.savez_compressed(self.comparison.run / EXAMPLES, **self.examples)  # type: ignore[arg-type]

@@ -10,6 +10,14 @@ from torch import Tensor, nn
 
 from usvs.models.encoders import Encoder
 from usvs.models.heads import SaliencyHead
+from usvs.training.distributed import Ranks
+
+
+class SaliencyOutputs(NamedTuple):
+    """What the network says of a batch, as the loss takes it."""
+
+    log_density: Tensor  # [B, P, P]
+    truth: Tensor  # [B, P, P]
 
 
 class SaliencyLoss(NamedTuple):
@@ -40,10 +48,22 @@ class SaliencyTask(nn.Module):
 
     def forward(self, frames: Tensor, truth: Tensor) -> SaliencyLoss:
         """Return the loss of frames [B, 1, P, P] with densities [B, P, P]; one that is zero all over is left out."""
-        log_density = self.log_density(frames).flatten(1)
-        q = truth.flatten(1)
+        return self.loss(self.outputs(frames, truth))
+
+    def outputs(self, frames: Tensor, truth: Tensor) -> SaliencyOutputs:
+        """Run the network."""
+        return SaliencyOutputs(self.log_density(frames), truth)
+
+    def loss(self, said: SaliencyOutputs, whole: Tensor | None = None) -> SaliencyLoss:
+        """Return the loss of what the network said; of a part of a batch, its share of it.
+
+        Args:
+            said: the network's densities and the true ones.
+            whole: [], how many frames of the whole batch were looked at; None: this is all of it.
+        """
+        log_density, q = said.log_density.flatten(1), said.truth.detach().flatten(1)
         looked_at = q.sum(dim=1) > 0
-        count = looked_at.sum().clamp(min=1)
+        count = (looked_at.sum() if whole is None else whole).clamp(min=1)
         kl = ((torch.xlogy(q, q) - q * log_density).sum(dim=1) * looked_at).sum() / count
         p = log_density.exp()
         centred = p - p.mean(dim=1, keepdim=True)
@@ -55,8 +75,13 @@ class SaliencyTask(nn.Module):
         total = kl - self.nss_weight * nss - self.correlation_weight * correlation
         return SaliencyLoss(total, kl, nss, correlation)
 
+    def whole_batch(self, said: SaliencyOutputs, ranks: Ranks) -> Tensor:
+        """Meet the other ranks: how many of everybody's frames were looked at."""
+        return ranks.total((said.truth.flatten(1).sum(dim=1) > 0).sum())
+
     def log_density(self, frames: Tensor) -> Tensor:
         """Map frames [B, 1, P, P] to log-densities [B, P, P]: a softmax over all pixels of a map."""
         scores = self.head(self.encoder.forward_features(frames), frames.size(2), frames.size(3))
-        log_density = torch.log_softmax(scores.float().flatten(1), dim=1)
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        log_density = torch.log_softmax(wide.flatten(1), dim=1)
         return log_density.view(scores.size(0), scores.size(1), scores.size(2))

@@ -10,8 +10,23 @@ from torch.nn import functional as F
 
 from usvs.models.encoders import Encoder
 from usvs.models.heads import PlaneHead
+from usvs.training.distributed import Ranks
 
 ClassWeights = Literal["none", "inverse", "inverse_sqrt"]
+
+
+class PlaneOutputs(NamedTuple):
+    """What the network says of a batch, as the loss takes it."""
+
+    logits: Tensor  # [B, classes]
+    planes: Tensor  # [B]
+
+
+class WholePlanes(NamedTuple):
+    """The batch that several ranks hold parts of."""
+
+    weight: Tensor  # of all its frames
+    frames: int
 
 
 class PlaneLoss(NamedTuple):
@@ -39,15 +54,33 @@ class PlaneTask(nn.Module):
 
     def forward(self, frames: Tensor, planes: Tensor) -> PlaneLoss:
         """Return the loss of frames [B, 1, P, P] with class numbers [B]."""
-        logits = self.logits(frames)
-        total = F.cross_entropy(logits.float(), planes, weight=self.class_weights)
-        accuracy = (logits.argmax(dim=1) == planes).float().mean()
-        return PlaneLoss(total, accuracy)
+        return self.loss(self.outputs(frames, planes))
+
+    def outputs(self, frames: Tensor, planes: Tensor) -> PlaneOutputs:
+        """Run the network."""
+        return PlaneOutputs(self.logits(frames), planes)
+
+    def loss(self, said: PlaneOutputs, whole: WholePlanes | None = None) -> PlaneLoss:
+        """Return the frames' weighted mean cross-entropy; of a part of a batch, its share of it."""
+        weight, frames = self._weight(said.planes), said.planes.size(0)
+        if whole is not None:
+            weight, frames = whole.weight, whole.frames
+        logits = said.logits.to(torch.promote_types(said.logits.dtype, torch.float32))
+        total = F.cross_entropy(logits, said.planes, weight=self.class_weights, reduction="sum") / weight
+        return PlaneLoss(total, (said.logits.argmax(dim=1) == said.planes).sum() / frames)
+
+    def whole_batch(self, said: PlaneOutputs, ranks: Ranks) -> WholePlanes:
+        """Meet the other ranks: what everybody's frames weigh, and how many they are."""
+        frames = int(ranks.gather_counts((said.planes.size(0),)).sum())
+        return WholePlanes(ranks.total(self._weight(said.planes)), frames)
 
     def logits(self, frames: Tensor) -> Tensor:
         """Map frames [B, 1, P, P] to class scores [B, classes]."""
         logits: Tensor = self.head(self.encoder(frames))
         return logits
+
+    def _weight(self, planes: Tensor) -> Tensor:
+        return self.class_weights.index_select(0, planes).sum()
 
 
 def class_weights(planes: NDArray[np.int64], classes: int, kind: ClassWeights) -> Tensor:

@@ -15,6 +15,7 @@ from usvs.downstream.metrics import PlaneMetrics, chance_f1
 from usvs.downstream.probe import Calibrate
 from usvs.downstream.readings import InitResult, Mode, measure_fold
 from usvs.progress import say
+from usvs.training.distributed import Ranks, join_ranks
 
 
 def finetune_planes(
@@ -28,6 +29,8 @@ def finetune_planes(
     calibrate: Calibrate = "random",
 ) -> InitResult[PlaneMetrics]:
     """Measure one init on standard planes, fold by fold, and write ``RUN/results.json``.
+
+    Under ``torchrun`` every process takes a part of each batch and of the frames to predict; the first one writes.
 
     Args:
         store: a prepared store with plane labels.
@@ -43,9 +46,10 @@ def finetune_planes(
         DataError: for a store without labels, missing patient ids, or test patients that were pretrained on.
         ConfigError: for a folder in use or an init that does not fit the settings.
     """
-    work = _compare(store, run, settings, [init], False, allow_overlap, group_by)
-    result = _measure(work, settings, init, mode, calibrate)
-    _write(work, [result])
+    with join_ranks(settings.run.device) as ranks:
+        work = _compare(store, run, settings, [init], False, allow_overlap, group_by, ranks)
+        result = _measure(work, settings, init, mode, calibrate)
+        _write(work, [result])
     return result
 
 
@@ -60,6 +64,8 @@ def compare_inits(
 ) -> str:
     """Fine-tune and probe several inits on the same folds; write ``RUN/results.json`` and return the table to print.
 
+    Under ``torchrun`` as `finetune_planes`; the table is the same in all processes.
+
     Args:
         store: a prepared store with plane labels.
         run: a new or empty folder.
@@ -73,10 +79,11 @@ def compare_inits(
         DataError: as of `finetune_planes`; also where `held_out_only` meets weights without a list of patients.
         ConfigError: as of `finetune_planes`.
     """
-    work = _compare(store, run, settings, inits, held_out_only, allow_overlap, group_by)
     modes: tuple[Mode, ...] = ("finetune", "probe")
-    results = [_measure(work, settings, init, mode, "random") for init in inits for mode in modes]
-    _write(work, results)
+    with join_ranks(settings.run.device) as ranks:
+        work = _compare(store, run, settings, inits, held_out_only, allow_overlap, group_by, ranks)
+        results = [_measure(work, settings, init, mode, "random") for init in inits for mode in modes]
+        _write(work, results)
     return _table(work, results)
 
 
@@ -88,11 +95,12 @@ def _compare(
     held_out_only: bool,
     allow_overlap: bool,
     group_by: GroupBy,
+    ranks: Ranks,
 ) -> Comparison:
     def frames(opened: PreparedStore) -> FrameTable:
         return labelled_frames(opened, settings.temporal_stride, group_by)
 
-    return Comparison("planes", store, run, settings, inits, group_by, allow_overlap, held_out_only, frames)
+    return Comparison("planes", store, run, settings, inits, group_by, allow_overlap, held_out_only, frames, ranks)
 
 
 def _measure(
@@ -101,7 +109,7 @@ def _measure(
     """Read an init on every fold."""
     results, name = [], work.names[init]
     for fold in work.folds:
-        result, task = measure_fold(work.store, work.table, fold, settings, init, mode, calibrate)
+        result, task = measure_fold(work.store, work.table, fold, settings, init, mode, calibrate, work.ranks)
         left_out = result.metrics.left_out
         said = f", in no mean as neither true nor predicted: {', '.join(left_out)}" if left_out else ""
         f1 = 100 * result.metrics.f1

@@ -27,6 +27,7 @@ from usvs.downstream.probe import (
     needs_calibration,
     probe_features,
 )
+from usvs.training.distributed import ALONE, Ranks
 from usvs.training.trainer import choose_device
 
 Mode = Literal["finetune", "probe"]
@@ -106,6 +107,7 @@ def measure_fold(
     init: Init,
     mode: Mode,
     calibrate: Calibrate = "random",
+    ranks: Ranks = ALONE,
 ) -> tuple[FoldResult[PlaneMetrics], PlaneTask | None]:
     """Read or fine-tune an init on one fold of standard planes.
 
@@ -117,6 +119,7 @@ def measure_fold(
         init: what is read, see `inits`.
         mode: ``finetune`` or ``probe``.
         calibrate: whose batch-norm statistics are recomputed before a probe.
+        ranks: who takes part in fine-tuning; a probe is read by each, with the same result.
 
     Returns:
         The result, and the trained detector (None for a probe).
@@ -126,8 +129,8 @@ def measure_fold(
     encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
     sha256, task, updates, calibrated = encoder_sha256(encoder), None, 0, False
     if mode == "finetune":
-        task, updates = finetune_fold(store, train, encoder, settings)
-        metrics = plane_metrics(test.plane, predict_planes(store, test, task, settings), PLANES)
+        task, updates = finetune_fold(store, train, encoder, settings, ranks)
+        metrics = plane_metrics(test.plane, predict_planes(store, test, task, settings, ranks), PLANES)
     else:
         calibrated = needs_calibration(parse_init(init).kind == "random", calibrate)
         pixels, augment = settings.model.frame_pixels, settings.augment
@@ -161,7 +164,12 @@ def measure_frozen_fold(
 
 
 def measure_gaze_fold(
-    store: PreparedStore, table: GazeTable, fold: Fold, settings: SaliencySettings, init: Init
+    store: PreparedStore,
+    table: GazeTable,
+    fold: Fold,
+    settings: SaliencySettings,
+    init: Init,
+    ranks: Ranks = ALONE,
 ) -> tuple[FoldResult[GazeMetrics], SaliencyTask]:
     """Fine-tune an init on one fold of gaze saliency.
 
@@ -171,6 +179,7 @@ def measure_gaze_fold(
         fold: who is trained on and who is tested.
         settings: network, optimiser, truth and seed.
         init: what is read, see `inits`.
+        ranks: who takes part.
 
     Returns:
         The result, and the trained predictor.
@@ -181,7 +190,7 @@ def measure_gaze_fold(
     finer = settings.model_copy(update={"model": settings.model.model_copy(update={"video": fine})})
     encoder = initial_encoder(init, finer).to(choose_device(settings.run.device))
     sha256 = encoder_sha256(encoder)
-    task, updates = finetune_gaze_fold(store, train, encoder, settings)
-    metrics = gaze_metrics(predict_saliency(store, test.frames, task, settings), test)
+    task, updates = finetune_gaze_fold(store, train, encoder, settings, ranks)
+    metrics = gaze_metrics(predict_saliency(store, test.frames, task, settings, ranks), test)
     seconds = time.monotonic() - started
     return FoldResult(fold, metrics, len(train), len(test), updates, False, sha256, seconds), task

@@ -10,6 +10,21 @@ from usvs.sampling.permutation import Int64Array
 from usvs.sampling.plan import Plan, PlanBatch
 
 
+def check_share(clips: int, rank: int, ranks: int) -> None:
+    """Refuse more ranks than there are clips in a batch.
+
+    Raises:
+        ConfigError: saying so.
+    """
+    if not 0 <= rank < ranks <= clips:
+        raise ConfigError(f"{ranks} processes for batches of {clips} clips: wanted at least one clip each")
+
+
+def dealt_rows(rows: Int64Array, rank: int, ranks: int) -> Int64Array:
+    """Return which of a batch's rows are a rank's, where they are dealt out one by one: [b] int64, ascending."""
+    return np.sort(rows[rank::ranks]).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class SharedPlan(Plan):
     """The part of each of a plan's batches that one rank computes; all parts together are the plan's batch.
@@ -30,10 +45,7 @@ class SharedPlan(Plan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.rank < self.ranks <= self.batch_size:
-            raise ConfigError(
-                f"{self.ranks} processes for batches of {self.batch_size} clips: wanted at least one clip each"
-            )
+        check_share(self.batch_size, self.rank, self.ranks)
 
     def batch(self, epoch: int, step: int) -> PlanBatch:
         """Return this rank's part of batch `step` of an epoch."""
@@ -43,8 +55,7 @@ class SharedPlan(Plan):
 
     def rows(self, pair_valid: BoolArray) -> Int64Array:
         """Return which rows of a whole batch are this rank's: [b] int64, ascending."""
-        dealt = np.argsort(~pair_valid, kind="stable")[self.rank :: self.ranks]
-        return np.sort(dealt).astype(np.int64)
+        return dealt_rows(np.argsort(~pair_valid, kind="stable"), self.rank, self.ranks)
 
     def rows_at(self, global_step: int) -> Int64Array:
         """Return the rows of this rank in the batch of a run's step, counted over epochs."""

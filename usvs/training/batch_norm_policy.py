@@ -29,8 +29,14 @@ class RankBatchNorm(nn.Module):
 
     def __init__(self, norm: BatchNorm, together: bool) -> None:
         super().__init__()
-        assert norm.affine and norm.track_running_stats and norm.momentum is not None
-        self.weight, self.bias = norm.weight, norm.bias
+        assert norm.running_mean is not None and norm.momentum is not None
+        self.weight: Tensor
+        self.bias: Tensor
+        if norm.affine:
+            self.weight, self.bias = norm.weight, norm.bias
+        else:  # neither is state then
+            self.register_buffer("weight", torch.ones_like(norm.running_mean), persistent=False)
+            self.register_buffer("bias", torch.zeros_like(norm.running_mean), persistent=False)
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(norm, name))
         self.running_mean: Tensor

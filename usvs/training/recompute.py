@@ -1,4 +1,4 @@
-"""Activation checkpointing: the blocks of the encoders keep their input alone and are run again in backward."""
+"""Activation checkpointing: the blocks of an encoder keep their input alone and are run again in backward."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,21 +10,24 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from usvs.models.resnext_se import Bottleneck
+from usvs.models.sononet import SonoNetEncoder
 from usvs.training.parts import buffers_kept
 
 
 def recompute_blocks(module: nn.Module) -> int:
-    """Have every `Bottleneck` of a module keep only its input for backward; returns how many there are.
+    """Have every `Bottleneck` and every stage of SonoNet keep only its input for backward; returns how many there are.
 
     The numbers stay the same to the last bit, running statistics included. For eager modules: neither scripts.
     """
-    blocks = [child for child in module.modules() if isinstance(child, Bottleneck)]
+    blocks: list[nn.Module] = [child for child in module.modules() if isinstance(child, Bottleneck)]
+    for encoder in module.modules():
+        blocks += encoder.features if isinstance(encoder, SonoNetEncoder) else ()
     for block in blocks:
-        block.forward = partial(_run, block, type(block).forward.__get__(block))  # type: ignore[method-assign]
+        block.forward = partial(_run, block, type(block).forward.__get__(block))
     return len(blocks)
 
 
-def _run(block: Bottleneck, forward: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
+def _run(block: nn.Module, forward: Callable[[Tensor], Tensor], maps: Tensor) -> Tensor:
     if not (block.training and torch.is_grad_enabled()):
         return forward(maps)
     result: Tensor = checkpoint(
@@ -33,5 +36,5 @@ def _run(block: Bottleneck, forward: Callable[[Tensor], Tensor], maps: Tensor) -
     return result
 
 
-def _contexts(block: Bottleneck) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     return nullcontext(), buffers_kept(block)  # the first run has counted the statistics
