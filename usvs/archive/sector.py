@@ -140,23 +140,27 @@ def fan_mask(frames: NDArray[np.float32]) -> Mask | None:
 
 
 def inscribed_box(mask: Mask) -> Box:
-    """Return the largest rectangle all of whose pixels are in the mask.
+    """Return the largest rectangle all of whose pixels are in the mask; of equal ones the highest, then the leftmost.
 
-    The classic stack over the histogram of heights, row by row; O(H W).
+    Each pixel carries the run of pixels above it up to the mask's edge, widened as far as the narrowest row of that
+    run allows: the largest rectangle is among these. Running maxima and minima down the columns, begun anew below
+    every pixel outside, give all of them at once; O(H W).
     """
-    best, best_area = Box(0, 0, 0, 0), 0
-    heights = np.zeros(mask.shape[1] + 1, np.int64)  # the last stays 0 and empties the stack
-    for row in range(mask.shape[0]):
-        heights[:-1] = np.where(mask[row], heights[:-1] + 1, 0)
-        stack: list[tuple[int, int]] = []  # (first column, height), heights rising
-        for column, height in enumerate(heights.tolist()):
-            first = column
-            while stack and stack[-1][1] >= height:
-                first, tall = stack.pop()
-                if tall * (column - first) > best_area:
-                    best, best_area = Box(first, row + 1 - tall, column, row + 1), tall * (column - first)
-            stack.append((first, height))
-    return best
+    if not mask.any():
+        return Box(0, 0, 0, 0)
+    height, width = mask.shape
+    rows, columns = np.arange(1, height + 1, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)[None, :]
+    tall = rows - np.maximum.accumulate(np.where(mask, 0, rows), axis=0)
+    left = np.maximum.accumulate(np.where(mask, 0, columns + 1), axis=1)  # of the run in its row
+    right = np.minimum.accumulate(np.where(mask, width, columns)[:, ::-1], axis=1)[:, ::-1]
+    # a step wider than the mask at each pixel outside keeps the runs of a column apart
+    step = (width + 1) * np.cumsum(~mask, axis=0, dtype=np.int32)
+    left = np.maximum.accumulate(np.where(mask, left, 0) + step, axis=0) - step
+    right = np.minimum.accumulate(np.where(mask, right, width) - step, axis=0) + step
+    area = tall * (right - left)
+    bottom, column = np.nonzero(area == area.max())
+    equals = np.stack([left[bottom, column], bottom + 1 - tall[bottom, column], right[bottom, column], bottom + 1])
+    return Box(*equals[:, np.lexsort((equals[1], equals[2], equals[3]))[0]].tolist())
 
 
 def _active(frames: NDArray[np.float32]) -> Mask:
