@@ -1,13 +1,14 @@
 """Video containers through FFmpeg: their frames as gray pictures on the scan clock."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -29,6 +30,26 @@ _ENDINGS = {
     "mpeg": {".mpg", ".mpeg", ".mpe", ".vob", ".m1v", ".m2v"},
 }
 _TURNED = ("mov", "matroska")  # containers that can say that a picture is to be turned
+
+
+class _FirstPicture:
+    """The first frame that can be decoded: by how much it is to be turned, only a frame tells."""
+
+    def __init__(self) -> None:
+        self._degrees: int | None = None
+
+    def look_into(self, packet: "Packet[VideoStream]") -> None:
+        """Decode packets until a frame comes."""
+        if self._degrees is None:
+            with suppress(av.error.InvalidDataError):
+                self._degrees = next((int(frame.rotation) for frame in packet.decode()), None)
+
+    def rotation(self) -> tuple[int, str | None]:
+        """Return the turn in whole quarters, and what is left out of it."""
+        degrees = self._degrees or 0
+        turned = round(degrees / 90) * 90
+        note = None if turned == degrees else f"the file asks for a turn by {degrees} degrees, which is left out"
+        return (turned % 360, None) if note is None else (0, note)
 
 
 @contextmanager
@@ -60,7 +81,6 @@ def probe_container(path: Path) -> VideoInfo:
     Raises:
         DataError: with what is wrong with the file, never its name.
     """
-    rotation, rotation_note = _rotation(path)
     with open_video(path) as (container, stream):
         codec, name = stream.codec_context, container.format.name
         if name != "avi" and breaks_off(path, name):  # an AVI may end without its index and lack no frame
@@ -68,13 +88,16 @@ def probe_container(path: Path) -> VideoInfo:
         sounds = container.streams.audio
         sound = sounds[0].codec_context if sounds else None
         aspect = float(stream.sample_aspect_ratio or codec.sample_aspect_ratio or 1) or 1.0
+        first = _FirstPicture()
+        timing = read_timing(container, stream, first.look_into if name.startswith(_TURNED) else None)
+        rotation, rotation_note = first.rotation()
         width, height = shown_size(codec.width, codec.height, rotation, aspect)
         return VideoInfo(
             container=name,
             video_codec=codec.name,
             width=width,
             height=height,
-            timing=read_timing(container, stream),
+            timing=timing,
             audio_codec=sound.name if sound else None,
             audio_rate_hz=sound.sample_rate if sound else None,
             audio_channels=sound.channels if sound else None,
@@ -127,17 +150,6 @@ def with_times(info: VideoInfo, seconds: NDArray[np.float64]) -> VideoInfo:
     """Return `info` with frame times from elsewhere than the container."""
     timing = Timing.of_frames(seconds, None, info.timing.start_seconds)
     return replace(info, timing=replace(timing, keyframes=info.timing.keyframes))
-
-
-def _rotation(path: Path) -> tuple[int, str | None]:
-    with open_video(path) as (container, stream):
-        if not container.format.name.startswith(_TURNED):
-            return 0, None
-        frame = next(_frames(container, stream, Decoded()), None)
-        degrees = 0 if frame is None else int(frame.rotation)
-    turned = round(degrees / 90) * 90
-    note = None if turned == degrees else f"the file asks for a turn by {degrees} degrees, which is left out"
-    return (turned % 360, None) if note is None else (0, note)
 
 
 def _name_note(path: Path, format_name: str) -> str | None:

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import av
 import numpy as np
@@ -142,7 +143,7 @@ class _Counted:
             raise DataError(f"the sound's timestamps jump by {error / self.rate:.0f} s")
         if self._written == 0:
             return round(error * self._speed)  # the stream's own start is kept to the sample
-        before = float(np.mean(self._errors[-STEADY_FRAMES:])) if self._errors else 0.0
+        before = fmean(self._errors[-STEADY_FRAMES:]) if self._errors else 0.0
         jump = error - before
         # only true holes are filled: the rounding of timestamps would make clicks, and a drift is not a hole
         missing = round(jump) if abs(jump) > (STEADY_SECONDS if after_damage else GAP_SECONDS) * self.rate else 0
@@ -170,7 +171,7 @@ def _frames(container: InputContainer, heard: Heard) -> Iterator[AudioFrame]:
 
 
 def _frame_seconds(frame: AudioFrame) -> float | None:
-    return None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+    return None if frame.pts is None or frame.time_base is None else frame.time
 
 
 def _mono(frame: AudioFrame) -> NDArray[np.float32]:
@@ -178,10 +179,14 @@ def _mono(frame: AudioFrame) -> NDArray[np.float32]:
     channels = frame.layout.nb_channels
     if not frame.format.is_planar:
         samples = samples.reshape(-1, channels).T  # [channels, samples]
+    mono: NDArray[np.float32]
+    if samples.dtype == np.float32 and len(samples) == 1:
+        mono = samples[0]
+        return mono
     scale, offset = 1.0, 0.0
     if samples.dtype == np.uint8:
         scale, offset = 128.0, 128.0
     elif samples.dtype.kind == "i":
         scale = float(2 ** (8 * samples.dtype.itemsize - 1))
-    mono: NDArray[np.float32] = (samples.mean(axis=0, dtype=np.float64) - offset).astype(np.float32) / np.float32(scale)
+    mono = (samples.mean(axis=0, dtype=np.float64) - offset).astype(np.float32) / np.float32(scale)
     return mono

@@ -1,12 +1,15 @@
 """Frame times of a video from its packets alone, with no picture decoded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -15,6 +18,7 @@ from usvs.archive.truncation import breaks_off
 from usvs.errors import DataError
 
 FALLBACK_RATE_HZ = 25.0
+LookInto: TypeAlias = "Callable[[Packet[VideoStream]], None] | None"  # given each packet in passing
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,21 @@ class _Packet:
     key: bool
 
 
-def read_timing(container: InputContainer, stream: VideoStream) -> Timing:
+def read_timing(container: InputContainer, stream: VideoStream, look_into: LookInto = None) -> Timing:
     """Read every packet of a video stream and say when its frames are shown.
 
     Times that are missing or not distinct are rebuilt: from the decoding times where these are whole (AVI with
     B-frames), else from the frame rate.
 
+    Args:
+        container: the opened file, at its beginning.
+        stream: of it.
+        look_into: is given each packet in passing, the last one empty.
+
     Raises:
         DataError: for a stream without packets, and for one that breaks off.
     """
-    packets = _packets(container, stream)
+    packets = _packets(container, stream, look_into)
     base = float(stream.time_base or Fraction(1, 90_000))
     shown = [packet.shown for packet in packets if packet.shown is not None]
     decoded = [packet.decoded for packet in packets if packet.decoded is not None]
@@ -99,13 +108,15 @@ def stated_rate(stream: VideoStream) -> float:
     return FALLBACK_RATE_HZ
 
 
-def _packets(container: InputContainer, stream: VideoStream) -> list[_Packet]:
+def _packets(container: InputContainer, stream: VideoStream, look_into: LookInto) -> list[_Packet]:
     packets: list[_Packet] = []
     seen = 0
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise DataError(f"truncated or damaged: packet {seen + 1} of the video is not whole")
+            if look_into is not None:
+                look_into(packet)
             seen += packet.size > 0
             # an empty packet repeats the frame before it, a discarded one lies outside of the file's edit list
             if packet.size > 0 and not packet.is_discard:
