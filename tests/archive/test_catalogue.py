@@ -237,6 +237,48 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
     assert len(list((store / "catalogue").glob("clips.*"))) == 1
 
 
+def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: Path, store: Path, monkeypatch, capsys):
+    from usvs.archive import catalogue
+
+    sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
+    for number in range(6):
+        make_video(f"Doe/{number}.mp4", count=25 + number, sound=sound if number % 2 else None)
+    (archive / "Doe/1b.mp4").write_bytes(b"")
+    whole = archive.parent / "whole"
+    index(archive, whole)
+    look_into = catalogue.look_into
+
+    def interrupted(task):
+        if task.files.path == "Doe/4.mp4":
+            raise KeyboardInterrupt
+        return look_into(task)
+
+    monkeypatch.setattr(catalogue, "look_into", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index(archive, store)
+    monkeypatch.undo()
+    (journal,) = (store / "catalogue").glob(".looked_into")
+    journal.write_bytes(journal.read_bytes()[:-9])  # of Doe/3.mp4, as a kill leaves it
+    make_video("Doe/1.mp4", count=40)
+    make_video("Doe/0a.mp4", count=25)
+    make_video("Doe/9.mp4", count=25)
+    capsys.readouterr()
+    looked = count_looks(monkeypatch)
+    index(archive, store)
+    assert looked == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
+    told = capsys.readouterr().err
+    assert "3 scans were looked into by a run that did not end" in told and "Doe" not in told
+    assert not journal.exists()
+    resumed, straight = rows(store), rows(whole)
+    for path in ("Doe/0.mp4", "Doe/1b.mp4", "Doe/2.mp4", "Doe/3.mp4"):
+        for name in straight[path].keys() - {"scan_key", "patient_key"}:  # another store has other keys
+            assert resumed[path][name] == straight[path][name], f"{path}: {name}"
+    clips = Catalogue.load(store).clips.to_pydict()
+    assert clips["scan"] == sorted(clips["scan"]) and len(clips["scan"]) == sum(
+        row["clips"] or 0 for row in resumed.values()
+    )
+
+
 def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     make_video("a.mp4")
     index(archive, store)

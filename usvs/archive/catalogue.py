@@ -17,6 +17,7 @@ from typing_extensions import Self
 import usvs
 from usvs.archive.discovery import Found, ScanFiles, discover
 from usvs.archive.index_summary import IndexSummary
+from usvs.archive.journal import Journal
 from usvs.archive.keys import Keys
 from usvs.archive.pool import run_each
 from usvs.archive.scan_index import IndexTask, ScanFacts, file_states, look_into
@@ -24,7 +25,7 @@ from usvs.archive.store import CATALOGUE, archive_of, create_store, locked
 from usvs.archive.tables import SCANS, CatalogueWriter, map_clips, read_rows, read_scans
 from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.progress import track
+from usvs.progress import say, track
 
 __all__ = ["Catalogue", "IndexSummary", "index_archive"]
 
@@ -64,7 +65,8 @@ def index_archive(
 ) -> IndexSummary:
     """Find an archive's scans and write the catalogue of a store.
 
-    A scan none of whose files has changed in size or time, nor what the manifest says of it, keeps its row.
+    A scan none of whose files has changed in size or time, nor what the manifest says of it, keeps its row; so does one
+    that a run looked into which was stopped before its end.
 
     Args:
         archive: any folder tree; it is only read.
@@ -116,25 +118,33 @@ class _Index(NamedTuple):
         if list(known) == paths and [known[path] for path in paths] == states:
             return
         same_as_before = [known.get(path) == state for path, state in zip(paths, states, strict=True)]
+        with Journal(self.folder) as journal, CatalogueWriter(self.folder, self.clips) as writer:
+            is_new = [not same and state not in journal for same, state in zip(same_as_before, states, strict=True)]
+            if resumed := len(files) - sum(same_as_before) - sum(is_new):
+                say(f"index: {resumed} scans were looked into by a run that did not end; going on from there")
+            facts, old = self._look_into(found, is_new, workers), self._old_scans(known)
+            for scan, state, same, new in zip(files, states, same_as_before, is_new, strict=True):
+                if same:
+                    writer.add(*next(pair for pair in old if pair[0]["path"] == scan.path))
+                    continue
+                if new:
+                    fact = next(facts)
+                    row = _row(scan, fact, self.keys, self.clips) | {"state": state}
+                    journal.add(row, fact.speech_fractions)
+                writer.add(*journal[state])
+            writer.publish()
+
+    def _look_into(self, found: Found, is_new: list[bool], workers: int | None) -> Iterator[ScanFacts]:
+        """Look into the new ones of the scans, in order; then, without end, say of the missing that they are."""
         tasks = (
             IndexTask(self.archive, scan, self.clips, self.voice, self.gaze)
-            for scan, same in zip(found.scans, same_as_before, strict=False)
-            if not same
+            for scan, new in zip(found.scans, is_new, strict=False)
+            if new
         )
-        total = same_as_before[: len(found.scans)].count(False)
+        total = sum(is_new[: len(found.scans)])
         workers = min(workers or os.cpu_count() or 1, max(1, total))
         results = track(run_each(look_into, tasks, workers), "looking into scans", total)
-        facts = chain((_facts(result) for _, result in results), repeat(ScanFacts(0, 0, MISSING)))
-        old = self._old_scans(known)
-        with CatalogueWriter(self.folder, self.clips) as writer:
-            for scan, state, same in zip(files, states, same_as_before, strict=True):
-                if same:
-                    row, fractions = next(pair for pair in old if pair[0]["path"] == scan.path)
-                    writer.add(row, fractions)
-                    continue
-                fact = next(facts)
-                writer.add(_row(scan, fact, self.keys, self.clips) | {"state": state}, fact.speech_fractions)
-            writer.publish()
+        return chain((_facts(result) for _, result in results), repeat(ScanFacts(0, 0, MISSING)))
 
     def _known(self) -> dict[str, str]:
         """The paths and states of the catalogue that is there; none where it is of no use."""
