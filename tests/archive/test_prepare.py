@@ -1,5 +1,6 @@
 """From the catalogue to the prepared store: once, whole or not at all, one scan's failure never another's."""
 
+import json
 import os
 from pathlib import Path
 
@@ -86,6 +87,17 @@ def test_a_second_time_does_only_what_is_needed(store: Path, tmp_path: Path):
     (tmp_path / "archive/p2/c.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1.0,4CH\n")
     assert prepare_store(store, SETTINGS, workers=1).prepared == 1
     assert prepare_store(store, SETTINGS.model_copy(update={"jpeg_quality": 80}), workers=1).prepared == 3
+
+
+def test_a_scan_without_checksums_of_its_frames_is_prepared_again(store: Path):
+    prepare_store(store, SETTINGS, workers=1)
+    folder = next((store / "prepared").iterdir())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]["frame_crc32.npy"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "frame_crc32.npy").unlink()
+    summary = prepare_store(store, SETTINGS, workers=1)
+    assert (summary.prepared, summary.skipped) == (1, 2) and (folder / "frame_crc32.npy").exists()
 
 
 def test_what_a_killed_run_left_is_removed(store: Path):

@@ -269,6 +269,7 @@ def _is_ready(task: PrepareTask, source: FileState) -> bool:
     box = task.box
     return (
         manifest.source == source
+        and "frame_crc32.npy" in manifest.sha256  # earlier versions wrote none, and DALI reads no frame without
         and manifest.settings == task.settings
         and manifest.sector == (box.left, box.top, box.right, box.bottom)
         and manifest.patient_key == task.row["patient_key"]
