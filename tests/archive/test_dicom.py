@@ -18,8 +18,9 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless,
 
 from tests.archive.dicoms import LEVELS, gray_frames, jpegs, write_dicom
 from usvs.archive import dicom as dicom_room
-from usvs.archive.catalogue import index_archive
+from usvs.archive.catalogue import Catalogue, index_archive
 from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from usvs.archive.keys import Keys
 from usvs.archive.prepare import prepare_store
 from usvs.archive.prepared import PreparedStore
 from usvs.archive.sector import Box
@@ -249,6 +250,26 @@ def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
         np.testing.assert_array_equal(scan.frames(np.array([number]))[0], inner)
     written = b"".join(file.read_bytes() for file in (store / "prepared" / key).iterdir())
     assert b"IM0001" not in written
+
+
+def test_its_patient_id_tells_people_apart_and_is_kept_as_a_hash_alone(tmp_path: Path):
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    ids = {"2019/a.dcm": "MRN77", "2020/b.dcm": " MRN77 ", "2020/c.dcm": "MRN78", "2021/d.dcm": "ANONYMOUS"}
+    for path, name in {**ids, "2021/e.dcm": "", "2021/f.dcm": "MRN77"}.items():
+        write_dicom(archive / path, PatientID=name)
+    (archive / "manifest.csv").write_text("scan,patient\n2021/f.dcm,MRN78\n")
+
+    def patients() -> list[str | None]:
+        index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
+        return Catalogue.load(store).scans["patient_key"].to_pylist()
+
+    found, keys = patients(), Keys.load(store).patient_key
+    one, other = keys("MRN77"), keys("MRN78")
+    assert found == [one, one, other, None, None, other]
+    (archive / "manifest.csv").unlink()
+    assert patients() == [one, one, other, keys("2021"), keys("2021"), one]
+    written = b"".join(file.read_bytes() for file in store.rglob("*") if file.is_file())
+    assert b"MRN7" not in written and "MRN7" not in repr(probe(archive / "2019/a.dcm"))
 
 
 @pytest.mark.parametrize(

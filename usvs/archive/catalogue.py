@@ -181,9 +181,10 @@ def _facts(result: ScanFacts | DataError) -> ScanFacts:
 
 
 def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> dict[str, object]:
+    patient = files.patient or (fact.info and fact.info.patient) or files.folder
     row: dict[str, object] = {
         "scan_key": keys.scan_key(files.path),
-        "patient_key": keys.patient_key(files.patient) if files.patient else None,
+        "patient_key": keys.patient_key(patient) if patient else None,
         "path": files.path,
         "bytes": fact.bytes,
         "modified_ns": fact.modified_ns,

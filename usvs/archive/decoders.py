@@ -1,6 +1,7 @@
 """Video files as gray frames on the scan clock: t = 0 at the first frame's timestamp. FFmpeg's containers and DICOM."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from usvs.archive.containers import (
 )
 from usvs.archive.dicom import iter_dicom_frames, probe_dicom
 from usvs.archive.dicom_file import DicomFile, is_dicom, open_dicom
-from usvs.archive.dicom_header import dicom_region, dicom_seconds
+from usvs.archive.dicom_header import dicom_patient, dicom_region, dicom_seconds
 from usvs.archive.gray import to_gray
 from usvs.archive.sound import read_sound
 from usvs.archive.video_info import Decoded, VideoInfo
@@ -72,4 +73,10 @@ def _probe_stream(path: Path, dicom: DicomFile) -> VideoInfo:
     seconds, note = dicom_seconds(dicom.header, info.frames)
     own = info if note is not None else with_times(info, seconds)
     region = dicom_region(dicom.header, info.pixel_aspect)
-    return VideoInfo(**{**vars(own), "container": f"dicom of {info.container}", "region": region, "file_note": None})
+    return replace(
+        own,
+        container=f"dicom of {info.container}",
+        region=region,
+        file_note=None,
+        patient=dicom_patient(dicom.header),
+    )

@@ -14,7 +14,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 
 from usvs.archive.dicom_file import DicomFile
-from usvs.archive.dicom_header import dicom_region, dicom_seconds, picture_size
+from usvs.archive.dicom_header import dicom_patient, dicom_region, dicom_seconds, picture_size
 from usvs.archive.gray import as_shown, expand_limited
 from usvs.archive.timing import Timing
 from usvs.archive.video_info import Decoded, VideoInfo
@@ -49,6 +49,7 @@ def probe_dicom(dicom: DicomFile) -> VideoInfo:
         audio_channels=None,
         pixel_aspect=aspect,
         region=dicom_region(dicom.header, aspect),
+        patient=dicom_patient(dicom.header),
     )
 
 

@@ -15,6 +15,8 @@ from usvs.errors import DataError
 TWO_DIMENSIONAL, ANATOMY = 1, (1, 2)
 FRAME_TIME, FRAME_TIME_VECTOR = 0x00181063, 0x00181065
 RATES = ("CineRate", "RecommendedDisplayFrameRate")
+# what de-identification writes instead of a patient's id
+PLACEHOLDERS = ("anon", "unknown", "none", "null", "na", "deidentified", "removed", "redacted", "noid", "patient", "id")
 REQUIRED = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 
 
@@ -61,6 +63,17 @@ def dicom_region(header: Dataset, pixel_aspect: float = 1.0) -> Box | None:
             right, bottom = min(right + 1, width), min(bottom + 1, height)
             found.append(Box(round(left * pixel_aspect), top, round(right * pixel_aspect), bottom))
     return max(found, key=lambda box: box.width * box.height, default=None)
+
+
+def dicom_patient(header: Dataset) -> str | None:
+    """Return who was scanned by the file's own PatientID, None where that is empty or a placeholder.
+
+    It tells people apart and stays private: it is for `Keys.patient_key` and nothing else.
+    """
+    name = str(header.get("PatientID") or "").strip()
+    plain = "".join(letter for letter in name.lower() if letter.isalnum())
+    is_placeholder = plain in PLACEHOLDERS or plain.startswith("anonym") or set(plain) <= {"0", "x"}
+    return None if is_placeholder else name
 
 
 def picture_size(header: Dataset) -> tuple[int, int, float]:

@@ -25,13 +25,19 @@ VIDEO_SUFFIXES = frozenset({
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """One scan on disk: paths relative to the archive, with forward slashes; None for what is not there."""
+    """One scan on disk: paths relative to the archive, with forward slashes; None for what is not there.
+
+    Attributes:
+        patient: by the manifest.
+        folder: the name of the one it lies in, where the manifest says nothing of patients.
+    """
 
     path: str
     sound: str | None = None
     gaze: str | None = None
     planes: str | None = None
     patient: str | None = None
+    folder: str | None = None
     split: str | None = None
     sector: Box | None = None
     alignment: Alignment = field(default_factory=Alignment)
@@ -121,7 +127,8 @@ def _scan(path: str, present: dict[str, str], row: ManifestRow | None, has_patie
         sound=beside["sound"],
         gaze=beside["gaze"],
         planes=beside["planes"],
-        patient=row.patient if has_patients else (folder or None),
+        patient=row.patient,
+        folder=None if has_patients else (folder or None),
         split=row.split,
         sector=row.sector,
         alignment=row.alignment,

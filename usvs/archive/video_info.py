@@ -1,6 +1,6 @@
 """What is known of a video before it is decoded, and what comes to light while it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from usvs.archive.sector import Box
 from usvs.archive.timing import Timing
@@ -20,6 +20,7 @@ class VideoInfo:
         pixel_aspect: width of a stored pixel over its height.
         region: where the file itself says that the ultrasound picture is (DICOM).
         file_note: what is odd about a file that is used all the same.
+        patient: who was scanned, by the file's own word (DICOM); for `Keys.patient_key` and nothing else.
     """
 
     container: str
@@ -34,6 +35,7 @@ class VideoInfo:
     pixel_aspect: float = 1.0
     region: Box | None = None
     file_note: str | None = None
+    patient: str | None = field(default=None, repr=False)
 
     @property
     def frames(self) -> int:
