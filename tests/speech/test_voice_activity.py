@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from usvs.config import VoiceActivitySettings
+from usvs.errors import ConfigError
 from usvs.speech.voice_activity import frame_energy, speech_fraction, threshold, voice_activity
 
 RATE = 16_000
@@ -76,11 +77,54 @@ def test_threshold_is_the_closed_form_of_the_paper():
 
 def test_energy_is_the_rms_of_each_frame_without_the_constant_part():
     sound = np.tile([0.5, 0.1], 4 * 160)
-    energy = frame_energy(sound, RATE, SETTINGS)
-    np.testing.assert_allclose(energy, np.full(8, 0.2), rtol=1e-5)
-    as_integers = frame_energy(np.round(sound * 32768).astype(np.int16), RATE, SETTINGS)
-    np.testing.assert_allclose(as_integers, energy, rtol=1e-3)
-    assert len(frame_energy(sound[:100], RATE, SETTINGS)) == 0
+    for settings, tolerance in ((SETTINGS.model_copy(update={"high_pass_hz": 0.0}), 1e-5), (SETTINGS, 1e-4)):
+        energy = frame_energy(sound, RATE, settings)
+        np.testing.assert_allclose(energy, np.full(8, 0.2), rtol=tolerance)
+        as_integers = frame_energy(np.round(sound * 32768).astype(np.int16), RATE, settings)
+        np.testing.assert_allclose(as_integers, energy, rtol=1e-3)
+        assert len(frame_energy(sound[:100], RATE, settings)) == 0
+
+
+@pytest.mark.parametrize("high_pass_hz", [80.0, 150.0])
+def test_hum_and_rumble_are_filtered_off_by_twelve_decibels_an_octave(high_pass_hz: float):
+    """The gain of a Butterworth high-pass of order 2 on the z-plane: (f / fc)^2 / sqrt(1 + (f / fc)^4), warped."""
+    settings = SETTINGS.model_copy(update={"high_pass_hz": high_pass_hz})
+    tones = np.array([25.0, 50.0, 100.0, 150.0, 400.0, 3000.0])
+    sound = 0.5 * np.sin(2 * np.pi * tones[:, None] * np.arange(2 * RATE) / RATE)
+    rms = np.sqrt((frame_energy(sound, RATE, settings)[:, 40:] ** 2).mean(1))  # four periods of the lowest at least
+    ratio = np.tan(np.pi * tones / RATE) / np.tan(np.pi * high_pass_hz / RATE)
+    np.testing.assert_allclose(rms, 0.5 / np.sqrt(2) * ratio**2 / np.sqrt(1 + ratio**4), rtol=2e-3)
+
+
+def test_a_recording_is_filtered_piece_by_piece_as_if_at_once(monkeypatch):
+    from usvs.speech import voice_activity as room
+
+    sound = np.random.default_rng(2).standard_normal((2, 3 * RATE)) + 0.4
+    at_once = frame_energy(sound, RATE, SETTINGS)
+    monkeypatch.setattr(room, "FRAMES_AT_ONCE", 7)
+    np.testing.assert_allclose(frame_energy(sound, RATE, SETTINGS), at_once, rtol=1e-12)
+
+
+def test_speech_is_told_from_loud_hum_and_from_a_rumbling_room():
+    """What the high-pass is for: hum as loud as the speech hides it, and a rumble's RMS of 10 ms swings by itself."""
+    spoken = [(4.0, 8.0), (14.0, 16.0)]
+    humming, rumbling = recording(spoken, 20.0, 0.08), recording(spoken, 20.0, 3e-3)
+    rumble = np.random.default_rng(8).standard_normal(len(rumbling))
+    for _ in range(3):
+        rumble = np.convolve(rumble, np.ones(200), "same")
+    rumbling += 0.01 * rumble / rumble.std()
+    for sound in (humming, rumbling):
+        active = voice_activity(sound, RATE, SETTINGS)
+        assert fraction(active, 4, 8) > 0.6 and fraction(active, 14, 16) > 0.6
+        assert fraction(active, 0, 4) < 0.05 and fraction(active, 8.2, 14) < 0.05
+    without = SETTINGS.model_copy(update={"high_pass_hz": 0.0})
+    assert fraction(voice_activity(humming, RATE, without), 4, 8) < 0.5
+    assert fraction(voice_activity(rumbling, RATE, without), 0, 4) > 0.5
+
+
+def test_a_high_pass_above_all_sound_is_refused():
+    with pytest.raises(ConfigError, match="high_pass_hz is 9000, wanted less than half of 16000 Hz"):
+        frame_energy(np.zeros(RATE), RATE, SETTINGS.model_copy(update={"high_pass_hz": 9000.0}))
 
 
 def test_runs_shorter_than_a_syllable_do_not_count_and_longer_ones_are_held():
