@@ -1,11 +1,14 @@
 """What grows with an archive and what does not: memory of index, prepare and a loader, index speed, the sampler.
 
-    python -m benchmarks.bench_scale OUT            OUT/scale.json and OUT/memory.png
-    python -m benchmarks.bench_scale OUT --quick    a tenth of everything, to see that it runs
+    python -m benchmarks.bench_scale OUT                  OUT/scale.json and OUT/memory.png
+    python -m benchmarks.bench_scale OUT --quick          a tenth of everything, to see that it runs
+    python -m benchmarks.bench_scale OUT --part index     one part anew: header, index, sampler, memory; others are kept
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
-that are hard links to one file. The header pass is `probe` alone: open and go through the packets. The whole index also
-looks for the fan in decoded frames and listens for speech, which bound it.
+that are hard links to one file: a second of a drifting fan of speckle, with sound. The header pass is `probe` alone:
+open, go through the packets and decode the first frame. The whole index also looks for the fan in decoded frames and
+listens for speech, which bound it; `index_parts` says what a file costs in each. Index again looks at every file's
+size and time and at nothing else. The interpreter starts outside of the figures.
 """
 
 import argparse
@@ -20,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import torch
 
 from benchmarks.memory import memory_mib
 from usvs.archive.catalogue import index_archive
-from usvs.archive.decoders import probe
+from usvs.archive.decoders import iter_gray_frames, probe, read_sound
 from usvs.archive.prepare import prepare_store
 from usvs.archive.prepared import PreparedStore
+from usvs.archive.scan_index import VOICE_RATE_HZ
+from usvs.archive.sector import look_for_sector
 from usvs.columns import ColumnWriter, map_column
 from usvs.config import (
     ClipSettings,
@@ -41,10 +47,13 @@ from usvs.loading.torch_loader import PairLoader
 from usvs.sampling.clips import ClipTable
 from usvs.sampling.permutation import permute_one
 from usvs.sampling.plan import Plan
+from usvs.speech.voice_activity import voice_activity
 from usvs.training.environment import describe_environment
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 SCANS, CLIPS_PER_SCAN = 100_000, 900
+PARTS = ("header", "index", "sampler", "memory")
+REPEATS = 200
 
 
 def make_archive(archive: Path, scans: int) -> None:
@@ -52,13 +61,17 @@ def make_archive(archive: Path, scans: int) -> None:
     source = archive.parent / "source.mp4"
     archive.mkdir(parents=True)
     rng = np.random.default_rng(0)
+    speckle = cv2.GaussianBlur(rng.rayleigh(60, (160, 192)), (0, 0), 1.5)
+    across, down = np.meshgrid(np.arange(96) - 48, np.arange(80))
+    fan = (np.hypot(across, down + 10) < 85) & (abs(across) < 0.8 * (down + 10))
     with av.open(str(source), "w") as container:
         video = container.add_stream("libx264", rate=20, options={"g": "10"})
         video.width, video.height, video.pix_fmt = 96, 80, "yuv420p"
         audio = container.add_stream("aac", rate=48_000, layout="mono")
         for number in range(22):
-            picture = np.repeat(rng.integers(0, 256, (80, 96, 1), np.uint8), 3, 2)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            picture = np.clip(speckle[number : number + 80, 2 * number : 2 * number + 96], 0, 255) * fan
+            rgb = np.repeat(picture[:, :, None].astype(np.uint8), 3, 2)
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 20)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -132,6 +145,43 @@ def header_pass(root: Path, scans: int) -> dict[str, float]:
     return {"files": len(files), "files_per_second": len(files) / (time.process_time() - started)}
 
 
+def whole_index(root: Path, scans: int) -> dict[str, Any]:
+    """Index an archive, index it again, and say what a file costs in each part."""
+    shutil.rmtree(root, ignore_errors=True)
+    make_archive(root / "archive", scans)
+    _, first = apart(index, root)
+    _, again = apart(index, root)
+    return {
+        "files": scans,
+        "processor_seconds": first,
+        "files_per_second": scans / first,
+        "again_processor_seconds": again,
+        "milliseconds_of_a_file": index_parts(root / "source.mp4"),
+    }
+
+
+def index_parts(video: Path) -> dict[str, float]:
+    """Processor milliseconds of each thing that `usvs index` does with one file."""
+    info = probe(video)
+    frames = np.stack([gray for _, gray in iter_gray_frames(video, info)])
+    sound = read_sound(video, None, VOICE_RATE_HZ)
+    parts: dict[str, Callable[[], Any]] = {
+        "header pass": lambda: probe(video),
+        "decode frames for the fan": lambda: list(iter_gray_frames(video, info)),
+        "look for the fan": lambda: look_for_sector(frames),
+        "decode sound": lambda: read_sound(video, None, VOICE_RATE_HZ, info.timing.start_seconds),
+        "listen for speech": lambda: voice_activity(sound, VOICE_RATE_HZ, VoiceActivitySettings()),
+    }
+    costs = {}
+    for name, part in parts.items():
+        part()
+        started = time.process_time()
+        for _ in range(REPEATS):
+            part()
+        costs[name] = 1e3 * (time.process_time() - started) / REPEATS
+    return costs
+
+
 def sampler(folder: Path, scans: int) -> dict[str, float]:
     """An epoch's plan over mapped columns, and seeks in a billion clips."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,23 +234,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; repeat")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    work, part = options.out / "work", 10 if options.quick else 1
-    report: dict[str, Any] = {"environment": describe_environment(torch.device("cpu"))}
-    report["header_pass"] = header_pass(work, 20_000 // part)
-    _, first = apart(index, work)
-    _, again = apart(index, work)
-    report["index"] = {"files": 20_000 // part, "processor_seconds": first, "again_processor_seconds": again}
-    shutil.rmtree(work)
-    report["sampler"] = sampler(work / "columns", SCANS // part)
-    shutil.rmtree(work)
-    print(json.dumps(report, indent=1), flush=True)
-    report["memory"] = memory(work, [number for number in (10, 100, 1000, 10_000) if number <= 10_000 // part])
-    shutil.rmtree(work)
-    (options.out / "scale.json").write_text(json.dumps(report, indent=1) + "\n")
-    picture(report["memory"], options.out / "memory.png")
+    work, of = options.out / "work", 10 if options.quick else 1
+    measures: dict[str, Callable[[], Any]] = {
+        "header": lambda: header_pass(work, 20_000 // of),
+        "index": lambda: whole_index(work, 20_000 // of),
+        "sampler": lambda: sampler(work / "columns", SCANS // of),
+        "memory": lambda: memory(work, [number for number in (10, 100, 1000, 10_000) if number <= 10_000 // of]),
+    }
+    file = options.out / "scale.json"
+    report: dict[str, Any] = json.loads(file.read_text()) if options.part and file.exists() else {}
+    for name in options.part or PARTS:
+        report[name] = {"environment": describe_environment(torch.device("cpu")), "measured": measures[name]()}
+        shutil.rmtree(work)
+        print(json.dumps(report[name], indent=1), flush=True)
+        file.write_text(json.dumps(report, indent=1) + "\n")
+    if "memory" in report:
+        picture(report["memory"]["measured"], options.out / "memory.png")
 
 
 if __name__ == "__main__":
