@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usvs.config import EncoderSettings
+from usvs.models.channel_means import channel_means
 
 EXPANSION = 4  # a block's output channels over its planes
 REDUCTION_DIVISOR = 8  # timm rounds the squeezed channels to multiples of this
@@ -37,7 +38,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Scale maps [N, C, h, w] by their gates."""
-        means = maps.mean(dim=(2, 3), keepdim=True)  # [N, C, 1, 1]
+        means = channel_means(maps)[:, :, None, None]
         return maps * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
 
 
@@ -132,7 +133,7 @@ class SEResNeXt(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [N, 1, H, W] to features [N, C], the means of the feature maps."""
-        return self.forward_features(images).mean(dim=(2, 3))
+        return channel_means(self.forward_features(images))
 
 
 def _stage(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usvs.errors import DataError
+from usvs.models.channel_means import channel_means
 
 # Its order, in the paper's names: its 3VV is the paper's 3VT, its Brain (Cb.) is BrainTc.
 SONONET_CLASSES = (
@@ -68,7 +69,7 @@ class SonoNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [N, 1, H, W], as `sononet_images` makes them, to logits [N, classes]."""
-        logits: Tensor = self.adaption(self.features(images)).mean(dim=(2, 3))
+        logits: Tensor = channel_means(self.adaption(self.features(images)))
         return logits
 
 
@@ -101,7 +102,7 @@ class SonoNetEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map frames [N, 1, P, P] to features [N, C], the means of the feature maps."""
-        return self.forward_features(images).mean(dim=(2, 3))
+        return channel_means(self.forward_features(images))
 
 
 def sononet_images(gray: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from usvs.config import ModelSettings
 from usvs.errors import ConfigError
+from usvs.models.channel_means import channel_means
 from usvs.models.heads import ORDER_CLASSES, CorrespondenceHead, OrderHead, ProjectionHead
 from usvs.models.resnext_se import SEResNeXt
 
@@ -80,7 +81,7 @@ class TwoStream(nn.Module):
         """
         images = torch.cat((frames, order_frames.flatten(0, 1)))
         maps = self._video_maps(images)
-        video_features = maps[: frames.size(0)].mean(dim=(2, 3))
+        video_features = channel_means(maps[: frames.size(0)])
         speech_features = self._speech_features(speech)
         return TwoStreamOutput(
             video_features,

@@ -14,6 +14,7 @@ from usvs.progress import say
 from usvs.sampling.permutation import derive_key
 from usvs.training.compute import BatchCompute
 from usvs.training.distributed import ALONE, Ranks
+from usvs.training.host_memory import keep_freed_memory
 from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
 from usvs.training.parts import Place
 
@@ -69,7 +70,9 @@ class Trainer:
         self.optimiser = make_optimiser(self.module, optimiser)
         self.step_number = 0
         _say_if_slow(self.device, run)
-        if self.device.type == "cpu":  # what is promised bit-exact; CUDA's deterministic kernels cost speed
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            # What is promised bit-exact; CUDA's deterministic kernels cost speed.
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
