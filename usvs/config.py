@@ -120,6 +120,7 @@ class ObjectiveSettings(Settings):
     normalise: bool = False
     margin_floor: float = Field(1.0, gt=0)  # where Eq. 2 is continued by its tangent
     affinity: bool = True  # pairs from high-affinity clips only (section 2.3)
+    refill_pairs: bool = False  # ours: in the place of a clip that makes no pair one that does, so batches stay full
     speech: Literal["own", "shuffled"] = "own"  # shuffled: the control, speech from other scans
 
 

@@ -47,6 +47,7 @@ class ScanDataset(Dataset):  # type: ignore[type-arg]
         """Decode one clip."""
         sample = self.plan.samples(self.epoch, [g])
         groups = self.settings.clips.groups_per_clip
+        assert sample.pair_clip[0] == sample.clip[0], "one clip is decoded for its pairs and its order task"
         moments = np.concatenate([sample.frame_seconds[0], sample.order_seconds[0]])
         frames = self.frames(self.scans[int(sample.scan[0])], moments)
         random = np.random.default_rng(int(sample.augment_key[0]))

@@ -43,6 +43,8 @@ def test_shapes_and_types():
     expected = {
         "clip": ("int64", (32,)),
         "scan": ("int32", (32,)),
+        "pair_clip": ("int64", (32,)),
+        "pair_scan": ("int32", (32,)),
         "frame_seconds": ("float64", (32, 2)),
         "speech_scan": ("int32", (32, 2)),
         "speech_start_seconds": ("float64", (32, 2)),
@@ -150,6 +152,29 @@ def test_who_makes_a_pair():
     assert not batch.pair_valid.any()
     assert np.all(batch.negative_scan == -1)
     assert np.all(np.isnan(batch.negative_start_seconds))
+
+
+def test_refilled_pairs_come_from_clips_that_speak_and_the_order_task_from_all():
+    masked, refilled = make_plan(), make_plan(refill_pairs=True)
+    clips = masked.clips
+    drawn = []
+    for epoch in range(8):
+        some, full = epoch_of(masked, epoch), epoch_of(refilled, epoch)
+        assert np.array_equal(some.pair_clip, some.clip)
+        assert full.pair_valid.all()
+        assert np.array_equal(full.pair_clip[some.pair_valid], full.clip[some.pair_valid]), "who speaks keeps its place"
+        assert np.all(clips.speech_fraction[full.pair_clip] >= 0.5)
+        assert np.array_equal(full.pair_scan, clips.scan[full.pair_clip])
+        assert np.array_equal(full.speech_scan, full.pair_scan[:, None].repeat(2, 1))
+        start = clips.start_seconds[full.pair_clip][:, None]
+        assert np.all((full.frame_seconds >= start) & (full.frame_seconds < start + 2))
+        for name in ("clip", "scan", "order_seconds", "order_class", "order_valid", "augment_key"):
+            assert np.array_equal(getattr(full, name), getattr(some, name)), f"refilling changes {name}"
+        drawn.append(full.pair_clip[~some.pair_valid])
+    able = np.flatnonzero(clips.speech_fraction >= 0.5)
+    assert stats.chisquare(np.bincount(np.searchsorted(able, np.concatenate(drawn)), minlength=len(able))).pvalue > 1e-4
+    silent = make_clips().select(np.arange(360) < 30)
+    assert not epoch_of(make_plan(silent, refill_pairs=True)).pair_valid.any()
 
 
 def test_the_shuffled_control_takes_all_speech_from_one_other_scan():

@@ -30,7 +30,7 @@ class PairBatch(NamedTuple):
         pair_valid: [B] bool, whether the clip counts in Eq. 1 and Eq. 2.
         order_class: [B] int64 in 0 .. 11.
         order_valid: [B] bool, whether the clip shows the order task.
-        clip: [B] int64 row of the clip in the plan's table.
+        clip: [B] int64 row of the clip in the plan's table; its pairs may be another clip's, see `PlanBatch`.
     """
 
     frames: Tensor
@@ -82,15 +82,16 @@ def gather_pairs(
     )
 
 
-def planned_frames(store: PreparedStore, planned: PlanBatch) -> Iterator[tuple[PreparedScan, NDArray[np.int64]]]:
-    """Yield each clip's scan and the numbers of its K + 4 frames, those to be ordered last.
+def planned_frames(
+    store: PreparedStore, scans: NDArray[np.int32], seconds: Float64Array
+) -> Iterator[tuple[PreparedScan, NDArray[np.int64]]]:
+    """Yield each clip's scan [B] and the numbers of its frames at `seconds` [B, k].
 
     Raises:
         DataError: where the scans' frames are not of one size, or not coded in one way.
     """
-    seconds = np.concatenate([planned.frame_seconds, planned.order_seconds], axis=1)
-    first = store.scan(int(planned.scan[0]))
-    for number, moments in zip(planned.scan.tolist(), seconds, strict=True):
+    first = store.scan(int(scans[0]))
+    for number, moments in zip(scans.tolist(), seconds, strict=True):
         scan = store.scan(number)
         for name in ("frame_pixels", "codec"):
             one, other = getattr(first.manifest, name), getattr(scan.manifest, name)
@@ -100,13 +101,25 @@ def planned_frames(store: PreparedStore, planned: PlanBatch) -> Iterator[tuple[P
 
 
 def _read_frames(store: PreparedStore, planned: PlanBatch) -> tuple[UInt8Array, UInt8Array]:
-    """The frames of the pairs and those to be ordered, flat: [B * K, S, S] and [B * 4, S, S]."""
-    clips, groups = planned.frame_seconds.shape
+    """The frames of the pairs and those to be ordered, flat: [B * K, S, S] and [B * 4, S, S].
+
+    A scan's frames are read together, so that one asked for more than once is decoded once.
+    """
     side = store.scan(int(planned.scan[0])).frame_pixels
-    pairs, ordered = (np.empty((clips * count, side, side), np.uint8) for count in (groups, ORDER_FRAMES))
-    for i, (scan, frames) in enumerate(planned_frames(store, planned)):
-        targets = [*pairs[i * groups : (i + 1) * groups], *ordered[i * ORDER_FRAMES : (i + 1) * ORDER_FRAMES]]
-        scan.read_frames(frames, targets)
+    pairs, ordered = (
+        np.empty((moments.size, side, side), np.uint8) for moments in (planned.frame_seconds, planned.order_seconds)
+    )
+    wanted: dict[int, tuple[list[int], list[UInt8Array]]] = {}
+    for scans, seconds, targets in (
+        (planned.pair_scan, planned.frame_seconds, iter(pairs)),
+        (planned.scan, planned.order_seconds, iter(ordered)),
+    ):
+        for number, (_, frames) in zip(scans.tolist(), planned_frames(store, scans, seconds), strict=True):
+            numbers, places = wanted.setdefault(number, ([], []))
+            numbers += frames.tolist()
+            places += [next(targets) for _ in frames]
+    for number, (numbers, places) in wanted.items():
+        store.scan(number).read_frames(np.asarray(numbers), places)
     return pairs, ordered
 
 

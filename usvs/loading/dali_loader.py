@@ -78,10 +78,12 @@ class DaliPairLoader:
 
     def _request(self, step: int) -> _Request:
         """What DALI needs of a step, the pairs' frames first."""
-        planned, groups = self.plan.batch_at(step), self.settings.clips.groups_per_clip
-        clips = [scan.read_encoded(frames) for scan, frames in planned_frames(self.store, planned)]
-        encoded = [frame for clip in clips for frame in clip[:groups]] + [
-            frame for clip in clips for frame in clip[groups:]
+        planned = self.plan.batch_at(step)
+        encoded = [
+            frame
+            for moments in ((planned.pair_scan, planned.frame_seconds), (planned.scan, planned.order_seconds))
+            for scan, frames in planned_frames(self.store, *moments)
+            for frame in scan.read_encoded(frames)
         ]
         of_pairs, of_order = pair_variations(planned, self.settings.augment)
         both = Variation(*(np.concatenate(parts) for parts in zip(of_pairs, of_order, strict=True)))

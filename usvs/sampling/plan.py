@@ -34,21 +34,25 @@ from usvs.sampling.permutation import (
 )
 
 # One stream of random numbers for each thing drawn; a new draw takes a new number, so that the old ones stay.
-PERMUTATION, FRAME, SPEECH, NEGATIVE_CLIP, NEGATIVE_SPEECH, ORDER, ORDER_PHASE, ORDER_JITTER, AUGMENT, DONOR = range(10)
+PERMUTATION, FRAME, SPEECH, NEGATIVE_CLIP, NEGATIVE_SPEECH, ORDER, ORDER_PHASE, ORDER_JITTER = range(8)
+AUGMENT, DONOR, REFILL = range(8, 11)
+REFILL_TRIES = 32  # where a third of the clips make pairs, one place in half a million stays as it is
 
 
 class PlanBatch(NamedTuple):
     """Times to read for B clips with K pairs each; what cannot be drawn has scan -1 and NaN seconds.
 
     Attributes:
-        clip: [B] int64 row of the clip in the plan's table.
+        clip: [B] int64 row of the clip in the plan's table; it shows the order task.
         scan: [B] int32 its scan.
+        pair_clip: [B] int64 row of the clip that makes the pairs: the same, or under `refill_pairs` another.
+        pair_scan: [B] int32 its scan.
         frame_seconds: [B, K] float64 the frames of the pairs, in [start, start + clip_seconds).
-        speech_scan: [B, K] int32 whose speech is the positive: `scan`, another in the control, -1 without sound.
+        speech_scan: [B, K] int32 whose speech is the positive: `pair_scan`, another in the control, -1 without sound.
         speech_start_seconds: [B, K] float64.
         negative_scan: [B, K] int32 whose speech is the hard negative, -1 where no clip with sound is near.
         negative_start_seconds: [B, K] float64.
-        pair_valid: [B] bool whether the clip counts in Eq. 1 and Eq. 2.
+        pair_valid: [B] bool whether the pairs count in Eq. 1 and Eq. 2.
         order_seconds: [B, 4] float64 in the order shown.
         order_class: [B] int64 in 0 .. 11.
         order_valid: [B] bool whether the clip shows the order task: evenly, `order_share` of an epoch's samples.
@@ -57,6 +61,8 @@ class PlanBatch(NamedTuple):
 
     clip: Int64Array
     scan: npt.NDArray[np.int32]
+    pair_clip: Int64Array
+    pair_scan: npt.NDArray[np.int32]
     frame_seconds: Float64Array
     speech_scan: npt.NDArray[np.int32]
     speech_start_seconds: Float64Array
@@ -79,7 +85,8 @@ class Plan:
     Attributes:
         clips: what is drawn from.
         settings: how pairs and order frames are drawn.
-        objective: `affinity` decides which clips make pairs, `speech` whether it is their own.
+        objective: `affinity` decides which clips make pairs, `refill_pairs` whether another takes the place of one that
+            makes none, `speech` whether it is their own.
         seed: of the run.
         batch_clips: clips a batch; a table with fewer gives batches of all its clips.
 
@@ -134,7 +141,8 @@ class Plan:
         draw = _Draws(derive_key(self.seed, epoch), g, self.settings.groups_per_clip)
         rows = permute(g, len(self.clips), derive_key(draw.key, PERMUTATION))
         scan, start = self.clips.scan[rows], self.clips.start_seconds[rows]
-        source, negative, pair_valid = self._speech_clips(rows, draw)
+        pairs = self._pair_clips(rows, draw)
+        source, negative, pair_valid = self._speech_clips(pairs, draw)
         chronological = chronological_seconds(
             start, draw.one(ORDER_PHASE), draw.several(ORDER_JITTER, ORDER_FRAMES), self.settings
         )
@@ -144,7 +152,9 @@ class Plan:
         return PlanBatch(
             rows,
             scan,
-            frame_moments(start, draw.groups(FRAME), self.settings),
+            pairs,
+            self.clips.scan[pairs],
+            frame_moments(self.clips.start_seconds[pairs], draw.groups(FRAME), self.settings),
             *self._pieces(source, draw.groups(SPEECH)),
             *self._pieces(negative, draw.groups(NEGATIVE_SPEECH)),
             pair_valid,
@@ -153,6 +163,25 @@ class Plan:
             np.floor((g + 1) * share) > np.floor(g * share),
             counter_bits(draw.key, g, AUGMENT),
         )
+
+    def _pair_clips(self, rows: Int64Array, draw: "_Draws") -> Int64Array:
+        """Rows of the clips that make the pairs [B]."""
+        if not self.objective.refill_pairs:
+            return rows
+        lacking = np.flatnonzero(~self._makes_pair(rows))
+        # Drawn until one will do rather than from a list of all that would: that list grows with the archive.
+        uniform = _Draws(draw.key, draw.g[lacking], draw.group_count).several(REFILL, REFILL_TRIES)
+        tried: Int64Array = np.floor(uniform * len(self.clips)).astype(np.int64)
+        will_do = self._makes_pair(tried.ravel()).reshape(tried.shape)
+        first = tried[np.arange(len(lacking)), will_do.argmax(axis=1)]
+        pairs = rows.copy()
+        pairs[lacking] = np.where(will_do.any(axis=1), first, rows[lacking])
+        return pairs
+
+    def _makes_pair(self, rows: Int64Array) -> BoolArray:
+        """Whether each clip's own speech counts and there is a hard negative near."""
+        near = (negative_candidates(self.clips, rows, self.settings) >= 0).any(axis=1)
+        return speaks(self.clips, rows, self.settings, self.objective.affinity) & near
 
     def _speech_clips(self, rows: Int64Array, draw: "_Draws") -> tuple[Int64Array, Int64Array, BoolArray]:
         """Rows of the clips that lend the positive and the hard negative [B] (-1: none), and which pairs count."""

@@ -44,7 +44,7 @@ class HeldOut:
 
     def __init__(self, store: PreparedStore, clips: ClipTable, settings: PretrainSettings) -> None:
         steady = settings.augment.model_copy(update={"flip": False, "gain_db": 0.0})
-        objective = settings.objective.model_copy(update={"speech": "own", "order_share": 1.0})
+        objective = settings.objective.model_copy(update={"speech": "own", "order_share": 1.0, "refill_pairs": False})
         fixed = settings.model_copy(update={"augment": steady, "objective": objective})
         plan = Plan(clips, settings.clips, objective, HELD_OUT_SEED, settings.optimiser.batch_clips)
         self.objective = objective
