@@ -267,6 +267,7 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
             correspondence_weight=0.2,  # the two easier losses' noise in the shared layers holds the contrastive up
             order_weight=0.1,
             order_share=0.25,  # frames of the order task are two thirds of a step's work else
+            refill_pairs=True,  # where half of the clips are silent, a probe of 68 rather than 48 after as many steps
             form="ntxent",
             candidates="speech",
             normalise=True,  # and the paper's temperature of 1: below it, chance is reached by making all alike
