@@ -230,7 +230,9 @@ def _pieces(active: Mask) -> Mask | None:
 
 
 def _hull(pieces: Mask) -> Mask:
-    points = cv2.findNonZero(pieces.astype(np.uint8))
+    rows = np.flatnonzero(pieces.any(axis=1))  # a corner of the hull is the first or the last of its row
+    first, last = pieces[rows].argmax(axis=1), pieces.shape[1] - 1 - pieces[rows, ::-1].argmax(axis=1)
+    points = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1).astype(np.int32)
     filled = np.zeros(pieces.shape, np.uint8)
     cv2.fillConvexPoly(filled, cv2.convexHull(points), 1)
     return filled > 0
