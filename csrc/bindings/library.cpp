@@ -18,6 +18,7 @@ STABLE_TORCH_LIBRARY(usvs, library) {
       "int halvings, float ceiling, float offset) -> Tensor");
   library.def("pair_score(Tensor prediction, Tensor truth, int kind, float epsilon) -> Tensor");
   library.def("fixation_statistics(Tensor values, Tensor fixated, bool ranks) -> Tensor");
+  library.def("frame_energy(Tensor waveform, int length, float high_pass) -> Tensor");
   library.def(
       "energy_threshold(Tensor energy, float ratio, float silence, float growth, "
       "float growth_of_growth, float scaling) -> Tensor");

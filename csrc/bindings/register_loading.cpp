@@ -5,6 +5,7 @@
 
 #include "bindings/checks.h"
 #include "energy_threshold.h"
+#include "frame_energy.h"
 #include "vary_frames.h"
 
 namespace usvs {
@@ -83,6 +84,27 @@ Tensor vary_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int6
   return output;
 }
 
+Tensor frame_energy(Tensor waveform, int64_t length, double high_pass) {
+  constexpr const char* op = "frame_energy";
+  check_shape(op, "waveform", waveform, -1, -1);
+  check_dtype(op, "waveform", waveform, ScalarType::Float);
+  check_range(op, "length", length, 1, 1 << 30);
+  if (!(high_pass >= 0 && high_pass < 0.5)) {
+    refuse(op, "high_pass", "at least 0 and below 0.5", number_text(high_pass));
+  }
+  waveform = contiguous(waveform);
+  FrameEnergyParams params{};
+  params.waveform = static_cast<const float*>(waveform.const_data_ptr());
+  params.recordings = waveform.size(0);
+  params.samples = waveform.size(1);
+  params.length = length;
+  params.high_pass = high_pass;
+  Tensor output = new_empty(waveform, {params.recordings, params.frames()}, ScalarType::Double);
+  params.energy = static_cast<double*>(output.mutable_data_ptr());
+  cpu::frame_energy(params, torch_threads);
+  return output;
+}
+
 Tensor energy_threshold(Tensor energy, double ratio, double silence, double growth,
                         double growth_of_growth, double scaling) {
   constexpr const char* op = "energy_threshold";
@@ -107,5 +129,6 @@ Tensor energy_threshold(Tensor energy, double ratio, double silence, double grow
 
 STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
   library.impl("vary_frames", TORCH_BOX(&usvs::vary_frames));
+  library.impl("frame_energy", TORCH_BOX(&usvs::frame_energy));
   library.impl("energy_threshold", TORCH_BOX(&usvs::energy_threshold));
 }

@@ -96,15 +96,6 @@ def test_hum_and_rumble_are_filtered_off_by_twelve_decibels_an_octave(high_pass_
     np.testing.assert_allclose(rms, 0.5 / np.sqrt(2) * ratio**2 / np.sqrt(1 + ratio**4), rtol=2e-3)
 
 
-def test_a_recording_is_filtered_piece_by_piece_as_if_at_once(monkeypatch):
-    from usvs.speech import voice_activity as room
-
-    sound = np.random.default_rng(2).standard_normal((2, 3 * RATE)) + 0.4
-    at_once = frame_energy(sound, RATE, SETTINGS)
-    monkeypatch.setattr(room, "FRAMES_AT_ONCE", 7)
-    np.testing.assert_allclose(frame_energy(sound, RATE, SETTINGS), at_once, rtol=1e-12)
-
-
 def test_speech_is_told_from_loud_hum_and_from_a_rumbling_room():
     """What the high-pass is for: hum as loud as the speech hides it, and a rumble's RMS of 10 ms swings by itself."""
     spoken = [(4.0, 8.0), (14.0, 16.0)]

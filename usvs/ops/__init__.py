@@ -1,4 +1,4 @@
-"""The two kernels `log_spectrogram` and `contrastive_loss` and two ops of the data path, each with its reference.
+"""The two kernels `log_spectrogram` and `contrastive_loss` and the ops of the data path, each with its reference.
 
 Importing this package loads the compiled library and registers `torch.ops.usvs`; import it before `torch.jit.load`.
 """
@@ -20,6 +20,7 @@ except ImportError as error:
 
 from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
+from usvs.ops.frame_energy import frame_energy, frame_energy_reference
 from usvs.ops.log_spectrogram import log_spectrogram, log_spectrogram_reference
 from usvs.ops.vary_frames import MOST_HALVINGS, WEIGHT_BITS, vary_frames, vary_frames_reference
 
@@ -31,6 +32,8 @@ __all__ = [
     "contrastive_loss_reference",
     "energy_threshold",
     "energy_threshold_reference",
+    "frame_energy",
+    "frame_energy_reference",
     "log_spectrogram",
     "log_spectrogram_reference",
     "vary_frames",

@@ -6,10 +6,11 @@ tracked minimum and maximum, thr = (1 - l) Emax + l Emin with l = (Emax - Emin) 
 thr = Emin (2 - Emin / Emax): some 6 dB above the tracked floor; `threshold_ratio` stands for the 2, `scaling_factor`
 fixes l. Implementations differ in whether the raise of Emin compounds, how long speech is held and what digital silence
 does: options too. A click is louder than the threshold as well, so runs shorter than a syllable do not count. Hum and
-rumble, which lie below the voice, are filtered off first (`high_pass_hz`): that is ours. The recursion is
-`usvs.ops.energy_threshold`.
+rumble, which lie below the voice, are filtered off first (`high_pass_hz`): that is ours. The two recursions are
+`usvs.ops.frame_energy` and `usvs.ops.energy_threshold`.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,6 @@ from usvs.errors import ConfigError
 from usvs.ops.energy_threshold import ADAPTIVE
 
 GROWTH_OF_GROWTH = 1.0001  # of the compounding variant, a frame
-HIGH_PASS_ORDER = 2  # Butterworth
-FRAMES_AT_ONCE = 6000  # filtered samples of so many are in memory
 
 
 def voice_activity(waveform: ArrayLike, rate_hz: int, settings: VoiceActivitySettings) -> NDArray[np.bool_]:
@@ -50,15 +49,15 @@ def frame_energy(samples: NDArray[Any], rate_hz: int, settings: VoiceActivitySet
     Raises:
         ConfigError: where there is nothing above it.
     """
-    length = max(1, round(rate_hz * settings.frame_seconds))
-    count = samples.shape[-1] // length
-    frames = samples[..., : count * length].reshape(*samples.shape[:-1], count, length)
-    scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
-    if settings.high_pass_hz == 0 or count == 0:
-        return _rms_without_mean(frames) * scale
     if settings.high_pass_hz >= rate_hz / 2:
         raise ConfigError(f"voice.high_pass_hz is {settings.high_pass_hz:g}, wanted less than half of {rate_hz} Hz")
-    return _high_passed_rms(frames, settings.high_pass_hz / (rate_hz / 2)) * scale
+    length = max(1, round(rate_hz * settings.frame_seconds))
+    flat = np.ascontiguousarray(samples, np.float32).reshape(math.prod(samples.shape[:-1]), samples.shape[-1])
+    energy: NDArray[np.float64] = ops.frame_energy(
+        torch.from_numpy(flat), length, settings.high_pass_hz / rate_hz
+    ).numpy()
+    scale = 1 / 32768 if samples.dtype == np.int16 else 1.0
+    return energy.reshape(*samples.shape[:-1], -1) * scale
 
 
 def threshold(energy: NDArray[np.float64], settings: VoiceActivitySettings) -> NDArray[np.float64]:
@@ -84,31 +83,6 @@ def speech_fraction(active: NDArray[np.bool_], start_frame: int, end_frame: int)
     """Return the share of voiced frames in [start_frame, end_frame); NaN where the recording has none of them."""
     part = active[max(start_frame, 0) : end_frame]
     return float(part.mean()) if len(part) else float("nan")
-
-
-def _rms_without_mean(frames: NDArray[Any]) -> NDArray[np.float64]:
-    if frames.size == 0:
-        return np.zeros(frames.shape[:-1])
-    frames = frames.astype(np.float32, copy=False)
-    drift = frames.mean(axis=-1, dtype=np.float64)
-    mean = drift.mean(axis=-1, keepdims=True)
-    power = (frames * frames).mean(axis=-1, dtype=np.float64)
-    rms: NDArray[np.float64] = np.sqrt(np.maximum(power - 2 * mean * drift + mean**2, 0))
-    return rms
-
-
-def _high_passed_rms(frames: NDArray[Any], share_of_nyquist: float) -> NDArray[np.float64]:
-    from scipy.signal import butter, sosfilt, sosfilt_zi  # half a second, which only who listens shall pay
-
-    sections = butter(HIGH_PASS_ORDER, share_of_nyquist, "highpass", output="sos")
-    rms = np.empty(frames.shape[:-1])
-    steady = sosfilt_zi(sections)  # as if the first frame's mean had been there for ever: no step at the beginning
-    state = steady.reshape(len(sections), *[1] * (frames.ndim - 2), 2) * frames[..., 0, :].mean(-1)[None, ..., None]
-    for first in range(0, frames.shape[-2], FRAMES_AT_ONCE):
-        block = frames[..., first : first + FRAMES_AT_ONCE, :]
-        filtered, state = sosfilt(sections, block.reshape(*block.shape[:-2], -1), zi=state)
-        rms[..., first : first + FRAMES_AT_ONCE] = np.sqrt((filtered.reshape(block.shape) ** 2).mean(axis=-1))
-    return rms
 
 
 def _runs_of(voiced: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
