@@ -74,6 +74,8 @@ def peer(score: str, prediction: Tensor, truth: Tensor, fixations: Tensor) -> Ca
 
 def ours(score: str, prediction: Tensor, truth: Tensor, fixations: Tensor) -> Callable[[], Tensor]:
     """Return our score in the convention that pysaliency computes."""
+    if score == "all six":
+        return lambda: all_six(prediction, truth, fixations)
     of_batch: dict[str, Callable[[], Tensor]] = {
         "kl_divergence": lambda: metrics.kl_divergence(prediction, truth),
         "similarity": lambda: metrics.similarity(prediction, truth, min_max=False),
@@ -82,8 +84,13 @@ def ours(score: str, prediction: Tensor, truth: Tensor, fixations: Tensor) -> Ca
         "auc": lambda: metrics.auc(prediction, fixations, negatives="all"),
         "auc_judd": lambda: metrics.auc_judd(prediction, fixations),
     }
-    chosen = list(of_batch.values()) if score == "all six" else [of_batch[score]]
-    return lambda: torch.stack([one() for one in chosen])
+    return lambda: of_batch[score]().unsqueeze(0)
+
+
+def all_six(prediction: Tensor, truth: Tensor, fixations: Tensor) -> Tensor:
+    """Return all scores [6, B] in the order of the peer's."""
+    found = metrics.saliency_scores(prediction, truth, fixations, min_max=False, ddof=0, negatives="all")
+    return torch.stack([found.kl_divergence, found.similarity, found.correlation, found.nss, found.auc, found.auc_judd])
 
 
 @pytest.mark.parametrize("score", ["kl_divergence", "similarity", "correlation", "nss", "auc", "auc_judd", "all six"])

@@ -46,11 +46,22 @@ struct FixationStatisticsParams {
   double* statistics;   // [B, kFixationColumns]
   int64_t maps;         // B
   int64_t pixels;       // P
-  bool ranks;           // the columns from kAbove on are wanted
+  bool moments;         // the columns from kMean to kConstant are wanted
+  bool ranks;           // those from kAbove on
+};
+
+constexpr int64_t kPairScores = static_cast<int64_t>(PairScore::correlation) + 1;
+
+// All that is wanted of a map while it is in the cache.
+struct SaliencyScoresParams {
+  PairScoreParams pair;                // `score` is [B, kPairScores], `kind` is not read
+  bool kinds[kPairScores];             // which are wanted; the others' columns become 0
+  FixationStatisticsParams fixations;  // of the prediction
 };
 
 namespace cpu {
 void pair_score(const PairScoreParams& params, const Threads& threads);
 void fixation_statistics(const FixationStatisticsParams& params, const Threads& threads);
+void saliency_scores(const SaliencyScoresParams& params, const Threads& threads);
 }  // namespace cpu
 }  // namespace usvs

@@ -20,6 +20,9 @@ STABLE_TORCH_LIBRARY(usvs, library) {
   library.def("fixation_statistics(Tensor values, Tensor fixated, bool ranks) -> Tensor");
   library.def("frame_energy(Tensor waveform, int length, float high_pass) -> Tensor");
   library.def(
+      "saliency_scores(Tensor prediction, Tensor truth, Tensor fixated, int kinds, float epsilon) "
+      "-> (Tensor scores, Tensor statistics)");
+  library.def(
       "energy_threshold(Tensor energy, float ratio, float silence, float growth, "
       "float growth_of_growth, float scaling) -> Tensor");
   library.def(

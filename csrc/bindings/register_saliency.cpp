@@ -16,41 +16,85 @@ const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body)
                               [&](int64_t begin, int64_t end) { body(context, begin, end); });
 }};
 
+// Looks at the maps of an op, and makes them what the kernels read: float32 [B, P], row by row.
+void check_maps(const char* op, const char* name, Tensor& maps, int64_t count, int64_t pixels) {
+  check_shape(op, name, maps, count, pixels);
+  check_dtype(op, name, maps, ScalarType::Float);
+  check_range(op, "pixels", maps.size(1), 1, int64_t{1} << 31);
+  maps = contiguous(maps);
+}
+
+void check_fixated(const char* op, Tensor& fixated, const Tensor& maps) {
+  check_shape(op, "fixated", fixated, maps.size(0), maps.size(1));
+  check_dtype(op, "fixated", fixated, ScalarType::Bool);
+  fixated = contiguous(fixated);
+}
+
+PairScoreParams pair_params(const Tensor& prediction, const Tensor& truth, double* score,
+                            PairScore kind, double epsilon) {
+  return {static_cast<const float*>(prediction.const_data_ptr()),
+          static_cast<const float*>(truth.const_data_ptr()),
+          score,
+          prediction.size(0),
+          prediction.size(1),
+          kind,
+          static_cast<float>(epsilon)};
+}
+
+FixationStatisticsParams fixation_params(const Tensor& values, const Tensor& fixated,
+                                         double* statistics, bool moments, bool ranks) {
+  return {static_cast<const float*>(values.const_data_ptr()),
+          static_cast<const bool*>(fixated.const_data_ptr()),
+          statistics,
+          values.size(0),
+          values.size(1),
+          moments,
+          ranks};
+}
+
 Tensor pair_score(Tensor prediction, Tensor truth, int64_t kind, double epsilon) {
   constexpr const char* op = "pair_score";
-  check_shape(op, "prediction", prediction, -1, -1);
-  check_dtype(op, "prediction", prediction, ScalarType::Float);
-  check_shape(op, "truth", truth, prediction.size(0), prediction.size(1));
-  check_dtype(op, "truth", truth, ScalarType::Float);
-  check_range(op, "kind", kind, 0, static_cast<int64_t>(PairScore::correlation));
-  check_range(op, "pixels", prediction.size(1), 1, int64_t{1} << 31);
-  prediction = contiguous(prediction);
-  truth = contiguous(truth);
+  check_maps(op, "prediction", prediction, -1, -1);
+  check_maps(op, "truth", truth, prediction.size(0), prediction.size(1));
+  check_range(op, "kind", kind, 0, kPairScores - 1);
   Tensor score = new_empty(prediction, {prediction.size(0)}, ScalarType::Double);
-  cpu::pair_score({static_cast<const float*>(prediction.const_data_ptr()),
-                   static_cast<const float*>(truth.const_data_ptr()),
-                   static_cast<double*>(score.mutable_data_ptr()), prediction.size(0),
-                   prediction.size(1), static_cast<PairScore>(kind), static_cast<float>(epsilon)},
+  cpu::pair_score(pair_params(prediction, truth, static_cast<double*>(score.mutable_data_ptr()),
+                              static_cast<PairScore>(kind), epsilon),
                   torch_threads);
   return score;
 }
 
 Tensor fixation_statistics(Tensor values, Tensor fixated, bool ranks) {
   constexpr const char* op = "fixation_statistics";
-  check_shape(op, "values", values, -1, -1);
-  check_dtype(op, "values", values, ScalarType::Float);
-  check_shape(op, "fixated", fixated, values.size(0), values.size(1));
-  check_dtype(op, "fixated", fixated, ScalarType::Bool);
-  check_range(op, "pixels", values.size(1), 1, int64_t{1} << 31);
-  values = contiguous(values);
-  fixated = contiguous(fixated);
+  check_maps(op, "values", values, -1, -1);
+  check_fixated(op, fixated, values);
   Tensor statistics = new_empty(values, {values.size(0), kFixationColumns}, ScalarType::Double);
   cpu::fixation_statistics(
-      {static_cast<const float*>(values.const_data_ptr()),
-       static_cast<const bool*>(fixated.const_data_ptr()),
-       static_cast<double*>(statistics.mutable_data_ptr()), values.size(0), values.size(1), ranks},
+      fixation_params(values, fixated, static_cast<double*>(statistics.mutable_data_ptr()), !ranks,
+                      ranks),
       torch_threads);
   return statistics;
+}
+
+std::tuple<Tensor, Tensor> saliency_scores(Tensor prediction, Tensor truth, Tensor fixated,
+                                           int64_t kinds, double epsilon) {
+  constexpr const char* op = "saliency_scores";
+  check_maps(op, "prediction", prediction, -1, -1);
+  check_maps(op, "truth", truth, prediction.size(0), prediction.size(1));
+  check_fixated(op, fixated, prediction);
+  check_range(op, "kinds", kinds, 0, (int64_t{1} << kPairScores) - 1);
+  const int64_t maps = prediction.size(0);
+  Tensor scores = new_empty(prediction, {maps, kPairScores}, ScalarType::Double);
+  Tensor statistics = new_empty(prediction, {maps, kFixationColumns}, ScalarType::Double);
+  SaliencyScoresParams params{
+      pair_params(prediction, truth, static_cast<double*>(scores.mutable_data_ptr()), PairScore::kl,
+                  epsilon),
+      {},
+      fixation_params(prediction, fixated, static_cast<double*>(statistics.mutable_data_ptr()),
+                      true, true)};
+  for (int64_t kind = 0; kind < kPairScores; ++kind) params.kinds[kind] = kinds >> kind & 1;
+  cpu::saliency_scores(params, torch_threads);
+  return {scores, statistics};
 }
 
 }  // namespace
@@ -59,4 +103,5 @@ Tensor fixation_statistics(Tensor values, Tensor fixated, bool ranks) {
 STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
   library.impl("pair_score", TORCH_BOX(&usvs::pair_score));
   library.impl("fixation_statistics", TORCH_BOX(&usvs::fixation_statistics));
+  library.impl("saliency_scores", TORCH_BOX(&usvs::saliency_scores));
 }

@@ -68,6 +68,22 @@ void add_ranks(const FixationStatisticsParams& params, const SaliencyLevel& leve
   }
 }
 
+void add_statistics(const FixationStatisticsParams& params, const SaliencyLevel& level,
+                    int64_t map) {
+  double* row = params.statistics + map * kFixationColumns;
+  std::fill(row, row + kFixationColumns, 0.0);
+  const std::vector<float> found = fixated_values(params, map);
+  row[kFixated] = static_cast<double>(found.size());
+  for (const float value : found) row[kValueSum] += value;
+  if (params.ranks && !found.empty()) add_ranks(params, level, map, found, row);
+  if (params.moments) {
+    bool constant;
+    level.moments(params.values + map * params.pixels, params.pixels, row + kMean, row + kSquares,
+                  &constant);
+    row[kConstant] = constant;
+  }
+}
+
 }  // namespace
 
 void pair_score(const PairScoreParams& params, const Threads& threads) {
@@ -77,20 +93,18 @@ void pair_score(const PairScoreParams& params, const Threads& threads) {
 
 void fixation_statistics(const FixationStatisticsParams& params, const Threads& threads) {
   const SaliencyLevel& level = level_in_use();
-  threads.for_each(params.maps, [&](int64_t map) {
-    double* row = params.statistics + map * kFixationColumns;
-    std::fill(row, row + kFixationColumns, 0.0);
-    const std::vector<float> found = fixated_values(params, map);
-    row[kFixated] = static_cast<double>(found.size());
-    for (const float value : found) row[kValueSum] += value;
-    if (params.ranks) {
-      if (!found.empty()) add_ranks(params, level, map, found, row);
-      return;
+  threads.for_each(params.maps, [&](int64_t map) { add_statistics(params, level, map); });
+}
+
+void saliency_scores(const SaliencyScoresParams& params, const Threads& threads) {
+  const SaliencyLevel& level = level_in_use();
+  threads.for_each(params.pair.maps, [&](int64_t map) {
+    PairScoreParams pair = params.pair;
+    for (int64_t kind = 0; kind < kPairScores; ++kind) {
+      pair.kind = static_cast<PairScore>(kind);
+      pair.score[map * kPairScores + kind] = params.kinds[kind] ? level.pair(pair, map) : 0.0;
     }
-    bool constant;
-    level.moments(params.values + map * params.pixels, params.pixels, row + kMean, row + kSquares,
-                  &constant);
-    row[kConstant] = constant;
+    add_statistics(params.fixations, level, map);
   });
 }
 

@@ -46,17 +46,35 @@ struct Range {
   float lowest, highest;
 };
 
+// Two vectors at a time, so that one's additions do not wait for the other's.
 USVS_INLINE Range range_of(const float* values, int64_t pixels) {
   Range range;
-  Floats low = broadcast(values[0]), high = low;
-  double total[1] = {};
-  sum_runs(pixels, total, [&](int64_t i, int valid, Floats(&sums)[1]) USVS_INLINE_LAMBDA {
-    sums[0] += pixels_at(values, i, valid, 0.0f);
-    const Floats seen = pixels_at(values, i, valid, values[0]);
+  const int64_t pairs = pixels / (2 * kWide) * (2 * kWide);
+  Floats low = broadcast(values[0]), high = low, low2 = low, high2 = low;
+  for (int64_t begin = 0; begin < pairs; begin += kRun) {
+    const int64_t end = begin + kRun < pairs ? begin + kRun : pairs;
+    Floats sum = {}, sum2 = {};
+    for (int64_t i = begin; i < end; i += 2 * kWide) {
+      const Floats a = load(values + i), b = load(values + i + kWide);
+      sum += a;
+      sum2 += b;
+      low = least(low, a);
+      low2 = least(low2, b);
+      high = most(high, a);
+      high2 = most(high2, b);
+    }
+    range.sum += across(sum + sum2);
+  }
+  low = least(low, low2);
+  high = most(high, high2);
+  double rest[1] = {};
+  sum_runs(pixels - pairs, rest, [&](int64_t i, int valid, Floats(&sums)[1]) USVS_INLINE_LAMBDA {
+    sums[0] += pixels_at(values + pairs, i, valid, 0.0f);
+    const Floats seen = pixels_at(values + pairs, i, valid, values[0]);
     low = least(low, seen);
     high = most(high, seen);
   });
-  range.sum = total[0];
+  range.sum += rest[0];
   range.lowest = low[0];
   range.highest = high[0];
   for (int lane = 1; lane < kWide; ++lane) {

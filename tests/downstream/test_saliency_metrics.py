@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from usvs.downstream import metrics
 from usvs.downstream.metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
 from usvs.errors import DataError
 
@@ -182,3 +183,21 @@ def test_half_precision_is_computed_in_single():
     prediction, truth, fixations = some_maps(dtype=torch.bfloat16)
     torch.testing.assert_close(kl_divergence(prediction, truth), kl_divergence(prediction.float(), truth.float()))
     torch.testing.assert_close(nss(prediction, fixations), nss(prediction.float(), fixations))
+
+
+def test_all_six_at_once_are_the_six():
+    draw = torch.Generator().manual_seed(4)
+    prediction, truth = torch.rand(3, 9, 11, generator=draw), torch.rand(3, 9, 11, generator=draw)
+    fixations = torch.rand(3, 9, 11, generator=draw) > 0.9
+    fixations[2] = False
+    found = metrics.saliency_scores(prediction, truth, fixations)
+    for name in ("kl_divergence", "correlation", "similarity"):
+        assert torch.equal(getattr(found, name), getattr(metrics, name)(prediction, truth))
+    for name in ("nss", "auc_judd", "auc"):
+        torch.testing.assert_close(
+            getattr(found, name), getattr(metrics, name)(prediction, fixations), rtol=0, atol=0, equal_nan=True
+        )
+    others = metrics.saliency_scores(prediction, truth, fixations, min_max=False, ddof=0, negatives="all")
+    assert torch.equal(others.similarity, metrics.similarity(prediction, truth, min_max=False))
+    torch.testing.assert_close(others.nss, metrics.nss(prediction, fixations, ddof=0), equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(others.auc, metrics.auc(prediction, fixations, "all"), equal_nan=True, rtol=0, atol=0)

@@ -9,6 +9,8 @@ from usvs.ops.saliency_scores import (
     fixation_statistics_reference,
     pair_score,
     pair_score_reference,
+    saliency_scores,
+    saliency_scores_reference,
 )
 
 EPSILON = 2.2204e-16
@@ -62,6 +64,21 @@ def test_statistics_are_as_the_reference_in_double_says(pixels, coarse):
         assert torch.equal(found[:, whole], wanted[:, whole])
 
 
+@pytest.mark.parametrize("pixels", SIZES)
+def test_all_at_once_is_the_same_as_one_by_one(pixels):
+    maps, fixated = some_maps(pixels)
+    truth = maps.roll(2, dims=0).contiguous()
+    scores, statistics = saliency_scores(maps, truth, fixated, ("correlation", "kl"), EPSILON)
+    for kind, found in zip(PAIR_SCORES, scores.unbind(dim=1), strict=True):
+        wanted = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
+        assert torch.equal(found, wanted)
+    apart = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
+    assert torch.equal(statistics, torch.where(apart[0] == 0, apart[1], apart[0]))
+    reference = saliency_scores_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
+    torch.testing.assert_close(scores, reference[0], rtol=2e-6, atol=1e-6)
+    torch.testing.assert_close(statistics, reference[1], rtol=1e-6, atol=1e-6)
+
+
 def test_memory_that_is_not_contiguous_and_threads_change_nothing():
     maps, fixated = some_maps(600)
     strided = maps.t().contiguous().t()
@@ -84,10 +101,16 @@ def test_wrong_input_is_refused():
         torch.ops.usvs.pair_score(maps, maps, 4, EPSILON)
     with pytest.raises(RuntimeError, match="fixated"):
         torch.ops.usvs.fixation_statistics(maps, maps, True)
+    with pytest.raises(RuntimeError, match="kinds"):
+        torch.ops.usvs.saliency_scores(maps, maps, maps > 0, 16, EPSILON)
 
 
 def test_registration_is_right():
     maps, fixated = some_maps(40)
-    for op, arguments in (("pair_score", (maps, maps, 0, EPSILON)), ("fixation_statistics", (maps, fixated, True))):
+    for op, arguments in (
+        ("pair_score", (maps, maps, 0, EPSILON)),
+        ("fixation_statistics", (maps, fixated, True)),
+        ("saliency_scores", (maps, maps, fixated, 5, EPSILON)),
+    ):
         checks = ("test_schema", "test_faketensor")
         torch.library.opcheck(getattr(torch.ops.usvs, op).default, arguments, test_utils=checks)

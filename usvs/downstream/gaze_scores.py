@@ -10,7 +10,7 @@ from torch import Tensor
 from usvs.archive.prepared import PreparedStore
 from usvs.config import SaliencySettings
 from usvs.downstream.gaze_truth import GazeTable, fixated_pixels, gaze_density, looks_inside
-from usvs.downstream.saliency_metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
+from usvs.downstream.saliency_metrics import saliency_scores
 from usvs.errors import DataError
 from usvs.loading.augment import crop_grid, no_variation, vary_points
 
@@ -68,7 +68,7 @@ def gaze_metrics(predicted: Tensor, table: GazeTable) -> GazeMetrics:
         looked, maps = table.take(rows), predicted[start : start + len(rows)]
         truth = gaze_density(looked.looks, looked.sigma, height, width)
         fixations = fixated_pixels(looked.looks, height, width)
-        scores = [kl_divergence(maps, truth), nss(maps, fixations), auc_judd(maps, fixations)]
-        scores += [correlation(maps, truth), similarity(maps, truth), auc(maps, fixations)]
+        found = saliency_scores(maps, truth, fixations)
+        scores = (found.kl_divergence, found.nss, found.auc_judd, found.correlation, found.similarity, found.auc)
         parts.append(torch.stack([*scores, fixations.sum(dim=(1, 2)).double()]))
     return GazeMetrics(*torch.cat(parts, dim=1).mean(dim=1).tolist())

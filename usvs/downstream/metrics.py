@@ -13,6 +13,7 @@ from usvs.downstream.saliency_metrics import auc_judd as auc_judd
 from usvs.downstream.saliency_metrics import correlation as correlation
 from usvs.downstream.saliency_metrics import kl_divergence as kl_divergence
 from usvs.downstream.saliency_metrics import nss as nss
+from usvs.downstream.saliency_metrics import saliency_scores as saliency_scores
 from usvs.downstream.saliency_metrics import similarity as similarity
 from usvs.errors import DataError
 

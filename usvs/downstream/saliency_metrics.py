@@ -10,13 +10,14 @@ a minimum of 0 and then divided by its sum, and a map of zeros counts as uniform
 is not defined and in nothing else.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from usvs.errors import DataError
-from usvs.ops.saliency_scores import FIXATION_COLUMNS, fixation_statistics, pair_score
+from usvs.ops.saliency_scores import FIXATION_COLUMNS, PAIR_SCORES, PairScore, fixation_statistics, pair_score
+from usvs.ops.saliency_scores import saliency_scores as fused_scores
 
 Negatives = Literal["unfixated", "all"]
 EPSILON = 2.2204e-16  # MIT's and pysaliency's, whatever the precision
@@ -78,10 +79,7 @@ def nss(prediction: Tensor, fixations: Tensor, ddof: Literal[0, 1] = 1) -> Tenso
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    found = _statistics(prediction, fixations, ranks=False)
-    at_fixations = found["value_sum"] / found["fixated"] - found["mean"]  # 0 / 0 is the NaN of no fixation
-    deviation = (found["squares"] / (prediction[0].numel() - ddof)).sqrt()
-    return at_fixations / torch.where(found["constant"] > 0, torch.inf, deviation)
+    return _nss(_statistics(prediction, fixations, ranks=False), prediction[0].numel(), ddof)
 
 
 def auc(prediction: Tensor, fixations: Tensor, negatives: Negatives = "unfixated") -> Tensor:
@@ -98,12 +96,7 @@ def auc(prediction: Tensor, fixations: Tensor, negatives: Negatives = "unfixated
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    found = _statistics(prediction, fixations, ranks=True)
-    pixels = prediction[0].numel()
-    if negatives == "all":
-        return _exact_auc(found, found["above"], found["equal"], torch.full_like(found["fixated"], pixels))
-    above, equal = found["above"] - found["own_above"], found["equal"] - found["own_equal"]
-    return _exact_auc(found, above, equal, pixels - found["fixated"])
+    return _auc(_statistics(prediction, fixations, ranks=True), prediction[0].numel(), negatives)
 
 
 def auc_judd(prediction: Tensor, fixations: Tensor) -> Tensor:
@@ -120,13 +113,76 @@ def auc_judd(prediction: Tensor, fixations: Tensor) -> Tensor:
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    found = _statistics(prediction, fixations, ranks=True)
-    others = prediction[0].numel() - found["fixated"]
+    return _auc_judd(_statistics(prediction, fixations, ranks=True), prediction[0].numel())
+
+
+class SaliencyScores(NamedTuple):
+    """All six scores of each map, float64 [B] each."""
+
+    kl_divergence: Tensor
+    nss: Tensor
+    auc_judd: Tensor
+    auc: Tensor
+    correlation: Tensor
+    similarity: Tensor
+
+
+def saliency_scores(
+    prediction: Tensor,
+    truth: Tensor,
+    fixations: Tensor,
+    min_max: bool = True,
+    ddof: Literal[0, 1] = 1,
+    negatives: Negatives = "unfixated",
+) -> SaliencyScores:
+    """Return all six scores; the same as one by one, but every map is read from memory once.
+
+    Args:
+        prediction: [B, H, W].
+        truth: [B, H, W].
+        fixations: bool [B, H, W].
+        min_max: as of `similarity`.
+        ddof: as of `nss`.
+        negatives: as of `auc`.
+
+    Raises:
+        DataError: for shapes that differ or fixations that are not bool.
+    """
+    _check_fixations(prediction, fixations)
+    sim: PairScore = "similarity_min_max" if min_max else "similarity"
+    pair, pixels = _pair(prediction, truth), prediction[0].numel()
+    scores, columns = fused_scores(*pair, fixations.flatten(1), ("kl", sim, "correlation"), EPSILON)
+    of_pair = dict(zip(PAIR_SCORES, scores.unbind(dim=1), strict=True))
+    found = dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
+    return SaliencyScores(
+        of_pair["kl"],
+        _nss(found, pixels, ddof),
+        _auc_judd(found, pixels),
+        _auc(found, pixels, negatives),
+        of_pair["correlation"],
+        of_pair[sim],
+    )
+
+
+def _nss(found: dict[str, Tensor], pixels: int, ddof: int) -> Tensor:
+    at_fixations = found["value_sum"] / found["fixated"] - found["mean"]  # 0 / 0 is the NaN of no fixation
+    deviation = (found["squares"] / (pixels - ddof)).sqrt()
+    return at_fixations / torch.where(found["constant"] > 0, torch.inf, deviation)
+
+
+def _auc(found: dict[str, Tensor], pixels: int, negatives: Negatives) -> Tensor:
+    if negatives == "all":
+        return _exact_auc(found, found["above"], found["equal"], torch.full_like(found["fixated"], pixels))
     above, equal = found["above"] - found["own_above"], found["equal"] - found["own_equal"]
+    return _exact_auc(found, above, equal, pixels - found["fixated"])
+
+
+def _auc_judd(found: dict[str, Tensor], pixels: int) -> Tensor:
+    others = pixels - found["fixated"]
     # Of k tied lowest fixations jitter makes one the lowest, and on average k / (k + 1) of its equals lie above it.
     tied = found["lowest_tied"]
     alarms = (found["lowest_above"] + found["lowest_equal"] * tied / (tied + 1)) / others
-    return _exact_auc(found, above, equal, others) + alarms / (2 * found["fixated"])
+    return _auc(found, pixels, "unfixated") + alarms / (2 * found["fixated"])
 
 
 def _exact_auc(found: dict[str, Tensor], above: Tensor, equal: Tensor, negatives: Tensor) -> Tensor:
@@ -134,9 +190,7 @@ def _exact_auc(found: dict[str, Tensor], above: Tensor, equal: Tensor, negatives
 
 
 def _statistics(prediction: Tensor, fixations: Tensor, ranks: bool) -> dict[str, Tensor]:
-    _check(prediction, fixations, "fixations")
-    if fixations.dtype != torch.bool:
-        raise DataError(f"saliency score: wanted fixations as bool [B, H, W], got {fixations.dtype}")
+    _check_fixations(prediction, fixations)
     columns = fixation_statistics(_plain(prediction, prediction.dtype), fixations.flatten(1), ranks)
     return dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
 
@@ -150,6 +204,12 @@ def _pair(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 def _plain(maps: Tensor, dtype: torch.dtype) -> Tensor:
     """Maps [B, P], float32 or float64."""
     return maps.flatten(1).to(torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def _check_fixations(prediction: Tensor, fixations: Tensor) -> None:
+    _check(prediction, fixations, "fixations")
+    if fixations.dtype != torch.bool:
+        raise DataError(f"saliency score: wanted fixations as bool [B, H, W], got {fixations.dtype}")
 
 
 def _check(prediction: Tensor, other: Tensor, what: str) -> None:

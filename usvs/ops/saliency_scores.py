@@ -3,6 +3,7 @@
 Letters: B maps, P pixels, N fixated pixels of a map.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -80,19 +81,52 @@ def fixation_statistics(
 
 def fixation_statistics_reference(values: Tensor, fixated: Tensor, ranks: bool) -> Tensor:
     """Say in plain torch what `fixation_statistics` computes; arguments and result are the same."""
-    rows = [_statistics(map_, looked, ranks) for map_, looked in zip(values, fixated, strict=True)]
+    return _all_statistics(values, fixated, not ranks, ranks)
+
+
+def saliency_scores(
+    prediction: Tensor,  # [B, P] float32 or float64
+    truth: Tensor,  # [B, P]
+    fixated: Tensor,  # [B, P] bool
+    kinds: Sequence[PairScore],
+    epsilon: float,
+) -> tuple[Tensor, Tensor]:
+    """Return `pair_score` of some kinds and all `FIXATION_COLUMNS` of the prediction; a map is read from memory once.
+
+    Returns:
+        Scores, float64 [B, 4] in the order of `PAIR_SCORES`, 0 where a kind was not asked for; and statistics,
+        float64 [B, 12].
+    """
+    if prediction.device.type != "cpu" or prediction.dtype != torch.float32:
+        return saliency_scores_reference(prediction, truth, fixated, kinds, epsilon)
+    chosen = sum(1 << PAIR_SCORES.index(kind) for kind in set(kinds))
+    scores, statistics = torch.ops.usvs.saliency_scores(prediction, truth, fixated, chosen, epsilon)
+    return scores, statistics
+
+
+def saliency_scores_reference(
+    prediction: Tensor, truth: Tensor, fixated: Tensor, kinds: Sequence[PairScore], epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Say in plain torch what `saliency_scores` computes; arguments and result are the same."""
+    none = prediction.new_zeros(prediction.size(0), dtype=torch.float64)
+    scores = [pair_score_reference(prediction, truth, kind, epsilon) if kind in kinds else none for kind in PAIR_SCORES]
+    return torch.stack(scores, dim=1), _all_statistics(prediction, fixated, True, True)
+
+
+def _all_statistics(values: Tensor, fixated: Tensor, moments: bool, ranks: bool) -> Tensor:
+    rows = [_statistics(map_, looked, moments, ranks) for map_, looked in zip(values, fixated, strict=True)]
     return torch.stack(rows)
 
 
-def _statistics(values: Tensor, fixated: Tensor, ranks: bool) -> Tensor:
+def _statistics(values: Tensor, fixated: Tensor, moments: bool, ranks: bool) -> Tensor:
     found = values[fixated]
     row = dict.fromkeys(FIXATION_COLUMNS, values.new_zeros((), dtype=torch.float64))
     row["fixated"], row["value_sum"] = fixated.sum(), found.double().sum()
-    if not ranks:
+    if moments:
         mean = values.double().mean()
         row["mean"], row["squares"] = mean, (values.double() - mean).square().sum()
         row["constant"] = values.amax() == values.amin()
-    elif len(found):
+    if ranks and len(found):
         above, equal = _ranked(values, found)
         own_above, own_equal = _ranked(found, found)
         lowest = found.argmin()
@@ -130,5 +164,14 @@ def _fake_fixation_statistics(values: Tensor, fixated: Tensor, ranks: bool) -> T
     return values.new_empty(values.size(0), len(FIXATION_COLUMNS), dtype=torch.float64)
 
 
+def _fake_saliency_scores(
+    prediction: Tensor, truth: Tensor, fixated: Tensor, kinds: int, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    widths = (len(PAIR_SCORES), len(FIXATION_COLUMNS))
+    scores, statistics = (prediction.new_empty(prediction.size(0), width, dtype=torch.float64) for width in widths)
+    return scores, statistics
+
+
 torch.library.register_fake("usvs::pair_score", _fake_pair_score)
+torch.library.register_fake("usvs::saliency_scores", _fake_saliency_scores)
 torch.library.register_fake("usvs::fixation_statistics", _fake_fixation_statistics)
