@@ -2,8 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +48,38 @@ def test_a_process_that_dies_costs_its_own_task_only():
     assert list(results) == list(range(12))
     assert isinstance(results[7], DataError) and "died" in str(results[7])
     assert all(results[n] == n for n in range(12) if n != 7)
+
+
+def linger(folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path):
+    code = f"from tests.archive.test_pool import *; list(run_each(linger, [{str(tmp_path)!r}] * 2, workers=2))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as parent:
+        at_work = wait_for(lambda: sorted(tmp_path.iterdir()), lambda found: len(found) == 2)
+        parent.kill()
+    alive = wait_for(lambda: [file for file in at_work if is_alive(int(file.name))], lambda found: not found)
+    for file in alive:
+        os.kill(int(file.name), signal.SIGKILL)
+    assert len(at_work) == 2 and alive == []
+
+
+def is_alive(process: int) -> bool:
+    """Whether it is there and no mere entry that nobody has asked for its end."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(look: Callable[[], list[Path]], enough: Callable[[list[Path]], bool]) -> list[Path]:
+    for _ in range(300):
+        if enough(look()):
+            break
+        time.sleep(0.1)
+    return look()
 
 
 def test_an_executors_last_word_is_a_result():
