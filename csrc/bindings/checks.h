@@ -1,7 +1,9 @@
 // One-line checks that print op, argument, what was wanted and what came.
 #pragma once
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 #include <stdexcept>
@@ -78,6 +80,28 @@ inline void check_dtype(const char* op, const char* name, const Tensor& tensor, 
     refuse(op, name, torch::headeronly::toString(dtype),
            torch::headeronly::toString(tensor.scalar_type()));
   }
+}
+
+// Without a call of torch's dispatcher where nothing has to be copied.
+inline Tensor packed(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
+// Uninitialised and contiguous, on the device of `like`; also without the dispatcher.
+inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 1;)
+    strides[i - 1] = strides[i] * std::max<int64_t>(sizes[i], 1);
+  int32_t device_type, device_index;
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  using torch::stable::detail::from;
+  using torch::stable::detail::to;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                               to<int32_t>(from(dtype)), device_type, device_index, &handle));
+  return Tensor(handle);
 }
 
 // Where a result is to be written: it is never resized, and its elements lie side by side.

@@ -46,9 +46,8 @@ inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor pos
     refuse(op, "self_index", "shape [" + std::to_string(rows) + "]", shape_text(self_index));
   }
   if (rows > 0 && candidates.size(0) == 0) refuse(op, "candidates", "at least one row", "none");
-  return {torch::stable::contiguous(anchors), torch::stable::contiguous(positives),
-          torch::stable::contiguous(hard_negatives), torch::stable::contiguous(candidates),
-          torch::stable::contiguous(self_index)};
+  return {packed(anchors), packed(positives), packed(hard_negatives), packed(candidates),
+          packed(self_index)};
 }
 
 inline ContrastiveForm contrastive_form(const std::string& form) {
@@ -85,7 +84,6 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
                                                     Tensor hard_negatives, Tensor candidates,
                                                     Tensor self_index, double temperature,
                                                     double margin_floor, std::string form) {
-  using torch::stable::new_empty;
   const ContrastiveTensors tensors =
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
   Tensor losses, logsumexp;
@@ -93,8 +91,8 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;
     auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
-    losses = new_empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
-    logsumexp = new_empty(losses, {params.rows});
+    losses = empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
+    logsumexp = empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
     params.losses = static_cast<Real*>(losses.mutable_data_ptr());
     params.logsumexp = static_cast<Real*>(logsumexp.mutable_data_ptr());
     Backend::forward(params, tensors.anchors);
@@ -112,9 +110,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
     check_dtype(op, name, *tensor, tensors.accumulated_dtype());
     check_sizes(op, name, *tensor, {tensors.anchors.size(0)});
     check_device(op, name, *tensor, "anchors", tensors.anchors);
-    *tensor = torch::stable::contiguous(*tensor);
+    *tensor = packed(*tensor);
   }
-  auto like = [](const Tensor& tensor) { return torch::stable::new_empty(tensor, tensor.sizes()); };
+  auto like = [](const Tensor& tensor) {
+    return empty(tensor, sizes_of(tensor), tensor.scalar_type());
+  };
   Tensor anchors_grad = like(tensors.anchors), positives_grad = like(tensors.positives);
   Tensor hard_negatives_grad = like(tensors.hard_negatives);
   Tensor candidates_grad = like(tensors.candidates);

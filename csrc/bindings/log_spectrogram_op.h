@@ -87,9 +87,9 @@ LogSpectrogramParams<Real> log_spectrogram_params(const Tensor& waveform,
 
 // Rows may lie anywhere, their samples and the offsets side by side.
 inline Tensor packed_waveform(const Tensor& waveform, SpectrogramSettings& settings) {
-  if (settings.offsets) settings.offsets = torch::stable::contiguous(*settings.offsets);
+  if (settings.offsets) settings.offsets = packed(*settings.offsets);
   const int64_t dim = waveform.dim();
-  return dim > 0 && waveform.stride(dim - 1) == 1 ? waveform : torch::stable::contiguous(waveform);
+  return dim > 0 && waveform.stride(dim - 1) == 1 ? waveform : packed(waveform);
 }
 
 // What a result of `waveform` may be: its own dtype, or bfloat16 of float32.
@@ -126,8 +126,7 @@ Tensor log_spectrogram(Tensor waveform, int64_t n_fft, int64_t win_length, int64
   waveform = packed_waveform(waveform, settings);
   Tensor output;
   run_log_spectrogram<Backend>(waveform, settings, [&](int64_t clips, int64_t bands) {
-    output = torch::stable::new_empty(waveform, {clips, 1, bands, frames},
-                                      spectrogram_dtype(waveform, dtype));
+    output = empty(waveform, {clips, 1, bands, frames}, spectrogram_dtype(waveform, dtype));
     return output;
   });
   return output;
@@ -152,8 +151,8 @@ Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int
                                 std::optional<Tensor> offsets, std::optional<int64_t> length) {
   SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
   waveform = packed_waveform(waveform, settings);
-  grad = torch::stable::contiguous(grad);
-  Tensor waveform_grad = torch::stable::new_empty(waveform, waveform.sizes());
+  grad = packed(grad);
+  Tensor waveform_grad = empty(waveform, sizes_of(waveform), waveform.scalar_type());
   Backend::with_waveform(waveform, [&](auto zero) {
     using Real = decltype(zero);
     auto params = log_spectrogram_params<Real>(waveform, settings);

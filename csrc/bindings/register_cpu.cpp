@@ -80,7 +80,6 @@ struct Cpu {
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_with_slopes(
     Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates, Tensor self_index,
     double temperature, double margin_floor, std::string form) {
-  using torch::stable::new_empty;
   const ContrastiveTensors tensors =
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
   Tensor losses, logsumexp, anchors_slope, candidates_slope;
@@ -89,7 +88,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_with_slopes(
     auto params = contrastive_params<decltype(zero)>(tensors, temperature, margin_floor, form);
     check_self_index(params.self_index, params.rows, params.columns);
     auto place = [&](Tensor& tensor, Real*& pointer, std::vector<int64_t> sizes) {
-      tensor = new_empty(tensors.anchors, sizes, tensors.accumulated_dtype());
+      tensor = empty(tensors.anchors, sizes, tensors.accumulated_dtype());
       pointer = static_cast<Real*>(tensor.mutable_data_ptr());
     };
     place(losses, params.losses, {params.rows});
@@ -110,7 +109,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes
   auto checked = [&](const char* name, const Tensor& slope, const Tensor& of) {
     check_dtype("contrastive_loss", name, slope, tensors.accumulated_dtype());
     check_sizes("contrastive_loss", name, slope, sizes_of(of));
-    return torch::stable::contiguous(slope);
+    return packed(slope);
   };
   const Tensor of_anchors = checked("anchors_slope", anchors_slope, tensors.anchors);
   const Tensor of_candidates = checked("candidates_slope", candidates_slope, tensors.candidates);

@@ -20,22 +20,11 @@ constexpr int64_t kMostGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
 // All the weights of a block of anchors are kept between the halves of a fused pass; blocks are
 // made smaller, down to a point, to stay below this.
-constexpr int64_t kMostWeightsBytes = 16 << 20;
+constexpr int64_t kMostWeightsBytes = 28 << 20;
+// More is given back after a pass: the next one takes so long that fresh pages do not count, and
+// the gradients want the room.
+constexpr size_t kKeptBytes = 8 << 20;
 constexpr int64_t kSmallestBlockRows = 42;  // a multiple of every level's tile rows
-
-double widened(float value) { return value; }
-double widened(double value) { return value; }
-double widened(BFloat16 value) {
-  return std::bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
-}
-
-void narrow(double value, float& to) { to = static_cast<float>(value); }
-void narrow(double value, double& to) { to = value; }
-void narrow(double value, BFloat16& to) {
-  const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(value));
-  const uint32_t rounding = 0x7fff + ((bits >> 16) & 1);  // to the nearest, ties to even
-  to.bits = std::isnan(value) ? 0x7fc0 : static_cast<uint16_t>((bits + rounding) >> 16);
-}
 
 template <typename Input>
 const ContrastiveLevel<Input>& level_for() {
@@ -77,54 +66,6 @@ ContrastiveBlock block_of(int64_t begin, int64_t rows, int64_t columns, int64_t 
           std::min(columns, chunks * (group + 1) / groups * kChunkColumns)};
 }
 
-// v.s / T and v.s' / T; slope = g'(m), gap = g(m), both 0 in a form without a margin.
-struct Margin {
-  double positive, slope, gap;
-};
-
-// In eight sums, of which a machine can add several at once.
-template <typename Input>
-double dot(const Input* left, const Input* right, int64_t width) {
-  double sums[8] = {};
-  int64_t k = 0;
-  for (; k + 8 <= width; k += 8) {
-    for (int64_t i = 0; i < 8; ++i) sums[i] += widened(left[k + i]) * widened(right[k + i]);
-  }
-  for (; k < width; ++k) sums[0] += widened(left[k]) * widened(right[k]);
-  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
-}
-
-template <typename Input>
-Margin margin_of(const ContrastiveLossParams<Input>& params, int64_t row) {
-  const int64_t offset = row * params.width;
-  const Input* anchor = params.anchors + offset;
-  const double positive = dot(anchor, params.positives + offset, params.width) / params.temperature;
-  if (params.form == ContrastiveForm::ntxent) return {positive, 0, 0};
-  const double negative = dot(anchor, params.hard_negatives + offset, params.width);
-  const double margin = positive - negative / params.temperature;
-  const double floor = params.margin_floor, touching = margin < floor ? floor : margin;
-  const double slope = 1 / std::expm1(touching);
-  return {positive, slope, std::log(-std::expm1(-touching)) + (margin - touching) * slope};
-}
-
-// `from_candidates(k)` is the gradient that reaches the anchor through the logsumexp.
-template <typename Input, typename FromCandidates>
-void anchor_gradients(const ContrastiveLossParams<Input>& params, int64_t row,
-                      const FromCandidates& from_candidates) {
-  const Margin margin = margin_of(params, row);
-  const double weight = params.losses_grad[row] / params.temperature;
-  const double pull = -weight * (1 + margin.slope), push = weight * margin.slope;
-  const int64_t offset = row * params.width;
-  for (int64_t k = 0; k < params.width; ++k) {
-    const double v = widened(params.anchors[offset + k]);
-    narrow(pull * v, params.positives_grad[offset + k]);
-    narrow(push * v, params.hard_negatives_grad[offset + k]);
-    narrow(from_candidates(k) + pull * widened(params.positives[offset + k]) +
-               push * widened(params.hard_negatives[offset + k]),
-           params.anchors_grad[offset + k]);
-  }
-}
-
 // Puts the logsumexp of an anchor together from its parts, `step` elements apart; returns it
 // unrounded.
 template <typename Input, typename Real>
@@ -137,7 +78,7 @@ double finish_row(const ContrastiveLossParams<Input>& params, int64_t row, const
     total += sum[part * step] * std::exp(static_cast<double>(largest[part * step]) - top);
   }
   const double logsumexp = top + std::log(total);
-  const Margin margin = margin_of(params, row);
+  const ContrastiveMargin margin = level_for<Input>().margin_of(params, row);
   params.logsumexp[row] = static_cast<Real>(logsumexp);
   params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.gap);
   return logsumexp;
@@ -175,6 +116,8 @@ class GradientPass {
     weights_ = memory + anchors + parts + sums;
   }
 
+  ~GradientPass() { call_scratch().at_most(kKeptBytes); }
+
   // Calls block(begin, rows) for every block of anchors, packed.
   template <typename Block>
   void for_each_block(const Block& block) {
@@ -198,20 +141,22 @@ class GradientPass {
   }
 
   // The sum over the candidates for one anchor of the block, in the order of the groups.
-  double anchors_sum(int64_t row, int64_t k) const {
-    double sum = 0;
-    for (int64_t group = 0; group < groups_; ++group) {
-      sum += anchors_parts_[(group * block_rows_ + row) * padded_ + k];
-    }
-    return sum;
+  const Real* anchors_sum(int64_t row) const {
+    Real* first = anchors_parts_ + row * padded_;
+    level_.sum_parts(first, groups_, block_rows_ * padded_, params_.width, first);
+    return first;
   }
 
+  // Real or Input, whichever the candidates' gradient is wanted in.
   template <typename To>
   void hand_out_candidates(To* to) {
     if (!aside_) return;
     threads_.for_each(params_.columns, [&](int64_t column) {
-      for (int64_t k = 0; k < params_.width; ++k) {
-        narrow(candidates_[column * padded_ + k], to[column * params_.width + k]);
+      const Real* row = candidates_ + column * padded_;
+      if constexpr (std::is_same_v<To, Real>) {
+        std::copy_n(row, params_.width, to + column * params_.width);
+      } else {
+        level_.scaled(row, Real(1), params_.width, to + column * params_.width);
       }
     });
   }
@@ -281,7 +226,7 @@ void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const
                                 pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
-      anchor_gradients(params, begin + i, [&](int64_t k) { return pass.anchors_sum(i, k); });
+      pass.level().anchor_gradients(params, begin + i, pass.anchors_sum(i), Real(1));
     });
   });
   pass.hand_out_candidates(params.candidates_grad);
@@ -323,10 +268,8 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
                                 pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
-      for (int64_t k = 0; k < params.width; ++k) {
-        params.anchors_slope[(begin + i) * params.width + k] =
-            static_cast<Real>(pass.anchors_sum(i, k));
-      }
+      std::copy_n(pass.anchors_sum(i), params.width,
+                  params.anchors_slope + (begin + i) * params.width);
     });
   });
   pass.hand_out_candidates(params.candidates_slope);
@@ -340,18 +283,18 @@ void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& p
   for (int64_t row = 1; row < params.rows; ++row) {
     if (params.losses_grad[row] != weight) return contrastive_loss_backward(params, threads);
   }
+  const auto& level = level_for<Input>();
   constexpr int64_t slice = 64;
   threads.for_each(divided_up(params.rows, slice), [&](int64_t task) {
     for (int64_t row = task * slice; row < std::min((task + 1) * slice, params.rows); ++row) {
-      const Real* slope = params.anchors_slope + row * params.width;
-      anchor_gradients(params, row, [&](int64_t k) { return double{weight} * slope[k]; });
+      level.anchor_gradients(params, row, params.anchors_slope + row * params.width, weight);
     }
   });
   const int64_t elements = params.columns * params.width, part = slice * 1024;
   threads.for_each(divided_up(elements, part), [&](int64_t task) {
-    for (int64_t i = task * part; i < std::min((task + 1) * part, elements); ++i) {
-      narrow(weight * params.candidates_slope[i], params.candidates_grad[i]);
-    }
+    const int64_t begin = task * part;
+    level.scaled(params.candidates_slope + begin, weight, std::min(part, elements - begin),
+                 params.candidates_grad + begin);
   });
 }
 

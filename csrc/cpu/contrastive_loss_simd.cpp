@@ -1,6 +1,7 @@
 // The contrastive loss at one SIMD level; compiled once for each.
 #include "cpu/contrastive_loss_simd.h"
 
+#include "cpu/contrastive_rows.h"
 #include "cpu/contrastive_tile.h"
 
 namespace usvs::cpu::USVS_LEVEL {
@@ -136,10 +137,20 @@ size_t scratch_bytes(const ContrastiveLossParams<Input>& params) {
 
 template <typename Input>
 constexpr ContrastiveLevel<Input> make_level() {
-  return {
-      sizeof(WeightOf<Input>), padded_width<Input>, anchors_bytes<Input>, scratch_bytes<Input>,
-      pack_anchors<Input>,     forward<Input>,      weigh<Input>,         multiply_chunks<Input>,
-      backward<Input>};
+  using Real = RealOf<Input>;
+  return {sizeof(WeightOf<Input>),
+          padded_width<Input>,
+          anchors_bytes<Input>,
+          scratch_bytes<Input>,
+          pack_anchors<Input>,
+          forward<Input>,
+          weigh<Input>,
+          multiply_chunks<Input>,
+          backward<Input>,
+          margin_of<Input>,
+          anchor_gradients<Input, Real>,
+          scaled<Input, Real>,
+          sum_parts<Real>};
 }
 
 }  // namespace

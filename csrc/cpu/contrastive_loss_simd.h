@@ -18,6 +18,11 @@ struct ContrastiveBlock {
   int64_t begin, rows, column_begin, column_end;
 };
 
+// v.s / T; slope = g'(m), gap = g(m), both 0 in a form without a margin.
+struct ContrastiveMargin {
+  double positive, slope, gap;
+};
+
 // Weights are exponentials of logits: of every chunk a tile [rows, kTileStride], kept between the
 // two halves of a fused pass. What comes per chunk lies kBlockRows apart, from the block's first.
 template <typename Input>
@@ -45,6 +50,16 @@ struct ContrastiveLevel {
   // The same with p = losses_grad / temperature * softmax, computed from the logsumexp.
   void (*backward)(const Params&, ContrastiveBlock, const void* anchors, Real* anchors_part,
                    Real* candidates_grad, int64_t grad_stride, bool accumulate, void* scratch);
+
+  ContrastiveMargin (*margin_of)(const Params&, int64_t row);
+  // Writes the gradients of an anchor, its positive and its hard negative, where slope [d] times
+  // weight reaches the anchor through the logsumexp.
+  void (*anchor_gradients)(const Params&, int64_t row, const Real* slope, Real weight);
+  // to = factor * values, rounded.
+  void (*scaled)(const Real* values, Real factor, int64_t elements, Input* to);
+  // sum [padded width] of `parts` rows, `stride` elements apart, in their order; it may be the
+  // first of them.
+  void (*sum_parts)(const Real* part, int64_t parts, int64_t stride, int64_t width, Real* sum);
 };
 
 #define USVS_DECLARE_CONTRASTIVE(level)                         \

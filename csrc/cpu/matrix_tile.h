@@ -23,6 +23,8 @@ inline constexpr int kTileRows = 14;
 inline constexpr int kTileRows = 6;
 #endif
 
+inline constexpr int64_t kLineBytes = 64;  // of a cache
+
 USVS_INLINE int64_t rounded_up(int64_t count, int64_t multiple) {
   return (count + multiple - 1) / multiple * multiple;
 }
@@ -62,8 +64,18 @@ void multiply_tile(const Element* a, int64_t step, const Element* panel, int64_t
                    int64_t c_stride, bool accumulate, const Sum* scale) {
   using A = Arithmetic<Element>;
   constexpr int lanes = kLanes<Sum>;
+  if (accumulate) {  // what is added to lies far away, and arrives while the sums are made
+    unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
+      for (int64_t j = 0; j < kPanel<Sum>; j += kLineBytes / int64_t{sizeof(Sum)}) {
+        __builtin_prefetch(c + i * c_stride + j, 1);
+      }
+    });
+  }
   Vector<Sum> sum[Rows][2] = {};
+  // Rows of the next tile, which lie behind these: one line of them at every step of the sums.
+  const char* next = reinterpret_cast<const char*>(a + Rows * step);
   for (int64_t k = 0; k < inner; ++k, panel += kPanel<Sum>) {
+    if constexpr (!RowsAdjacent) __builtin_prefetch(next + k * kLineBytes);
     const auto left = A::load_panel(panel), right = A::load_panel(panel + lanes);
     unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
       const Element value = RowsAdjacent ? a[k * step + i] : a[i * step + k];

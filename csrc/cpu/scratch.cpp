@@ -22,14 +22,20 @@ AlignedBuffer::~AlignedBuffer() { std::free(memory_); }
 
 void* AlignedBuffer::at_least(size_t bytes) {
   if (bytes > bytes_) {
-    std::free(memory_);
-    bytes_ = 0;
+    at_most(0);
     memory_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (memory_ == nullptr) throw std::bad_alloc();
     prefer_large_pages(memory_, bytes);
     bytes_ = bytes;
   }
   return memory_;
+}
+
+void AlignedBuffer::at_most(size_t bytes) {
+  if (bytes_ <= bytes) return;
+  std::free(memory_);
+  memory_ = nullptr;
+  bytes_ = 0;
 }
 
 AlignedBuffer& task_scratch() {

@@ -4,7 +4,7 @@
 
 namespace usvs::cpu {
 
-// Memory that any vector may be loaded from; grows, never shrinks.
+// Memory that any vector may be loaded from; grows, and shrinks only when told to.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
@@ -12,6 +12,8 @@ class AlignedBuffer {
   AlignedBuffer& operator=(const AlignedBuffer&) = delete;
   ~AlignedBuffer();
   void* at_least(size_t bytes);
+  // Gives all of it back if there is more.
+  void at_most(size_t bytes);
 
  private:
   void* memory_ = nullptr;

@@ -104,6 +104,17 @@ def test_compiles_as_one_graph(dynamic: bool):
         torch.testing.assert_close(got, wanted)
 
 
+def test_the_public_loss_compiles_as_one_graph():
+    inputs = loss_arguments()
+    compiled = torch.compile(lambda *x: contrastive_loss(*x).mean(), fullgraph=True, backend="aot_eager")
+    for got, wanted in zip(
+        values_and_gradients(compiled, inputs),
+        values_and_gradients(lambda *x: contrastive_loss(*x).mean(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_compiles_with_pieces_and_out():
     def function(long: Tensor, out: Tensor) -> Tensor:
         log_spectrogram(long, offsets=torch.tensor([0, 500]), length=700, out=out)

@@ -51,10 +51,12 @@ def contrastive_loss(
     Raises:
         RuntimeError: for shapes, dtypes or values that do not fit, and where an anchor would be held against nothing.
     """
-    losses: Tensor = torch.ops.usvs.contrastive_loss(
-        anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
-    )
-    return losses
+    if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        losses: Tensor = torch.ops.usvs.contrastive_loss(
+            anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
+        )
+        return losses
+    return _losses_only(anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form)
 
 
 def contrastive_loss_reference(
@@ -93,12 +95,16 @@ def _losses_only(
     margin_floor: float = 1.0,
     form: str = "eq2",
 ) -> Tensor:
-    tensors = (anchors, positives, hard_negatives, candidates)
-    forward = torch.ops.usvs.contrastive_loss_forward
-    if anchors.device.type == "cpu" and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    inputs = (anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form)
+    losses: Tensor
+    if anchors.is_cpu and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs[:4]):
         # On a CPU the gradients cost least while the exponentials are at hand: 3 products of matrices, not 4.
-        forward = torch.ops.usvs.contrastive_loss_with_slopes
-    losses: Tensor = forward(*tensors, self_index, temperature, margin_floor, form)[0]
+        if torch.compiler.is_compiling():
+            losses = torch.ops.usvs.contrastive_loss_with_slopes.default(*inputs)[0]
+        else:
+            losses = _LossesWithSlopes.apply(*inputs)  # type: ignore[no-untyped-call]
+    else:
+        losses = torch.ops.usvs.contrastive_loss_forward.default(*inputs)[0]
     return losses
 
 
@@ -150,20 +156,41 @@ torch.library.register_fake("usvs::contrastive_loss_backward_from_slopes", _fake
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.temperature, ctx.margin_floor, ctx.form = inputs
     _, *kept = output  # the logsumexp, and the slopes where there are some
     ctx.mark_non_differentiable(*kept)
+    _keep(ctx, inputs, kept)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], kept: list[Tensor]) -> None:
+    *tensors, ctx.temperature, ctx.margin_floor, ctx.form = inputs
     ctx.save_for_backward(*tensors, *kept)
 
 
 def _backward(ctx: Any, grad: Tensor, *_grads_of_kept: Tensor | None) -> tuple[Tensor | None, ...]:
-    fused = len(_grads_of_kept) > 1
-    backward = (
-        torch.ops.usvs.contrastive_loss_backward_from_slopes if fused else torch.ops.usvs.contrastive_loss_backward
-    )
-    gradients = backward(grad, *ctx.saved_tensors, ctx.temperature, ctx.margin_floor, ctx.form)
+    saved = ctx.saved_tensors
+    ops = torch.ops.usvs
+    fused = len(saved) > 6  # five inputs and the logsumexp
+    backward = (ops.contrastive_loss_backward_from_slopes if fused else ops.contrastive_loss_backward).default
+    gradients = backward(grad, *saved, ctx.temperature, ctx.margin_floor, ctx.form)
     return (*gradients, None, None, None, None)
 
 
 for _forward in ("contrastive_loss_forward", "contrastive_loss_with_slopes"):
     torch.library.register_autograd(f"usvs::{_forward}", _backward, setup_context=_setup_context)
+
+
+class _LossesWithSlopes(torch.autograd.Function):
+    """The same op for calls from Python, past the dispatcher's way through Python, which costs a small batch most.
+
+    What is kept is no output of it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            losses, *kept = torch.ops.usvs.contrastive_loss_with_slopes.default(*inputs)
+        _keep(ctx, inputs, kept)
+        result: Tensor = losses
+        return result
+
+    backward = staticmethod(_backward)

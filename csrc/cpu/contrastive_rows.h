@@ -1,0 +1,86 @@
+// What happens once for an anchor or a candidate, however many it is held against: margins, sums of
+// parts, and the gradients as they are handed out.
+#pragma once
+#include "cpu/contrastive_loss_simd.h"
+#include "cpu/matrix_tile.h"
+
+namespace usvs::cpu::USVS_LEVEL {
+
+USVS_INLINE void narrow(float value, float& to) { to = value; }
+USVS_INLINE void narrow(double value, double& to) { to = value; }
+USVS_INLINE void narrow(float value, BFloat16& to) { to.bits = rounded_bfloat16(value); }
+
+// In sixteen sums, of which a machine can add several at once.
+template <typename Input>
+USVS_INLINE double dot(const Input* left, const Input* right, int64_t width) {
+  double sums[16] = {}, total = 0;
+  int64_t k = 0;
+  for (; k + 16 <= width; k += 16) {
+    for (int64_t i = 0; i < 16; ++i) {
+      sums[i] += static_cast<double>(widened(left[k + i])) * widened(right[k + i]);
+    }
+  }
+  for (; k < width; ++k) total += static_cast<double>(widened(left[k])) * widened(right[k]);
+  for (int64_t i = 0; i < 16; ++i) total += sums[i];
+  return total;
+}
+
+template <typename Input>
+ContrastiveMargin margin_of(const ContrastiveLossParams<Input>& params, int64_t row) {
+  const int64_t offset = row * params.width;
+  const Input* anchor = params.anchors + offset;
+  const double positive = dot(anchor, params.positives + offset, params.width) / params.temperature;
+  if (params.form == ContrastiveForm::ntxent) return {positive, 0, 0};
+  const double negative = dot(anchor, params.hard_negatives + offset, params.width);
+  const double margin = positive - negative / params.temperature;
+  const double floor = params.margin_floor, touching = margin < floor ? floor : margin;
+  const double slope = 1 / __builtin_expm1(touching);  // and 1 - exp(-m) = 1 / (1 + slope)
+  return {positive, slope, (margin - touching) * slope - __builtin_log1p(slope)};
+}
+
+// The gradients of an anchor, its positive and its hard negative; slope times weight is what
+// reaches the anchor through the logsumexp.
+template <typename Input, typename Real>
+void anchor_gradients(const ContrastiveLossParams<Input>& params, int64_t row,
+                      const Real* __restrict slope, Real weight) {
+  const ContrastiveMargin margin = margin_of(params, row);
+  const double scale = params.losses_grad[row] / params.temperature;
+  const Real pull = Real(-scale * (1 + margin.slope)), push = Real(scale * margin.slope);
+  const int64_t offset = row * params.width, width = params.width;
+  const Input* const anchor = params.anchors + offset;
+  const Input* const positive = params.positives + offset;
+  const Input* const hard_negative = params.hard_negatives + offset;
+  Input* const __restrict anchor_grad = params.anchors_grad + offset;
+  Input* const __restrict positive_grad = params.positives_grad + offset;
+  Input* const __restrict hard_negative_grad = params.hard_negatives_grad + offset;
+  for (int64_t k = 0; k < width; ++k) {
+    const Real v = widened(anchor[k]);
+    narrow(pull * v, positive_grad[k]);
+    narrow(push * v, hard_negative_grad[k]);
+    narrow(weight * slope[k] + (pull * widened(positive[k]) + push * widened(hard_negative[k])),
+           anchor_grad[k]);
+  }
+}
+
+// to = factor * values, rounded.
+template <typename Input, typename Real>
+void scaled(const Real* __restrict values, Real factor, int64_t elements, Input* __restrict to) {
+  for (int64_t i = 0; i < elements; ++i) narrow(factor * values[i], to[i]);
+}
+
+// sum [whole panels of width] of `parts` rows, `stride` elements apart, in their order; it may be
+// the first of them.
+template <typename Real>
+void sum_parts(const Real* part, int64_t parts, int64_t stride, int64_t width, Real* sum) {
+  constexpr int64_t side = kPanel<Real>;
+  for (int64_t begin = 0; begin < width; begin += side) {
+    double sums[side];
+    for (int64_t k = 0; k < side; ++k) sums[k] = part[begin + k];
+    for (int64_t i = 1; i < parts; ++i) {
+      for (int64_t k = 0; k < side; ++k) sums[k] += part[i * stride + begin + k];
+    }
+    for (int64_t k = 0; k < side; ++k) sum[begin + k] = Real(sums[k]);
+  }
+}
+
+}  // namespace usvs::cpu::USVS_LEVEL
