@@ -36,8 +36,8 @@ def settings_of(model: str, batch_clips: int, precision: str) -> PretrainSetting
     base = pretrain_profile("quick" if model == "quick" else "paper")
     run = base.run.model_copy(update={"precision": precision, "seed": 1})
     optimiser = base.optimiser.model_copy(update={"batch_clips": batch_clips, "epochs": EPOCHS})
-    # Pairs and order task from one clip, which the other decodes once; and of the large network so few clips a batch that
-    # every one must count, or steps would not compare.
+    # Pairs and order task from one clip, which the other decodes once; and of the large network so few clips a batch
+    # that every one must count, or steps would not compare.
     objective = base.objective.model_copy(update={"refill_pairs": False, "affinity": model == "quick"})
     changes = {"run": run, "optimiser": optimiser, "objective": objective, "held_out_patients": 0.25}
     return base.model_copy(update=changes)
