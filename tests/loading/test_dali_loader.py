@@ -66,6 +66,17 @@ def test_equal_samples(small_store: Callable[..., Any], codec: str, side: int, p
 
 
 @needs_dali
+@pytest.mark.parametrize("share", [0.25, 0.05])
+def test_equal_samples_where_few_clips_or_none_show_the_order_task(small_store: Callable[..., Any], share: float):
+    settings = make_settings(64)
+    objective = settings.objective.model_copy(update={"order_share": share})
+    ours, dali = loaders(small_store(72, "jpeg"), settings.model_copy(update={"objective": objective}))
+    with closing(dali.batches(0, 5)) as batches:
+        for step, batch in enumerate(batches):
+            assert_equal(ours.batch(step), batch)
+
+
+@needs_dali
 @pytest.mark.parametrize("workers", [0, 3])
 def test_threads_change_nothing_and_a_batch_stays_as_it_was(small_store: Callable[..., Any], workers: int):
     ours, dali = loaders(small_store(72, "jpeg"), make_settings(64, workers))

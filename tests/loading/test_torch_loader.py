@@ -72,6 +72,9 @@ def speech_of(scan: int) -> np.ndarray:
     return (np.arange(SECONDS * RATE_HZ) // 24 + scan * 5).astype(np.int16)
 
 
+SMALL = {"frame_pixels": 64, "order_dropout": 0.0}
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FakeStore:
     return FakeStore(tmp_path_factory.mktemp("store"))
@@ -142,6 +145,20 @@ def test_a_frame_is_decoded_once_a_clip(store: FakeStore):
     store.decoded.clear()
     make_loader(store, clips={"groups_per_clip": 40}).batch(0)
     assert len(store.decoded) == len(set(store.decoded)) <= 8 * 41, "a clip has 40 frames; the piece after it lends one"
+
+
+def test_order_frames_that_nobody_shows_are_not_read(store: FakeStore):
+    all_shown, some_shown = make_loader(store), make_loader(store, objective={"order_share": 0.25}, model=SMALL)
+    for step in range(3):
+        batch, whole = some_shown.batch(step), all_shown.batch(step)
+        shown = batch.order_valid
+        assert 0 < shown.sum() < 8
+        assert torch.equal(batch.order_frames[shown], whole.order_frames[shown])
+        assert torch.all(batch.order_frames[~shown] == 0)
+        assert torch.equal(batch.frames, whole.frames)
+    store.decoded.clear()
+    some_shown.batch(0)
+    assert len(store.decoded) <= 8 * 2 + 2 * 4
 
 
 def test_a_damaged_scan_surfaces_with_the_step(store: FakeStore, monkeypatch: pytest.MonkeyPatch):

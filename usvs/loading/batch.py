@@ -24,7 +24,7 @@ class PairBatch(NamedTuple):
 
     Attributes:
         frames: [B, K, 1, P, P] float32 standardised gray levels.
-        order_frames: [B, 4, 1, P, P] float32, in the order shown.
+        order_frames: [B, 4, 1, P, P] float32, in the order shown; zeros where the clip does not show the order task.
         speech: [B, K, S] float32 in [-1, 1); zeros where the clip has no sound.
         negative_speech: [B, K, S] float32; zeros where there is no hard negative.
         pair_valid: [B] bool, whether the clip counts in Eq. 1 and Eq. 2.
@@ -58,21 +58,27 @@ def read_pairs(store: PreparedStore, planned: PlanBatch, settings: PretrainSetti
 
 
 def pair_variations(planned: PlanBatch, settings: AugmentSettings) -> tuple[Variation, Variation]:
-    """Draw what is done to the pairs' frames [B * K] and, alike in each clip, to those to be ordered [B * 4]."""
+    """Draw what is done to the pairs' frames [B * K] and, alike in each clip, to those to be ordered [O * 4]."""
     groups = planned.frame_seconds.shape[1]
     keys = keyed_bits(planned.augment_key, groups + 1)  # one a pair's frame, and one for the four order frames
-    tied = draw_tied_variation(keys[:, groups], ORDER_FRAMES, settings)
+    tied = draw_tied_variation(keys[planned.order_valid, groups], ORDER_FRAMES, settings)
     return draw_variation(keys[:, :groups].ravel(), settings), tied
 
 
 def gather_pairs(
     store: PreparedStore, planned: PlanBatch, settings: PretrainSettings, frames: Tensor, order_frames: Tensor
 ) -> PairBatch:
-    """Put speech and answers to a batch's frames [B * K, 1, P, P] and [B * 4, 1, P, P]; errors as of `read_pairs`."""
+    """Put speech and answers to a batch's frames, [B * K, 1, P, P] and of O clips in order [O * 4, 1, P, P].
+
+    Errors as of `read_pairs`.
+    """
     clips, pixels = len(planned.clip), settings.model.frame_pixels
+    shown = order_frames.view(-1, ORDER_FRAMES, 1, pixels, pixels)
+    if len(shown) < clips:
+        shown = shown.new_zeros(clips, *shown.shape[1:]).index_put_((torch.from_numpy(planned.order_valid),), shown)
     return PairBatch(
         frames.view(clips, -1, 1, pixels, pixels),
-        order_frames.view(clips, ORDER_FRAMES, 1, pixels, pixels),
+        shown,
         _read_speech(store, planned.speech_scan, planned.speech_start_seconds, settings),
         _read_speech(store, planned.negative_scan, planned.negative_start_seconds, settings),
         torch.from_numpy(planned.pair_valid),
@@ -80,6 +86,12 @@ def gather_pairs(
         torch.from_numpy(planned.order_valid),
         torch.from_numpy(planned.clip),
     )
+
+
+def planned_moments(planned: PlanBatch) -> tuple[tuple[NDArray[np.int32], Float64Array], ...]:
+    """Return scans and moments of the pairs, [B] and [B, K], and of the O clips that show the order task, [O, 4]."""
+    shown = planned.order_valid
+    return (planned.pair_scan, planned.frame_seconds), (planned.scan[shown], planned.order_seconds[shown])
 
 
 def planned_frames(
@@ -90,9 +102,8 @@ def planned_frames(
     Raises:
         DataError: where the scans' frames are not of one size, or not coded in one way.
     """
-    first = store.scan(int(scans[0]))
     for number, moments in zip(scans.tolist(), seconds, strict=True):
-        scan = store.scan(number)
+        scan, first = store.scan(number), store.scan(int(scans[0]))
         for name in ("frame_pixels", "codec"):
             one, other = getattr(first.manifest, name), getattr(scan.manifest, name)
             if one != other:
@@ -101,26 +112,23 @@ def planned_frames(
 
 
 def _read_frames(store: PreparedStore, planned: PlanBatch) -> tuple[UInt8Array, UInt8Array]:
-    """The frames of the pairs and those to be ordered, flat: [B * K, S, S] and [B * 4, S, S].
+    """The frames of the pairs and those of the O clips in order, flat: [B * K, S, S] and [O * 4, S, S].
 
     A scan's frames are read together, so that one asked for more than once is decoded once.
     """
-    side = store.scan(int(planned.scan[0])).frame_pixels
-    pairs, ordered = (
-        np.empty((moments.size, side, side), np.uint8) for moments in (planned.frame_seconds, planned.order_seconds)
-    )
+    side = store.scan(int(planned.pair_scan[0])).frame_pixels
     wanted: dict[int, tuple[list[int], list[UInt8Array]]] = {}
-    for scans, seconds, targets in (
-        (planned.pair_scan, planned.frame_seconds, iter(pairs)),
-        (planned.scan, planned.order_seconds, iter(ordered)),
-    ):
+    flat = []
+    for scans, seconds in planned_moments(planned):
+        flat.append(np.empty((seconds.size, side, side), np.uint8))
+        targets = iter(flat[-1])
         for number, (_, frames) in zip(scans.tolist(), planned_frames(store, scans, seconds), strict=True):
             numbers, places = wanted.setdefault(number, ([], []))
             numbers += frames.tolist()
             places += [next(targets) for _ in frames]
     for number, (numbers, places) in wanted.items():
         store.scan(number).read_frames(np.asarray(numbers), places)
-    return pairs, ordered
+    return flat[0], flat[1]
 
 
 def _read_speech(

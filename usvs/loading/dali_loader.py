@@ -15,7 +15,14 @@ from usvs.archive.prepared import PreparedStore
 from usvs.config import PretrainSettings
 from usvs.errors import DataError
 from usvs.loading.augment import Variation, crop_grid
-from usvs.loading.batch import PairBatch, gather_pairs, pair_variations, planned_frames, read_pairs
+from usvs.loading.batch import (
+    PairBatch,
+    gather_pairs,
+    pair_variations,
+    planned_frames,
+    planned_moments,
+    read_pairs,
+)
 from usvs.loading.dali_frames import Arrays, Fed, FramesGraph, fed, frames_pipeline
 from usvs.loading.prefetch import checked_steps, load_in_order
 from usvs.sampling.order import ORDER_FRAMES
@@ -81,8 +88,8 @@ class DaliPairLoader:
         planned = self.plan.batch_at(step)
         encoded = [
             frame
-            for moments in ((planned.pair_scan, planned.frame_seconds), (planned.scan, planned.order_seconds))
-            for scan, frames in planned_frames(self.store, *moments)
+            for scans, seconds in planned_moments(planned)
+            for scan, frames in planned_frames(self.store, scans, seconds)
             for frame in scan.read_encoded(frames)
         ]
         of_pairs, of_order = pair_variations(planned, self.settings.augment)
