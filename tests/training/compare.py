@@ -24,9 +24,10 @@ def run_jobs(folder: Path, jobs: list[dict]) -> tuple[list[list[int]], str]:
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-def relative(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:
-    """Distance over length, of all weights and statistics together."""
+def relative(one: dict[str, Tensor], two: dict[str, Tensor], statistics: bool = True) -> float:
+    """Distance over length, of all weights together, and running statistics."""
     names = [name for name, value in one.items() if value.is_floating_point() and name != "history"]
+    names = [name for name in names if statistics or "running_" not in name]
     apart = sum((one[name].double() - two[name].double()).square().sum() for name in names)
     return float((apart / sum(one[name].double().square().sum() for name in names)).sqrt())
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -87,8 +88,9 @@ def train(
     steps: int = 20,
     double: bool = False,
     task: str = "pretrain",
+    also_after: Sequence[int] = (),
 ) -> None:
-    """Make a step on each batch, each rank with its clips, and save what the first rank has then."""
+    """Make a step on each batch, each rank with its clips, and save what the first rank has then, or had before."""
     chosen, tensors = load_settings(PretrainSettings(), Path(settings)), load_file(batches)
     with join_ranks("cpu") as ranks:
         torch.manual_seed(chosen.run.seed)
@@ -108,9 +110,9 @@ def train(
                 batch = [part.double() if part.is_floating_point() else part for part in batch]
             values = trainer.step(*batch, place=place)
             history.append(torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64))
-        if ranks.first:
-            state = trainer.state_dict().model
-            save_file({**{n: v.contiguous().clone() for n, v in state.items()}, "history": torch.stack(history)}, out)
+            if ranks.first and (step + 1 == steps or step + 1 in also_after):
+                state = {name: value.contiguous().clone() for name, value in trainer.state_dict().model.items()}
+                save_file({**state, "history": torch.stack(history)}, out if step + 1 == steps else f"{out}.{step + 1}")
 
 
 def embedding_gradients(settings: str, embeddings: str, split: list[int], out: str) -> None:
