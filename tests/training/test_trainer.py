@@ -85,6 +85,30 @@ def test_scripted_steps_equal_eager_ones_bit_for_bit(kind, precision):
     assert same_bits(scripted, eager)
 
 
+@pytest.mark.slow
+def test_inductor_steps_equal_eager_ones_but_for_rounding_dropout_included():
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+
+        get_cpp_compiler()
+    except Exception as error:
+        pytest.skip(f"inductor cannot compile here: {error!r}")
+
+    def trained(how: str) -> Trainer:
+        optimiser = OptimiserSettings(kind="sgd", learning_rate=1e-2)
+        trainer = Trainer(ToyTask().double(), optimiser, RunSettings(device="cpu", compile=how), 6, 6)
+        for step in range(6):
+            frames, labels = batch(step)
+            trainer.step(frames.double(), labels)
+        return trainer
+
+    compiled, eager = (trained(how).state_dict().model for how in ("inductor", "eager"))
+    start = ToyTask().double().state_dict()
+    for name, value in eager.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-10, atol=1e-10)
+    assert (eager["head.weight"] - start["head.weight"]).norm() > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_same_seed_same_bits_and_another_seed_others(kind, precision):

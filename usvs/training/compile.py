@@ -39,7 +39,11 @@ def compile_module(module: nn.Module, how: Compile, method: str = "forward") -> 
     """
     if how == "torchscript":
         return Scripted(module, method)
-    return Plain(module, torch.compile(getattr(module, method)) if how == "inductor" else getattr(module, method))
+    plain = getattr(module, method)
+    if how == "inductor":
+        # Its own random numbers are others than torch's, and dropout is to be the same whoever compiles.
+        plain = torch.compile(plain, options={"fallback_random": True})
+    return Plain(module, plain)
 
 
 class Plain:
