@@ -18,7 +18,6 @@ from usvs.archive.sound import Heard, read_sound
 from usvs.archive.timing import Timing
 from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.speech.voice_activity import speech_fraction, voice_activity
 
 SECTOR_FRAMES = 24  # the fan is looked for in this many
 SEQUENTIAL_FRAMES = 240  # of a file with few keyframes only its beginning is decoded
@@ -170,6 +169,8 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
         )
     except DataError as error:
         return "none", f"sound not used: {error}", silent
+    from usvs.speech.voice_activity import speech_fraction, voice_activity  # brings torch, which takes seconds
+
     active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
     edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
     wanted = np.zeros(int(edges[-1]), bool)  # a sound that ends before the picture is silent from there on
