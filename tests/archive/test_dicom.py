@@ -179,7 +179,10 @@ def test_the_stated_region_in_pixels_as_they_are_shown(tmp_path: Path):
     write_dicom(tmp_path / "oblong.dcm", FrameTime=40, region=(4, 2, 27, 21), PixelAspectRatio=[1, 2])
     info = probe(tmp_path / "oblong.dcm")
     assert (info.width, info.height, info.region) == (64, 24, Box(8, 2, 56, 22))
-    assert next(iter_gray_frames(tmp_path / "oblong.dcm"))[1].shape == (24, 64)
+    whole = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
+    assert whole.shape == (24, 64)
+    part = next(iter_gray_frames(tmp_path / "oblong.dcm", box=info.region))[1]
+    np.testing.assert_array_equal(part, whole[2:22, 8:56])
     write_dicom(tmp_path / "other.dcm", FrameTime=40, region=(4, 2, 500, 21))  # stated for another size
     assert probe(tmp_path / "other.dcm").region is None
 
