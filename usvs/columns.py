@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from typing_extensions import Self
 
 Column = npt.NDArray[Any]
@@ -50,6 +49,8 @@ def map_column(path: Path) -> Column:
         raise ValueError(f"wanted {end} bytes, got {size}")
     if 0 in shape:
         return np.empty(shape, dtype)
+    import torch  # seconds, and whoever only writes columns needs none of it
+
     # not numpy's memmap: Python's mmap keeps a file handle for each
     mapped = torch.from_file(os.fspath(path), shared=False, size=end, dtype=torch.uint8).numpy()
     column = mapped[found.end() :].view(dtype).reshape(shape)

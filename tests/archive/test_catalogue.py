@@ -1,12 +1,15 @@
 """From a folder of files to the catalogue: what is found, what is put aside and why, and what may be said of it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from usvs.archive.catalogue import Catalogue, IndexSummary, index_archive
+from usvs.archive.scan_index import clip_count
+from usvs.archive.timing import Timing
 from usvs.config import ClipSettings, VoiceActivitySettings
 from usvs.errors import DataError
 
@@ -290,3 +293,23 @@ def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     (store / "catalogue" / "scans.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"no readable scans\.parquet"):
         Catalogue.load(store)
+
+
+@pytest.mark.parametrize(
+    ("frames", "frame_seconds", "clips"),
+    [
+        (120, 0.033333, 2),  # what a DICOM writes for a thirtieth of a second
+        (120, 0.03333, 2),
+        (119, 1 / 30, 1),
+        (121, 1 / 30, 2),
+        (3600, 0.033333, 60),
+        (99, 0.02, 0),
+        (9, 0.2, 0),  # a frame of five a second is missing
+        (1, 1.97, 0),
+    ],
+)
+def test_rounding_of_a_frames_length_costs_no_clip_and_makes_none(frames: int, frame_seconds: float, clips: int):
+    timing = Timing.of_frames(np.arange(frames) * frame_seconds, None)
+    if frames == 1:
+        timing = replace(timing, duration_seconds=frame_seconds, rate_hz=1 / frame_seconds)
+    assert clip_count(timing, ClipSettings(clip_seconds=2)) == clips

@@ -179,7 +179,10 @@ def test_the_stated_region_in_pixels_as_they_are_shown(tmp_path: Path):
     write_dicom(tmp_path / "oblong.dcm", FrameTime=40, region=(4, 2, 27, 21), PixelAspectRatio=[1, 2])
     info = probe(tmp_path / "oblong.dcm")
     assert (info.width, info.height, info.region) == (64, 24, Box(8, 2, 56, 22))
-    assert next(iter_gray_frames(tmp_path / "oblong.dcm"))[1].shape == (24, 64)
+    whole = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
+    assert whole.shape == (24, 64)
+    part = next(iter_gray_frames(tmp_path / "oblong.dcm", box=info.region))[1]
+    np.testing.assert_array_equal(part, whole[2:22, 8:56])
     write_dicom(tmp_path / "other.dcm", FrameTime=40, region=(4, 2, 500, 21))  # stated for another size
     assert probe(tmp_path / "other.dcm").region is None
 
@@ -243,7 +246,10 @@ def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
     (key,) = PreparedStore(store).scans
     scan = PreparedStore(store).scan(0)
     np.testing.assert_allclose(scan.frame_seconds, np.arange(120) * 0.033333, atol=1e-9)
+    (row,) = Catalogue.load(store).scans.to_pylist()
     left, top, right, bottom = scan.manifest.sector
+    assert row["sector_source"] == "region" and left >= 84 and top >= 31 and right <= 596 and bottom <= 415
+    assert PreparedStore(store).clips.start_seconds.tolist() == [0, 2]  # 120 frames of 33.333 ms: two of 60
     for number, frame in enumerate(pydicom.pixels.iter_pixels(path, raw=True, decoding_plugin="pillow")):
         luma = np.ascontiguousarray(frame[top:bottom, left:right, 0])
         inner = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA)

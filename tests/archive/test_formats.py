@@ -11,7 +11,9 @@ from tests.archive.conftest import write_video
 from tests.archive.dicoms import write_dicom
 from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
 from usvs.archive.discovery import discover
+from usvs.archive.gray import expand_limited
 from usvs.archive.media import open_media
+from usvs.archive.sector import Box
 from usvs.errors import DataError
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
@@ -64,6 +66,32 @@ def test_oblong_pixels_are_made_square(tmp_path: Path):
     gray = next(iter_gray_frames(path))[1]
     assert gray.shape == (48, 96)
     assert gray[10, 40] > 200 and gray[10, 60] < 130  # the bright quarter's edge lies in the middle still
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [{}, {"full_range": True}, {"degrees": 90}, {"form": "yuv420p10le"}],
+    ids=["stored", "full range", "turned", "ten bits"],
+)
+def test_a_box_of_a_picture_is_cut_out_of_what_is_shown(tmp_path: Path, shown: dict):
+    degrees, picture = shown.pop("degrees", 0), np.random.default_rng(2).integers(0, 256, (48, 64))
+    path = write_video(tmp_path / "a.mkv", pictures=[picture] * 3, options=LOSSLESS, **shown)
+    if degrees:
+        path = remux(path, tmp_path / "turned.mkv", lambda stream: stream.set_display_rotation(degrees))
+    box = Box(5, 3, 30, 40)
+    info = probe(path)
+    whole, inner = list(iter_gray_frames(path, info)), list(iter_gray_frames(path, info, box=box))
+    assert len(inner) == 3 and np.ptp(whole[0][1]) > 200
+    for (moment, gray), (same, part) in zip(whole, inner, strict=True):
+        assert moment == same
+        np.testing.assert_array_equal(part, gray[3:40, 5:30])
+
+
+def test_limited_range_is_expanded_to_the_nearest_level():
+    luma = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    wanted = np.clip(np.round((luma - 16.0) * 255 / 219), 0, 255)
+    np.testing.assert_array_equal(expand_limited(luma), wanted)
+    np.testing.assert_array_equal(expand_limited(luma[2:9, 3:7]), wanted[2:9, 3:7])
 
 
 def test_an_edit_list_cuts_the_beginning(tmp_path: Path):

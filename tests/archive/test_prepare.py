@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,12 @@ def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Pat
     (tmp_path / "archive").rename(tmp_path / "moved")
     with pytest.raises(DataError, match=r"is gone|is not there"):
         prepare_store(store, SETTINGS, workers=1)
+
+
+def test_a_process_that_prepares_starts_without_torch():
+    """Each of a pool's processes would take seconds and 180 MB for it."""
+    code = "import sys, usvs.archive.prepare; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 def test_the_store_is_for_its_owner_only(store: Path):

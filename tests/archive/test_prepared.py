@@ -1,5 +1,6 @@
 """What was written is read again, from anywhere in the scan, and nothing outside of it."""
 
+import os
 import pickle
 from hashlib import sha256
 from pathlib import Path
@@ -48,10 +49,11 @@ def test_nearest_frame_of_a_moment(make_prepared, tmp_path: Path, pictures: np.n
 
 def test_speech_is_read_by_time_and_never_beyond_the_end(make_prepared, tmp_path: Path, pictures: np.ndarray):
     speech = np.arange(24_000, dtype=np.int16)
-    scan = PreparedScan(make_prepared(tmp_path / "abc", pictures, speech=speech))
+    scan = PreparedScan(make_prepared(tmp_path / "abc", pictures, speech=speech))  # 20 frames a second
     np.testing.assert_array_equal(scan.speech(0.5, 100), speech[12_000:12_100])
-    np.testing.assert_array_equal(scan.speech(0.9, 2400), speech[21_600:])
-    for start in (-0.1, 0.9001):
+    for start in (0.9, 0.901, 0.949):  # a clip may end within a frame of the scan's end
+        np.testing.assert_array_equal(scan.speech(start, 2400), speech[21_600:])
+    for start in (-0.1, 0.951):
         with pytest.raises(DataError, match="it has 0 s to 1"):
             scan.speech(start, 2400)
     silent = PreparedScan(make_prepared(tmp_path / "silent", pictures))
@@ -101,6 +103,22 @@ def test_a_writer_that_is_interrupted_leaves_the_old_scan(make_prepared, tmp_pat
     make_prepared(folder, pictures[:5])  # and a whole one takes its place
     assert len(PreparedScan(folder).frame_seconds) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]
+
+
+def test_every_file_is_on_disk_before_the_scan_has_its_name(make_prepared, tmp_path: Path, pictures, monkeypatch):
+    synced: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(str(Path(f"/proc/self/fd/{file}").readlink())))
+    rename, before = Path.rename, []
+
+    def renamed(path: Path, target: Path) -> Path:
+        before.append(({str(file) for file in (path, *path.iterdir())}, synced.copy()))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    make_prepared(tmp_path / "abc", pictures, speech=np.zeros(24_000, np.int16))
+    ((files, on_disk),) = before
+    assert len(files) == 1 + 7 and files == on_disk
+    assert str(tmp_path) in synced
 
 
 def test_a_damaged_scan_is_named_by_its_key(make_prepared, tmp_path: Path, pictures: np.ndarray):

@@ -44,6 +44,47 @@ def screens(
     return np.stack(frames), (letters > 0) & ~fan
 
 
+def phased_area() -> np.ndarray:
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    across, down = columns - 300.0, rows - 30.0
+    radius = np.hypot(across, down)
+    return (radius > 12) & (radius < 350) & (np.abs(np.arctan2(across, down)) < np.pi / 4)
+
+
+def linear_area() -> np.ndarray:
+    area = np.zeros(SIZE, bool)
+    area[40:380, 180:420] = True
+    return area
+
+
+def widening_area() -> np.ndarray:
+    """Of a linear probe whose outer beams are steered outwards."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    return (rows >= 40) & (rows < 380) & (np.abs(columns - 300) < 100 + 0.27 * (rows - 40))
+
+
+SECTORS = {"convex": fan_area, "phased": phased_area, "linear": linear_area, "widening": widening_area}
+
+
+def cine(area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Speckle in an area, a name above, a ruler, a depth and the probe's mark close around; and where these are."""
+    rng, bounds = np.random.default_rng(3), bounds_of(area)
+    letters = np.zeros(SIZE, np.uint8)
+    cv2.putText(letters, "JANE DOE 1987", (8, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1)
+    cv2.putText(letters, "MI 0.6", (530, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1)
+    cv2.putText(letters, "19", (bounds.right - 25, bounds.bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.45, 255, 1)
+    cv2.circle(letters, (360, bounds.top - 8), 4, 255, -1)
+    letters[bounds.top : bounds.bottom : 20, bounds.right + 6 : bounds.right + 10] = 200
+    letters[area] = 0
+    speckle = np.stack([cv2.GaussianBlur(rng.rayleigh(60, SIZE), (0, 0), 2.0) for _ in range(12)])
+    return np.maximum(np.where(area, np.clip(speckle, 0, 255), 0), letters).astype(np.uint8), letters > 0
+
+
+def bounds_of(area: np.ndarray) -> Box:
+    rows, columns = np.flatnonzero(area.any(axis=1)), np.flatnonzero(area.any(axis=0))
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
 def overlap(one: Box, other: Box) -> float:
     width = min(one.right, other.right) - max(one.left, other.left)
     height = min(one.bottom, other.bottom) - max(one.top, other.top)
@@ -63,6 +104,30 @@ def test_box_is_the_fans_largest_and_free_of_letters(settings):
     assert overlap(found.box, inscribed_box(fan_area())) > 0.85
     assert not found.box.crop(letters).any()
     assert found.box.crop(fan_area()).mean() > 0.99
+
+
+@pytest.mark.parametrize("kind", SECTORS)
+def test_a_sector_of_any_probe_is_found_without_the_files_word(kind: str):
+    area = SECTORS[kind]()
+    frames, letters = cine(area)
+    found = look_for_sector(frames)
+    assert found.source == "found" and found.bounds is not None
+    assert overlap(found.bounds, bounds_of(area)) > 0.95
+    assert overlap(found.box, inscribed_box(area)) > 0.85
+    assert not found.box.crop(letters).any() and found.box.crop(area).all()
+
+
+@pytest.mark.parametrize("beyond", [0, 25], ids=["snug", "taller and wider"])
+@pytest.mark.parametrize("kind", SECTORS)
+def test_the_region_that_a_file_states_is_the_fan_and_its_box_is_looked_for_inside(kind: str, beyond: int):
+    area = SECTORS[kind]()
+    frames, letters = cine(area)
+    fan = bounds_of(area)
+    region = Box(fan.left - beyond, fan.top - beyond, fan.right + beyond, fan.bottom + beyond)
+    found = look_for_sector(frames, region)
+    assert (found.source, found.bounds) == ("region", region)
+    assert overlap(found.box, inscribed_box(area)) > 0.85
+    assert not found.box.crop(letters).any() and found.box.crop(area).all()
 
 
 def test_one_still_picture_is_enough():
@@ -115,8 +180,7 @@ def test_dim_flanks_belong_to_the_fan():
     faint = np.clip(3 + np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in noise]), 0, 9)  # by about 2
     found = look_for_sector(np.where(dim, faint, frames).astype(np.uint8))
     assert found.bounds is not None
-    rows, across = np.flatnonzero(fan.any(axis=1)), np.flatnonzero(fan.any(axis=0))
-    assert overlap(found.bounds, Box(across[0], rows[0], across[-1] + 1, rows[-1] + 1)) > 0.93
+    assert overlap(found.bounds, bounds_of(fan)) > 0.93
     assert not found.box.crop(letters).any() and found.box.crop(fan).mean() > 0.99
 
 
@@ -129,11 +193,12 @@ def test_only_the_stated_region_is_looked_at():
     assert found.source == "region" and found.note is None
     assert overlap(found.box, inscribed_box(fan_area()).moved(region)) > 0.85
     empty = look_for_sector(np.zeros_like(frames), region)
-    assert empty.box == region and empty.source == "whole" and "the region is kept" in str(empty.note)
+    assert empty.box == empty.bounds == region
+    assert empty.source == "whole" and "the region is kept" in str(empty.note)
 
 
 def test_a_real_cine_against_the_region_that_its_machine_wrote():
-    """SonoSite, 120 frames: the region is the fan's bounds to the pixel across; down it is 25 of 384 rows taller."""
+    """SonoSite, 120 frames: across, the region is the fan's bounds to the pixel; down, it is 26 of 384 rows taller."""
     path = get_testdata_file("color3d_jpeg_baseline.dcm", download=False)
     if path is None:
         pytest.skip("pydicom-data is not installed")
@@ -141,14 +206,23 @@ def test_a_real_cine_against_the_region_that_its_machine_wrote():
     numbers = np.arange(0, 120, 5)
     frames = np.stack(list(iter_keyframes(Path(path), info, numbers)))
     unaided, aided = look_for_sector(frames), look_for_sector(frames, info.region)
-    assert info.region == Box(84, 31, 596, 415)
-    assert unaided.bounds is not None and aided.bounds is not None and unaided.note is None
-    shown = Box(84, 44, 596, 404)  # the fan itself, read off its brightest pixels
-    assert overlap(unaided.bounds, shown) > 0.95 and overlap(aided.bounds, shown) > 0.95
+    assert info.region == Box(84, 31, 596, 415) == aided.bounds and aided.source == "region"
+    shown = bounds_of(shining_part(frames.max(axis=0), info.region))
+    assert (shown.left, shown.right) == (info.region.left, info.region.right) and shown.height == 384 - 26
+    assert unaided.bounds is not None and unaided.note is None
+    assert overlap(unaided.bounds, shown) > 0.95
     assert overlap(unaided.box, aided.box) > 0.9
     brightest = frames.max(axis=0)
     assert (unaided.box.crop(brightest) > 3).mean() > 0.97  # no black corner in it
     assert (aided.box.crop(brightest) > 3).mean() > 0.97
+
+
+def shining_part(brightest: np.ndarray, region: Box) -> np.ndarray:
+    """The largest piece of a region that ever shines, where it is not thinner than three pixels."""
+    shines = np.zeros(brightest.shape, np.uint8)
+    region.crop(shines)[:] = region.crop(brightest) > 3
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.morphologyEx(shines, cv2.MORPH_OPEN, np.ones((3, 3))))
+    return labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
 
 
 @pytest.mark.shared

@@ -13,8 +13,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from usvs.archive.gray import as_shown, shown_size, to_gray
+from usvs.archive.gray import shown_size, to_shown
 from usvs.archive.media import open_media
+from usvs.archive.sector import Box
 from usvs.archive.timing import Timing, read_timing
 from usvs.archive.truncation import breaks_off
 from usvs.archive.video_info import Decoded, VideoInfo
@@ -107,28 +108,30 @@ def probe_container(path: Path) -> VideoInfo:
         )
 
 
-def iter_container_frames(path: Path, info: VideoInfo, decoded: Decoded) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Yield every frame in presentation order: seconds on the scan clock, full-range gray [H, W].
+def iter_container_frames(
+    path: Path, info: VideoInfo, decoded: Decoded, box: Box | None = None
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield every frame in presentation order: seconds on the scan clock, full-range gray [H, W], or a box of it.
 
     Raises:
         DataError: where the file cannot be read or changes its picture size.
     """
-    size: tuple[int, ...] | None = None
+    size: tuple[int, int] | None = None
     before = -np.inf
     with open_video(path) as (container, stream):
         for frame in _frames(container, stream, decoded):
             seconds = _seconds(frame, info.timing, decoded.frames)
-            gray = as_shown(to_gray(frame), info.rotation_degrees, info.pixel_aspect)
-            size = size or gray.shape
-            if gray.shape != size:
-                raise DataError(f"the picture size changes from {size} to {gray.shape} at frame {decoded.frames}")
+            stored = (frame.height, frame.width)
+            size = size or stored
+            if stored != size:
+                raise DataError(f"the picture size changes from {size} to {stored} at frame {decoded.frames}")
             if seconds <= before:
                 decoded.misplaced_frames += 1  # a decoder thrown out of step by damage gives a frame too late
                 continue
             before = seconds
             decoded.frames += 1
             decoded.damaged_frames += frame.is_corrupt
-            yield seconds, gray
+            yield seconds, to_shown(frame, info.rotation_degrees, info.pixel_aspect, box)
 
 
 def iter_container_keyframes(path: Path, info: VideoInfo, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
@@ -143,7 +146,7 @@ def iter_container_keyframes(path: Path, info: VideoInfo, numbers: NDArray[np.in
             except (av.FFmpegError, OSError):
                 continue
             if frame is not None:
-                yield as_shown(to_gray(frame), info.rotation_degrees, info.pixel_aspect)
+                yield to_shown(frame, info.rotation_degrees, info.pixel_aspect)
 
 
 def with_times(info: VideoInfo, seconds: NDArray[np.float64]) -> VideoInfo:
@@ -171,8 +174,8 @@ def _frames(container: InputContainer, stream: VideoStream, decoded: Decoded) ->
 
 
 def _seconds(frame: VideoFrame, timing: Timing, number: int) -> float:
-    if timing.stamped and frame.pts is not None and frame.time_base is not None:
-        return float(frame.pts * frame.time_base) - timing.start_seconds
+    if timing.stamped and frame.pts is not None and (base := frame.time_base) is not None:
+        return frame.pts * base.numerator / base.denominator - timing.start_seconds
     if number < len(timing.seconds):
         return float(timing.seconds[number])
     return float(timing.seconds[-1]) + (number + 1 - len(timing.seconds)) / timing.rate_hz

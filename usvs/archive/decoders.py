@@ -18,6 +18,7 @@ from usvs.archive.dicom import iter_dicom_frames, probe_dicom
 from usvs.archive.dicom_file import DicomFile, is_dicom, open_dicom
 from usvs.archive.dicom_header import dicom_patient, dicom_region, dicom_seconds
 from usvs.archive.gray import to_gray
+from usvs.archive.sector import Box
 from usvs.archive.sound import read_sound
 from usvs.archive.video_info import Decoded, VideoInfo
 
@@ -37,7 +38,7 @@ def probe(path: Path) -> VideoInfo:
 
 
 def iter_gray_frames(
-    path: Path, info: VideoInfo | None = None, decoded: Decoded | None = None
+    path: Path, info: VideoInfo | None = None, decoded: Decoded | None = None, box: Box | None = None
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield every frame in presentation order: seconds on the scan clock, full-range gray [H, W].
 
@@ -45,13 +46,18 @@ def iter_gray_frames(
         path: of the video.
         info: from `probe`, where the caller has it already.
         decoded: is kept up to date with what could not be decoded.
+        box: what of the picture as it is shown is wanted; None: all of it.
 
     Raises:
         DataError: where the file cannot be read or changes its picture size.
     """
     info, decoded = info or probe(path), decoded if decoded is not None else Decoded()
     dicom = open_dicom(path) if info.container == "dicom" else None
-    yield from iter_container_frames(path, info, decoded) if dicom is None else iter_dicom_frames(dicom, info, decoded)
+    if dicom is None:
+        yield from iter_container_frames(path, info, decoded, box)
+        return
+    for seconds, gray in iter_dicom_frames(dicom, info, decoded):
+        yield seconds, gray if box is None else box.crop(gray)
 
 
 def iter_keyframes(path: Path, info: VideoInfo, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:

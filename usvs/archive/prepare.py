@@ -194,9 +194,9 @@ def _prepare(task: PrepareTask) -> Outcome:
 def _checked_frames(
     video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    side, box = task.settings.frame_pixels, task.box
-    for seconds, gray in iter_gray_frames(video, info, decoded):
-        yield seconds, cv2.resize(box.crop(gray), (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+    side = task.settings.frame_pixels
+    for seconds, inner in iter_gray_frames(video, info, decoded, task.box):
+        yield seconds, cv2.resize(inner, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
     # raised inside of the writer, so that nothing of such a scan is left in the store
     lost = abs(int(task.row["frames"]) - decoded.frames) + decoded.damaged_frames
     if lost > LOST_SHARE * task.row["frames"]:

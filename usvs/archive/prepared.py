@@ -128,17 +128,26 @@ class PreparedScan:
     def speech(self, start_seconds: float, samples: int) -> NDArray[np.int16]:
         """Return a piece of the speech [samples], from the sample nearest to `start_seconds` on; not to be written to.
 
+        The last clip may end after the scan, by less than a frame (see `clip_count`); a piece that would is the last
+        one that there is.
+
         Raises:
-            DataError: without sound, and where the piece reaches outside of it.
+            DataError: without sound, and where the piece reaches further outside of it.
         """
         if self._speech is None:
             raise DataError(f"scan {self.scan_key} has no sound")
         first = round(start_seconds * self.rate_hz)
+        if 0 < first + samples - len(self._speech) < self._frame_seconds * self.rate_hz:
+            first = len(self._speech) - samples
         if first < 0 or first + samples > len(self._speech):
             held = len(self._speech) / self.rate_hz
             wanted = f"{start_seconds:.3f} s to {start_seconds + samples / self.rate_hz:.3f} s"
             raise DataError(f"scan {self.scan_key}: speech from {wanted} is asked for, it has 0 s to {held:.3f} s")
         return self._speech[first : first + samples]
+
+    @property
+    def _frame_seconds(self) -> float:
+        return 1 / self.manifest.rate_hz if self.manifest.rate_hz > 0 else self.duration_seconds
 
     def __reduce__(self) -> tuple[type["PreparedScan"], tuple[Path]]:
         return type(self), (self._folder,)

@@ -15,13 +15,14 @@ from usvs.archive.gaze import read_gaze
 from usvs.archive.plane_labels import read_plane_labels
 from usvs.archive.sector import Box, Sector, look_for_sector
 from usvs.archive.sound import Heard, read_sound
+from usvs.archive.timing import Timing
 from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.speech.voice_activity import speech_fraction, voice_activity
 
 SECTOR_FRAMES = 24  # the fan is looked for in this many
 SEQUENTIAL_FRAMES = 240  # of a file with few keyframes only its beginning is decoded
 VOICE_RATE_HZ = 16_000
+CLIP_SLACK = 0.01  # of a clip: more is no rounding, even where frames are rare
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,14 @@ def look_into(task: IndexTask) -> ScanFacts:
         return ScanFacts(size, modified, f"unexpected {type(error).__name__} while reading it")
 
 
-def clip_count(duration_seconds: float, clips: ClipSettings) -> int:
-    """Return the number of whole clips in a scan; rounding of times must not cost the last."""
-    return int((duration_seconds + 1e-6) // clips.clip_seconds)
+def clip_count(timing: Timing, clips: ClipSettings) -> int:
+    """Return the number of clips in a scan none of whose frames is missing.
+
+    Files round what a frame lasts (DICOM writes 33.333 ms for a thirtieth of a second), and no clip is lost to that: a
+    scan may end before its last clip does, by half a frame or CLIP_SLACK, whichever is less.
+    """
+    slack = min(0.5 / timing.rate_hz, CLIP_SLACK * clips.clip_seconds)
+    return int((timing.duration_seconds + slack) // clips.clip_seconds)
 
 
 def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
@@ -144,7 +150,7 @@ def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
 
 
 def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | None, NDArray[np.float32]]:
-    count = clip_count(info.timing.duration_seconds, task.clips)
+    count = clip_count(info.timing, task.clips)
     silent = np.full(count, np.nan, np.float32)
     beside = task.archive / task.files.sound if task.files.sound else None
     if beside is None and info.audio_codec is None:
@@ -163,6 +169,8 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
         )
     except DataError as error:
         return "none", f"sound not used: {error}", silent
+    from usvs.speech.voice_activity import speech_fraction, voice_activity  # brings torch, which takes seconds
+
     active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
     edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
     wanted = np.zeros(int(edges[-1]), bool)  # a sound that ends before the picture is silent from there on

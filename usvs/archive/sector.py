@@ -76,7 +76,7 @@ class Sector:
         box: what of the picture may reach a network.
         note: why, where no fan was found and the box is the whole picture or region.
         source: who says so: ``found`` in the pixels, the file's own ``region``, the ``manifest``, or ``whole``: nobody.
-        bounds: of the whole fan, where it was found.
+        bounds: of the whole fan: the file's own region where it states one, else where it was found in the pixels.
     """
 
     box: Box
@@ -120,10 +120,11 @@ def look_for_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sec
 
 def _look_inside(frames: NDArray[np.uint8], region: Box) -> Sector:
     inner = look_for_sector(frames[:, region.top : region.bottom, region.left : region.right])
-    box = inner.box.moved(region)
+    # the fan's bounds are the machine's word; a region may hold black corners and letters, so the box is looked for
+    stated = replace(inner, box=inner.box.moved(region), bounds=region)
     if inner.source == "whole":
-        return replace(inner, box=box, note="no fan found inside the region that the file states: the region is kept")
-    return replace(inner, box=box, source="region", bounds=inner.bounds and inner.bounds.moved(region))
+        return replace(stated, note="no fan found inside the region that the file states: the region is kept")
+    return replace(stated, source="region")
 
 
 def fan_mask(frames: NDArray[np.float32]) -> Mask | None:

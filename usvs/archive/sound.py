@@ -175,18 +175,16 @@ def _frame_seconds(frame: AudioFrame) -> float | None:
 
 
 def _mono(frame: AudioFrame) -> NDArray[np.float32]:
-    samples = frame.to_ndarray()
     channels = frame.layout.nb_channels
+    if channels == 1 and frame.format.name in ("flt", "fltp"):
+        return np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)
+    samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, channels).T  # [channels, samples]
-    mono: NDArray[np.float32]
-    if samples.dtype == np.float32 and len(samples) == 1:
-        mono = samples[0]
-        return mono
     scale, offset = 1.0, 0.0
     if samples.dtype == np.uint8:
         scale, offset = 128.0, 128.0
     elif samples.dtype.kind == "i":
         scale = float(2 ** (8 * samples.dtype.itemsize - 1))
-    mono = (samples.mean(axis=0, dtype=np.float64) - offset).astype(np.float32) / np.float32(scale)
+    mono: NDArray[np.float32] = (samples.mean(axis=0, dtype=np.float64) - offset).astype(np.float32) / np.float32(scale)
     return mono

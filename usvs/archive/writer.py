@@ -18,7 +18,7 @@ import usvs
 from usvs.archive.alignment import Alignment
 from usvs.archive.manifest import MANIFEST_FILE, FileState, PreparedManifest
 from usvs.archive.sector import Box
-from usvs.archive.store import sync_folder
+from usvs.archive.store import sync_files, sync_folder
 from usvs.config import PrepareSettings
 from usvs.errors import DataError
 
@@ -96,8 +96,8 @@ def write_prepared_scan(
             sha256=hashes,
             usvs=usvs.__version__,
         )
-        _write_synced(partial / MANIFEST_FILE, manifest.model_dump_json(indent=1).encode())
-        sync_folder(partial)
+        (partial / MANIFEST_FILE).write_bytes(manifest.model_dump_json(indent=1).encode())
+        sync_files(partial)
         _take_place(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -128,8 +128,6 @@ def _write_frames(
             file.write(content)
             seconds.append(moment)
             offsets.append(offsets[-1] + len(content))
-        file.flush()
-        os.fsync(file.fileno())
     if not seconds:
         raise DataError(f"scan {scan_key}: no frame could be decoded")
     hashes = {"frames.bin": digest.hexdigest()}
@@ -169,16 +167,7 @@ def file_sha256(path: Path) -> str:
 def _save(path: Path, values: NDArray[Any]) -> str:
     with path.open("wb") as file:
         np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
     return file_sha256(path)
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _take_place(partial: Path, folder: Path) -> None:
