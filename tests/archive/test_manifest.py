@@ -83,12 +83,33 @@ def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_p
         ('scan,picture_on_screen,screen_pixels\na,"0,0,100,100","80,60"\n', "of the screen that holds"),
         ('scan,picture_on_screen,screen_pixels\na,"9,0,5,100","80,60"\n', "wanted picture_on_screen"),
         ('scan,sector\na,"1,2,3"\n', "wanted sector"),
+        ("scan,patient\na,Doe, Jane\nb,Doe, John\n", "line 2: wanted 2 values, got 3"),  # else both are "Doe"
+        ("scan,patient,patient\na,p,q\n", "column 'patient' is there twice"),
+        ("scan,patient\n,p\n", "line 2: wanted scan as the path of a video in the archive, got ''"),
+        ('scan,patient\n"a,p\nb,q\n', "line 3: not readable as csv"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path, text: str, words: str):
     (tmp_path / "manifest.csv").write_text(text)
     with pytest.raises(DataError, match=words):
         read_manifest(tmp_path / "manifest.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_another_encoding_is_said(tmp_path: Path, encoding: str):
+    (tmp_path / "manifest.csv").write_bytes("scan,patient\na.mp4,Müller\n".encode(encoding))
+    with pytest.raises(DataError, match="wanted UTF-8"):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_a_manifest_as_spreadsheets_save_it(tmp_path: Path):
+    path = tmp_path / "manifest.csv"
+    path.write_text('scan;patient;sound_offset_seconds;sector\na.mp4;"Doe, Jane";0,5;1,2,30,40\n;;;\n;;;\n')
+    rows, columns = read_manifest(path)
+    assert columns == {"scan", "patient", "sound_offset_seconds", "sector"} and list(rows) == ["a.mp4"]
+    row = rows["a.mp4"]
+    assert row.patient == "Doe, Jane" and row.alignment.sound_offset_seconds == 0.5
+    assert row.sector is not None and row.sector.right == 30
 
 
 def test_a_named_file_that_is_not_there(make_video, tmp_path: Path):

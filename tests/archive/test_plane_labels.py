@@ -68,3 +68,28 @@ def test_labels_by_frame_follow_the_frames_own_times(tmp_path: Path):
 )  # fmt: skip
 def test_planes_have_other_names_too(name: str, plane: str | None):
     assert plane_number(name) == (None if plane is None else PLANES.index(plane))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("start_seconds;end_seconds;plane\n0;1,5;femur\n", "utf-8"),  # as a spreadsheet saves it in half of Europe
+        ("start_seconds\tend_seconds\tplane\r\n0\t1.5\tfemur\r\n", "utf-8-sig"),
+        ("start_seconds, end_seconds, plane\n0, 1.5, femur\n,,\n", "utf-8"),
+    ],
+)
+def test_a_csv_as_spreadsheets_save_it(tmp_path: Path, text: str, encoding: str):
+    path = tmp_path / "a.planes.csv"
+    path.write_bytes(text.encode(encoding))
+    labels = read_plane_labels(path)
+    assert (labels.start_seconds.tolist(), labels.end_seconds.tolist()) == ([0.0], [1.5])
+    assert labels.plane.tolist() == [PLANES.index("femur")]
+
+
+def test_labels_beside_the_scan_are_told(tmp_path: Path):
+    path = tmp_path / "a.planes.csv"
+    path.write_text(HEAD + "0,9,femur\n9,19,4CH\n1000,2000,4CH\n")  # an end past the last frame is nobody's mistake
+    assert read_plane_labels(path).note(10.0) == (
+        "plane labels: 1 of 3 lie outside of the scan's 10.0 s (from 0 to 2000 s)"
+    )
+    assert read_plane_labels(path).note(1001.0) is None

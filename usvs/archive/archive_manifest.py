@@ -1,12 +1,12 @@
 """The optional manifest.csv of an archive: what its owner says of the scans, a row a scan; only `scan` is needed."""
 
-import csv
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from usvs.archive.alignment import WHOLE_SCREEN, Alignment, GazeView
+from usvs.archive.csv_rows import CsvRow, open_csv
 from usvs.archive.sector import Box
 from usvs.errors import DataError
 
@@ -50,19 +50,16 @@ def read_manifest(path: Path) -> tuple[dict[str, ManifestRow], frozenset[str]]:
     if not path.exists():
         return {}, frozenset()
     rows: dict[str, ManifestRow] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = frozenset(name.strip() for name in reader.fieldnames or ())
-            _check_columns(columns)
-            for fields in reader:
-                texts = {str(name).strip(): str(text or "").strip() for name, text in fields.items()}
-                scan = _path(texts["scan"])
-                if scan in rows:
-                    raise DataError(f"{MANIFEST}, line {reader.line_num}: scan '{scan}' is named twice")
-                rows[scan] = _row(texts, reader.line_num)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{MANIFEST}: not readable as csv ({type(error).__name__})") from None
+    with open_csv(path, MANIFEST) as file:
+        columns = frozenset(file.columns)
+        _check_columns(columns)
+        for row in file.rows:
+            if not row.texts["scan"]:
+                raise _wrong(row.line, "scan", "the path of a video in the archive", "")
+            scan = _path(row.texts["scan"])
+            if scan in rows:
+                raise DataError(f"{MANIFEST}, line {row.line}: scan '{scan}' is named twice")
+            rows[scan] = _row(row)
     return rows, columns
 
 
@@ -75,11 +72,13 @@ def _check_columns(columns: frozenset[str]) -> None:
             raise DataError(f"{MANIFEST}: unknown column '{name}': did you mean '{near[0]}'?")
 
 
-def _row(texts: Mapping[str, str], line: int) -> ManifestRow:
+def _row(row: CsvRow) -> ManifestRow:
+    texts, line = row.texts, row.line
+
     def number(name: str, least: float | None = None) -> float | None:
         text = texts.get(name, "")
         try:
-            value = float(text) if text else None
+            value = row.number(name) if text else None
         except ValueError:
             value = float("nan")
         if value is not None and not (abs(value) < 1e18 and (least is None or value > least)):

@@ -1,7 +1,7 @@
 """The standard planes and the csv files that say when each was shown."""
 
-import csv
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.archive.csv_rows import CsvRow, open_csv
 from usvs.errors import DataError
 
 # the order of the paper's section 3.2; a plane's integer label is its place here
@@ -30,6 +31,7 @@ PLANES: tuple[str, ...] = (
 )
 BACKGROUND = PLANES.index("background")
 UNLABELLED = -1
+WHAT = "plane labels"
 COLUMNS = ("start_seconds", "end_seconds", "plane")
 FRAME_COLUMNS = ("frame", "plane")
 # fmt: off
@@ -59,6 +61,14 @@ class PlaneLabels:
         inside = (row >= 0) & (seconds < self.end_seconds[row])
         return np.where(inside, self.plane[row], UNLABELLED).astype(np.int16)
 
+    def note(self, duration_seconds: float) -> str | None:
+        """Return how many intervals lie beside a scan of some length, None where none does."""
+        beside = int(((self.start_seconds >= duration_seconds) | (self.end_seconds <= 0)).sum())
+        if beside == 0:
+            return None
+        reach = f"from {self.start_seconds.min():g} to {self.end_seconds.max():g} s"
+        return f"{WHAT}: {beside} of {len(self.plane)} lie outside of the scan's {duration_seconds:.1f} s ({reach})"
+
 
 def plane_number(name: str) -> int | None:
     """Return a plane's integer label from its name or one of its other names, None for one that is not known."""
@@ -77,58 +87,55 @@ def read_plane_labels(path: Path, frame_seconds: NDArray[np.float64] | None = No
     Raises:
         DataError: for a missing column, an unknown plane, an empty or an overlapping interval, with the line's number.
     """
-    rows: list[tuple[float, float, int]] = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
-            missing = [name for name in COLUMNS if name not in columns]
-            if not missing:
-                rows = [_row(fields, reader.line_num) for fields in reader]
-            elif "frame" in columns and frame_seconds is not None:
-                rows = _frame_rows(reader, frame_seconds)
-            else:
-                wanted = f"wanted {', '.join(COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
-                raise DataError(f"plane labels: column '{missing[0]}' is missing, {wanted}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"plane labels: not readable as csv ({type(error).__name__})") from None
+    with open_csv(path, WHAT) as file:
+        missing = [name for name in COLUMNS if name not in file.columns]
+        if not missing:
+            rows = [_row(row) for row in file.rows]
+        elif "frame" in file.columns and frame_seconds is not None:
+            rows = _frame_rows(file.columns, file.rows, frame_seconds)
+        else:
+            wanted = f"wanted {', '.join(COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
+            got = ", ".join(file.columns) or "nothing"
+            raise DataError(f"{WHAT}: column '{missing[0]}' is missing, {wanted}, got {got}")
     rows.sort()
     for before, after in pairwise(rows):
         if after[0] < before[1]:
-            raise DataError(f"plane labels: the interval from {after[0]:g} s begins before the end of another")
+            raise DataError(f"{WHAT}: the interval from {after[0]:g} s begins before the end of another")
     start, end, plane = zip(*rows, strict=True) if rows else ((), (), ())
     return PlaneLabels(np.array(start, np.float64), np.array(end, np.float64), np.array(plane, np.int16))
 
 
-def _row(fields: dict[str, str], line: int) -> tuple[float, float, int]:
+def _row(row: CsvRow) -> tuple[float, float, int]:
     try:
-        start, end = float(fields["start_seconds"]), float(fields["end_seconds"])
-    except (TypeError, ValueError):
-        raise DataError(f"plane labels, line {line}: start_seconds and end_seconds must be numbers") from None
+        start, end = row.number("start_seconds"), row.number("end_seconds")
+    except ValueError:
+        raise DataError(f"{WHAT}, line {row.line}: start_seconds and end_seconds must be numbers") from None
     if not start < end:
-        raise DataError(f"plane labels, line {line}: wanted start before end, got {start:g} and {end:g}")
-    return start, end, _plane(fields, line)
+        raise DataError(f"{WHAT}, line {row.line}: wanted start before end, got {start:g} and {end:g}")
+    return start, end, _plane(row)
 
 
-def _frame_rows(reader: "csv.DictReader[str]", frame_seconds: NDArray[np.float64]) -> list[tuple[float, float, int]]:
-    if "plane" not in (reader.fieldnames or ()):
-        raise DataError(f"plane labels: column 'plane' is missing, wanted {', '.join(FRAME_COLUMNS)}")
+def _frame_rows(
+    columns: tuple[str, ...], rows: Iterator[CsvRow], frame_seconds: NDArray[np.float64]
+) -> list[tuple[float, float, int]]:
+    if "plane" not in columns:
+        raise DataError(f"{WHAT}: column 'plane' is missing, wanted {', '.join(FRAME_COLUMNS)}")
     between = (frame_seconds[1:] + frame_seconds[:-1]) / 2  # an interval from half-way to half-way holds one frame
     edges = np.concatenate([[-np.inf], between, [np.inf]])
     labels: dict[int, int] = {}
-    for fields in reader:
-        text, line = (fields["frame"] or "").strip(), reader.line_num
-        if not text.isdigit() or int(text) >= len(frame_seconds):
-            raise DataError(f"plane labels, line {line}: wanted a frame of 0 to {len(frame_seconds) - 1}, got '{text}'")
-        plane = _plane(fields, line)
+    for row in rows:
+        text = row.texts["frame"]
+        if not text.isdecimal() or int(text) >= len(frame_seconds):
+            raise DataError(f"{WHAT}, line {row.line}: wanted a frame of 0 to {len(frame_seconds) - 1}, got '{text}'")
+        plane = _plane(row)
         if labels.setdefault(int(text), plane) != plane:
-            raise DataError(f"plane labels, line {line}: frame {text} has two planes")
+            raise DataError(f"{WHAT}, line {row.line}: frame {text} has two planes")
     return [(float(edges[frame]), float(edges[frame + 1]), plane) for frame, plane in labels.items()]
 
 
-def _plane(fields: dict[str, str], line: int) -> int:
-    name = (fields["plane"] or "").strip()
+def _plane(row: CsvRow) -> int:
+    name = row.texts["plane"]
     number = plane_number(name)
     if number is None:
-        raise DataError(f"plane labels, line {line}: unknown plane '{name}', known are {', '.join(PLANES)}")
+        raise DataError(f"{WHAT}, line {row.line}: unknown plane '{name}', known are {', '.join(PLANES)}")
     return number

@@ -197,7 +197,7 @@ def _planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]:
     if task.files.planes is None:
         return False, None
     try:
-        read_plane_labels(task.archive / task.files.planes, info.timing.seconds)
+        labels = read_plane_labels(task.archive / task.files.planes, info.timing.seconds)
     except DataError as error:
         return False, str(error)
-    return True, None
+    return True, labels.note(info.timing.duration_seconds)
