@@ -51,6 +51,8 @@ class DicomFile:
 def is_dicom(path: Path) -> bool:
     """Say whether a file begins as a DICOM file does, whatever its name."""
     try:
+        if not path.is_file():  # a pipe would keep who reads it waiting
+            return False
         with path.open("rb") as file:
             return file.read(MAGIC_AT + len(MAGIC))[MAGIC_AT:] == MAGIC
     except OSError:

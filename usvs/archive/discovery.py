@@ -1,8 +1,9 @@
 """Which files of an archive make up its scans."""
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,7 @@ from usvs.errors import DataError
 
 # what lies beside a video under its own stem; the first that is there counts
 BESIDE = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}
+SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"})  # nobody's scans
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts",
@@ -61,6 +63,9 @@ class Found:
 def discover(archive: Path) -> Found:
     """Walk an archive and pair every video with what lies beside it.
 
+    Names are compared as people read them: an accent may be one letter or two, and capitals count only where two names
+    differ by nothing else.
+
     Raises:
         DataError: for a folder that is empty or without videos, and for a manifest with a mistake in it.
     """
@@ -68,15 +73,17 @@ def discover(archive: Path) -> Found:
     paths = [path for path in walked if _is_utf8(path)]
     if not walked:
         raise DataError(f"archive '{archive}' is empty")
-    manifest, columns = read_manifest(archive / MANIFEST)
+    present = _Names(paths)
+    manifest_path = present.find(MANIFEST)
+    rows, columns = read_manifest(archive / (manifest_path or MANIFEST))
+    manifest = _rows_by_file(rows, present)
     videos = [path for path in paths if path in manifest or _is_video(archive, path)]
     if not videos:
         raise DataError(f"archive '{archive}' holds no video among its {len(paths)} files; known are {_known()}")
-    present = {path.lower(): path for path in reversed(paths)}
     for path, row in manifest.items():
         _check_named(path, row, present)
     scans = tuple(_scan(path, present, manifest.get(path), "patient" in columns) for path in videos)
-    used = {MANIFEST, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes) if part)}
+    used = {manifest_path, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes))}
     missing = tuple(ScanFiles(path, patient=row.patient) for path, row in manifest.items() if path not in used)
     other = Counter(PurePosixPath(path).suffix.lower() or "no suffix" for path in paths if path not in used)
     if len(paths) < len(walked):
@@ -84,14 +91,66 @@ def discover(archive: Path) -> Found:
     return Found(scans, missing, dict(other))
 
 
+class _Names:
+    """The paths that are there, found by themselves, else by what is read as the same and is no other's."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._paths = frozenset(paths)
+        alike = defaultdict(list)
+        for path in self._paths:
+            alike[_as_read(path)].append(path)
+        self._alike = {name: found[0] for name, found in alike.items() if len(found) == 1}
+
+    def find(self, path: str) -> str | None:
+        return path if path in self._paths else self._alike.get(_as_read(path))
+
+    def beside(self, scan: str, ending: str) -> str | None:
+        path = _stem(scan) + ending
+        if path in self._paths:
+            return path
+        # where Anna/visit.mp4 and anna/visit.mp4 are two, neither may take what lies beside the other
+        found, is_alone = self._alike.get(_as_read(path)), self._alike.get(_as_read(scan)) == scan
+        return found if found and is_alone and PurePosixPath(found).parent == PurePosixPath(scan).parent else None
+
+
+def _as_read(path: str) -> str:
+    return unicodedata.normalize("NFC", path).lower()
+
+
+def _rows_by_file(rows: dict[str, ManifestRow], present: _Names) -> dict[str, ManifestRow]:
+    found: dict[str, ManifestRow] = {}
+    for path, row in rows.items():
+        file = present.find(path) or path
+        if file in found:
+            raise DataError(f"{MANIFEST}: scan '{file}' is named twice, once as '{path}'")
+        found[file] = row
+    return found
+
+
 def _walk(archive: Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(archive, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(folder).relative_to(archive).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
+    entered = {os.path.realpath(archive)}
+    for folder, folders, names in os.walk(archive, onerror=_unreadable, followlinks=True):
+        kept = []
+        for name in sorted(folders):
+            path = os.path.join(folder, name)  # noqa: PTH118  a Path is a tenth of the walk's time
+            is_new = not os.path.islink(path) or _leads_elsewhere(path, archive, entered)  # noqa: PTH114
+            if is_new and not name.startswith(".") and name not in SYSTEM_FOLDERS:
+                kept.append(name)
+        folders[:] = kept
+        within = Path(folder).relative_to(archive).as_posix()
+        prefix = "" if within == "." else f"{within}/"
         for name in names:
             if not name.startswith("."):
                 yield prefix + name
+
+
+def _leads_elsewhere(link: str, archive: Path, entered: set[str]) -> bool:
+    """Say whether a linked folder is a part of the archive that lies elsewhere; one that leads back never ends."""
+    real = Path(os.path.realpath(link))
+    if any(os.fspath(place) in entered for place in (real, *real.parents)) or real in archive.resolve().parents:
+        return False
+    entered.add(os.fspath(real))
+    return True
 
 
 def _is_utf8(path: str) -> bool:
@@ -104,23 +163,25 @@ def _unreadable(error: OSError) -> None:
 
 def _is_video(archive: Path, path: str) -> bool:
     suffix = PurePosixPath(path).suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return True
     # exports of DICOM have names such as IM0001 or 1.2.840.113619.2
-    return suffix in VIDEO_SUFFIXES or ((not suffix or suffix[1:].isdigit()) and is_dicom(archive / path))
+    return (not suffix or suffix[1:].isdigit()) and is_dicom(archive / path)
 
 
-def _check_named(scan: str, row: ManifestRow, present: dict[str, str]) -> None:
+def _check_named(scan: str, row: ManifestRow, present: _Names) -> None:
     for kind, path in (row.beside or {}).items():
-        if path.lower() not in present:
+        if present.find(path) is None:
             raise DataError(f"{MANIFEST}: the {kind} '{path}' of scan '{scan}' is not in the archive")
 
 
-def _scan(path: str, present: dict[str, str], row: ManifestRow | None, has_patients: bool) -> ScanFiles:
+def _scan(path: str, present: _Names, row: ManifestRow | None, has_patients: bool) -> ScanFiles:
     row = row or ManifestRow()
-    stem = str(PurePosixPath(path).with_suffix(""))
     beside: dict[str, str | None] = {}
     for kind, suffixes in BESIDE.items():
-        named = [(row.beside or {}).get(kind)] if (row.beside or {}).get(kind) else [stem + end for end in suffixes]
-        beside[kind] = next((present[str(name).lower()] for name in named if str(name).lower() in present), None)
+        named = (row.beside or {}).get(kind)
+        found = (present.find(named),) if named else (present.beside(path, ending) for ending in suffixes)
+        beside[kind] = next((place for place in found if place), None)
     folder = PurePosixPath(path).parent.name
     return ScanFiles(
         path=path,
@@ -133,6 +194,12 @@ def _scan(path: str, present: dict[str, str], row: ManifestRow | None, has_patie
         sector=row.sector,
         alignment=row.alignment,
     )
+
+
+def _stem(path: str) -> str:
+    suffix = PurePosixPath(path).suffix
+    # the last number of 1.2.840.113619.2 is not an ending: it tells one picture from the next
+    return path if suffix[1:].isdigit() else path.removesuffix(suffix)
 
 
 def _known() -> str:

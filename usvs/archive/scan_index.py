@@ -1,6 +1,7 @@
 """What the catalogue says of one scan, found out without decoding it all."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,8 @@ def look_into(task: IndexTask) -> ScanFacts:
     try:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
+        if not stat.S_ISREG(status.st_mode):  # a pipe would keep who reads it waiting
+            raise DataError("not a file")
         return _look(task, path, size, modified)
     except DataError as error:
         return ScanFacts(size, modified, str(error))
