@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from usvs.errors import DataError
 
@@ -68,7 +69,7 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
         raise DataError(f"{what}: not readable: {error.strerror}") from None
 
 
-def _rows(reader: "csv._reader", columns: tuple[str, ...], what: str, delimiter: str) -> Iterator[CsvRow]:
+def _rows(reader: Any, columns: tuple[str, ...], what: str, delimiter: str) -> Iterator[CsvRow]:
     for raw in reader:
         values = [value.strip() for value in raw]
         if any(values[len(columns) :]):  # a comma inside of a name, not quoted, moves all that follows it

@@ -104,13 +104,15 @@ class _Names:
     def find(self, path: str) -> str | None:
         return path if path in self._paths else self._alike.get(_as_read(path))
 
-    def beside(self, scan: str, ending: str) -> str | None:
-        path = _stem(scan) + ending
+    def beside(self, scan: str, path: str) -> str | None:
         if path in self._paths:
             return path
+        found = self._alike.get(_as_read(path))
+        if found is None:
+            return None
         # where Anna/visit.mp4 and anna/visit.mp4 are two, neither may take what lies beside the other
-        found, is_alone = self._alike.get(_as_read(path)), self._alike.get(_as_read(scan)) == scan
-        return found if found and is_alone and PurePosixPath(found).parent == PurePosixPath(scan).parent else None
+        is_alone = self._alike.get(_as_read(scan)) == scan
+        return found if is_alone and PurePosixPath(found).parent == PurePosixPath(scan).parent else None
 
 
 def _as_read(path: str) -> str:
@@ -176,11 +178,11 @@ def _check_named(scan: str, row: ManifestRow, present: _Names) -> None:
 
 
 def _scan(path: str, present: _Names, row: ManifestRow | None, has_patients: bool) -> ScanFiles:
-    row = row or ManifestRow()
+    row, stem = row or ManifestRow(), _stem(path)
     beside: dict[str, str | None] = {}
     for kind, suffixes in BESIDE.items():
         named = (row.beside or {}).get(kind)
-        found = (present.find(named),) if named else (present.beside(path, ending) for ending in suffixes)
+        found = (present.find(named),) if named else (present.beside(path, stem + end) for end in suffixes)
         beside[kind] = next((place for place in found if place), None)
     folder = PurePosixPath(path).parent.name
     return ScanFiles(
