@@ -9,6 +9,7 @@ import pytest
 from tests.archive.conftest import write_video
 from tests.archive.dicoms import gray_frames, jpegs, write_dicom
 from usvs.archive.catalogue import Catalogue, index_archive
+from usvs.archive.decoders import probe
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.prepare import prepare_store
 from usvs.archive.prepared import PreparedStore
@@ -146,3 +147,42 @@ def test_an_archive_with_all_of_it(good: Path, tmp_path: Path):
     prepared = prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
     assert prepared.failed == 0 and not prepared.differences
     assert len(PreparedStore(store).scans) == len(KINDS) + 1
+
+
+def test_an_mp4_in_fragments_that_breaks_off_inside_of_one_is_put_aside(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4", count=60, container_options={"movflags": "frag_keyframe+empty_moov"})
+    assert reason(path, tmp_path) is None
+    path.write_bytes(path.read_bytes()[:-200])
+    assert reason(path, tmp_path) == "truncated: the file ends before its own lengths say"
+
+
+def test_an_mp4_whose_table_of_frames_is_damaged_is_put_aside(good: Path, tmp_path: Path):
+    """FFmpeg ends at the first frame that lies nowhere, without a word."""
+    content = bytearray((good / "a.mp4").read_bytes())
+    at = content.find(b"stco") + 4  # version and flags, number of places, then where each piece lies
+    assert int.from_bytes(content[at + 4 : at + 8], "big") > 2
+    content[at + 16] = 0x7F
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(content))
+    assert str(reason(path, tmp_path)).startswith("damaged: the header announces 3.0 s of video")
+
+
+def test_cards_of_camcorders_and_cut_out_broadcasts_are_whole(tmp_path: Path):
+    """AVCHD puts four bytes before each packet; a cut-out begins inside of one."""
+    given = {"count": 60, "rate": 25, "sound": 0.1 * np.sin(np.arange(115_200) * 0.2)}
+    card = write_video(tmp_path / "a.mts", container_options={"mpegts_m2ts_mode": "1"}, **given)
+    assert card.read_bytes()[4] == 0x47 and card.stat().st_size % 188 != 0
+    assert reason(card, tmp_path) is None and probe(card).file_note is None
+    plain = write_video(tmp_path / "a.ts", **given)
+    assert reason(plain, tmp_path) is None and probe(plain).file_note is None
+    content = plain.read_bytes()
+    for name, part in (("begin.ts", content[77:]), ("end.ts", content[:-77])):
+        (tmp_path / name).write_bytes(part)
+    assert reason(tmp_path / "begin.ts", tmp_path) is None
+    assert reason(tmp_path / "end.ts", tmp_path) == "truncated: the file ends before its own lengths say"
+
+
+def test_a_video_under_a_gifs_name_is_read_as_what_it_is(good: Path, tmp_path: Path):
+    path = tmp_path / "a.gif"
+    path.write_bytes((good / "a.mp4").read_bytes())
+    assert reason(path, tmp_path) is None and "the file is mov" in str(probe(path).file_note)

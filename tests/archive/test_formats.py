@@ -192,3 +192,30 @@ def test_dicom_without_an_ending_is_found(tmp_path: Path):
         write_dicom(tmp_path / name, FrameTime=40)
     (tmp_path / "p1/README").write_text("nothing")
     assert [scan.path for scan in discover(tmp_path).scans] == ["p1/1.2.840.113619.2", "p1/IM0001", "p1/a.dcm"]
+
+
+def test_of_several_videos_the_first_is_used_and_that_is_said(tmp_path: Path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=20, options=LOSSLESS) for _ in range(2)]
+        for stream, size in zip(streams, ((64, 48), (32, 24)), strict=True):
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for stream in streams:
+            picture = corner(stream.height, stream.width).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    info = probe(path)
+    assert (info.width, info.file_note) == (64, "of 2 videos in the file (64 x 48, 32 x 24) the first is used")
+
+
+def test_a_mirror_is_left_out_and_never_taken_for_a_turn(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4", pictures=[corner()] * 3, options=LOSSLESS)
+    content = bytearray(path.read_bytes())
+    one = (0x00010000).to_bytes(4, "big")
+    at = content.find(one + bytes(12) + one, content.find(b"tkhd"))
+    content[at : at + 4] = (0xFFFF0000).to_bytes(4, "big")  # left becomes right; FFmpeg calls it a turn by 180 degrees
+    path.write_bytes(bytes(content))
+    info = probe(path)
+    assert (info.rotation_degrees, info.file_note) == (0, "the file asks for a mirrored picture, which is left out")
+    assert np.abs(next(iter_gray_frames(path, info))[1].astype(int) - corner()).max() <= 3

@@ -206,7 +206,7 @@ def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> 
     with np.errstate(invalid="ignore"):
         high = int((fact.speech_fractions >= clips.speech_fraction_high).sum())
     return row | {
-        "time_note": info.timing.note,
+        "time_note": fact.time_note,
         "sector_note": fact.sector.note,
         "sector_source": fact.sector.source,
         "clips": len(fact.speech_fractions),

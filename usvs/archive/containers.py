@@ -28,6 +28,7 @@ _ENDINGS = {
     "matroska": {".mkv", ".webm"},
     "gif": {".gif"},
     "asf": {".wmv", ".asf"},
+    "mpegts": {".ts", ".mts", ".m2ts"},
     "mpeg": {".mpg", ".mpeg", ".mpe", ".vob", ".m1v", ".m2v"},
 }
 _TURNED = ("mov", "matroska")  # containers that can say that a picture is to be turned
@@ -38,16 +39,20 @@ class _FirstPicture:
 
     def __init__(self) -> None:
         self._degrees: int | None = None
+        self._is_mirrored = False
 
     def look_into(self, packet: "Packet[VideoStream]") -> None:
         """Decode packets until a frame comes."""
         if self._degrees is None:
             with suppress(av.error.InvalidDataError):
-                self._degrees = next((int(frame.rotation) for frame in packet.decode()), None)
+                for frame in packet.decode()[:1]:
+                    self._degrees, self._is_mirrored = int(frame.rotation), _is_mirrored(frame)
 
     def rotation(self) -> tuple[int, str | None]:
         """Return the turn in whole quarters, and what is left out of it."""
         degrees = self._degrees or 0
+        if self._is_mirrored:
+            return 0, "the file asks for a mirrored picture, which is left out"
         turned = round(degrees / 90) * 90
         note = None if turned == degrees else f"the file asks for a turn by {degrees} degrees, which is left out"
         return (turned % 360, None) if note is None else (0, note)
@@ -61,8 +66,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         DataError: with what is wrong with the file, never its name.
     """
     with open_media(path) as container:
-        # a cover picture in a sound file is a video stream to FFmpeg
-        streams = [stream for stream in container.streams.video if not _is_picture(stream)]
+        streams = _moving(container)
         if not streams:
             broken = not container.streams.audio
             raise DataError("no stream in the file: it is broken off" if broken else "no video stream in the file")
@@ -92,6 +96,7 @@ def probe_container(path: Path) -> VideoInfo:
         first = _FirstPicture()
         timing = read_timing(container, stream, first.look_into if name.startswith(_TURNED) else None)
         rotation, rotation_note = first.rotation()
+        notes = (rotation_note, _name_note(path, name), _streams_note(container))
         width, height = shown_size(codec.width, codec.height, rotation, aspect)
         return VideoInfo(
             container=name,
@@ -104,7 +109,7 @@ def probe_container(path: Path) -> VideoInfo:
             audio_channels=sound.channels if sound else None,
             rotation_degrees=rotation,
             pixel_aspect=aspect,
-            file_note=rotation_note or _name_note(path, name),
+            file_note="; ".join(note for note in notes if note) or None,
         )
 
 
@@ -162,6 +167,11 @@ def _name_note(path: Path, format_name: str) -> str | None:
     return f"the name ends in {path.suffix.lower() or 'nothing'}, the file is {kinds[0]}; read as what it is"
 
 
+def _streams_note(container: InputContainer) -> str | None:
+    sizes = [f"{stream.width} x {stream.height}" for stream in _moving(container)]
+    return f"of {len(sizes)} videos in the file ({', '.join(sizes)}) the first is used" if len(sizes) > 1 else None
+
+
 def _frames(container: InputContainer, stream: VideoStream, decoded: Decoded) -> Iterator[VideoFrame]:
     try:
         for packet in container.demux(stream):
@@ -179,6 +189,19 @@ def _seconds(frame: VideoFrame, timing: Timing, number: int) -> float:
     if number < len(timing.seconds):
         return float(timing.seconds[number])
     return float(timing.seconds[-1]) + (number + 1 - len(timing.seconds)) / timing.rate_hz
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    # a cover picture in a sound file is a video stream to FFmpeg
+    return [stream for stream in container.streams.video if not _is_picture(stream)]
+
+
+def _is_mirrored(frame: VideoFrame) -> bool:
+    content = frame.side_data.get("DISPLAYMATRIX")
+    if content is None:
+        return False
+    across, down = np.frombuffer(bytes(content), np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
+    return bool(across[0] * down[1] < across[1] * down[0])  # FFmpeg's angle tells nothing of a mirror
 
 
 def _is_picture(stream: VideoStream) -> bool:

@@ -19,8 +19,12 @@ _NO_VIDEO = ("_pipe", "image2", "tty", "concat", "hls", "dash", "ass", "srt", "w
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
+def open_media(path: Path, kind: str = "a video") -> Iterator[InputContainer]:
     """Open a file, or the stream inside a DICOM file, for FFmpeg.
+
+    Args:
+        path: of the file.
+        kind: what it should be, for the message.
 
     Raises:
         DataError: with what is wrong with the file, never its name.
@@ -28,12 +32,12 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     try:
         if path.stat().st_size == 0:
             raise DataError("the file is empty (0 bytes)")
-        if path.suffix.lower() == ".gif" and not _has_trailer(path):
+        if _is_gif(path) and not _has_trailer(path):
             raise DataError("truncated: the GIF has no end mark")
         source = FragmentStream(open_dicom(path)) if is_dicom(path) else os.fspath(path.absolute())
         container = av.open(source, "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"not readable as a video: {error.strerror or type(error).__name__}") from None
+        raise DataError(f"not readable as {kind}: {error.strerror or type(error).__name__}") from None
     with container:
         if any(part in container.format.name for part in _NO_VIDEO):
             raise DataError(f"not a video but {_kind(container.format.name)}")
@@ -42,6 +46,11 @@ def open_media(path: Path) -> Iterator[InputContainer]:
 
 def _kind(name: str) -> str:
     return f"a still picture ({name.removesuffix('_pipe')})" if name.endswith("_pipe") else f"a file of kind '{name}'"
+
+
+def _is_gif(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GIF8"
 
 
 def _has_trailer(path: Path) -> bool:

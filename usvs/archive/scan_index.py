@@ -24,6 +24,8 @@ SECTOR_FRAMES = 24  # the fan is looked for in this many
 SEQUENTIAL_FRAMES = 240  # of a file with few keyframes only its beginning is decoded
 VOICE_RATE_HZ = 16_000
 CLIP_SLACK = 0.01  # of a clip: more is no rounding, even where frames are rare
+LEAST_DIFFERENCE_SECONDS, LEAST_DIFFERENCE = 1.0, 0.05  # of lengths of sound and picture that is told
+STILL_SECONDS = 5.0  # without a new picture, which is told
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ScanFacts:
     modified_ns: int
     reason: str | None
     info: VideoInfo | None = None
+    time_note: str | None = None
     sector: Sector | None = None
     sound: str = "none"
     sound_note: str | None = None
@@ -109,6 +112,7 @@ def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
         modified_ns=modified,
         reason=None,
         info=info,
+        time_note=_joined(info.timing.note, _still_note(info)),
         sector=sector,
         sound=sound,
         sound_note=sound_note,
@@ -180,8 +184,26 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
     wanted[: len(active)] = active[: len(wanted)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     fractions = np.array([speech_fraction(wanted, start, end) for start, end in pairs], np.float32)
-    note = heard.note
+    note = _joined(heard.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside)))
     return ("beside" if beside else "in_video"), note, fractions
+
+
+def _length_note(sound: float, picture: float, is_beside: bool) -> str | None:
+    least = max(LEAST_DIFFERENCE_SECONDS, LEAST_DIFFERENCE * picture)
+    if sound < picture - least:
+        return f"the sound ends at {sound:.1f} s, the picture at {picture:.1f} s"
+    if is_beside and sound > picture + least:  # of a whole session, or another scan's
+        return f"the sound file ends at {sound:.1f} s, the picture at {picture:.1f} s"
+    return None
+
+
+def _still_note(info: VideoInfo) -> str | None:
+    longest = float(np.diff(info.timing.seconds).max(initial=0.0))
+    return f"up to {longest:.1f} s pass without a new picture" if longest > STILL_SECONDS else None
+
+
+def _joined(*notes: str | None) -> str | None:
+    return "; ".join(note for note in notes if note) or None
 
 
 def _look_at_gaze(task: IndexTask) -> tuple[bool, str | None, Alignment]:

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from usvs.archive.media import open_media
 from usvs.archive.timing import read_timing
+from usvs.archive.truncation import breaks_off
 from usvs.errors import DataError
 
 # a hole in the stream; below it differences of timestamps are their rounding, not missing sound
 GAP_SECONDS = 0.04
 STEADY_SECONDS = 0.001  # what timestamps in milliseconds are off by
 STEADY_FRAMES = 20
+LOUDEST = 3.0  # times full scale; decoders overshoot by less
+CANCELLED = 1e-3  # of the channels' mean power that is left in their mean: one is the other upside down
 LARGEST_HOLE_SECONDS = 6 * 3600.0
 
 
@@ -30,6 +33,11 @@ class Heard:
 
     damaged_packets: int = 0
     gaps: int = 0
+    lost_samples: int = 0  # that are no numbers
+    streams: int = 1
+    breaks_off: bool = False
+    peak: float = 0.0  # full scale 1
+    channels_cancel: bool = False
     drift_ppm: float = 0.0  # of the samples against the stream's own timestamps, where it was followed
 
     @property
@@ -38,6 +46,13 @@ class Heard:
         parts = {
             f"{self.damaged_packets} damaged packets of sound are silence": self.damaged_packets,
             f"{self.gaps} holes in the sound are silence": self.gaps and not self.damaged_packets,
+            f"{self.lost_samples} samples of sound are no numbers and are silence": self.lost_samples,
+            f"of {self.streams} sounds in the file the first is used": self.streams > 1,
+            "the sound file ends before its own lengths say": self.breaks_off,
+            f"the sound reaches {self.peak:.0f} times full scale and is clipped": self.peak > LOUDEST,
+            "the sound's channels cancel each other out: name a mono file as 'sound' in manifest.csv": (
+                self.channels_cancel
+            ),
             f"the sound is stretched by {self.drift_ppm:+.0f} ppm, as its timestamps say": self.drift_ppm,
         }
         return "; ".join(text for text, found in parts.items() if found) or None
@@ -71,7 +86,9 @@ def read_sound(
     """
     heard = heard if heard is not None else Heard()
     try:
-        with open_media(beside or video) as container:
+        with open_media(beside or video, "a sound" if beside else "a video") as container:
+            heard.streams = len(container.streams.audio)
+            heard.breaks_off = beside is not None and breaks_off(beside, container.format.name)
             if not container.streams.audio:
                 raise DataError("no audio stream in the sound file" if beside else "no audio stream in the video")
             if beside is not None:
@@ -98,6 +115,7 @@ class _Counted:
         self._speed = 1 + drift_ppm * 1e-6  # of the sound's clock
         self._written = 0
         self._counts, self._errors = array("q"), array("d")  # samples written before a frame, and by how many too few
+        self._power = self._channel_power = 0.0
         self.rate = 0
 
     def resampled(self, rate_hz: int) -> NDArray[np.float32]:
@@ -110,6 +128,8 @@ class _Counted:
             raise DataError("the audio stream holds no sound that can be decoded")
         pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         waveform = np.concatenate(pieces)
+        self._heard.peak = float(np.abs(waveform).max(initial=0.0))
+        self._heard.channels_cancel = self._power < CANCELLED * self._channel_power
         drift = self._drift()
         if abs(drift) * len(waveform) <= STEADY_SECONDS * rate_hz:
             return waveform
@@ -125,7 +145,14 @@ class _Counted:
                 raise DataError(f"the sound changes its rate from {self.rate} to {frame.sample_rate} Hz")
             missing = self._missing(frame, damaged < self._heard.damaged_packets)
             damaged = self._heard.damaged_packets
-            mono = _mono(frame)
+            channels = _channels(frame)
+            mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64).astype(np.float32)
+            if not np.isfinite(mono.sum()):  # one would silence all that the resampler mixes it with
+                self._heard.lost_samples += int((~np.isfinite(mono)).sum())
+                channels, mono = (np.where(np.isfinite(each), each, np.float32(0)) for each in (channels, mono))
+            if len(channels) > 1:
+                self._power += float(np.vdot(mono, mono))
+                self._channel_power += float(np.vdot(channels, channels)) / len(channels)
             if missing:
                 self._heard.gaps += self._written > 0
                 mono = np.concatenate([np.zeros(max(missing, 0), np.float32), mono[max(-missing, 0) :]])
@@ -174,17 +201,15 @@ def _frame_seconds(frame: AudioFrame) -> float | None:
     return None if frame.pts is None or frame.time_base is None else frame.time
 
 
-def _mono(frame: AudioFrame) -> NDArray[np.float32]:
-    channels = frame.layout.nb_channels
-    if channels == 1 and frame.format.name in ("flt", "fltp"):
-        return np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)
+def _channels(frame: AudioFrame) -> NDArray[np.float32]:
+    """Return a frame's samples, full scale 1 [channels, samples]."""
+    if frame.layout.nb_channels == 1 and frame.format.name in ("flt", "fltp"):
+        return np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)[None]
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
-        samples = samples.reshape(-1, channels).T  # [channels, samples]
-    scale, offset = 1.0, 0.0
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
     if samples.dtype == np.uint8:
-        scale, offset = 128.0, 128.0
-    elif samples.dtype.kind == "i":
-        scale = float(2 ** (8 * samples.dtype.itemsize - 1))
-    mono: NDArray[np.float32] = (samples.mean(axis=0, dtype=np.float64) - offset).astype(np.float32) / np.float32(scale)
-    return mono
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        return (samples / float(2 ** (8 * samples.dtype.itemsize - 1))).astype(np.float32)
+    return samples.astype(np.float32, copy=False)

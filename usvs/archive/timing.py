@@ -18,6 +18,7 @@ from usvs.archive.truncation import breaks_off
 from usvs.errors import DataError
 
 FALLBACK_RATE_HZ = 25.0
+LEAST_SHARE = 0.95  # of the time that an mp4 states; with less of it a table in its header is damaged
 LookInto: TypeAlias = "Callable[[Packet[VideoStream]], None] | None"  # given each packet in passing
 
 
@@ -57,6 +58,7 @@ class _Packet:
     decoded: int | None
     duration: int
     key: bool
+    is_cut: bool  # it lies outside of the file's edit list
 
 
 def read_timing(container: InputContainer, stream: VideoStream, look_into: LookInto = None) -> Timing:
@@ -73,7 +75,10 @@ def read_timing(container: InputContainer, stream: VideoStream, look_into: LookI
     Raises:
         DataError: for a stream without packets, and for one that breaks off.
     """
-    packets = _packets(container, stream, look_into)
+    everything = _packets(container, stream, look_into)
+    packets = [packet for packet in everything if not packet.is_cut]
+    if not packets:
+        raise DataError("the video stream is empty: a header without pictures")
     base = float(stream.time_base or Fraction(1, 90_000))
     shown = [packet.shown for packet in packets if packet.shown is not None]
     decoded = [packet.decoded for packet in packets if packet.decoded is not None]
@@ -96,8 +101,19 @@ def read_timing(container: InputContainer, stream: VideoStream, look_into: LookI
     start = min(shown or decoded or [0]) * base
     keys = np.array([packet.key for packet in packets])[order]
     rate, last = _mean_rate(seconds, stream), packets[int(order[-1])].duration * base
+    _check_stated(container, stream, everything)
     duration = float(seconds[-1]) + (last if 0 < last < 10 / rate else 1 / rate)
     return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note, stamped=note is None and not reordered)
+
+
+def _check_stated(container: InputContainer, stream: VideoStream, packets: list[_Packet]) -> None:
+    shown = [(packet.shown, packet.shown + packet.duration) for packet in packets if packet.shown is not None]
+    if not container.format.name.startswith("mov") or not stream.duration or stream.time_base is None or not shown:
+        return
+    ticks = max(end for _, end in shown) - min(0, min(begin for begin, _ in shown))
+    stated, there = float(stream.duration * stream.time_base), float(ticks * stream.time_base)
+    if there < LEAST_SHARE * stated:
+        raise DataError(f"damaged: the header announces {stated:.1f} s of video, {there:.1f} s are there")
 
 
 def stated_rate(stream: VideoStream) -> float:
@@ -118,13 +134,11 @@ def _packets(container: InputContainer, stream: VideoStream, look_into: LookInto
             if look_into is not None:
                 look_into(packet)
             seen += packet.size > 0
-            # an empty packet repeats the frame before it, a discarded one lies outside of the file's edit list
-            if packet.size > 0 and not packet.is_discard:
-                packets.append(_Packet(packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
+            if packet.size > 0:  # an empty packet repeats the frame before it
+                duration, is_cut = packet.duration or 0, packet.is_discard
+                packets.append(_Packet(packet.pts, packet.dts, duration, packet.is_keyframe, is_cut))
     except (av.FFmpegError, OSError):
         raise DataError(f"truncated or damaged: the video breaks off after {seen} packets") from None
-    if not packets:
-        raise DataError("the video stream is empty: a header without pictures")
     # where nothing is new an AVI holds an empty chunk, which its header counts and FFmpeg leaves out
     if container.format.name == "avi" and seen < stream.frames and breaks_off(Path(container.name), "avi"):
         raise DataError(f"truncated: the header announces {stream.frames} frames, {seen} are there")

@@ -9,7 +9,9 @@ from usvs.archive.dicom_file import is_dicom
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 TAIL_BYTES = 1 << 17  # a packet of an MPEG program stream is at most half as long
-TRANSPORT_PACKET = 188
+TRANSPORT_PACKETS = {188: 0, 192: 4, 204: 0}  # bytes of each, and before its sync byte: broadcast, AVCHD, with parity
+SYNC, SYNCS = 0x47, 5  # so many in step are no accident
+UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)  # of a recording that was never closed, or went through a pipe
 _FIRST_LENGTHED = 0xBB  # start codes from here on are followed by a length; the pack header is not
 
 
@@ -26,6 +28,8 @@ def _riff(file: BinaryIO, size: int) -> bool:
     at = 0
     while len(head := file.read(8)) == 8 and head[:4] == b"RIFF":
         length = int.from_bytes(head[4:], "little")
+        if length in UNKNOWN_LENGTHS:
+            return False
         at += 8 + length + length % 2
         if at > size + 1:
             return True
@@ -73,8 +77,27 @@ def _program_stream(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _transport_stream(_: BinaryIO, size: int) -> bool:
-    return size % TRANSPORT_PACKET != 0
+def _transport_stream(file: BinaryIO, size: int) -> bool:
+    head = file.read(max(TRANSPORT_PACKETS) * (SYNCS + 1))
+    for begin in range(max(TRANSPORT_PACKETS)):  # a cut-out may begin inside of a packet
+        for length, before in TRANSPORT_PACKETS.items():
+            syncs = head[begin + before :: length][:SYNCS]
+            if len(syncs) == SYNCS and set(syncs) == {SYNC}:
+                return (size - begin) % length != 0
+    return False
+
+
+def _boxes(file: BinaryIO, size: int) -> bool:
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if length == 1:
+            length = int.from_bytes(file.read(8), "big")
+        if length < 8 or not kind.isalnum():  # the last one reaches to the end, or what follows is no box
+            return False
+        at += length
+    return at > size
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
@@ -82,4 +105,6 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     "matroska": _matroska,
     "mpegts": _transport_stream,
     "mpeg": _program_stream,
+    "mov": _boxes,
+    "wav": _riff,
 }

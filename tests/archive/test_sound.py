@@ -1,0 +1,104 @@
+"""Sounds as recorders leave them: what is wrong with one is told and harms nothing but its own place."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from tests.archive.conftest import write_video
+from usvs.archive.decoders import read_sound
+from usvs.archive.discovery import ScanFiles
+from usvs.archive.scan_index import IndexTask, look_into
+from usvs.archive.sound import Heard
+from usvs.config import ClipSettings, VoiceActivitySettings
+
+RATE = 16_000
+TONE = (0.3 * np.sin(np.arange(4 * RATE) * 0.3)).astype(np.float32)
+
+
+def hear(tmp_path: Path, samples: np.ndarray, name: str = "a.wav", **given) -> tuple[np.ndarray, str | None]:
+    heard = Heard()
+    soundfile.write(tmp_path / name, samples, RATE, **given)
+    return read_sound(tmp_path / "a.mp4", tmp_path / name, RATE, heard=heard), heard.note
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_silence_and_no_more(tmp_path: Path, value: float):
+    damaged = TONE.copy()
+    damaged[30_000:30_010] = value
+    found, note = hear(tmp_path, damaged, subtype="FLOAT")
+    assert note == "10 samples of sound are no numbers and are silence"
+    wanted = np.where(np.isfinite(damaged), damaged, 0)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_channels_are_averaged_and_said_to_cancel_where_they_do(tmp_path: Path):
+    found, note = hear(tmp_path, np.stack([TONE, np.zeros_like(TONE)], 1))
+    np.testing.assert_allclose(found, TONE / 2, atol=1e-4)
+    assert note is None
+    _, note = hear(tmp_path, np.stack([TONE, -TONE], 1))  # a balanced line on a stereo plug
+    assert note is not None and "channels cancel each other out" in note
+
+
+def test_a_sound_beyond_full_scale_is_told(tmp_path: Path):
+    assert hear(tmp_path, TONE * 50, subtype="FLOAT")[1] == "the sound reaches 15 times full scale and is clipped"
+
+
+def test_a_sound_file_that_breaks_off_is_told(tmp_path: Path):
+    hear(tmp_path, TONE)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "b.wav").write_bytes(content[: len(content) // 2])
+    heard = Heard()
+    assert len(read_sound(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, heard=heard)) == pytest.approx(2 * RATE, abs=50)
+    assert heard.note == "the sound file ends before its own lengths say"
+    for length in (b"\xff\xff\xff\xff", bytes(4)):  # what went through a pipe states none
+        (tmp_path / "b.wav").write_bytes(content[:4] + length + content[8:])
+        heard = Heard()
+        read_sound(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, heard=heard)
+        assert heard.note is None
+
+
+def test_of_several_sounds_the_first_is_used_and_that_is_said(tmp_path: Path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=RATE, layout="mono") for _ in range(2)]
+        for stream, loudness in zip(streams, (0.1, 0.5), strict=True):
+            samples = np.full((1, RATE), round(loudness * 32768), np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate = RATE
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    heard = Heard()
+    assert read_sound(path, None, RATE, 0.0, heard)[RATE // 2] == pytest.approx(0.1, abs=1e-3)
+    assert heard.note == "of 2 sounds in the file the first is used"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "note"),
+    [
+        (1.5, "the sound ends at 1.5 s, the picture at 4.0 s"),
+        (20.0, "the sound file ends at 20.0 s, the picture at 4.0 s"),
+        (4.6, None),
+    ],
+)
+def test_a_sound_of_another_length_is_told(tmp_path: Path, seconds: float, note: str | None):
+    write_video(tmp_path / "a.mp4", count=80)
+    soundfile.write(tmp_path / "a.wav", np.resize(TONE, round(seconds * RATE)), RATE)
+    facts = look_into(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    assert (facts.sound, facts.sound_note) == ("beside", note)
+
+
+def test_what_is_no_sound_is_not_called_a_video(tmp_path: Path):
+    write_video(tmp_path / "a.mp4", count=80)
+    (tmp_path / "a.wav").write_text("no")
+    facts = look_into(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    assert str(facts.sound_note).startswith("sound not used: not readable as a sound:")
+
+
+def test_a_picture_that_stands_still_for_long_is_told(tmp_path: Path):
+    seconds = [n / 20 if n < 10 else 599.55 + n / 20 for n in range(20)]
+    write_video(tmp_path / "a.mkv", seconds=seconds, count=20)
+    facts = look_into(IndexTask(tmp_path, ScanFiles("a.mkv"), ClipSettings(), VoiceActivitySettings()))
+    assert facts.time_note == "up to 599.6 s pass without a new picture"
