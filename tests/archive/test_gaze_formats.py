@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.archive.conftest import write_video
 from usvs.archive.alignment import GazeView
+from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
-from usvs.config import GazeSettings
+from usvs.archive.scan_index import IndexTask, look_into
+from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
 
 SDK = (
@@ -136,10 +139,45 @@ def test_a_degree_on_the_picture():
         (LAB.format(unit="ms").replace("DACS px", "DACS mm") + lab_rows(1e3), r"'Gaze point X \[DACS px\]' is missing"),
         (LAB.format(unit="ms").replace("Recording resolution width", "w"), "'Recording resolution width' is missing"),
         (SDK + "1,soon,0,0,1,0,0,1,600\n", "'system_time_stamp' holds something that is no number"),
-        ("Time,Where\n1,2\n", "'timestamp_us' is missing"),
+        ("Time,Where\n1,2\n", "'timestamp_us' is missing, wanted timestamp_us, x, y, valid, got Time, Where"),
+        ("timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n", "'valid' holds 'wahr', wanted 1/1.0/true/valid or 0/"),
+        (LAB.format(unit="ms") + lab_rows(1e3).replace("\tValid", "\tGültig"), "'Validity left' holds 'gültig'"),
+        ("timestamp_us,x,y,valid\n0,0.5,0.5,0\n9,0.5,0.5,0\n", "none of its 2 samples is valid"),
+        ("timestamp_us,x,y,valid\n", "none of its 0 samples is valid"),
+        ("timestamp_us,x,y,valid\n0,0.5,0.5,1\n0,5,0,5,1\n", "line 3 has 5 values, the header 4"),
+        ("", "the file is empty"),
     ],
 )
 def test_what_is_not_understood_is_said_in_one_sentence(tmp_path: Path, text: str, words: str):
     with pytest.raises(DataError, match=words) as caught:
         read(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["shift_jis", "utf-16-le"])
+def test_another_encoding_is_said(tmp_path: Path, encoding: str):
+    with pytest.raises(DataError, match="wanted UTF-8 or UTF-16"):
+        read(tmp_path, "記録タイムスタンプ\t注視点X\n0\t1\n", encoding=encoding)
+
+
+def test_blanks_in_the_header_are_no_part_of_a_name(tmp_path: Path):
+    assert read(tmp_path, "timestamp_us, x, y, valid\n0, 0.5, 0.5, 1\n", name="a.gaze.csv").x.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("step", "note"), [(11, "gaze: 9.09e+04 samples a second"), (11_000, None), (9e6, "gaze: 0.111")]
+)
+def test_a_clock_in_another_unit_than_the_header_says_is_told(tmp_path: Path, step: int, note: str | None):
+    rows = "".join(f"{n * step:.0f},0.5,0.5,1\n" for n in range(9))
+    found = read(tmp_path, "timestamp_us,x,y,valid\n" + rows, name="a.gaze.csv").note
+    assert found is None if note is None else str(found).startswith(note)
+
+
+def test_a_recording_beside_the_scans_time_is_no_gaze_and_told(tmp_path: Path):
+    write_video(tmp_path / "a.mp4", count=20)
+    (tmp_path / "a.gaze.csv").write_text("timestamp_us,x,y,valid\n5000000,0.5,0.5,1\n5010000,0.5,0.5,1\n")
+    facts = look_into(
+        IndexTask(tmp_path, ScanFiles("a.mp4", gaze="a.gaze.csv"), ClipSettings(), VoiceActivitySettings())
+    )
+    assert not facts.gaze and facts.reason is None
+    assert str(facts.gaze_note).startswith("gaze: its samples lie from 5.0 to 5.0 s, the scan from 0 to 1.0 s")

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from usvs.archive.alignment import GazeView
 from usvs.archive.gaze_formats import read_gaze_table
 from usvs.archive.sector import Box
+from usvs.errors import DataError
+
+RATES_HZ = (1.0, 5000.0)  # of eye trackers, with much to spare
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class GazeSamples:
         x: as a share of the whole video picture's width [m].
         y: as a share of its height [m].
         viewing_distance_mm: of the eyes from the screen, where the recording has it.
-        note: what was assumed of the recording's clock.
+        note: what was assumed of the recording's clock, and whether its unit may be another.
     """
 
     seconds: NDArray[np.float64]
@@ -38,7 +41,7 @@ def read_gaze(path: Path, view: GazeView | None = None) -> GazeSamples:
         view: when and where it was made; None: on the scan's clock, the picture filling the screen.
 
     Raises:
-        DataError: for a missing column or a value that is no number.
+        DataError: for a missing column, a value that is no number, and where no sample is valid.
     """
     view = view or GazeView()
     table = read_gaze_table(path)
@@ -48,8 +51,19 @@ def read_gaze(path: Path, view: GazeView | None = None) -> GazeSamples:
     x, y = (table.x - left) / (right - left), (table.y - top) / (bottom - top)
     valid = np.isfinite(seconds) & np.isfinite(x) & np.isfinite(y)
     order = np.argsort(seconds[valid], kind="stable")
-    note = None if view.zero is not None or view.offset_seconds else table.note
-    return GazeSamples(seconds[valid][order], x[valid][order], y[valid][order], table.viewing_distance_mm, note)
+    if not len(order):
+        raise DataError(f"gaze: none of its {len(seconds)} samples is valid")
+    assumed = None if view.zero is not None or view.offset_seconds else table.note
+    seconds = seconds[valid][order]
+    note = "; ".join(part for part in (assumed, _unit_note(seconds)) if part) or None
+    return GazeSamples(seconds, x[valid][order], y[valid][order], table.viewing_distance_mm, note)
+
+
+def _unit_note(seconds: NDArray[np.float64]) -> str | None:
+    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
+    if step == 0 or RATES_HZ[0] <= 1 / step <= RATES_HZ[1]:
+        return None
+    return f"gaze: {1 / step:.3g} samples a second: is its clock in the unit that the header says?"
 
 
 def gaze_per_frame(

@@ -13,7 +13,9 @@ from pyarrow import csv
 from usvs.errors import DataError
 
 OWN_COLUMNS = ("timestamp_us", "x", "y", "valid")
-TRUE_WORDS = ("1", "1.0", "true", "valid")
+TRUE_WORDS, FALSE_WORDS = ("1", "1.0", "true", "valid"), ("0", "0.0", "false", "invalid", "nan", "")
+# Pro Lab's words, and Tobii's codes in older exports: 0 and 1 surely or probably this eye, 2 to 4 not
+PRO_LAB_TRUE, PRO_LAB_FALSE = ("valid", "0", "1"), ("invalid", "2", "3", "4", "")
 EYES = ("left", "right")
 UNITS_PER_SECOND = {"ms": 1e3, "us": 1e6, "μs": 1e6, "µs": 1e6}  # the Greek letter and the micro sign
 FIRST_SAMPLE = "gaze clock: its first sample is taken as the first frame (say gaze_zero in manifest.csv)"
@@ -74,20 +76,24 @@ class _Table:
         try:
             with path.open("rb") as file:
                 head = file.read(1 << 16)
+            if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise UnicodeError("UTF-16 without its mark")
             encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
             names = head.decode(encoding, "replace").removeprefix("\ufeff").splitlines()[0] if head else ""
             delimiter = next((letter for letter in "\t;" if letter in names), ",")
             columns = csv.read_csv(
                 path,
-                read_options=csv.ReadOptions(encoding=encoding),
+                # on one thread it counts the rows, so that a wrong one can be named
+                read_options=csv.ReadOptions(encoding=encoding, use_threads=False),
                 parse_options=csv.ParseOptions(delimiter=delimiter),
                 convert_options=csv.ConvertOptions(
                     column_types={name.strip('"'): pa.string() for name in names.split(delimiter)},
                     strings_can_be_null=False,
                 ),
             )
+            columns = columns.rename_columns([name.strip() for name in columns.column_names])
         except (pa.ArrowInvalid, OSError, UnicodeError, IndexError) as error:
-            raise DataError(f"gaze: not readable as csv of {', '.join(OWN_COLUMNS)} ({type(error).__name__})") from None
+            raise DataError(f"gaze: not readable as csv: {_complaint(error)}") from None
         return cls(columns, decimal_comma=delimiter != ",")
 
     @property
@@ -109,15 +115,36 @@ class _Table:
         except pa.ArrowInvalid:
             raise DataError(f"gaze: not readable: column '{name}' holds something that is no number") from None
 
-    def is_true(self, name: str) -> NDArray[np.bool_]:
-        flags: NDArray[np.bool_] = pc.is_in(self.words(name), value_set=pa.array(TRUE_WORDS)).to_numpy()
+    def is_true(
+        self, name: str, true: tuple[str, ...] = TRUE_WORDS, false: tuple[str, ...] = FALSE_WORDS
+    ) -> NDArray[np.bool_]:
+        words = self.words(name)
+        unknown = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([*true, *false]))))
+        if len(unknown):  # another language's word for valid must not make all of it invalid
+            wanted = "/".join(true) + " or " + "/".join(word for word in false if word)
+            raise DataError(f"gaze: column '{name}' holds '{str(unknown[0])[:20]}', wanted {wanted}")
+        flags: NDArray[np.bool_] = pc.is_in(words, value_set=pa.array(true)).to_numpy()
         return flags
+
+
+def _complaint(error: Exception) -> str:
+    text = str(error)  # of pyarrow; its end quotes the row, which may hold a name
+    row, counts = re.search(r"Row #(\d+)", text), re.search(r"Expected (\d+) columns, got (\d+)", text)
+    if counts:
+        where = f"line {row[1]} has" if row else "a line has"
+        return f"{where} {counts[2]} values, the header {counts[1]}"
+    if "Empty CSV" in text:
+        return "the file is empty"
+    if isinstance(error, UnicodeError) or "UTF8" in text:
+        return "wanted UTF-8 or UTF-16, got another encoding"
+    return f"wanted {', '.join(OWN_COLUMNS)} or a tracker's export ({type(error).__name__})"
 
 
 def _own(table: _Table) -> GazeTable:
     missing = [name for name in OWN_COLUMNS if name not in table.names]
     if missing:
-        raise DataError(f"gaze: column '{missing[0]}' is missing, wanted {', '.join(OWN_COLUMNS)}")
+        got = ", ".join(table.names[:8])
+        raise DataError(f"gaze: column '{missing[0]}' is missing, wanted {', '.join(OWN_COLUMNS)}, got {got}")
     valid = table.is_true("valid")
     x, y = (np.where(valid, table.numbers(name), np.nan) for name in ("x", "y"))
     return GazeTable(table.numbers("timestamp_us"), 1e6, x, y, on_screen=False)
@@ -209,9 +236,7 @@ def _axis(table: _Table, eye: str, axis: str) -> str | None:
 
 
 def _pro_lab_valid(table: _Table, name: str) -> NDArray[np.bool_]:
-    words = table.words(name)
-    # older exports have Tobii's codes: 0 and 1 surely or probably this eye, 2 to 4 not
-    return np.asarray(pc.is_in(words, value_set=pa.array(["valid", "0", "1"])).to_numpy(), np.bool_)
+    return table.is_true(name, PRO_LAB_TRUE, PRO_LAB_FALSE)
 
 
 def _size(table: _Table, side: str) -> float:

@@ -105,7 +105,7 @@ def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
     info = probe(path)
     sector = _sector(path, info, task.files.sector)
     sound, sound_note, fractions = _listen(task, path, info)
-    gaze, gaze_note, alignment = _look_at_gaze(task)
+    gaze, gaze_note, alignment = _look_at_gaze(task, info)
     planes, planes_note = _planes(task, info)
     return ScanFacts(
         bytes=size,
@@ -206,7 +206,7 @@ def _joined(*notes: str | None) -> str | None:
     return "; ".join(note for note in notes if note) or None
 
 
-def _look_at_gaze(task: IndexTask) -> tuple[bool, str | None, Alignment]:
+def _look_at_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, Alignment]:
     alignment, relative = task.files.alignment, task.files.gaze
     if relative is None:
         return False, None, alignment
@@ -214,6 +214,10 @@ def _look_at_gaze(task: IndexTask) -> tuple[bool, str | None, Alignment]:
         samples = read_gaze(task.archive / relative, alignment.gaze)
     except DataError as error:
         return False, str(error), alignment
+    first, last, duration = float(samples.seconds[0]), float(samples.seconds[-1]), info.timing.duration_seconds
+    if not ((samples.seconds >= 0) & (samples.seconds < duration)).any():
+        where = f"from {first:.1f} to {last:.1f} s, the scan from 0 to {duration:.1f} s"
+        return False, f"gaze: its samples lie {where} (say gaze_zero in manifest.csv)", alignment
     view = alignment.gaze.completed(task.gaze, samples.viewing_distance_mm)
     return True, samples.note, alignment.model_copy(update={"gaze": view})
 
