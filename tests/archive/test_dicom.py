@@ -52,6 +52,8 @@ def test_colour_is_turned_into_luma_once(tmp_path: Path):
     pairs = np.stack([ybr[:, :, 0::2, 0], ybr[:, :, 1::2, 0], ybr[:, :, 0::2, 1], ybr[:, :, 0::2, 2]], axis=-1)
     write_dicom(tmp_path / "422.dcm", ybr, photometric="YBR_FULL_422", content=pairs.tobytes(), FrameTime=40)
     np.testing.assert_array_equal(pictures(tmp_path / "422.dcm"), ybr[..., 0])
+    write_dicom(tmp_path / "not422.dcm", ybr, photometric="YBR_FULL_422", FrameTime=40)  # it says so and is not
+    np.testing.assert_array_equal(pictures(tmp_path / "not422.dcm"), ybr[..., 0])
 
 
 def test_a_palette_is_looked_up(tmp_path: Path):
@@ -72,6 +74,9 @@ def test_twelve_bits_fill_the_gray_scale_by_window_or_by_range(tmp_path: Path):
     write_dicom(tmp_path / "window.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40, **window)
     wanted = np.clip(deep / 2048 * 255, 0, 255)
     assert np.abs(pictures(tmp_path / "window.dcm") - wanted).max() <= 1
+    none = {"WindowCenter": 1024, "WindowWidth": 0, "RescaleSlope": 2, "RescaleIntercept": -1000}
+    write_dicom(tmp_path / "none.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40, **none)
+    np.testing.assert_array_equal(pictures(tmp_path / "none.dcm"), pictures(tmp_path / "range.dcm"))
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=["rle", "jpeg-ls", "jpeg-2000"])
@@ -120,6 +125,11 @@ def test_jpeg_lossless_of_a_real_machine():
         ),
         ({"FrameTimeVector": [20, 40, 20, 60, 20]}, [0, 0.02, 0.06, 0.08, 0.14, 0.16], None),
         ({"FrameTimeVector": [0, 20], "FrameTime": 25}, np.arange(6) * 0.025, "FrameTimeVector does not fit"),
+        (
+            {"FrameTimeVector": [0.0] * 6, "CineRate": 50},
+            np.arange(6) / 50,
+            "does not fit its frames; CineRate is used",
+        ),
         ({"CineRate": 50, "RecommendedDisplayFrameRate": 10}, np.arange(6) / 50, None),
         ({"RecommendedDisplayFrameRate": 10}, np.arange(6) / 10, None),
         ({}, np.arange(6) / 25, "no frame time in the DICOM"),
@@ -131,6 +141,19 @@ def test_times_come_from_its_own_tags(tmp_path: Path, tags, seconds, note):
     np.testing.assert_allclose(timing.seconds, seconds, atol=1e-9)
     assert timing.note is None if note is None else note in timing.note
     np.testing.assert_allclose([moment for moment, _ in iter_gray_frames(tmp_path / "a.dcm")], seconds, atol=1e-9)
+
+
+@pytest.mark.parametrize("frames", [0, 2])
+def test_frames_that_the_header_does_not_announce_are_told(tmp_path: Path, frames: int):
+    write_dicom(tmp_path / "a.dcm", frames=frames, FrameTime=40)
+    info, read = probe(tmp_path / "a.dcm"), max(frames, 1)
+    assert info.frames == len(pictures(tmp_path / "a.dcm")) == read
+    assert info.file_note == f"the header announces {read} frames, 6 are there; the first {read} are read"
+
+
+def test_a_pixel_aspect_of_one_number_says_nothing(tmp_path: Path):
+    write_dicom(tmp_path / "a.dcm", FrameTime=40, PixelAspectRatio=[1])
+    assert probe(tmp_path / "a.dcm").pixel_aspect == 1.0
 
 
 def h264(levels=LEVELS, sound: bool = False) -> bytes:

@@ -23,6 +23,7 @@ from usvs.errors import DataError
 # what is wrong with a frame is counted here; the plugins would print it with tracebacks as well
 for _name in ("pydicom", "openjpeg"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
+warnings.filterwarnings("ignore", module="pydicom")  # they quote the file's values
 
 Pixels = NDArray[Any]
 PREFERRED = ("pillow", "pyjpegls", "pylibjpeg", "pydicom")  # gdcm reads all, at a sixth of pillow's speed
@@ -36,7 +37,7 @@ def probe_dicom(dicom: DicomFile) -> VideoInfo:
     """
     _decoder(dicom)
     width, height, aspect = picture_size(dicom.header)
-    count = _frame_count(dicom)
+    count, there = _frame_count(dicom)
     seconds, note = dicom_seconds(dicom.header, count)
     return VideoInfo(
         container="dicom",
@@ -49,6 +50,9 @@ def probe_dicom(dicom: DicomFile) -> VideoInfo:
         audio_channels=None,
         pixel_aspect=aspect,
         region=dicom_region(dicom.header, aspect),
+        file_note=f"the header announces {count} frames, {there} are there; the first {count} are read"
+        if there > count
+        else None,
         patient=dicom_patient(dicom.header),
     )
 
@@ -110,18 +114,23 @@ def _eight_bits(pixels: Pixels, dicom: DicomFile) -> NDArray[np.uint8]:
     header = dicom.header
     if pixels.dtype == np.uint8 and header.BitsStored == 8:
         return pixels  # as it was shown; a window on top is the viewer's choice
-    values = pixels * float(header.get("RescaleSlope") or 1) + float(header.get("RescaleIntercept") or 0)
-    centre, width = (header.get(name) for name in ("WindowCenter", "WindowWidth"))
-    if centre is not None and width is not None:
-        low, span = float(np.atleast_1d(centre)[0]) - 0.5 - (float(np.atleast_1d(width)[0]) - 1) / 2, width
-        span = max(float(np.atleast_1d(span)[0]) - 1, 1.0)
-    else:
+    centre, width = (_first_number(header.get(name)) for name in ("WindowCenter", "WindowWidth"))
+    values: Pixels = pixels
+    if centre is not None and width is not None and width >= 1:  # a narrower one is against PS3.3 C.11.2.1.2
+        values = pixels * float(header.get("RescaleSlope") or 1) + float(header.get("RescaleIntercept") or 0)
+        low, span = centre - 0.5 - (width - 1) / 2, max(width - 1, 1.0)
+    else:  # the stored range is that of the stored values
         signed = int(header.get("PixelRepresentation") or 0)
         low, span = -float(2 ** (header.BitsStored - 1)) * signed, float(2**header.BitsStored - 1)
     return np.clip(np.round((values - low) * (255.0 / span)), 0, 255).astype(np.uint8)
 
 
-def _frame_count(dicom: DicomFile) -> int:
+def _first_number(value: Any) -> float | None:
+    return None if value in (None, "") else float(np.atleast_1d(value)[0])
+
+
+def _frame_count(dicom: DicomFile) -> tuple[int, int]:
+    """Return how many frames the header announces and how many are there, as far as that can be told."""
     try:
         stated = int(dicom.header.get("NumberOfFrames") or 1)
     except ValueError:
@@ -129,14 +138,14 @@ def _frame_count(dicom: DicomFile) -> int:
     if dicom.value_length is None:
         if len(dicom.fragments) < stated:
             raise DataError(f"truncated: the header announces {stated} frames, {len(dicom.fragments)} are there")
-        return stated
+        return stated, stated  # a frame may be in several pieces
     header = dicom.header
     samples = 2 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else header.SamplesPerPixel
     frame = header.Rows * header.Columns * samples * header.BitsAllocated // 8
     there = min(dicom.value_length, dicom.path.stat().st_size - dicom.value_at) // max(frame, 1)
     if there < stated:
         raise DataError(f"truncated: the header announces {stated} frames, {there} are there")
-    return stated
+    return stated, there
 
 
 def _native(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:

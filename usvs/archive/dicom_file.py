@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from struct import Struct, error
 from typing import Any, BinaryIO
@@ -77,6 +78,8 @@ def open_dicom(path: Path) -> DicomFile:
             at = file.tell()
             encapsulated = length == UNDEFINED_LENGTH
             fragments = list(_fragments(file)) if encapsulated else []
+            if not encapsulated:
+                _correct_halved(header, length)
         except error:
             raise DataError("truncated or damaged: the DICOM's pixel data breaks off") from None
     return DicomFile(path, header, syntax, at, vr, None if encapsulated else length, fragments[1:])
@@ -163,6 +166,15 @@ def _fragments(file: BinaryIO) -> Iterator[tuple[int, int]]:
             raise DataError("truncated or damaged: the DICOM's pixel data breaks off")
         yield begin, length
         file.seek(length, io.SEEK_CUR)
+
+
+def _correct_halved(header: FileDataset, length: int) -> None:
+    if header.get("PhotometricInterpretation") != "YBR_FULL_422":
+        return
+    sides = [str(header.get(name) or 1) for name in ("NumberOfFrames", "Rows", "Columns")]
+    whole = 3 * prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else -1
+    if whole <= length <= whole + 1:  # some writers call it so and halve no colour
+        header.PhotometricInterpretation = "YBR_FULL"
 
 
 def _size(file: BinaryIO) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from usvs.archive.gray import shown_size
 from usvs.archive.sector import Box
@@ -31,13 +32,14 @@ def dicom_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64], str
     interval = _positive(header.get("FrameTime"))
     if vector is not None and not (pointer == FRAME_TIME and interval):
         return vector, None
+    misfit = "its FrameTimeVector does not fit its frames; {} is used" if "FrameTimeVector" in header else None
     if interval:
-        note = "its FrameTimeVector does not fit its frames; FrameTime is used" if "FrameTimeVector" in header else None
+        note = misfit and misfit.format("FrameTime")
         return np.arange(count, dtype=np.float64) * (interval / 1000), None if pointer == FRAME_TIME else note
     for name in RATES:
         rate = _positive(header.get(name))
         if rate:
-            return np.arange(count) / rate, None
+            return np.arange(count) / rate, misfit and misfit.format(name)
     note = None if count == 1 else f"no frame time in the DICOM: {FALLBACK_RATE_HZ:g} frames a second are assumed"
     return np.arange(count) / FALLBACK_RATE_HZ, note
 
@@ -87,7 +89,7 @@ def picture_size(header: Dataset) -> tuple[int, int, float]:
         raise DataError(f"the DICOM header lacks {missing[0]}")
     aspect = header.get("PixelAspectRatio")  # vertical over horizontal size, as two whole numbers
     ratio = 1.0
-    if aspect is not None and len(aspect) == 2 and all(float(part) > 0 for part in aspect):
+    if isinstance(aspect, MultiValue) and len(aspect) == 2 and all(float(part) > 0 for part in aspect):
         ratio = float(aspect[1]) / float(aspect[0])
     width, height = shown_size(int(header.Columns), int(header.Rows), 0, ratio)
     return width, height, ratio
