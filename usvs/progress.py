@@ -20,6 +20,11 @@ def say(message: str) -> None:
     console.print(message, markup=False, soft_wrap=True)
 
 
+def shown(name: str) -> str:
+    """Return a name of a file for a terminal: one line, with nothing in it that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
     """Yield `items` one by one while showing how many are done.
 

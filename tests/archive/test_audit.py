@@ -79,7 +79,7 @@ def test_missing_and_foreign_files_are_found(archive: Path):
         f"scan {a}: speech.npy is missing; prepare it again",
         f"scan {b}: notes.txt does not belong here",
         f"scan {c}: manifest.json is damaged or of another version",
-        "scan 0123456789ab: is prepared and not in the catalogue",
+        "scan 0123456789ab: is prepared and not in the catalogue; remove its folder in 'prepared'",
     }
 
 

@@ -46,7 +46,7 @@ def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
     (archive / "notes.txt").write_text("Jane Doe")
     summary = index(archive, store)
     assert (summary.found, summary.ok, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
-    assert summary.no_patient == 1 and summary.other == {".txt": 1}
+    assert summary.patients == 1 and summary.no_patient == 1 and summary.other == {".txt": 1}
     assert any("unknown plane 'knee'" in note for note in summary.notes)
     one, two, top = (rows(store)[path] for path in ("Doe Jane/one.mp4", "Doe Jane/two.MP4", "top.mkv"))
     assert one["patient_key"] == two["patient_key"] is not None and top["patient_key"] is None
@@ -74,6 +74,13 @@ def test_files_that_cannot_be_used_are_put_aside_with_the_reason(make_video, arc
     assert sum(summary.reasons.values()) == 3
     assert not any(name in reason for name in ("Doe", "Zero", "Letter") for reason in summary.reasons)
     assert "a/Zero.mp4" in str(summary)  # the owner's terminal must say which file it is
+
+
+def test_a_name_cannot_command_the_terminal(make_video, archive: Path, store: Path):
+    make_video("good.mp4")
+    (archive / "a\nb\x1b[31m.mp4").write_bytes(b"")
+    text = str(index(archive, store))
+    assert "  put aside: a\\nb\\x1b[31m.mp4: the file is empty (0 bytes)" in text.splitlines()
 
 
 def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store: Path):

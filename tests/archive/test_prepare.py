@@ -1,5 +1,6 @@
 """From the catalogue to the prepared store: once, whole or not at all, one scan's failure never another's."""
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from usvs.archive import prepare, writer
 from usvs.archive.catalogue import Catalogue, index_archive
 from usvs.archive.prepare import prepare_store
 from usvs.archive.prepared import PreparedStore
@@ -116,10 +118,51 @@ def test_one_scans_failure_is_reported_by_key_and_the_others_go_on(store: Path, 
     summary = prepare_store(store, SETTINGS, workers=1)
     assert (summary.prepared, summary.failed) == (1, 2)
     assert "changed since" in summary.reasons[key_of(store, "p1/b.mp4")]
-    assert "No such file" in summary.reasons[key_of(store, "p1/a.mp4")]
+    assert "the video is not in the archive any more" in summary.reasons[key_of(store, "p1/a.mp4")]
     for name in ("p1", "a.mp4", str(tmp_path)):
         assert not any(name in reason for reason in summary.reasons.values())
     assert len(PreparedStore(store).scans) == 1
+
+
+def test_a_companion_that_is_gone_is_named(store: Path, tmp_path: Path):
+    (tmp_path / "archive/p2/c.gaze.csv").unlink()
+    reason = prepare_store(store, SETTINGS, workers=1).reasons[key_of(store, "p2/c.mp4")]
+    assert reason == "the gaze file is not in the archive any more; index the archive again"
+
+
+def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monkeypatch: pytest.MonkeyPatch):
+    real, folders = writer._save, set()
+
+    def full(path: Path, values: np.ndarray) -> str:
+        folders.add(path.parent)
+        if len(folders) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, values)
+
+    words = r"No space left on device; 1 of 3 scans are ready, the same command goes on"
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_save", full)
+        with pytest.raises(DataError, match=words):
+            prepare_store(store, SETTINGS, workers=1)
+    assert len(folders) == 2 and len(list((store / "prepared").iterdir())) == 1  # the third was not tried
+    summary = prepare_store(store, SETTINGS, workers=1)
+    assert (summary.prepared, summary.skipped) == (2, 1)
+
+
+def test_a_file_replaced_while_it_is_prepared_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch):
+    real = prepare.iter_gray_frames
+
+    def replaced(path: Path, *given):
+        for number, frame in enumerate(real(path, *given)):
+            if number == 5 and path.name == "b.mp4":
+                os.utime(path, ns=(1, 1))
+            yield frame
+
+    monkeypatch.setattr(prepare, "iter_gray_frames", replaced)
+    summary = prepare_store(store, SETTINGS, workers=1)
+    key = key_of(store, "p1/b.mp4")
+    assert "has changed while it was prepared" in summary.reasons[key]
+    assert summary.prepared == 2 and not (store / "prepared" / key).exists()
 
 
 def test_frames_lost_to_damage_are_reported_or_end_the_scan(make_video, tmp_path: Path):

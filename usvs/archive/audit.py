@@ -100,7 +100,10 @@ def audit_store(store: Path, contents: bool = True, workers: int | None = None) 
         waiting = (str(row["scan_key"]) for row in usable if row["scan_key"] not in ready)
         findings += [Finding(f"scan {key}", "is not prepared; run 'usvs prepare'") for key in waiting]
     unknown = ready - {str(row["scan_key"]) for row in rows}
-    findings += [Finding(f"scan {key}", "is prepared and not in the catalogue") for key in sorted(unknown)]
+    findings += [
+        Finding(f"scan {key}", "is prepared and not in the catalogue; remove its folder in 'prepared'")
+        for key in sorted(unknown)
+    ]
     findings += [*_split_findings(rows), *_twin_findings(hashes.values())]
     return AuditSummary(len(tasks), tuple(findings))
 

@@ -9,7 +9,7 @@ from usvs.archive.contact_sheet import save_contact_sheets
 from usvs.archive.keys import Keys
 from usvs.config import ClipSettings, VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.progress import say
+from usvs.progress import say, shown
 
 
 def audit_archive(
@@ -34,7 +34,7 @@ def audit_archive(
                 raise
         rows = Catalogue.load(store).scans.to_pylist()
         pages = save_contact_sheets(store, pictures, workers) if pictures else ()
-        findings = [Finding(str(row["path"]), str(row["reason"])) for row in rows if row["status"] != OK]
+        findings = [Finding(shown(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]
         for row in (row for row in rows if pages and row["status"] == OK):
-            say(f"  scan {Keys.load(store).scan_key(str(row['path']))} is {row['path']}")
+            say(f"  scan {Keys.load(store).scan_key(str(row['path']))} is {shown(str(row['path']))}")
     return tuple(findings), pages

@@ -25,7 +25,7 @@ from usvs.archive.store import CATALOGUE, archive_of, create_store, locked
 from usvs.archive.tables import SCANS, CatalogueWriter, map_clips, read_rows, read_scans
 from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.progress import say, track
+from usvs.progress import say, shown, track
 
 __all__ = ["Catalogue", "IndexSummary", "index_archive"]
 
@@ -89,7 +89,7 @@ def index_archive(
             raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
         summary = _summary(read_scans(store / CATALOGUE), found)
     if summary.ok == 0:
-        listed = "; ".join(f"{path}: {reason}" for path, reason in summary.put_aside[:3])
+        listed = "; ".join(f"{shown(path)}: {reason}" for path, reason in summary.put_aside[:3])
         raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({listed})")
     return summary
 
@@ -228,6 +228,7 @@ def _summary(scans: pa.Table, found: Found) -> IndexSummary:
         no_gaze=_total(pc.invert(usable["gaze"])),
         no_planes=_total(pc.invert(usable["planes"])),
         no_patient=usable["patient_key"].null_count,
+        patients=len(usable["patient_key"].drop_null().unique()),
         seconds_of_video=float(pc.sum(usable["duration_seconds"]).as_py() or 0.0),
         clips=_total(usable["clips"]),
         high_affinity_clips=_total(usable["high_affinity_clips"]),

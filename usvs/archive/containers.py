@@ -200,7 +200,7 @@ def _is_mirrored(frame: VideoFrame) -> bool:
     content = frame.side_data.get("DISPLAYMATRIX")
     if content is None:
         return False
-    across, down = np.frombuffer(bytes(content), np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
+    across, down = np.frombuffer(memoryview(content), np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
     return bool(across[0] * down[1] < across[1] * down[0])  # FFmpeg's angle tells nothing of a mirror
 
 

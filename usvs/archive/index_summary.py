@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from usvs.progress import shown
+
 MOST_NOTES = 20
 
 
@@ -23,6 +25,7 @@ class IndexSummary:
     no_gaze: int = 0
     no_planes: int = 0
     no_patient: int = 0
+    patients: int = 0
     seconds_of_video: float = 0.0
     clips: int = 0
     high_affinity_clips: int = 0
@@ -36,6 +39,7 @@ class IndexSummary:
         lines = [
             f"index: {self.ok} of {self.found} scans usable, {self.seconds_of_video / 60:.1f} minutes of video, "
             f"{self.clips} clips, {self.high_affinity_clips} of them with speech enough to pair",
+            f"  patients: {self.patients}, by manifest.csv, else by the file, else by its folder's name",
             f"  without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: {self.no_planes}, "
             f"without a patient: {self.no_patient}",
         ]
@@ -43,7 +47,7 @@ class IndexSummary:
         lines += [f"  note, {count} scans: {note}" for note, count in common[:MOST_NOTES]]
         if len(common) > MOST_NOTES:
             lines.append(f"  ... and notes of {len(common) - MOST_NOTES} more kinds, see the catalogue in the store")
-        lines += [f"  put aside: {path}: {reason}" for path, reason in self.put_aside[:20]]
+        lines += [f"  put aside: {shown(path)}: {reason}" for path, reason in self.put_aside[:20]]
         if len(self.put_aside) > 20:
             lines.append(f"  ... and {len(self.put_aside) - 20} more, see catalogue/scans.parquet in the store")
         if self.other:

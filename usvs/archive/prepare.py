@@ -1,5 +1,6 @@
 """From the archive to the prepared store, once for each scan."""
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from usvs.config import PrepareSettings
 from usvs.errors import DataError
 from usvs.progress import track
 
+STORE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # it would be so for every scan that follows
 LOST_SHARE = 0.05  # of the frames, missing or damaged; a scan that loses more is not prepared
 
 
@@ -62,12 +64,19 @@ class PrepareTask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scan: `failure`, why it is not prepared; `difference`, how it is not as the catalogue says."""
+    """What became of one scan.
+
+    Attributes:
+        failure: why it is not prepared.
+        is_store_full: whether that will be so for every other scan.
+        difference: how it is not as the catalogue says.
+    """
 
     frames: int = 0
     seconds: float = 0.0
     skipped: bool = False
     failure: str | None = None
+    is_store_full: bool = False
     difference: str | None = None
 
 
@@ -144,6 +153,12 @@ def prepare_store(
             summary.count(
                 str(task.row["scan_key"]), result if isinstance(result, Outcome) else Outcome(failure=str(result))
             )
+            if isinstance(result, Outcome) and result.is_store_full:
+                remove_partial(prepared)
+                done = summary.prepared + summary.skipped
+                raise DataError(
+                    f"store '{store}' {result.failure}; {done} of {usable} scans are ready, the same command goes on"
+                )
         remove_partial(prepared)  # what a worker left that died
     if not summary.prepared + summary.skipped:
         first = next(iter(summary.reasons.items()), ("", "the catalogue has no usable scan"))
@@ -158,6 +173,8 @@ def prepare_scan(task: PrepareTask) -> Outcome:
     except DataError as error:
         return Outcome(failure=str(error))
     except OSError as error:
+        if error.errno in STORE_FULL:
+            return Outcome(failure=f"cannot be written: {error.strerror}", is_store_full=True)
         return Outcome(failure=f"cannot be read or written: {error.strerror}")
     except Exception as error:
         # one scan's surprise must not end the work on the others; its kind and no text, which may hold a path
@@ -176,7 +193,7 @@ def _prepare(task: PrepareTask) -> Outcome:
         task.folder,
         scan_key=row["scan_key"],
         patient_key=row["patient_key"],
-        frames=_checked_frames(video, info, task, decoded),
+        frames=_checked_frames(video, info, task, decoded, source),
         speech=_speech(task, video, info),
         gaze=_gaze(task, info),
         planes=_planes(task, info),
@@ -192,11 +209,13 @@ def _prepare(task: PrepareTask) -> Outcome:
 
 
 def _checked_frames(
-    video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded
+    video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded, source: FileState
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     side = task.settings.frame_pixels
     for seconds, inner in iter_gray_frames(video, info, decoded, task.box):
         yield seconds, cv2.resize(inner, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+    if _source(task, video) != source:
+        raise DataError("a file of it has changed while it was prepared; index the archive again")
     # raised inside of the writer, so that nothing of such a scan is left in the store
     lost = abs(int(task.row["frames"]) - decoded.frames) + decoded.damaged_frames
     if lost > LOST_SHARE * task.row["frames"]:
@@ -251,14 +270,18 @@ def _planes(task: PrepareTask, info: VideoInfo) -> Any:
 
 
 def _source(task: PrepareTask, video: Path) -> FileState:
-    beside = {kind: task.beside(kind) for kind in ("sound", "gaze", "planes")}
-    states = {kind: path.stat() for kind, path in beside.items() if path is not None}
-    status = video.stat()
-    return FileState(
-        bytes=status.st_size,
-        modified_ns=status.st_mtime_ns,
-        beside={kind: (state.st_size, state.st_mtime_ns) for kind, state in states.items()},
-    )
+    paths = {"video": video} | {kind: task.beside(kind) for kind in ("sound", "gaze", "planes")}
+    states: dict[str, tuple[int, int]] = {}
+    for kind, path in paths.items():
+        try:
+            if path is not None:
+                status = path.stat()
+                states[kind] = status.st_size, status.st_mtime_ns
+        except FileNotFoundError:
+            what = kind if kind == "video" else f"{kind} file"
+            raise DataError(f"the {what} is not in the archive any more; index the archive again") from None
+    size, modified = states.pop("video")
+    return FileState(bytes=size, modified_ns=modified, beside=states)
 
 
 def _is_ready(task: PrepareTask, source: FileState) -> bool:
