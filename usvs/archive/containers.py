@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -197,10 +198,10 @@ def _moving(container: InputContainer) -> list[VideoStream]:
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
-    content = frame.side_data.get("DISPLAYMATRIX")
+    content: Any = frame.side_data.get("DISPLAYMATRIX")
     if content is None:
         return False
-    across, down = np.frombuffer(memoryview(content), np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
+    across, down = np.frombuffer(content, np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
     return bool(across[0] * down[1] < across[1] * down[0])  # FFmpeg's angle tells nothing of a mirror
 
 
