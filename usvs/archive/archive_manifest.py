@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from usvs.archive.alignment import WHOLE_SCREEN, Alignment, GazeView
@@ -38,7 +38,10 @@ class ManifestRow:
     split: str | None = None
     sector: Box | None = None
     beside: Mapping[str, str] | None = None
-    alignment: Alignment = field(default_factory=Alignment)
+    alignment: Alignment = Alignment()
+
+
+UNNAMED = ManifestRow()  # of a scan that the manifest does not name
 
 
 def read_manifest(path: Path) -> tuple[dict[str, ManifestRow], frozenset[str]]:

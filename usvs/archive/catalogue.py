@@ -32,6 +32,10 @@ __all__ = ["Catalogue", "IndexSummary", "index_archive"]
 OK, QUARANTINED = "ok", "quarantined"
 MISSING = "the manifest names it, the archive does not hold it"
 NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note")
+SUMMED = (
+    *("path", "status", "reason", "patient_key", "sound", "gaze", "planes"),
+    *("duration_seconds", "clips", "high_affinity_clips"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def index_archive(
             work.bring_up_to_date(found, workers)
         except OSError as error:
             raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
-        summary = _summary(read_scans(store / CATALOGUE), found)
+        summary = _summary(read_scans(store / CATALOGUE, [*SUMMED, *NOTES]), found)
     if summary.ok == 0:
         listed = "; ".join(f"{shown(path)}: {reason}" for path, reason in summary.put_aside[:3])
         raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({listed})")

@@ -4,11 +4,11 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.archive_manifest import MANIFEST, ManifestRow, read_manifest
+from usvs.archive.archive_manifest import MANIFEST, UNNAMED, ManifestRow, read_manifest
 from usvs.archive.dicom_file import is_dicom
 from usvs.archive.sector import Box
 from usvs.errors import DataError
@@ -42,7 +42,7 @@ class ScanFiles:
     folder: str | None = None
     split: str | None = None
     sector: Box | None = None
-    alignment: Alignment = field(default_factory=Alignment)
+    alignment: Alignment = Alignment()
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _check_named(scan: str, row: ManifestRow, present: _Names) -> None:
 
 
 def _scan(path: str, present: _Names, row: ManifestRow | None, has_patients: bool) -> ScanFiles:
-    row, stem = row or ManifestRow(), _stem(path)
+    row, stem = row or UNNAMED, _stem(path)
     beside: dict[str, str | None] = {}
     for kind, suffixes in BESIDE.items():
         named = (row.beside or {}).get(kind)
