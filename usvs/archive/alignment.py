@@ -64,3 +64,6 @@ class Alignment(BaseModel):
     sound_offset_seconds: float = 0.0
     sound_drift_ppm: float = 0.0
     gaze: GazeView = GazeView()
+
+
+AS_RECORDED = Alignment()  # of every scan of which nothing else is said

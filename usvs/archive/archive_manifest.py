@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from usvs.archive.alignment import WHOLE_SCREEN, Alignment, GazeView
+from usvs.archive.alignment import AS_RECORDED, WHOLE_SCREEN, Alignment, GazeView
 from usvs.archive.csv_rows import CsvRow, open_csv
 from usvs.archive.sector import Box
 from usvs.errors import DataError
@@ -38,7 +38,7 @@ class ManifestRow:
     split: str | None = None
     sector: Box | None = None
     beside: Mapping[str, str] | None = None
-    alignment: Alignment = Alignment()
+    alignment: Alignment = AS_RECORDED
 
 
 UNNAMED = ManifestRow()  # of a scan that the manifest does not name

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from usvs.archive.alignment import Alignment
+from usvs.archive.alignment import AS_RECORDED, Alignment
 from usvs.archive.archive_manifest import MANIFEST, UNNAMED, ManifestRow, read_manifest
 from usvs.archive.dicom_file import is_dicom
 from usvs.archive.sector import Box
@@ -42,7 +42,7 @@ class ScanFiles:
     folder: str | None = None
     split: str | None = None
     sector: Box | None = None
-    alignment: Alignment = Alignment()
+    alignment: Alignment = AS_RECORDED
 
 
 @dataclass(frozen=True)
