@@ -37,10 +37,12 @@ struct ContrastiveLossParams {
   const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
   Real* losses;                 // [n]; the forward pass writes it
   Real* logsumexp;              // [n]; forward writes, backward reads
-  // Of the logsumexp, computed with it where the caller will want gradients: the slope of every
-  // anchor's with respect to that anchor, and of their sum with respect to every candidate.
+  // Computed with the losses where the caller will want gradients: of every loss, the slope with
+  // respect to its anchor; of their sum, the slope with respect to every candidate; g'(m), or 0 in
+  // a form without a margin, from which the slopes of positives and hard negatives follow.
   Real* anchors_slope;         // [n, d]
   Real* candidates_slope;      // [M, d]
+  Real* margin_slope;          // [n]
   const Real* losses_grad;     // [n]; from here on the backward pass only
   Input* anchors_grad;         // [n, d]
   Input* positives_grad;       // [n, d]

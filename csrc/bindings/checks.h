@@ -12,6 +12,7 @@
 
 namespace usvs {
 
+using torch::headeronly::IntHeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
@@ -30,9 +31,8 @@ inline std::string shape_text(const std::vector<int64_t>& sizes) {
 }
 
 inline std::vector<int64_t> sizes_of(const Tensor& tensor) {
-  std::vector<int64_t> sizes;
-  for (int64_t i = 0; i < tensor.dim(); ++i) sizes.push_back(tensor.size(i));
-  return sizes;
+  const IntHeaderOnlyArrayRef sizes = tensor.sizes();
+  return {sizes.begin(), sizes.end()};
 }
 
 inline std::string shape_text(const Tensor& tensor) { return shape_text(sizes_of(tensor)); }
@@ -87,11 +87,9 @@ inline Tensor packed(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// Uninitialised and contiguous, on the device of `like`; also without the dispatcher.
-inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
-  std::vector<int64_t> strides(sizes.size(), 1);
-  for (size_t i = sizes.size(); i-- > 1;)
-    strides[i - 1] = strides[i] * std::max<int64_t>(sizes[i], 1);
+// Uninitialised, on the device of `like`; also without the dispatcher.
+inline Tensor empty_strided(const Tensor& like, IntHeaderOnlyArrayRef sizes,
+                            IntHeaderOnlyArrayRef strides, ScalarType dtype) {
   int32_t device_type, device_index;
   AtenTensorHandle handle;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
@@ -102,6 +100,19 @@ inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, Scala
       aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
                                to<int32_t>(from(dtype)), device_type, device_index, &handle));
   return Tensor(handle);
+}
+
+// The same and contiguous.
+inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+  std::vector<int64_t> strides(sizes.size(), 1);
+  for (size_t i = sizes.size(); i-- > 1;)
+    strides[i - 1] = strides[i] * std::max<int64_t>(sizes[i], 1);
+  return empty_strided(like, sizes, strides, dtype);
+}
+
+// The same for a result that is like a packed tensor.
+inline Tensor empty_like_packed(const Tensor& packed) {
+  return empty_strided(packed, packed.sizes(), packed.strides(), packed.scalar_type());
 }
 
 // Where a result is to be written: it is never resized, and its elements lie side by side.

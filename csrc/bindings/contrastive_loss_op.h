@@ -5,6 +5,7 @@
 
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "bindings/checks.h"
@@ -100,30 +101,31 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   return {losses, logsumexp};
 }
 
+// A vector that belongs to the losses, packed.
+inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t elements,
+                             const ContrastiveTensors& tensors) {
+  constexpr const char* op = "contrastive_loss";
+  check_dtype(op, name, vector, tensors.accumulated_dtype());
+  check_sizes(op, name, vector, {elements});
+  check_device(op, name, vector, "anchors", tensors.anchors);
+  return packed(vector);
+}
+
 // Calls run(params) once the gradients have a place.
 template <typename Backend, typename Run>
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
-    const ContrastiveTensors& tensors, Tensor grad, Tensor logsumexp, double temperature,
+    const ContrastiveTensors& tensors, const Tensor& losses_grad, double temperature,
     double margin_floor, const std::string& form, const Run& run) {
-  constexpr const char* op = "contrastive_loss";
-  for (auto [name, tensor] : {std::pair{"grad", &grad}, std::pair{"logsumexp", &logsumexp}}) {
-    check_dtype(op, name, *tensor, tensors.accumulated_dtype());
-    check_sizes(op, name, *tensor, {tensors.anchors.size(0)});
-    check_device(op, name, *tensor, "anchors", tensors.anchors);
-    *tensor = packed(*tensor);
-  }
-  auto like = [](const Tensor& tensor) {
-    return empty(tensor, sizes_of(tensor), tensor.scalar_type());
-  };
-  Tensor anchors_grad = like(tensors.anchors), positives_grad = like(tensors.positives);
-  Tensor hard_negatives_grad = like(tensors.hard_negatives);
-  Tensor candidates_grad = like(tensors.candidates);
+  const Tensor grad = checked_vector("grad", losses_grad, tensors.anchors.size(0), tensors);
+  Tensor anchors_grad = empty_like_packed(tensors.anchors),
+         positives_grad = empty_like_packed(tensors.positives);
+  Tensor hard_negatives_grad = empty_like_packed(tensors.hard_negatives);
+  Tensor candidates_grad = empty_like_packed(tensors.candidates);
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;
     auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
     params.losses_grad = static_cast<const Real*>(grad.const_data_ptr());
-    params.logsumexp = static_cast<Real*>(logsumexp.data_ptr());
     params.anchors_grad = static_cast<Input*>(anchors_grad.mutable_data_ptr());
     params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
     params.hard_negatives_grad = static_cast<Input*>(hard_negatives_grad.mutable_data_ptr());
@@ -140,9 +142,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
     std::string form) {
   const ContrastiveTensors tensors =
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+  const Tensor sums = checked_vector("logsumexp", logsumexp, tensors.anchors.size(0), tensors);
   return contrastive_gradients<Backend>(
-      tensors, grad, logsumexp, temperature, margin_floor, form,
-      [&](const auto& params) { Backend::backward(params, tensors.anchors); });
+      tensors, grad, temperature, margin_floor, form, [&](auto& params) {
+        using Real = std::remove_pointer_t<decltype(params.logsumexp)>;
+        params.logsumexp = static_cast<Real*>(sums.data_ptr());
+        Backend::backward(params, tensors.anchors);
+      });
 }
 
 }  // namespace usvs

@@ -36,13 +36,12 @@ STABLE_TORCH_LIBRARY(usvs, library) {
   library.def(
       "contrastive_loss_with_slopes(Tensor anchors, Tensor positives, Tensor hard_negatives, "
       "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form) "
-      "-> (Tensor losses, Tensor logsumexp, Tensor anchors_slope, Tensor candidates_slope)");
+      "-> (Tensor losses, Tensor kept)");
   library.def(
       "contrastive_loss_backward_from_slopes(Tensor grad, Tensor anchors, Tensor positives, "
-      "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor logsumexp, "
-      "Tensor anchors_slope, Tensor candidates_slope, float temperature, float margin_floor, "
-      "str form) -> (Tensor anchors_grad, Tensor positives_grad, Tensor hard_negatives_grad, "
-      "Tensor candidates_grad)");
+      "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor kept, "
+      "float temperature, float margin_floor, str form) -> (Tensor anchors_grad, "
+      "Tensor positives_grad, Tensor hard_negatives_grad, Tensor candidates_grad)");
   library.def(
       "contrastive_loss_backward(Tensor grad, Tensor anchors, Tensor positives, "
       "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor logsumexp, "

@@ -66,22 +66,25 @@ ContrastiveBlock block_of(int64_t begin, int64_t rows, int64_t columns, int64_t 
           std::min(columns, chunks * (group + 1) / groups * kChunkColumns)};
 }
 
-// Puts the logsumexp of an anchor together from its parts, `step` elements apart; returns it
-// unrounded.
+// Puts the logsumexp of an anchor together from its parts, `step` elements apart. On the way `sum`
+// becomes what a part's exponentials have to be multiplied by to be probabilities. Returns g'(m).
 template <typename Input, typename Real>
 double finish_row(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
-                  const double* sum, int64_t parts, int64_t step) {
+                  double* sum, int64_t parts, int64_t step) {
   Real top = largest[0];
   for (int64_t part = 1; part < parts; ++part) top = std::max(top, largest[part * step]);
   double total = 0;
   for (int64_t part = 0; part < parts; ++part) {
-    total += sum[part * step] * std::exp(static_cast<double>(largest[part * step]) - top);
+    const double scale = std::exp(static_cast<double>(largest[part * step]) - top);
+    total += sum[part * step] * scale;
+    sum[part * step] = scale;
   }
+  for (int64_t part = 0; part < parts; ++part) sum[part * step] /= total;
   const double logsumexp = top + std::log(total);
   const ContrastiveMargin margin = level_for<Input>().margin_of(params, row);
   params.logsumexp[row] = static_cast<Real>(logsumexp);
   params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.gap);
-  return logsumexp;
+  return margin.slope;
 }
 
 int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -141,7 +144,7 @@ class GradientPass {
   }
 
   // The sum over the candidates for one anchor of the block, in the order of the groups.
-  const Real* anchors_sum(int64_t row) const {
+  Real* anchors_sum(int64_t row) const {
     Real* first = anchors_parts_ + row * padded_;
     level_.sum_parts(first, groups_, block_rows_ * padded_, params_.width, first);
     return first;
@@ -226,7 +229,13 @@ void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const
                                 pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
-      pass.level().anchor_gradients(params, begin + i, pass.anchors_sum(i), Real(1));
+      const int64_t row = begin + i;
+      const double weight = params.losses_grad[row];
+      const double slope = pass.level().margin_of(params, row).slope;
+      Real* const sum = pass.anchors_sum(i);
+      pass.level().add_pair(params, row, weight, slope, sum);
+      pass.level().scaled(sum, Real(1), params.width, params.anchors_grad + row * params.width);
+      pass.level().pair_gradients(params, row, weight, slope);
     });
   });
   pass.hand_out_candidates(params.candidates_grad);
@@ -254,11 +263,10 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
                              scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
-      const double logsumexp =
-          finish_row(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows);
-      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        const double shift = largest[chunk * kBlockRows + i] - logsumexp;
-        scale[chunk * kBlockRows + i] = static_cast<Real>(std::exp(shift) / params.temperature);
+      params.margin_slope[begin + i] = static_cast<Real>(
+          finish_row(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
+      for (int64_t part = i; part < chunks * kBlockRows; part += kBlockRows) {
+        scale[part] = static_cast<Real>(sum[part] / params.temperature);
       }
     });
     pass.for_each_group(
@@ -268,8 +276,10 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
                                 pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
-      std::copy_n(pass.anchors_sum(i), params.width,
-                  params.anchors_slope + (begin + i) * params.width);
+      const int64_t row = begin + i;
+      Real* const sum = pass.anchors_sum(i);
+      pass.level().add_pair(params, row, 1, params.margin_slope[row], sum);
+      std::copy_n(sum, params.width, params.anchors_slope + row * params.width);
     });
   });
   pass.hand_out_candidates(params.candidates_slope);
@@ -286,9 +296,12 @@ void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& p
   const auto& level = level_for<Input>();
   constexpr int64_t slice = 64;
   threads.for_each(divided_up(params.rows, slice), [&](int64_t task) {
-    for (int64_t row = task * slice; row < std::min((task + 1) * slice, params.rows); ++row) {
-      level.anchor_gradients(params, row, params.anchors_slope + row * params.width, weight);
+    const int64_t begin = task * slice, end = std::min(begin + slice, params.rows);
+    for (int64_t row = begin; row < end; ++row) {
+      level.pair_gradients(params, row, weight, params.margin_slope[row]);
     }
+    level.scaled(params.anchors_slope + begin * params.width, weight, (end - begin) * params.width,
+                 params.anchors_grad + begin * params.width);
   });
   const int64_t elements = params.columns * params.width, part = slice * 1024;
   threads.for_each(divided_up(elements, part), [&](int64_t task) {

@@ -138,19 +138,11 @@ size_t scratch_bytes(const ContrastiveLossParams<Input>& params) {
 template <typename Input>
 constexpr ContrastiveLevel<Input> make_level() {
   using Real = RealOf<Input>;
-  return {sizeof(WeightOf<Input>),
-          padded_width<Input>,
-          anchors_bytes<Input>,
-          scratch_bytes<Input>,
-          pack_anchors<Input>,
-          forward<Input>,
-          weigh<Input>,
-          multiply_chunks<Input>,
-          backward<Input>,
-          margin_of<Input>,
-          anchor_gradients<Input, Real>,
-          scaled<Input, Real>,
-          sum_parts<Real>};
+  return {
+      sizeof(WeightOf<Input>), padded_width<Input>, anchors_bytes<Input>,  scratch_bytes<Input>,
+      pack_anchors<Input>,     forward<Input>,      weigh<Input>,          multiply_chunks<Input>,
+      backward<Input>,         margin_of<Input>,    add_pair<Input, Real>, pair_gradients<Input>,
+      scaled<Input, Real>,     sum_parts<Real>};
 }
 
 }  // namespace

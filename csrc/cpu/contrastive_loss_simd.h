@@ -52,9 +52,10 @@ struct ContrastiveLevel {
                    Real* candidates_grad, int64_t grad_stride, bool accumulate, void* scratch);
 
   ContrastiveMargin (*margin_of)(const Params&, int64_t row);
-  // Writes the gradients of an anchor, its positive and its hard negative, where slope [d] times
-  // weight reaches the anchor through the logsumexp.
-  void (*anchor_gradients)(const Params&, int64_t row, const Real* slope, Real weight);
+  // Of a loss of some weight: sum [d] += the gradient that reaches its anchor through the positive
+  // and the hard negative; and the gradients of these two.
+  void (*add_pair)(const Params&, int64_t row, double weight, double margin_slope, Real* sum);
+  void (*pair_gradients)(const Params&, int64_t row, double weight, double margin_slope);
   // to = factor * values, rounded.
   void (*scaled)(const Real* values, Real factor, int64_t elements, Input* to);
   // sum [padded width] of `parts` rows, `stride` elements apart, in their order; it may be the

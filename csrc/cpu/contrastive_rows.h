@@ -38,27 +38,40 @@ ContrastiveMargin margin_of(const ContrastiveLossParams<Input>& params, int64_t 
   return {positive, slope, (margin - touching) * slope - __builtin_log1p(slope)};
 }
 
-// The gradients of an anchor, its positive and its hard negative; slope times weight is what
-// reaches the anchor through the logsumexp.
+// The slopes of a loss of some weight with respect to v.s and v.s'.
+template <typename Real>
+struct PairSlopes {
+  Real positive, negative;
+  PairSlopes(double weight, double margin_slope, double temperature)
+      : positive(-weight * (1 + margin_slope) / temperature),
+        negative(weight * margin_slope / temperature) {}
+};
+
+// sum [width] += what reaches an anchor through its positive and its hard negative.
 template <typename Input, typename Real>
-void anchor_gradients(const ContrastiveLossParams<Input>& params, int64_t row,
-                      const Real* __restrict slope, Real weight) {
-  const ContrastiveMargin margin = margin_of(params, row);
-  const double scale = params.losses_grad[row] / params.temperature;
-  const Real pull = Real(-scale * (1 + margin.slope)), push = Real(scale * margin.slope);
-  const int64_t offset = row * params.width, width = params.width;
-  const Input* const anchor = params.anchors + offset;
-  const Input* const positive = params.positives + offset;
-  const Input* const hard_negative = params.hard_negatives + offset;
-  Input* const __restrict anchor_grad = params.anchors_grad + offset;
-  Input* const __restrict positive_grad = params.positives_grad + offset;
-  Input* const __restrict hard_negative_grad = params.hard_negatives_grad + offset;
-  for (int64_t k = 0; k < width; ++k) {
+void add_pair(const ContrastiveLossParams<Input>& params, int64_t row, double weight,
+              double margin_slope, Real* __restrict sum) {
+  const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);
+  const Input* const positive = params.positives + row * params.width;
+  const Input* const hard_negative = params.hard_negatives + row * params.width;
+  for (int64_t k = 0; k < params.width; ++k) {
+    sum[k] += slopes.positive * widened(positive[k]) + slopes.negative * widened(hard_negative[k]);
+  }
+}
+
+// The gradients of an anchor's positive and of its hard negative.
+template <typename Input>
+void pair_gradients(const ContrastiveLossParams<Input>& params, int64_t row, double weight,
+                    double margin_slope) {
+  using Real = typename Accumulated<Input>::type;
+  const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);
+  const Input* const anchor = params.anchors + row * params.width;
+  Input* const __restrict positive_grad = params.positives_grad + row * params.width;
+  Input* const __restrict hard_negative_grad = params.hard_negatives_grad + row * params.width;
+  for (int64_t k = 0; k < params.width; ++k) {
     const Real v = widened(anchor[k]);
-    narrow(pull * v, positive_grad[k]);
-    narrow(push * v, hard_negative_grad[k]);
-    narrow(weight * slope[k] + (pull * widened(positive[k]) + push * widened(hard_negative[k])),
-           anchor_grad[k]);
+    narrow(slopes.positive * v, positive_grad[k]);
+    narrow(slopes.negative * v, hard_negative_grad[k]);
   }
 }
 
@@ -73,6 +86,7 @@ void scaled(const Real* __restrict values, Real factor, int64_t elements, Input*
 template <typename Real>
 void sum_parts(const Real* part, int64_t parts, int64_t stride, int64_t width, Real* sum) {
   constexpr int64_t side = kPanel<Real>;
+  if (parts == 1 && sum == part) return;
   for (int64_t begin = 0; begin < width; begin += side) {
     double sums[side];
     for (int64_t k = 0; k < side; ++k) sums[k] = part[begin + k];

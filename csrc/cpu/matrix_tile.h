@@ -130,15 +130,13 @@ USVS_INLINE void pack_row(const Input* row, int64_t width, int64_t length, Real*
   }
 }
 
-// rows [count, width] into panels of `length` >= count rows.
+// rows [count, width] into panels with room for `length` rows; what is behind the count stays as it
+// was.
 template <typename Input, typename Real>
 void pack_panels(const Input* rows, int64_t count, int64_t width, int64_t length, Real* panels) {
   constexpr int64_t side = kPanel<Real>;
   for (int64_t i = 0; i < count; ++i) {
     pack_row(rows + i * width, width, length, panels + i * side);
-  }
-  for (int64_t begin = 0; begin < width; begin += side, panels += length * side) {
-    fill_zero(panels + count * side, (length - count) * side);
   }
 }
 

@@ -127,6 +127,11 @@ USVS_INLINE Vector<Real> load_pieces(const Real* from, int64_t stride) {
   pieces = _mm512_insertf32x4(pieces, piece(1), 1);
   pieces = _mm512_insertf32x4(pieces, piece(2), 2);
   return (Vector<Real>)_mm512_insertf32x4(pieces, piece(3), 3);
+#elif defined(__AVX2__) && !defined(USVS_VECTOR_BYTES)
+  // Written out, or the compiler sends both pieces through memory and waits for it.
+  const __m128 first = _mm_loadu_ps(reinterpret_cast<const float*>(from));
+  const __m128 second = _mm_loadu_ps(reinterpret_cast<const float*>(from + stride));
+  return (Vector<Real>)_mm256_insertf128_ps(_mm256_castps128_ps256(first), second, 1);
 #else
   Vector<Real> pieces;
   unroll<kVectorBytes / 16>([&](auto i) USVS_INLINE_LAMBDA {

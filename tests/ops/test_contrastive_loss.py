@@ -257,6 +257,19 @@ def test_a_bad_embedding_is_not_hidden(simd: str, bad: float):
     assert contrastive_loss(*tensors, torch.arange(4)).isfinite().tolist() == [True, False, True, True]
 
 
+def test_autograd_watches_over_what_is_kept():
+    tensors, index = embeddings(4, 9, 8, torch.float32), torch.arange(4)
+    losses = contrastive_loss(*tensors, index)
+    losses.sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        losses.sum().backward()
+    losses = contrastive_loss(*tensors, index)
+    with torch.no_grad():
+        tensors[1].add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        losses.sum().backward()
+
+
 def test_inputs_may_lie_anywhere():
     tensors, index = embeddings(20, 60, 16, torch.float32), some_index(40, 60)[::2]
     apart = [tensor.detach().repeat_interleave(2, dim=1)[:, ::2] for tensor in tensors]

@@ -56,7 +56,18 @@ def contrastive_loss(
             anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form
         )
         return losses
-    return _losses_only(anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form)
+    inputs = (anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form)
+    differentiable = torch.is_grad_enabled() and (
+        anchors.requires_grad or positives.requires_grad or hard_negatives.requires_grad or candidates.requires_grad
+    )
+    # On a CPU the gradients cost least while the exponentials are at hand: 3 products of matrices, not 4.
+    if not (differentiable and anchors.is_cpu):
+        losses = _forward(*inputs)[0]
+    elif torch.compiler.is_compiling():
+        losses = _with_slopes(*inputs)[0]
+    else:
+        losses = _LossesWithSlopes.apply(*inputs)  # type: ignore[no-untyped-call]
+    return losses
 
 
 def contrastive_loss_reference(
@@ -84,31 +95,14 @@ def contrastive_loss_reference(
     return losses - torch.log(-torch.expm1(-touching)) - (margin - touching) / math.expm1(margin_floor)
 
 
+# Looked up once: in a step of a small batch every look-up counts.
+_forward = torch.ops.usvs.contrastive_loss_forward.default
+_with_slopes = torch.ops.usvs.contrastive_loss_with_slopes.default
+_backward = torch.ops.usvs.contrastive_loss_backward.default
+_backward_from_slopes = torch.ops.usvs.contrastive_loss_backward_from_slopes.default
+
 # Above autograd, and in Python since the stable ABI loses the message of an error raised below a dispatched call.
-def _losses_only(
-    anchors: Tensor,
-    positives: Tensor,
-    hard_negatives: Tensor,
-    candidates: Tensor,
-    self_index: Tensor,
-    temperature: float = 1.0,
-    margin_floor: float = 1.0,
-    form: str = "eq2",
-) -> Tensor:
-    inputs = (anchors, positives, hard_negatives, candidates, self_index, temperature, margin_floor, form)
-    losses: Tensor
-    if anchors.is_cpu and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs[:4]):
-        # On a CPU the gradients cost least while the exponentials are at hand: 3 products of matrices, not 4.
-        if torch.compiler.is_compiling():
-            losses = torch.ops.usvs.contrastive_loss_with_slopes.default(*inputs)[0]
-        else:
-            losses = _LossesWithSlopes.apply(*inputs)  # type: ignore[no-untyped-call]
-    else:
-        losses = torch.ops.usvs.contrastive_loss_forward.default(*inputs)[0]
-    return losses
-
-
-torch.library.impl("usvs::contrastive_loss", "CompositeImplicitAutograd", _losses_only)
+torch.library.impl("usvs::contrastive_loss", "CompositeImplicitAutograd", contrastive_loss)
 
 
 def _fake_forward(
@@ -130,13 +124,11 @@ torch.library.register_fake("usvs::contrastive_loss_forward", _fake_forward)
 
 def _fake_with_slopes(
     anchors: Tensor, positives: Tensor, hard_negatives: Tensor, candidates: Tensor, *settings: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if anchors.dtype == torch.float64 else torch.float32
     rows, width = anchors.shape
-    losses, logsumexp, anchors_slope, candidates_slope = (
-        anchors.new_empty(shape, dtype=dtype) for shape in (rows, rows, (rows, width), (candidates.shape[0], width))
-    )
-    return losses, logsumexp, anchors_slope, candidates_slope
+    kept = (rows + candidates.shape[0]) * width + 2 * rows  # slopes of anchors and of candidates, logsumexp, g'(m)
+    return anchors.new_empty(rows, dtype=dtype), anchors.new_empty(kept, dtype=dtype)
 
 
 torch.library.register_fake("usvs::contrastive_loss_with_slopes", _fake_with_slopes)
@@ -155,42 +147,41 @@ torch.library.register_fake("usvs::contrastive_loss_backward", _fake_backward)
 torch.library.register_fake("usvs::contrastive_loss_backward_from_slopes", _fake_backward)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, *kept = output  # the logsumexp, and the slopes where there are some
-    ctx.mark_non_differentiable(*kept)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, kept = output
+    ctx.mark_non_differentiable(kept)
     _keep(ctx, inputs, kept)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], kept: list[Tensor]) -> None:
-    *tensors, ctx.temperature, ctx.margin_floor, ctx.form = inputs
-    ctx.save_for_backward(*tensors, *kept)
+def _keep(ctx: Any, inputs: tuple[Any, ...], kept: Tensor) -> None:
+    ctx.settings = inputs[5:]
+    ctx.save_for_backward(*inputs[:5], kept)
 
 
-def _backward(ctx: Any, grad: Tensor, *_grads_of_kept: Tensor | None) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors
-    ops = torch.ops.usvs
-    fused = len(saved) > 6  # five inputs and the logsumexp
-    backward = (ops.contrastive_loss_backward_from_slopes if fused else ops.contrastive_loss_backward).default
-    gradients = backward(grad, *saved, ctx.temperature, ctx.margin_floor, ctx.form)
-    return (*gradients, None, None, None, None)
+def _gradients(ctx: Any, grad: Tensor, _grad_of_kept: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_backward(grad, *ctx.saved_tensors, *ctx.settings), None, None, None, None)
 
 
-for _forward in ("contrastive_loss_forward", "contrastive_loss_with_slopes"):
-    torch.library.register_autograd(f"usvs::{_forward}", _backward, setup_context=_setup_context)
+def _gradients_from_slopes(ctx: Any, grad: Tensor, _grad_of_kept: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    return (*_backward_from_slopes(grad, *ctx.saved_tensors, *ctx.settings), None, None, None, None)
+
+
+torch.library.register_autograd(_forward, _gradients, setup_context=_setup_context)
+torch.library.register_autograd(_with_slopes, _gradients_from_slopes, setup_context=_setup_context)
 
 
 class _LossesWithSlopes(torch.autograd.Function):
     """The same op for calls from Python, past the dispatcher's way through Python, which costs a small batch most.
 
-    What is kept is no output of it.
+    What is kept is no output of it, and yet saved as one is: freed with the graph, refused to a second backward pass.
     """
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         with torch._C._AutoDispatchBelowAutograd():
-            losses, *kept = torch.ops.usvs.contrastive_loss_with_slopes.default(*inputs)
+            losses, kept = _with_slopes(*inputs)
         _keep(ctx, inputs, kept)
         result: Tensor = losses
         return result
 
-    backward = staticmethod(_backward)
+    backward = staticmethod(_gradients_from_slopes)
