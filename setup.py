@@ -1,7 +1,7 @@
 """Builds the one compiled module, `usvs._C`, by driving CMake with Ninja; everything else is in pyproject.toml.
 
-Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_BUILD_TYPE,
-USVS_BUILD_DIR, MAX_JOBS.
+Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_EMULATE_AVX512 (ON: for
+tests, csrc/README.md), USVS_BUILD_TYPE, USVS_BUILD_DIR, MAX_JOBS.
 """
 
 import os
@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-PASSED_ON = ("USVS_CUDA", "USVS_CUDA_ARCHITECTURES")
+PASSED_ON = ("USVS_CUDA", "USVS_CUDA_ARCHITECTURES", "USVS_EMULATE_AVX512")
 
 
 class CMakeExtension(Extension):

@@ -20,11 +20,10 @@ constexpr int64_t kMostGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
 // All the weights of a block of anchors are kept between the halves of a fused pass; blocks are
 // made smaller, down to a point, to stay below this.
-constexpr int64_t kMostWeightsBytes = 28 << 20;
+constexpr size_t kMostWeightsBytes = 28 << 20;
 // More is given back after a pass: the next one takes so long that fresh pages do not count, and
 // the gradients want the room.
 constexpr size_t kKeptBytes = 8 << 20;
-constexpr int64_t kSmallestBlockRows = 42;  // a multiple of every level's tile rows
 
 template <typename Input>
 const ContrastiveLevel<Input>& level_for() {
@@ -170,7 +169,7 @@ class GradientPass {
   int64_t padded() const { return padded_; }
   int64_t chunks() const { return chunks_; }
   char* weights_of(int64_t chunk, int64_t rows) const {
-    return weights_ + chunk * rows * kTileStride * level_.weight_bytes;
+    return weights_ + chunk * kChunkColumns * tile_stride(rows) * level_.weight_bytes;
   }
 
  private:
@@ -246,13 +245,15 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
                                   const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const int64_t chunks = divided_up(params.columns, kChunkColumns);
-  const int64_t row_bytes =
-      std::max<int64_t>(chunks, 1) * kTileStride * level_for<Input>().weight_bytes;
-  const int64_t block_rows =
-      std::clamp(kMostWeightsBytes / row_bytes / kSmallestBlockRows * kSmallestBlockRows,
-                 kSmallestBlockRows, kBlockRows);
+  const auto weights_bytes = [&](int64_t rows) -> size_t {
+    return chunks * kChunkColumns * tile_stride(rows) * level_for<Input>().weight_bytes;
+  };
+  int64_t block_rows = kBlockRows;
+  while (block_rows > kWidestPanel && weights_bytes(block_rows) > kMostWeightsBytes) {
+    block_rows -= kWidestPanel;
+  }
   GradientPass<Input> pass(params, threads, true, params.candidates_slope, block_rows,
-                           std::min(block_rows, params.rows) * row_bytes);
+                           weights_bytes(std::min(block_rows, params.rows)));
   std::vector<Real> largest(chunks * kBlockRows), scale(largest.size());
   std::vector<double> sum(largest.size());
   pass.for_each_block([&](int64_t begin, int64_t rows) {

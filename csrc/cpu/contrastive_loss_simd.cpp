@@ -10,6 +10,10 @@ namespace {
 template <typename Input>
 using RealOf = typename Accumulated<Input>::type;
 
+// Below every logit, and not -inf, which minus itself is NaN.
+template <typename Real>
+constexpr Real kLowest = std::numeric_limits<Real>::lowest();
+
 // Calls function(column, count, chunk) for every chunk of the block, counted from its first.
 template <typename Function>
 USVS_INLINE void for_each_chunk(ContrastiveBlock block, const Function& function) {
@@ -20,35 +24,24 @@ USVS_INLINE void for_each_chunk(ContrastiveBlock block, const Function& function
   }
 }
 
-// Where the anchor itself stands in a chunk that starts at `column`, anywhere outside if it does
-// not.
-template <typename Input>
-USVS_INLINE int64_t self_in_chunk(const ContrastiveLossParams<Input>& params,
-                                  ContrastiveBlock block, int64_t row, int64_t column) {
-  return params.self_index[block.begin + row] - column;
-}
-
 template <typename Input>
 void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, const void* packed,
              RealOf<Input>* largest, double* sum, void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
-  for (int64_t i = 0; i < block.rows; ++i) {
-    largest[i] = std::numeric_limits<Real>::lowest();  // not -inf, which minus itself is NaN
-    sum[i] = 0;
-  }
+  Real top[kBlockRows], added[kBlockRows];
+  for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
+  for (int64_t i = 0; i < block.rows; ++i) sum[i] = 0;
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t) {
-    chunk_logits(params, anchors, block.rows, column, count, scratch, scratch.tile);
+    for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
+    chunk_weights<Shift::to_largest>(params, anchors, block, column, count, scratch,
+                                     scratch.weights, top, added);
     for (int64_t i = 0; i < block.rows; ++i) {
-      Real* logits = scratch.tile + i * kTileStride;
-      leave_out(logits, count, self_in_chunk(params, block, i, column));
-      const Real top = largest_of(logits, count, largest[i]);
-      const double added = exponentials(logits, count, top, logits);
-      sum[i] = sum[i] * __builtin_exp(static_cast<double>(largest[i]) - top) + added;
-      largest[i] = top;
+      sum[i] = sum[i] * __builtin_exp(static_cast<double>(largest[i]) - top[i]) + added[i];
     }
   });
+  for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
 }
 
 template <typename Input>
@@ -57,17 +50,15 @@ void weigh(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, c
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
+  Real added[kBlockRows];
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    auto* kept = static_cast<WeightOf<Input>*>(weights) + chunk * block.rows * kTileStride;
-    Real* tile = scratch.tile_for(kept);
-    chunk_logits(params, anchors, block.rows, column, count, scratch, tile);
-    for (int64_t i = 0; i < block.rows; ++i) {
-      Real* logits = tile + i * kTileStride;
-      leave_out(logits, count, self_in_chunk(params, block, i, column));
-      const Real top = largest_of(logits, count, std::numeric_limits<Real>::lowest());
-      sum[chunk * kBlockRows + i] = exponentials(logits, count, top, kept + i * kTileStride);
-      largest[chunk * kBlockRows + i] = top;
-    }
+    auto* kept =
+        static_cast<WeightOf<Input>*>(weights) + chunk * kChunkColumns * tile_stride(block.rows);
+    Real* top = largest + chunk * kBlockRows;
+    for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
+    chunk_weights<Shift::to_largest>(params, anchors, block, column, count, scratch, kept, top,
+                                     added);
+    for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = added[i];
   });
 }
 
@@ -81,9 +72,9 @@ void multiply_chunks(const ContrastiveLossParams<Input>& params, ContrastiveBloc
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
     const auto* kept = static_cast<const WeightOf<Input>*>(weights);
     chunk_products(params, anchors, block.rows, column, count,
-                   kept + chunk * block.rows * kTileStride, scale + chunk * kBlockRows, scratch,
-                   anchors_part, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
-                   accumulate);
+                   kept + chunk * kChunkColumns * tile_stride(block.rows),
+                   scale + chunk * kBlockRows, scratch, anchors_part, chunk > 0,
+                   candidates_grad + column * grad_stride, grad_stride, accumulate);
   });
 }
 
@@ -94,19 +85,14 @@ void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
-  Real scale[kBlockRows];
+  Real scale[kBlockRows], shift[kBlockRows] = {}, sum[kBlockRows];
   for (int64_t i = 0; i < block.rows; ++i) {
     scale[i] = Real(params.losses_grad[block.begin + i] / params.temperature);
+    shift[i] = params.logsumexp[block.begin + i];
   }
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    Real* tile = scratch.tile_for(scratch.weights);
-    chunk_logits(params, anchors, block.rows, column, count, scratch, tile);
-    for (int64_t i = 0; i < block.rows; ++i) {
-      Real* logits = tile + i * kTileStride;
-      leave_out(logits, count, self_in_chunk(params, block, i, column));
-      exponentials(logits, count, params.logsumexp[block.begin + i],
-                   scratch.weights + i * kTileStride);
-    }
+    chunk_weights<Shift::given>(params, anchors, block, column, count, scratch, scratch.weights,
+                                shift, sum);
     chunk_products(params, anchors, block.rows, column, count, scratch.weights, scale, scratch,
                    anchors_part, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
                    accumulate);

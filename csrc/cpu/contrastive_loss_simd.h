@@ -8,10 +8,16 @@
 
 namespace usvs::cpu {
 
-inline constexpr int64_t kBlockRows = 252;     // at most; a multiple of every level's tile rows
-inline constexpr int64_t kChunkColumns = 256;  // a multiple of every level's panel
-inline constexpr int64_t kTileStride =
-    kChunkColumns + 16;  // not a power of two: rows fall into different cache sets
+inline constexpr int64_t kBlockRows = 256;     // at most
+inline constexpr int64_t kChunkColumns = 252;  // a multiple of every level's tile rows
+inline constexpr int64_t kWidestPanel = 32;    // a multiple of every level's panel
+
+// From the logits of one candidate to those of the next, for `rows` anchors: whole panels, and not
+// so many that candidates fall into the same few cache sets.
+constexpr int64_t tile_stride(int64_t rows) {
+  const int64_t padded = (rows + kWidestPanel - 1) / kWidestPanel * kWidestPanel;
+  return padded % 64 ? padded : padded + 16;
+}
 
 // Anchors [begin, begin + rows) against candidates [column_begin, column_end).
 struct ContrastiveBlock {
@@ -23,8 +29,9 @@ struct ContrastiveMargin {
   double positive, slope, gap;
 };
 
-// Weights are exponentials of logits: of every chunk a tile [rows, kTileStride], kept between the
-// two halves of a fused pass. What comes per chunk lies kBlockRows apart, from the block's first.
+// Weights are exponentials of logits: of every chunk a tile [kChunkColumns, tile_stride(rows)], a
+// candidate's row by row, kept between the two halves of a fused pass. What comes per chunk lies
+// kBlockRows apart, from the block's first.
 template <typename Input>
 struct ContrastiveLevel {
   using Real = typename Accumulated<Input>::type;

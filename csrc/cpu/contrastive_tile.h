@@ -11,8 +11,9 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-static_assert(kChunkColumns % kPanel<float> == 0 && kChunkColumns % kPanel<double> == 0);
-static_assert(kBlockRows % kTileRows == 0 && kBlockRows % 2 == 0 && kTileStride % 2 == 0);
+static_assert(kWidestPanel % kPanel<float> == 0 && kWidestPanel % kPanel<double> == 0);
+static_assert(kBlockRows % kWidestPanel == 0 && kChunkColumns % kTileRows == 0);
+static_assert(kBlockRows % 2 == 0 && kChunkColumns % 2 == 0);
 
 // What is multiplied: pairs of bfloat16 where the machine can, numbers wide enough to sum
 // elsewhere.
@@ -39,29 +40,43 @@ constexpr int64_t elements(int64_t count) {
 template <typename Input>
 struct AnchorBlock {
   using Real = typename Accumulated<Input>::type;
-  ElementOf<Input>* rows;  // [rows, elements of width]: rows of the logits' product
-  Real* panels;            // [kBlockRows] of them: panels of the candidates' gradient
+  ElementOf<Input>* transposed;  // panels over the anchors, for the logits
+  Real* panels;                  // panels over the width, kBlockRows long, for the candidates' sums
   size_t bytes;
 
   AnchorBlock(int64_t width, void* memory) {
     Carver carver(memory);
-    rows = carver.take<ElementOf<Input>>(kBlockRows * elements<Input>(width));
+    transposed = carver.take<ElementOf<Input>>(kBlockRows * panel_rows(width));
     panels = carver.take<Real>(kBlockRows * rounded_up(width, kPanel<Real>));
     bytes = carver.bytes();
   }
 
+  static int64_t panel_rows(int64_t width) {
+    return rounded_up(elements<Input>(width), kLanes<Real>);
+  }
+
   void pack(const Input* anchors, int64_t count, int64_t width) {
     pack_panels(anchors, count, width, kBlockRows, panels);
-    const int64_t step = elements<Input>(width);
-    for (int64_t i = 0; i < count; ++i) {
-      const Input* from = anchors + i * width;
-      if constexpr (kPairs<Input>) {
-        rows[i * step + step - 1] = Pair{0};
-        std::memcpy(rows + i * step, from, width * sizeof(Input));
-      } else {
-        for (int64_t k = 0; k < width; ++k) rows[i * step + k] = widened(from[k]);
-      }
-    }
+    constexpr int64_t lanes = kLanes<Real>;
+    // Pairs travel as float32 do: nothing computes with them on the way.
+    constexpr bool as_they_are = std::is_same_v<Input, Real> || kPairs<Input>;
+    const bool whole = as_they_are && (!kPairs<Input> || width % 2 == 0);
+    transpose_rows(
+        whole ? reinterpret_cast<const Real*>(anchors) : nullptr, count, elements<Input>(width),
+        reinterpret_cast<Real*>(transposed), [&](int64_t row, int64_t from, Real* square) {
+          fill_zero(square, lanes * lanes);
+          for (int64_t i = 0; i < lanes && row + i < count; ++i) {
+            const Input* values = anchors + (row + i) * width;
+            if constexpr (kPairs<Input>) {
+              const int64_t left = width - 2 * from, filled = left < 2 * lanes ? left : 2 * lanes;
+              std::memcpy(square + i * lanes, values + 2 * from, filled * sizeof(Input));
+            } else {
+              for (int64_t k = 0; k < lanes && from + k < width; ++k) {
+                square[i * lanes + k] = widened(values[from + k]);
+              }
+            }
+          }
+        });
   }
 };
 
@@ -69,25 +84,26 @@ template <typename Input>
 struct ChunkScratch {
   using Real = typename Accumulated<Input>::type;
   using Element = ElementOf<Input>;
-  Element* panels;           // candidates, panels over the width
-  Element* transposed;       // the same, panels over the candidates, for the logits
+  static constexpr bool as_they_are = std::is_same_v<Input, Element>;
+  Element* rows;             // candidates, where they are not multiplied as they are
+  Element* panels;           // the same, panels over the width
   Element* scaled;           // anchors times their scale, panels over the width
-  Element* turned;           // pairs only: the weights of two anchors side by side
-  Real* tile;                // [rows, kTileStride] logits
-  WeightOf<Input>* weights;  // [rows, kTileStride]; the tile itself, except for pairs
+  Element* turned;           // pairs only: the weights of two candidates side by side
+  Real* tile;                // [kChunkColumns, tile_stride(rows)] logits
+  WeightOf<Input>* weights;  // as large; the tile itself, except for pairs
   size_t bytes;
 
   ChunkScratch(int64_t width, void* memory) {
-    constexpr int64_t side = kPanel<Real>;
-    const int64_t padded = rounded_up(width, side);
+    constexpr int64_t most = kChunkColumns * tile_stride(kBlockRows);
+    const int64_t padded = rounded_up(width, kPanel<Real>);
     Carver carver(memory);
+    rows = carver.take<Element>(as_they_are ? 0 : kChunkColumns * elements<Input>(width));
     panels = carver.take<Element>(kChunkColumns * padded);
-    transposed = carver.take<Element>(kChunkColumns * padded);
     scaled = carver.take<Element>(kBlockRows * padded);
-    turned = carver.take<Element>(kPairs<Input> ? kBlockRows / 2 * kTileStride : 0);
-    tile = carver.take<Real>(kBlockRows * kTileStride);
+    turned = carver.take<Element>(kPairs<Input> ? most / 2 : 0);
+    tile = carver.take<Real>(most);
     if constexpr (kPairs<Input>) {
-      weights = carver.take<BFloat16>(kBlockRows * kTileStride);
+      weights = carver.take<BFloat16>(most);
     } else {
       weights = tile;
     }
@@ -107,75 +123,34 @@ struct ChunkScratch {
 template <typename Input>
 void pack_candidates(const ContrastiveLossParams<Input>& params, int64_t column, int64_t count,
                      ChunkScratch<Input>& scratch) {
-  using Real = typename Accumulated<Input>::type;
   const Input* rows = params.candidates + column * params.width;
   if constexpr (kPairs<Input>) {
     pack_row_pairs(rows, count, params.width, kChunkColumns / 2, scratch.panels);
   } else {
-    pack_panels(rows, count, params.width, rounded_up(count, kPanel<Real>), scratch.panels);
+    pack_panels(rows, count, params.width, count, scratch.panels);
   }
 }
 
-// Candidates, panels over the candidates, for the logits.
+// Candidates row by row, for the logits.
 template <typename Input>
-void transpose_candidates(const ContrastiveLossParams<Input>& params, int64_t column, int64_t count,
-                          ChunkScratch<Input>& scratch) {
-  using Real = typename Accumulated<Input>::type;
-  constexpr int64_t lanes = kLanes<Real>;
-  const int64_t width = params.width, inner = elements<Input>(width);
-  const Input* rows = params.candidates + column * width;
-  // Pairs travel as float32 do: nothing computes with them on the way.
-  constexpr bool as_they_are = std::is_same_v<Input, Real> || kPairs<Input>;
-  const bool whole = as_they_are && (!kPairs<Input> || width % 2 == 0);
-  transpose_rows(
-      whole ? reinterpret_cast<const Real*>(rows) : nullptr, count, inner,
-      reinterpret_cast<Real*>(scratch.transposed), [&](int64_t row, int64_t from, Real* square) {
-        fill_zero(square, lanes * lanes);
-        for (int64_t i = 0; i < lanes && row + i < count; ++i) {
-          const Input* values = rows + (row + i) * width;
-          if constexpr (kPairs<Input>) {
-            const int64_t left = width - 2 * from, filled = left < 2 * lanes ? left : 2 * lanes;
-            std::memcpy(square + i * lanes, values + 2 * from, filled * sizeof(Input));
-          } else {
-            for (int64_t k = 0; k < lanes && from + k < width; ++k) {
-              square[i * lanes + k] = widened(values[from + k]);
-            }
-          }
-        }
-      });
-}
-
-// The logits of a block of anchors and a chunk of `count` candidates.
-template <typename Input>
-void chunk_logits(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
-                  int64_t rows, int64_t column, int64_t count, ChunkScratch<Input>& scratch,
-                  typename Accumulated<Input>::type* tile) {
-  using Real = typename Accumulated<Input>::type;
-  const int64_t inner = elements<Input>(params.width);
-  transpose_candidates(params, column, count, scratch);
-  Real scale[kBlockRows];
-  for (int64_t i = 0; i < rows; ++i) scale[i] = Real(1 / params.temperature);
-  multiply<false>(anchors.rows, inner, scratch.transposed,
-                  rounded_up(inner, kLanes<Real>) * kPanel<Real>, rows, count, inner, tile,
-                  kTileStride, false, scale);
-}
-
-// Nothing is left of the anchor itself, nor behind the chunk's end up to a whole vector.
-template <typename Real>
-USVS_INLINE void leave_out(Real* logits, int64_t count, int64_t self) {
-  constexpr Real nothing = -std::numeric_limits<Real>::infinity();
-  if (self >= 0 && self < count) logits[self] = nothing;
-  for (int64_t j = count; j % kLanes<Real>; ++j) logits[j] = nothing;
-}
-
-template <typename Real>
-USVS_INLINE Real largest_of(const Real* logits, int64_t count, Real largest) {
-  const auto larger = [](Vector<Real> a, Vector<Real> b)
-                          USVS_INLINE_LAMBDA { return a > b ? a : b; };
-  Vector<Real> top = broadcast(largest);
-  // A NaN is never larger: it is met again in the sum.
-  for (int64_t j = 0; j < count; j += kLanes<Real>) top = larger(load(logits + j), top);
-  return reduce<Real>(top, larger);
+const ElementOf<Input>* candidate_rows(const ContrastiveLossParams<Input>& params, int64_t column,
+                                       int64_t count, ChunkScratch<Input>& scratch) {
+  const int64_t width = params.width, step = elements<Input>(width);
+  const Input* from = params.candidates + column * width;
+  if constexpr (ChunkScratch<Input>::as_they_are) {
+    return from;
+  } else {
+    for (int64_t i = 0; i < count; ++i, from += width) {
+      ElementOf<Input>* row = scratch.rows + i * step;
+      if constexpr (kPairs<Input>) {
+        row[step - 1] = Pair{0};
+        std::memcpy(row, from, width * sizeof(Input));
+      } else {
+        for (int64_t k = 0; k < width; ++k) row[k] = widened(from[k]);
+      }
+    }
+    return scratch.rows;
+  }
 }
 
 template <typename Real>
@@ -186,18 +161,73 @@ USVS_INLINE void store_weight(BFloat16* to, Vector<float> value) {
   store_bfloat16<false>(to, value);
 }
 
-// weights = exp(logits - shift), and their sum.
+// largest [panel] = the larger of it and the largest of the logits [count, panel].
+template <typename Real>
+USVS_INLINE void update_largest(const Real* logits, int64_t count, int64_t stride, Real* largest) {
+  unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
+    constexpr int64_t begin = half * kLanes<Real>;
+    Vector<Real> top = load(largest + begin);
+    // A NaN is never larger: it is met again in the sum.
+    for (int64_t k = 0; k < count; ++k) {
+      top = larger<Real>(load(logits + k * stride + begin), top);
+    }
+    store(largest + begin, top);
+  });
+}
+
+// weights [count, panel] = exp(logits - shift [panel]), and their sums [panel].
 template <typename Real, typename Weight>
-USVS_INLINE double exponentials(const Real* logits, int64_t count, Real shift, Weight* weights) {
+USVS_INLINE void exponentials(const Real* logits, int64_t count, int64_t stride, const Real* shift,
+                              Weight* weights, Real* sum) {
   constexpr int64_t lanes = kLanes<Real>;
-  Vector<Real> parts{};
-  for (int64_t j = 0; j < count; j += lanes) {
-    const Vector<Real> value = exp(load(logits + j) - shift);
-    store_weight(weights + j, value);
-    parts += value;
+  const Vector<Real> shifts[2] = {load(shift), load(shift + lanes)};
+  Vector<Real> sums[2] = {};
+  for (int64_t k = 0; k < count; ++k) {
+    unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
+      const int64_t j = k * stride + half * lanes;
+      const Vector<Real> value = exp(load(logits + j) - shifts[half]);
+      store_weight(weights + j, value);
+      sums[half] += value;
+    });
   }
-  return reduce<Real>(parts,
-                      [](Vector<Real> a, Vector<Real> b) USVS_INLINE_LAMBDA { return a + b; });
+  store(sum, sums[0]);
+  store(sum + lanes, sums[1]);
+}
+
+enum class Shift { given, to_largest };
+
+// weights = exp(logits - shift) of a chunk of `count` candidates, an anchor's in a column, and
+// their sums; the shift may be raised to the largest logit first. A panel of anchors at a time,
+// while its logits are at hand; the last one is filled up, shift and sum included.
+template <Shift kind, typename Input>
+void chunk_weights(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
+                   ContrastiveBlock block, int64_t column, int64_t count,
+                   ChunkScratch<Input>& scratch, WeightOf<Input>* weights,
+                   typename Accumulated<Input>::type* shift,
+                   typename Accumulated<Input>::type* sum) {
+  using Real = typename Accumulated<Input>::type;
+  constexpr int64_t side = kPanel<Real>;
+  constexpr Real nothing = -std::numeric_limits<Real>::infinity();
+  const int64_t inner = elements<Input>(params.width), stride = tile_stride(block.rows);
+  const ElementOf<Input>* const rows = candidate_rows(params, column, count, scratch);
+  Real* const tile = scratch.tile_for(weights);
+  Real scale[kChunkColumns];
+  for (int64_t k = 0; k < count; ++k) scale[k] = Real(1 / params.temperature);
+  for (int64_t i = 0; i < block.rows; i += side) {
+    multiply<false>(rows, inner,
+                    anchors.transposed + i * AnchorBlock<Input>::panel_rows(params.width), 0, count,
+                    side, inner, tile + i, stride, false, scale);
+    const int64_t end = i + side < block.rows ? i + side : block.rows;
+    for (int64_t j = i; j < end; ++j) {  // an anchor is not held against itself
+      const int64_t self = params.self_index[block.begin + j] - column;
+      if (self >= 0 && self < count) tile[self * stride + j] = nothing;
+    }
+    if (kPairs<Input> && end % 2) {  // its neighbour in the pair weighs nothing
+      for (int64_t k = 0; k < count; ++k) tile[k * stride + end] = nothing;
+    }
+    if constexpr (kind == Shift::to_largest) update_largest(tile + i, count, stride, shift + i);
+    exponentials(tile + i, count, stride, shift + i, weights + i, sum + i);
+  }
 }
 
 // The anchors of a block times their scale.
@@ -227,7 +257,7 @@ void scale_anchors(const AnchorBlock<Input>& anchors, int64_t rows, int64_t widt
 }
 
 // anchors_part = or += scale * weights times the candidates; candidates_grad = or += the weights
-// transposed times the scaled anchors.
+// times the scaled anchors.
 template <typename Input>
 void chunk_products(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
                     int64_t rows, int64_t column, int64_t count, const WeightOf<Input>* weights,
@@ -239,20 +269,21 @@ void chunk_products(const ContrastiveLossParams<Input>& params, const AnchorBloc
   using Element = ElementOf<Input>;
   constexpr int64_t side = kPanel<Real>;
   const int64_t padded = rounded_up(params.width, side), depth = kPairs<Input> ? 2 : 1;
-  pack_candidates(params, column, count, scratch);
+  const int64_t stride = tile_stride(rows);
   scale_anchors(anchors, rows, params.width, scale, scratch.scaled);
-  const Element* by_row = reinterpret_cast<const Element*>(weights);
-  const int64_t length = kPairs<Input> ? kChunkColumns / 2 : rounded_up(count, side);
-  multiply<false>(by_row, kTileStride / depth, scratch.panels, length * side, rows, params.width,
-                  elements<Input>(count), anchors_part, padded, accumulate_part, scale);
-  const Element* by_column = by_row;
+  const Element* by_candidate = reinterpret_cast<const Element*>(weights);
+  multiply<false>(by_candidate, stride / depth, scratch.scaled, kBlockRows / depth * side, count,
+                  params.width, elements<Input>(rows), candidates_grad, grad_stride,
+                  accumulate_grad);
+  pack_candidates(params, column, count, scratch);
+  const Element* by_anchor = by_candidate;
   if constexpr (kPairs<Input>) {
-    pair_rows(weights, rows, count, kTileStride, scratch.turned);
-    by_column = scratch.turned;
+    pair_rows(weights, count, rows, stride, scratch.turned);
+    by_anchor = scratch.turned;
   }
-  multiply<true>(by_column, kTileStride, scratch.scaled, kBlockRows / depth * side, count,
-                 params.width, elements<Input>(rows), candidates_grad, grad_stride,
-                 accumulate_grad);
+  const int64_t length = kPairs<Input> ? kChunkColumns / 2 : count;
+  multiply<true>(by_anchor, stride, scratch.panels, length * side, rows, params.width,
+                 elements<Input>(count), anchors_part, padded, accumulate_part, scale);
 }
 
 }  // namespace usvs::cpu::USVS_LEVEL

@@ -107,10 +107,11 @@ void multiply(const Element* a, int64_t step, const Element* panels, int64_t pan
               bool accumulate, const Sum* scale = nullptr) {
   static constexpr auto tiles =
       tile_table<RowsAdjacent, Element>(std::make_integer_sequence<int, kTileRows>{});
-  for (int64_t j = 0; j < columns; j += kPanel<Sum>, panels += panel_stride) {
-    for (int64_t i = 0; i < rows; i += kTileRows) {
-      const int64_t height = rows - i < kTileRows ? rows - i : kTileRows;
-      tiles[height - 1](RowsAdjacent ? a + i : a + i * step, step, panels, inner,
+  for (int64_t i = 0; i < rows; i += kTileRows) {
+    const int64_t height = rows - i < kTileRows ? rows - i : kTileRows;
+    const Element* panel = panels;
+    for (int64_t j = 0; j < columns; j += kPanel<Sum>, panel += panel_stride) {
+      tiles[height - 1](RowsAdjacent ? a + i : a + i * step, step, panel, inner,
                         c + i * c_stride + j, c_stride, accumulate, scale ? scale + i : nullptr);
     }
   }

@@ -37,7 +37,7 @@ inline void pack_row_pairs(const BFloat16* rows, int64_t count, int64_t width, i
   }
 }
 
-// weights [rows, kTileStride]: neighbouring rows side by side, [rows / 2, kTileStride].
+// weights [rows, stride]: neighbouring rows side by side, [rows / 2, stride].
 inline void pair_rows(const BFloat16* weights, int64_t rows, int64_t count, int64_t stride,
                       Pair* pairs) {
   for (int64_t i = 0; i < rows; i += 2) {

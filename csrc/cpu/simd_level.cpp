@@ -7,21 +7,28 @@
 namespace usvs::cpu {
 namespace {
 
+#if defined(USVS_EMULATE_AVX512)
+bool has_avx512() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_bfloat16() { return true; }
+#elif defined(__x86_64__)
+bool has_avx512() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+bool has_bfloat16() { return __builtin_cpu_supports("avx512bf16"); }
+#endif
+
 bool runs_here(SimdLevel level) {
 #if defined(__x86_64__)
-  const auto avx512 = [] {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  };
   switch (level) {
     case SimdLevel::portable:
       return true;
     case SimdLevel::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case SimdLevel::avx512:
-      return avx512();
+      return has_avx512();
     case SimdLevel::avx512_bf16:
-      return avx512() && __builtin_cpu_supports("avx512bf16");
+      return has_avx512() && has_bfloat16();
   }
 #endif
   return level == SimdLevel::portable;

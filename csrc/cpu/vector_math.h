@@ -93,8 +93,7 @@ USVS_INLINE Vector<float> exp_of_remainder(Vector<float> r) {
 // e^x for x <= 0 (and a little above), within 2 ulp; underflows to 0; NaN stays.
 #if defined(__AVX512F__)
 USVS_INLINE Vector<float> exp(Vector<float> x) {
-  constexpr float lowest = -104.0f;  // e^-104 is rounded to 0
-  const Vector<float> clamped = x < lowest ? broadcast(lowest) : x;
+  const Vector<float> clamped = larger<float>(broadcast(-104.0f), x);  // e^-104 is rounded to 0
   const Vector<float> n = (Vector<float>)_mm512_roundscale_ps(
       (__m512)(clamped * 1.44269504089f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   const Vector<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -103,14 +102,14 @@ USVS_INLINE Vector<float> exp(Vector<float> x) {
 #else
 USVS_INLINE Vector<float> exp(Vector<float> x) {
   using Ints = IntVector<float>;
-  constexpr float lowest = -87.0f;  // e^-87 is the last power that is still normal
-  const Vector<float> clamped = x < lowest ? broadcast(lowest) : x;
+  // The n of -88 is -127, in place of whose power of two stands a 0.
+  const Vector<float> clamped = larger<float>(broadcast(-88.0f), x);
   constexpr float to_integer = 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
   const Vector<float> shifted = clamped * 1.44269504089f + to_integer;
   const Vector<float> n = shifted - to_integer;
   const Vector<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   const Vector<float> scale = (Vector<float>)(((Ints)shifted + 127) << 23);
-  return x < lowest ? Vector<float>{} : exp_of_remainder(r) * scale;
+  return exp_of_remainder(r) * scale;
 }
 #endif
 
