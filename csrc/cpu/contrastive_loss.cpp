@@ -20,7 +20,7 @@ constexpr int64_t kMostGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
 // All the weights of a block of anchors are kept between the halves of a fused pass; blocks are
 // made smaller, down to a point, to stay below this.
-constexpr size_t kMostWeightsBytes = 28 << 20;
+constexpr size_t kMostWeightsBytes = 32 << 20;
 // More is given back after a pass: the next one takes so long that fresh pages do not count, and
 // the gradients want the room.
 constexpr size_t kKeptBytes = 8 << 20;

@@ -11,8 +11,8 @@ from torch import Tensor
 from usvs import _C
 from usvs.ops import build_info, contrastive_loss, contrastive_loss_reference
 
-# n, M, d: one of each; ragged against register tiles, against blocks of 252 anchors and chunks of 512 candidates.
-SHAPES = [(1, 2, 1), (5, 11, 7), (64, 192, 128), (253, 515, 33), (300, 1100, 16), (3, 9000, 5)]
+# n, M, d: one of each; ragged against register tiles, against blocks of 256 anchors and chunks of 252 candidates.
+SHAPES = [(1, 2, 1), (5, 11, 7), (64, 192, 128), (257, 515, 33), (300, 1100, 16), (3, 9000, 5)]
 SETTINGS = [(1.0, 1.0, "eq2"), (0.1, 0.5, "eq2"), (0.5, 1.0, "ntxent")]
 
 
@@ -99,6 +99,10 @@ def test_equals_the_reference(
     some = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
     for weights in (some, torch.full((n,), 0.3, dtype=torch.float64)):
         check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(wanted, exact, weights))
+
+
+def test_equals_the_reference_against_so_many_candidates_that_blocks_are_of_32_anchors(simd: str):
+    test_equals_the_reference(simd, torch.float32, (40, 140_000, 1), SETTINGS[0])
 
 
 def gradient_tolerance(simd: str, dtype: torch.dtype) -> float:
