@@ -1,7 +1,7 @@
 """Builds the one compiled module, `usvs._C`, by driving CMake with Ninja; everything else is in pyproject.toml.
 
-Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_EMULATE_AVX512 (ON: for
-tests, csrc/README.md), USVS_BUILD_TYPE, USVS_BUILD_DIR, MAX_JOBS.
+Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_EMULATE_AVX512
+(ON: for tests, csrc/README.md), USVS_BUILD_TYPE, USVS_BUILD_DIR, MAX_JOBS.
 """
 
 import os

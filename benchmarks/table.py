@@ -35,7 +35,11 @@ def table(report: dict[str, Any]) -> str:
 
 def _rows(info: dict[str, Any]) -> list[str]:
     if "unit" not in info:
-        return [f"- {name}: {value}" for name, value in info.items()]
+        told = {name: value for name, value in info.items() if name != "environment"}  # which the first line says
+        return [
+            f"- {name}: {value:,.1f}" if isinstance(value, float) else f"- {name}: {value}"
+            for name, value in told.items()
+        ]
     rows = [f"| | a {info['unit']} | times ours |", "|---|---:|---:|", f"| usvs | {_time(info['seconds'])} | 1 |"]
     if info["limit_seconds"]:
         part = info["limit_seconds"] / info["seconds"]
