@@ -29,12 +29,15 @@ def scans(found: Found) -> dict[str, Scan]:
 
 def test_names_that_differ_by_capitals_alone_never_share_a_sound(tmp_path: Path):
     names = ("Anna/visit.mp4", "Anna/visit.wav", "anna/visit.mp4", "anna/visit.wav")
-    found = scans(found_in(tmp_path, *names, "eva/visit.mp4", "Eva/visit.mp4", "Eva/visit.wav"))
+    eva, one_folder = ("eva/visit.mp4", "Eva/visit.mp4", "Eva/visit.wav"), ("p/A.mp4", "p/a.mp4", "p/a.wav")
+    found = scans(found_in(tmp_path, *names, *eva, *one_folder))
     assert {path: scan.sound for path, scan in found.items()} == {
         "Anna/visit.mp4": "Anna/visit.wav",
         "anna/visit.mp4": "anna/visit.wav",
         "Eva/visit.mp4": "Eva/visit.wav",
         "eva/visit.mp4": None,  # it has none, and must not take Eva's
+        "p/A.mp4": None,  # likewise
+        "p/a.mp4": "p/a.wav",
     }
 
 

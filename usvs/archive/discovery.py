@@ -111,7 +111,7 @@ class _Names:
         found = self._alike.get(_as_read(path))
         if found is None:
             return None
-        # where Anna/visit.mp4 and anna/visit.mp4 are two, neither may take what lies beside the other
+        # where Visit.mp4 and visit.mp4 are two, or Anna/ and anna/, neither may take what lies beside the other
         is_alone = self._alike.get(_as_read(scan)) == scan
         return found if is_alone and posixpath.dirname(found) == posixpath.dirname(scan) else None
 
