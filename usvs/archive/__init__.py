@@ -1,1 +1,1 @@
-"""What lies on disk: the archive as it was found, and the prepared store made from it."""
+"""A user's folder: discovery, manifest, patients, alignment, gaze formats, labels and importers."""

@@ -1,0 +1,1 @@
+"""Scores, patient folds, probes and significance: functions of arrays."""

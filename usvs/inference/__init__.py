@@ -1,0 +1,1 @@
+"""Predictors, embeddings, search and export."""

@@ -1,1 +1,0 @@
-"""What is drawn from an archive and when: times only, nothing is decoded here."""

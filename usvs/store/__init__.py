@@ -1,0 +1,1 @@
+"""The store: catalogue, indexing, prepared scans, keys, locks and audit."""

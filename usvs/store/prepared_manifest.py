@@ -1,0 +1,60 @@
+"""The record that makes a folder a prepared scan; it is written last."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from usvs.archive.alignment import Alignment
+from usvs.config import PrepareSettings
+from usvs.errors import DataError
+
+MANIFEST_FILE = "manifest.json"
+VERSION: Literal[1] = 1
+
+
+class FileState(BaseModel):
+    """A source file as it was when it was read; the video's and of what lay beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int
+    modified_ns: int
+    beside: dict[str, tuple[int, int]] = {}  # sound, gaze, planes: bytes and modification time
+
+
+class PreparedManifest(BaseModel):
+    """What a prepared scan is, from what and how it was made, and the SHA-256 of each of its files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = VERSION
+    scan_key: str
+    patient_key: str | None
+    codec: Literal["jpeg", "raw"]
+    frame_pixels: int
+    frames: int
+    duration_seconds: float
+    rate_hz: float
+    sector: tuple[int, int, int, int]
+    source: FileState
+    source_sha256: str | None = None
+    alignment: Alignment = Alignment()
+    gaze_degree: tuple[float, float] | None = None  # one degree of visual angle, as shares of the frame's sides
+    settings: PrepareSettings
+    sha256: dict[str, str]
+    usvs: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "PreparedManifest":
+        """Read the manifest of a prepared scan.
+
+        Raises:
+            DataError: where there is none, or it is damaged or of another version.
+        """
+        try:
+            return cls.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+        except OSError:
+            raise DataError(f"'{folder.name}' is not a prepared scan: it has no {MANIFEST_FILE}") from None
+        except ValidationError:
+            raise DataError(f"scan {folder.name}: {MANIFEST_FILE} is damaged or of another version") from None

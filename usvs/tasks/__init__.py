@@ -1,0 +1,1 @@
+"""Pretraining, classification and saliency prediction behind one `Task` protocol."""

@@ -1,0 +1,1 @@
+"""Video-speech pretraining (Eq. 3): its settings, module, run and validation."""

@@ -1,0 +1,1 @@
+"""Gaze-saliency prediction (section 3.3)."""

@@ -1,0 +1,1 @@
+"""Atomic files, hashing, columns on disk, keyed random numbers, processes and progress."""
