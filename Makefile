@@ -57,13 +57,13 @@ format: $(VENV)/dev.stamp ## rewrite everything in the house style
 	$(BIN)/clang-format -i $(CPP)
 
 plants: $(VENV)/dev.stamp ## break the CUDA kernels in every place, one at a time: which test sees it?
-	$(BIN)/python -m tests.simt.plants
+	$(BIN)/python -m tests.simt.mutants
 
 test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 	USVS_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
 
 stops: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining, and the weights compared
-	PYTHONPATH=. $(BIN)/python tests/training/stops.py --stops 200
+	PYTHONPATH=. $(BIN)/python tests/training/interruptions.py --stops 200
 
 bench: $(VENV)/dev.stamp ## both kernels against their peers; quiet machine, an hour: benchmarks/kernels.json and its table
 	@$(PIP) -e ".[bench]" --no-build-isolation

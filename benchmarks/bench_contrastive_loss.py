@@ -50,11 +50,11 @@ def bench_contrastive_loss(
 ) -> None:
     inputs = inputs_of(n, d, dtype, device)
     ours = by_autograd(contrastive_loss, inputs)
-    wanted = ours()
+    expected = ours()
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-4
 
     def check(found: list[Tensor]) -> None:
-        for got, right in zip(found, wanted, strict=True):
+        for got, right in zip(found, expected, strict=True):
             assert (got.double() - right.double()).norm() <= tolerance * right.double().norm()
 
     if dtype == torch.float32:

@@ -22,15 +22,18 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.catalogue import index_archive
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.config import ClipSettings, PrepareSettings, PretrainSettings, VoiceActivitySettings, check_settings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.config import check_settings
+from usvs.data.dali_frames import import_dali
+from usvs.data.dali_loader import DaliPairLoader
+from usvs.data.sampling_plan import Plan
+from usvs.data.torch_loader import PairLoader
 from usvs.errors import MissingDependencyError
-from usvs.loading.dali_frames import import_dali
-from usvs.loading.dali_loader import DaliPairLoader
-from usvs.loading.torch_loader import PairLoader
-from usvs.sampling.plan import Plan
+from usvs.store.catalogue import index_archive
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.environment import describe_environment
 
 SECONDS = int(os.environ.get("USVS_BENCH_SECONDS", "120"))
@@ -122,16 +125,16 @@ class ByPyAV:
         self.stream.thread_type = "NONE"
 
     def __call__(self, moments: np.ndarray) -> list[np.ndarray]:
-        wanted = np.rint(moments * RATE_HZ).astype(int).tolist()
+        expected = np.rint(moments * RATE_HZ).astype(int).tolist()
         self.container.seek(int(moments[0] / self.stream.time_base), stream=self.stream)
         found = {}
         for frame in self.container.decode(self.stream):
             number = round(frame.time * RATE_HZ)
-            if number in wanted:
+            if number in expected:
                 found[number] = shrunk(frame.reformat(format="gray").to_ndarray())
-            if number >= wanted[-1]:
+            if number >= expected[-1]:
                 break
-        return [found[number] for number in wanted]
+        return [found[number] for number in expected]
 
 
 class ByOpenCV:
@@ -139,14 +142,14 @@ class ByOpenCV:
         self.capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
 
     def __call__(self, moments: np.ndarray) -> list[np.ndarray]:
-        wanted = np.rint(moments * RATE_HZ).astype(int).tolist()
-        self.capture.set(cv2.CAP_PROP_POS_FRAMES, wanted[0])
+        expected = np.rint(moments * RATE_HZ).astype(int).tolist()
+        self.capture.set(cv2.CAP_PROP_POS_FRAMES, expected[0])
         found = {}
-        for number in range(wanted[0], wanted[-1] + 1):
+        for number in range(expected[0], expected[-1] + 1):
             self.capture.grab()
-            if number in wanted:
+            if number in expected:
                 found[number] = shrunk(cv2.cvtColor(self.capture.retrieve()[1], cv2.COLOR_BGR2GRAY))
-        return [found[number] for number in wanted]
+        return [found[number] for number in expected]
 
 
 class ByTorchcodec:
@@ -158,8 +161,8 @@ class ByTorchcodec:
         self.decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, seek_mode="approximate")
 
     def __call__(self, moments: np.ndarray) -> list[np.ndarray]:
-        wanted = np.rint(moments * RATE_HZ).astype(int).tolist()
-        frames = self.decoder.get_frames_at(wanted).data  # [6, 3, H, W]
+        expected = np.rint(moments * RATE_HZ).astype(int).tolist()
+        frames = self.decoder.get_frames_at(expected).data  # [6, 3, H, W]
         return [shrunk(frame[0].numpy()) for frame in frames]
 
 

@@ -70,8 +70,8 @@ def bench_pieces_of_a_recording(comparison: Comparison, device: str, threads: in
         pieces = recording[offsets[:, None] + torch.arange(SAMPLES, device=device)]
         return log_spectrogram(pieces)
 
-    wanted = ours().clone()
-    comparison.add("pieces copied first", lambda: copied, lambda picture: torch.testing.assert_close(picture, wanted))
+    expected = ours().clone()
+    comparison.add("pieces copied first", lambda: copied, lambda picture: torch.testing.assert_close(picture, expected))
     comparison.add(
         "reference",
         lambda: lambda: log_spectrogram_reference(recording, offsets=offsets, length=SAMPLES),
@@ -88,10 +88,10 @@ def bench_backward(comparison: Comparison, device: str, threads: int) -> None:
     def gradient(op) -> Tensor:  # noqa: ANN001
         return torch.autograd.grad((op(waveform) * weights).sum(), waveform)[0]
 
-    wanted = gradient(log_spectrogram)
+    expected = gradient(log_spectrogram)
 
     def check(found: Tensor) -> None:
-        assert (found - wanted).norm() < 1e-2 * wanted.norm()
+        assert (found - expected).norm() < 1e-2 * expected.norm()
 
     comparison.add("torch.stft chain", lambda: lambda: gradient(log_spectrogram_reference), check)
     comparison.run(lambda: gradient(log_spectrogram), 1, 64, "clip")

@@ -1,4 +1,4 @@
-"""`usvs.downstream.metrics` against pysaliency, on maps of 224 x 288 pixels with a few looks each.
+"""`usvs.evaluation.metrics` against pysaliency, on maps of 224 x 288 pixels with a few looks each.
 
 Run: `python -m pytest benchmarks/bench_saliency_metrics.py --benchmark-json FILE`, then
 `python -m benchmarks.table FILE`.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.interleaved import Comparison
-from usvs.downstream import metrics
+from usvs.evaluation import metrics
 
 MAPS, HEIGHT, WIDTH = 64, 224, 288
 FIXATIONS = 3  # what a 90 Hz tracker gives a frame at 30 Hz

@@ -28,27 +28,24 @@ import numpy as np
 import torch
 
 from benchmarks.memory import memory_mib
-from usvs.archive.catalogue import index_archive
-from usvs.archive.decoders import iter_gray_frames, probe, read_sound
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.scan_index import VOICE_RATE_HZ
-from usvs.archive.sector import look_for_sector
-from usvs.columns import ColumnWriter, map_column
-from usvs.config import (
-    ClipSettings,
-    ObjectiveSettings,
-    PrepareSettings,
-    PretrainSettings,
-    VoiceActivitySettings,
-    check_settings,
-)
-from usvs.loading.torch_loader import PairLoader
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.permutation import permute_one
-from usvs.sampling.plan import Plan
-from usvs.speech.voice_activity import voice_activity
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.audio.voice_activity import voice_activity
+from usvs.config import check_settings
+from usvs.data.sampling_plan import Plan
+from usvs.data.torch_loader import PairLoader
+from usvs.losses.settings import ObjectiveSettings
+from usvs.media.decoders import iter_gray_frames, probe, read_sound
+from usvs.media.sector import detect_sector
+from usvs.store.catalogue import index_archive
+from usvs.store.clips import ClipTable
+from usvs.store.inspect_scan import VOICE_RATE_HZ
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.environment import describe_environment
+from usvs.utils.columns import ColumnWriter, map_column
+from usvs.utils.permutation import permute_one
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 SCANS, CLIPS_PER_SCAN = 100_000, 900
@@ -168,7 +165,7 @@ def index_parts(video: Path) -> dict[str, float]:
     parts: dict[str, Callable[[], Any]] = {
         "header pass": lambda: probe(video),
         "decode frames for the fan": lambda: list(iter_gray_frames(video, info)),
-        "look for the fan": lambda: look_for_sector(frames),
+        "look for the fan": lambda: detect_sector(frames),
         "decode sound": lambda: read_sound(video, None, VOICE_RATE_HZ, info.timing.start_seconds),
         "listen for speech": lambda: voice_activity(sound, VOICE_RATE_HZ, VoiceActivitySettings()),
     }

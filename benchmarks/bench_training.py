@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.memory import memory_mib
-from usvs.config import PretrainSettings, pretrain_profile
+from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 
 EPOCHS = 80  # the paper's
 WARM_UP = 2
@@ -38,8 +38,8 @@ def settings_of(model: str, batch_clips: int, precision: str) -> PretrainSetting
     optimiser = base.optimiser.model_copy(update={"batch_clips": batch_clips, "epochs": EPOCHS})
     # Pairs and order task from one clip, which the other decodes once; and of the large network so few clips a batch
     # that every one must count, or steps would not compare.
-    objective = base.objective.model_copy(update={"refill_pairs": False, "affinity": model == "quick"})
-    changes = {"run": run, "optimiser": optimiser, "objective": objective, "held_out_patients": 0.25}
+    objective = base.objective.model_copy(update={"resample_invalid_pairs": False, "affinity": model == "quick"})
+    changes = {"run": run, "optimiser": optimiser, "objective": objective, "validation_fraction": 0.25}
     return base.model_copy(update=changes)
 
 
@@ -47,15 +47,15 @@ class Contender:
     """A way to train: `step` makes one update and says how long it waited for its batch."""
 
     def __init__(self, who: str, store: Path, settings: PretrainSettings) -> None:
-        from usvs.archive.prepared import PreparedStore
-        from usvs.sampling.plan import Plan
-        from usvs.training.pretrain_model import PretrainModel
-        from usvs.training.split import split_store
+        from usvs.data.sampling_plan import Plan
+        from usvs.data.validation_split import split_store
+        from usvs.store.prepared import PreparedStore
+        from usvs.tasks.pretraining.module import PretrainModel
+        from usvs.tasks.pretraining.validation import Validation
         from usvs.training.trainer import Trainer
-        from usvs.training.validation import HeldOut
 
         prepared = PreparedStore(store)
-        split = split_store(prepared, settings.held_out_patients)
+        split = split_store(prepared, settings.validation_fraction)
         clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
         plan = Plan(clips, settings.clips, settings.objective, 1, settings.optimiser.batch_clips)
         torch.manual_seed(1)
@@ -63,7 +63,7 @@ class Contender:
         total = plan.steps_per_epoch * EPOCHS
         self.trainer = Trainer(model, settings.optimiser, settings.run, total, plan.steps_per_epoch)
         held_out = prepared.clips.select(split.clips_of(split.held_out, prepared.clips.scan))
-        self.watched = HeldOut(prepared, held_out, settings)
+        self.watched = Validation(prepared, held_out, settings)
         self.model, self.settings, self.plan, self.done = model, settings, plan, 0
         self.batches = self._ours(prepared) if who != "peer" else self._peers(store, list(prepared.scans))
         self.step_on = self._our_step if who != "peer" else self._peer_step
@@ -84,8 +84,8 @@ class Contender:
         return loss
 
     def _ours(self, prepared: Any) -> Iterator[tuple[Tensor, ...]]:
-        from usvs.loading.loader import make_loader
-        from usvs.training.pretrain_model import model_inputs
+        from usvs.data.loader import make_loader
+        from usvs.tasks.pretraining.module import model_inputs
 
         loader = make_loader(prepared, self.plan, self.settings, self.trainer.device)
         for batch in loader.batches(0, self.trainer.total_steps):
@@ -190,11 +190,12 @@ def run(who: str, model: str, store: Path, clips: int, seconds: float, curve: in
 
 def make_store(folder: Path, model: str, patients: int) -> tuple[Path, float]:
     """Return a store for one network, and the seconds it took to index and prepare a clip."""
-    from usvs.archive.catalogue import index_archive
-    from usvs.archive.prepare import prepare_store
-    from usvs.archive.prepared import PreparedStore
-    from usvs.config import ClipSettings, VoiceActivitySettings, prepare_profile
+    from usvs.audio.settings import VoiceActivitySettings
     from usvs.phantom import make_phantom
+    from usvs.store.catalogue import index_archive
+    from usvs.store.prepare import prepare_store
+    from usvs.store.prepared import PreparedStore
+    from usvs.store.settings import ClipSettings, prepare_profile
 
     archive, store = folder / "archive", folder / f"store-{model}"
     if not archive.exists():

@@ -23,10 +23,11 @@ import soundfile
 import soxr
 import torch
 
-from usvs.config import PhantomSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.audio.voice_activity import voice_activity
 from usvs.phantom.scan import PhantomScan
+from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import Speakers, draw_voice
-from usvs.speech.voice_activity import voice_activity
 from usvs.training.environment import describe_environment
 
 RATE_HZ, CLIP_SECONDS, HIGH = 16_000, 2.0, 0.5
@@ -43,7 +44,7 @@ SENTENCES = (
     "lovely profile, nose and lips",
 )
 Detector = Callable[[np.ndarray], np.ndarray]  # samples at 16 kHz -> True per 10 ms
-Heard = list[tuple[np.ndarray, np.ndarray]]  # recordings, and for each 10 ms whether somebody speaks
+AudioDecodeStats = list[tuple[np.ndarray, np.ndarray]]  # recordings, and for each 10 ms whether somebody speaks
 
 
 def utterances(prompts: Path | None, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -109,7 +110,7 @@ def mixed(kind: Callable[[int, np.random.Generator], np.ndarray], clean: np.ndar
     return np.clip(clean + noise, -1, 1).astype(np.float32)
 
 
-def phantom_narration() -> Heard:
+def phantom_narration() -> AudioDecodeStats:
     sounds = [PhantomScan(seed, 1, 1, PhantomSettings()).sounds() for seed in range(PHANTOM_ROOMS)]
     return [
         (soxr.resample(sound.recorded, sound.narration.rate_hz, RATE_HZ), sound.narration.speech) for sound in sounds
@@ -166,14 +167,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     clean, spoken = talk(60 * options.minutes, options.prompts, seed=1)
-    cases: dict[tuple[str, int | None], Heard] = {
+    cases: dict[tuple[str, int | None], AudioDecodeStats] = {
         (kind.__name__, snr_db): [(mixed(kind, clean, snr_db), spoken)]
         for kind in (hum, clicks, room)
         for snr_db in SNRS_DB
     }
     cases["phantom", None] = phantom_narration()
     detectors = {
-        "ours": ours(),
+        "joint": ours(),
         "ours, ratio 3": ours(threshold_ratio=3.0),
         "ours, no high-pass": ours(high_pass_hz=0.0),
         "ours, no high-pass, ratio 3": ours(high_pass_hz=0.0, threshold_ratio=3.0),

@@ -164,7 +164,7 @@ def tables(works: list[Work], library: Path) -> str:
         for device in DEVICES:
             named = [kernel for name, kernel in kernels(library, device.architecture).items() if work.kernel in name]
             if len(named) != 1:
-                raise SystemExit(f"roofline: {library.name} has {len(named)} kernels {work.kernel}; wanted one")
+                raise SystemExit(f"roofline: {library.name} has {len(named)} kernels {work.kernel}; expected one")
             lines += [row(work, device, named[0])]
     return "\n".join(lines)
 

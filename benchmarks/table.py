@@ -15,7 +15,9 @@ def main(arguments: list[str]) -> int:
         try:
             print(table(json.loads(Path(name).read_text())))
         except (OSError, ValueError, KeyError) as error:
-            print(f"{name}: wanted a report of pytest-benchmark, got {type(error).__name__}: {error}", file=sys.stderr)
+            print(
+                f"{name}: expected a report of pytest-benchmark, got {type(error).__name__}: {error}", file=sys.stderr
+            )
             return 1
     return 0
 

@@ -1,4 +1,4 @@
-// The saliency scores: sums over the pixels of maps, from which usvs.downstream.metrics makes KL,
+// The saliency scores: sums over the pixels of maps, from which usvs.evaluation.metrics makes KL,
 // SIM, CC, NSS and AUC.
 //
 //   pair:      prediction [P], truth [P]      -> one score a map
@@ -46,16 +46,16 @@ struct FixationStatisticsParams {
   double* statistics;   // [B, kFixationColumns]
   int64_t maps;         // B
   int64_t pixels;       // P
-  bool moments;         // the columns from kMean to kConstant are wanted
+  bool moments;         // the columns from kMean to kConstant are expected
   bool ranks;           // those from kAbove on
 };
 
 constexpr int64_t kPairScores = static_cast<int64_t>(PairScore::correlation) + 1;
 
-// All that is wanted of a map while it is in the cache.
+// All that is expected of a map while it is in the cache.
 struct SaliencyScoresParams {
   PairScoreParams pair;                // `score` is [B, kPairScores], `kind` is not read
-  bool kinds[kPairScores];             // which are wanted; the others' columns become 0
+  bool kinds[kPairScores];             // which are expected; the others' columns become 0
   FixationStatisticsParams fixations;  // of the prediction
 };
 

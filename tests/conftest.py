@@ -1,10 +1,15 @@
 """What many tests share: the real material, and one small prepared store made the way a user makes it."""
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.support.media_files import make_prepared, make_video
+
+__all__ = ["make_prepared", "make_video"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,8 +35,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom archive of four patients, a short scan each."""
-    from usvs.config import PhantomSettings
     from usvs.phantom import make_phantom
+    from usvs.phantom.settings import PhantomSettings
 
     archive = tmp_path_factory.mktemp("phantom") / "archive"
     make_phantom(archive, patients=4, seed=3, settings=PhantomSettings(scan_seconds=24.0))
@@ -41,11 +46,18 @@ def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_store(tiny_archive: Path) -> Path:
     """The store of `tiny_archive`, prepared for the quick profile."""
-    from usvs.archive.catalogue import index_archive
-    from usvs.archive.prepare import prepare_store
-    from usvs.config import ClipSettings, VoiceActivitySettings, prepare_profile
+    from usvs.audio.settings import VoiceActivitySettings
+    from usvs.store.catalogue import index_archive
+    from usvs.store.prepare import prepare_store
+    from usvs.store.settings import ClipSettings, prepare_profile
 
     store = tiny_archive.parent / "store"
     index_archive(tiny_archive, store, ClipSettings(), VoiceActivitySettings())
     prepare_store(store, prepare_profile("quick"))
     return store
+
+
+@pytest.fixture(autouse=True)
+def _capture_info(caplog: pytest.LogCaptureFixture) -> None:
+    """Let `caplog` see what the package logs at level INFO."""
+    caplog.set_level(logging.INFO, "usvs")

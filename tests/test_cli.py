@@ -38,7 +38,8 @@ def fails_with_one_line(capsys: pytest.CaptureFixture[str], code: int, *argument
 def test_whole_path(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pretrained = tmp_path / "pretrained"
     assert (
-        run("pretrain", tiny_store, pretrained, "--profile", "quick", "--set=held_out_patients=0.5", *SMALL_MODEL) == 0
+        run("pretrain", tiny_store, pretrained, "--profile", "quick", "--set=validation_fraction=0.5", *SMALL_MODEL)
+        == 0
     )
     assert (pretrained / "plots" / "losses.png").stat().st_size > 10_000
     records = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]

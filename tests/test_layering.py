@@ -1,4 +1,4 @@
-"""Imports only go down: the order of the rooms in design, held by reading every import statement and include line."""
+"""Imports only go down: the order of the packages in design, held by reading every import statement and include line."""
 
 import ast
 from pathlib import Path
@@ -7,18 +7,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Lowest first; a room may import from itself and from any level below its own.
+# Lowest first; a package may import from itself and from any level below its own.
 LEVELS = [
-    {"errors", "progress", "config", "columns", "ops", "_C"},
-    {"models", "speech"},
-    {"archive", "sampling", "objectives"},
-    {"loading", "phantom"},
+    {"errors", "config", "utils", "_C"},
+    {"ops"},
+    {"models", "audio", "losses", "evaluation"},
+    {"media"},
+    {"archive"},
+    {"store"},
+    {"data", "phantom"},
     {"training"},
-    {"downstream"},
+    {"tasks"},
+    {"inference"},
+    {"experiments"},
     {"report"},
     {"cli"},
 ]
-LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}
 FRONT_DOORS = {"__init__", "__main__"}  # usvs/__init__.py re-exports lazily, usvs/__main__.py calls the command
 
 # csrc: which folder may include which; only bindings may see torch.
@@ -30,11 +35,11 @@ INCLUDES = {
     "bindings": {"", "cpu", "bindings"},
     "example": {"", "example"},
 }
-ALLOWED_BESIDE = {"archive": {"sampling"}}  # the store hands the sampler its clip table
+ALLOWED_BESIDE: dict[str, set[str]] = {}
 
 
-def imported_rooms(file: Path) -> set[str]:
-    rooms = set()
+def imported_packages(file: Path) -> set[str]:
+    packages = set()
     for node in ast.walk(ast.parse(file.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
@@ -42,26 +47,28 @@ def imported_rooms(file: Path) -> set[str]:
             names = [node.module or ""]
             if node.module == "usvs":
                 names = [f"usvs.{alias.name}" for alias in node.names if alias.name != "__version__"]
-        rooms |= {name.split(".")[1] for name in names if name.startswith("usvs.")}
-    return rooms
+        packages |= {name.split(".")[1] for name in names if name.startswith("usvs.")}
+    return packages
 
 
-def test_every_room_has_a_level():
-    rooms = {
+def test_every_package_has_a_level():
+    packages = {
         path.stem for path in (ROOT / "usvs").iterdir() if path.suffix in {"", ".py"} and path.stem != "__pycache__"
     }
-    assert rooms - FRONT_DOORS <= set(LEVEL_OF), f"without a level: {rooms - FRONT_DOORS - set(LEVEL_OF)}"
+    assert packages - FRONT_DOORS <= set(LEVEL_OF), f"without a level: {packages - FRONT_DOORS - set(LEVEL_OF)}"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "usvs").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
 def test_python_imports_go_down(file: Path):
-    room = file.relative_to(ROOT / "usvs").parts[0].removesuffix(".py")
-    if room in FRONT_DOORS:
+    package = file.relative_to(ROOT / "usvs").parts[0].removesuffix(".py")
+    if package in FRONT_DOORS:
         return
-    for other in imported_rooms(file):
-        beside = LEVEL_OF[other] == LEVEL_OF[room] and other != room
-        allowed = LEVEL_OF[room] == 0 or other in ALLOWED_BESIDE.get(room, set())
-        assert LEVEL_OF[other] <= LEVEL_OF[room], f"{file.relative_to(ROOT)} imports usvs.{other}, which lies above it"
+    for other in imported_packages(file):
+        beside = LEVEL_OF[other] == LEVEL_OF[package] and other != package
+        allowed = LEVEL_OF[package] == 0 or other in ALLOWED_BESIDE.get(package, set())
+        assert LEVEL_OF[other] <= LEVEL_OF[package], (
+            f"{file.relative_to(ROOT)} imports usvs.{other}, which lies above it"
+        )
         assert not beside or allowed, f"{file.relative_to(ROOT)} imports usvs.{other}, which lies beside it"
 
 

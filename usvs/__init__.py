@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from usvs.archive.catalogue import index_archive as index_archive
-    from usvs.archive.prepare import prepare_store as prepare_store
-    from usvs.downstream.detectors import predict_planes as predict_planes
-    from usvs.downstream.embed import embed as embed
-    from usvs.downstream.gaze import finetune_gaze as finetune_gaze
-    from usvs.downstream.planes import finetune_planes as finetune_planes
-    from usvs.downstream.reproduce import reproduce as reproduce
+    from usvs.experiments.reproduce import reproduce as reproduce
+    from usvs.inference.embed import embed as embed
+    from usvs.inference.predictors import predict_planes as predict_planes
     from usvs.phantom import make_phantom as make_phantom
-    from usvs.training.encoder import load_encoder as load_encoder
-    from usvs.training.pretrain import pretrain as pretrain
+    from usvs.store.catalogue import index_archive as index_archive
+    from usvs.store.prepare import prepare_store as prepare_store
+    from usvs.tasks.classification.compare import finetune_planes as finetune_planes
+    from usvs.tasks.pretraining.load import load_encoder as load_encoder
+    from usvs.tasks.pretraining.pretrain import pretrain as pretrain
+    from usvs.tasks.saliency.compare import finetune_gaze as finetune_gaze
 
 _HOMES = {
-    "index_archive": "usvs.archive.catalogue",
-    "prepare_store": "usvs.archive.prepare",
-    "embed": "usvs.downstream.embed",
-    "finetune_gaze": "usvs.downstream.gaze",
-    "finetune_planes": "usvs.downstream.planes",
-    "predict_planes": "usvs.downstream.detectors",
+    "index_archive": "usvs.store.catalogue",
+    "prepare_store": "usvs.store.prepare",
+    "embed": "usvs.inference.embed",
+    "finetune_gaze": "usvs.tasks.saliency.compare",
+    "finetune_planes": "usvs.tasks.classification.compare",
+    "predict_planes": "usvs.inference.predictors",
     "make_phantom": "usvs.phantom",
-    "load_encoder": "usvs.training.encoder",
-    "pretrain": "usvs.training.pretrain",
-    "reproduce": "usvs.downstream.reproduce",
+    "load_encoder": "usvs.tasks.pretraining.load",
+    "pretrain": "usvs.tasks.pretraining.pretrain",
+    "reproduce": "usvs.experiments.reproduce",
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 
 class UsvsError(Exception):
-    """Something the user can mend; the message names the thing, what was wanted and what came."""
+    """Something the user can mend; the message names the thing, what was expected and what came."""
 
     exit_code = 1
 

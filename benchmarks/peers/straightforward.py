@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from usvs.archive.catalogue import Catalogue
-from usvs.archive.store import archive_of
-from usvs.config import PretrainSettings
+from usvs.data.sampling_plan import Plan
 from usvs.models.two_stream import TwoStream
-from usvs.sampling.plan import Plan
+from usvs.store.catalogue import Catalogue
+from usvs.store.folder import archive_of
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 GRAY_MEAN = GRAY_SPREAD = 0.25
 
@@ -78,10 +78,10 @@ class ScanDataset(Dataset):  # type: ignore[type-arg]
             for frame in container.decode(stream):
                 seconds = float(frame.pts * stream.time_base) - first
                 apart = np.abs(moments - seconds)
-                wanted = [i for i, (best, _) in enumerate(nearest) if apart[i] < best]
-                if wanted:
+                expected = [i for i, (best, _) in enumerate(nearest) if apart[i] < best]
+                if expected:
                     picture = frame.to_ndarray(format="gray")
-                    for i in wanted:
+                    for i in expected:
                         nearest[i] = (apart[i], picture)
                 if seconds > moments.max():
                     break
@@ -129,8 +129,8 @@ class ScanDataset(Dataset):  # type: ignore[type-arg]
         offset = max(round((start - (begin or 0.0)) * source), 0)
         piece = torch.from_numpy(joined[offset : offset + round(seconds * source)]).float()
         resampled = torchaudio.functional.resample(piece, source, rate)
-        wanted = round(seconds * rate)
-        return F.pad(resampled, (0, max(wanted - len(resampled), 0)))[:wanted]
+        expected = round(seconds * rate)
+        return F.pad(resampled, (0, max(expected - len(resampled), 0)))[:expected]
 
 
 class StraightforwardModel(nn.Module):

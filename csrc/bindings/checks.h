@@ -1,4 +1,4 @@
-// One-line checks that print op, argument, what was wanted and what came.
+// One-line checks that print op, argument, what was expected and what came.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -17,8 +17,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 [[noreturn]] inline void refuse(const char* op, const std::string& argument,
-                                const std::string& wanted, const std::string& got) {
-  throw std::runtime_error(std::string("usvs::") + op + ": " + argument + ": wanted " + wanted +
+                                const std::string& expected, const std::string& got) {
+  throw std::runtime_error(std::string("usvs::") + op + ": " + argument + ": expected " + expected +
                            ", got " + got);
 }
 

@@ -14,7 +14,7 @@ STABLE_TORCH_LIBRARY(usvs, library) {
       "log_spectrogram_backward(Tensor grad, Tensor waveform, int n_fft, int win_length, "
       "int hop_length, int frames, float eps, Tensor? offsets, int? length) -> Tensor");
   library.def(
-      "vary_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int pixels, int step, "
+      "augment_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int pixels, int step, "
       "int halvings, float ceiling, float offset) -> Tensor");
   library.def("pair_score(Tensor prediction, Tensor truth, int kind, float epsilon) -> Tensor");
   library.def("fixation_statistics(Tensor values, Tensor fixated, bool ranks) -> Tensor");

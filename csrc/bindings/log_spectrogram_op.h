@@ -93,14 +93,14 @@ inline Tensor packed_waveform(const Tensor& waveform, SpectrogramSettings& setti
 }
 
 // What a result of `waveform` may be: its own dtype, or bfloat16 of float32.
-inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<ScalarType> wanted) {
+inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<ScalarType> expected) {
   const ScalarType own = waveform.scalar_type();
-  if (!wanted || *wanted == own) return own;
-  if (own == ScalarType::Float && *wanted == ScalarType::BFloat16) return *wanted;
+  if (!expected || *expected == own) return own;
+  if (own == ScalarType::Float && *expected == ScalarType::BFloat16) return *expected;
   refuse("log_spectrogram", "dtype",
          std::string(torch::headeronly::toString(own)) +
              (own == ScalarType::Float ? " or BFloat16" : ""),
-         torch::headeronly::toString(*wanted));
+         torch::headeronly::toString(*expected));
 }
 
 // The op of a backend, which says what dtypes it knows (`with_waveform`) and runs the passes; they

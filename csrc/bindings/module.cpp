@@ -54,7 +54,7 @@ py::dict contrastive_loss_workspace_bytes(int64_t rows, int64_t columns, int64_t
     if (dtype == "bfloat16") {
       return contrastive_loss_workspace_bytes<usvs::BFloat16>(pass, rows, columns, width);
     }
-    throw std::invalid_argument("dtype: wanted float32 or bfloat16, got '" + dtype + "'");
+    throw std::invalid_argument("dtype: expected float32 or bfloat16, got '" + dtype + "'");
   };
   py::dict result;
   result["forward"] = bytes(Pass::forward);

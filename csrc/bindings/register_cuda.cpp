@@ -29,7 +29,7 @@ void* stream_handle_before_2_13(int device) {
   void* handle = nullptr;
   if (!query || query(device, &handle)) {
     throw std::runtime_error(
-        "usvs: torch does not tell its CUDA stream; wanted torch 2.13 or newer");
+        "usvs: torch does not tell its CUDA stream; expected torch 2.13 or newer");
   }
   return handle;
 }

@@ -6,7 +6,7 @@
 #include "bindings/checks.h"
 #include "energy_threshold.h"
 #include "frame_energy.h"
-#include "vary_frames.h"
+#include "augment_frames.h"
 
 namespace usvs {
 namespace {
@@ -31,13 +31,13 @@ void ask_for_huge_pages(void* memory, size_t bytes) {
 
 void check_column(const char* name, const Tensor& tensor, int64_t rows) {
   if (tensor.dim() != 1 || tensor.size(0) != rows) {
-    refuse("vary_frames", name, "shape [" + std::to_string(rows) + "]", shape_text(tensor));
+    refuse("augment_frames", name, "shape [" + std::to_string(rows) + "]", shape_text(tensor));
   }
 }
 
 void check_frames(const Tensor& frames, const Tensor& corner, const Tensor& flip,
                   const Tensor& slope) {
-  constexpr const char* op = "vary_frames";
+  constexpr const char* op = "augment_frames";
   if (frames.dim() != 3 || frames.size(1) != frames.size(2) || frames.size(1) < 1) {
     refuse(op, "frames", "shape [n, S, S]", shape_text(frames));
   }
@@ -50,9 +50,9 @@ void check_frames(const Tensor& frames, const Tensor& corner, const Tensor& flip
   check_dtype(op, "slope", slope, ScalarType::Float);
 }
 
-Tensor vary_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int64_t pixels,
+Tensor augment_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int64_t pixels,
                    int64_t step, int64_t halvings, double ceiling, double offset) {
-  constexpr const char* op = "vary_frames";
+  constexpr const char* op = "augment_frames";
   check_frames(frames, corner, flip, slope);
   check_range(op, "pixels", pixels, 1, 1 << 15);
   check_range(op, "halvings", halvings, 0, kMostHalvings);
@@ -80,7 +80,7 @@ Tensor vary_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int6
   Tensor output = new_empty(slope, {params.count, 1, pixels, pixels});
   params.output = static_cast<float*>(output.mutable_data_ptr());
   ask_for_huge_pages(params.output, params.count * pixels * pixels * sizeof(float));
-  cpu::vary_frames(params);
+  cpu::augment_frames(params);
   return output;
 }
 
@@ -128,7 +128,7 @@ Tensor energy_threshold(Tensor energy, double ratio, double silence, double grow
 }  // namespace usvs
 
 STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
-  library.impl("vary_frames", TORCH_BOX(&usvs::vary_frames));
+  library.impl("augment_frames", TORCH_BOX(&usvs::augment_frames));
   library.impl("frame_energy", TORCH_BOX(&usvs::frame_energy));
   library.impl("energy_threshold", TORCH_BOX(&usvs::energy_threshold));
 }

@@ -94,10 +94,10 @@ class GradientPass {
  public:
   using Real = typename Accumulated<Input>::type;
 
-  // The candidates' gradient is summed where it is wanted or, where dtype or width forbid it,
+  // The candidates' gradient is summed where it is expected or, where dtype or width forbid it,
   // aside.
   GradientPass(const ContrastiveLossParams<Input>& params, const Threads& threads, bool in_place,
-               Real* wanted, int64_t block_rows, size_t weights_bytes)
+               Real* expected, int64_t block_rows, size_t weights_bytes)
       : params_(params),
         threads_(threads),
         level_(level_for<Input>()),
@@ -114,7 +114,7 @@ class GradientPass {
         static_cast<char*>(call_scratch().at_least(anchors + parts + sums + weights_bytes));
     anchors_ = memory;
     anchors_parts_ = reinterpret_cast<Real*>(memory + anchors);
-    candidates_ = aside_ ? reinterpret_cast<Real*>(memory + anchors + parts) : wanted;
+    candidates_ = aside_ ? reinterpret_cast<Real*>(memory + anchors + parts) : expected;
     weights_ = memory + anchors + parts + sums;
   }
 
@@ -149,7 +149,7 @@ class GradientPass {
     return first;
   }
 
-  // Real or Input, whichever the candidates' gradient is wanted in.
+  // Real or Input, whichever the candidates' gradient is expected in.
   template <typename To>
   void hand_out_candidates(To* to) {
     if (!aside_) return;

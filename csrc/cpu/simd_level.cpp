@@ -97,7 +97,7 @@ SimdLevel simd_level_from_string(const std::string& name) {
     if (to_string(level) == name) return level;
   }
   throw std::invalid_argument(
-      "usvs: SIMD level: wanted portable, avx2, avx512 or avx512_bf16, got '" + name + "'");
+      "usvs: SIMD level: expected portable, avx2, avx512 or avx512_bf16, got '" + name + "'");
 }
 
 }  // namespace usvs::cpu

@@ -13,7 +13,7 @@ constexpr int64_t kMostSamples = 1 << 30;
 
 inline SpectrogramShape spectrogram_shape(const LogSpectrogramParams<float>& params) {
   if (params.samples >= kMostSamples) {
-    throw std::runtime_error("usvs: log_spectrogram: wanted clips of less than 2^30 samples, got " +
+    throw std::runtime_error("usvs: log_spectrogram: expected clips of less than 2^30 samples, got " +
                              std::to_string(params.samples));
   }
   SpectrogramShape shape{};
@@ -36,7 +36,7 @@ inline SpectrogramShape spectrogram_shape(const LogSpectrogramParams<float>& par
 inline unsigned grid_blocks(const char* name, int64_t groups, int64_t blocks_of_a_group) {
   if (groups > std::numeric_limits<int32_t>::max() / std::max<int64_t>(blocks_of_a_group, 1)) {
     throw std::runtime_error(std::string("usvs: ") + name +
-                             ": wanted a batch that fits 2^31 blocks");
+                             ": expected a batch that fits 2^31 blocks");
   }
   return static_cast<unsigned>(groups * blocks_of_a_group);
 }
@@ -60,7 +60,7 @@ void with_n_fft(int64_t n_fft, const Function& function) {
     case 4096:
       return function(std::integral_constant<int, 4096>{});
   }
-  throw std::runtime_error("usvs: log_spectrogram: n_fft: wanted a power of two in 64 ... 4096");
+  throw std::runtime_error("usvs: log_spectrogram: n_fft: expected a power of two in 64 ... 4096");
 }
 
 }  // namespace usvs::cuda

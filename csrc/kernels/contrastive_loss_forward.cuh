@@ -21,8 +21,8 @@ struct LogSum {
     lost *= factor;
   }
   __device__ __forceinline__ void add(float more) {
-    const float wanted = more - lost, total = sum + wanted;
-    lost = (total - sum) - wanted;
+    const float expected = more - lost, total = sum + expected;
+    lost = (total - sum) - expected;
     sum = total;
   }
   __device__ __forceinline__ void join(const LogSum& other) {

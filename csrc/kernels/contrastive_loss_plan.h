@@ -91,7 +91,7 @@ struct Cut {
     return cut;
   }
 
-  // ---- memory, wanted only where columns are split
+  // ---- memory, expected only where columns are split
   size_t done_bytes() const { return splits > 1 ? divided_up(4 * tiles(), 16) * 16 : 0; }
   size_t parts_bytes(int64_t floats) const {
     return splits > 1 ? 4 * static_cast<size_t>(floats) * tiles() * splits : 0;

@@ -26,7 +26,7 @@ struct BackwardPlan {
   static size_t shared_bytes(int win_length) { return window_offset + win_length * sizeof(float); }
 };
 
-// The samples whose gradient is wanted: rows of a clip each, or one recording of all clips.
+// The samples whose gradient is expected: rows of a clip each, or one recording of all clips.
 struct SampleRows {
   int64_t length;    // samples of a row
   unsigned tiles;    // of a row

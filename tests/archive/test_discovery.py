@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.archive.dicoms import write_dicom
+from tests.support.dicom_files import write_dicom
 from usvs.archive.discovery import Found, discover
 from usvs.archive.discovery import ScanFiles as Scan
-from usvs.archive.scan_index import IndexTask, look_into
-from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.store.inspect_scan import IndexTask, inspect_scan
+from usvs.store.settings import ClipSettings
 
 
 def found_in(archive: Path, *names: str, manifest: str | None = None, manifest_name: str = "manifest.csv") -> Found:
@@ -90,5 +91,5 @@ def test_a_pipe_keeps_nobody_waiting(tmp_path: Path):
     os.mkfifo(tmp_path / "live")
     found = found_in(tmp_path, "p/a.mp4")
     assert list(scans(found)) == ["live.mp4", "p/a.mp4"]
-    facts = look_into(IndexTask(tmp_path, Scan("live.mp4"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(IndexTask(tmp_path, Scan("live.mp4"), ClipSettings(), VoiceActivitySettings()))
     assert facts.reason == "not a file"

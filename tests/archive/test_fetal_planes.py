@@ -6,15 +6,16 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.archive.catalogue import index_archive
 from usvs.archive.fetal_planes import import_fetal_planes
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli import main
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
-from usvs.downstream.frames import labelled_frames, read_frames
+from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import DataError
+from usvs.store.catalogue import index_archive
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 HEAD = "Image_name;Patient_num;Plane;Brain_plane;Operator;US_Machine;Train \n"
 ROWS = [
@@ -49,8 +50,8 @@ def test_every_image_arrives_with_its_label_patient_and_pixels(source: Path, tmp
     prepare_store(store, PrepareSettings(frame_pixels=64, codec="raw"), workers=1)
     prepared = PreparedStore(store)
     table = labelled_frames(prepared, stride=1)
-    wanted = sorted(PLANES.index(row[5]) for row in ROWS if row[5])
-    assert sorted(table.plane.tolist()) == wanted and len(set(table.group.tolist())) == 3
+    expected = sorted(PLANES.index(row[5]) for row in ROWS if row[5])
+    assert sorted(table.plane.tolist()) == expected and len(set(table.group.tolist())) == 3
     (row,) = np.flatnonzero(table.plane == PLANES.index("brain_tc"))
     frame = read_frames(prepared, table.take(np.array([row])))[0]
     sector = prepared.scan(int(table.scan[row])).manifest.sector
@@ -79,7 +80,7 @@ def test_a_mistake_is_one_sentence(source: Path, tmp_path: Path):
             text.replace("Patient00001_Plane1_1", "Patient00009"),
             "line 2: image 'Patient00009_of_2' is not in the folder",
         ),
-        (text.replace(";3;", ";../x;"), "wanted Patient_num"),
+        (text.replace(";3;", ";../x;"), "expected Patient_num"),
         (HEAD, "no image is listed"),
     ):
         table.write_text(change)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from usvs.archive.gaze import GazeSamples, gaze_per_frame, read_gaze
-from usvs.archive.sector import Box
 from usvs.errors import DataError
+from usvs.media.sector import Box
 
 BOX = Box(20, 10, 120, 60)  # of a picture of 200 x 100
 
@@ -65,5 +65,5 @@ def test_agrees_with_a_plain_loop():
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
     for moment, row in zip(frame_seconds, found, strict=True):
         near = inside & (gaze.seconds >= moment - half) & (gaze.seconds < moment + half)
-        wanted = [x[near].mean(), y[near].mean()] if near.any() else [np.nan, np.nan]
-        np.testing.assert_allclose(row, wanted, rtol=1e-4)
+        expected = [x[near].mean(), y[near].mean()] if near.any() else [np.nan, np.nan]
+        np.testing.assert_allclose(row, expected, rtol=1e-4)

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.archive.conftest import write_video
+from tests.support.media_files import write_video
 from usvs.archive.alignment import GazeView
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
-from usvs.archive.scan_index import IndexTask, look_into
-from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
+from usvs.archive.settings import GazeSettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.store.inspect_scan import IndexTask, inspect_scan
+from usvs.store.settings import ClipSettings
 
 SDK = (
     "device_time_stamp,system_time_stamp,left_gaze_point_on_display_area_x,left_gaze_point_on_display_area_y,"
@@ -135,12 +137,12 @@ def test_a_degree_on_the_picture():
     [
         (SDK.replace("left_gaze_point_validity", "left_ok"), "'left_gaze_point_validity' is missing"),
         (SDK.replace("left_gaze_point_on_display_area_y", "l"), "'left_gaze_point_on_display_area_x' is missing"),
-        (LAB.format(unit="h") + lab_rows(1e3), "wanted ms or μs"),
+        (LAB.format(unit="h") + lab_rows(1e3), "expected ms or μs"),
         (LAB.format(unit="ms").replace("DACS px", "DACS mm") + lab_rows(1e3), r"'Gaze point X \[DACS px\]' is missing"),
         (LAB.format(unit="ms").replace("Recording resolution width", "w"), "'Recording resolution width' is missing"),
         (SDK + "1,soon,0,0,1,0,0,1,600\n", "'system_time_stamp' holds something that is no number"),
-        ("Time,Where\n1,2\n", "'timestamp_us' is missing, wanted timestamp_us, x, y, valid, got Time, Where"),
-        ("timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n", "'valid' holds 'wahr', wanted 1/1.0/true/valid or 0/"),
+        ("Time,Where\n1,2\n", "'timestamp_us' is missing, expected timestamp_us, x, y, valid, got Time, Where"),
+        ("timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n", "'valid' holds 'wahr', expected 1/1.0/true/valid or 0/"),
         (LAB.format(unit="ms") + lab_rows(1e3).replace("\tValid", "\tGültig"), "'Validity left' holds 'gültig'"),
         ("timestamp_us,x,y,valid\n0,0.5,0.5,0\n9,0.5,0.5,0\n", "none of its 2 samples is valid"),
         ("timestamp_us,x,y,valid\n", "none of its 0 samples is valid"),
@@ -156,7 +158,7 @@ def test_what_is_not_understood_is_said_in_one_sentence(tmp_path: Path, text: st
 
 @pytest.mark.parametrize("encoding", ["shift_jis", "utf-16-le"])
 def test_another_encoding_is_said(tmp_path: Path, encoding: str):
-    with pytest.raises(DataError, match="wanted UTF-8 or UTF-16"):
+    with pytest.raises(DataError, match="expected UTF-8 or UTF-16"):
         read(tmp_path, "記録タイムスタンプ\t注視点X\n0\t1\n", encoding=encoding)
 
 
@@ -176,7 +178,7 @@ def test_a_clock_in_another_unit_than_the_header_says_is_told(tmp_path: Path, st
 def test_a_recording_beside_the_scans_time_is_no_gaze_and_told(tmp_path: Path):
     write_video(tmp_path / "a.mp4", count=20)
     (tmp_path / "a.gaze.csv").write_text("timestamp_us,x,y,valid\n5000000,0.5,0.5,1\n5010000,0.5,0.5,1\n")
-    facts = look_into(
+    facts = inspect_scan(
         IndexTask(tmp_path, ScanFiles("a.mp4", gaze="a.gaze.csv"), ClipSettings(), VoiceActivitySettings())
     )
     assert not facts.gaze and facts.reason is None

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.archive_manifest import read_manifest
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedScan
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.archive.manifest import read_manifest
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedScan
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 
@@ -55,8 +56,8 @@ def test_clocks_files_and_screen_reach_the_store(make_video, tmp_path: Path):
     assert times[0] == pytest.approx(0.6, abs=0.051) and times[-1] == pytest.approx(2.6, abs=0.051)
     np.testing.assert_allclose(scan.gaze[looked], [[(32 - 20) / 40, (37.5 - 10) / 40]] * looked.sum(), atol=1e-6)
     size_mm = 700 * tan(radians(1))
-    wanted = (size_mm / (600 * 0.5) * 80 / 40, size_mm / (350 * 0.8) * 60 / 40)
-    assert scan.gaze_degree == pytest.approx(wanted)
+    expected = (size_mm / (600 * 0.5) * 80 / 40, size_mm / (350 * 0.8) * 60 / 40)
+    assert scan.gaze_degree == pytest.approx(expected)
 
 
 def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_path: Path):
@@ -76,16 +77,16 @@ def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_p
             "scan,sound_ofset_seconds\na,1\n",
             "unknown column 'sound_ofset_seconds': did you mean 'sound_offset_seconds'",
         ),
-        ("scan,sound_offset_seconds\na,soon\n", "line 2: wanted sound_offset_seconds as a number, got 'soon'"),
-        ("scan,sound_drift_ppm\na,90000\n", "line 2: wanted sound_drift_ppm as parts in a million within 20000"),
-        ("scan,viewing_distance_mm\na,0\n", "wanted viewing_distance_mm as a number above 0"),
-        ('scan,picture_on_screen\na,"0,0,100,100"\n', "wanted screen_pixels"),
+        ("scan,sound_offset_seconds\na,soon\n", "line 2: expected sound_offset_seconds as a number, got 'soon'"),
+        ("scan,sound_drift_ppm\na,90000\n", "line 2: expected sound_drift_ppm as parts in a million within 20000"),
+        ("scan,viewing_distance_mm\na,0\n", "expected viewing_distance_mm as a number above 0"),
+        ('scan,picture_on_screen\na,"0,0,100,100"\n', "expected screen_pixels"),
         ('scan,picture_on_screen,screen_pixels\na,"0,0,100,100","80,60"\n', "of the screen that holds"),
-        ('scan,picture_on_screen,screen_pixels\na,"9,0,5,100","80,60"\n', "wanted picture_on_screen"),
-        ('scan,sector\na,"1,2,3"\n', "wanted sector"),
-        ("scan,patient\na,Doe, Jane\nb,Doe, John\n", "line 2: wanted 2 values, got 3"),  # else both are "Doe"
+        ('scan,picture_on_screen,screen_pixels\na,"9,0,5,100","80,60"\n', "expected picture_on_screen"),
+        ('scan,sector\na,"1,2,3"\n', "expected sector"),
+        ("scan,patient\na,Doe, Jane\nb,Doe, John\n", "line 2: expected 2 values, got 3"),  # else both are "Doe"
         ("scan,patient,patient\na,p,q\n", "column 'patient' is there twice"),
-        ("scan,patient\n,p\n", "line 2: wanted scan as the path of a video in the archive, got ''"),
+        ("scan,patient\n,p\n", "line 2: expected scan as the path of a video in the archive, got ''"),
         ('scan,patient\n"a,p\nb,q\n', "line 3: not readable as csv"),
     ],
 )
@@ -98,7 +99,7 @@ def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path, text: str, word
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
 def test_another_encoding_is_said(tmp_path: Path, encoding: str):
     (tmp_path / "manifest.csv").write_bytes("scan,patient\na.mp4,Müller\n".encode(encoding))
-    with pytest.raises(DataError, match="wanted UTF-8"):
+    with pytest.raises(DataError, match="expected UTF-8"):
         read_manifest(tmp_path / "manifest.csv")
 
 

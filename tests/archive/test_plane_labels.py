@@ -34,7 +34,7 @@ def test_an_empty_list_labels_nothing(tmp_path: Path):
     [
         (HEAD + "0,1,femor\n", "line 2: unknown plane 'femor'"),
         (HEAD + "0,1,femur\n0.5,2,4CH\n", "begins before the end of another"),
-        (HEAD + "0,1,femur\n2,2,4CH\n", "line 3: wanted start before end"),
+        (HEAD + "0,1,femur\n2,2,4CH\n", "line 3: expected start before end"),
         (HEAD + "soon,2,4CH\n", "must be numbers"),
         ("from,to,plane\n0,1,femur\n", "'start_seconds' is missing"),
     ],
@@ -54,7 +54,7 @@ def test_labels_by_frame_follow_the_frames_own_times(tmp_path: Path):
     femur, heart = PLANES.index("femur"), PLANES.index("4CH")
     np.testing.assert_array_equal(labels, [heart, -1, -1, femur, femur, -1])
     path.write_text("frame,plane\n6,femur\n")
-    with pytest.raises(DataError, match="line 2: wanted a frame of 0 to 5, got '6'"):
+    with pytest.raises(DataError, match="line 2: expected a frame of 0 to 5, got '6'"):
         read_plane_labels(path, seconds)
     path.write_text("frame,plane\n1,femur\n1,4CH\n")
     with pytest.raises(DataError, match="line 3: frame 1 has two planes"):

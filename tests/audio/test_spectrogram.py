@@ -3,9 +3,10 @@ import warnings
 import pytest
 import torch
 
-from usvs.config import SpectrogramSettings, pretrain_profile
+from usvs.audio.settings import SpectrogramSettings
+from usvs.audio.spectrogram import LogSpectrogram
 from usvs.ops import log_spectrogram
-from usvs.speech.spectrogram import LogSpectrogram
+from usvs.tasks.pretraining.settings import pretrain_profile
 
 
 def _pieces(pieces=3, samples=14_400):

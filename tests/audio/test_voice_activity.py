@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from usvs.config import VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.audio.voice_activity import frame_energy, speech_fraction, threshold, voice_activity
 from usvs.errors import ConfigError
-from usvs.speech.voice_activity import frame_energy, speech_fraction, threshold, voice_activity
 
 RATE = 16_000
 SETTINGS = VoiceActivitySettings()
@@ -114,7 +114,7 @@ def test_speech_is_told_from_loud_hum_and_from_a_rumbling_room():
 
 
 def test_a_high_pass_above_all_sound_is_refused():
-    with pytest.raises(ConfigError, match="high_pass_hz is 9000, wanted less than half of 16000 Hz"):
+    with pytest.raises(ConfigError, match="high_pass_hz is 9000, expected less than half of 16000 Hz"):
         frame_energy(np.zeros(RATE), RATE, SETTINGS.model_copy(update={"high_pass_hz": 9000.0}))
 
 

@@ -74,9 +74,9 @@ void test_log_spectrogram() {
   for (int64_t clip = 0; clip < 2; ++clip) {
     for (int64_t frame = 0; frame < params.frames; ++frame) {
       for (int64_t bin = 1; bin <= params.bands(); ++bin) {
-        const double wanted = log_power(recording.data() + offsets[clip], params, frame, bin);
+        const double expected = log_power(recording.data() + offsets[clip], params, frame, bin);
         const float got = one[(clip * params.bands() + bin - 1) * params.frames + frame];
-        expect(std::abs(got - wanted) < 1e-3, "log_spectrogram: the sum written out");
+        expect(std::abs(got - expected) < 1e-3, "log_spectrogram: the sum written out");
       }
     }
   }
@@ -115,8 +115,8 @@ void test_contrastive_loss() {
     for (int64_t j = 0; j < columns; ++j) {
       if (j != self_index[i]) sum += std::exp(similarity(anchors, i, candidates, j, width) / 0.7);
     }
-    const double wanted = std::log(sum) - similarity(anchors, i, positives, i, width) / 0.7;
-    expect(std::abs(losses[i] - wanted) < 1e-5, "contrastive_loss: the sum written out");
+    const double expected = std::log(sum) - similarity(anchors, i, positives, i, width) / 0.7;
+    expect(std::abs(losses[i] - expected) < 1e-5, "contrastive_loss: the sum written out");
   }
 }
 

@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.archive.prepared import PreparedScan, write_prepared_scan
-from usvs.config import PrepareSettings
-from usvs.sampling.clips import ClipTable
+from usvs.store.clips import ClipTable
+from usvs.store.prepared import PreparedScan, write_prepared_scan
+from usvs.store.settings import PrepareSettings
 
 RATE_HZ, FRAME_RATE_HZ = 24_000, 20
+
+from tests.support.labelled_stores import gaze_store, grating_store, store_writer
 
 
 class SmallStore:

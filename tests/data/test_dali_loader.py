@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings, check_settings, load_settings, pretrain_profile
+from usvs.config import check_settings, load_settings
+from usvs.data.dali_frames import FramesGraph, frames_pipeline, import_dali
+from usvs.data.dali_loader import DaliPairLoader
+from usvs.data.loader import make_loader
+from usvs.data.sampling_plan import Plan
+from usvs.data.torch_loader import PairLoader
+from usvs.data.transforms import crop_grid
 from usvs.errors import ConfigError, DataError, MissingDependencyError
-from usvs.loading.augment import crop_grid
-from usvs.loading.dali_frames import FramesGraph, frames_pipeline, import_dali
-from usvs.loading.dali_loader import DaliPairLoader
-from usvs.loading.loader import make_loader
-from usvs.loading.torch_loader import PairLoader
-from usvs.sampling.plan import Plan
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 
 CPU = torch.device("cpu")
 
@@ -69,7 +70,7 @@ def test_equal_samples(small_store: Callable[..., Any], codec: str, side: int, p
 @pytest.mark.parametrize("share", [0.25, 0.05])
 def test_equal_samples_where_few_clips_or_none_show_the_order_task(small_store: Callable[..., Any], share: float):
     settings = make_settings(64)
-    objective = settings.objective.model_copy(update={"order_share": share})
+    objective = settings.objective.model_copy(update={"order_fraction": share})
     ours, dali = loaders(small_store(72, "jpeg"), settings.model_copy(update={"objective": objective}))
     with closing(dali.batches(0, 5)) as batches:
         for step, batch in enumerate(batches):
@@ -126,8 +127,8 @@ def test_equal_samples_on_a_gpu(small_store: Callable[..., Any], codec: str):
 
 @needs_dali
 def test_a_run_by_dali_learns_the_same_weights(tiny_store: Path, tmp_path: Path):
+    from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.checkpoint import load_newest_checkpoint
-    from usvs.training.pretrain import pretrain
 
     weights = []
     for loader in ("torch", "dali"):

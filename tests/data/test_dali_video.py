@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PhantomSettings
+from usvs.data.dali_frames import import_dali
+from usvs.data.dali_video import VideoClip, decode_clips, video_clips, video_pipeline
 from usvs.errors import DataError, MissingDependencyError
-from usvs.loading.dali_frames import import_dali
-from usvs.loading.dali_video import VideoClip, decode_clips, video_clips, video_pipeline
+from usvs.phantom.settings import PhantomSettings
+from usvs.store.prepared import PreparedStore
 
 try:
     import_dali()

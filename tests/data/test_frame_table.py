@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from usvs.archive.prepared import PreparedStore
-from usvs.downstream.frames import every_nth_frame, labelled_frames, read_frames
+from usvs.data.frame_table import every_nth_frame, labelled_frames, read_frames
 from usvs.errors import DataError
+from usvs.store.prepared import PreparedStore
 
 
 def test_every_nth_frame_counts_in_each_scan(grating_store):

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import AugmentSettings, SaliencySettings
-from usvs.downstream.gaze_truth import fixated_pixels, gaze_density, gaze_frames
+from usvs.data.gaze_table import fixated_pixels, gaze_density, gaze_frames
+from usvs.data.settings import AugmentSettings
+from usvs.data.transforms import draw_augment_params, identity_params, transform_frames, transform_points
 from usvs.errors import DataError
-from usvs.loading.augment import draw_variation, no_variation, vary_frames, vary_points
-from usvs.sampling.permutation import counter_bits
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.utils.permutation import counter_bits
 
 NONE = (np.nan, np.nan)
 
@@ -42,9 +43,9 @@ def test_looks_move_with_the_frame(varied):
     y, x = np.mgrid[:90, :90]
     spot = [np.exp(-((x + 0.5 - 90 * a) ** 2 + (y + 0.5 - 90 * b) ** 2) / 18) for a, b in places[:, 0]]
     frames = (255 * np.stack(spot)).astype(np.uint8)
-    variation = draw_variation(counter_bits(7, np.arange(n), 0), settings) if varied else no_variation(n)
-    pictures = vary_frames(frames, variation, 64, settings.crop_fraction)[:, 0].double()
-    moved = vary_points(places, variation, 90, 64, settings.crop_fraction)[:, 0]
+    variation = draw_augment_params(counter_bits(7, np.arange(n), 0), settings) if varied else identity_params(n)
+    pictures = transform_frames(frames, variation, 64, settings.crop_fraction)[:, 0].double()
+    moved = transform_points(places, variation, 90, 64, settings.crop_fraction)[:, 0]
     weight = pictures - pictures.amin(dim=(1, 2), keepdim=True)
     total = weight.sum(dim=(1, 2))
     centre = (torch.arange(64) + 0.5) / 64

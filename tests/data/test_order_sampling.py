@@ -4,8 +4,8 @@ from itertools import permutations
 
 import numpy as np
 
-from usvs.config import ClipSettings
-from usvs.sampling.order import ORDER_CLASSES, SHOWN_ORDERS, chronological_seconds, shuffle_frames
+from usvs.data.order_sampling import ORDER_CLASSES, SHOWN_ORDERS, chronological_seconds, shuffle_frames
+from usvs.store.settings import ClipSettings
 
 
 def test_each_order_and_its_reverse_share_one_class():

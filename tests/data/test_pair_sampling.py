@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from usvs.config import ClipSettings
-from usvs.errors import DataError
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.pairs import (
+from usvs.data.pair_sampling import (
     choose_donor,
     choose_negative,
     find_donors,
@@ -16,6 +13,9 @@ from usvs.sampling.pairs import (
     piece_starts,
     speaks,
 )
+from usvs.errors import DataError
+from usvs.store.clips import ClipTable
+from usvs.store.settings import ClipSettings
 
 SETTINGS = ClipSettings()
 ALMOST_ONE = 1 - 2**-53
@@ -82,8 +82,8 @@ def test_never_the_clip_itself_and_never_another_scan():
                     )
                     for sign in (1, -1)
                 }
-                wanted = [*exists[1], *exists[-1], -1][0]
-                assert other == wanted
+                expected = [*exists[1], *exists[-1], -1][0]
+                assert other == expected
 
 
 def test_all_candidates_are_equally_likely():

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from usvs.data.prefetch import load_in_order
 from usvs.errors import ConfigError, DataError
-from usvs.loading.prefetch import load_in_order
 
 
 def loader_threads() -> list[threading.Thread]:

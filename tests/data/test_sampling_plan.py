@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from usvs.config import ClipSettings, ObjectiveSettings
+from usvs.data.sampling_plan import Plan, PlanBatch
 from usvs.errors import ConfigError, DataError
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.plan import Plan, PlanBatch
+from usvs.losses.settings import ObjectiveSettings
+from usvs.store.clips import ClipTable
+from usvs.store.settings import ClipSettings
 
 SETTINGS = ClipSettings()
 
@@ -155,7 +156,7 @@ def test_who_makes_a_pair():
 
 
 def test_refilled_pairs_come_from_clips_that_speak_and_the_order_task_from_all():
-    masked, refilled = make_plan(), make_plan(refill_pairs=True)
+    masked, refilled = make_plan(), make_plan(resample_invalid_pairs=True)
     clips = masked.clips
     drawn = []
     for epoch in range(8):
@@ -174,7 +175,7 @@ def test_refilled_pairs_come_from_clips_that_speak_and_the_order_task_from_all()
     able = np.flatnonzero(clips.speech_fraction >= 0.5)
     assert stats.chisquare(np.bincount(np.searchsorted(able, np.concatenate(drawn)), minlength=len(able))).pvalue > 1e-4
     silent = make_clips().select(np.arange(360) < 30)
-    assert not epoch_of(make_plan(silent, refill_pairs=True)).pair_valid.any()
+    assert not epoch_of(make_plan(silent, resample_invalid_pairs=True)).pair_valid.any()
 
 
 def test_the_shuffled_control_takes_all_speech_from_one_other_scan():
@@ -210,7 +211,7 @@ def test_what_cannot_be_sampled_is_refused():
 def test_a_share_of_every_epoch_shows_the_order_task_and_nothing_else_changes(share):
     clips = make_clips()
     whole = Plan(clips, ClipSettings(), ObjectiveSettings(), 3, 32).samples(1, np.arange(len(clips)))
-    part = Plan(clips, ClipSettings(), ObjectiveSettings(order_share=share), 3, 32).samples(1, np.arange(len(clips)))
+    part = Plan(clips, ClipSettings(), ObjectiveSettings(order_fraction=share), 3, 32).samples(1, np.arange(len(clips)))
     assert whole.order_valid.all()
     assert part.order_valid.sum() == pytest.approx(share * len(clips), abs=1)
     assert np.diff(np.flatnonzero(part.order_valid)).max() <= -(-1 // share)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedScan, PreparedStore, write_prepared_scan
-from usvs.config import PrepareSettings, PretrainSettings, check_settings
+from usvs.config import check_settings
+from usvs.data.sampling_plan import Plan
+from usvs.data.torch_loader import PairLoader
+from usvs.data.transforms import GRAY_MEAN, GRAY_SPREAD
 from usvs.errors import ConfigError, DataError
-from usvs.loading.augment import GRAY_MEAN, GRAY_SPREAD
-from usvs.loading.torch_loader import PairLoader
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.plan import Plan
+from usvs.store.clips import ClipTable
+from usvs.store.prepared import PreparedScan, PreparedStore, write_prepared_scan
+from usvs.store.settings import PrepareSettings
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 SIDE, RATE_HZ, FRAME_RATE_HZ, CLIPS = 72, 24_000, 20, 10
 SECONDS = 2 * CLIPS
@@ -148,7 +150,7 @@ def test_a_frame_is_decoded_once_a_clip(store: FakeStore):
 
 
 def test_order_frames_that_nobody_shows_are_not_read(store: FakeStore):
-    all_shown, some_shown = make_loader(store), make_loader(store, objective={"order_share": 0.25}, model=SMALL)
+    all_shown, some_shown = make_loader(store), make_loader(store, objective={"order_fraction": 0.25}, model=SMALL)
     for step in range(3):
         batch, whole = some_shown.batch(step), all_shown.batch(step)
         shown = batch.order_valid

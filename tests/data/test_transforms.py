@@ -1,21 +1,21 @@
-"""Variation is drawn from keys alone; the four order frames are varied as one; evaluation has no randomness."""
+"""AugmentParams is drawn from keys alone; the four order frames are varied as one; evaluation has no randomness."""
 
 import numpy as np
 import pytest
 import torch
 
-from usvs.config import AugmentSettings
-from usvs.errors import ConfigError
-from usvs.loading.augment import (
+from usvs.data.settings import AugmentSettings
+from usvs.data.transforms import (
     GRAY_MEAN,
     GRAY_SPREAD,
-    Variation,
-    draw_tied_variation,
-    draw_variation,
+    AugmentParams,
+    draw_augment_params,
+    draw_shared_augment_params,
     evaluation_frames,
     training_frames,
-    vary_frames,
+    transform_frames,
 )
+from usvs.errors import ConfigError
 
 SETTINGS = AugmentSettings()
 PLAIN = AugmentSettings(crop_fraction=1.0, flip=False, gain_db=0.0)
@@ -33,7 +33,7 @@ def gray(frames: torch.Tensor) -> np.ndarray:
 
 
 def make_variation(top: float = 0, left: float = 0, flip: bool = False, gain: float = 1, shift: tuple = (0, 0)):
-    return Variation(*(np.full(2, value) for value in (top, left, flip, gain)), np.tile(shift, (2, 1)))
+    return AugmentParams(*(np.full(2, value) for value in (top, left, flip, gain)), np.tile(shift, (2, 1)))
 
 
 def test_nothing_varied_is_the_frame_itself():
@@ -47,24 +47,24 @@ def test_nothing_varied_is_the_frame_itself():
 
 def test_crop_is_where_the_variation_says():
     for top, left, corner in ((0, 0, (0, 0)), (0.999, 0, (8, 0)), (0.5, 0.2, (4, 1))):
-        varied = gray(vary_frames(coordinates(72), make_variation(top, left), 64, 64 / 72))
+        varied = gray(transform_frames(coordinates(72), make_variation(top, left), 64, 64 / 72))
         assert np.allclose(varied[0, 0, 0], corner[1] + np.arange(64), atol=1e-3)
         assert np.allclose(varied[1, 0, :, 0], corner[0] + np.arange(64), atol=1e-3)
-    shifted = gray(vary_frames(coordinates(72), make_variation(0.5, 0.5, shift=(-2, 30)), 64, 64 / 72))
+    shifted = gray(transform_frames(coordinates(72), make_variation(0.5, 0.5, shift=(-2, 30)), 64, 64 / 72))
     assert np.allclose(shifted[:, 0, 0, 0], [8, 2], atol=1e-3), "moved as far as the frame goes"
 
 
 def test_flip_mirrors_left_and_right_only():
-    there = vary_frames(coordinates(72), make_variation(0.3, 0.1), 64, 0.9)
-    mirrored = vary_frames(coordinates(72), make_variation(0.3, 0.1, flip=True), 64, 0.9)
+    there = transform_frames(coordinates(72), make_variation(0.3, 0.1), 64, 0.9)
+    mirrored = transform_frames(coordinates(72), make_variation(0.3, 0.1, flip=True), 64, 0.9)
     assert torch.equal(mirrored, there.flip(-1))
     assert not torch.equal(mirrored, there)
 
 
 def test_gain_multiplies_and_saturates():
     frames = np.full((2, 64, 64), 200, np.uint8)
-    assert np.allclose(gray(vary_frames(frames, make_variation(gain=1.2), 64, 1.0)), 240, atol=1e-3)
-    assert np.allclose(gray(vary_frames(frames, make_variation(gain=1.4), 64, 1.0)), 255, atol=1e-3)
+    assert np.allclose(gray(transform_frames(frames, make_variation(gain=1.2), 64, 1.0)), 240, atol=1e-3)
+    assert np.allclose(gray(transform_frames(frames, make_variation(gain=1.4), 64, 1.0)), 255, atol=1e-3)
 
 
 def test_resizing_keeps_the_picture():
@@ -75,7 +75,7 @@ def test_resizing_keeps_the_picture():
 
 
 def test_draws_cover_their_ranges():
-    drawn = draw_variation(KEYS, SETTINGS)
+    drawn = draw_augment_params(KEYS, SETTINGS)
     for place in (drawn.top, drawn.left):
         assert 0 <= place.min() < 0.01
         assert 0.99 < place.max() < 1
@@ -84,7 +84,7 @@ def test_draws_cover_their_ranges():
     assert -2 <= decibels.min() < -1.98
     assert 1.98 < decibels.max() <= 2
     assert abs(np.corrcoef(drawn.top, drawn.left)[0, 1]) < 0.06
-    assert not draw_variation(KEYS, AugmentSettings(flip=False)).flip.any()
+    assert not draw_augment_params(KEYS, AugmentSettings(flip=False)).flip.any()
 
 
 def test_a_frame_depends_on_its_key_only():
@@ -96,19 +96,19 @@ def test_a_frame_depends_on_its_key_only():
 
 
 def test_order_frames_are_varied_as_one():
-    tied = draw_tied_variation(KEYS[:50], 4, SETTINGS)
+    tied = draw_shared_augment_params(KEYS[:50], 4, SETTINGS)
     for values in tied:
         groups = values.reshape(50, 4, -1)
         assert np.all(groups == groups[:, :1])
     one = np.random.default_rng(3).integers(0, 256, (1, 72, 72), np.uint8)
-    varied = vary_frames(np.repeat(one, 8, axis=0), draw_tied_variation(KEYS[:2], 4, SETTINGS), 64, 0.9)
+    varied = transform_frames(np.repeat(one, 8, axis=0), draw_shared_augment_params(KEYS[:2], 4, SETTINGS), 64, 0.9)
     assert all(torch.equal(varied[0], varied[i]) for i in range(4))
     assert all(torch.equal(varied[4], varied[i]) for i in range(4, 8))
     assert not torch.equal(varied[0], varied[4])
 
 
 def test_order_jitter_moves_each_frame_within_reach():
-    shift = draw_tied_variation(KEYS, 4, AugmentSettings(order_jitter_pixels=2)).shift
+    shift = draw_shared_augment_params(KEYS, 4, AugmentSettings(order_jitter_pixels=2)).shift
     assert sorted(set(shift.ravel().tolist())) == [-2, -1, 0, 1, 2]
     assert np.any(shift[:4] != shift[0])
 

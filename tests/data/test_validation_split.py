@@ -1,8 +1,8 @@
 import pytest
 
-from usvs.archive.prepared import PreparedStore
+from usvs.data.validation_split import split_store
 from usvs.errors import DataError
-from usvs.training.split import split_store
+from usvs.store.prepared import PreparedStore
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,9 @@ def test_patients_are_held_out_whole_and_always_the_same_ones(many):
     assert held.sum() == 3 * 6 and (held ^ trained).all()
 
 
-@pytest.mark.parametrize(("share", "wanted"), [(0.0, 0), (0.01, 1), (0.99, 8)])
-def test_both_sides_have_somebody(many, share, wanted):
-    assert len(split_store(many, share).held_out) == wanted
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.01, 1), (0.99, 8)])
+def test_both_sides_have_somebody(many, share, expected):
+    assert len(split_store(many, share).held_out) == expected
 
 
 def test_only_the_patients_asked_for(many):

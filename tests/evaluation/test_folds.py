@@ -4,16 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from usvs.downstream.folds import (
-    Fold,
-    check_disjoint,
-    check_pretraining_overlap,
-    make_folds,
-    scan_groups,
-    split_groups,
-    trained_patients,
-)
+from usvs.data.patients import scan_groups
 from usvs.errors import ConfigError, DataError
+from usvs.evaluation.folds import Fold, check_disjoint, make_folds, split_groups
+from usvs.tasks.overlap import check_pretraining_overlap, trained_patients
 
 PATIENTS = [f"{number:012x}" for number in range(20)]
 
@@ -56,7 +50,7 @@ def test_fewer_labels_are_a_subset_of_more():
 
 
 def test_more_labels_than_patients_is_refused():
-    with pytest.raises(ConfigError, match="labelled_patients: wanted 1 to 13"):
+    with pytest.raises(ConfigError, match="labelled_patients: expected 1 to 13"):
         make_folds(PATIENTS, 3, seed=5)[0].labelled(14)
 
 
@@ -114,5 +108,5 @@ def test_weights_without_a_list_are_said_to_be_unknown(tmp_path, capsys):
 def test_a_broken_list_is_an_error_and_not_an_empty_one(tmp_path):
     run_with(tmp_path / "run", ["a"])
     (tmp_path / "run" / "patients.json").write_text("{}")
-    with pytest.raises(DataError, match="wanted a list of patient keys"):
+    with pytest.raises(DataError, match="expected a list of patient keys"):
         trained_patients(tmp_path / "run")

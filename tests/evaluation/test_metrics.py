@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from usvs.downstream.metrics import Spread, chance_f1, plane_metrics
 from usvs.errors import DataError
+from usvs.evaluation.metrics import Spread, chance_f1, plane_metrics
 
 NAMES = ("heart", "femur", "brain", "spine")
 
@@ -41,7 +41,7 @@ def test_a_class_only_predicted_counts_zero_and_a_class_only_true_counts_zero():
     ("truth", "predicted"), [([], []), ([0, 1], [0]), ([0, 4], [0, 0]), ([0, 0], [0, -1])], ids=str
 )
 def test_what_cannot_be_scored_is_refused(truth, predicted):
-    with pytest.raises(DataError, match="scoring: wanted"):
+    with pytest.raises(DataError, match="scoring: expected"):
         plane_metrics(np.array(truth), np.array(predicted), NAMES)
 
 

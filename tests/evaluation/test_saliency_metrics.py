@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.downstream import metrics
-from usvs.downstream.metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
 from usvs.errors import DataError
+from usvs.evaluation import metrics
+from usvs.evaluation.metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
 
 H, W = 224, 288
 
@@ -58,7 +58,7 @@ def test_every_score_is_the_definition_written_out_in_numpy(dtype):
         density_p, density_q = p / p.sum(), q / q.sum()
         eps = 2.2204e-16
         stretched = [(m - m.min()) / (m.max() - m.min()) for m in (p, q)]
-        wanted = {
+        expected = {
             "kl": (density_q * np.log(eps + density_q / (density_p + eps))).sum(),
             "sim": np.minimum(*(m / m.sum() for m in stretched)).sum(),
             "sim_plain": np.minimum(density_p, density_q).sum(),
@@ -68,16 +68,16 @@ def test_every_score_is_the_definition_written_out_in_numpy(dtype):
             "judd": mit_auc_judd(p, f),
             "all": np.mean([(p < v).mean() + (p == v).mean() / 2 for v in p[f]]),
         }
-        for name, value in wanted.items():
+        for name, value in expected.items():
             assert found[name][row].item() == pytest.approx(value, abs=1e-6), (name, row)
             assert found[name].dtype == torch.float64 and found[name].shape == (3,)
 
 
-@pytest.mark.parametrize(("sigma", "wanted"), [(8.5, 3.96), (14.5, 2.89)])
-def test_kl_of_a_uniform_map_from_a_gaussian_has_a_closed_form(sigma, wanted):
+@pytest.mark.parametrize(("sigma", "expected"), [(8.5, 3.96), (14.5, 2.89)])
+def test_kl_of_a_uniform_map_from_a_gaussian_has_a_closed_form(sigma, expected):
     found = kl_divergence(torch.ones(1, H, W), gaussian(sigma)[None].float()).item()
     assert found == pytest.approx(math.log(H * W) - 1 - math.log(2 * math.pi * sigma**2), abs=1e-4)
-    assert round(found, 2) == wanted
+    assert round(found, 2) == expected
 
 
 def test_two_gaussians_have_closed_forms():
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused():
     maps = torch.rand(2, 4, 5)
     with pytest.raises(DataError, match=r"one shape \[B, H, W\], got \[2, 4, 5\] and \[4, 5\]"):
         kl_divergence(maps, maps[0])
-    with pytest.raises(DataError, match="wanted fixations as bool"):
+    with pytest.raises(DataError, match="expected fixations as bool"):
         auc(maps, maps)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from usvs.downstream.significance import paired_difference
 from usvs.errors import DataError
+from usvs.evaluation.significance import paired_difference
 
 
 def test_the_exact_test_counts_sign_patterns():

@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
-from usvs.downstream import inits
-from usvs.downstream.curves import parse_shares, run_curves
 from usvs.errors import ConfigError, DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.experiments.curves import parse_shares, run_curves
+from usvs.models.se_resnext import SEResNeXt
 from usvs.report.reproduction import save_curves
+from usvs.tasks import initial_encoder as inits
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
         return SEResNeXt(tiny_planes.model.video)
 
     monkeypatch.setattr(inits, "load_encoder", load)
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
-    return tmp_path / "ours"
+    (tmp_path / "joint").mkdir()
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
+    return tmp_path / "joint"
 
 
 def test_shares_become_patients_nested_and_measured_once(grating_store, tmp_path, settings, pretrained):
@@ -42,7 +42,7 @@ def test_shares_become_patients_nested_and_measured_once(grating_store, tmp_path
                 assert few["test_patients"] == more["test_patients"]
     assert {cell["calibrated"] for cell in curves.results["measured"]["probe"]["random"]["1"]} == {True}
     text = str(curves)
-    assert "1 patients" in text and "frozen kNN" in text and "ours" in text
+    assert "1 patients" in text and "frozen kNN" in text and "joint" in text
     assert save_curves(out).stat().st_size > 10_000
     kept = {file.name: file.stat().st_mtime_ns for file in (out / "cells").iterdir()}
     run_curves(grating_store, out, settings, ["random", pretrained], (0.01, 0.1, 0.7, 1.0), seeds=[0, 1])
@@ -62,5 +62,5 @@ def test_pretraining_patients_are_refused_unless_typed(grating_store, tmp_path, 
 def test_shares_are_checked():
     assert parse_shares("1,0.1,0.1") == (0.1, 1.0)
     for text in ("", "0", "2", "a,b", "-0.1"):
-        with pytest.raises(ConfigError, match="--shares: wanted numbers above 0 and up to 1"):
+        with pytest.raises(ConfigError, match="--shares: expected numbers above 0 and up to 1"):
             parse_shares(text)

@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 
-from usvs.downstream import evidence, inits, pretrainings
-from usvs.downstream.evidence import EvidenceSettings, run_evidence
 from usvs.errors import ConfigError, DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.experiments import evidence, pretrainings
+from usvs.experiments.evidence import EvidenceSettings, run_evidence
+from usvs.models.se_resnext import SEResNeXt
 from usvs.report.plots import save_evidence_picture
+from usvs.tasks import initial_encoder as inits
 
 PATIENTS = [f"9a7{number:09x}" for number in range(6)]
 PROBE_ONLY = {"probe": evidence.READINGS["probe"]}
@@ -25,7 +26,7 @@ def stand_in(patch, settings):
         (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
 
     def load(path):
-        torch.manual_seed(3 if "ours" in str(path) else 4)
+        torch.manual_seed(3 if "joint" in str(path) else 4)
         return SEResNeXt(settings.planes.model.video)
 
     patch.setattr(pretrainings, "pretrain", pretrain)
@@ -37,7 +38,7 @@ def stand_in(patch, settings):
 def settings(tiny_planes):
     optimiser = tiny_planes.optimiser.model_copy(update={"epochs": 1})
     planes = tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 4, "folds": 2})
-    return EvidenceSettings(planes=planes, pretraining_share=0.34, few_patients=1, ceiling_epochs=2)
+    return EvidenceSettings(planes=planes, pretraining_fraction=0.34, few_patients=1, ceiling_epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_every_cell_is_measured_and_stored(finished):
     assert {"device", "git_revision"} <= stored["environment"].keys()
     assert set(stored["readings"]) == set(evidence.READINGS)
     for name, reading in stored["readings"].items():
-        assert set(reading) == ({"random"} if name == "ceiling" else {"random", "shuffled", "ours"})
+        assert set(reading) == ({"random"} if name == "ceiling" else {"random", "shuffled", "joint"})
         places = [(0, 0), (0, 1)] if name == "ceiling" else [(0, 0), (0, 1), (1, 0), (1, 1)]
         for cells in reading.values():
             assert [(cell["seed"], cell["fold"]) for cell in cells] == places
@@ -79,7 +80,7 @@ def test_every_cell_is_measured_and_stored(finished):
 def test_the_table_and_the_picture_come_from_what_is_stored(finished):
     out, result, _ = finished
     cells = result.results["readings"]["probe"]
-    differences = [ours["f1"] - random["f1"] for ours, random in zip(cells["ours"], cells["random"], strict=True)]
+    differences = [ours["f1"] - random["f1"] for ours, random in zip(cells["joint"], cells["random"], strict=True)]
     assert result.results["differences"]["probe"]["ours - random"]["values"] == pytest.approx(differences)
     text = str(result)
     assert f"{100 * sum(differences) / 4:+.1f}" in text
@@ -100,8 +101,8 @@ def test_nobody_is_both_pretrained_on_and_read(finished):
             assert set(cell["test_patients"]) <= set(people["downstream"])
     ceiling = result.results["readings"]["ceiling"]["random"]
     assert all(len(cell["train_patients"]) + len(cell["test_patients"]) == 6 for cell in ceiling)
-    assert {len(cell["train_patients"]) for cell in result.results["readings"]["probe"]["ours"]} == {2}
-    few = result.results["readings"]["fine-tuned, few labels"]["ours"]
+    assert {len(cell["train_patients"]) for cell in result.results["readings"]["probe"]["joint"]} == {2}
+    few = result.results["readings"]["fine-tuned, few labels"]["joint"]
     assert {len(cell["train_patients"]) for cell in few} == {1}
 
 

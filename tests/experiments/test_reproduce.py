@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.config import OptimiserSettings, PretrainSettings, SaliencySettings, SpectrogramSettings
-from usvs.downstream import paper, pretrainings, readings, reproduce_tables
-from usvs.downstream.folds import Fold
-from usvs.downstream.reproduce import PRETRAINED, ReproduceSettings, reproduce, reproduce_profile
+from usvs.audio.settings import SpectrogramSettings
 from usvs.errors import ConfigError, DataError
+from usvs.evaluation.folds import Fold
+from usvs.experiments import paper, pretrainings
+from usvs.experiments import tables as reproduce_tables
+from usvs.experiments.reproduce import PRETRAINED, ReproduceSettings, reproduce, reproduce_profile
 from usvs.report.reproduction import save_reproduction_figures
+from usvs.tasks import protocols as readings
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.training.settings import OptimiserSettings
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +30,11 @@ def settings(tiny_planes):
             spectrogram=SpectrogramSettings(n_fft=256, frames=32),
             optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
             run=tiny_planes.run,
-            held_out_patients=0.0,
+            validation_fraction=0.0,
         ),
         planes=planes,
         gaze=SaliencySettings(**shared, temporal_stride=24, head_width=8),
-        pretraining_share=0.5,
+        pretraining_fraction=0.5,
     )
 
 
@@ -48,7 +53,7 @@ def test_every_row_of_both_tasks_is_measured_and_kept(finished):
         for cells in measured[reading].values():
             assert [(cell["seed"], cell["fold"]) for cell in cells] == [(0, 0), (0, 1)]
     assert {cell["calibrated"] for cell in measured["probe"]["random"]} == {True}
-    assert {cell["calibrated"] for cell in measured["probe"]["ours"]} == {False}
+    assert {cell["calibrated"] for cell in measured["probe"]["joint"]} == {False}
     starts = {row: {cell["encoder_sha256"] for cell in measured["planes"][row]} for row in rows}
     assert all(len(start) == 1 for start in starts.values())
     assert len({start.pop() for start in starts.values()}) == 6
@@ -57,7 +62,7 @@ def test_every_row_of_both_tasks_is_measured_and_kept(finished):
     for row in rows:
         folder = out / "run" / "detectors" / "gaze" / f"{row}_seed_0" / "fold_1"
         assert (folder / "model.safetensors").exists()
-    for row in ("ours", "shuffled"):
+    for row in ("joint", "shuffled"):
         assert 0 <= result.results["held_out"][row][0]["pool_top1_video_to_speech"] <= 1
     assert result.results["held_out"]["video"] == [{}]
 
@@ -67,7 +72,7 @@ def test_the_tables_stand_beside_the_papers(finished):
     for line in ("Table 1.", "Table 2.", "Table 3.", "Retrieval", "Claims"):
         assert line in text
     f1 = next(line for line in text.splitlines() if line.startswith("F1-score"))
-    ours = [100 * cell["f1"] for cell in finished[1].results["measured"]["planes"]["ours"]]
+    ours = [100 * cell["f1"] for cell in finished[1].results["measured"]["planes"]["joint"]]
     assert f"{np.mean(ours):.1f} ± {np.std(ours, ddof=1):.1f}" in f1
     assert "72.6 ± 1.7" in text and "2.68 ± 0.05" in text and "84.5 ± 0.9" in text
     assert "ImageNet Init.: not run: no weights given (--imagenet FILE)" in text
@@ -105,7 +110,7 @@ def test_other_settings_or_other_things_are_never_mixed_in(finished, tiny_store,
 
 
 def test_other_weights_are_not_mixed_in_either(tiny_store, settings, tmp_path):
-    from usvs.downstream.reproduce import _Job
+    from usvs.experiments.reproduce import _Job
     from usvs.models.sononet import SonoNet
 
     for name in ("one", "other"):
@@ -119,7 +124,7 @@ def test_other_weights_are_not_mixed_in_either(tiny_store, settings, tmp_path):
 
 
 def test_an_overlap_must_be_typed_and_is_then_said(finished, tiny_store, settings, tmp_path, monkeypatch):
-    from usvs.downstream import reproduce as module
+    from usvs.experiments import reproduce as module
 
     job = module._Job(tiny_store, tmp_path / "apart", settings, {}, allow_overlap=False)
     trained = json.dumps({"trained": list(job.downstream), "held_out": []})
@@ -128,7 +133,7 @@ def test_an_overlap_must_be_typed_and_is_then_said(finished, tiny_store, setting
     (run / "patients.json").write_text(trained)
     fold = Fold(0, job.downstream[:1], job.downstream[1:])
     with pytest.raises(DataError, match="test patients were pretrained on"):
-        job._init("ours", 0, fold)
+        job._init("joint", 0, fold)
     together = module._Job(tiny_store, tmp_path / "together", settings, {}, allow_overlap=True)
     assert set(together.downstream) == set(together.pretraining)
 
@@ -147,21 +152,21 @@ def claimed(better, worse, score="f1", reading="planes", values=(0.5, 0.6, 0.7, 
 
 
 def test_a_claim_holds_in_its_own_direction_only():
-    claim = reproduce_tables.Claim("planes", "f1", "ours", "video")
-    tested = reproduce_tables.check_claim(claimed("ours", "video"), claim)
+    claim = reproduce_tables.Claim("planes", "f1", "joint", "video")
+    tested = reproduce_tables.check_claim(claimed("joint", "video"), claim)
     assert tested.holds and tested.difference.p_value == pytest.approx(2 / 64)
-    assert not reproduce_tables.check_claim(claimed("video", "ours"), claim).holds
-    assert reproduce_tables.check_claim({"planes": {"ours": [{"f1": 1.0}]}}, claim) is None
-    few = claimed("ours", "video", values=(0.5, 0.6, 0.7))
+    assert not reproduce_tables.check_claim(claimed("video", "joint"), claim).holds
+    assert reproduce_tables.check_claim({"planes": {"joint": [{"f1": 1.0}]}}, claim) is None
+    few = claimed("joint", "video", values=(0.5, 0.6, 0.7))
     assert not reproduce_tables.check_claim(few, claim).holds
-    kl = reproduce_tables.Claim("gaze", "kl", "ours", "video")
-    assert reproduce_tables.check_claim(claimed("video", "ours", "kl", "gaze"), kl).holds  # lower is better
+    kl = reproduce_tables.Claim("gaze", "kl", "joint", "video")
+    assert reproduce_tables.check_claim(claimed("video", "joint", "kl", "gaze"), kl).holds  # lower is better
 
 
 def test_every_order_the_paper_found_is_among_the_claims_and_true_of_its_own_figures():
     found = {(claim.reading, claim.score, claim.better, claim.worse) for claim in reproduce_tables.claims()}
-    assert ("planes", "f1", "ours", "video") in found and ("gaze", "kl", "video", "random") in found
-    assert ("gaze", "nss", "contrastive", "baseline") in found and ("planes", "f1", "ours", "shuffled") in found
+    assert ("planes", "f1", "joint", "video") in found and ("gaze", "kl", "video", "random") in found
+    assert ("gaze", "nss", "contrastive", "baseline") in found and ("planes", "f1", "joint", "shuffled") in found
     assert ("probe", "f1", "video", "random") in found
     for reading, score, better, worse in found:
         table = {"planes": paper.PLANES, "gaze": paper.GAZE}.get(reading, {})

@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 
-from usvs.config import PretrainSettings
-from usvs.downstream import inits, pretrainings
-from usvs.downstream.video_probe import INITS, VideoProbeSettings, _Job, probe_videos, read_video_labels
 from usvs.errors import DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.experiments import pretrainings
+from usvs.experiments.video_probe import INITS, VideoProbeSettings, _Job, probe_videos, read_video_labels
+from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks import initial_encoder as inits
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 LINES = ["file,label,source_id"] + [f"{n}.mp4,{'abc'[n % 3]},{n // 3}" for n in range(12)]
 
@@ -93,7 +94,7 @@ def test_what_is_missing_is_said(grating_store, tmp_path, settings):
     with pytest.raises(DataError, match="column 'file' is missing"):
         read_video_labels(grating_store, tmp_path / "l.csv", ["a", "b"])
     (tmp_path / "l.csv").write_text("file,label,source_id\n0.mp4,a,1\n1.mp4,a,2\n")
-    with pytest.raises(DataError, match="wanted videos of at least two of a, b"):
+    with pytest.raises(DataError, match="expected videos of at least two of a, b"):
         read_video_labels(grating_store, tmp_path / "l.csv", ["a", "b"])
     (tmp_path / "l.csv").write_text("file,label,source_id\n0.mp4,a,1\n2.mp4,b,2\n4.mp4,b,3\n")
     labels = read_video_labels(grating_store, tmp_path / "l.csv", ["a", "b"])

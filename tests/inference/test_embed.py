@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedStore
-from usvs.downstream.embed import embed
+from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
-from usvs.loading.augment import evaluation_frames
-from usvs.models.resnext_se import SEResNeXt
+from usvs.inference.embed import embed
+from usvs.models.se_resnext import SEResNeXt
+from usvs.store.prepared import PreparedStore
 
 
 @pytest.fixture

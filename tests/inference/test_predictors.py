@@ -7,17 +7,17 @@ import torch
 
 from usvs import predict_planes
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.sector import Box
 from usvs.cli import main
-from usvs.downstream.comparison import save_detector
-from usvs.downstream.detectors import load_detector
-from usvs.downstream.finetune import finetune_fold
-from usvs.downstream.folds import make_folds
-from usvs.downstream.frames import labelled_frames, read_frames
-from usvs.downstream.images import padded_to_aspect, parse_box, read_gray_image
+from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import ConfigError, DataError
-from usvs.models.encoders import describe_se_resnext
-from usvs.models.resnext_se import SEResNeXt
+from usvs.evaluation.folds import make_folds
+from usvs.inference.predictors import load_detector
+from usvs.media.images import padded_to_aspect, parse_box, read_gray_image
+from usvs.media.sector import Box
+from usvs.models.registry import describe_se_resnext
+from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks.comparison import save_detector
+from usvs.tasks.finetune import finetune_fold
 
 NAMES = {
     "4CH": "4CH",
@@ -83,7 +83,7 @@ def test_the_command_prints_file_plane_and_confidence(real, capsys):
 @pytest.fixture(scope="module")
 def detector(grating_store, tiny_planes, tmp_path_factory):
     """Detectors of two folds as `usvs finetune planes` keeps them, and the store they learnt from."""
-    from usvs.archive.prepared import PreparedStore
+    from usvs.store.prepared import PreparedStore
 
     store, run = PreparedStore(grating_store), tmp_path_factory.mktemp("detectors")
     table = labelled_frames(store, stride=1)
@@ -119,18 +119,18 @@ def test_folds_are_averaged_and_inits_are_not(detector, tmp_path):
     both = load_detector(run)
     image = torch.randn(2, 1, 32, 32)
     with torch.no_grad():
-        wanted = torch.stack([task.logits(image).softmax(dim=1) for task in both.tasks]).mean(dim=0)
-        torch.testing.assert_close(both.logits(image).softmax(dim=1), wanted)
+        expected = torch.stack([task.logits(image).softmax(dim=1) for task in both.tasks]).mean(dim=0)
+        torch.testing.assert_close(both.logits(image).softmax(dim=1), expected)
     assert len(both.tasks) == 2
     mixed = tmp_path / "mixed"
-    for name in ("ours", "video"):
+    for name in ("joint", "video"):
         shutil.copytree(run / "detectors" / "random", mixed / "detectors" / name)
     with pytest.raises(ConfigError, match="detectors of 2 inits, name one of them"):
         load_detector(mixed)
 
 
 def test_what_cannot_be_used_is_one_error(detector, tmp_path):
-    with pytest.raises(DataError, match=r"wanted sononet:FILE or a run of 'usvs finetune planes'"):
+    with pytest.raises(DataError, match=r"expected sononet:FILE or a run of 'usvs finetune planes'"):
         load_detector(tmp_path)
     broken = tmp_path / "fold_0"
     broken.mkdir()
@@ -143,9 +143,9 @@ def test_what_cannot_be_used_is_one_error(detector, tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_gray_image(tmp_path / "none.png")
     cv2.imwrite(str(tmp_path / "tiny.png"), np.zeros((8, 30), np.uint8))
-    with pytest.raises(DataError, match=r"wanted 16 pixels a side at least, got \[8, 30\]"):
+    with pytest.raises(DataError, match=r"expected 16 pixels a side at least, got \[8, 30\]"):
         read_gray_image(tmp_path / "tiny.png")
-    with pytest.raises(ConfigError, match=r"--box: wanted LEFT,TOP,RIGHT,BOTTOM in pixels, got '1,2,3'"):
+    with pytest.raises(ConfigError, match=r"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got '1,2,3'"):
         parse_box("1,2,3")
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((20, 30), np.uint8))
     with pytest.raises(DataError, match=r"30 x 20 pixels, and --box reaches to 40, 20"):

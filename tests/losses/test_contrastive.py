@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from usvs.objectives.contrastive import batch_contrastive, margin_term
+from usvs.losses.contrastive import batch_contrastive, margin_term
 
 
 def _embeddings(pairs, width, seed=0, scale=1.0, dtype=torch.float64):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from usvs.objectives.correspondence import correspondence_loss
+from usvs.losses.correspondence import correspondence_loss
 
 
 def test_hand_computed():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from usvs.objectives.order_prediction import order_loss
+from usvs.losses.frame_order import order_loss
 
 
 def test_hand_computed():

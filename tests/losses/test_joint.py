@@ -4,12 +4,12 @@ import warnings
 import pytest
 import torch
 
-from usvs.config import ObjectiveSettings
 from usvs.errors import ConfigError
-from usvs.objectives.contrastive import batch_contrastive
-from usvs.objectives.correspondence import correspondence_loss
-from usvs.objectives.joint import JointLoss, JointObjective
-from usvs.objectives.order_prediction import order_loss
+from usvs.losses.contrastive import batch_contrastive
+from usvs.losses.correspondence import correspondence_loss
+from usvs.losses.frame_order import order_loss
+from usvs.losses.joint import JointLoss, JointObjective
+from usvs.losses.settings import ObjectiveSettings
 
 VALID = torch.tensor([True, False, True, True, False])
 

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.archive.conftest import write_video
-from usvs.archive.decoders import read_sound
+from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
-from usvs.archive.scan_index import IndexTask, look_into
-from usvs.archive.sound import Heard
-from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.media.audio import AudioDecodeStats
+from usvs.media.decoders import read_sound
+from usvs.store.inspect_scan import IndexTask, inspect_scan
+from usvs.store.settings import ClipSettings
 
 RATE = 16_000
 TONE = (0.3 * np.sin(np.arange(4 * RATE) * 0.3)).astype(np.float32)
 
 
 def hear(tmp_path: Path, samples: np.ndarray, name: str = "a.wav", **given) -> tuple[np.ndarray, str | None]:
-    heard = Heard()
+    heard = AudioDecodeStats()
     soundfile.write(tmp_path / name, samples, RATE, **given)
     return read_sound(tmp_path / "a.mp4", tmp_path / name, RATE, heard=heard), heard.note
 
@@ -30,8 +31,8 @@ def test_samples_that_are_no_numbers_are_silence_and_no_more(tmp_path: Path, val
     damaged[30_000:30_010] = value
     found, note = hear(tmp_path, damaged, subtype="FLOAT")
     assert note == "10 samples of sound are no numbers and are silence"
-    wanted = np.where(np.isfinite(damaged), damaged, 0)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    expected = np.where(np.isfinite(damaged), damaged, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_channels_are_averaged_and_said_to_cancel_where_they_do(tmp_path: Path):
@@ -50,12 +51,12 @@ def test_a_sound_file_that_breaks_off_is_told(tmp_path: Path):
     hear(tmp_path, TONE)
     content = (tmp_path / "a.wav").read_bytes()
     (tmp_path / "b.wav").write_bytes(content[: len(content) // 2])
-    heard = Heard()
+    heard = AudioDecodeStats()
     assert len(read_sound(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, heard=heard)) == pytest.approx(2 * RATE, abs=50)
     assert heard.note == "the sound file ends before its own lengths say"
     for length in (b"\xff\xff\xff\xff", bytes(4)):  # what went through a pipe states none
         (tmp_path / "b.wav").write_bytes(content[:4] + length + content[8:])
-        heard = Heard()
+        heard = AudioDecodeStats()
         read_sound(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, heard=heard)
         assert heard.note is None
 
@@ -70,7 +71,7 @@ def test_of_several_sounds_the_first_is_used_and_that_is_said(tmp_path: Path):
             frame.sample_rate = RATE
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-    heard = Heard()
+    heard = AudioDecodeStats()
     assert read_sound(path, None, RATE, 0.0, heard)[RATE // 2] == pytest.approx(0.1, abs=1e-3)
     assert heard.note == "of 2 sounds in the file the first is used"
 
@@ -86,19 +87,19 @@ def test_of_several_sounds_the_first_is_used_and_that_is_said(tmp_path: Path):
 def test_a_sound_of_another_length_is_told(tmp_path: Path, seconds: float, note: str | None):
     write_video(tmp_path / "a.mp4", count=80)
     soundfile.write(tmp_path / "a.wav", np.resize(TONE, round(seconds * RATE)), RATE)
-    facts = look_into(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
     assert (facts.sound, facts.sound_note) == ("beside", note)
 
 
 def test_what_is_no_sound_is_not_called_a_video(tmp_path: Path):
     write_video(tmp_path / "a.mp4", count=80)
     (tmp_path / "a.wav").write_text("no")
-    facts = look_into(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
     assert str(facts.sound_note).startswith("sound not used: not readable as a sound:")
 
 
 def test_a_picture_that_stands_still_for_long_is_told(tmp_path: Path):
     seconds = [n / 20 if n < 10 else 599.55 + n / 20 for n in range(20)]
     write_video(tmp_path / "a.mkv", seconds=seconds, count=20)
-    facts = look_into(IndexTask(tmp_path, ScanFiles("a.mkv"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mkv"), ClipSettings(), VoiceActivitySettings()))
     assert facts.time_note == "up to 599.6 s pass without a new picture"

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.archive.conftest import write_video
-from tests.archive.dicoms import gray_frames, jpegs, write_dicom
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.decoders import probe
+from tests.support.dicom_files import gray_frames, jpegs, write_dicom
+from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.scan_index import IndexTask, look_into
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.media.decoders import probe
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.inspect_scan import IndexTask, inspect_scan
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 NAME = "Doe_Jane"
@@ -40,7 +41,7 @@ def good(tmp_path_factory) -> Path:
 
 def reason(path: Path, archive: Path) -> str | None:
     task = IndexTask(archive, ScanFiles(path.name), CLIPS, VoiceActivitySettings())
-    found = look_into(task).reason
+    found = inspect_scan(task).reason
     assert found is None or (NAME not in found and str(archive) not in found and "\n" not in found), found
     return found
 

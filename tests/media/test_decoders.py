@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from usvs.archive.decoders import Decoded, iter_gray_frames, probe, read_sound
 from usvs.errors import DataError
+from usvs.media.decoders import Decoded, iter_gray_frames, probe, read_sound
 
 RATE = 24_000
 EVERY = 2.0  # seconds from flash to flash

@@ -16,16 +16,17 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from tests.archive.dicoms import LEVELS, gray_frames, jpegs, write_dicom
-from usvs.archive import dicom as dicom_room
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
-from usvs.archive.keys import Keys
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.sector import Box
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from tests.support.dicom_files import LEVELS, gray_frames, jpegs, write_dicom
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.media import dicom as dicom_room
+from usvs.media.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from usvs.media.sector import Box
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.keys import Keys
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 H264 = UID("1.2.840.10008.1.2.4.102")
 
@@ -37,8 +38,8 @@ def pictures(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
 def test_monochrome(tmp_path: Path, photometric: str):
     write_dicom(tmp_path / "a.dcm", photometric=photometric, FrameTime=40)
-    wanted = gray_frames() if photometric == "MONOCHROME2" else 255 - gray_frames()
-    np.testing.assert_array_equal(pictures(tmp_path / "a.dcm"), wanted)
+    expected = gray_frames() if photometric == "MONOCHROME2" else 255 - gray_frames()
+    np.testing.assert_array_equal(pictures(tmp_path / "a.dcm"), expected)
 
 
 def test_colour_is_turned_into_luma_once(tmp_path: Path):
@@ -72,8 +73,8 @@ def test_twelve_bits_fill_the_gray_scale_by_window_or_by_range(tmp_path: Path):
     assert np.abs(pictures(tmp_path / "range.dcm").astype(int) - gray_frames()).max() <= 1
     window = {"WindowCenter": 1024.5, "WindowWidth": 2049}
     write_dicom(tmp_path / "window.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40, **window)
-    wanted = np.clip(deep / 2048 * 255, 0, 255)
-    assert np.abs(pictures(tmp_path / "window.dcm") - wanted).max() <= 1
+    expected = np.clip(deep / 2048 * 255, 0, 255)
+    assert np.abs(pictures(tmp_path / "window.dcm") - expected).max() <= 1
     none = {"WindowCenter": 1024, "WindowWidth": 0, "RescaleSlope": 2, "RescaleIntercept": -1000}
     write_dicom(tmp_path / "none.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40, **none)
     np.testing.assert_array_equal(pictures(tmp_path / "none.dcm"), pictures(tmp_path / "range.dcm"))

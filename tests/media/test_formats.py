@@ -7,14 +7,14 @@ import av
 import numpy as np
 import pytest
 
-from tests.archive.conftest import write_video
-from tests.archive.dicoms import write_dicom
-from usvs.archive.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from tests.support.dicom_files import write_dicom
+from tests.support.media_files import write_video
 from usvs.archive.discovery import discover
-from usvs.archive.gray import expand_limited
-from usvs.archive.media import open_media
-from usvs.archive.sector import Box
 from usvs.errors import DataError
+from usvs.media.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
+from usvs.media.grayscale import expand_limited
+from usvs.media.open_media import open_media
+from usvs.media.sector import Box
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
 
@@ -44,10 +44,10 @@ def test_a_turned_picture_is_shown_upright(tmp_path: Path, ending: str, degrees:
     flat = write_video(tmp_path / "flat.mp4", pictures=[corner()] * 3, options=LOSSLESS)
     path = remux(flat, tmp_path / f"turned.{ending}", lambda stream: stream.set_display_rotation(degrees))
     info = probe(path)
-    wanted = np.rot90(corner(), degrees // 90)
-    assert (info.height, info.width) == wanted.shape
+    expected = np.rot90(corner(), degrees // 90)
+    assert (info.height, info.width) == expected.shape
     gray = next(iter_gray_frames(path, info))[1]
-    assert np.abs(gray.astype(int) - wanted).max() <= 3
+    assert np.abs(gray.astype(int) - expected).max() <= 3
     keyframe = next(iter_keyframes(path, info, info.timing.keyframes[:1]))
     np.testing.assert_array_equal(keyframe, gray)
 
@@ -89,9 +89,9 @@ def test_a_box_of_a_picture_is_cut_out_of_what_is_shown(tmp_path: Path, shown: d
 
 def test_limited_range_is_expanded_to_the_nearest_level():
     luma = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    wanted = np.clip(np.round((luma - 16.0) * 255 / 219), 0, 255)
-    np.testing.assert_array_equal(expand_limited(luma), wanted)
-    np.testing.assert_array_equal(expand_limited(luma[2:9, 3:7]), wanted[2:9, 3:7])
+    expected = np.clip(np.round((luma - 16.0) * 255 / 219), 0, 255)
+    np.testing.assert_array_equal(expand_limited(luma), expected)
+    np.testing.assert_array_equal(expand_limited(luma[2:9, 3:7]), expected[2:9, 3:7])
 
 
 def test_an_edit_list_cuts_the_beginning(tmp_path: Path):

@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.decoders import probe
-from usvs.archive.gray import as_shown, to_gray
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.media.decoders import probe
+from usvs.media.grayscale import as_shown, to_gray
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 
 @pytest.mark.shared

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from usvs.archive.decoders import iter_keyframes, probe
-from usvs.archive.sector import Box, find_sector, inscribed_box, look_for_sector
+from usvs.media.decoders import iter_keyframes, probe
+from usvs.media.sector import Box, detect_sector, find_sector, inscribed_box
 
 APEX, INNER, OUTER, HALF_ANGLE = (300.0, -60.0), 110.0, 440.0, 0.6
 SIZE = (420, 600)
@@ -99,7 +99,7 @@ def overlap(one: Box, other: Box) -> float:
 )
 def test_box_is_the_fans_largest_and_free_of_letters(settings):
     frames, letters = screens(12, **settings)
-    found = look_for_sector(frames)
+    found = detect_sector(frames)
     assert found.note is None
     assert overlap(found.box, inscribed_box(fan_area())) > 0.85
     assert not found.box.crop(letters).any()
@@ -110,7 +110,7 @@ def test_box_is_the_fans_largest_and_free_of_letters(settings):
 def test_a_sector_of_any_probe_is_found_without_the_files_word(kind: str):
     area = SECTORS[kind]()
     frames, letters = cine(area)
-    found = look_for_sector(frames)
+    found = detect_sector(frames)
     assert found.source == "found" and found.bounds is not None
     assert overlap(found.bounds, bounds_of(area)) > 0.95
     assert overlap(found.box, inscribed_box(area)) > 0.85
@@ -124,7 +124,7 @@ def test_the_region_that_a_file_states_is_the_fan_and_its_box_is_looked_for_insi
     frames, letters = cine(area)
     fan = bounds_of(area)
     region = Box(fan.left - beyond, fan.top - beyond, fan.right + beyond, fan.bottom + beyond)
-    found = look_for_sector(frames, region)
+    found = detect_sector(frames, region)
     assert (found.source, found.bounds) == ("region", region)
     assert overlap(found.box, inscribed_box(area)) > 0.85
     assert not found.box.crop(letters).any() and found.box.crop(area).all()
@@ -148,7 +148,7 @@ def test_a_picture_that_the_fan_fills_is_kept_nearly_whole():
 
 @pytest.mark.parametrize("level", [0, 90, 255])
 def test_without_a_fan_the_whole_picture_is_kept_and_that_is_said(level: int):
-    found = look_for_sector(np.full((5, 100, 140), level, np.uint8))
+    found = detect_sector(np.full((5, 100, 140), level, np.uint8))
     assert found.box == Box(0, 0, 140, 100)
     assert found.note is not None and "whole picture" in found.note
 
@@ -178,7 +178,7 @@ def test_dim_flanks_belong_to_the_fan():
     dim = fan & ((columns < 190) | (columns > 410))[None, :]
     noise = np.random.default_rng(4).normal(0, 11, frames.shape)
     faint = np.clip(3 + np.stack([cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in noise]), 0, 9)  # by about 2
-    found = look_for_sector(np.where(dim, faint, frames).astype(np.uint8))
+    found = detect_sector(np.where(dim, faint, frames).astype(np.uint8))
     assert found.bounds is not None
     assert overlap(found.bounds, bounds_of(fan)) > 0.93
     assert not found.box.crop(letters).any() and found.box.crop(fan).mean() > 0.99
@@ -189,10 +189,10 @@ def test_only_the_stated_region_is_looked_at():
     left = screens(8)[0]
     frames = np.concatenate([left, screens(8)[0]], axis=2)
     region = Box(SIZE[1], 0, 2 * SIZE[1], SIZE[0])
-    found = look_for_sector(frames, region)
+    found = detect_sector(frames, region)
     assert found.source == "region" and found.note is None
     assert overlap(found.box, inscribed_box(fan_area()).moved(region)) > 0.85
-    empty = look_for_sector(np.zeros_like(frames), region)
+    empty = detect_sector(np.zeros_like(frames), region)
     assert empty.box == empty.bounds == region
     assert empty.source == "whole" and "the region is kept" in str(empty.note)
 
@@ -205,7 +205,7 @@ def test_a_real_cine_against_the_region_that_its_machine_wrote():
     info = probe(Path(path))
     numbers = np.arange(0, 120, 5)
     frames = np.stack(list(iter_keyframes(Path(path), info, numbers)))
-    unaided, aided = look_for_sector(frames), look_for_sector(frames, info.region)
+    unaided, aided = detect_sector(frames), detect_sector(frames, info.region)
     assert info.region == Box(84, 31, 596, 415) == aided.bounds and aided.source == "region"
     shown = bounds_of(shining_part(frames.max(axis=0), info.region))
     assert (shown.left, shown.right) == (info.region.left, info.region.right) and shown.height == 384 - 26
@@ -232,7 +232,7 @@ def test_real_planes_lose_their_menus(shared_data):
     assert len(paths) == 6
     for path in paths:
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        found = look_for_sector(picture[None])
+        found = detect_sector(picture[None])
         assert found.note is None, path.name
         box = found.box
         assert box.top >= 70 and box.left >= 20 and box.right <= 900, (path.name, box)

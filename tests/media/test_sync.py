@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from tests.archive.conftest import write_video
-from usvs.archive.decoders import Decoded, iter_gray_frames, probe, read_sound
-from usvs.archive.sound import Heard
+from tests.support.media_files import write_video
+from usvs.media.audio import AudioDecodeStats
+from usvs.media.decoders import Decoded, iter_gray_frames, probe, read_sound
 
 TOLERANCE = 0.005
 RATE = 24_000
@@ -148,7 +148,7 @@ def test_a_drift_that_the_containers_timestamps_tell_is_followed(half_hour, tmp_
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = Heard()
+    heard = AudioDecodeStats()
     found = onsets(read_sound(both, None, LONG_RATE, heard=heard), LONG_RATE)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
     assert heard.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(heard.note)
@@ -177,7 +177,7 @@ def test_a_drift_and_two_holes(tmp_path: Path):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = Heard()
+    heard = AudioDecodeStats()
     found = onsets(read_sound(both, None, rate, heard=heard), rate)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
     assert heard.gaps == 2 and "2 holes in the sound are silence" in str(heard.note)

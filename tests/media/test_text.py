@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.archive.conftest import write_video
-from tests.archive.test_sector import SIZE, fan_area
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedScan
-from usvs.archive.sector import look_for_sector
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from tests.media.test_sector import SIZE, fan_area
+from tests.support.media_files import write_video
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.media.sector import detect_sector
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedScan
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 COUNT = 16
 SPACE = cv2.dilate(fan_area().astype(np.uint8), np.ones((9, 9))) > 0
@@ -50,7 +51,7 @@ def overlay(seed: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(8))
 def test_no_stroke_of_it_lies_in_the_box(seed: int):
     drawn = overlay(seed)
-    found = look_for_sector(np.maximum(speckle(), drawn))
+    found = detect_sector(np.maximum(speckle(), drawn))
     assert found.note is None
     assert not found.box.crop(drawn.max(axis=0)).any()
     assert found.box.crop(fan_area()).mean() > 0.98

@@ -107,7 +107,7 @@ def test_a_clips_dropout_is_its_own_whoever_else_is_here():
 def test_order_can_be_learnt():
     """A blob that moves along a line: twelve orders, from maps alone."""
     torch.manual_seed(0)
-    from usvs.sampling.order import ORDER_CLASSES
+    from usvs.data.order_sampling import ORDER_CLASSES
 
     head = OrderHead(features=1, grid=4, hidden=32, pair_hidden=32, dropout=0.0)
     table = torch.from_numpy(ORDER_CLASSES.copy())

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from usvs.config import EncoderSettings
 from usvs.errors import DataError
 from usvs.models.pretrained import (
     IMAGENET_DEVIATION,
@@ -9,7 +8,8 @@ from usvs.models.pretrained import (
     load_encoder_weights,
     load_imagenet_weights,
 )
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
+from usvs.models.settings import EncoderSettings
 
 TINY = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, se_ratio=1 / 8)
 
@@ -46,7 +46,7 @@ def test_another_shape_is_refused_and_nothing_changed():
 
 
 def test_names_of_another_network_are_refused():
-    with pytest.raises(DataError, match=r"wanted names such as conv1\.weight.*got features\.0\.weight"):
+    with pytest.raises(DataError, match=r"expected names such as conv1\.weight.*got features\.0\.weight"):
         load_encoder_weights(SEResNeXt(TINY), {"features.0.weight": torch.zeros(1)})
 
 
@@ -107,9 +107,9 @@ def test_imagenet_weights_compute_on_gray_what_they_compute_on_three_colours(gat
     maps = torch.rand(1, 8, 20, 20)
     for stage in ("layer1", "layer2", "layer3", "layer4"):
         with torch.no_grad():
-            wanted, found = getattr(original.net, stage)(maps), getattr(encoder, stage)(maps)
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-        maps = wanted
+            expected, found = getattr(original.net, stage)(maps), getattr(encoder, stage)(maps)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        maps = expected
 
 
 def test_a_gate_that_begins_as_the_identity_can_learn():

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from usvs.config import QUICK_ENCODER, EncoderSettings
-from usvs.models.resnext_se import SEResNeXt, squeezed_channels
+from usvs.models.se_resnext import SEResNeXt, squeezed_channels
+from usvs.models.settings import QUICK_ENCODER, EncoderSettings
 
 TINY = EncoderSettings(layers=(1, 1, 2, 2), cardinality=2, base_width=32, stem_width=8, se_ratio=1 / 8)
 

@@ -83,12 +83,12 @@ def test_the_three_sizes_are_told_from_the_weights(width):
 
 def test_logits_are_those_of_an_independent_evaluation_whatever_the_layout(arrays):
     images = np.random.default_rng(1).normal(size=(2, 1, 96, 128)).astype(np.float32)  # random weights do the scaling
-    wanted = independent_logits(arrays, images)
+    expected = independent_logits(arrays, images)
     layouts = [{f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(arrays)}, *public_layouts(arrays)]
     with torch.no_grad():
         found = [make_sononet(state)(torch.from_numpy(images)) for state in layouts]
     for logits in found:
-        torch.testing.assert_close(logits.double(), wanted, rtol=0, atol=1e-4)
+        torch.testing.assert_close(logits.double(), expected, rtol=0, atol=1e-4)
     assert torch.equal(found[1], found[2])
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
 
@@ -112,13 +112,13 @@ def test_files_of_every_kind_hold_the_same(arrays, tmp_path):
 
 def test_weights_of_something_else_are_refused(arrays):
     state = {f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(arrays)}
-    with pytest.raises(DataError, match="wanted 75 arrays 'arr_0' to 'arr_74', got 74"):
+    with pytest.raises(DataError, match="expected 75 arrays 'arr_0' to 'arr_74', got 74"):
         make_sononet({name: value for name, value in state.items() if name != "arr_9"})
     with pytest.raises(DataError, match=r"features\.0\.0\.0\.weight' and 74 others are missing; got conv1\.weight"):
         make_sononet({"conv1.weight": torch.zeros(3)})
     bent = dict(public_layouts(arrays)[0])
     bent["features.2.1.0.weight"] = torch.zeros(5, 5, 3, 3)
-    with pytest.raises(DataError, match=r"'features\.2\.1\.0\.weight' wanted shape \[64, 64, 3, 3\], got \[5, 5,"):
+    with pytest.raises(DataError, match=r"'features\.2\.1\.0\.weight' expected shape \[64, 64, 3, 3\], got \[5, 5,"):
         make_sononet(bent)
 
 
@@ -137,8 +137,8 @@ def test_the_encoder_sees_what_the_network_sees_whatever_the_gain(arrays):
     encoder.features.load_state_dict(network.features.state_dict())
     frames = torch.rand(2, 1, 64, 96)
     with torch.no_grad():
-        wanted = network.features(standardised(frames))
-        torch.testing.assert_close(encoder.forward_features(3 * frames - 1), wanted, rtol=1e-3, atol=1e-3)
+        expected = network.features(standardised(frames))
+        torch.testing.assert_close(encoder.forward_features(3 * frames - 1), expected, rtol=1e-3, atol=1e-3)
         assert encoder(torch.rand(2, 1, 50, 50)).shape == (2, encoder.num_features)
         scripted = torch.jit.script(encoder)
         torch.testing.assert_close(scripted(frames), encoder(frames))
@@ -160,8 +160,8 @@ def test_the_published_weights_equal_an_independent_evaluation(shared_data):
     images = 255 * np.random.default_rng(2).normal(size=(1, 1, 224, 288)).astype(np.float32)
     ports = [make_sononet(state) for state in public_layouts(arrays)]
     with torch.no_grad():
-        wanted = independent_logits(arrays, images)
+        expected = independent_logits(arrays, images)
         for net in (network, *ports):
-            torch.testing.assert_close(net(torch.from_numpy(images)).double(), wanted, rtol=0, atol=1e-4)
+            torch.testing.assert_close(net(torch.from_numpy(images)).double(), expected, rtol=0, atol=1e-4)
     assert isinstance(network, SonoNet) and isinstance(network.adaption[1], nn.BatchNorm2d)
     assert set(sononet_state(read_weights(file))) <= set(network.state_dict())

@@ -3,8 +3,8 @@ import warnings
 import pytest
 import torch
 
-from usvs.config import EncoderSettings, ModelSettings
 from usvs.errors import ConfigError
+from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.models.two_stream import TwoStream
 
 TINY = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, se_ratio=1 / 8)

@@ -36,11 +36,11 @@ def test_what_is_no_weights_is_said(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_weights(tmp_path / "none.pth")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match=r"wanted one of \.safetensors, \.npz.*got '\.txt'"):
+    with pytest.raises(DataError, match=r"expected one of \.safetensors, \.npz.*got '\.txt'"):
         read_weights(tmp_path / "notes.txt")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(DataError, match="no tensor among its 1 entries"):
         read_weights(tmp_path / "empty.pth")
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(DataError, match="wanted tensors under names, got a list"):
+    with pytest.raises(DataError, match="expected tensors under names, got a list"):
         read_weights(tmp_path / "list.pth")

@@ -42,23 +42,23 @@ def draw(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
 )
 def test_equal_to_the_reference(simd: str, side: int, pixels: int, step: int, halvings: int):
     arguments = (*draw(9, side), pixels, step, halvings, 4.0, 1.0)
-    varied = ops.vary_frames(*arguments)
+    varied = ops.augment_frames(*arguments)
     assert varied.shape == (9, 1, pixels, pixels)
-    assert torch.equal(varied, ops.vary_frames_reference(*arguments))
+    assert torch.equal(varied, ops.augment_frames_reference(*arguments))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(16, 90), st.integers(1, 90), st.integers(1, 400), st.integers(0, 4), st.integers(0, 99))
 def test_equal_to_the_reference_whatever_the_numbers(side: int, pixels: int, step: int, halvings: int, seed: int):
     arguments = (*draw(2, side, seed), pixels, step, halvings, 3.0, 0.5)
-    assert torch.equal(ops.vary_frames(*arguments), ops.vary_frames_reference(*arguments))
+    assert torch.equal(ops.augment_frames(*arguments), ops.augment_frames_reference(*arguments))
 
 
 def test_a_value_is_what_float64_makes_of_it():
     frames, corner, flip, _ = draw(1, 40, 3)
     slope, flip = torch.ones(1), torch.zeros_like(flip)
     corner[:] = torch.tensor([[3, 7]])
-    level = ops.vary_frames(frames, corner, flip, slope, 30, 141, 0, 1e9, 0.0)[0, 0].double().numpy()
+    level = ops.augment_frames(frames, corner, flip, slope, 30, 141, 0, 1e9, 0.0)[0, 0].double().numpy()
     at = (np.arange(30) + 0.5) * 141 / 128 - 0.5
     picture = frames[0].double().numpy()
 
@@ -72,27 +72,27 @@ def test_a_value_is_what_float64_makes_of_it():
 
 def test_a_halved_frame_is_the_mean_of_its_blocks():
     frames, corner, flip, _ = draw(2, 16)
-    halved = ops.vary_frames(frames, corner * 0, flip & False, torch.ones(2), 4, 32, 2, 1e9, 0.0)
+    halved = ops.augment_frames(frames, corner * 0, flip & False, torch.ones(2), 4, 32, 2, 1e9, 0.0)
     assert torch.equal(halved[:, 0], frames.double().view(2, 4, 4, 4, 4).mean((2, 4)).float())
 
 
 def test_opcheck():
-    torch.library.opcheck(torch.ops.usvs.vary_frames.default, (*draw(2, 20), 16, 128, 0, 4.0, 1.0))
+    torch.library.opcheck(torch.ops.usvs.augment_frames.default, (*draw(2, 20), 16, 128, 0, 4.0, 1.0))
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({0: torch.zeros(2, 4, 5, dtype=torch.uint8)}, r"frames: wanted shape \[n, S, S\]"),
-        ({0: torch.zeros(2, 8, 8)}, "frames: wanted"),
-        ({1: torch.full((2, 2), 8)}, "corner: wanted 0 ... 7, got 8"),
-        ({1: torch.full((2, 2), -1)}, "corner: wanted 0 ... 7, got -1"),
-        ({2: torch.zeros(3, dtype=torch.bool)}, r"flip: wanted shape \[2\]"),
-        ({3: torch.zeros(2, dtype=torch.float64)}, "slope: wanted"),
-        ({4: 0}, "pixels: wanted 1"),
-        ({5: 0}, "step: wanted 1"),
-        ({6: 5}, "halvings: wanted 0 ... 4, got 5"),
-        ({6: 4}, "side of frames: wanted 16"),
+        ({0: torch.zeros(2, 4, 5, dtype=torch.uint8)}, r"frames: expected shape \[n, S, S\]"),
+        ({0: torch.zeros(2, 8, 8)}, "frames: expected"),
+        ({1: torch.full((2, 2), 8)}, "corner: expected 0 ... 7, got 8"),
+        ({1: torch.full((2, 2), -1)}, "corner: expected 0 ... 7, got -1"),
+        ({2: torch.zeros(3, dtype=torch.bool)}, r"flip: expected shape \[2\]"),
+        ({3: torch.zeros(2, dtype=torch.float64)}, "slope: expected"),
+        ({4: 0}, "pixels: expected 1"),
+        ({5: 0}, "step: expected 1"),
+        ({6: 5}, "halvings: expected 0 ... 4, got 5"),
+        ({6: 4}, "side of frames: expected 16"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(change: dict, words: str):
@@ -101,4 +101,4 @@ def test_what_cannot_be_varied_is_refused(change: dict, words: str):
     for place, value in change.items():
         arguments[place] = value
     with pytest.raises(RuntimeError, match=words):
-        ops.vary_frames(*arguments)
+        ops.augment_frames(*arguments)

@@ -67,14 +67,14 @@ def gradients_of(losses: Tensor, tensors: list[Tensor], weights: Tensor) -> list
 def test_equals_the_equation(settings: tuple[float, float, str]):
     tensors, index = embeddings(12, 40, 6, torch.float64, scale=2.0), some_index(12, 40)
     weights = torch.rand(12, dtype=torch.float64)
-    wanted = by_the_equation(tensors, index, *settings)
+    expected = by_the_equation(tensors, index, *settings)
     margins = (tensors[0] * (tensors[1] - tensors[2])).sum(1) / settings[0]
     assert (margins > settings[1]).any() and (margins < settings[1]).any(), "both sides of the floor are met"
     for op in (contrastive_loss, contrastive_loss_reference):
         losses = op(*tensors, index, *settings)
-        torch.testing.assert_close(losses, wanted, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-12)
         for got, right in zip(
-            gradients_of(losses, tensors, weights), gradients_of(wanted, tensors, weights), strict=True
+            gradients_of(losses, tensors, weights), gradients_of(expected, tensors, weights), strict=True
         ):
             torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-12)
 
@@ -88,17 +88,20 @@ def test_equals_the_reference(
     n, m, d = shape
     tensors, index = embeddings(n, m, d, dtype, scale=1.7), some_index(n, m)
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
-    losses, wanted = contrastive_loss(*tensors, index, *settings), contrastive_loss_reference(*exact, index, *settings)
+    losses, expected = (
+        contrastive_loss(*tensors, index, *settings),
+        contrastive_loss_reference(*exact, index, *settings),
+    )
     assert losses.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    torch.testing.assert_close(losses.double(), wanted, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(losses.double(), expected, rtol=tolerance, atol=tolerance)
     with torch.no_grad():  # without gradients in sight there is another pass, which keeps nothing
         alone = contrastive_loss(*tensors, index, *settings)
-    torch.testing.assert_close(alone.double(), wanted, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(alone.double(), expected, rtol=tolerance, atol=tolerance)
     # Weighted equally, as under a mean, gradients are there already; otherwise they are computed anew.
     some = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
     for weights in (some, torch.full((n,), 0.3, dtype=torch.float64)):
-        check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(wanted, exact, weights))
+        check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(expected, exact, weights))
 
 
 def test_equals_the_reference_against_so_many_candidates_that_blocks_are_of_32_anchors(simd: str):
@@ -116,9 +119,9 @@ def gradient_tolerance(simd: str, dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 1e-5
 
 
-def check_gradients(simd: str, found: list[Tensor], wanted: list[Tensor]) -> None:
+def check_gradients(simd: str, found: list[Tensor], expected: list[Tensor]) -> None:
     names = ("anchors", "positives", "hard negatives", "candidates")
-    for name, got, right in zip(names, found, wanted, strict=True):
+    for name, got, right in zip(names, found, expected, strict=True):
         error = (got.double() - right).abs().max()
         assert error <= gradient_tolerance(simd, got.dtype) * right.abs().max().clamp_min(1e-6), name
 
@@ -127,10 +130,10 @@ def check_gradients(simd: str, found: list[Tensor], wanted: list[Tensor]) -> Non
 def test_many_candidates_make_blocks_of_anchors_smaller(simd: str, dtype: torch.dtype):
     tensors, index = embeddings(260, 33_000, 4, dtype, scale=2.0), some_index(260, 33_000)
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
-    losses, wanted = contrastive_loss(*tensors, index), contrastive_loss_reference(*exact, index)
-    torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-5)
+    losses, expected = contrastive_loss(*tensors, index), contrastive_loss_reference(*exact, index)
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=1e-5)
     weights = torch.ones(260, dtype=torch.float64)
-    check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(wanted, exact, weights))
+    check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(expected, exact, weights))
 
 
 def in_blocks(tensors: list[Tensor], index: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -156,8 +159,8 @@ def test_precision_at_similarities_up_to_80():
     scale = (80 / logits.abs().max()).sqrt()
     tensors = [(tensor * scale).requires_grad_() for tensor in tensors]
     losses = contrastive_loss(*tensors, index)
-    wanted, gradients = in_blocks(tensors, index)
-    assert ((losses - wanted).abs() / wanted.abs().clamp_min(1)).max() < 1e-5
+    expected, gradients = in_blocks(tensors, index)
+    assert ((losses - expected).abs() / expected.abs().clamp_min(1)).max() < 1e-5
     for got, right in zip(gradients_of(losses, tensors, torch.full((n,), 1 / n)), gradients, strict=True):
         assert (got - right).norm() < 1e-5 * right.norm()
         assert (got - right).abs().max() < 1e-5 * right.abs().max()
@@ -169,8 +172,8 @@ def test_exponentials_are_exact_to_a_few_ulp(simd: str):
     anchors, zeros = torch.ones(1, 1), torch.zeros(1, 1)
     losses = contrastive_loss(anchors, zeros, zeros, logits, torch.tensor([-1]), form="ntxent")
     probabilities = torch.autograd.grad(losses.sum(), logits)[0].double()
-    wanted = torch.softmax(logits.detach().double(), dim=0)
-    assert ((probabilities - wanted).abs() / wanted).max() < 1e-6
+    expected = torch.softmax(logits.detach().double(), dim=0)
+    assert ((probabilities - expected).abs() / expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -190,10 +193,13 @@ def test_finite_and_right_at_large_similarities(simd: str, dtype: torch.dtype, f
         tensors[3][:40] = tensors[0]
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
     weights = torch.ones(40, dtype=torch.float64)
-    losses, wanted = contrastive_loss(*tensors, index, form=form), contrastive_loss_reference(*exact, index, form=form)
-    torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=2e-5)
+    losses, expected = (
+        contrastive_loss(*tensors, index, form=form),
+        contrastive_loss_reference(*exact, index, form=form),
+    )
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-5, atol=2e-5)
     tolerance = 2e-5 if dtype == torch.float32 else gradient_tolerance(simd, dtype)
-    for got, right in zip(gradients_of(losses, tensors, weights), gradients_of(wanted, exact, weights), strict=True):
+    for got, right in zip(gradients_of(losses, tensors, weights), gradients_of(expected, exact, weights), strict=True):
         assert got.isfinite().all()
         assert (got.double() - right).abs().max() <= tolerance * right.abs().max().clamp_min(1e-6)
 
@@ -281,12 +287,12 @@ def test_inputs_may_lie_anywhere():
     assert torch.equal(contrastive_loss(*apart, index), contrastive_loss(*tensors, index))
     turned = [tensor.detach().t().contiguous().t().requires_grad_() for tensor in tensors]
     weights = torch.ones(20)
-    for got, wanted in zip(
+    for got, expected in zip(
         gradients_of(contrastive_loss(*turned, index), turned, weights),
         gradients_of(contrastive_loss(*tensors, index), tensors, weights),
         strict=True,
     ):
-        assert torch.equal(got, wanted)
+        assert torch.equal(got, expected)
 
 
 def test_no_anchors():
@@ -328,22 +334,22 @@ def fitting() -> dict:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"positives": torch.zeros(4, 7)}, r"positives: wanted shape \[4, 8\], got \[4, 7\]"),
-        ({"hard_negatives": torch.zeros(3, 8)}, r"hard_negatives: wanted shape \[4, 8\], got \[3, 8\]"),
-        ({"candidates": torch.zeros(9)}, r"candidates: wanted shape \[any, 8\], got \[9\]"),
-        ({"candidates": torch.zeros(9, 8, dtype=torch.float64)}, "candidates: wanted Float, got Double"),
-        ({"self_index": torch.arange(3)}, r"self_index: wanted shape \[4\], got \[3\]"),
-        ({"self_index": torch.arange(4).int()}, "self_index: wanted Long, got Int"),
-        ({"self_index": torch.tensor([0, 1, 2, 9])}, r"self_index: wanted -1 \.\.\. 8, got 9"),
-        ({"self_index": torch.tensor([0, 1, 2, -2])}, r"self_index: wanted -1 \.\.\. 8, got -2"),
+        ({"positives": torch.zeros(4, 7)}, r"positives: expected shape \[4, 8\], got \[4, 7\]"),
+        ({"hard_negatives": torch.zeros(3, 8)}, r"hard_negatives: expected shape \[4, 8\], got \[3, 8\]"),
+        ({"candidates": torch.zeros(9)}, r"candidates: expected shape \[any, 8\], got \[9\]"),
+        ({"candidates": torch.zeros(9, 8, dtype=torch.float64)}, "candidates: expected Float, got Double"),
+        ({"self_index": torch.arange(3)}, r"self_index: expected shape \[4\], got \[3\]"),
+        ({"self_index": torch.arange(4).int()}, "self_index: expected Long, got Int"),
+        ({"self_index": torch.tensor([0, 1, 2, 9])}, r"self_index: expected -1 \.\.\. 8, got 9"),
+        ({"self_index": torch.tensor([0, 1, 2, -2])}, r"self_index: expected -1 \.\.\. 8, got -2"),
         (
             {"candidates": torch.zeros(1, 8), "self_index": torch.zeros(4, dtype=torch.int64)},
-            r"candidates: wanted a row beside the anchor itself, got only the anchor itself \(row 0\)",
+            r"candidates: expected a row beside the anchor itself, got only the anchor itself \(row 0\)",
         ),
-        ({"candidates": torch.zeros(0, 8)}, "candidates: wanted at least one row, got none"),
-        ({"temperature": 0.0}, "temperature: wanted a finite number above 0, got 0"),
-        ({"margin_floor": -1.0}, "margin_floor: wanted a finite number above 0, got -1"),
-        ({"form": "eq3"}, "form: wanted 'eq2' or 'ntxent', got 'eq3'"),
+        ({"candidates": torch.zeros(0, 8)}, "candidates: expected at least one row, got none"),
+        ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0"),
+        ({"margin_floor": -1.0}, "margin_floor: expected a finite number above 0, got -1"),
+        ({"form": "eq3"}, "form: expected 'eq2' or 'ntxent', got 'eq3'"),
     ],
 )
 def test_what_does_not_fit_is_named(arguments: dict, message: str):
@@ -353,5 +359,5 @@ def test_what_does_not_fit_is_named(arguments: dict, message: str):
 
 def test_half_precision_of_the_other_kind_is_refused():
     tensors = [tensor.detach().half() for tensor in embeddings(4, 9, 8, torch.float32)]
-    with pytest.raises(RuntimeError, match="anchors: wanted float32, float64 or bfloat16, got Half"):
+    with pytest.raises(RuntimeError, match="anchors: expected float32, float64 or bfloat16, got Half"):
         contrastive_loss(*tensors, torch.arange(4))

@@ -50,7 +50,7 @@ def call_cuda_kernel(tensors: list[Tensor]) -> None:
 
 @built
 def test_a_tensor_on_the_cpu_is_refused_by_the_cuda_kernel():
-    with pytest.raises(RuntimeError, match="anchors: wanted a CUDA tensor, got one on the CPU"):
+    with pytest.raises(RuntimeError, match="anchors: expected a CUDA tensor, got one on the CPU"):
         call_cuda_kernel(embeddings(3, 5, 4, torch.float32, device="cpu"))
 
 
@@ -58,7 +58,7 @@ def test_a_tensor_on_the_cpu_is_refused_by_the_cuda_kernel():
 def test_what_the_loss_takes_in_memory_can_be_asked():
     assert _C.contrastive_loss_workspace_bytes(2**20, 2**20, 128, "float32") == {"forward": 0, "backward": 0}
     assert 0 < _C.contrastive_loss_workspace_bytes(64, 4096, 128, "bfloat16")["backward"] < 2**28
-    with pytest.raises(ValueError, match="dtype: wanted float32 or bfloat16, got 'float64'"):
+    with pytest.raises(ValueError, match="dtype: expected float32 or bfloat16, got 'float64'"):
         _C.contrastive_loss_workspace_bytes(64, 192, 128, "float64")
 
 
@@ -106,9 +106,9 @@ def test_equals_the_reference(dtype: torch.dtype, shape: tuple[int, int, int], s
     tensors, index = embeddings(*shape, dtype), some_index(*shape[:2])
     exact = [tensor.detach().cpu().double().requires_grad_() for tensor in tensors]
     losses, *gradients = values_and_gradients(contrastive_loss, tensors, index, *settings)
-    wanted, *right = values_and_gradients(contrastive_loss_reference, exact, index.cpu(), *settings)
+    expected, *right = values_and_gradients(contrastive_loss_reference, exact, index.cpu(), *settings)
     assert losses.dtype == torch.float32
-    torch.testing.assert_close(losses.cpu().double(), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(losses.cpu().double(), expected, rtol=1e-5, atol=1e-5)
     tolerance = 1e-5 if dtype == torch.float32 else 2**-8
     for got, exactly in zip(gradients, right, strict=True):
         assert got.dtype == dtype
@@ -210,11 +210,11 @@ def test_opcheck_and_one_graph():
 @pytest.mark.gpu
 def test_what_does_not_fit_is_named_on_cuda():
     tensors, index = embeddings(4, 9, 8, torch.float32), some_index(4, 9)
-    with pytest.raises(RuntimeError, match="candidates: wanted CUDA device 0, where anchors is, got the CPU"):
+    with pytest.raises(RuntimeError, match="candidates: expected CUDA device 0, where anchors is, got the CPU"):
         contrastive_loss(*tensors[:3], tensors[3].detach().cpu(), index)
-    with pytest.raises(RuntimeError, match="self_index: wanted CUDA device 0, where anchors is, got the CPU"):
+    with pytest.raises(RuntimeError, match="self_index: expected CUDA device 0, where anchors is, got the CPU"):
         contrastive_loss(*tensors, index.cpu())
-    with pytest.raises(RuntimeError, match="anchors: wanted float32 or bfloat16 on CUDA, got Double"):
+    with pytest.raises(RuntimeError, match="anchors: expected float32 or bfloat16 on CUDA, got Double"):
         contrastive_loss(*(tensor.double() for tensor in tensors), index)
     index[0] = 9
     assert contrastive_loss(*tensors, index).isnan().tolist() == [True, False, False, False]

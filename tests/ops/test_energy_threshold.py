@@ -48,11 +48,11 @@ def test_opcheck():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((torch.zeros(3, dtype=torch.float64),), "energy: wanted shape"),
-        ((torch.zeros(3, 2),), "energy: wanted"),
-        ((draw(), 0.0), "ratio: wanted a finite number above 0"),
-        ((draw(), 2.0, 0.0), "silence: wanted"),
-        ((draw(), 2.0, 1e-4, 1.0, 1.0, 1.5), "scaling: wanted at most 1"),
+        ((torch.zeros(3, dtype=torch.float64),), "energy: expected shape"),
+        ((torch.zeros(3, 2),), "energy: expected"),
+        ((draw(), 0.0), "ratio: expected a finite number above 0"),
+        ((draw(), 2.0, 0.0), "silence: expected"),
+        ((draw(), 2.0, 1e-4, 1.0, 1.0, 1.5), "scaling: expected at most 1"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(arguments: tuple, words: str):

@@ -17,9 +17,9 @@ def draw(recordings: int = 3, samples: int = 1030) -> torch.Tensor:
 @pytest.mark.parametrize("high_pass", [0.0, 0.001, 150 / 16_000, 0.2, 0.45])
 @pytest.mark.parametrize("length", [1, 7, 160, 1030])
 def test_equal_to_the_reference(high_pass: float, length: int):
-    found, wanted = (op(draw(), length, high_pass) for op in (ops.frame_energy, ops.frame_energy_reference))
+    found, expected = (op(draw(), length, high_pass) for op in (ops.frame_energy, ops.frame_energy_reference))
     assert found.shape == (3, 1030 // length)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("high_pass", [0.001, 150 / 16_000, 0.2])
@@ -28,8 +28,8 @@ def test_the_filter_is_a_butterworth_of_order_two(high_pass: float):
     sections = butter(2, 2 * high_pass, "highpass", output="sos")
     state = sosfilt_zi(sections)[:, None] * waveform[:, :10].mean(1)[None, :, None]
     heard, _ = sosfilt(sections, waveform, zi=state)
-    wanted = np.sqrt((heard.reshape(3, -1, 10) ** 2).mean(2))
-    np.testing.assert_allclose(ops.frame_energy(draw(), 10, high_pass).numpy(), wanted, rtol=1e-8)
+    expected = np.sqrt((heard.reshape(3, -1, 10) ** 2).mean(2))
+    np.testing.assert_allclose(ops.frame_energy(draw(), 10, high_pass).numpy(), expected, rtol=1e-8)
 
 
 def test_recordings_do_not_know_of_each_other_and_a_frame_not_of_the_next():
@@ -48,12 +48,12 @@ def test_opcheck():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((torch.zeros(3), 1), "waveform: wanted shape"),
-        ((torch.zeros(3, 2).double(), 1), "waveform: wanted"),
-        ((draw(), 0), "length: wanted"),
-        ((draw(), 160, 0.5), "high_pass: wanted at least 0 and below 0.5, got 0.5"),
-        ((draw(), 160, -0.1), "high_pass: wanted"),
-        ((draw(), 160, float("nan")), "high_pass: wanted"),
+        ((torch.zeros(3), 1), "waveform: expected shape"),
+        ((torch.zeros(3, 2).double(), 1), "waveform: expected"),
+        ((draw(), 0), "length: expected"),
+        ((draw(), 160, 0.5), "high_pass: expected at least 0 and below 0.5, got 0.5"),
+        ((draw(), 160, -0.1), "high_pass: expected"),
+        ((draw(), 160, float("nan")), "high_pass: expected"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: tuple, words: str):

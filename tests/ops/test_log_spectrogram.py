@@ -54,11 +54,11 @@ def speech_like(batch: int, samples: int, seed: int = 0) -> Tensor:
 def test_equals_the_reference(simd: str, shape: tuple[int, int, int, int, int]):
     n_fft, win_length, hop_length, samples, frames = shape
     waveform = 0.1 * torch.randn(3, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    wanted = log_spectrogram_reference(waveform, n_fft, win_length, hop_length, frames)
+    expected = log_spectrogram_reference(waveform, n_fft, win_length, hop_length, frames)
     exact = log_spectrogram(waveform, n_fft, win_length, hop_length, frames)
     assert exact.shape == (3, 1, n_fft // 2, frames)
-    torch.testing.assert_close(exact, wanted, rtol=0, atol=1e-9)
-    error = (log_spectrogram(waveform.float(), n_fft, win_length, hop_length, frames) - wanted).abs()
+    torch.testing.assert_close(exact, expected, rtol=0, atol=1e-9)
+    error = (log_spectrogram(waveform.float(), n_fft, win_length, hop_length, frames) - expected).abs()
     # A window of one sample gives every band the same power, which may be anything down to none.
     assert error.max() < 1e-3, "nearly empty bins are uncertain in float32, but not by more"
     assert error.mean() < 2e-6
@@ -107,8 +107,8 @@ def test_settings_do_not_borrow_each_others_tables():
     settings = [(512, 240, 120, 64), (256, 240, 120, 64), (512, 200, 120, 64), (512, 240, 121, 64), (512, 240, 120, 65)]
     for samples in (4000, 3950):  # 33 frames and 32
         for each in settings:
-            wanted = log_spectrogram_reference(waveform[:, :samples], *each)
-            torch.testing.assert_close(log_spectrogram(waveform[:, :samples], *each), wanted, rtol=0, atol=1e-9)
+            expected = log_spectrogram_reference(waveform[:, :samples], *each)
+            torch.testing.assert_close(log_spectrogram(waveform[:, :samples], *each), expected, rtol=0, atol=1e-9)
 
 
 def test_logarithms_are_exact_to_an_ulp(simd: str):
@@ -117,8 +117,8 @@ def test_logarithms_are_exact_to_an_ulp(simd: str):
     silence = torch.zeros(1, 64)
     for eps in values.tolist():
         found = log_spectrogram(silence, 64, 8, 32, 17, eps)
-        wanted = math.log(torch.tensor(eps, dtype=torch.float32).item())
-        assert (found.double() - wanted).abs().max() < 1e-7 + 1.2e-7 * abs(wanted)
+        expected = math.log(torch.tensor(eps, dtype=torch.float32).item())
+        assert (found.double() - expected).abs().max() < 1e-7 + 1.2e-7 * abs(expected)
 
 
 def test_silence_is_the_logarithm_of_eps(simd: str):
@@ -189,8 +189,8 @@ def test_clips_down_to_half_a_window(simd: str, shape: tuple[int, int]):
     waveform = torch.randn(2, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     for hop_length in (120, 7, 600):
         leaf = waveform.clone().requires_grad_()
-        wanted = log_spectrogram_reference(leaf, 512, win_length, hop_length, 40)
-        torch.testing.assert_close(log_spectrogram(leaf, 512, win_length, hop_length, 40), wanted, rtol=0, atol=1e-9)
+        expected = log_spectrogram_reference(leaf, 512, win_length, hop_length, 40)
+        torch.testing.assert_close(log_spectrogram(leaf, 512, win_length, hop_length, 40), expected, rtol=0, atol=1e-9)
         gradients = [
             torch.autograd.grad(op(leaf, 512, win_length, hop_length, 40, 1e-3).sum(), leaf)[0]
             for op in (log_spectrogram, log_spectrogram_reference)
@@ -296,37 +296,37 @@ def test_gradient_equals_the_references(simd: str, shape: tuple[int, int, int, i
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"waveform": torch.zeros(2, 120)}, "waveform: wanted more than 120 samples, half a window .* got 120"),
-        ({"waveform": torch.zeros(1000)}, r"waveform: wanted shape \[any, any\], got \[1000\]"),
-        ({"waveform": torch.zeros(1, 1000, dtype=torch.int16)}, "waveform: wanted float32 or float64, got Short"),
-        ({"n_fft": 500}, "n_fft: wanted a power of two, got 500"),
-        ({"n_fft": 32}, r"n_fft: wanted 64 \.\.\. 4096, got 32"),
-        ({"win_length": 513}, r"win_length: wanted 1 \.\.\. 512, got 513"),
-        ({"hop_length": 0}, "hop_length: wanted 1 .* got 0"),
-        ({"frames": 0}, "frames: wanted 1 .* got 0"),
-        ({"eps": 0.0}, "eps: wanted a finite normal number above 0, got 0"),
+        ({"waveform": torch.zeros(2, 120)}, "waveform: expected more than 120 samples, half a window .* got 120"),
+        ({"waveform": torch.zeros(1000)}, r"waveform: expected shape \[any, any\], got \[1000\]"),
+        ({"waveform": torch.zeros(1, 1000, dtype=torch.int16)}, "waveform: expected float32 or float64, got Short"),
+        ({"n_fft": 500}, "n_fft: expected a power of two, got 500"),
+        ({"n_fft": 32}, r"n_fft: expected 64 \.\.\. 4096, got 32"),
+        ({"win_length": 513}, r"win_length: expected 1 \.\.\. 512, got 513"),
+        ({"hop_length": 0}, "hop_length: expected 1 .* got 0"),
+        ({"frames": 0}, "frames: expected 1 .* got 0"),
+        ({"eps": 0.0}, "eps: expected a finite normal number above 0, got 0"),
         ({"eps": math.nan}, "eps: .* got nan"),
-        ({"offsets": torch.tensor([0])}, "length: wanted one beside offsets, got none"),
-        ({"length": 500}, "offsets: wanted some beside length, got none"),
+        ({"offsets": torch.tensor([0])}, "length: expected one beside offsets, got none"),
+        ({"length": 500}, "offsets: expected some beside length, got none"),
         (
             {**PIECES, "waveform": torch.zeros(1, 1000)},
-            r"waveform: wanted shape \[any\] beside offsets, got \[1, 1000\]",
+            r"waveform: expected shape \[any\] beside offsets, got \[1, 1000\]",
         ),
-        ({**PIECES, "offsets": torch.tensor([1.0])}, "offsets: wanted Long, got Float"),
-        ({**PIECES, "offsets": torch.tensor(1)}, r"offsets: wanted shape \[any\], got \[\]"),
-        ({**PIECES, "offsets": torch.tensor([0, 501])}, r"offsets: wanted 0 \.\.\. 500, got 501"),
-        ({**PIECES, "offsets": torch.tensor([-1, 0])}, r"offsets: wanted 0 \.\.\. 500, got -1"),
-        ({**PIECES, "length": 1001}, r"length: wanted 1 \.\.\. 1000, got 1001"),
-        ({**PIECES, "length": 120}, "length: wanted more than 120 samples"),
-        ({"dtype": torch.float64}, "dtype: wanted Float or BFloat16, got Double"),
-        ({"waveform": torch.zeros(1, 1000).double(), "dtype": torch.bfloat16}, "dtype: wanted Double, got BFloat16"),
-        ({"out": torch.zeros(1, 1, 256, 255)}, r"out: wanted shape \[1, 1, 256, 256\], got \[1, 1, 256, 255\]"),
-        ({"out": torch.zeros(1, 1, 256, 256).half()}, "dtype: wanted Float or BFloat16, got Half"),
-        ({"out": torch.zeros(1, 1, 256, 512)[..., ::2]}, "out: wanted a contiguous tensor, got one with gaps"),
-        ({"out": torch.zeros(1, 1, 256, 256), "dtype": torch.bfloat16}, "dtype: wanted that of out"),
+        ({**PIECES, "offsets": torch.tensor([1.0])}, "offsets: expected Long, got Float"),
+        ({**PIECES, "offsets": torch.tensor(1)}, r"offsets: expected shape \[any\], got \[\]"),
+        ({**PIECES, "offsets": torch.tensor([0, 501])}, r"offsets: expected 0 \.\.\. 500, got 501"),
+        ({**PIECES, "offsets": torch.tensor([-1, 0])}, r"offsets: expected 0 \.\.\. 500, got -1"),
+        ({**PIECES, "length": 1001}, r"length: expected 1 \.\.\. 1000, got 1001"),
+        ({**PIECES, "length": 120}, "length: expected more than 120 samples"),
+        ({"dtype": torch.float64}, "dtype: expected Float or BFloat16, got Double"),
+        ({"waveform": torch.zeros(1, 1000).double(), "dtype": torch.bfloat16}, "dtype: expected Double, got BFloat16"),
+        ({"out": torch.zeros(1, 1, 256, 255)}, r"out: expected shape \[1, 1, 256, 256\], got \[1, 1, 256, 255\]"),
+        ({"out": torch.zeros(1, 1, 256, 256).half()}, "dtype: expected Float or BFloat16, got Half"),
+        ({"out": torch.zeros(1, 1, 256, 512)[..., ::2]}, "out: expected a contiguous tensor, got one with gaps"),
+        ({"out": torch.zeros(1, 1, 256, 256), "dtype": torch.bfloat16}, "dtype: expected that of out"),
         (
             {"out": torch.zeros(1, 1, 256, 256), "waveform": torch.zeros(1, 1000, requires_grad=True)},
-            "out: wanted no gradient",
+            "out: expected no gradient",
         ),
     ],
 )

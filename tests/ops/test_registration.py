@@ -80,8 +80,8 @@ def test_torchscript_equals_eager_with_gradients(tmp_path: Path):
         eager = values_and_gradients(Objective(), inputs)
         assert len(eager) == 1 + 5
         for function in (scripted, loaded):
-            for got, wanted in zip(values_and_gradients(function, inputs), eager, strict=True):
-                assert torch.equal(got, wanted)
+            for got, expected in zip(values_and_gradients(function, inputs), eager, strict=True):
+                assert torch.equal(got, expected)
 
 
 def test_the_public_functions_can_be_scripted():
@@ -98,21 +98,21 @@ def test_the_public_functions_can_be_scripted():
 def test_compiles_as_one_graph(dynamic: bool):
     inputs = [waveform(), *loss_arguments()]
     compiled = torch.compile(Objective(), fullgraph=True, dynamic=dynamic, backend="aot_eager")
-    for got, wanted in zip(
+    for got, expected in zip(
         values_and_gradients(compiled, inputs), values_and_gradients(Objective(), inputs), strict=True
     ):
-        torch.testing.assert_close(got, wanted)
+        torch.testing.assert_close(got, expected)
 
 
 def test_the_public_loss_compiles_as_one_graph():
     inputs = loss_arguments()
     compiled = torch.compile(lambda *x: contrastive_loss(*x).mean(), fullgraph=True, backend="aot_eager")
-    for got, wanted in zip(
+    for got, expected in zip(
         values_and_gradients(compiled, inputs),
         values_and_gradients(lambda *x: contrastive_loss(*x).mean(), inputs),
         strict=True,
     ):
-        torch.testing.assert_close(got, wanted)
+        torch.testing.assert_close(got, expected)
 
 
 def test_compiles_with_pieces_and_out():
@@ -130,7 +130,7 @@ def test_an_error_keeps_its_message_in_torchscript():
     scripted = torch.jit.script(Objective())
     inputs = [waveform(), *loss_arguments()]
     inputs[5] = torch.tensor([0, 1, 2, 3, 11])
-    with pytest.raises(RuntimeError, match=r"self_index: wanted -1 \.\.\. 10, got 11"):
+    with pytest.raises(RuntimeError, match=r"self_index: expected -1 \.\.\. 10, got 11"):
         scripted(*inputs)
 
 
@@ -141,7 +141,7 @@ def test_build_info_tells_what_runs():
     assert info["simd_compiled"][0] == "portable"
     assert info["torch"] == torch.__version__ and info["usvs"] == usvs.__version__
     assert info["bfloat16_products"] == (info["simd"] == "avx512_bf16")
-    with pytest.raises(ValueError, match="SIMD level: wanted portable, avx2, avx512 or avx512_bf16, got 'mmx'"):
+    with pytest.raises(ValueError, match="SIMD level: expected portable, avx2, avx512 or avx512_bf16, got 'mmx'"):
         ops._C.use_simd("mmx")
 
 
@@ -161,7 +161,7 @@ def test_a_missing_build_is_said_in_one_line():
     ("definitions", "message"),
     [
         (["-DUSVS_CUDA=ON"], "USVS_CUDA=ON, but there is no working nvcc"),
-        (["-DUSVS_CUDA=YES"], "wanted AUTO, ON or OFF, got 'YES'"),
+        (["-DUSVS_CUDA=YES"], "expected AUTO, ON or OFF, got 'YES'"),
     ],
 )
 def test_the_build_says_what_it_lacks(tmp_path: Path, definitions: list[str], message: str):

@@ -48,8 +48,8 @@ def test_pairs_are_as_the_reference_in_double_says(pixels, kind):
     maps, _ = some_maps(pixels)
     for shift in range(len(maps)):
         other = maps.roll(shift, dims=0).contiguous()
-        wanted = pair_score_reference(maps.double(), other.double(), kind, EPSILON)
-        torch.testing.assert_close(pair_score(maps, other, kind, EPSILON), wanted, rtol=2e-6, atol=1e-6)
+        expected = pair_score_reference(maps.double(), other.double(), kind, EPSILON)
+        torch.testing.assert_close(pair_score(maps, other, kind, EPSILON), expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("coarse", [False, True])
@@ -58,10 +58,10 @@ def test_statistics_are_as_the_reference_in_double_says(pixels, coarse):
     maps, fixated = some_maps(pixels, coarse)
     for ranks in (False, True):
         found = fixation_statistics(maps, fixated, ranks)
-        wanted = fixation_statistics_reference(maps.double(), fixated, ranks)
-        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+        expected = fixation_statistics_reference(maps.double(), fixated, ranks)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
         whole = [FIXATION_COLUMNS.index(name) for name in ("fixated", "above", "equal", "lowest_tied")]
-        assert torch.equal(found[:, whole], wanted[:, whole])
+        assert torch.equal(found[:, whole], expected[:, whole])
 
 
 @pytest.mark.parametrize("pixels", SIZES)
@@ -70,8 +70,8 @@ def test_all_at_once_is_the_same_as_one_by_one(pixels):
     truth = maps.roll(2, dims=0).contiguous()
     scores, statistics = saliency_scores(maps, truth, fixated, ("correlation", "kl"), EPSILON)
     for kind, found in zip(PAIR_SCORES, scores.unbind(dim=1), strict=True):
-        wanted = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
-        assert torch.equal(found, wanted)
+        expected = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
+        assert torch.equal(found, expected)
     apart = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
     assert torch.equal(statistics, torch.where(apart[0] == 0, apart[1], apart[0]))
     reference = saliency_scores_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
@@ -82,8 +82,8 @@ def test_all_at_once_is_the_same_as_one_by_one(pixels):
 def test_memory_that_is_not_contiguous_and_threads_change_nothing():
     maps, fixated = some_maps(600)
     strided = maps.t().contiguous().t()
-    wanted = pair_score(maps, maps.flip(0), "kl", EPSILON)
-    assert torch.equal(pair_score(strided, strided.flip(0), "kl", EPSILON), wanted)
+    expected = pair_score(maps, maps.flip(0), "kl", EPSILON)
+    assert torch.equal(pair_score(strided, strided.flip(0), "kl", EPSILON), expected)
     before = torch.get_num_threads()
     one = fixation_statistics(maps, fixated, True)
     torch.set_num_threads(3)

@@ -10,9 +10,10 @@ import pytest
 
 from usvs.archive.gaze import read_gaze
 from usvs.archive.plane_labels import read_plane_labels
-from usvs.config import PhantomSettings, check_settings
+from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
-from usvs.phantom import make_phantom, read_truth, truth_folder
+from usvs.phantom import ground_truth_folder, make_phantom, read_ground_truth
+from usvs.phantom.settings import PhantomSettings
 
 SETTINGS = PhantomSettings(scan_seconds=6.0, frame_rate_hz=25, frame_width=240, frame_height=200)
 
@@ -45,12 +46,12 @@ def test_only_what_a_recorder_would_write_lies_in_the_archive(archive):
     names = sorted(file.relative_to(archive).as_posix() for file in archive.rglob("*") if file.is_file())
     endings = (".gaze.csv", ".mp4", ".planes.csv")
     assert names == [f"patient_{patient:03d}/scan_1{end}" for patient in (1, 2) for end in endings]
-    assert truth_folder(archive) == archive.with_name("archive.truth")
+    assert ground_truth_folder(archive) == archive.with_name("archive.truth")
     assert sorted(file.name for file in archive.parent.iterdir()) == ["archive", "archive.truth"]
 
 
 def test_labels_read_back_equal_the_truth(archive):
-    truth = read_truth(truth_folder(archive) / "patient_001/scan_1.npz")
+    truth = read_ground_truth(ground_truth_folder(archive) / "patient_001/scan_1.npz")
     labels = read_plane_labels(archive / "patient_001/scan_1.planes.csv")
     np.testing.assert_array_equal(labels.at(truth.frame_seconds + 1e-3), truth.plane)
     assert labels.end_seconds[-1] == 6.0 and np.all(labels.start_seconds[1:] == labels.end_seconds[:-1])
@@ -58,7 +59,7 @@ def test_labels_read_back_equal_the_truth(archive):
 
 def test_gaze_reads_back_and_follows_the_landmark(archive):
     file = archive / "patient_001/scan_1.gaze.csv"
-    truth = read_truth(truth_folder(archive) / "patient_001/scan_1.npz")
+    truth = read_ground_truth(ground_truth_folder(archive) / "patient_001/scan_1.npz")
     with file.open() as lines:
         rows = list(csv.DictReader(lines))
     valid = np.array([row["valid"] == "1" for row in rows])
@@ -72,10 +73,10 @@ def test_gaze_reads_back_and_follows_the_landmark(archive):
 
 
 def test_the_box_holds_fan_only_and_is_nearly_the_largest(archive):
-    from usvs.phantom.geometry import Fan
+    from usvs.phantom.geometry import SectorGeometry
 
-    truth = read_truth(truth_folder(archive) / "patient_002/scan_1.npz")
-    fan = Fan(**truth.fan)
+    truth = read_ground_truth(ground_truth_folder(archive) / "patient_002/scan_1.npz")
+    fan = SectorGeometry(**truth.fan)
     inside = fan.pixel_beams()[0] >= 0
     left, top, right, bottom = truth.box
     assert inside[top:bottom, left:right].all()
@@ -95,7 +96,7 @@ def test_other_processes_and_more_patients_change_nothing(archive, tmp_path):
 @pytest.mark.parametrize("what", ["archive", "truth", "file"])
 def test_what_is_there_is_not_written_over(tmp_path, what):
     out = tmp_path / "out"
-    taken = {"archive": out / "mine.txt", "truth": truth_folder(out) / "mine.txt", "file": out}[what]
+    taken = {"archive": out / "mine.txt", "truth": ground_truth_folder(out) / "mine.txt", "file": out}[what]
     taken.parent.mkdir(exist_ok=True)
     taken.write_text("mine")
     with pytest.raises(DataError, match=r"not empty|is a file"):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from usvs.archive.plane_labels import BACKGROUND, PLANES
-from usvs.config import PhantomSettings
 from usvs.errors import MissingDependencyError
 from usvs.phantom.lexicon import CHATTER as REMARKS
 from usvs.phantom.lexicon import TERMS, on_topic
 from usvs.phantom.narration import CHATTER, SILENCE, narrate
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.seeds import stream
+from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import ACCENTS, SPEAKERS, Speakers, Voice, draw_voice
 
 

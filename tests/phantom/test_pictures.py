@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.config import PhantomSettings
 from usvs.errors import DataError
 from usvs.phantom import make_phantom, save_phantom_pictures
+from usvs.phantom.settings import PhantomSettings
 
 
 def test_both_pictures_are_drawn(tmp_path):

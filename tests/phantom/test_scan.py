@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from usvs.archive.plane_labels import BACKGROUND, PLANES
-from usvs.config import PhantomSettings
 from usvs.phantom.anatomy import DRAWINGS
 from usvs.phantom.scan import PhantomScan
+from usvs.phantom.settings import PhantomSettings
 
 SETTINGS = PhantomSettings(scan_seconds=12.0, frame_width=240, frame_height=200)
 
@@ -83,9 +83,9 @@ def test_the_fan_is_drawn_where_the_geometry_says_and_bone_casts_a_shadow():
 @pytest.mark.parametrize("plane", ["femur", "spine_sag"])
 def test_bone_casts_a_shadow(plane):
     from usvs.phantom.anatomy import draw_slab, reflectivity
-    from usvs.phantom.probe import Pose
     from usvs.phantom.seeds import stream
     from usvs.phantom.sonography import Contact, Layer, Sonograph, draw_machine
+    from usvs.phantom.transducer import Pose
 
     calm = PhantomSettings(rotation_degrees=0.0, scale=(1.0, 1.0))
     scan = PhantomScan(0, 1, 1, calm)

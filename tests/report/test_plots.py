@@ -25,7 +25,7 @@ def reading(f1):
 
 @pytest.fixture
 def planes_run(tmp_path):
-    inits = {"random": {"finetune": reading(0.5), "probe": reading(0.4)}, "ours": {"finetune": reading(0.7)}}
+    inits = {"random": {"finetune": reading(0.5), "probe": reading(0.4)}, "joint": {"finetune": reading(0.7)}}
     results = {"kind": "planes", "classes": PLANES, "chance_f1": 0.06, "inits": inits}
     (tmp_path / "results.json").write_text(json.dumps(results))
     return tmp_path
@@ -78,7 +78,7 @@ def test_evidence_is_drawn_from_its_results(tmp_path):
     random = np.random.default_rng(0)
     readings = {
         name: {
-            init: [{"f1": float(f1)} for f1 in random.uniform(0.4, 0.6, 9)] for init in ("random", "shuffled", "ours")
+            init: [{"f1": float(f1)} for f1 in random.uniform(0.4, 0.6, 9)] for init in ("random", "shuffled", "joint")
         }
         for name in ("probe", "fine-tuned, few labels")
     }
@@ -88,9 +88,9 @@ def test_evidence_is_drawn_from_its_results(tmp_path):
 
 
 def test_results_of_another_kind_or_none_are_refused(planes_run, tmp_path):
-    with pytest.raises(DataError, match="wanted results of kind 'evidence', got 'planes'"):
+    with pytest.raises(DataError, match="expected results of kind 'evidence', got 'planes'"):
         save_evidence_picture(planes_run)
-    with pytest.raises(DataError, match="wanted stored results"):
+    with pytest.raises(DataError, match="expected stored results"):
         save_planes_pictures(tmp_path / "nothing")
 
 

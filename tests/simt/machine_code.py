@@ -116,12 +116,12 @@ def check(kernel: Kernel, budget: Budget) -> None:
     assert kernel.registers <= budget.registers, f"{where} takes {kernel.registers} registers, over {budget.registers}"
     for opcode, least in budget.opcodes.items():
         count = kernel.opcodes.get(opcode, 0)
-        assert count >= least, f"{where} has {count} {opcode}, wanted {least}"
+        assert count >= least, f"{where} has {count} {opcode}, expected {least}"
     blocks, least = occupancy(kernel, budget), budget.blocks[kernel.architecture]
-    assert blocks >= least, f"{where}: {blocks} blocks fit a multiprocessor, wanted {least}"
+    assert blocks >= least, f"{where}: {blocks} blocks fit a multiprocessor, expected {least}"
 
 
-def check_architectures(binary: Path, wanted: Sequence[str]) -> None:
+def check_architectures(binary: Path, expected: Sequence[str]) -> None:
     """Hold a binary to the machine code and the PTX that it must carry."""
-    missing = set(wanted) - code_in(binary)
+    missing = set(expected) - code_in(binary)
     assert not missing, f"{binary.name} lacks {sorted(missing)}"

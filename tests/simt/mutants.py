@@ -1,8 +1,8 @@
 """Break the kernels in every place, one at a time, and see which test turns red.
 
-    python -m tests.simt.plants                 every plant, every detector, as a table
-    python -m tests.simt.plants --until-seen    every plant, each until a detector sees it: a third of the time
-    python -m tests.simt.plants --every 12      some of them, until seen: what the suite runs
+    python -m tests.simt.mutants                 every plant, every detector, as a table
+    python -m tests.simt.mutants --until-seen    every plant, each until a detector sees it: a third of the time
+    python -m tests.simt.mutants --every 12      some of them, until seen: what the suite runs
 
 Plants go into copies of csrc/kernels/*.cuh (plant_sites.py); the tests that run are test_NAME.py as they stand.
 """
@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from tests.simt.emulate import HERE, KEPT, ROOT, Build, EmulationError, build
-from tests.simt.plant_sites import Plant, planted_copy
+from tests.simt.mutation_sites import Plant, planted_copy
 
 # Plants that change nothing that could be seen, and why.
 EXPLAINED: dict[str, str] = json.loads((HERE / "explained_plants.json").read_text())

@@ -90,9 +90,9 @@ def test_a_missing_barrier_shows_as_nan_or_as_a_race():
 
 
 def test_a_missing_barrier_before_the_next_round_is_a_race_under_every_schedule():
-    wanted = 4 * ((np.arange(64) + 33) % 64) + 600
+    expected = 4 * ((np.arange(64) + 33) % 64) + 600
     for kind in Build:
-        assert (emulate("two_rounds", {**FLOATS, "barrier": 1}, kind)["out"] == wanted).all()
+        assert (emulate("two_rounds", {**FLOATS, "barrier": 1}, kind)["out"] == expected).all()
     for schedule in schedules(6):
         with pytest.raises(EmulationError, match="data race"):
             run(build(Build.RACE, "selftest"), "two_rounds", {**FLOATS, "barrier": 0}, [schedule])

@@ -127,10 +127,10 @@ def test_forward_equals_the_reference(shape: Shape):
 def test_gradient_equals_the_references(shape: Shape):
     waveform, grad = waveform_of(shape), grad_of(shape)
     gradient = torch.from_numpy(backward(shape, waveform, grad)["waveform_grad"]).double()
-    wanted = reference_gradient(clips_of(waveform, shape), grad, shape)
-    error = gradient - wanted
-    assert error.norm() < 1e-3 * wanted.norm()
-    assert error.abs().max() < 1e-2 * wanted.abs().max()
+    expected = reference_gradient(clips_of(waveform, shape), grad, shape)
+    error = gradient - expected
+    assert error.norm() < 1e-3 * expected.norm()
+    assert error.abs().max() < 1e-2 * expected.abs().max()
 
 
 def test_float32_is_as_exact_as_it_can_be():
@@ -168,16 +168,16 @@ def test_the_gradient_of_a_recording_is_the_sum_over_its_pieces(kind: Build):
     recording = waveform_of(Shape(512, 240, 120, 5000, 20, clips=1))
     clips, where = pieces(PIECES, OFFSETS, recording)
     grad = grad_of(PIECES)
-    wanted = torch.zeros(len(recording), dtype=torch.float64)
+    expected = torch.zeros(len(recording), dtype=torch.float64)
     each = reference_gradient(torch.from_numpy(clips.astype(np.float64)), grad, PIECES)
     for at, gradient in zip(OFFSETS, each, strict=True):
-        wanted[at : at + PIECES.samples] += gradient
+        expected[at : at + PIECES.samples] += gradient
     arguments = arguments_of(recording, PIECES, eps=1e-3) | where
     arguments |= {"output_grad": grad, "waveform_grad": Out((len(recording),))}
     result = run(build(kind, "log_spectrogram"), "backward", arguments, schedules(2))
-    error = torch.from_numpy(result["waveform_grad"]).double() - wanted
-    assert error.norm() < 1e-3 * wanted.norm()
-    assert (result["waveform_grad"][wanted.numpy() == 0] == 0).all()
+    error = torch.from_numpy(result["waveform_grad"]).double() - expected
+    assert error.norm() < 1e-3 * expected.norm()
+    assert (result["waveform_grad"][expected.numpy() == 0] == 0).all()
 
 
 @pytest.mark.parametrize("shape", SMALL, ids=str)

@@ -102,13 +102,13 @@ REGRESSIONS = {
         + "".join(f"  sum = sum * k{i} + k{59 - i};\n" for i in MANY)
         + f"  out[n] = make_float4(sum, 0, 0, 0);\n{BODY}",
     ),
-    "LDG.128, wanted 1": GOOD.replace(
+    "LDG.128, expected 1": GOOD.replace(
         "const float4 x = in[threadIdx.x];",
         "const float* s = (const float*)in;\n"
         "  const float4 x = make_float4(s[threadIdx.x], s[threadIdx.x + n], s[2 * n], s[3 * n]);",
     ),
-    "HMMA, wanted 1": re.sub(r"asm volatile.*?\)\);\n", "d[0] += a[0] + b[0];\n", GOOD, flags=re.S),
-    "blocks fit a multiprocessor, wanted 5": GOOD.replace(
+    "HMMA, expected 1": re.sub(r"asm volatile.*?\)\);\n", "d[0] += a[0] + b[0];\n", GOOD, flags=re.S),
+    "blocks fit a multiprocessor, expected 5": GOOD.replace(
         BODY,
         "  __shared__ float big[12000];\n  big[threadIdx.x] = n;\n  __syncthreads();\n  out[n].x = big[n];\n" + BODY,
     ),

@@ -7,12 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.keys import Keys
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.keys import Keys
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 FLASH_SECONDS = (1.0, 3.0)  # when the picture turns white and the beep sounds
 PICTURE = 64

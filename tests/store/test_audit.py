@@ -8,15 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.archive.audit import audit_store
-from usvs.archive.audit_archive import audit_archive
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.contact_sheet import CAPTION, COLOURS, GAP, TILE, save_contact_sheets
-from usvs.archive.prepare import prepare_store
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli import main
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
-from usvs.downstream.audit_runs import audit_run
 from usvs.errors import DataError
+from usvs.store.audit import audit_store
+from usvs.store.audit_archive import audit_archive
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.contact_sheet import CAPTION, COLOURS, GAP, TILE, save_contact_sheets
+from usvs.store.prepare import prepare_store
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.tasks.audit_runs import audit_run
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.catalogue import Catalogue, IndexSummary, index_archive
-from usvs.archive.scan_index import clip_count
-from usvs.archive.timing import Timing
-from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.media.timing import Timing
+from usvs.store.catalogue import Catalogue, IndexSummary, index_archive
+from usvs.store.inspect_scan import clip_count
+from usvs.store.settings import ClipSettings
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 
@@ -100,7 +101,7 @@ def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store:
     ("text", "words"),
     [
         ("patient\np1\n", "column 'scan' is missing"),
-        ("scan,sector\na.mp4,wide\n", "line 2: wanted sector"),
+        ("scan,sector\na.mp4,wide\n", "line 2: expected sector"),
         ("scan,patient\na.mp4,p\na.mp4,q\n", "named twice"),
     ],
 )
@@ -181,16 +182,16 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    from usvs.archive import catalogue
+    from usvs.store import catalogue
 
     looked: list[str] = []
-    look_into = catalogue.look_into
+    inspect_scan = catalogue.inspect_scan
 
     def counted(task):
         looked.append(task.files.path)
-        return look_into(task)
+        return inspect_scan(task)
 
-    monkeypatch.setattr(catalogue, "look_into", counted)
+    monkeypatch.setattr(catalogue, "inspect_scan", counted)
     return looked
 
 
@@ -228,7 +229,7 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
 
 
 def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archive: Path, store: Path, monkeypatch):
-    from usvs.archive import catalogue
+    from usvs.store import catalogue
 
     make_video("a.mp4")
     index(archive, store)
@@ -238,7 +239,7 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
     def interrupted(task):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalogue, "look_into", interrupted)
+    monkeypatch.setattr(catalogue, "inspect_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index(archive, store)
     assert rows(store) == before and Catalogue.load(store).clips.num_rows == 2
@@ -248,7 +249,7 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
 
 
 def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: Path, store: Path, monkeypatch, capsys):
-    from usvs.archive import catalogue
+    from usvs.store import catalogue
 
     sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
     for number in range(6):
@@ -256,14 +257,14 @@ def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: 
     (archive / "Doe/1b.mp4").write_bytes(b"")
     whole = archive.parent / "whole"
     index(archive, whole)
-    look_into = catalogue.look_into
+    inspect_scan = catalogue.inspect_scan
 
     def interrupted(task):
         if task.files.path == "Doe/4.mp4":
             raise KeyboardInterrupt
-        return look_into(task)
+        return inspect_scan(task)
 
-    monkeypatch.setattr(catalogue, "look_into", interrupted)
+    monkeypatch.setattr(catalogue, "inspect_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index(archive, store)
     monkeypatch.undo()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from usvs.errors import DataError
-from usvs.sampling.clips import ClipTable
+from usvs.store.clips import ClipTable
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_select_keeps_scan_numbers(table: ClipTable):
     ("changes", "message"),
     [
         ({"start_seconds": np.zeros(3)}, "one length"),
-        ({"scan": np.array([0, 0, 2, 3], np.int32)}, "wanted scans"),
+        ({"scan": np.array([0, 0, 2, 3], np.int32)}, "expected scans"),
         ({"scan": np.array([0, 2, 1, 2], np.int32)}, "sorted"),
         ({"start_seconds": np.array([0.0, 2.0, 4.0, 0.0])}, "sorted"),
         ({"start_seconds": np.array([0.0, 0.0, 0.0, 4.0])}, "each once"),
@@ -49,7 +49,7 @@ def test_bad_columns_are_refused(table: ClipTable, changes: dict[str, np.ndarray
 
 
 def test_a_selection_is_the_same_in_blocks_and_in_files(monkeypatch: pytest.MonkeyPatch):
-    from usvs import columns
+    from usvs.utils import columns
 
     def chosen() -> list[ClipTable]:
         rng = np.random.default_rng(0)

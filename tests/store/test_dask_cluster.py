@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.catalogue import index_archive
-from usvs.archive.cluster import dask_cluster
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import MissingDependencyError
+from usvs.store.catalogue import index_archive
+from usvs.store.dask_cluster import dask_cluster
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 SETTINGS = PrepareSettings(frame_pixels=32)
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from usvs.archive.keys import Keys
 from usvs.errors import DataError
+from usvs.store.keys import Keys
 
 
 def test_keys_stay_the_same_in_a_store_and_differ_between_stores(tmp_path: Path):

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive import prepare, writer
-from usvs.archive.catalogue import Catalogue, index_archive
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.store import locked
-from usvs.config import ClipSettings, PrepareSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.store import prepare, writer
+from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.folder import locked
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, PrepareSettings
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 SETTINGS = PrepareSettings(frame_pixels=32)
@@ -201,7 +202,7 @@ def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Pat
 
 def test_a_process_that_prepares_starts_without_torch():
     """Each of a pool's processes would take seconds and 180 MB for it."""
-    code = "import sys, usvs.archive.prepare; sys.exit('torch' in sys.modules)"
+    code = "import sys, usvs.store.prepare; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.prepared import PreparedManifest, PreparedScan
-from usvs.config import PrepareSettings
 from usvs.errors import DataError
+from usvs.store.prepared import PreparedManifest, PreparedScan
+from usvs.store.settings import PrepareSettings
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_gaze_and_planes_may_be_missing(make_prepared, tmp_path: Path, pictures:
     ("settings", "words"),
     [
         ({"planes": np.zeros(29, np.int16)}, "one value for each of 30 frames, got 29"),
-        ({"settings": PrepareSettings(frame_pixels=41)}, "wanted frames of 41 x 41"),
+        ({"settings": PrepareSettings(frame_pixels=41)}, "expected frames of 41 x 41"),
         ({"frames": [(0.0, np.zeros((40, 40), np.uint8))] * 2}, "do not rise at frame 1"),
         ({"frames": []}, "no frame could be decoded"),
     ],
@@ -182,8 +182,8 @@ def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pi
     from collections import OrderedDict
     from threading import Lock
 
-    from usvs.archive import prepared
-    from usvs.archive.prepared import PreparedStore
+    from usvs.store import prepared
+    from usvs.store.prepared import PreparedStore
 
     monkeypatch.setattr(prepared, "OPEN_SCANS", 8)
     store = PreparedStore.__new__(PreparedStore)

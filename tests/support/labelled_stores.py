@@ -6,18 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.prepared import write_prepared_scan
-from usvs.archive.tables import CatalogueWriter
-from usvs.config import (
-    AugmentSettings,
-    ClipSettings,
-    EncoderSettings,
-    ModelSettings,
-    OptimiserSettings,
-    PlanesSettings,
-    PrepareSettings,
-    RunSettings,
-)
+from usvs.data.settings import AugmentSettings
+from usvs.models.settings import EncoderSettings, ModelSettings
+from usvs.store.prepared import write_prepared_scan
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.tables import CatalogueWriter
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.training.settings import OptimiserSettings, RunSettings
 
 FRAME_PIXELS = 36
 FRAMES = 24
@@ -116,8 +111,8 @@ def noise_store(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_planes() -> PlanesSettings:
-    return PlanesSettings(
+def tiny_planes() -> ClassificationSettings:
+    return ClassificationSettings(
         profile="quick",
         model=TINY_MODEL,
         augment=AugmentSettings(flip=False),  # mirroring a grating changes its plane

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from usvs.archive.writer import write_prepared_scan
-from usvs.config import PrepareSettings
+from usvs.store.settings import PrepareSettings
+from usvs.store.writer import write_prepared_scan
 
 WriteVideo = Callable[..., Path]
 

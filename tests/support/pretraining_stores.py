@@ -6,20 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.prepared import write_prepared_scan
-from usvs.archive.tables import CatalogueWriter
-from usvs.config import (
-    AugmentSettings,
-    ClipSettings,
-    EncoderSettings,
-    ModelSettings,
-    ObjectiveSettings,
-    OptimiserSettings,
-    PrepareSettings,
-    PretrainSettings,
-    RunSettings,
-    SpectrogramSettings,
-)
+from usvs.audio.settings import SpectrogramSettings
+from usvs.data.settings import AugmentSettings
+from usvs.losses.settings import ObjectiveSettings
+from usvs.models.settings import EncoderSettings, ModelSettings
+from usvs.store.prepared import write_prepared_scan
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.tables import CatalogueWriter
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.training.settings import OptimiserSettings, RunSettings
 
 SECONDS, RATE_HZ, SIDE = 12.0, 5, 36
 PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
@@ -102,7 +97,7 @@ def tiny_settings(**changes) -> PretrainSettings:
         objective=ObjectiveSettings(**(objective | changes.pop("objective", {}))),
         optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=2, batch_clips=6),
         run=RunSettings(**(run | changes.pop("run", {}))),
-        held_out_patients=0.25,
+        validation_fraction=0.25,
         **changes,
     )
 

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from usvs.config import OptimiserSettings, PretrainSettings, SpectrogramSettings
-from usvs.downstream.evidence import EvidenceSettings, run_evidence
-from usvs.downstream.planes import compare_inits
+from usvs.audio.settings import SpectrogramSettings
 from usvs.errors import DataError
-from usvs.training.pretrain import pretrain
+from usvs.experiments.evidence import EvidenceSettings, run_evidence
+from usvs.tasks.classification.compare import compare_inits
+from usvs.tasks.pretraining.pretrain import pretrain
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.training.settings import OptimiserSettings
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def pretraining(tiny_planes):
         spectrogram=SpectrogramSettings(n_fft=256, frames=32),
         optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
         run=tiny_planes.run,
-        held_out_patients=0.5,
+        validation_fraction=0.5,
     )
 
 
@@ -30,7 +32,7 @@ def planes(tiny_planes):
 
 
 def test_a_run_is_read_on_the_patients_it_held_out_and_refused_on_the_others(tiny_store, tmp_path, pretraining, planes):
-    run = tmp_path / "ours"
+    run = tmp_path / "joint"
     pretrain(tiny_store, run, pretraining)
     with pytest.raises(DataError, match="2 of 4 test patients were pretrained on"):
         compare_inits(tiny_store, tmp_path / "refused", planes, [run])
@@ -39,12 +41,12 @@ def test_a_run_is_read_on_the_patients_it_held_out_and_refused_on_the_others(tin
     held_out = json.loads((run / "patients.json").read_text())["held_out"]
     for reading in (reading for init in stored["inits"].values() for reading in init.values()):
         assert sorted(patient for fold in reading["folds"] for patient in fold["test_patients"]) == sorted(held_out)
-    assert stored["pretraining_overlap"] == {"ours": "disjoint"}
+    assert stored["pretraining_overlap"] == {"joint": "disjoint"}
 
 
 def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretraining, planes):
-    everybody = pretraining.model_copy(update={"held_out_patients": 0.0})  # shuffled speech needs two scans
-    settings = EvidenceSettings(pretrain=everybody, planes=planes, pretraining_share=0.5, few_patients=1)
+    everybody = pretraining.model_copy(update={"validation_fraction": 0.0})  # shuffled speech needs two scans
+    settings = EvidenceSettings(pretrain=everybody, planes=planes, pretraining_fraction=0.5, few_patients=1)
     result = run_evidence(tiny_store, tmp_path / "out", [0], settings)
     starts = {init: cells[0]["encoder_sha256"] for init, cells in result.results["readings"]["probe"].items()}
     assert len(set(starts.values())) == 3

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.downstream import inits
-from usvs.downstream.comparison import typed_command
-from usvs.downstream.inits import init_names, initial_encoder
-from usvs.downstream.planes import compare_inits, finetune_planes
 from usvs.errors import ConfigError, DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
 from usvs.report.plots import save_planes_pictures
+from usvs.tasks import initial_encoder as inits
+from usvs.tasks.classification.compare import compare_inits, finetune_planes
+from usvs.tasks.comparison import typed_command
+from usvs.tasks.initial_encoder import init_names, initial_encoder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
         return SEResNeXt(tiny_planes.model.video)
 
     monkeypatch.setattr(inits, "load_encoder", load)
-    run = tmp_path / "ours"
+    run = tmp_path / "joint"
     run.mkdir()
     (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
     return run
@@ -58,19 +58,19 @@ def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_plane
 def test_inits_are_compared_on_the_same_folds_and_drawn(grating_store, tmp_path, tiny_planes, pretrained):
     table = compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), ["random", pretrained])
     inits = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]
-    assert set(inits) == {"random", "ours"}
+    assert set(inits) == {"random", "joint"}
     people = [
         [fold["test_patients"] for fold in reading["folds"]] for init in inits.values() for reading in init.values()
     ]
     assert all(one == people[0] for one in people)
     assert {fold["calibrated"] for fold in inits["random"]["probe"]["folds"]} == {True}
-    assert {fold["calibrated"] for fold in inits["ours"]["probe"]["folds"]} == {False}
+    assert {fold["calibrated"] for fold in inits["joint"]["probe"]["folds"]} == {False}
     starts = {name: {fold["encoder_sha256"] for fold in init["finetune"]["folds"]} for name, init in inits.items()}
-    assert len(starts["random"]) == len(starts["ours"]) == 1
-    assert starts["random"] != starts["ours"]
+    assert len(starts["random"]) == len(starts["joint"]) == 1
+    assert starts["random"] != starts["joint"]
     lines = table.splitlines()
     assert lines[2].startswith("random") and lines[2].endswith("*")
-    assert lines[3].startswith("ours") and not lines[3].endswith("*")
+    assert lines[3].startswith("joint") and not lines[3].endswith("*")
     assert len(save_planes_pictures(tmp_path / "run")) == 5
 
 
@@ -87,14 +87,14 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
     )
     assert len(result.folds) == 3
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert stored["pretraining_overlap"] == {"ours": "overlap"}
+    assert stored["pretraining_overlap"] == {"joint": "overlap"}
 
 
 def test_only_held_out_patients_are_used_where_asked(grating_store, tmp_path, tiny_planes, pretrained):
     trained = ["9a7000000000", "9a7000000001"]
     (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "held_out": []}))
     compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), [pretrained], held_out_only=True)
-    folds = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]["ours"]["probe"]["folds"]
+    folds = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]["joint"]["probe"]["folds"]
     people = {patient for fold in folds for patient in fold["test_patients"] + fold["train_patients"]}
     assert people == {f"9a7{number:09x}" for number in range(2, 6)}
     (pretrained / "patients.json").unlink()

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from usvs.downstream.plane_task import PlaneTask, class_weights
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks.classification.module import PlaneTask, class_weights
 
 
 @pytest.mark.parametrize(("kind", "ratio"), [("none", 1.0), ("inverse_sqrt", 3.0), ("inverse", 9.0)])

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.downstream.finetune import finetune_fold, predict_planes
-from usvs.downstream.folds import make_folds
-from usvs.downstream.frames import labelled_frames
-from usvs.downstream.metrics import plane_metrics
-from usvs.models.resnext_se import SEResNeXt
+from usvs.data.frame_table import labelled_frames
+from usvs.evaluation.folds import make_folds
+from usvs.evaluation.metrics import plane_metrics
+from usvs.models.se_resnext import SEResNeXt
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.finetune import finetune_fold, predict_planes
 
 
 def new_encoder(settings):

@@ -8,12 +8,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.training.compare import assert_same, gradients, relative, run_jobs
-from usvs.config import SaliencySettings
-from usvs.downstream.gaze_task import SaliencyTask
-from usvs.downstream.plane_task import PlaneTask
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
 from usvs.models.sononet import SonoNetEncoder
-from usvs.training.compute import BatchCompute
+from usvs.tasks.classification.module import PlaneTask
+from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.training.batch_compute import BatchCompute
 from usvs.training.trainer import Trainer
 
 FRAMES = 12

@@ -5,12 +5,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from usvs.config import EncoderSettings
-from usvs.downstream.inits import encoder_description, init_names, initial_encoder, parse_init
 from usvs.errors import ConfigError, DataError, MissingDependencyError
-from usvs.models.encoders import build_encoder
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.registry import build_encoder
+from usvs.models.se_resnext import SEResNeXt
+from usvs.models.settings import EncoderSettings
 from usvs.models.sononet import SonoNet, SonoNetEncoder
+from usvs.tasks.initial_encoder import encoder_description, init_names, initial_encoder, parse_init
 
 
 def test_inits_are_told_apart():
@@ -20,7 +20,7 @@ def test_inits_are_told_apart():
     assert parse_init("sononet:w.npz") == ("sononet", Path("w.npz"), None)
     assert parse_init("imagenet:w.pth").is_external and not parse_init("usvs:a").is_external
     assert init_names(["random", "a/b", "sononet:w.npz", "c/b"]) == ["random", "b_1", "sononet", "b_3"]
-    with pytest.raises(ConfigError, match="init 'imagenet:': wanted random, RUN"):
+    with pytest.raises(ConfigError, match="init 'imagenet:': expected random, RUN"):
         parse_init("imagenet:")
 
 
@@ -61,7 +61,7 @@ def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, tiny_planes):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(DataError, match=r"wanted names such as conv1\.weight"):
+    with pytest.raises(DataError, match=r"expected names such as conv1\.weight"):
         initial_encoder(f"imagenet:{tmp_path / 'other.npz'}", tiny_planes)
     with pytest.raises(DataError, match="SonoNet weights"):
         initial_encoder(f"sononet:{tmp_path / 'other.npz'}", tiny_planes)
@@ -86,10 +86,11 @@ def test_a_libraries_own_file_is_found(tmp_path, tiny_planes, monkeypatch):
 
 
 def test_what_a_run_learnt_from_must_be_what_is_claimed(tmp_path, tiny_planes):
-    from usvs.config import ObjectiveSettings, PretrainSettings
+    from usvs.losses.settings import ObjectiveSettings
+    from usvs.tasks.pretraining.settings import PretrainSettings
 
     video = ObjectiveSettings(correspondence_weight=0, contrastive_weight=0)
-    for name, objective in (("video", video), ("ours", ObjectiveSettings())):
+    for name, objective in (("video", video), ("joint", ObjectiveSettings())):
         (tmp_path / name).mkdir()
         settings = PretrainSettings(objective=objective)
         (tmp_path / name / "config.json").write_text(settings.model_dump_json())
@@ -97,5 +98,5 @@ def test_what_a_run_learnt_from_must_be_what_is_claimed(tmp_path, tiny_planes):
         initial_encoder(f"video:{tmp_path / 'ours'}", tiny_planes)
     with pytest.raises(ConfigError, match="'usvs:video': that run learnt from video alone"):
         initial_encoder(f"usvs:{tmp_path / 'video'}", tiny_planes)
-    with pytest.raises(ConfigError, match="wanted a run's folder"):
+    with pytest.raises(ConfigError, match="expected a run's folder"):
         initial_encoder(f"usvs:{tmp_path}", tiny_planes)

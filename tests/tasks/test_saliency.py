@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import AugmentSettings, SaliencySettings
-from usvs.downstream.finetune import finetune_gaze_fold, predict_saliency
-from usvs.downstream.folds import make_folds
-from usvs.downstream.gaze import compare_gaze_inits, finetune_gaze
-from usvs.downstream.gaze_scores import gaze_metrics, seen_in_evaluation
-from usvs.downstream.gaze_task import SaliencyTask
-from usvs.downstream.gaze_truth import gaze_density, gaze_frames
+from usvs.data.gaze_table import gaze_density, gaze_frames
+from usvs.data.settings import AugmentSettings
 from usvs.errors import DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.evaluation.folds import make_folds
+from usvs.models.se_resnext import SEResNeXt
 from usvs.report.plots import save_gaze_picture
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.finetune import finetune_gaze_fold, predict_saliency
+from usvs.tasks.saliency.compare import compare_gaze_inits, finetune_gaze
+from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.scores import gaze_metrics, seen_in_evaluation
+from usvs.tasks.saliency.settings import SaliencySettings
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_the_options_of_the_loss_reward_nss_and_cc(settings):
     truth /= truth.sum(dim=(1, 2), keepdim=True)
     one, other = plain(frames, truth), with_both(frames, truth)
     torch.testing.assert_close(other.total, one.total - 0.1 * one.nss - 0.2 * one.correlation)
-    from usvs.downstream.metrics import correlation
+    from usvs.evaluation.metrics import correlation
 
     density = plain.log_density(frames).exp().detach()
     assert one.correlation.item() == pytest.approx(correlation(density, truth).mean().item(), abs=1e-4)
@@ -103,15 +104,15 @@ def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
 
 
 def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, settings, monkeypatch):
-    from usvs.downstream import inits
+    from usvs.tasks import initial_encoder as inits
 
     monkeypatch.setattr(inits, "load_encoder", lambda path: SEResNeXt(settings.model.video))
     seen = "9a7000000002"
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
+    (tmp_path / "joint").mkdir()
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     with pytest.raises(DataError, match=f"1 of 4 test patients were pretrained on \\({seen}\\)"):
-        finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "ours")
+        finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "joint")
     assert not (tmp_path / "run").exists()
-    result = finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "ours", allow_overlap=True)
+    result = finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "joint", allow_overlap=True)
     assert len(result.folds) == 2

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.support.pretraining_stores import tiny_settings
 from tests.training.compare import relative, run_jobs
-from tests.training.conftest import tiny_settings
-from usvs.config import ObjectiveSettings, OptimiserSettings, PretrainSettings
+from usvs.losses.settings import ObjectiveSettings
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.environment import describe_environment
+from usvs.training.settings import OptimiserSettings
 
 CLIPS, STEPS = 6, 20
 ALL = list(range(CLIPS))

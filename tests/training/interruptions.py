@@ -1,6 +1,6 @@
 """Stops a pretraining at random instants, goes on, and compares what comes out with a run that nobody disturbed.
 
-    python tests/training/stops.py [--stops 200] [--seed 0]
+    python tests/training/interruptions.py [--stops 200] [--seed 0]
 
 Half of the stops are SIGTERM, half SIGKILL. Runs are forked from this process, which has torch already; when one ends,
 its weights are compared and the next begins, until there were as many stops as asked for. `make stops` makes 200.
@@ -20,8 +20,8 @@ import torch
 from conftest import tiny_settings, write_store
 
 from usvs.errors import UsvsError
+from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.training.checkpoint import step_folders
-from usvs.training.pretrain import pretrain
 
 torch.set_num_threads(1)
 PREEMPTED = 75

@@ -19,17 +19,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from usvs.config import PlanesSettings, PretrainSettings, SaliencySettings, load_settings
-from usvs.downstream.gaze import finetune_gaze
-from usvs.downstream.gaze_task import SaliencyTask
-from usvs.downstream.plane_task import PlaneTask
-from usvs.downstream.planes import finetune_planes
+from usvs.config import load_settings
 from usvs.errors import UsvsError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks.classification.compare import finetune_planes
+from usvs.tasks.classification.module import PlaneTask
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.pretraining.module import PairOutputs, PretrainModel
+from usvs.tasks.pretraining.pretrain import pretrain
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.saliency.compare import finetune_gaze
+from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.training.distributed import join_ranks
-from usvs.training.parts import Place
-from usvs.training.pretrain import pretrain
-from usvs.training.pretrain_model import PairOutputs, PretrainModel
+from usvs.training.micro_batches import BatchShard
 from usvs.training.trainer import Trainer
 
 torch.set_num_threads(1)
@@ -41,7 +44,7 @@ def run_pretraining(
     """Pretrain; the second rank alone gets SIGTERM in a step, or has a frame that is no number."""
     step = Trainer.step
 
-    def disturbed(self: Trainer, *batch: Tensor, **place: Place | None) -> dict[str, float]:
+    def disturbed(self: Trainer, *batch: Tensor, **place: BatchShard | None) -> dict[str, float]:
         second = self.ranks.number == 1
         if second and self.step_number == poison_after:
             batch = (batch[0], batch[1] * float("nan"), *batch[2:])
@@ -57,7 +60,7 @@ def run_pretraining(
 def run_finetuning(task: str, store: str, run: str, settings: str) -> None:
     """Fine-tune a random init on every fold."""
     if task == "planes":
-        finetune_planes(Path(store), Path(run), load_settings(PlanesSettings(), Path(settings)))
+        finetune_planes(Path(store), Path(run), load_settings(ClassificationSettings(), Path(settings)))
     else:
         finetune_gaze(Path(store), Path(run), load_settings(SaliencySettings(), Path(settings)))
 
@@ -101,7 +104,7 @@ def train(
             model.double()
         trainer = Trainer(model, chosen.optimiser, chosen.run, 20, 5, ranks)
         mine = torch.tensor(split[ranks.number], dtype=torch.int64)
-        place = Place(mine, sum(map(len, split)))
+        place = BatchShard(mine, sum(map(len, split)))
         history = []
         for step in range(steps):
             inputs = sum(name.startswith(f"{step}.") for name in tensors)
@@ -124,7 +127,7 @@ def embedding_gradients(settings: str, embeddings: str, split: list[int], out: s
         leaves = {n: v.requires_grad_(v.is_floating_point()) for n, v in mine.items()}
         model = PretrainModel(chosen)
         said = PairOutputs(**leaves)
-        loss = model.loss(said, model.whole_batch(said, ranks) if ranks.count > 1 else None)
+        loss = model.loss(said, model.global_batch(said, ranks) if ranks.count > 1 else None)
         loss.total.backward()
         gradients = {n: v.grad for n, v in leaves.items() if v.grad is not None}
         total = ranks.total(torch.stack([value.detach() for value in loss]))

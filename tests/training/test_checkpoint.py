@@ -13,7 +13,7 @@ from usvs.training.checkpoint import (
     save_checkpoint,
     step_folders,
 )
-from usvs.training.saver import CheckpointSaver
+from usvs.training.checkpoint_saver import CheckpointSaver
 
 
 def some(step: int) -> Checkpoint:

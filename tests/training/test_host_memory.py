@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from usvs.config import OptimiserSettings, RunSettings
 from usvs.training import trainer
+from usvs.training.settings import OptimiserSettings, RunSettings
 
 PROGRAM = """
 import resource, sys, torch

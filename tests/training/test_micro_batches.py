@@ -4,10 +4,10 @@ from torch import nn
 
 from tests.training.compare import assert_same, gradients
 from usvs.errors import ConfigError, MissingDependencyError
-from usvs.training.compute import BatchCompute
-from usvs.training.parts import Place, slices
-from usvs.training.pretrain_model import PretrainModel
-from usvs.training.recompute import recompute_blocks
+from usvs.tasks.pretraining.module import PretrainModel
+from usvs.training.activation_checkpointing import recompute_blocks
+from usvs.training.batch_compute import BatchCompute
+from usvs.training.micro_batches import BatchShard, slices
 from usvs.training.trainer import NonFiniteError, Trainer
 
 CLIPS = 12
@@ -155,4 +155,4 @@ def test_slices_are_even():
 
 def test_every_block_is_found(tiny):
     assert recompute_blocks(PretrainModel(tiny())) == 8
-    assert Place(torch.arange(2), 4).whole == 4
+    assert BatchShard(torch.arange(2), 4).whole == 4

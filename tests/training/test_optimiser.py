@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from usvs.config import OptimiserSettings
 from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
+from usvs.training.settings import OptimiserSettings
 
 
 def test_step_schedule_is_the_papers():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from usvs.config import OptimiserSettings, RunSettings
 from usvs.errors import DataError, MissingDependencyError
+from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState, choose_device
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs import columns
-from usvs.columns import ColumnWriter, blocks, map_column, scratch_column
+from usvs.utils import columns
+from usvs.utils.columns import ColumnWriter, blocks, map_column, scratch_column
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16, np.int32, np.int64, np.uint32, np.uint8, np.bool_])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from usvs.errors import ConfigError
-from usvs.sampling.permutation import (
+from usvs.utils.permutation import (
     GOLDEN_GAMMA,
     counter_below,
     counter_bits,

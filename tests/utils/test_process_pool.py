@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from usvs.archive.pool import WAITING_PER_WORKER, run_each, run_each_on
 from usvs.errors import DataError
+from usvs.utils.process_pool import WAITING_PER_WORKER, run_each, run_each_on
 
 
 def double(number: int) -> int:
@@ -56,7 +56,7 @@ def linger(folder: str) -> None:
 
 
 def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path):
-    code = f"from tests.archive.test_pool import *; list(run_each(linger, [{str(tmp_path)!r}] * 2, workers=2))"
+    code = f"from tests.utils.test_process_pool import *; list(run_each(linger, [{str(tmp_path)!r}] * 2, workers=2))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as parent:
         at_work = wait_for(lambda: sorted(tmp_path.iterdir()), lambda found: len(found) == 2)
         parent.kill()

@@ -4,7 +4,7 @@ from math import radians, tan
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from usvs.config import GazeSettings
+from usvs.archive.settings import GazeSettings
 
 WHOLE_SCREEN = (0.0, 0.0, 1.0, 1.0)
 

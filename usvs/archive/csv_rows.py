@@ -64,7 +64,7 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
             except csv.Error as error:
                 raise DataError(f"{what}, line {reader.line_num}: not readable as csv ({error})") from None
     except UnicodeDecodeError:
-        raise DataError(f"{what}: not readable as csv: wanted UTF-8, got another encoding") from None
+        raise DataError(f"{what}: not readable as csv: expected UTF-8, got another encoding") from None
     except OSError as error:
         raise DataError(f"{what}: not readable: {error.strerror}") from None
 
@@ -74,7 +74,7 @@ def _rows(reader: Any, columns: tuple[str, ...], what: str, delimiter: str) -> I
         values = [value.strip() for value in raw]
         if any(values[len(columns) :]):  # a comma inside of a name, not quoted, moves all that follows it
             raise DataError(
-                f"{what}, line {reader.line_num}: wanted {len(columns)} values, got {len(values)}; "
+                f"{what}, line {reader.line_num}: expected {len(columns)} values, got {len(values)}; "
                 "a value with a comma in it stands in quotes"
             )
         if any(values):

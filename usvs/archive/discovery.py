@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usvs.archive.alignment import AS_RECORDED, Alignment
-from usvs.archive.archive_manifest import MANIFEST, UNNAMED, ManifestRow, read_manifest
-from usvs.archive.dicom_file import is_dicom
-from usvs.archive.sector import Box
+from usvs.archive.manifest import MANIFEST, UNNAMED, ManifestRow, read_manifest
 from usvs.errors import DataError
+from usvs.media.dicom_file import is_dicom
+from usvs.media.sector import Box
 
 # what lies beside a video under its own stem; the first that is there counts
 BESIDE = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from usvs.archive.plane_labels import plane_number
 from usvs.errors import DataError
-from usvs.progress import track
+from usvs.utils.progress import track
 
 # A label of the set and the plane it is here; what is no plane of ours stays unlabelled, for it may hold one.
 CLASSES: dict[str, str | None] = {
@@ -119,7 +119,7 @@ def _read_rows(source: Path, mapping: Mapping[str, str | None]) -> list[_Labelle
                 raise DataError(f"{table.name}, line {reader.line_num}: unknown plane '{named}', known are {known}")
             patient, split = fields.get("Patient_num", ""), {"1": "train", "0": "test"}.get(fields.get("Train", ""), "")
             if not patient or not patient.isalnum():
-                raise DataError(f"{table.name}, line {reader.line_num}: wanted Patient_num, got '{patient}'")
+                raise DataError(f"{table.name}, line {reader.line_num}: expected Patient_num, got '{patient}'")
             rows.append(_Labelled(path, patient, split, mapping[named]))
     if not rows:
         raise DataError(f"{table.name}: no image is listed")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from usvs.archive.alignment import GazeView
 from usvs.archive.gaze_formats import read_gaze_table
-from usvs.archive.sector import Box
 from usvs.errors import DataError
+from usvs.media.sector import Box
 
 RATES_HZ = (1.0, 5000.0)  # of eye trackers, with much to spare
 

@@ -1,5 +1,6 @@
 """The tables that eye trackers write, told apart by their headers, as one form: times, places, validity."""
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from usvs.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 OWN_COLUMNS = ("timestamp_us", "x", "y", "valid")
 TRUE_WORDS, FALSE_WORDS = ("1", "1.0", "true", "valid"), ("0", "0.0", "false", "invalid", "nan", "")
@@ -121,8 +124,8 @@ class _Table:
         words = self.words(name)
         unknown = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([*true, *false]))))
         if len(unknown):  # another language's word for valid must not make all of it invalid
-            wanted = "/".join(true) + " or " + "/".join(word for word in false if word)
-            raise DataError(f"gaze: column '{name}' holds '{str(unknown[0])[:20]}', wanted {wanted}")
+            expected = "/".join(true) + " or " + "/".join(word for word in false if word)
+            raise DataError(f"gaze: column '{name}' holds '{str(unknown[0])[:20]}', expected {expected}")
         flags: NDArray[np.bool_] = pc.is_in(words, value_set=pa.array(true)).to_numpy()
         return flags
 
@@ -136,15 +139,15 @@ def _complaint(error: Exception) -> str:
     if "Empty CSV" in text:
         return "the file is empty"
     if isinstance(error, UnicodeError) or "UTF8" in text:
-        return "wanted UTF-8 or UTF-16, got another encoding"
-    return f"wanted {', '.join(OWN_COLUMNS)} or a tracker's export ({type(error).__name__})"
+        return "expected UTF-8 or UTF-16, got another encoding"
+    return f"expected {', '.join(OWN_COLUMNS)} or a tracker's export ({type(error).__name__})"
 
 
 def _own(table: _Table) -> GazeTable:
     missing = [name for name in OWN_COLUMNS if name not in table.names]
     if missing:
         got = ", ".join(table.names[:8])
-        raise DataError(f"gaze: column '{missing[0]}' is missing, wanted {', '.join(OWN_COLUMNS)}, got {got}")
+        raise DataError(f"gaze: column '{missing[0]}' is missing, expected {', '.join(OWN_COLUMNS)}, got {got}")
     valid = table.is_true("valid")
     x, y = (np.where(valid, table.numbers(name), np.nan) for name in ("x", "y"))
     return GazeTable(table.numbers("timestamp_us"), 1e6, x, y, on_screen=False)
@@ -207,7 +210,7 @@ def _pro_lab(table: _Table) -> GazeTable:
     clock = next(name for name in table.names if name.startswith("Recording timestamp"))
     unit = re.search(r"\[(.+?)\]", clock)
     if unit is not None and unit[1] not in UNITS_PER_SECOND:
-        raise DataError(f"gaze: '{clock}': wanted ms or μs")
+        raise DataError(f"gaze: '{clock}': expected ms or μs")
     width, height = (_size(table, side) for side in ("width", "height"))
     x, y = _both([_pro_lab_eye(table, f" {eye}") for eye in EYES if _axis(table, f" {eye}", "X")])
     if not len(x):

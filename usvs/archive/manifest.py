@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from usvs.archive.alignment import AS_RECORDED, WHOLE_SCREEN, Alignment, GazeView
 from usvs.archive.csv_rows import CsvRow, open_csv
-from usvs.archive.sector import Box
 from usvs.errors import DataError
+from usvs.media.sector import Box
 
 MANIFEST = "manifest.csv"
 FILES = ("sound", "gaze", "planes")
@@ -149,5 +149,5 @@ def _path(text: str) -> str:
     return str(PurePosixPath(text.strip().replace("\\", "/")))
 
 
-def _wrong(line: int, name: str, wanted: str, came: str) -> DataError:
-    return DataError(f"{MANIFEST}, line {line}: wanted {name} as {wanted}, got '{came}'")
+def _wrong(line: int, name: str, expected: str, came: str) -> DataError:
+    return DataError(f"{MANIFEST}, line {line}: expected {name} as {expected}, got '{came}'")

@@ -1,5 +1,6 @@
 """The standard planes and the csv files that say when each was shown."""
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from usvs.archive.csv_rows import CsvRow, open_csv
 from usvs.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # the order of the paper's section 3.2; a plane's integer label is its place here
 PLANES: tuple[str, ...] = (
@@ -94,9 +97,9 @@ def read_plane_labels(path: Path, frame_seconds: NDArray[np.float64] | None = No
         elif "frame" in file.columns and frame_seconds is not None:
             rows = _frame_rows(file.columns, file.rows, frame_seconds)
         else:
-            wanted = f"wanted {', '.join(COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
+            expected = f"expected {', '.join(COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
             got = ", ".join(file.columns) or "nothing"
-            raise DataError(f"{WHAT}: column '{missing[0]}' is missing, {wanted}, got {got}")
+            raise DataError(f"{WHAT}: column '{missing[0]}' is missing, {expected}, got {got}")
     rows.sort()
     for before, after in pairwise(rows):
         if after[0] < before[1]:
@@ -111,7 +114,7 @@ def _row(row: CsvRow) -> tuple[float, float, int]:
     except ValueError:
         raise DataError(f"{WHAT}, line {row.line}: start_seconds and end_seconds must be numbers") from None
     if not start < end:
-        raise DataError(f"{WHAT}, line {row.line}: wanted start before end, got {start:g} and {end:g}")
+        raise DataError(f"{WHAT}, line {row.line}: expected start before end, got {start:g} and {end:g}")
     return start, end, _plane(row)
 
 
@@ -119,14 +122,14 @@ def _frame_rows(
     columns: tuple[str, ...], rows: Iterator[CsvRow], frame_seconds: NDArray[np.float64]
 ) -> list[tuple[float, float, int]]:
     if "plane" not in columns:
-        raise DataError(f"{WHAT}: column 'plane' is missing, wanted {', '.join(FRAME_COLUMNS)}")
+        raise DataError(f"{WHAT}: column 'plane' is missing, expected {', '.join(FRAME_COLUMNS)}")
     between = (frame_seconds[1:] + frame_seconds[:-1]) / 2  # an interval from half-way to half-way holds one frame
     edges = np.concatenate([[-np.inf], between, [np.inf]])
     labels: dict[int, int] = {}
     for row in rows:
         text = row.texts["frame"]
         if not text.isdecimal() or int(text) >= len(frame_seconds):
-            raise DataError(f"{WHAT}, line {row.line}: wanted a frame of 0 to {len(frame_seconds) - 1}, got '{text}'")
+            raise DataError(f"{WHAT}, line {row.line}: expected a frame of 0 to {len(frame_seconds) - 1}, got '{text}'")
         plane = _plane(row)
         if labels.setdefault(int(text), plane) != plane:
             raise DataError(f"{WHAT}, line {row.line}: frame {text} has two planes")

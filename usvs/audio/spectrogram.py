@@ -5,7 +5,7 @@ This file holds scripted modules: no postponed annotations, no keyword-only argu
 
 from torch import Tensor, nn
 
-from usvs.config import SpectrogramSettings
+from usvs.audio.settings import SpectrogramSettings
 from usvs.ops import log_spectrogram
 
 # Of the natural log of the power of spoken words in [-1, 1] at 24 kHz, 10 ms Hann window, eps 1e-6: mean and standard

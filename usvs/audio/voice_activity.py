@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from usvs import ops
-from usvs.config import VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import ConfigError
 from usvs.ops.energy_threshold import ADAPTIVE
 
@@ -50,7 +50,7 @@ def frame_energy(samples: NDArray[Any], rate_hz: int, settings: VoiceActivitySet
         ConfigError: where there is nothing above it.
     """
     if settings.high_pass_hz >= rate_hz / 2:
-        raise ConfigError(f"voice.high_pass_hz is {settings.high_pass_hz:g}, wanted less than half of {rate_hz} Hz")
+        raise ConfigError(f"voice.high_pass_hz is {settings.high_pass_hz:g}, expected less than half of {rate_hz} Hz")
     length = max(1, round(rate_hz * settings.frame_seconds))
     flat = np.ascontiguousarray(samples, np.float32).reshape(math.prod(samples.shape[:-1]), samples.shape[-1])
     energy: NDArray[np.float64] = ops.frame_energy(

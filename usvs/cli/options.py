@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: their parser, and how settings are read from it."""
+"""What the commands of the command line share: their parser, and how settings are read from it."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from usvs.config import Profile, Settings, load_settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
-Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,20 +22,20 @@ class Parser(argparse.ArgumentParser):
 def count(text: str) -> int:
     """Read a number of things, at least one."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"wanted a whole number from 1, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
     return int(text)
 
 
-def add_settings_options(verb: argparse.ArgumentParser, profile: bool = False) -> None:
+def add_settings_options(command: argparse.ArgumentParser, profile: bool = False) -> None:
     """Let settings be given as a file and one by one, and where there are profiles, over which of them."""
-    verb.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML or JSON")
-    verb.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, dotted")
+    command.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML or JSON")
+    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, dotted")
     if profile:
-        verb.add_argument("--profile", choices=["paper", "quick"], default="paper")
+        command.add_argument("--profile", choices=["paper", "quick"], default="paper")
 
 
 def chosen_settings(options: argparse.Namespace, base: SettingsT, first: Sequence[str] = ()) -> SettingsT:
-    """Return `base` with the verb's own settings, then those that were typed laid over it; a seed comes last."""
+    """Return `base` with the command's own settings, then those that were typed laid over it; a seed comes last."""
     seed = getattr(options, "seed", None)
     last = [] if seed is None or "run" not in type(base).model_fields else [f"run.seed={seed}"]
     return load_settings(base, options.config, [*first, *options.set, *last])

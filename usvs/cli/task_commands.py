@@ -1,10 +1,11 @@
-"""Verbs about one downstream task: finetune, predict."""
+"""Commands about one downstream task: finetune, predict."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from usvs.cli.options import (
-    Verbs,
+    Commands,
     add_settings_options,
     chosen_profile,
     chosen_settings,
@@ -12,76 +13,80 @@ from usvs.cli.options import (
     count,
     labelled_patients,
 )
-from usvs.config import gaze_profile, planes_profile
-from usvs.progress import say
+from usvs.tasks.classification.settings import classification_profile
+from usvs.tasks.saliency.settings import saliency_profile
+
+logger = logging.getLogger(__name__)
 
 
-def add_downstream_verbs(verbs: Verbs) -> None:
+def add_task_commands(commands: Commands) -> None:
     """Add them to the command."""
-    finetune = verbs.add_parser("finetune", help="fine-tune to a task with labels")
+    finetune = commands.add_parser("finetune", help="fine-tune to a task with labels")
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
-    verb = tasks.add_parser("planes", help="standard-plane detection, folds by patient")
-    _finetuning_options(verb)
-    verb.set_defaults(run_verb=_finetune_planes)
-    verb = tasks.add_parser("gaze", help="gaze-saliency prediction, folds by patient")
-    _finetuning_options(verb)
-    verb.set_defaults(run_verb=_finetune_gaze)
+    command = tasks.add_parser("planes", help="standard-plane detection, folds by patient")
+    _finetuning_options(command)
+    command.set_defaults(run_command=_finetune_planes)
+    command = tasks.add_parser("gaze", help="gaze-saliency prediction, folds by patient")
+    _finetuning_options(command)
+    command.set_defaults(run_command=_finetune_gaze)
 
-    predict = verbs.add_parser("predict", help="use a trained network")
+    predict = commands.add_parser("predict", help="use a trained network")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    verb = tasks.add_parser("planes", help="name the standard plane on pictures: file, plane, confidence a line")
-    verb.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size")
-    verb.add_argument("--model", required=True, metavar="sononet:FILE|RUN", help="SonoNet's weights or our detectors")
-    verb.add_argument("--box", metavar="L,T,R,B", help="pixels to look at; default: the fan is looked for")
-    verb.set_defaults(run_verb=_predict_planes)
+    command = tasks.add_parser("planes", help="name the standard plane on pictures: file, plane, confidence a line")
+    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size")
+    command.add_argument(
+        "--model", required=True, metavar="sononet:FILE|RUN", help="SonoNet's weights or our detectors"
+    )
+    command.add_argument("--box", metavar="L,T,R,B", help="pixels to look at; default: the fan is looked for")
+    command.set_defaults(run_command=_predict_planes)
 
 
-def _finetuning_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("store", type=Path, metavar="STORE")
-    verb.add_argument("run", type=Path, metavar="OUT", help="a new folder for results, detectors and pictures")
-    verb.add_argument(
+def _finetuning_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", type=Path, metavar="STORE")
+    command.add_argument("run", type=Path, metavar="OUT", help="a new folder for results, detectors and pictures")
+    command.add_argument(
         "--init",
         action="append",
         metavar="INIT",
         help="repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision, sononet:FILE",
     )
-    verb.add_argument("--labelled-patients", type=count, help="how many to learn from in each fold")
-    verb.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
-    verb.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
-    verb.add_argument("--group-by", choices=["patient", "scan"], default="patient")
-    verb.add_argument("--seed", type=int)
-    add_settings_options(verb, profile=True)
+    command.add_argument("--labelled-patients", type=count, help="how many to learn from in each fold")
+    command.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
+    command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
+    command.add_argument("--group-by", choices=["patient", "scan"], default="patient")
+    command.add_argument("--seed", type=int)
+    add_settings_options(command, profile=True)
 
 
 def _finetune_planes(options: argparse.Namespace) -> None:
-    from usvs.downstream.planes import compare_inits
     from usvs.report.plots import save_planes_pictures
+    from usvs.tasks.classification.compare import compare_inits
     from usvs.training.distributed import rank_of_environment
 
-    settings = chosen_settings(options, planes_profile(chosen_profile(options)), labelled_patients(options))
+    settings = chosen_settings(options, classification_profile(chosen_profile(options)), labelled_patients(options))
     table = compare_inits(options.store, options.run, settings, **compared_inits(options))
     if rank_of_environment() == 0:
         print(table)
         save_planes_pictures(options.run)
-        say(f"results and pictures: {options.run}")
+        logger.info(f"results and pictures: {options.run}")
 
 
 def _finetune_gaze(options: argparse.Namespace) -> None:
-    from usvs.downstream.gaze import compare_gaze_inits
     from usvs.report.plots import save_gaze_picture
+    from usvs.tasks.saliency.compare import compare_gaze_inits
     from usvs.training.distributed import rank_of_environment
 
-    settings = chosen_settings(options, gaze_profile(chosen_profile(options)), labelled_patients(options))
+    settings = chosen_settings(options, saliency_profile(chosen_profile(options)), labelled_patients(options))
     table = compare_gaze_inits(options.store, options.run, settings, **compared_inits(options))
     if rank_of_environment() == 0:
         print(table)
         save_gaze_picture(options.run)
-        say(f"results and picture: {options.run}")
+        logger.info(f"results and picture: {options.run}")
 
 
 def _predict_planes(options: argparse.Namespace) -> None:
-    from usvs.downstream.detectors import predict_planes
-    from usvs.downstream.images import parse_box
+    from usvs.inference.predictors import predict_planes
+    from usvs.media.images import parse_box
 
     box = None if options.box is None else parse_box(options.box)
     for prediction in predict_planes(options.images, options.model, box):

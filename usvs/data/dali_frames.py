@@ -1,6 +1,6 @@
 """The same frames by NVIDIA DALI: one graph, on the CPU or, from the encoded bytes on, on a GPU.
 
-Crop, mirror and resize are one affine map whose numbers lie on the grid of `usvs.ops.vary_frames`, so that every
+Crop, mirror and resize are one affine map whose numbers lie on the grid of `usvs.ops.augment_frames`, so that every
 value is exact in float32. What differs from the torch loader is at most the JPEG decoder: on the CPU both use
 libjpeg-turbo, and the bits are equal; on a GPU nvJPEG may be a gray level off.
 """
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from usvs.data.transforms import CEILING, OFFSET, AugmentParams, CropGrid, slopes
 from usvs.errors import MissingDependencyError
-from usvs.loading.augment import CEILING, OFFSET, CropGrid, Variation, slopes
 
 Arrays = list[npt.NDArray[np.uint8]]
 Fed = tuple[Arrays, npt.NDArray[np.float32], npt.NDArray[np.float32]]  # frames, places [n, 2, 3], slopes [n]
@@ -108,7 +108,7 @@ def _mapped(dali: Dali, level: Any, matrix: Any, side: int) -> Any:
     )
 
 
-def places(variation: Variation, grid: CropGrid, pixels: int) -> npt.NDArray[np.float32]:
+def places(variation: AugmentParams, grid: CropGrid, pixels: int) -> npt.NDArray[np.float32]:
     """Return the affine map [n, 2, 3] from the result's (x, y) to the halved frame's, for each of n crops."""
     corner = grid.corners(variation) / 2**grid.halvings
     matrix = np.zeros((len(corner), 2, 3), np.float32)
@@ -119,7 +119,7 @@ def places(variation: Variation, grid: CropGrid, pixels: int) -> npt.NDArray[np.
     return matrix
 
 
-def fed(encoded: Arrays, variation: Variation, graph: FramesGraph) -> Fed:
+def fed(encoded: Arrays, variation: AugmentParams, graph: FramesGraph) -> Fed:
     """Return what the pipeline is fed for a batch of n frames, from `PreparedScan.read_encoded`."""
     frames = encoded if graph.codec == "jpeg" else [frame[:, :, None] for frame in encoded]
     return frames, places(variation, graph.grid, graph.pixels), slopes(variation.gain)

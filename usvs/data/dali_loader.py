@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
-from usvs.errors import DataError
-from usvs.loading.augment import Variation, crop_grid
-from usvs.loading.batch import (
+from usvs.data.dali_frames import Arrays, Fed, FramesGraph, fed, frames_pipeline
+from usvs.data.order_sampling import ORDER_FRAMES
+from usvs.data.pair_batch import (
     PairBatch,
     gather_pairs,
     pair_variations,
@@ -23,22 +21,24 @@ from usvs.loading.batch import (
     planned_moments,
     read_pairs,
 )
-from usvs.loading.dali_frames import Arrays, Fed, FramesGraph, fed, frames_pipeline
-from usvs.loading.prefetch import checked_steps, load_in_order
-from usvs.sampling.order import ORDER_FRAMES
-from usvs.sampling.plan import Plan, PlanBatch
+from usvs.data.prefetch import checked_steps, load_in_order
+from usvs.data.sampling_plan import Plan, PlanBatch
+from usvs.data.transforms import AugmentParams, crop_grid
+from usvs.errors import DataError
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 
 class _Request(NamedTuple):
     step: int
     planned: PlanBatch
     encoded: Arrays
-    variation: Variation
+    variation: AugmentParams
 
 
 @dataclass(frozen=True, eq=False)
 class DaliPairLoader:
-    """Loads the batches a plan names, as `PairLoader` does: bit-equal on the CPU, see `usvs.loading.dali_frames`.
+    """Loads the batches a plan names, as `PairLoader` does: bit-equal on the CPU, see `usvs.data.dali_frames`.
 
     Attributes:
         store: the prepared scans; the plan's scan numbers are its.
@@ -93,7 +93,7 @@ class DaliPairLoader:
             for frame in scan.read_encoded(frames)
         ]
         of_pairs, of_order = pair_variations(planned, self.settings.augment)
-        both = Variation(*(np.concatenate(parts) for parts in zip(of_pairs, of_order, strict=True)))
+        both = AugmentParams(*(np.concatenate(parts) for parts in zip(of_pairs, of_order, strict=True)))
         return _Request(step, planned, encoded, both)
 
     def _run(self, pipeline: Any, source: "_Source") -> Tensor:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.store import CATALOGUE, archive_of
-from usvs.archive.tables import read_rows
+from usvs.data.dali_frames import import_dali
 from usvs.errors import DataError
-from usvs.loading.dali_frames import import_dali
+from usvs.store.folder import CATALOGUE, archive_of
+from usvs.store.prepared import PreparedStore
+from usvs.store.tables import read_rows
 
 CODEC = "h264"
 ROUNDING_SECONDS = 1e-6  # of frame times, which must not move a clip's first frame into the clip before
@@ -42,8 +42,8 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
         DataError: for a clip whose video is not H.264, or whose frames the prepared store does not hold all.
     """
     archive = archive_of(Path(store.store))
-    wanted = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
-    known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in wanted}
+    expected = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
+    known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in expected}
     clips = []
     for scan, start in zip(store.clips.scan[rows].tolist(), store.clips.start_seconds[rows].tolist(), strict=True):
         prepared, row = store.scan(scan), known[store.scans[scan]]
@@ -107,7 +107,7 @@ def decode_clips(clips: list[VideoClip], side: int, batch_size: int, device: tor
     """
     lengths = sorted({clip.end - clip.first for clip in clips})
     if len(lengths) != 1:
-        raise DataError(f"clips to decode have {lengths} frames, wanted one length")
+        raise DataError(f"clips to decode have {lengths} frames, expected one length")
     with tempfile.TemporaryDirectory(prefix="usvs-") as folder:
         file_list = Path(folder) / "clips"
         lines = [f"{clip.path} {n} {clip.first} {clip.end}" for n, clip in enumerate(clips)]
@@ -121,7 +121,7 @@ def decode_clips(clips: list[VideoClip], side: int, batch_size: int, device: tor
 
 
 def _boxes(clips: list[VideoClip], batch_size: int) -> Iterator[NDArray[np.float32]]:
-    from usvs.archive.decoders import probe
+    from usvs.media.decoders import probe
 
     sizes: dict[Path, tuple[int, int]] = {}
     while True:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.prepared import PreparedStore
-from usvs.downstream.folds import GroupBy, scan_groups
+from usvs.data.patients import scan_groups
 from usvs.errors import DataError
+from usvs.evaluation.folds import GroupBy
+from usvs.store.prepared import PreparedStore
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedScan, PreparedStore
-from usvs.config import SaliencySettings
-from usvs.downstream.folds import GroupBy, scan_groups
-from usvs.downstream.frames import FrameTable, every_nth_frame
+from usvs.data.frame_table import FrameTable, every_nth_frame
+from usvs.data.patients import scan_groups
 from usvs.errors import DataError
+from usvs.evaluation.folds import GroupBy
+from usvs.store.prepared import PreparedScan, PreparedStore
+from usvs.tasks.saliency.settings import SaliencySettings
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from typing import Protocol
 
 import torch
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
-from usvs.loading.batch import PairBatch
-from usvs.loading.dali_frames import import_dali
-from usvs.loading.dali_loader import DaliPairLoader
-from usvs.loading.torch_loader import PairLoader
-from usvs.sampling.plan import Plan
+from usvs.data.dali_frames import import_dali
+from usvs.data.dali_loader import DaliPairLoader
+from usvs.data.pair_batch import PairBatch
+from usvs.data.sampling_plan import Plan
+from usvs.data.torch_loader import PairLoader
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 
 class Loader(Protocol):

@@ -8,8 +8,8 @@ classes is ours and is written out, so that a checkpoint's order head keeps its 
 import numpy as np
 import numpy.typing as npt
 
-from usvs.config import ClipSettings
-from usvs.sampling.permutation import Float64Array, Int64Array
+from usvs.store.settings import ClipSettings
+from usvs.utils.permutation import Float64Array, Int64Array
 
 ORDER_FRAMES = 4
 

@@ -8,13 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedScan, PreparedStore
-from usvs.config import AugmentSettings, PretrainSettings
+from usvs.data.order_sampling import ORDER_FRAMES
+from usvs.data.sampling_plan import PlanBatch
+from usvs.data.settings import AugmentSettings
+from usvs.data.transforms import (
+    AugmentParams,
+    UInt8Array,
+    draw_augment_params,
+    draw_shared_augment_params,
+    transform_frames,
+)
 from usvs.errors import ConfigError, DataError
-from usvs.loading.augment import UInt8Array, Variation, draw_tied_variation, draw_variation, vary_frames
-from usvs.sampling.order import ORDER_FRAMES
-from usvs.sampling.permutation import Float64Array, keyed_bits
-from usvs.sampling.plan import PlanBatch
+from usvs.store.prepared import PreparedScan, PreparedStore
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.utils.permutation import Float64Array, keyed_bits
 
 
 class PairBatch(NamedTuple):
@@ -53,16 +60,16 @@ def read_pairs(store: PreparedStore, planned: PlanBatch, settings: PretrainSetti
     pixels, crop = settings.model.frame_pixels, settings.augment.crop_fraction
     pairs, ordered = _read_frames(store, planned)
     of_pairs, of_order = pair_variations(planned, settings.augment)
-    frames = vary_frames(pairs, of_pairs, pixels, crop)
-    return gather_pairs(store, planned, settings, frames, vary_frames(ordered, of_order, pixels, crop))
+    frames = transform_frames(pairs, of_pairs, pixels, crop)
+    return gather_pairs(store, planned, settings, frames, transform_frames(ordered, of_order, pixels, crop))
 
 
-def pair_variations(planned: PlanBatch, settings: AugmentSettings) -> tuple[Variation, Variation]:
+def pair_variations(planned: PlanBatch, settings: AugmentSettings) -> tuple[AugmentParams, AugmentParams]:
     """Draw what is done to the pairs' frames [B * K] and, alike in each clip, to those to be ordered [O * 4]."""
     groups = planned.frame_seconds.shape[1]
     keys = keyed_bits(planned.augment_key, groups + 1)  # one a pair's frame, and one for the four order frames
-    tied = draw_tied_variation(keys[planned.order_valid, groups], ORDER_FRAMES, settings)
-    return draw_variation(keys[:, :groups].ravel(), settings), tied
+    tied = draw_shared_augment_params(keys[planned.order_valid, groups], ORDER_FRAMES, settings)
+    return draw_augment_params(keys[:, :groups].ravel(), settings), tied
 
 
 def gather_pairs(
@@ -107,7 +114,7 @@ def planned_frames(
         for name in ("frame_pixels", "codec"):
             one, other = getattr(first.manifest, name), getattr(scan.manifest, name)
             if one != other:
-                raise DataError(f"the store's scans have {name} {one} and {other}, wanted one: prepare it again")
+                raise DataError(f"the store's scans have {name} {one} and {other}, expected one: prepare it again")
         yield scan, scan.nearest_frames(moments)
 
 
@@ -117,16 +124,16 @@ def _read_frames(store: PreparedStore, planned: PlanBatch) -> tuple[UInt8Array, 
     A scan's frames are read together, so that one asked for more than once is decoded once.
     """
     side = store.scan(int(planned.pair_scan[0])).frame_pixels
-    wanted: dict[int, tuple[list[int], list[UInt8Array]]] = {}
+    expected: dict[int, tuple[list[int], list[UInt8Array]]] = {}
     flat = []
     for scans, seconds in planned_moments(planned):
         flat.append(np.empty((seconds.size, side, side), np.uint8))
         targets = iter(flat[-1])
         for number, (_, frames) in zip(scans.tolist(), planned_frames(store, scans, seconds), strict=True):
-            numbers, places = wanted.setdefault(number, ([], []))
+            numbers, places = expected.setdefault(number, ([], []))
             numbers += frames.tolist()
             places += [next(targets) for _ in frames]
-    for number, (numbers, places) in wanted.items():
+    for number, (numbers, places) in expected.items():
         store.scan(number).read_frames(np.asarray(numbers), places)
     return flat[0], flat[1]
 

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from usvs.config import ClipSettings
 from usvs.errors import DataError
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.permutation import Float64Array, Int64Array
+from usvs.store.clips import ClipTable
+from usvs.store.settings import ClipSettings
+from usvs.utils.permutation import Float64Array, Int64Array
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -119,7 +119,9 @@ def find_donors(clips: ClipTable, settings: ClipSettings, affinity: bool) -> Don
     first = np.searchsorted(clips.scan[rows], np.arange(len(clips.scan_patient) + 1)).astype(np.int64)
     scans = int(np.count_nonzero(np.diff(first)))
     if scans < 2:
-        raise DataError(f"objective.speech 'shuffled': wanted at least two scans with speech to exchange, got {scans}")
+        raise DataError(
+            f"objective.speech 'shuffled': expected at least two scans with speech to exchange, got {scans}"
+        )
     return Donors(rows, first)
 
 

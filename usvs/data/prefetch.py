@@ -19,7 +19,7 @@ def checked_steps(start_step: int, stop_step: int) -> range:
         ConfigError: where that is no range.
     """
     if not 0 <= start_step <= stop_step:
-        raise ConfigError(f"steps to load: wanted 0 <= start <= stop, got {start_step} .. {stop_step}")
+        raise ConfigError(f"steps to load: expected 0 <= start <= stop, got {start_step} .. {stop_step}")
     return range(start_step, stop_step)
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from usvs.data.pair_sampling import BoolArray
+from usvs.data.sampling_plan import Plan, PlanBatch
 from usvs.errors import ConfigError
-from usvs.sampling.pairs import BoolArray
-from usvs.sampling.permutation import Int64Array
-from usvs.sampling.plan import Plan, PlanBatch
+from usvs.utils.permutation import Int64Array
 
 
 def check_share(clips: int, rank: int, ranks: int) -> None:
@@ -17,7 +17,7 @@ def check_share(clips: int, rank: int, ranks: int) -> None:
         ConfigError: saying so.
     """
     if not 0 <= rank < ranks <= clips:
-        raise ConfigError(f"{ranks} processes for batches of {clips} clips: wanted at least one clip each")
+        raise ConfigError(f"{ranks} processes for batches of {clips} clips: expected at least one clip each")
 
 
 def dealt_rows(rows: Int64Array, rank: int, ranks: int) -> Int64Array:

@@ -7,11 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from usvs.config import ClipSettings, ObjectiveSettings
-from usvs.errors import ConfigError, DataError
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.order import ORDER_FRAMES, SHOWN_ORDERS, chronological_seconds, shuffle_frames
-from usvs.sampling.pairs import (
+from usvs.data.order_sampling import ORDER_FRAMES, SHOWN_ORDERS, chronological_seconds, shuffle_frames
+from usvs.data.pair_sampling import (
     BoolArray,
     Donors,
     choose_donor,
@@ -22,7 +19,11 @@ from usvs.sampling.pairs import (
     piece_starts,
     speaks,
 )
-from usvs.sampling.permutation import (
+from usvs.errors import ConfigError, DataError
+from usvs.losses.settings import ObjectiveSettings
+from usvs.store.clips import ClipTable
+from usvs.store.settings import ClipSettings
+from usvs.utils.permutation import (
     Float64Array,
     Int64Array,
     UInt64Array,
@@ -45,7 +46,7 @@ class PlanBatch(NamedTuple):
     Attributes:
         clip: [B] int64 row of the clip in the plan's table; it shows the order task.
         scan: [B] int32 its scan.
-        pair_clip: [B] int64 row of the clip that makes the pairs: the same, or under `refill_pairs` another.
+        pair_clip: [B] int64 row of the clip that makes the pairs: the same, or under `resample_invalid_pairs` another.
         pair_scan: [B] int32 its scan.
         frame_seconds: [B, K] float64 the frames of the pairs, in [start, start + clip_seconds).
         speech_scan: [B, K] int32 whose speech is the positive: `pair_scan`, another in the control, -1 without sound.
@@ -55,7 +56,7 @@ class PlanBatch(NamedTuple):
         pair_valid: [B] bool whether the pairs count in Eq. 1 and Eq. 2.
         order_seconds: [B, 4] float64 in the order shown.
         order_class: [B] int64 in 0 .. 11.
-        order_valid: [B] bool whether the clip shows the order task: evenly, `order_share` of an epoch's samples.
+        order_valid: [B] bool whether the clip shows the order task: evenly, `order_fraction` of an epoch's samples.
         augment_key: [B] uint64 what all variation of the sample is drawn from.
     """
 
@@ -85,7 +86,7 @@ class Plan:
     Attributes:
         clips: what is drawn from.
         settings: how pairs and order frames are drawn.
-        objective: `affinity` decides which clips make pairs, `refill_pairs` whether another takes the place of one that
+        objective: `affinity` decides which clips make pairs, `resample_invalid_pairs` whether another takes the place of one that
             makes none, `speech` whether it is their own.
         seed: of the run.
         batch_clips: clips a batch; a table with fewer gives batches of all its clips.
@@ -103,7 +104,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.batch_clips < 1:
-            raise ConfigError(f"batch_clips: wanted at least 1, got {self.batch_clips}")
+            raise ConfigError(f"batch_clips: expected at least 1, got {self.batch_clips}")
         if not len(self.clips):
             raise DataError("nothing to sample: the clip table is empty")
         if self.objective.speech == "shuffled":
@@ -127,7 +128,7 @@ class Plan:
         """
         if epoch < 0 or not 0 <= step < self.steps_per_epoch:
             raise ConfigError(
-                f"batch: wanted an epoch >= 0 and a step in 0 .. {self.steps_per_epoch - 1}, got {epoch}, {step}"
+                f"batch: expected an epoch >= 0 and a step in 0 .. {self.steps_per_epoch - 1}, got {epoch}, {step}"
             )
         return self.samples(epoch, np.arange(step * self.batch_size, (step + 1) * self.batch_size))
 
@@ -146,7 +147,7 @@ class Plan:
         chronological = chronological_seconds(
             start, draw.one(ORDER_PHASE), draw.several(ORDER_JITTER, ORDER_FRAMES), self.settings
         )
-        share = self.objective.order_share
+        share = self.objective.order_fraction
         order = counter_below(draw.key, g, ORDER, len(SHOWN_ORDERS))
         order_seconds, order_class = shuffle_frames(chronological, order)
         return PlanBatch(
@@ -166,7 +167,7 @@ class Plan:
 
     def _pair_clips(self, rows: Int64Array, draw: "_Draws") -> Int64Array:
         """Rows of the clips that make the pairs [B]."""
-        if not self.objective.refill_pairs:
+        if not self.objective.resample_invalid_pairs:
             return rows
         lacking = np.flatnonzero(~self._makes_pair(rows))
         # Drawn until one will do rather than from a list of all that would: that list grows with the archive.

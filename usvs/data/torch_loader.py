@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
-from usvs.loading.batch import PairBatch, read_pairs
-from usvs.loading.prefetch import checked_steps, load_in_order
-from usvs.sampling.plan import Plan
+from usvs.data.pair_batch import PairBatch, read_pairs
+from usvs.data.prefetch import checked_steps, load_in_order
+from usvs.data.sampling_plan import Plan
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 
 @dataclass(frozen=True, eq=False)

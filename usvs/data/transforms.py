@@ -1,7 +1,7 @@
 """How a prepared frame becomes a network's input: cropped, mirrored, amplified, resized, standardised.
 
 Training varies a frame by a key alone, so that a sample looks the same whoever loads it; evaluation has no randomness.
-Places lie on a grid on which the resize is exact in float32 (`usvs.ops.vary_frames`): every loader gives the same bits.
+Places lie on a grid on which the resize is exact in float32 (`usvs.ops.augment_frames`): every loader gives the same bits.
 """
 
 from typing import NamedTuple
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from usvs import ops
-from usvs.config import AugmentSettings
+from usvs.data.settings import AugmentSettings
 from usvs.errors import ConfigError
-from usvs.sampling.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
+from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -24,7 +24,7 @@ GRAY_MEAN, GRAY_SPREAD = 0.25, 0.25
 CEILING, OFFSET = 1 / GRAY_SPREAD, GRAY_MEAN / GRAY_SPREAD  # white saturates; in standardised units
 
 
-class Variation(NamedTuple):
+class AugmentParams(NamedTuple):
     """What is done to each of n frames.
 
     Attributes:
@@ -57,29 +57,29 @@ def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, se
     Raises:
         ConfigError: where the prepared frames are smaller than what is asked for.
     """
-    return vary_frames(frames, draw_variation(keys, settings), frame_pixels, settings.crop_fraction)
+    return transform_frames(frames, draw_augment_params(keys, settings), frame_pixels, settings.crop_fraction)
 
 
 def evaluation_frames(frames: UInt8Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
     """Crop the centre of each frame, by the share training crops, and resize it; otherwise as `training_frames`."""
-    return vary_frames(frames, no_variation(len(frames)), frame_pixels, settings.crop_fraction)
+    return transform_frames(frames, identity_params(len(frames)), frame_pixels, settings.crop_fraction)
 
 
-def no_variation(n: int) -> Variation:
+def identity_params(n: int) -> AugmentParams:
     """Return what evaluation does to n frames: the central crop and nothing else."""
     centre = np.full(n, 0.5)
-    return Variation(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
+    return AugmentParams(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
 
 
-def draw_variation(keys: UInt64Array, settings: AugmentSettings) -> Variation:
+def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> AugmentParams:
     """Draw what is done to each frame from its key [n]."""
     top, left, flip, gain = uniform_from_bits(keyed_bits(keys, 4)).T
     decibels = (2 * gain - 1) * settings.gain_db
     no_shift = np.zeros((len(keys), 2), np.int64)
-    return Variation(top, left, (flip < 0.5) & settings.flip, 10 ** (decibels / 20), no_shift)
+    return AugmentParams(top, left, (flip < 0.5) & settings.flip, 10 ** (decibels / 20), no_shift)
 
 
-def draw_tied_variation(keys: UInt64Array, count: int, settings: AugmentSettings) -> Variation:
+def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentSettings) -> AugmentParams:
     """Draw one variation for each group of `count` frames in a row, so that nothing but the content tells them apart.
 
     Args:
@@ -92,18 +92,18 @@ def draw_tied_variation(keys: UInt64Array, count: int, settings: AugmentSettings
         The variation of n * count frames.
     """
     reach = settings.order_jitter_pixels
-    uniform = uniform_from_bits(keyed_bits(keys, 4 + 2 * count))[:, 4:]  # the first four are `draw_variation`'s
+    uniform = uniform_from_bits(keyed_bits(keys, 4 + 2 * count))[:, 4:]  # the first four are `draw_augment_params`'s
     shift = np.floor(uniform * (2 * reach + 1)).astype(np.int64) - reach
-    one = draw_variation(np.repeat(keys, count), settings)
+    one = draw_augment_params(np.repeat(keys, count), settings)
     return one._replace(shift=shift.reshape(-1, 2))
 
 
-def vary_frames(frames: UInt8Array, variation: Variation, frame_pixels: int, crop_fraction: float) -> Tensor:
+def transform_frames(frames: UInt8Array, variation: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
     """Apply a variation; arguments, result and errors as of `training_frames`."""
     grid = crop_grid(frames.shape[-1], frame_pixels, crop_fraction)
     corner, slope = grid.corners(variation), slopes(variation.gain)
     flip = torch.from_numpy(variation.flip)
-    return ops.vary_frames(
+    return ops.augment_frames(
         torch.from_numpy(frames),
         torch.from_numpy(corner),
         flip,
@@ -122,7 +122,7 @@ def slopes(gain: Float64Array) -> Float32Array:
 
 
 class CropGrid(NamedTuple):
-    """How a square crop of a prepared frame is laid onto the pixels of a network's input; see `usvs.ops.vary_frames`.
+    """How a square crop of a prepared frame is laid onto the pixels of a network's input; see `usvs.ops.augment_frames`.
 
     Attributes:
         halvings: how often the frame is halved first, so that no pixel is skipped.
@@ -141,7 +141,7 @@ class CropGrid(NamedTuple):
         """Pixels of the halved frame per pixel of the result."""
         return self.step / float(2 ** (ops.WEIGHT_BITS - 1 - self.halvings))
 
-    def corners(self, variation: Variation) -> npt.NDArray[np.int64]:
+    def corners(self, variation: AugmentParams) -> npt.NDArray[np.int64]:
         """Return row and column of each crop [n, 2], in pixels of the frame."""
         place = np.stack([variation.top, variation.left], axis=1)
         corner = np.floor(place * (self.room + 1)).astype(np.int64)
@@ -168,17 +168,17 @@ def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
     return CropGrid(halvings, step, extent, side - int(np.ceil(extent)))
 
 
-def vary_points(
-    points: Float64Array, variation: Variation, side: int, frame_pixels: int, crop_fraction: float
+def transform_points(
+    points: Float64Array, variation: AugmentParams, side: int, frame_pixels: int, crop_fraction: float
 ) -> Float64Array:
-    """Move points of prepared frames to where `vary_frames` puts what is under them.
+    """Move points of prepared frames to where `transform_frames` puts what is under them.
 
     Args:
         points: [n, k, 2] x and y as shares of the prepared frame; NaN stays NaN.
         variation: of the n frames.
         side: P of the prepared frames.
-        frame_pixels: side of the result, as of `vary_frames`.
-        crop_fraction: as of `vary_frames`.
+        frame_pixels: side of the result, as of `transform_frames`.
+        crop_fraction: as of `transform_frames`.
 
     Returns:
         [n, k, 2] as shares of the result; outside of 0 .. 1 where the crop leaves the point out.

@@ -1,6 +1,7 @@
 """Which patients a run learns from and which it is only watched on."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from usvs.archive.catalogue import Catalogue
-from usvs.archive.prepared import PreparedStore
 from usvs.errors import DataError
-from usvs.progress import say
+from usvs.store.catalogue import Catalogue
+from usvs.store.prepared import PreparedStore
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def split_store(store: PreparedStore, share: float, patients: Sequence[str] | No
     ranked = sorted(allowed, key=lambda group: hashlib.sha256(f"held-out {group}".encode()).digest())
     count = min(max(1, round(share * len(ranked))), len(ranked) - 1) if share > 0 and ranked else 0
     if share > 0 and count == 0:
-        say("only one patient to learn from, so none is held out and no held-out losses are watched")
+        logger.info("only one patient to learn from, so none is held out and no held-out losses are watched")
     return Split(tuple(sorted(ranked[count:])), tuple(sorted(ranked[:count])), groups)
 
 
@@ -66,5 +68,5 @@ def _scan_groups(store: PreparedStore) -> tuple[str, ...]:
     scans = Catalogue.load(Path(store.store)).scans
     patient = dict(zip(scans["scan_key"].to_pylist(), scans["patient_key"].to_pylist(), strict=True))
     if unknown := sum(patient[key] is None for key in store.scans):
-        say(f"{unknown} of {len(store.scans)} scans have no patient; each counts as a patient of its own")
+        logger.info(f"{unknown} of {len(store.scans)} scans have no patient; each counts as a patient of its own")
     return tuple(patient[key] or key for key in store.scans)

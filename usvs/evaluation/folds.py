@@ -1,16 +1,14 @@
 """Folds by patient, never by frame: every split of people between training and test is made and checked here."""
 
 import hashlib
-import json
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from usvs.archive.prepared import PreparedStore
 from usvs.errors import ConfigError, DataError
-from usvs.progress import say
-from usvs.training.run_folder import PATIENTS
+
+logger = logging.getLogger(__name__)
 
 GroupBy = Literal["patient", "scan"]
 NAMED_IN_A_MESSAGE = 5
@@ -45,7 +43,7 @@ class Fold:
             return self
         if not 1 <= patients <= len(self.train):
             raise ConfigError(
-                f"labelled_patients: wanted 1 to {len(self.train)}, as fold {self.number} has, got {patients}"
+                f"labelled_patients: expected 1 to {len(self.train)}, as fold {self.number} has, got {patients}"
             )
         return Fold(self.number, self.train[:patients], self.test)
 
@@ -99,30 +97,6 @@ def keyed_order(groups: Iterable[str], key: str) -> tuple[str, ...]:
     return tuple(sorted(set(groups), key=rank))
 
 
-def scan_groups(store: PreparedStore, scans: Sequence[int], group_by: GroupBy = "patient") -> tuple[str, ...]:
-    """Return the group key of each scan in `scans` (numbers in the store).
-
-    Raises:
-        DataError: where a scan has no patient id and `group_by` is not ``scan``, since two scans of one
-            patient on both sides of a split would make the result worthless without anyone noticing.
-    """
-    opened = [store.scan(number) for number in scans]
-    if group_by == "scan":
-        return tuple(scan.scan_key for scan in opened)
-    missing = [scan.scan_key for scan in opened if not scan.patient_key]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(opened)} labelled scans have no patient id (scan {_some(missing)}): give them one "
-            "(a folder per patient, or manifest.csv), or say that each scan is its own patient (--group-by scan)"
-        )
-    return tuple(str(scan.patient_key) for scan in opened)
-
-
-def pretraining_keys(store: PreparedStore, scans: Iterable[int]) -> dict[int, str]:
-    """Return, for each scan number, the key a pretraining run lists it under: its patient's, or its own without one."""
-    return {number: store.scan(number).patient_key or store.scan(number).scan_key for number in scans}
-
-
 def check_disjoint(one: Collection[str], other: Collection[str], what: str) -> None:
     """Refuse two sets of people that share anyone.
 
@@ -131,49 +105,9 @@ def check_disjoint(one: Collection[str], other: Collection[str], what: str) -> N
     """
     shared = sorted(set(one) & set(other))
     if shared:
-        raise DataError(f"{what} share {len(shared)} patients: {_some(shared)}")
+        raise DataError(f"{what} share {len(shared)} patients: {some_keys(shared)}")
 
 
-def check_pretraining_overlap(init: Path, test_patients: Collection[str], allow_overlap: bool = False) -> str:
-    """Refuse to test on people whose scans an encoder was pretrained on; labels or not, it has seen them.
-
-    Args:
-        init: a pretraining run, one of its checkpoints or a file in one; its list of patients lies there or above.
-        test_patients: keyed hashes of those to be tested on.
-        allow_overlap: say it and go on.
-
-    Returns:
-        ``disjoint``, ``overlap`` (allowed) or ``unknown`` (the weights come without a list; said, not refused).
-
-    Raises:
-        DataError: naming the shared keyed hashes.
-    """
-    trained, tested = trained_patients(init), set(test_patients)
-    if trained is None:
-        say(f"{init.name}: has no list of pretraining patients, so an overlap with the test patients is not ruled out")
-        return "unknown"
-    shared = sorted(trained & tested)
-    if not shared:
-        return "disjoint"
-    found = f"{len(shared)} of {len(tested)} test patients were pretrained on"
-    if not allow_overlap:
-        raise DataError(f"{found} ({_some(shared)}): pretrain without them, or type --allow-overlap")
-    say(f"{found}; going on, as allowed")
-    return "overlap"
-
-
-def trained_patients(init: Path) -> frozenset[str] | None:
-    """Return the patients a pretrained run was trained on (keyed hashes), or None where that is not written down."""
-    start = init.resolve()
-    for folder in (start, *list(start.parents)[:3]):  # a run, run/checkpoints/step_..., or a file in that
-        listing = folder / PATIENTS
-        if listing.is_file():
-            try:
-                return frozenset(json.loads(listing.read_text(encoding="utf-8"))["trained"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"'{listing}': wanted a list of patient keys under 'trained', got {error!r}") from None
-    return None
-
-
-def _some(keys: Sequence[str]) -> str:
+def some_keys(keys: Sequence[str]) -> str:
+    """Return the first few keys as text."""
     return ", ".join(keys[:NAMED_IN_A_MESSAGE]) + (" ..." if len(keys) > NAMED_IN_A_MESSAGE else "")

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from usvs.downstream.saliency_metrics import auc as auc
-from usvs.downstream.saliency_metrics import auc_judd as auc_judd
-from usvs.downstream.saliency_metrics import correlation as correlation
-from usvs.downstream.saliency_metrics import kl_divergence as kl_divergence
-from usvs.downstream.saliency_metrics import nss as nss
-from usvs.downstream.saliency_metrics import saliency_scores as saliency_scores
-from usvs.downstream.saliency_metrics import similarity as similarity
 from usvs.errors import DataError
+from usvs.evaluation.saliency_metrics import auc as auc
+from usvs.evaluation.saliency_metrics import auc_judd as auc_judd
+from usvs.evaluation.saliency_metrics import correlation as correlation
+from usvs.evaluation.saliency_metrics import kl_divergence as kl_divergence
+from usvs.evaluation.saliency_metrics import nss as nss
+from usvs.evaluation.saliency_metrics import saliency_scores as saliency_scores
+from usvs.evaluation.saliency_metrics import similarity as similarity
 
 DDOF = 1  # the spread over folds is the sample standard deviation
 
@@ -99,11 +99,11 @@ def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[
     truth, predicted = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     if truth.shape != predicted.shape or truth.ndim != 1 or truth.size == 0:
         raise DataError(
-            f"scoring: wanted as many predictions as labels, at least one; got {predicted.shape} and {truth.shape}"
+            f"scoring: expected as many predictions as labels, at least one; got {predicted.shape} and {truth.shape}"
         )
     present = np.union1d(truth, predicted)
     if present[0] < 0 or present[-1] >= len(names):
-        raise DataError(f"scoring: wanted class numbers 0 to {len(names) - 1}, got {present[0]} to {present[-1]}")
+        raise DataError(f"scoring: expected class numbers 0 to {len(names) - 1}, got {present[0]} to {present[-1]}")
     scores = precision_recall_fscore_support(truth, predicted, labels=present, average=None, zero_division=0.0)
     classes = tuple(
         ClassScore(names[number], float(p), float(r), float(f), int(n))

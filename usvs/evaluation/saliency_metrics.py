@@ -10,6 +10,7 @@ a minimum of 0 and then divided by its sum, and a map of zeros counts as uniform
 is not defined and in nothing else.
 """
 
+import logging
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 from usvs.errors import DataError
 from usvs.ops.saliency_scores import FIXATION_COLUMNS, PAIR_SCORES, PairScore, fixation_statistics, pair_score
 from usvs.ops.saliency_scores import saliency_scores as fused_scores
+
+logger = logging.getLogger(__name__)
 
 Negatives = Literal["unfixated", "all"]
 EPSILON = 2.2204e-16  # MIT's and pysaliency's, whatever the precision
@@ -209,10 +212,10 @@ def _plain(maps: Tensor, dtype: torch.dtype) -> Tensor:
 def _check_fixations(prediction: Tensor, fixations: Tensor) -> None:
     _check(prediction, fixations, "fixations")
     if fixations.dtype != torch.bool:
-        raise DataError(f"saliency score: wanted fixations as bool [B, H, W], got {fixations.dtype}")
+        raise DataError(f"saliency score: expected fixations as bool [B, H, W], got {fixations.dtype}")
 
 
 def _check(prediction: Tensor, other: Tensor, what: str) -> None:
     if prediction.ndim != 3 or prediction.shape != other.shape or not prediction.numel():
         shapes = f"{list(prediction.shape)} and {list(other.shape)}"
-        raise DataError(f"saliency score: wanted a prediction and {what} of one shape [B, H, W], got {shapes}")
+        raise DataError(f"saliency score: expected a prediction and {what} of one shape [B, H, W], got {shapes}")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
-from usvs.sampling.permutation import counter_bits, derive_key
+from usvs.utils.permutation import counter_bits, derive_key
 
 EXACT_UP_TO = 16  # pairs; 2 ** 16 sign patterns are all tried
 SAMPLED_PATTERNS = 100_000

@@ -1,6 +1,7 @@
 """How many labels an init is worth: macro F1 against the share of labelled patients, fine-tuned and frozen."""
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +13,22 @@ import numpy as np
 
 from usvs import __version__
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PlanesSettings
-from usvs.downstream.cells import Cells
-from usvs.downstream.comparison import RESULTS, held_out_rows, overlaps, typed_command
-from usvs.downstream.folds import Fold, make_folds, pretraining_keys
-from usvs.downstream.frames import labelled_frames
-from usvs.downstream.inits import Init, encoder_sha256, init_names, initial_encoder
-from usvs.downstream.metrics import Spread, chance_f1
-from usvs.downstream.readings import measure_fold, measure_frozen_fold
+from usvs.data.frame_table import labelled_frames
+from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError
-from usvs.progress import say
-from usvs.training.checkpoint import write_text
+from usvs.evaluation.folds import Fold, make_folds
+from usvs.evaluation.metrics import Spread, chance_f1
+from usvs.experiments.result_cache import ResultCache
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.comparison import RESULTS, held_out_rows, overlaps, typed_command
+from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
+from usvs.tasks.protocols import measure_fold, measure_frozen_fold
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_text
+
+logger = logging.getLogger(__name__)
 
 SHARES = (0.01, 0.05, 0.1, 1.0)
 Reading = Literal["finetune", "probe", "knn"]
@@ -63,14 +66,14 @@ def parse_shares(text: str) -> tuple[float, ...]:
     except ValueError:
         shares = ()
     if not shares or not all(0 < share <= 1 for share in shares):
-        raise ConfigError(f"--shares: wanted numbers above 0 and up to 1, such as 0.01,0.1,1; got '{text}'")
+        raise ConfigError(f"--shares: expected numbers above 0 and up to 1, such as 0.01,0.1,1; got '{text}'")
     return shares
 
 
 def run_curves(
     store: Path,
     out: Path,
-    settings: PlanesSettings,
+    settings: ClassificationSettings,
     inits: Sequence[Init],
     shares: Sequence[float] = SHARES,
     seeds: Sequence[int] = (0, 1, 2),
@@ -109,7 +112,7 @@ class _Job:
         self,
         store: Path,
         out: Path,
-        settings: PlanesSettings,
+        settings: ClassificationSettings,
         inits: Sequence[Init],
         shares: Sequence[float],
         held_out_only: bool,
@@ -129,9 +132,9 @@ class _Job:
             "patients": sorted(set(self.table.group.tolist())),
             "inits": {name: encoder_sha256(initial_encoder(init, settings)) for name, init in self.inits.items()},
         }
-        self.cells = Cells(out, "curves", self.plan)
+        self.cells = ResultCache(out, "curves", self.plan)
         said = ", ".join(map(str, self.counts))
-        say(f"curves: {said} labelled patients of {fewest} in each of {settings.folds} folds")
+        logger.info(f"curves: {said} labelled patients of {fewest} in each of {settings.folds} folds")
 
     def measure(self, seeds: list[int]) -> dict[str, Any]:
         """Measure all cells and gather them with what they rest on."""
@@ -162,7 +165,7 @@ class _Job:
 
     def _tuned(self, name: str, seed: int, fold: Fold) -> dict[str, Any]:
         result, _ = measure_fold(self.store, self.table, fold, self._seeded(seed), self.inits[name], "finetune")
-        say(
+        logger.info(
             f"{name}, {len(fold.train)} patients labelled, seed {seed}, fold {fold.number}: macro F1"
             f" {100 * result.metrics.f1:.1f} % in {result.seconds:.0f} s"
         )
@@ -172,5 +175,5 @@ class _Job:
         found = measure_frozen_fold(self.store, self.table, fold, self._seeded(seed), self.inits[name])
         return {reading: {"init": name, "seed": seed, **one.to_json()} for reading, one in found.items()}
 
-    def _seeded(self, seed: int) -> PlanesSettings:
+    def _seeded(self, seed: int) -> ClassificationSettings:
         return self.settings.model_copy(update={"run": self.settings.run.model_copy(update={"seed": seed})})

@@ -7,6 +7,7 @@ are over the downstream ones and are dealt anew for every seed; all inits of a s
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,25 +19,29 @@ from pydantic import Field
 
 from usvs import __version__
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PlanesSettings, PretrainSettings, Settings, planes_profile, pretrain_profile
-from usvs.downstream.cells import Cells
-from usvs.downstream.comparison import RESULTS, typed_command
-from usvs.downstream.evidence_table import evidence_table
-from usvs.downstream.folds import Fold, check_pretraining_overlap, make_folds, split_groups
-from usvs.downstream.frames import FrameTable, labelled_frames
-from usvs.downstream.inits import Init
-from usvs.downstream.metrics import chance_f1
-from usvs.downstream.pretrainings import pretrain_row, pretraining_folder
-from usvs.downstream.readings import Mode, measure_fold
-from usvs.downstream.significance import paired_difference
+from usvs.config import Settings
+from usvs.data.frame_table import FrameTable, labelled_frames
 from usvs.errors import DataError
-from usvs.progress import say
-from usvs.training.checkpoint import write_text
+from usvs.evaluation.folds import Fold, make_folds, split_groups
+from usvs.evaluation.metrics import chance_f1
+from usvs.evaluation.significance import paired_difference
+from usvs.experiments.evidence_table import evidence_table
+from usvs.experiments.pretrainings import pretrain_row, pretraining_folder
+from usvs.experiments.result_cache import ResultCache
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
+from usvs.tasks.comparison import RESULTS, typed_command
+from usvs.tasks.initial_encoder import Init
+from usvs.tasks.overlap import check_pretraining_overlap
+from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
+from usvs.tasks.protocols import Mode, measure_fold
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_text
 
-PRETRAINED = ("shuffled", "ours")  # the inits that are pretrainings
+logger = logging.getLogger(__name__)
+
+PRETRAINED = ("shuffled", "joint")  # the inits that are pretrainings
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Reading:
 
     mode: Mode
     labels: Literal["few", "fold", "everybody"]
-    inits: tuple[str, ...] = ("random", "shuffled", "ours")
+    inits: tuple[str, ...] = ("random", "shuffled", "joint")
 
 
 READINGS = {
@@ -68,10 +73,10 @@ class EvidenceSettings(Settings):
 
     # The patients to be read are set apart here; those held out of the pretraining itself only watch its losses.
     pretrain: PretrainSettings = Field(
-        default_factory=lambda: pretrain_profile("quick").model_copy(update={"held_out_patients": 0.15})
+        default_factory=lambda: pretrain_profile("quick").model_copy(update={"validation_fraction": 0.15})
     )
-    planes: PlanesSettings = Field(default_factory=lambda: planes_profile("quick"))
-    pretraining_share: float = Field(0.6, gt=0, lt=1)  # of the patients; the rest are for labels and tests
+    planes: ClassificationSettings = Field(default_factory=lambda: classification_profile("quick"))
+    pretraining_fraction: float = Field(0.6, gt=0, lt=1)  # of the patients; the rest are for labels and tests
     few_patients: int = Field(2, ge=1)  # labelled in each fold where labels are few
     ceiling_epochs: int = Field(12, ge=1)
 
@@ -122,12 +127,14 @@ class _Job:
         self.store_folder, self.out, self.settings = store, out, settings
         self.store = PreparedStore(store)
         self.table: FrameTable = labelled_frames(self.store, settings.planes.temporal_stride)
-        _, self.downstream = split_groups(self.table.group.tolist(), settings.pretraining_share, seed=0)
+        _, self.downstream = split_groups(self.table.group.tolist(), settings.pretraining_fraction, seed=0)
         everyone = {self.store.scan(number).patient_key for number in range(len(self.store.scans))}
         self.pretraining = tuple(sorted(key for key in everyone if key and key not in self.downstream))
         self.labelled_pretraining = tuple(key for key in self.pretraining if key in set(self.table.group.tolist()))
-        self.kept = Cells(out, "evidence", self._plan())
-        say(f"evidence: {len(self.pretraining)} patients to pretrain on, {len(self.downstream)} others to read on")
+        self.kept = ResultCache(out, "evidence", self._plan())
+        logger.info(
+            f"evidence: {len(self.pretraining)} patients to pretrain on, {len(self.downstream)} others to read on"
+        )
 
     def pretraining_cell(self, init: str, seed: int) -> dict[str, Any]:
         """Pretrain on the pretraining patients, or go on with it; its held-out losses are a cell."""
@@ -160,7 +167,7 @@ class _Job:
             raise DataError(f"'{start}': carries no list of pretraining patients, so nothing can be claimed from it")
         result, _ = measure_fold(self.store, self.table, fold, settings, start, READINGS[name].mode)
         f1 = 100 * result.metrics.f1
-        say(f"{name}, {init}, seed {seed}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s")
+        logger.info(f"{name}, {init}, seed {seed}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s")
         return {"reading": name, "init": init, "seed": seed, **result.to_json()}
 
     def results(self, seeds: list[int]) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def _differences(readings: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[s
     compared: dict[str, dict[str, Any]] = {}
     for name, inits in readings.items():
         scores = {init: [cell["f1"] for cell in cells] for init, cells in inits.items()}
-        for first, second in (("ours", "random"), ("ours", "shuffled"), ("shuffled", "random")):
+        for first, second in (("joint", "random"), ("joint", "shuffled"), ("shuffled", "random")):
             if first in scores and second in scores:
                 difference = vars(paired_difference(scores[first], scores[second]))
                 compared.setdefault(name, {})[f"{first} - {second}"] = difference

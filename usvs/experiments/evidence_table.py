@@ -1,8 +1,11 @@
 """The evidence as text: what each init scores, by how much they differ, and what the pretraining losses say."""
 
+import logging
 from typing import Any
 
-from usvs.downstream.metrics import Spread
+from usvs.evaluation.metrics import Spread
+
+logger = logging.getLogger(__name__)
 
 TEST = "two-sided sign-flip permutation test over seed x fold"
 
@@ -19,12 +22,12 @@ def _scores(results: dict[str, Any]) -> list[str]:
         f"macro F1 in %, mean ± sample standard deviation over {seeds} seeds x {folds} patient folds "
         f"({len(people['pretraining'])} patients pretrained on, {len(people['downstream'])} others read; "
         f"few labels: {few} patients)",
-        f"{'reading':<26}" + "".join(f"{init:>16}" for init in ("random", "shuffled", "ours")),
+        f"{'reading':<26}" + "".join(f"{init:>16}" for init in ("random", "shuffled", "joint")),
     ]
     for name, inits in results["readings"].items():
         cells = [
             str(Spread.of(cell["f1"] for cell in inits[init])) if init in inits else ""
-            for init in ("random", "shuffled", "ours")
+            for init in ("random", "shuffled", "joint")
         ]
         lines.append(f"{name:<26}" + "".join(f"{cell:>16}" for cell in cells))
     chance = 100 * results["chance_f1"]

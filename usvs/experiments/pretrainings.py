@@ -1,19 +1,22 @@
 """The pretrainings that tables compare: rows of Tables 1 and 3, and our control, each kept in a folder of its own."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import OBJECTIVES, PretrainSettings, load_settings
-from usvs.progress import say
-from usvs.training.chance import uses_pairs
-from usvs.training.encoder import load_pretrain_model
-from usvs.training.pretrain import pretrain
+from usvs.config import load_settings
+from usvs.data.validation_split import split_store
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.chance import uses_pairs
+from usvs.tasks.pretraining.load import load_pretrain_model
+from usvs.tasks.pretraining.pretrain import pretrain
+from usvs.tasks.pretraining.settings import OBJECTIVES, PretrainSettings
+from usvs.tasks.pretraining.validation import Validation
 from usvs.training.run_log import read_metrics
-from usvs.training.split import split_store
 from usvs.training.trainer import Trainer
-from usvs.training.validation import HeldOut
+
+logger = logging.getLogger(__name__)
 
 
 def pretraining_folder(out: Path, row: str, seed: int) -> Path:
@@ -36,7 +39,7 @@ def pretrain_row(
     """
     run = pretraining_folder(out, row, seed)
     chosen = load_settings(settings, overrides=[*OBJECTIVES[row], f"run.seed={seed}"])
-    say(f"pretraining {row}, seed {seed}")
+    logger.info(f"pretraining {row}, seed {seed}")
     pretrain(store, run, chosen, resume=run.exists(), patients=patients)
     held_out = [record for record in read_metrics(run) if record["split"] == "held_out"]
     return {"init": row, "seed": seed, "held_out": held_out[-1] if held_out else {}}
@@ -56,4 +59,4 @@ def read_held_out(store: PreparedStore, run: Path, patients: Sequence[str]) -> d
     split = split_store(store, 0.0, patients)
     clips = store.clips.select(split.clips_of(split.trained, store.clips.scan))
     eager = settings.run.model_copy(update={"compile": "eager"})
-    return HeldOut(store, clips, settings).evaluate(model, Trainer(model, settings.optimiser, eager, 1, 1))
+    return Validation(store, clips, settings).evaluate(model, Trainer(model, settings.optimiser, eager, 1, 1))

@@ -6,6 +6,7 @@ is kept, so the same command goes on where it was stopped, and more seeds may be
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,45 +19,40 @@ from pydantic import Field
 from torch import nn
 
 from usvs import __version__
-from usvs.archive.catalogue import index_archive
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepare import prepare_store
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.store import ARCHIVE_FILE
-from usvs.config import (
-    ClipSettings,
-    DownstreamSettings,
-    PlanesSettings,
-    PretrainSettings,
-    Profile,
-    SaliencySettings,
-    Settings,
-    VoiceActivitySettings,
-    gaze_profile,
-    planes_profile,
-    prepare_profile,
-    pretrain_profile,
-)
-from usvs.downstream.cells import Cells
-from usvs.downstream.comparison import RESULTS, save_detector, typed_command
-from usvs.downstream.folds import Fold, check_pretraining_overlap, make_folds, split_groups
-from usvs.downstream.frames import FrameTable, labelled_frames
-from usvs.downstream.gaze import example_maps, example_rows, uniform_scores
-from usvs.downstream.gaze_scores import seen_in_evaluation
-from usvs.downstream.gaze_truth import GazeTable, gaze_frames
-from usvs.downstream.inits import Init, encoder_description, encoder_sha256, initial_encoder
-from usvs.downstream.metrics import chance_f1
-from usvs.downstream.pretrainings import pretrain_row, pretraining_folder, read_held_out
-from usvs.downstream.readings import measure_fold, measure_frozen_fold, measure_gaze_fold
-from usvs.downstream.reproduce_tables import reproduction_text
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.config import Profile, Settings
+from usvs.data.frame_table import FrameTable, labelled_frames
+from usvs.data.gaze_table import GazeTable, gaze_frames
 from usvs.errors import ConfigError, DataError
-from usvs.models.encoders import Encoder
-from usvs.progress import say
-from usvs.training.checkpoint import write_text
+from usvs.evaluation.folds import Fold, make_folds, split_groups
+from usvs.evaluation.metrics import chance_f1
+from usvs.experiments.pretrainings import pretrain_row, pretraining_folder, read_held_out
+from usvs.experiments.result_cache import ResultCache
+from usvs.experiments.tables import reproduction_text
+from usvs.models.registry import Encoder
+from usvs.store.catalogue import index_archive
+from usvs.store.folder import ARCHIVE_FILE
+from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings, prepare_profile
+from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
+from usvs.tasks.comparison import RESULTS, save_detector, typed_command
+from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
+from usvs.tasks.overlap import check_pretraining_overlap
+from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
+from usvs.tasks.protocols import measure_fold, measure_frozen_fold, measure_gaze_fold
+from usvs.tasks.saliency.compare import example_maps, example_rows, uniform_scores
+from usvs.tasks.saliency.scores import seen_in_evaluation
+from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
+from usvs.tasks.settings import FinetuneSettings
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_text
 
-PRETRAINED = ("video", "baseline", "contrastive", "ours", "shuffled")
+logger = logging.getLogger(__name__)
+
+PRETRAINED = ("video", "baseline", "contrastive", "joint", "shuffled")
 EXTERNAL = ("imagenet", "sononet")
 ROWS = ("random", *PRETRAINED, *EXTERNAL)
 Task = Literal["planes", "gaze"]
@@ -67,9 +63,9 @@ class ReproduceSettings(Settings):
 
     profile: Profile = "paper"
     pretrain: PretrainSettings = PretrainSettings()
-    planes: PlanesSettings = PlanesSettings()
+    planes: ClassificationSettings = ClassificationSettings()
     gaze: SaliencySettings = SaliencySettings()
-    pretraining_share: float = Field(0.6, gt=0, lt=1)  # of the patients; the rest are for labels and tests
+    pretraining_fraction: float = Field(0.6, gt=0, lt=1)  # of the patients; the rest are for labels and tests
     keep_networks: bool = True  # every fold's fine-tuned network
 
 
@@ -79,10 +75,10 @@ def reproduce_profile(profile: Profile) -> ReproduceSettings:
     All clips show the order task, as the paper has it: with a quarter of them, quick's share, Video learns nothing.
     """
     pretraining = pretrain_profile(profile)
-    objective = pretraining.objective.model_copy(update={"order_share": 1.0})
-    pretraining = pretraining.model_copy(update={"held_out_patients": 0.1, "objective": objective})
+    objective = pretraining.objective.model_copy(update={"order_fraction": 1.0})
+    pretraining = pretraining.model_copy(update={"validation_fraction": 0.1, "objective": objective})
     return ReproduceSettings(
-        profile=profile, pretrain=pretraining, planes=planes_profile(profile), gaze=gaze_profile(profile)
+        profile=profile, pretrain=pretraining, planes=classification_profile(profile), gaze=saliency_profile(profile)
     )
 
 
@@ -139,8 +135,8 @@ def store_of(archive_or_store: Path, out: Path, profile: Profile) -> Path:
     if (archive_or_store / ARCHIVE_FILE).is_file():
         return archive_or_store
     store = out / "store"
-    say(str(index_archive(archive_or_store, store, ClipSettings(), VoiceActivitySettings())))
-    say(str(prepare_store(store, prepare_profile(profile))))
+    logger.info(str(index_archive(archive_or_store, store, ClipSettings(), VoiceActivitySettings())))
+    logger.info(str(prepare_store(store, prepare_profile(profile))))
     return store
 
 
@@ -158,18 +154,20 @@ class _Job:
         scans = [self.store.scan(number) for number in range(len(self.store.scans))]
         everyone = sorted({scan.patient_key or scan.scan_key for scan in scans})
         if allow_overlap:
-            say("pretraining and test patients overlap, as allowed: no claim about unseen patients follows")
+            logger.info("pretraining and test patients overlap, as allowed: no claim about unseen patients follows")
             self.downstream, self.pretraining = tuple(usable), tuple(everyone)
         else:
-            _, self.downstream = split_groups(usable, settings.pretraining_share, seed=0)
+            _, self.downstream = split_groups(usable, settings.pretraining_fraction, seed=0)
             self.pretraining = tuple(key for key in everyone if key not in set(self.downstream))
         self.readable = {task: sorted(set(of_task) & set(self.downstream)) for task, of_task in groups.items()}
-        self.cells = Cells(out, "reproduce", self._plan())
+        self.cells = ResultCache(out, "reproduce", self._plan())
         for row in external:
             self._claim_weights(row)
         people = f"{len(self.pretraining)} patients to pretrain on, {len(self.downstream)} to read on"
         missing = [row for row in EXTERNAL if row not in external]
-        say(f"reproduce: {people}" + (f"; not run for want of weights: {', '.join(missing)}" if missing else ""))
+        logger.info(
+            f"reproduce: {people}" + (f"; not run for want of weights: {', '.join(missing)}" if missing else "")
+        )
 
     @property
     def rows(self) -> list[str]:
@@ -193,7 +191,7 @@ class _Job:
         """Return a seed's folds of a task; none where the store has nothing for it."""
         if not self.readable.get(task):
             return []
-        settings: DownstreamSettings = getattr(self.settings, task)
+        settings: FinetuneSettings = getattr(self.settings, task)
         folds = make_folds(self.readable[task], settings.folds, seed)
         return [fold.labelled(settings.labelled_patients) for fold in folds]
 
@@ -216,7 +214,7 @@ class _Job:
             settings = _seeded(self.settings.planes, seed)
             found = measure_frozen_fold(self.store, self.planes, fold, settings, self._init(row, seed, fold))
             scores = ", ".join(f"{name} F1 {100 * one.metrics.f1:.1f} %" for name, one in found.items())
-            say(f"frozen, {row}, seed {seed}, fold {fold.number}: {scores}")
+            logger.info(f"frozen, {row}, seed {seed}, fold {fold.number}: {scores}")
             return {name: {"init": row, "seed": seed, **one.to_json()} for name, one in found.items()}
 
         return self.cells.measure(f"frozen_{row}_seed_{seed}_fold_{fold.number}", work)
@@ -231,7 +229,9 @@ class _Job:
             assert task is not None
             self._keep("planes", row, seed, fold, task, task.encoder, settings)
             f1 = 100 * result.metrics.f1
-            say(f"planes, {row}, seed {seed}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s")
+            logger.info(
+                f"planes, {row}, seed {seed}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s"
+            )
             return {"init": row, "seed": seed, **result.to_json()}
 
         return self.cells.measure(f"planes_{row}_seed_{seed}_fold_{fold.number}", work)
@@ -250,7 +250,7 @@ class _Job:
                 file = self.out / "examples" / f"{row}_seed_{seed}.npz"
                 np.savez_compressed(file, **example_maps(self.store, shown, task, settings, row))  # type: ignore[arg-type]
             found = f"KL {result.metrics.kl:.2f}, NSS {result.metrics.nss:.2f}, CC {result.metrics.cc:.2f}"
-            say(f"gaze, {row}, seed {seed}, fold {fold.number}: {found} in {result.seconds:.0f} s")
+            logger.info(f"gaze, {row}, seed {seed}, fold {fold.number}: {found} in {result.seconds:.0f} s")
             return {"init": row, "seed": seed, **result.to_json()}
 
         return self.cells.measure(f"gaze_{row}_seed_{seed}_fold_{fold.number}", work)
@@ -312,7 +312,7 @@ class _Job:
         fold: Fold,
         network: nn.Module,
         encoder: Encoder,
-        settings: DownstreamSettings,
+        settings: FinetuneSettings,
     ) -> None:
         if not self.settings.keep_networks:
             return
@@ -354,7 +354,7 @@ def _or_say(list_frames: Callable[[], Any], what: str) -> Any:
     try:
         return list_frames()
     except DataError as error:
-        say(f"not run, {what}: {error}")
+        logger.info(f"not run, {what}: {error}")
         return None
 
 

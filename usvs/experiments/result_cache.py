@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from usvs.errors import ConfigError, DataError
-from usvs.training.checkpoint import write_text
+from usvs.utils.atomic_files import write_text
 
 CELLS = "cells"
 
 
-class Cells:
-    """Cells of one plan, a JSON file each under ``OUT/cells``; the plan lies beside them as ``OUT/KIND.json``.
+class ResultCache:
+    """ResultCache of one plan, a JSON file each under ``OUT/cells``; the plan lies beside them as ``OUT/KIND.json``.
 
     Args:
         out: a new or empty folder, or one that holds cells of the same plan.
@@ -59,5 +59,5 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         stored: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': wanted a stored cell, got {error}; remove it to have it measured again") from None
+        raise DataError(f"'{file}': expected a stored cell, got {error}; remove it to have it measured again") from None
     return stored

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from usvs.downstream import paper
-from usvs.downstream.evidence_table import TEST
-from usvs.downstream.metrics import Spread
-from usvs.downstream.significance import PairedDifference, paired_difference
+from usvs.evaluation.metrics import Spread
+from usvs.evaluation.significance import PairedDifference, paired_difference
+from usvs.experiments import paper
+from usvs.experiments.evidence_table import TEST
 
 PLANE_SCORES = (("Precision", "precision"), ("Recall", "recall"), ("F1-score", "f1"))
 GAZE_SCORES = (("KL (lower)", "kl"), ("NSS", "nss"), ("AUC-Judd", "auc"), ("CC", "cc"), ("SIM", "sim"))
-TABLE_1 = ("random", "video", "ours", "imagenet", "sononet", "shuffled")
-TABLE_3 = ("baseline", "contrastive", "ours")
-FROZEN = ("random", "video", "baseline", "contrastive", "ours", "shuffled", "imagenet", "sononet")
+TABLE_1 = ("random", "video", "joint", "imagenet", "sononet", "shuffled")
+TABLE_3 = ("baseline", "contrastive", "joint")
+FROZEN = ("random", "video", "baseline", "contrastive", "joint", "shuffled", "imagenet", "sononet")
 SIGNIFICANT = 0.05
 LOWER_IS_BETTER = ("kl",)
 NOT_RUN = "not run: no weights given"
@@ -30,10 +30,10 @@ class Claim(NamedTuple):
 def claims() -> list[Claim]:
     """Return what the paper found, and what our controls must show, as pairs to be tested."""
     scores = [("planes", "f1"), *(("gaze", score) for score in ("nss", "cc", "auc", "kl")), ("probe", "f1")]
-    chains = (("ours", "video"), ("video", "random"), ("contrastive", "baseline"), ("ours", "contrastive"))
+    chains = (("joint", "video"), ("video", "random"), ("contrastive", "baseline"), ("joint", "contrastive"))
     found = [Claim(*score, *pair) for pair in chains for score in scores]
-    controls = [Claim(*score, "ours", "shuffled") for score in scores]
-    return found + controls + [Claim("probe", "f1", "ours", "random")]
+    controls = [Claim(*score, "joint", "shuffled") for score in scores]
+    return found + controls + [Claim("probe", "f1", "joint", "random")]
 
 
 class Tested(NamedTuple):

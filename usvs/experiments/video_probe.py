@@ -7,6 +7,7 @@ batch-norm statistics computed on the training side's frames.
 
 import csv
 import json
+import logging
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,24 +20,28 @@ import numpy as np
 from pydantic import Field
 
 from usvs import __version__
-from usvs.archive.catalogue import Catalogue
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PlanesSettings, PretrainSettings, Settings, planes_profile, pretrain_profile
-from usvs.downstream.cells import Cells
-from usvs.downstream.comparison import RESULTS, typed_command
-from usvs.downstream.evidence_table import TEST
-from usvs.downstream.folds import Fold, check_disjoint, keyed_order
-from usvs.downstream.frames import FrameTable, every_nth_frame
-from usvs.downstream.inits import Init, initial_encoder
-from usvs.downstream.metrics import PlaneMetrics, Spread, plane_metrics
-from usvs.downstream.pretrainings import pretrain_row, pretraining_folder
-from usvs.downstream.probe import frozen_features, probe_probabilities
-from usvs.downstream.significance import paired_difference
+from usvs.config import Settings
+from usvs.data.frame_table import FrameTable, every_nth_frame
 from usvs.errors import DataError
-from usvs.progress import say
-from usvs.training.checkpoint import write_text
+from usvs.evaluation.folds import Fold, check_disjoint, keyed_order
+from usvs.evaluation.metrics import PlaneMetrics, Spread, plane_metrics
+from usvs.evaluation.probe import probe_probabilities
+from usvs.evaluation.significance import paired_difference
+from usvs.experiments.evidence_table import TEST
+from usvs.experiments.pretrainings import pretrain_row, pretraining_folder
+from usvs.experiments.result_cache import ResultCache
+from usvs.store.catalogue import Catalogue
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
+from usvs.tasks.comparison import RESULTS, typed_command
+from usvs.tasks.frozen_probe import frozen_features
+from usvs.tasks.initial_encoder import Init, initial_encoder
+from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_text
+
+logger = logging.getLogger(__name__)
 
 INITS = ("random", "video")
 
@@ -45,9 +50,11 @@ class VideoProbeSettings(Settings):
     """What is pretrained and how it is read; a small network for short clips by default."""
 
     pretrain: PretrainSettings = Field(
-        default_factory=lambda: pretrain_profile("quick").model_copy(update={"held_out_patients": 0.0})
+        default_factory=lambda: pretrain_profile("quick").model_copy(update={"validation_fraction": 0.0})
     )
-    read: PlanesSettings = Field(default_factory=lambda: planes_profile("quick"))  # its network and temporal stride
+    read: ClassificationSettings = Field(
+        default_factory=lambda: classification_profile("quick")
+    )  # its network and temporal stride
     folds: int = Field(2, ge=2)
 
 
@@ -169,8 +176,8 @@ def read_video_labels(
             label[number[name]] = list(classes).index(row[label_column])
             source[number[name]] = row[source_column]
     if len(set(label.values())) < 2:
-        raise DataError(f"labels '{file.name}': wanted videos of at least two of {', '.join(classes)}")
-    say(f"labels: {len(label)} videos of {len(set(source.values()))} sources; {left_out} lines left out")
+        raise DataError(f"labels '{file.name}': expected videos of at least two of {', '.join(classes)}")
+    logger.info(f"labels: {len(label)} videos of {len(set(source.values()))} sources; {left_out} lines left out")
     return VideoLabels(tuple(classes), label, source)
 
 
@@ -191,7 +198,7 @@ class _Job:
             "videos": dict(zip(labels.classes, counts.tolist(), strict=True)),
             "sources": len(set(labels.source.values())),
         }
-        self.cells = Cells(out, "video_probe", self.plan)
+        self.cells = ResultCache(out, "video_probe", self.plan)
 
     def folds(self, repeat: int) -> list[Fold]:
         """Deal the sources of each class into test sets; a source of several classes goes with its first."""
@@ -228,7 +235,7 @@ class _Job:
         probabilities = probe_probabilities(known, train.plane, unknown, len(self.labels.classes))
         frames = plane_metrics(test.plane, probabilities.argmax(axis=1), self.labels.classes)
         videos = self._of_videos(test, probabilities)
-        say(f"{init}, repeat {repeat}, fold {fold.number}: macro F1 {100 * frames.f1:.1f} % of frames")
+        logger.info(f"{init}, repeat {repeat}, fold {fold.number}: macro F1 {100 * frames.f1:.1f} % of frames")
         counts = {"train_frames": len(train), "test_frames": len(test), "test_sources": len(fold.test)}
         return {"init": init, "repeat": repeat, **counts, **frames.to_json(), "video_f1": videos.f1}
 

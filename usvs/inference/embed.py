@@ -1,24 +1,23 @@
 """Features of frames: an encoder in evaluation mode over a store's scans or over video files."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
-from usvs.archive.decoders import iter_gray_frames, probe
-from usvs.archive.prepared import PreparedStore
-from usvs.archive.sector import look_for_sector
-from usvs.config import AugmentSettings, PrepareSettings, prepare_profile
-from usvs.downstream.frames import FrameTable, every_nth_frame, read_frames
-from usvs.loading.augment import evaluation_frames
-from usvs.models.encoders import Encoder
+from usvs.data.frame_table import every_nth_frame
+from usvs.data.settings import AugmentSettings
+from usvs.media.decoders import iter_gray_frames, probe
+from usvs.media.sector import detect_sector
+from usvs.models.registry import Encoder
+from usvs.store.prepared import PreparedStore
+from usvs.store.settings import PrepareSettings, prepare_profile
+from usvs.tasks.features import BATCH_FRAMES, embed_frames, features_of
 
-BATCH_FRAMES = 256
 SECTOR_FRAMES = 24  # of a file, spread over it, to find its fan in
 
 
@@ -64,36 +63,6 @@ def embed(
     return np.concatenate(features), _moments(keys, seconds)
 
 
-def embed_frames(
-    store: PreparedStore, table: FrameTable, encoder: Encoder, frame_pixels: int, augment: AugmentSettings
-) -> NDArray[np.float32]:
-    """Return the features [n, C] of the table's frames, in its order, by the encoder in evaluation mode."""
-    return features_of(encoder, frame_batches(store, table), frame_pixels, augment)
-
-
-def frame_batches(store: PreparedStore, table: FrameTable, size: int = BATCH_FRAMES) -> Iterator[NDArray[np.uint8]]:
-    """Yield the table's frames, uint8 [<= size, P, P] at a time."""
-    for start in range(0, len(table), size):
-        yield read_frames(store, table.take(np.arange(start, min(start + size, len(table)))))
-
-
-def features_of(
-    encoder: Encoder, batches: Iterable[NDArray[np.uint8]], frame_pixels: int, augment: AugmentSettings
-) -> NDArray[np.float32]:
-    """Run an encoder over frames uint8 [b, P, P], without gradient and in evaluation mode; its own mode is put back."""
-    was_training, device = encoder.training, next(encoder.parameters()).device
-    encoder.eval()
-    try:
-        with torch.inference_mode():
-            parts = [
-                encoder(evaluation_frames(frames, frame_pixels, augment).to(device)).float().cpu().numpy()
-                for frames in batches
-            ]
-    finally:
-        encoder.train(was_training)
-    return np.concatenate(parts)
-
-
 def _seconds(store: PreparedStore, scan: int, frame: int) -> float:
     return float(store.scan(scan).frame_seconds[frame])
 
@@ -107,7 +76,7 @@ def _file_frames(file: Path, stride: int, side: int) -> tuple[list[float], NDArr
     info = probe(file)
     spread = max(1, info.frames // SECTOR_FRAMES)
     looked_at = np.stack([gray for _, gray in islice(iter_gray_frames(file, info), 0, None, spread)])
-    box = look_for_sector(looked_at, info.region).box
+    box = detect_sector(looked_at, info.region).box
     moments, frames = [], []
     for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
         moments.append(seconds)

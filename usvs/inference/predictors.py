@@ -1,6 +1,7 @@
 """Detectors of standard planes as they are used: SonoNet, or one that usvs fine-tuned, on single pictures."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -14,14 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.sector import Box, look_for_sector
-from usvs.config import PlanesSettings, check_settings
-from usvs.downstream.comparison import DETECTOR, DETECTORS, MODEL
-from usvs.downstream.images import crop_to, padded_to_aspect, read_gray_image
-from usvs.downstream.plane_task import PlaneTask
+from usvs.config import check_settings
+from usvs.data.transforms import evaluation_frames
 from usvs.errors import ConfigError, DataError
-from usvs.loading.augment import evaluation_frames
-from usvs.models.encoders import build_encoder
+from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
+from usvs.media.sector import Box, detect_sector
+from usvs.models.registry import build_encoder
 from usvs.models.sononet import (
     SONONET_CLASSES,
     SONONET_HEIGHT,
@@ -31,7 +30,12 @@ from usvs.models.sononet import (
     sononet_images,
 )
 from usvs.models.weight_files import read_weights
-from usvs.progress import say, track
+from usvs.tasks.classification.module import PlaneTask
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.comparison import DETECTOR, DETECTORS, MODEL
+from usvs.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 SONONET = "sononet:"
 BATCH_IMAGES = 16
@@ -73,14 +77,14 @@ class SonoNetDetector:
 
     def __init__(self, network: SonoNet) -> None:
         if network.adaption[-1].num_features != len(PLANES):
-            raise DataError(f"SonoNet weights: wanted {len(PLANES)} classes, got {network.adaption[-1].num_features}")
+            raise DataError(f"SonoNet weights: expected {len(PLANES)} classes, got {network.adaption[-1].num_features}")
         self.network = network
         self.order = torch.tensor([SONONET_CLASSES.index(plane) for plane in PLANES])
 
     def prepare(self, picture: NDArray[np.float64], file: Path, box: Box | None) -> Tensor:
         """Crop to the box as it is, or to the fan, and make the network's own input of it."""
         if box is None:
-            found = look_for_sector(np.rint(picture).astype(np.uint8)[None])
+            found = detect_sector(np.rint(picture).astype(np.uint8)[None])
             _note(file, found.note)
             fan = crop_to(picture, found.bounds or found.box, file)
             picture = padded_to_aspect(fan, SONONET_WIDTH / SONONET_HEIGHT)
@@ -105,7 +109,7 @@ class FinetunedDetector:
     def prepare(self, picture: NDArray[np.float64], file: Path, box: Box | None) -> Tensor:
         """Do what `usvs prepare` and evaluation do to a frame: the inner box of the fan, its centre."""
         if box is None:
-            found = look_for_sector(np.rint(picture).astype(np.uint8)[None])
+            found = detect_sector(np.rint(picture).astype(np.uint8)[None])
             _note(file, found.note)
             box = found.box
         side = self.prepared_pixels
@@ -139,7 +143,7 @@ def load_detector(model: str | Path) -> Detector:
     for file in sorted(inside.glob(f"**/{DETECTOR}")):
         found.setdefault(file.parent.parent, []).append(file.parent)
     if not found:
-        raise DataError(f"'{model}': wanted sononet:FILE or a run of 'usvs finetune planes' with its detectors")
+        raise DataError(f"'{model}': expected sononet:FILE or a run of 'usvs finetune planes' with its detectors")
     if len(found) > 1:
         names = ", ".join(str(one) for one in found)
         raise ConfigError(f"'{model}' holds detectors of {len(found)} inits, name one of them: {names}")
@@ -174,12 +178,12 @@ def predict_planes(images: Sequence[str | Path], model: str | Path, box: Box | N
     return predictions
 
 
-def _load_detector(folder: Path) -> tuple[PlaneTask, PlanesSettings, int]:
+def _load_detector(folder: Path) -> tuple[PlaneTask, ClassificationSettings, int]:
     try:
         described: dict[str, Any] = json.loads((folder / DETECTOR).read_text(encoding="utf-8"))
         if described["task"] != "planes":
-            raise DataError(f"'{folder}': wanted a detector of planes, got one of task '{described['task']}'")
-        settings = check_settings(PlanesSettings, described["settings"])
+            raise DataError(f"'{folder}': expected a detector of planes, got one of task '{described['task']}'")
+        settings = check_settings(ClassificationSettings, described["settings"])
         task = PlaneTask(build_encoder(described["encoder"]), len(PLANES), torch.ones(len(PLANES)))
         task.load_state_dict(load_file(folder / MODEL))
         return task.eval(), settings, int(described["prepared_pixels"])
@@ -190,4 +194,4 @@ def _load_detector(folder: Path) -> tuple[PlaneTask, PlanesSettings, int]:
 
 def _note(file: Path, note: str | None) -> None:
     if note is not None:
-        say(f"{file}: {note}")
+        logger.info(f"{file}: {note}")

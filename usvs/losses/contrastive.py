@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from usvs.ops import contrastive_loss
 
 
-class WholePairs(NamedTuple):
+class GlobalPairs(NamedTuple):
     """All N pairs of a batch of which several ranks hold n each; N = n and `first` 0 where one holds them all."""
 
     video: Tensor  # [N, d], with a gradient to whoever holds the row
@@ -46,7 +46,7 @@ def batch_contrastive(
     margin_floor: float,
     form: str,
     candidates: str = "all",
-    whole: WholePairs | None = None,
+    whole: GlobalPairs | None = None,
 ) -> ContrastiveTerms:
     """Return Eq. 2 (or its NT-Xent form), its mean over the pairs, and what to watch of it.
 
@@ -68,9 +68,9 @@ def batch_contrastive(
         # In float32 at least: bfloat16's two digits are too few for the length of 128 numbers.
         video, positive, negative = _unit(video), _unit(positive), _unit(negative)
     if whole is None:
-        whole = WholePairs(video, positive, negative, 0)
+        whole = GlobalPairs(video, positive, negative, 0)
     elif normalise:
-        whole = WholePairs(_unit(whole.video), _unit(whole.positive), _unit(whole.negative), whole.first)
+        whole = GlobalPairs(_unit(whole.video), _unit(whole.positive), _unit(whole.negative), whole.first)
     if video.size(0) == 0:
         # 0, with gradients that are 0 and not missing, so that backward runs and changes nothing.
         return no_contrastive_terms(0.0 * torch.cat((whole.video, whole.positive, whole.negative)).sum())
@@ -82,7 +82,7 @@ def batch_contrastive(
         self_index = torch.full((video.size(0),), -1, dtype=torch.int64, device=video.device)
     losses = contrastive_loss(video, positive, negative, among, self_index, temperature, margin_floor, form)
     others = among.size(0) - 1 if candidates == "all" else among.size(0)
-    own = WholePairs(video.detach().float(), positive.detach().float(), negative.detach().float(), whole.first)
+    own = GlobalPairs(video.detach().float(), positive.detach().float(), negative.detach().float(), whole.first)
     return _watch(losses, others, own, whole, temperature, margin_floor, form)
 
 
@@ -106,8 +106,8 @@ def margin_term(margin: Tensor, margin_floor: float) -> Tensor:
 def _watch(
     losses: Tensor,
     others: int,  # how many embeddings an anchor is held against
-    own: WholePairs,
-    whole: WholePairs,
+    own: GlobalPairs,
+    whole: GlobalPairs,
     temperature: float,
     margin_floor: float,
     form: str,

@@ -18,7 +18,7 @@ def order_loss(
 
     Args:
         logits: [B, 12].
-        classes: [B] int64, rows of `usvs.sampling.order.ORDER_CLASSES`.
+        classes: [B] int64, rows of `usvs.data.order_sampling.ORDER_CLASSES`.
         whole: clips of the batch that these are part of, whose mean this is a share of; -1: they are all of it.
     """
     count = max(logits.size(0) if whole < 0 else whole, 1)

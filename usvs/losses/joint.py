@@ -10,17 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from usvs.config import ObjectiveSettings
 from usvs.errors import ConfigError
-from usvs.objectives.contrastive import WholePairs, batch_contrastive, no_contrastive_terms
-from usvs.objectives.correspondence import correspondence_loss
-from usvs.objectives.order_prediction import order_loss
+from usvs.losses.contrastive import GlobalPairs, batch_contrastive, no_contrastive_terms
+from usvs.losses.correspondence import correspondence_loss
+from usvs.losses.frame_order import order_loss
+from usvs.losses.settings import ObjectiveSettings
 
 
-class WholeBatch(NamedTuple):
+class GlobalBatch(NamedTuple):
     """The batch that several ranks hold parts of."""
 
-    pairs: WholePairs  # those that count; their embeddings may be empty where no term asks for them
+    pairs: GlobalPairs  # those that count; their embeddings may be empty where no term asks for them
     pair_count: int
     clip_count: int
 
@@ -69,7 +69,9 @@ class JointObjective(nn.Module):
         self.form: str = settings.form
         self.candidates: str = settings.candidates
         if not any((self.correspondence_weight, self.contrastive_weight, self.order_weight)):
-            raise ConfigError("objective: wanted at least one weight above 0, got all three 0: nothing would be learnt")
+            raise ConfigError(
+                "objective: expected at least one weight above 0, got all three 0: nothing would be learnt"
+            )
 
     def forward(
         self,
@@ -81,7 +83,7 @@ class JointObjective(nn.Module):
         pair_valid: Tensor,
         order_logits: Tensor,
         order_class: Tensor,
-        whole: WholeBatch | None = None,
+        whole: GlobalBatch | None = None,
     ) -> JointLoss:
         """Return the losses of a batch. The inputs of a term that is left out, or has no data, may be empty.
 
@@ -97,7 +99,7 @@ class JointObjective(nn.Module):
             whole: the batch that this is a part of; None: it is all of it.
         """
         valid = pair_valid.nonzero().flatten().to(order_logits.device)  # no wait where the mask is on the host
-        pairs: WholePairs | None = None
+        pairs: GlobalPairs | None = None
         pair_count, clip_count = -1, -1
         if whole is not None:
             pairs, pair_count, clip_count = whole.pairs, whole.pair_count, whole.clip_count

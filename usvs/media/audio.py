@@ -1,5 +1,6 @@
 """The sound of a scan as one mono waveform whose sample 0 lies at the first frame's timestamp."""
 
+import logging
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from usvs.archive.media import open_media
-from usvs.archive.timing import read_timing
-from usvs.archive.truncation import breaks_off
 from usvs.errors import DataError
+from usvs.media.open_media import open_media
+from usvs.media.timing import read_timing
+from usvs.media.truncation import breaks_off
+
+logger = logging.getLogger(__name__)
 
 # a hole in the stream; below it differences of timestamps are their rounding, not missing sound
 GAP_SECONDS = 0.04
@@ -28,7 +31,7 @@ LARGEST_HOLE_SECONDS = 6 * 3600.0
 
 
 @dataclass
-class Heard:
+class AudioDecodeStats:
     """What came to light while sound was decoded."""
 
     damaged_packets: int = 0
@@ -63,7 +66,7 @@ def read_sound(
     beside: Path | None,
     rate_hz: int,
     start_seconds: float | None = None,
-    heard: Heard | None = None,
+    heard: AudioDecodeStats | None = None,
     offset_seconds: float = 0.0,
     drift_ppm: float = 0.0,
 ) -> NDArray[np.float32]:
@@ -84,7 +87,7 @@ def read_sound(
     Raises:
         DataError: where there is no audio stream, or it is of no known rate.
     """
-    heard = heard if heard is not None else Heard()
+    heard = heard if heard is not None else AudioDecodeStats()
     try:
         with open_media(beside or video, "a sound" if beside else "a video") as container:
             heard.streams = len(container.streams.audio)
@@ -109,7 +112,7 @@ class _Counted:
     """An audio stream counted out in samples from t = 0 on: holes filled with silence, its drift measured."""
 
     def __init__(
-        self, container: InputContainer, start: float | None, offset: float, drift_ppm: float, heard: Heard
+        self, container: InputContainer, start: float | None, offset: float, drift_ppm: float, heard: AudioDecodeStats
     ) -> None:
         self._container, self._start, self._offset, self._heard = container, start, offset, heard
         self._speed = 1 + drift_ppm * 1e-6  # of the sound's clock
@@ -186,7 +189,7 @@ class _Counted:
         return float(np.polyfit(counts - counts.mean(), np.asarray(self._errors), 1)[0])
 
 
-def _frames(container: InputContainer, heard: Heard) -> Iterator[AudioFrame]:
+def _frames(container: InputContainer, heard: AudioDecodeStats) -> Iterator[AudioFrame]:
     stream = container.streams.audio[0]
     if stream.codec_context is None:
         raise DataError("the sound's codec is not known, or damage has made it so")

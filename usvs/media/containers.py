@@ -1,5 +1,6 @@
 """Video containers through FFmpeg: their frames as gray pictures on the scan clock."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,13 +15,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from usvs.archive.gray import shown_size, to_shown
-from usvs.archive.media import open_media
-from usvs.archive.sector import Box
-from usvs.archive.timing import Timing, read_timing
-from usvs.archive.truncation import breaks_off
-from usvs.archive.video_info import Decoded, VideoInfo
 from usvs.errors import DataError
+from usvs.media.grayscale import shown_size, to_shown
+from usvs.media.open_media import open_media
+from usvs.media.sector import Box
+from usvs.media.timing import Timing, read_timing
+from usvs.media.truncation import breaks_off
+from usvs.media.video_info import Decoded, VideoInfo
+
+logger = logging.getLogger(__name__)
 
 # FFmpeg's names of formats and the endings that files of each have; others are not judged
 _ENDINGS = {

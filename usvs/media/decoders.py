@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.containers import (
+from usvs.media.audio import read_sound
+from usvs.media.containers import (
     iter_container_frames,
     iter_container_keyframes,
     open_video,
     probe_container,
     with_times,
 )
-from usvs.archive.dicom import iter_dicom_frames, probe_dicom
-from usvs.archive.dicom_file import DicomFile, is_dicom, open_dicom
-from usvs.archive.dicom_header import dicom_patient, dicom_region, dicom_seconds
-from usvs.archive.gray import to_gray
-from usvs.archive.sector import Box
-from usvs.archive.sound import read_sound
-from usvs.archive.video_info import Decoded, VideoInfo
+from usvs.media.dicom import iter_dicom_frames, probe_dicom
+from usvs.media.dicom_file import DicomFile, is_dicom, open_dicom
+from usvs.media.dicom_header import dicom_patient, dicom_region, dicom_seconds
+from usvs.media.grayscale import to_gray
+from usvs.media.sector import Box
+from usvs.media.video_info import Decoded, VideoInfo
 
 __all__ = ["Decoded", "VideoInfo", "iter_gray_frames", "iter_keyframes", "open_video", "probe", "read_sound", "to_gray"]
 
@@ -46,7 +46,7 @@ def iter_gray_frames(
         path: of the video.
         info: from `probe`, where the caller has it already.
         decoded: is kept up to date with what could not be decoded.
-        box: what of the picture as it is shown is wanted; None: all of it.
+        box: what of the picture as it is shown is expected; None: all of it.
 
     Raises:
         DataError: where the file cannot be read or changes its picture size.

@@ -13,12 +13,12 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 
-from usvs.archive.dicom_file import DicomFile
-from usvs.archive.dicom_header import dicom_patient, dicom_region, dicom_seconds, picture_size
-from usvs.archive.gray import as_shown, expand_limited
-from usvs.archive.timing import Timing
-from usvs.archive.video_info import Decoded, VideoInfo
 from usvs.errors import DataError
+from usvs.media.dicom_file import DicomFile
+from usvs.media.dicom_header import dicom_patient, dicom_region, dicom_seconds, picture_size
+from usvs.media.grayscale import as_shown, expand_limited
+from usvs.media.timing import Timing
+from usvs.media.video_info import Decoded, VideoInfo
 
 # what is wrong with a frame is counted here; the plugins would print it with tracebacks as well
 for _name in ("pydicom", "openjpeg"):
@@ -66,11 +66,13 @@ def iter_dicom_frames(
         dicom: the opened file.
         info: of the same file.
         decoded: is kept up to date.
-        numbers: of the frames wanted, rising; None: all.
+        numbers: of the frames expected, rising; None: all.
     """
-    wanted = None if numbers is None else set(numbers.tolist())
-    for number, frame in enumerate(_native(dicom, wanted) if dicom.value_length is not None else _coded(dicom, wanted)):
-        if wanted is not None and number not in wanted:
+    expected = None if numbers is None else set(numbers.tolist())
+    for number, frame in enumerate(
+        _native(dicom, expected) if dicom.value_length is not None else _coded(dicom, expected)
+    ):
+        if expected is not None and number not in expected:
             continue
         if frame is None:
             decoded.damaged_packets += 1
@@ -148,11 +150,11 @@ def _frame_count(dicom: DicomFile) -> tuple[int, int]:
     return stated, there
 
 
-def _native(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
+def _native(dicom: DicomFile, expected: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
     options, decoder = _options(dicom), _decoder(dicom)
     with dicom.path.open("rb") as file:
         for number in range(options["number_of_frames"]):
-            if wanted is not None and number not in wanted:
+            if expected is not None and number not in expected:
                 yield None
                 continue
             file.seek(dicom.value_at)
@@ -162,7 +164,7 @@ def _native(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels,
                 raise DataError(f"the DICOM header contradicts itself ({type(error).__name__})") from None
 
 
-def _coded(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
+def _coded(dicom: DicomFile, expected: set[int] | None) -> Iterator[tuple[Pixels, dict[str, Any]] | None]:
     options, decoder = _options(dicom), _decoder(dicom)
     count, table = options["number_of_frames"], options.pop("extended_offsets", None)
     one = options | {"number_of_frames": 1}
@@ -171,7 +173,7 @@ def _coded(dicom: DicomFile, wanted: set[int] | None) -> Iterator[tuple[Pixels, 
         for number, content in enumerate(_frame_contents(file, count, table)):
             if number == count:
                 return
-            if wanted is not None and number not in wanted:
+            if expected is not None and number not in expected:
                 yield None
                 continue
             yield _picture(decoder, content, one)

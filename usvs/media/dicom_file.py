@@ -1,6 +1,7 @@
 """A DICOM file's header and where its pixels lie, without reading them."""
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from usvs.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 MAGIC_AT, MAGIC = 128, b"DICM"
 UNDEFINED_LENGTH = 0xFFFFFFFF

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from usvs.archive.gray import shown_size
-from usvs.archive.sector import Box
-from usvs.archive.timing import FALLBACK_RATE_HZ
 from usvs.errors import DataError
+from usvs.media.grayscale import shown_size
+from usvs.media.sector import Box
+from usvs.media.timing import FALLBACK_RATE_HZ
 
 # PS3.3 C.8.5.5.1: spatial format 1 is two-dimensional; data types 1 tissue and 2 colour flow are pictures of anatomy
 TWO_DIMENSIONAL, ANATOMY = 1, (1, 2)

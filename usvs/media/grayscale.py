@@ -5,7 +5,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from usvs.archive.sector import Box
+from usvs.media.sector import Box
 
 _BLACK, _STRETCH = 16, 255 / 219  # ITU-R BT.601 and BT.709 limited range: luma 16 to 235
 _FULL_RANGE = 2  # AVCOL_RANGE_JPEG

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.sector import Box
 from usvs.errors import ConfigError, DataError
+from usvs.media.sector import Box
 
 SMALLEST_SIDE = 16
 
@@ -29,7 +29,7 @@ def read_gray_image(file: Path) -> NDArray[np.float64]:
     if levels.max(initial=0) > 255:  # sixteen bits
         levels = levels / 257
     if min(levels.shape) < SMALLEST_SIDE:
-        raise DataError(f"image '{file}': wanted {SMALLEST_SIDE} pixels a side at least, got {list(levels.shape)}")
+        raise DataError(f"image '{file}': expected {SMALLEST_SIDE} pixels a side at least, got {list(levels.shape)}")
     return levels
 
 
@@ -44,7 +44,7 @@ def parse_box(text: str) -> Box:
     except ValueError:
         left = top = right = bottom = -1
     if not (0 <= left < right and 0 <= top < bottom):
-        raise ConfigError(f"--box: wanted LEFT,TOP,RIGHT,BOTTOM in pixels, got '{text}'")
+        raise ConfigError(f"--box: expected LEFT,TOP,RIGHT,BOTTOM in pixels, got '{text}'")
     return Box(left, top, right, bottom)
 
 

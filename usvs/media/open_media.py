@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from usvs.archive.dicom_file import FragmentStream, is_dicom, open_dicom
 from usvs.errors import DataError
+from usvs.media.dicom_file import FragmentStream, is_dicom, open_dicom
 
 # FFmpeg's own messages name files; what matters of them is in the exceptions
 av.logging.set_level(None)

@@ -91,10 +91,10 @@ def find_sector(frames: NDArray[np.uint8]) -> Box:
     Args:
         frames: gray frames spread over a scan [n, H, W].
     """
-    return look_for_sector(frames).box
+    return detect_sector(frames).box
 
 
-def look_for_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sector:
+def detect_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sector:
     """Return the largest box inside the fan, and the reason where none is found.
 
     Args:
@@ -108,7 +108,7 @@ def look_for_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sec
     scale = min(1.0, ANALYSED_PIXELS / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in _without_panels(frames)])
-    fan = fan_mask(small.astype(np.float32))
+    fan = sector_mask(small.astype(np.float32))
     if fan is None:
         return Sector(whole, "no fan found: the whole picture is kept", "whole")
     across, down = width / size[0], height / size[1]
@@ -119,7 +119,7 @@ def look_for_sector(frames: NDArray[np.uint8], region: Box | None = None) -> Sec
 
 
 def _look_inside(frames: NDArray[np.uint8], region: Box) -> Sector:
-    inner = look_for_sector(frames[:, region.top : region.bottom, region.left : region.right])
+    inner = detect_sector(frames[:, region.top : region.bottom, region.left : region.right])
     # the fan's bounds are the machine's word; a region may hold black corners and letters, so the box is looked for
     stated = replace(inner, box=inner.box.moved(region), bounds=region)
     if inner.source == "whole":
@@ -127,7 +127,7 @@ def _look_inside(frames: NDArray[np.uint8], region: Box) -> Sector:
     return replace(stated, source="region")
 
 
-def fan_mask(frames: NDArray[np.float32]) -> Mask | None:
+def sector_mask(frames: NDArray[np.float32]) -> Mask | None:
     """Return the area of the fan [H, W], shadows filled, or None where nothing is broad enough to be one.
 
     Args:

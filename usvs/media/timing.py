@@ -1,5 +1,6 @@
 """Frame times of a video from its packets alone, with no picture decoded."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,8 +15,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from usvs.archive.truncation import breaks_off
 from usvs.errors import DataError
+from usvs.media.truncation import breaks_off
+
+logger = logging.getLogger(__name__)
 
 FALLBACK_RATE_HZ = 25.0
 LEAST_SHARE = 0.95  # of the time that an mp4 states; with less of it a table in its header is damaged

@@ -1,11 +1,14 @@
 """Files that end before their own lengths say, which FFmpeg reads to the break without a word."""
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from usvs.archive.dicom_file import is_dicom
+from usvs.media.dicom_file import is_dicom
+
+logger = logging.getLogger(__name__)
 
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 TAIL_BYTES = 1 << 17  # a packet of an MPEG program stream is at most half as long
@@ -38,13 +41,13 @@ def _riff(file: BinaryIO, size: int) -> bool:
 
 
 def _matroska(file: BinaryIO, size: int) -> bool:
-    for wanted in (EBML, SEGMENT):
-        if file.read(4) != wanted:
+    for expected in (EBML, SEGMENT):
+        if file.read(4) != expected:
             return False
         length = _variable_length(file)
         if length is None:
             return False  # written as it grew
-        if wanted == SEGMENT:
+        if expected == SEGMENT:
             return file.tell() + length > size
         file.seek(length, os.SEEK_CUR)
     return False

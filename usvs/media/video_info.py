@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from usvs.archive.sector import Box
-from usvs.archive.timing import Timing
+from usvs.media.sector import Box
+from usvs.media.timing import Timing
 
 
 @dataclass(frozen=True)

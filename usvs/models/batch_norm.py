@@ -42,4 +42,4 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for module, mode in modes:
             module.training = mode
     if count == 0:
-        raise DataError("batch-norm calibration: wanted at least one batch, got none")
+        raise DataError("batch-norm calibration: expected at least one batch, got none")

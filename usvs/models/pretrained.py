@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from usvs.errors import DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
 
 SHOWN_NAMES = 3
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in 0 .. 1, as timm and torchvision train
@@ -94,12 +94,12 @@ def load_encoder_weights(encoder: SEResNeXt, state_dict: Mapping[str, Tensor]) -
     )
     if not report.loaded:
         raise DataError(
-            f"weights for the encoder: wanted names such as {_some(list(own))}; got {_some(list(state_dict))}"
+            f"weights for the encoder: expected names such as {_some(list(own))}; got {_some(list(state_dict))}"
         )
     for name in report.loaded:
         if own[name].shape != state_dict[name].shape:
             raise DataError(
-                f"weights for the encoder: '{name}' wanted shape {list(own[name].shape)},"
+                f"weights for the encoder: '{name}' expected shape {list(own[name].shape)},"
                 f" got {list(state_dict[name].shape)}"
             )
     encoder.load_state_dict({name: state_dict[name] for name in report.loaded}, strict=False)

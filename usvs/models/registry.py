@@ -2,9 +2,10 @@
 
 from typing import Any, TypeAlias
 
-from usvs.config import EncoderSettings, check_settings
+from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
+from usvs.models.settings import EncoderSettings
 from usvs.models.sononet import SonoNetEncoder
 
 # Both have num_features, stride, forward_features and forward, over standardised frames [N, 1, P, P].
@@ -34,4 +35,4 @@ def build_encoder(description: dict[str, Any]) -> Encoder:
             return SEResNeXt(check_settings(EncoderSettings, description["settings"]))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise DataError(f"description of an encoder: {error!r}") from None
-    raise DataError(f"description of an encoder: wanted kind se_resnext or sononet, got '{description['kind']}'")
+    raise DataError(f"description of an encoder: expected kind se_resnext or sononet, got '{description['kind']}'")

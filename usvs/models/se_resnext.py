@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from usvs.config import EncoderSettings
 from usvs.models.channel_means import channel_means
+from usvs.models.settings import EncoderSettings
 
 EXPANSION = 4  # a block's output channels over its planes
 REDUCTION_DIVISOR = 8  # timm rounds the squeezed channels to multiples of this

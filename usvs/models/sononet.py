@@ -144,14 +144,14 @@ def sononet_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for key, value in state.items():
             layer, _, quantity = key.rpartition(".")
             renamed[f"{flat.get(layer, layer)}.{quantity}"] = value
-    wanted = [f"{conv}.weight" for conv, _ in _pairs(names)] + [
+    expected = [f"{conv}.weight" for conv, _ in _pairs(names)] + [
         f"{norm}.{quantity}" for _, norm in _pairs(names) for quantity in BATCH_NORM
     ]
-    missing = [name for name in wanted if name not in renamed]
+    missing = [name for name in expected if name not in renamed]
     if missing:
         shown = ", ".join(list(state)[:3])
         raise DataError(f"SonoNet weights: '{missing[0]}' and {len(missing) - 1} others are missing; got {shown} ...")
-    return {name: renamed[name] for name in wanted}
+    return {name: renamed[name] for name in expected}
 
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
@@ -169,7 +169,9 @@ def make_sononet(state: dict[str, Tensor]) -> SonoNet:
     own = network.state_dict()
     for name, value in renamed.items():
         if own[name].shape != value.shape:
-            raise DataError(f"SonoNet weights: '{name}' wanted shape {list(own[name].shape)}, got {list(value.shape)}")
+            raise DataError(
+                f"SonoNet weights: '{name}' expected shape {list(own[name].shape)}, got {list(value.shape)}"
+            )
     network.load_state_dict(renamed, strict=False)  # batch norms count batches, which no public file does
     return network.eval()
 
@@ -210,9 +212,11 @@ def _pairs(names: list[str]) -> list[tuple[str, str]]:
 
 
 def _from_lasagne(state: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
-    wanted = 5 * len(_pairs(names))
-    if set(state) != {f"arr_{number}" for number in range(wanted)}:
-        raise DataError(f"SonoNet weights: wanted {wanted} arrays 'arr_0' to 'arr_{wanted - 1}', got {len(state)}")
+    expected = 5 * len(_pairs(names))
+    if set(state) != {f"arr_{number}" for number in range(expected)}:
+        raise DataError(
+            f"SonoNet weights: expected {expected} arrays 'arr_0' to 'arr_{expected - 1}', got {len(state)}"
+        )
     renamed = {}
     for place, (conv, norm) in enumerate(_pairs(names)):
         weight, beta, gamma, mean, inverse = (state[f"arr_{5 * place + part}"] for part in range(5))

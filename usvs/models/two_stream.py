@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from usvs.config import ModelSettings
 from usvs.errors import ConfigError
 from usvs.models.channel_means import channel_means
 from usvs.models.heads import ORDER_CLASSES, CorrespondenceHead, OrderHead, ProjectionHead
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
+from usvs.models.settings import ModelSettings
 
 
 class TwoStreamOutput(NamedTuple):
@@ -47,7 +47,7 @@ class TwoStream(nn.Module):
         video_features, speech_features = self.video.num_features, self.speech.num_features
         if settings.shared_projection and video_features != speech_features:
             raise ConfigError(
-                f"setting 'shared_projection': wanted streams of one width, got {video_features} video and"
+                f"setting 'shared_projection': expected streams of one width, got {video_features} video and"
                 f" {speech_features} speech features"
             )
         self.project_video = _projection(video_features, settings)

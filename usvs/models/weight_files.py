@@ -47,7 +47,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"weights '{file}': not readable as {suffix} ({first})") from None
     known = ", ".join((".safetensors", ".npz", *TORCH_SUFFIXES))
-    raise DataError(f"weights '{file}': wanted one of {known}, got '{suffix}'")
+    raise DataError(f"weights '{file}': expected one of {known}, got '{suffix}'")
 
 
 def _plain(loaded: Any, file: Path) -> dict[str, Tensor]:
@@ -55,7 +55,7 @@ def _plain(loaded: Any, file: Path) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping):
-        raise DataError(f"weights '{file}': wanted tensors under names, got a {type(loaded).__name__}")
+        raise DataError(f"weights '{file}': expected tensors under names, got a {type(loaded).__name__}")
     tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
     if not tensors:
         raise DataError(f"weights '{file}': no tensor among its {len(loaded)} entries")

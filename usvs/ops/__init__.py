@@ -18,11 +18,11 @@ except ImportError as error:
         " pip install --no-build-isolation -e ."
     ) from error
 
+from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, vary_frames_reference
 from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
 from usvs.ops.frame_energy import frame_energy, frame_energy_reference
 from usvs.ops.log_spectrogram import log_spectrogram, log_spectrogram_reference
-from usvs.ops.vary_frames import MOST_HALVINGS, WEIGHT_BITS, vary_frames, vary_frames_reference
 
 __all__ = [
     "MOST_HALVINGS",
@@ -36,7 +36,7 @@ __all__ = [
     "frame_energy_reference",
     "log_spectrogram",
     "log_spectrogram_reference",
-    "vary_frames",
+    "augment_frames",
     "vary_frames_reference",
 ]
 

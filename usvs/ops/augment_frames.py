@@ -14,7 +14,7 @@ WEIGHT_BITS = 8
 MOST_HALVINGS = 4
 
 
-def vary_frames(
+def augment_frames(
     frames: Tensor,  # [n, S, S] uint8
     corner: Tensor,  # [n, 2] int64
     flip: Tensor,  # [n] bool
@@ -47,7 +47,7 @@ def vary_frames(
     Raises:
         RuntimeError: for another shape or dtype, or a number out of range.
     """
-    varied: Tensor = torch.ops.usvs.vary_frames(frames, corner, flip, slope, pixels, step, halvings, ceiling, offset)
+    varied: Tensor = torch.ops.usvs.augment_frames(frames, corner, flip, slope, pixels, step, halvings, ceiling, offset)
     return varied
 
 
@@ -62,7 +62,7 @@ def vary_frames_reference(
     ceiling: float,
     offset: float,
 ) -> Tensor:
-    """Say in plain torch what `vary_frames` computes; arguments and result are the same."""
+    """Say in plain torch what `augment_frames` computes; arguments and result are the same."""
     halved = F.avg_pool2d(frames.unsqueeze(1).float(), 2**halvings).squeeze(1)  # [n, S', S']
     bits, last = WEIGHT_BITS - halvings, halved.shape[1] - 1
     place = corner.unsqueeze(2) * 2 ** (bits - halvings) - 2 ** (bits - 1) + step * (2 * torch.arange(pixels) + 1)
@@ -92,4 +92,4 @@ def _fake(
     return slope.new_empty(frames.shape[0], 1, pixels, pixels)
 
 
-torch.library.register_fake("usvs::vary_frames", _fake)
+torch.library.register_fake("usvs::augment_frames", _fake)

@@ -60,10 +60,10 @@ def log_spectrogram(
         )
         return picture
     if dtype is not None and dtype != out.dtype:
-        raise RuntimeError("usvs::log_spectrogram: dtype: wanted that of out, or none, got another")
+        raise RuntimeError("usvs::log_spectrogram: dtype: expected that of out, or none, got another")
     if torch.is_grad_enabled() and waveform.requires_grad:
         raise RuntimeError(
-            "usvs::log_spectrogram: out: wanted no gradient through it, got a waveform that requires one"
+            "usvs::log_spectrogram: out: expected no gradient through it, got a waveform that requires one"
         )
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         torch.ops.usvs.log_spectrogram(waveform, n_fft, win_length, hop_length, frames, eps, offsets, length, out=out)

@@ -1,4 +1,4 @@
-"""Sums over the pixels of saliency maps, in one pass over memory; `usvs.downstream.metrics` makes the scores of them.
+"""Sums over the pixels of saliency maps, in one pass over memory; `usvs.evaluation.metrics` makes the scores of them.
 
 Letters: B maps, P pixels, N fixated pixels of a map.
 """

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.config import PhantomSettings
 from usvs.phantom import anatomy_head, anatomy_heart, anatomy_trunk
 from usvs.phantom.canvas import MAP_PIXELS, Canvas, Placement, Points, curve, ellipse
+from usvs.phantom.drawing import FLUID, Pencil
 from usvs.phantom.geometry import FloatArray
-from usvs.phantom.pencil import FLUID, Pencil
 from usvs.phantom.seeds import between
+from usvs.phantom.settings import PhantomSettings
 
 DRAWINGS: dict[str, Callable[[Pencil], Points]] = {
     "3VT": anatomy_heart.three_vessels,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from usvs.phantom.canvas import Points
-from usvs.phantom.pencil import FLUID, Pencil, curve, ellipse
+from usvs.phantom.drawing import FLUID, Pencil, curve, ellipse
 
 BRAIN = 0.22
 

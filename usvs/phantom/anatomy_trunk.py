@@ -3,7 +3,7 @@
 import numpy as np
 
 from usvs.phantom.canvas import Points
-from usvs.phantom.pencil import FLUID, Pencil, curve, ellipse, trunk, tube
+from usvs.phantom.drawing import FLUID, Pencil, curve, ellipse, trunk, tube
 
 LIVER = 1.0
 

@@ -57,7 +57,7 @@ class Pencil:
 
 
 def trunk(pencil: Pencil, scatter: float, ribs: bool) -> None:
-    """Draw the round outline of chest or abdomen in cross-section, with skin and, if wanted, ribs."""
+    """Draw the round outline of chest or abdomen in cross-section, with skin and, if expected, ribs."""
     across, down = pencil.about(0.92, 0.06), pencil.about(0.84, 0.06)
     pencil.fill(ellipse(0, 0, across, down), scatter, attenuation=0.002)
     pencil.wall(ellipse(0, 0, across, down), 0.045, level=4.0, facing=0.9)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.config import PhantomSettings
 from usvs.phantom.seeds import stream
+from usvs.phantom.settings import PhantomSettings
 
 SAMPLES = 192  # along a beam
 BEAMS = 128
@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Fan:
+class SectorGeometry:
     """A sector between two arcs around an apex, cut by the frame's borders; all in pixels, the angle in radians."""
 
     width: int
@@ -86,7 +86,7 @@ class Fan:
         return beam.astype(np.float32), sample.astype(np.float32)
 
 
-def draw_fan(seed: int, patient: int, settings: PhantomSettings) -> Fan:
+def draw_sector_geometry(seed: int, patient: int, settings: PhantomSettings) -> SectorGeometry:
     """Draw a patient's scanner: frame size, fan position, depth, curvature and opening."""
     rng = stream(seed, "patient", patient, "fan")
     width = 2 * round(settings.frame_width * rng.uniform(0.9, 1.1) / 2)
@@ -94,7 +94,7 @@ def draw_fan(seed: int, patient: int, settings: PhantomSettings) -> Fan:
     depth = (height - TOP_BAR_PIXELS) * rng.uniform(0.9, 1.0)  # shown along the axis
     inner = depth * rng.uniform(0.25, 0.7)
     face = TOP_BAR_PIXELS + rng.uniform(0.0, 0.05) * height  # where the axis meets the probe
-    return Fan(
+    return SectorGeometry(
         width=width,
         height=height,
         apex_x=width * rng.uniform(0.46, 0.54),

@@ -15,7 +15,7 @@ from usvs.phantom.scan import PhantomScan
 
 
 @dataclass(frozen=True)
-class ScanTruth:
+class ScanGroundTruth:
     """What is known about a scan.
 
     Attributes:
@@ -44,12 +44,12 @@ class ScanTruth:
 COLUMNS = ("frame_seconds", "plane", "pose", "landmark", "gaze", "speech", "topic")
 
 
-def gather_truth(
+def gather_ground_truth(
     scan: PhantomScan, landmarks: list[NDArray[np.float64]], gaze: Gaze, narration: Narration
-) -> ScanTruth:
+) -> ScanGroundTruth:
     """Put together what the makers of a scan know."""
     seconds = np.arange(scan.frames) / scan.rate_hz
-    return ScanTruth(
+    return ScanGroundTruth(
         frame_seconds=seconds,
         plane=scan.planes(),
         pose=np.array([[p.x, p.y, p.turn, p.zoom] for visit in scan.poses for p in visit], np.float32),
@@ -62,20 +62,20 @@ def gather_truth(
     )
 
 
-def truth_folder(archive: Path) -> Path:
+def ground_truth_folder(archive: Path) -> Path:
     """Return the folder beside an archive that holds its truth."""
     return archive.with_name(archive.name + ".truth")
 
 
-def write_truth(path: Path, truth: ScanTruth) -> None:
+def write_ground_truth(path: Path, truth: ScanGroundTruth) -> None:
     """Write `path` (.npz) and the fan's geometry beside it (.json)."""
     np.savez_compressed(path, **{name: getattr(truth, name) for name in COLUMNS})
     fan = {"fan": truth.fan, "box": truth.box}
     path.with_suffix(".json").write_text(json.dumps(fan, indent=1), encoding="utf-8")
 
 
-def read_truth(path: Path) -> ScanTruth:
-    """Read what `write_truth` wrote.
+def read_ground_truth(path: Path) -> ScanGroundTruth:
+    """Read what `write_ground_truth` wrote.
 
     Raises:
         DataError: where the files are missing or not a phantom's truth.
@@ -84,6 +84,6 @@ def read_truth(path: Path) -> ScanTruth:
         fan = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         with np.load(path, allow_pickle=False) as columns:
             arrays = {name: columns[name] for name in COLUMNS}
-        return ScanTruth(**arrays, fan=fan["fan"], box=tuple(fan["box"]))
+        return ScanGroundTruth(**arrays, fan=fan["fan"], box=tuple(fan["box"]))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"phantom truth '{path}': {error}") from None

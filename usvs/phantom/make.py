@@ -9,15 +9,15 @@ from pathlib import Path
 
 import cv2
 
-from usvs.archive.pool import run_each
-from usvs.config import PhantomSettings
 from usvs.errors import ConfigError, DataError
+from usvs.phantom.ground_truth import gather_ground_truth, ground_truth_folder, write_ground_truth
 from usvs.phantom.media import write_gaze, write_planes, write_video
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.script import plane_rows
-from usvs.phantom.truth import gather_truth, truth_folder, write_truth
+from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import espeak_paths
-from usvs.progress import track
+from usvs.utils.process_pool import run_each
+from usvs.utils.progress import track
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def _jobs(staging: Path, patients: int, seed: int, settings: PhantomSettings) ->
 def _check(out: Path, patients: int, seed: int, workers: int | None) -> None:
     for name, value, least in (("patients", patients, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value is not None and value < least:
-            raise ConfigError(f"phantom: wanted {name} of at least {least}, got {value}")
-    for folder in (out, truth_folder(out)):
+            raise ConfigError(f"phantom: expected {name} of at least {least}, got {value}")
+    for folder in (out, ground_truth_folder(out)):
         if folder.exists() and not folder.is_dir():
-            raise DataError(f"phantom: '{folder}' is a file, wanted a folder that is empty or does not exist")
+            raise DataError(f"phantom: '{folder}' is a file, expected a folder that is empty or does not exist")
         if folder.is_dir() and any(folder.iterdir()):
             raise DataError(f"phantom: '{folder}' is not empty; name another folder or remove it first")
 
@@ -109,10 +109,10 @@ def _staging_folder(out: Path) -> Path:
 
 
 def _put_in_place(staging: Path, out: Path) -> None:
-    for made, wanted in ((staging / "truth", truth_folder(out)), (staging / "archive", out)):
-        if wanted.is_dir():
-            wanted.rmdir()
-        made.rename(wanted)
+    for made, expected in ((staging / "truth", ground_truth_folder(out)), (staging / "archive", out)):
+        if expected.is_dir():
+            expected.rmdir()
+        made.rename(expected)
 
 
 def _run(jobs: list[_Job], workers: int | None) -> Iterator[int]:
@@ -135,7 +135,7 @@ def make_scan(job: _Job) -> int:
     gaze = scan.gaze(landmarks)
     write_gaze(media.with_suffix(".gaze.csv"), gaze)
     write_planes(media.with_suffix(".planes.csv"), plane_rows(scan.script, settings.frame_rate_hz))
-    write_truth(truth.with_suffix(".npz"), gather_truth(scan, landmarks, gaze, sounds.narration))
+    write_ground_truth(truth.with_suffix(".npz"), gather_ground_truth(scan, landmarks, gaze, sounds.narration))
     return write_video(
         media.with_suffix(".mp4"),
         scan.pictures(),

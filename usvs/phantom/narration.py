@@ -1,5 +1,6 @@
 """What is said during a scan, when, and the truth about it."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,11 +8,13 @@ import soxr
 from numpy.typing import NDArray
 
 from usvs.archive.plane_labels import BACKGROUND, PLANES
-from usvs.config import PhantomSettings
 from usvs.phantom.lexicon import off_topic, on_topic
 from usvs.phantom.script import Segment
 from usvs.phantom.seeds import between
+from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import Speakers
+
+logger = logging.getLogger(__name__)
 
 TRUTH_HZ = 100
 SILENCE = -1
@@ -66,7 +69,7 @@ def narrate(
         while clock < min(window.stop, settings.scan_seconds) - 0.3:
             about = CHATTER if window.plane == BACKGROUND or rng.random() < settings.chatter_share else window.plane
             text = off_topic(rng) if about == CHATTER else on_topic(rng, PLANES[about])
-            spoken = speakers.say(text, int(rng.integers(len(speakers.voices))))
+            spoken = speakers.logger.info(text, int(rng.integers(len(speakers.voices))))
             remark = soxr.resample(spoken, speakers.rate_hz, settings.sound_rate_hz, quality="MQ")
             first = round(clock * settings.sound_rate_hz)
             remark = remark[: len(sound) - first]

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.decoders import iter_gray_frames
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.sound import read_sound
 from usvs.errors import DataError
+from usvs.media.audio import read_sound
+from usvs.media.decoders import iter_gray_frames
+from usvs.phantom.ground_truth import ScanGroundTruth, ground_truth_folder, read_ground_truth
 from usvs.phantom.narration import CHATTER, SILENCE, TRUTH_HZ
-from usvs.phantom.truth import ScanTruth, read_truth, truth_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,16 +44,16 @@ def save_phantom_pictures(archive: Path, out: Path, real: Path | None = None) ->
     return planes, narration
 
 
-def _scans(archive: Path) -> list[tuple[Path, ScanTruth]]:
-    folder = truth_folder(archive.absolute())
+def _scans(archive: Path) -> list[tuple[Path, ScanGroundTruth]]:
+    folder = ground_truth_folder(archive.absolute())
     files = sorted(folder.rglob("*.npz"))
     if not files:
-        raise DataError(f"phantom pictures: no truth in '{folder}'; wanted an archive made by 'usvs phantom'")
+        raise DataError(f"phantom pictures: no truth in '{folder}'; expected an archive made by 'usvs phantom'")
     chosen = files[:: max(1, len(files) // SCANS_SHOWN)][:SCANS_SHOWN]
-    return [(archive / file.relative_to(folder).with_suffix(".mp4"), read_truth(file)) for file in chosen]
+    return [(archive / file.relative_to(folder).with_suffix(".mp4"), read_ground_truth(file)) for file in chosen]
 
 
-def _save_planes(scans: list[tuple[Path, ScanTruth]], real: Path | None, file: Path) -> None:
+def _save_planes(scans: list[tuple[Path, ScanGroundTruth]], real: Path | None, file: Path) -> None:
     from matplotlib.figure import Figure
 
     tiles = [(f"phantom: {name}", frame) for name, frame in _frame_of_each_plane(scans).items()]
@@ -70,16 +70,16 @@ def _save_planes(scans: list[tuple[Path, ScanTruth]], real: Path | None, file: P
     figure.savefig(file, dpi=110)
 
 
-def _frame_of_each_plane(scans: list[tuple[Path, ScanTruth]]) -> dict[str, NDArray[np.uint8]]:
+def _frame_of_each_plane(scans: list[tuple[Path, ScanGroundTruth]]) -> dict[str, NDArray[np.uint8]]:
     """Return a frame from the middle of a visit to each plane, taken from one scan after the other in turn."""
-    wanted: dict[int, dict[int, int]] = {}
+    expected: dict[int, dict[int, int]] = {}
     for plane in range(len(PLANES)):
         holders = [number for number, (_, truth) in enumerate(scans) if (truth.plane == plane).any()]
         if holders:
             number = holders[plane % len(holders)]
-            wanted.setdefault(number, {})[_middle_of_longest(scans[number][1].plane == plane)] = plane
+            expected.setdefault(number, {})[_middle_of_longest(scans[number][1].plane == plane)] = plane
     found: dict[int, NDArray[np.uint8]] = {}
-    for number, frames in wanted.items():
+    for number, frames in expected.items():
         for index, (_, gray) in enumerate(iter_gray_frames(scans[number][0])):
             if index in frames:
                 found[frames[index]] = gray
@@ -101,7 +101,7 @@ def _real_tiles(folder: Path) -> list[tuple[str, NDArray[np.uint8]]]:
     return [(f"real: {stem}", np.asarray(picture, np.uint8)) for stem, picture in pictures if picture is not None]
 
 
-def _save_narration(video: Path, truth: ScanTruth, file: Path) -> None:
+def _save_narration(video: Path, truth: ScanGroundTruth, file: Path) -> None:
     from matplotlib.figure import Figure
 
     sound = read_sound(video, None, RATE_HZ)
@@ -135,7 +135,7 @@ def _log_power(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log(power + 1e-6).T, np.float32)
 
 
-def _draw_truth(axes: "Axes", truth: ScanTruth, begin: float, stop: float) -> None:
+def _draw_truth(axes: "Axes", truth: ScanGroundTruth, begin: float, stop: float) -> None:
     """Draw three strips: speech, what is spoken of, what is on the screen."""
     tick = slice(round(begin * TRUTH_HZ), round(stop * TRUTH_HZ))
     shown = (truth.frame_seconds >= begin) & (truth.frame_seconds < stop)

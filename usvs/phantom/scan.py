@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.plane_labels import BACKGROUND, PLANES
-from usvs.config import PhantomSettings
 from usvs.phantom.anatomy import Slab, draw_slab, reflectivity
 from usvs.phantom.gaze import Gaze, look
-from usvs.phantom.geometry import FloatArray, draw_fan
+from usvs.phantom.geometry import FloatArray, draw_sector_geometry
 from usvs.phantom.narration import Narration, narrate
-from usvs.phantom.probe import Pose, drift
 from usvs.phantom.screen import Screen
 from usvs.phantom.script import write_script
 from usvs.phantom.seeds import between, stream
+from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.sonography import Layer, Sonograph, draw_contact, draw_machine
 from usvs.phantom.sound import record
+from usvs.phantom.transducer import Pose, drift
 from usvs.phantom.voice import Speakers, draw_voice
 
 FADE_SECONDS = 0.32  # one plane gives way to the next within this time
@@ -46,7 +46,7 @@ class PhantomScan:
 
     def __init__(self, seed: int, patient: int, scan: int, settings: PhantomSettings) -> None:
         self.seed, self.patient, self.scan, self.settings = seed, patient, scan, settings
-        self.fan = draw_fan(seed, patient, settings)
+        self.fan = draw_sector_geometry(seed, patient, settings)
         self.machine = draw_machine(seed, patient)
         self.script = write_script(self._stream("script"), settings)
         self.rate_hz = settings.frame_rate_hz

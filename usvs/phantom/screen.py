@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.phantom.geometry import TOP_BAR_PIXELS, Fan
+from usvs.phantom.geometry import TOP_BAR_PIXELS, SectorGeometry
 from usvs.phantom.seeds import stream
 
 MAKERS = ("Sonara", "Echolux", "Velaris", "Ultima", "Femto", "Aurigon")
@@ -22,7 +22,7 @@ class Screen:
         fan: the picture's geometry.
     """
 
-    def __init__(self, seed: int, patient: int, fan: Fan) -> None:
+    def __init__(self, seed: int, patient: int, fan: SectorGeometry) -> None:
         rng = stream(seed, "patient", patient, "screen")
         self.tint = (int(rng.integers(126, 134)), int(rng.integers(124, 130)))  # chroma of the gray map
         self.still: NDArray[np.uint8] = np.zeros((fan.height, fan.width), np.uint8)
@@ -80,7 +80,7 @@ def _draw_gray_bar(image: NDArray[np.uint8]) -> None:
     image[TOP_BAR_PIXELS + 8 : TOP_BAR_PIXELS + 8 + height, 2:7] = np.linspace(255, 0, height)[:, None].astype(np.uint8)
 
 
-def _draw_ruler(image: NDArray[np.uint8], fan: Fan) -> None:
+def _draw_ruler(image: NDArray[np.uint8], fan: SectorGeometry) -> None:
     depth = fan.outer_radius - fan.inner_radius
     for tick in range(21):
         y = int(fan.apex_y + fan.inner_radius + depth * tick / 20)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from usvs.archive.plane_labels import BACKGROUND, PLANES
-from usvs.config import PhantomSettings
 from usvs.phantom.seeds import between
+from usvs.phantom.settings import PhantomSettings
 
 
 @dataclass(frozen=True)

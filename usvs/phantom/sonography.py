@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.phantom.canvas import map_scale_and_origin
-from usvs.phantom.geometry import BEAMS, SAMPLES, Fan, FloatArray
-from usvs.phantom.probe import Pose
+from usvs.phantom.geometry import BEAMS, SAMPLES, FloatArray, SectorGeometry
 from usvs.phantom.seeds import stream
+from usvs.phantom.transducer import Pose
 
 NEAR_SAMPLES = 44  # depth of the mother's own layers under the probe
 MAX_TWO_WAY = 6.0  # a shadow deeper than this, in nepers, is black anyway
@@ -81,7 +81,7 @@ class Sonograph:
         rng: the scan's own stream, for the near field and the receiver's noise.
     """
 
-    def __init__(self, fan: Fan, machine: Machine, rng: np.random.Generator) -> None:
+    def __init__(self, fan: SectorGeometry, machine: Machine, rng: np.random.Generator) -> None:
         self.machine = machine
         self.rng = rng
         self.points = fan.beam_points()

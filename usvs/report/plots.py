@@ -16,7 +16,7 @@ from usvs.training.run_log import read_metrics
 
 matplotlib.use("Agg")  # no display is needed anywhere
 DOTS_PER_INCH = 130
-COLOURS = {"random": "#8a8a8a", "shuffled": "#d08a2c", "ours": "#2a6fa8", "ceiling": "#4f9a5b"}
+COLOURS = {"random": "#8a8a8a", "shuffled": "#d08a2c", "joint": "#2a6fa8", "ceiling": "#4f9a5b"}
 OTHER_COLOURS = ("#2a6fa8", "#d08a2c", "#7a5aa6", "#4f9a5b", "#b5494b")
 
 
@@ -165,7 +165,7 @@ def read_examples(file: Path) -> dict[str, NDArray[Any]]:
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': wanted stored examples to draw, got {error}") from None
+        raise DataError(f"'{file}': expected stored examples to draw, got {error}") from None
 
 
 def save_saliency_examples(examples: Mapping[str, NDArray[Any]], file: Path) -> Path:
@@ -265,9 +265,9 @@ def read_results(run: Path, kind: str) -> dict[str, Any]:
     try:
         results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': wanted stored results to draw from, got {error}") from None
+        raise DataError(f"'{file}': expected stored results to draw from, got {error}") from None
     if results.get("kind") != kind:
-        raise DataError(f"'{file}': wanted results of kind '{kind}', got '{results.get('kind')}'")
+        raise DataError(f"'{file}': expected results of kind '{kind}', got '{results.get('kind')}'")
     return results
 
 

@@ -21,7 +21,7 @@ from usvs.report.plots import (
     save_saliency_examples,
 )
 
-SHOWN_MAPS = ("random", "video", "ours", "sononet")  # of Fig. 4, where they were run
+SHOWN_MAPS = ("random", "video", "joint", "sononet")  # of Fig. 4, where they were run
 TITLES = {"finetune": "fine-tuned", "probe": "frozen linear probe", "knn": "frozen kNN"}
 
 
@@ -37,7 +37,7 @@ def save_reproduction_figures(out: Path) -> list[Path]:
     results = read_results(out, "reproduce")
     saved = []
     planes = results["measured"]["planes"]
-    if "video" in planes and "ours" in planes:
+    if "video" in planes and "joint" in planes:
         saved.append(save_confusion_pair(planes, results["classes"], out / "figure_3.png"))
     files = {row: out / "run" / "examples" / f"{row}_seed_{results['seeds'][0]}.npz" for row in SHOWN_MAPS}
     examples: dict[str, NDArray[Any]] = {}
@@ -52,7 +52,7 @@ def save_reproduction_figures(out: Path) -> list[Path]:
 def save_confusion_pair(planes: Mapping[str, Any], names: list[str], file: Path) -> Path:
     """Draw the confusion matrices of Video and of Ours, all cells added up, each true class's row in percent."""
     figure = Figure(figsize=(13.6, 6.6), dpi=DOTS_PER_INCH, layout="constrained")
-    for axes, (row, title) in zip(figure.subplots(1, 2), (("video", "Video"), ("ours", "Ours")), strict=True):
+    for axes, (row, title) in zip(figure.subplots(1, 2), (("video", "Video"), ("joint", "Ours")), strict=True):
         confusion = np.sum([cell["confusion"] for cell in planes[row]], axis=0)
         f1 = [100 * cell["f1"] for cell in planes[row]]
         draw_confusion(axes, confusion, names, f"{title}: macro F1 {np.mean(f1):.1f} % over {len(f1)} cells")

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from usvs.archive.catalogue import OK, Catalogue
-from usvs.archive.manifest import MANIFEST_FILE, PreparedManifest
-from usvs.archive.pool import run_each
-from usvs.archive.store import PREPARED, archive_of
-from usvs.archive.writer import PARTIAL, file_sha256
 from usvs.errors import DataError
-from usvs.progress import track
+from usvs.store.catalogue import OK, Catalogue
+from usvs.store.folder import PREPARED, archive_of
+from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
+from usvs.store.writer import PARTIAL
+from usvs.utils.hashing import file_sha256
+from usvs.utils.process_pool import run_each
+from usvs.utils.progress import track
 
 STATE_CHANGED = "the {} has changed since 'usvs prepare'"
 

@@ -1,15 +1,19 @@
 """A look into an archive before anything is made of it; what is found out is not kept."""
 
+import logging
 import tempfile
 from pathlib import Path
 
-from usvs.archive.audit import Finding
-from usvs.archive.catalogue import OK, Catalogue, index_archive
-from usvs.archive.contact_sheet import save_contact_sheets
-from usvs.archive.keys import Keys
-from usvs.config import ClipSettings, VoiceActivitySettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.progress import say, shown
+from usvs.store.audit import Finding
+from usvs.store.catalogue import OK, Catalogue, index_archive
+from usvs.store.contact_sheet import save_contact_sheets
+from usvs.store.keys import Keys
+from usvs.store.settings import ClipSettings
+from usvs.utils.progress import printable
+
+logger = logging.getLogger(__name__)
 
 
 def audit_archive(
@@ -28,13 +32,13 @@ def audit_archive(
     with tempfile.TemporaryDirectory(prefix="usvs-audit-") as folder:
         store = Path(folder) / "store"
         try:
-            say(str(index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers)))
+            logger.info(str(index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers)))
         except DataError as error:
             if "usable" not in str(error):
                 raise
         rows = Catalogue.load(store).scans.to_pylist()
         pages = save_contact_sheets(store, pictures, workers) if pictures else ()
-        findings = [Finding(shown(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]
+        findings = [Finding(printable(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]
         for row in (row for row in rows if pages and row["status"] == OK):
-            say(f"  scan {Keys.load(store).scan_key(str(row['path']))} is {shown(str(row['path']))}")
+            logger.info(f"  scan {Keys.load(store).scan_key(str(row['path']))} is {printable(str(row['path']))}")
     return tuple(findings), pages

@@ -1,5 +1,6 @@
 """The catalogue: one row a scan and one a clip, inside the store; paths of the archive live nowhere else."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,16 +17,20 @@ from typing_extensions import Self
 
 import usvs
 from usvs.archive.discovery import Found, ScanFiles, discover
-from usvs.archive.index_summary import IndexSummary
-from usvs.archive.journal import Journal
-from usvs.archive.keys import Keys
-from usvs.archive.pool import run_each
-from usvs.archive.scan_index import IndexTask, ScanFacts, file_states, look_into
-from usvs.archive.store import CATALOGUE, archive_of, create_store, locked
-from usvs.archive.tables import SCANS, CatalogueWriter, map_clips, read_rows, read_scans
-from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
+from usvs.archive.settings import GazeSettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.progress import say, shown, track
+from usvs.store.folder import CATALOGUE, archive_of, create_store, locked
+from usvs.store.index_journal import Journal
+from usvs.store.index_summary import IndexSummary
+from usvs.store.inspect_scan import IndexTask, ScanMetadata, file_states, inspect_scan
+from usvs.store.keys import Keys
+from usvs.store.settings import ClipSettings
+from usvs.store.tables import SCANS, CatalogueWriter, map_clips, read_rows, read_scans
+from usvs.utils.process_pool import run_each
+from usvs.utils.progress import printable, track
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Catalogue", "IndexSummary", "index_archive"]
 
@@ -93,7 +98,7 @@ def index_archive(
             raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
         summary = _summary(read_scans(store / CATALOGUE, [*SUMMED, *NOTES]), found)
     if summary.ok == 0:
-        listed = "; ".join(f"{shown(path)}: {reason}" for path, reason in summary.put_aside[:3])
+        listed = "; ".join(f"{printable(path)}: {reason}" for path, reason in summary.put_aside[:3])
         raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({listed})")
     return summary
 
@@ -125,7 +130,7 @@ class _Index(NamedTuple):
         with Journal(self.folder) as journal, CatalogueWriter(self.folder, self.clips) as writer:
             is_new = [not same and state not in journal for same, state in zip(same_as_before, states, strict=True)]
             if resumed := len(files) - sum(same_as_before) - sum(is_new):
-                say(f"index: {resumed} scans were looked into by a run that did not end; going on from there")
+                logger.info(f"index: {resumed} scans were looked into by a run that did not end; going on from there")
             facts, old = self._look_into(found, is_new, workers), self._old_scans(known)
             for scan, state, same, new in zip(files, states, same_as_before, is_new, strict=True):
                 if same:
@@ -138,7 +143,7 @@ class _Index(NamedTuple):
                 writer.add(*journal[state])
             writer.publish()
 
-    def _look_into(self, found: Found, is_new: list[bool], workers: int | None) -> Iterator[ScanFacts]:
+    def _look_into(self, found: Found, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
         """Look into the new ones of the scans, in order; then, without end, say of the missing that they are."""
         tasks = (
             IndexTask(self.archive, scan, self.clips, self.voice, self.gaze)
@@ -147,8 +152,8 @@ class _Index(NamedTuple):
         )
         total = sum(is_new[: len(found.scans)])
         workers = min(workers or os.cpu_count() or 1, max(1, total))
-        results = track(run_each(look_into, tasks, workers), "looking into scans", total)
-        return chain((_facts(result) for _, result in results), repeat(ScanFacts(0, 0, MISSING)))
+        results = track(run_each(inspect_scan, tasks, workers), "looking into scans", total)
+        return chain((_facts(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
 
     def _known(self) -> dict[str, str]:
         """The paths and states of the catalogue that is there; none where it is of no use."""
@@ -180,11 +185,11 @@ class _Index(NamedTuple):
             first += int(str(count or 0))
 
 
-def _facts(result: ScanFacts | DataError) -> ScanFacts:
-    return result if isinstance(result, ScanFacts) else ScanFacts(0, 0, str(result))
+def _facts(result: ScanMetadata | DataError) -> ScanMetadata:
+    return result if isinstance(result, ScanMetadata) else ScanMetadata(0, 0, str(result))
 
 
-def _row(files: ScanFiles, fact: ScanFacts, keys: Keys, clips: ClipSettings) -> dict[str, object]:
+def _row(files: ScanFiles, fact: ScanMetadata, keys: Keys, clips: ClipSettings) -> dict[str, object]:
     patient = files.patient or (fact.info and fact.info.patient) or files.folder
     row: dict[str, object] = {
         "scan_key": keys.scan_key(files.path),

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from usvs.columns import blocks, scratch_column
 from usvs.errors import DataError
+from usvs.utils.columns import blocks, scratch_column
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +36,16 @@ class ClipTable:
     def __post_init__(self) -> None:
         lengths = {len(self.scan), len(self.start_seconds), len(self.speech_fraction)}
         if len(lengths) != 1:
-            raise DataError(f"clip table: wanted columns of one length, got {sorted(lengths)}")
+            raise DataError(f"clip table: expected columns of one length, got {sorted(lengths)}")
         if len(self) and not (self.scan[0] >= 0 and self.scan[-1] < len(self.scan_patient)):
             raise DataError(
-                f"clip table: wanted scans 0 .. {len(self.scan_patient) - 1}, got {self.scan[0]} .. {self.scan[-1]}"
+                f"clip table: expected scans 0 .. {len(self.scan_patient) - 1}, got {self.scan[0]} .. {self.scan[-1]}"
             )
         for block in blocks(len(self) - 1):
             scan, start = (column[block.start : block.stop + 1] for column in (self.scan, self.start_seconds))
             later_start = (scan[1:] == scan[:-1]) & (start[1:] > start[:-1])
             if not np.all((scan[1:] > scan[:-1]) | later_start):
-                raise DataError("clip table: wanted clips sorted by scan and start, each once")
+                raise DataError("clip table: expected clips sorted by scan and start, each once")
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -64,9 +64,9 @@ class ClipTable:
         """Return the clips where `mask` [n] holds; scans keep their numbers."""
         return self._kept(lambda block: mask[block])
 
-    def of_scans(self, wanted: npt.NDArray[np.bool_]) -> "ClipTable":
-        """Return the clips of the scans where `wanted` [S] holds; scans keep their numbers."""
-        return self._kept(lambda block: wanted[self.scan[block]])
+    def of_scans(self, expected: npt.NDArray[np.bool_]) -> "ClipTable":
+        """Return the clips of the scans where `expected` [S] holds; scans keep their numbers."""
+        return self._kept(lambda block: expected[self.scan[block]])
 
     def _kept(self, keep: Callable[[slice], npt.NDArray[np.bool_]]) -> "ClipTable":
         count = sum(int(keep(block).sum()) for block in blocks(len(self)))

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.catalogue import OK, Catalogue
-from usvs.archive.decoders import iter_gray_frames, iter_keyframes, probe
-from usvs.archive.pool import run_each
-from usvs.archive.sector import Box
-from usvs.archive.store import archive_of
 from usvs.errors import DataError
-from usvs.progress import track
+from usvs.media.decoders import iter_gray_frames, iter_keyframes, probe
+from usvs.media.sector import Box
+from usvs.store.catalogue import OK, Catalogue
+from usvs.store.folder import archive_of
+from usvs.utils.process_pool import run_each
+from usvs.utils.progress import track
 
 Picture = NDArray[np.uint8]
 

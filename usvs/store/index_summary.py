@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from usvs.progress import shown
+from usvs.utils.progress import printable
 
 MOST_NOTES = 20
 
@@ -35,7 +35,7 @@ class IndexSummary:
     put_aside: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        """Return a few lines for a terminal; the only place where a file's path is shown."""
+        """Return a few lines for a terminal; the only place where a file's path is printable."""
         lines = [
             f"index: {self.ok} of {self.found} scans usable, {self.seconds_of_video / 60:.1f} minutes of video, "
             f"{self.clips} clips, {self.high_affinity_clips} of them with speech enough to pair",
@@ -47,7 +47,7 @@ class IndexSummary:
         lines += [f"  note, {count} scans: {note}" for note, count in common[:MOST_NOTES]]
         if len(common) > MOST_NOTES:
             lines.append(f"  ... and notes of {len(common) - MOST_NOTES} more kinds, see the catalogue in the store")
-        lines += [f"  put aside: {shown(path)}: {reason}" for path, reason in self.put_aside[:20]]
+        lines += [f"  put aside: {printable(path)}: {reason}" for path, reason in self.put_aside[:20]]
         if len(self.put_aside) > 20:
             lines.append(f"  ... and {len(self.put_aside) - 20} more, see catalogue/scans.parquet in the store")
         if self.other:

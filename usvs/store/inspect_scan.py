@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, iter_keyframes, probe
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
 from usvs.archive.plane_labels import read_plane_labels
-from usvs.archive.sector import Box, Sector, look_for_sector
-from usvs.archive.sound import Heard, read_sound
-from usvs.archive.timing import Timing
-from usvs.config import ClipSettings, GazeSettings, VoiceActivitySettings
+from usvs.archive.settings import GazeSettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.media.audio import AudioDecodeStats, read_sound
+from usvs.media.decoders import Decoded, VideoInfo, iter_gray_frames, iter_keyframes, probe
+from usvs.media.sector import Box, Sector, detect_sector
+from usvs.media.timing import Timing
+from usvs.store.settings import ClipSettings
 
 SECTOR_FRAMES = 24  # the fan is looked for in this many
 SEQUENTIAL_FRAMES = 240  # of a file with few keyframes only its beginning is decoded
@@ -40,7 +42,7 @@ class IndexTask:
 
 
 @dataclass(frozen=True)
-class ScanFacts:
+class ScanMetadata:
     """What was found: the file's size and age, then either the reason it is put aside or everything else."""
 
     bytes: int
@@ -72,7 +74,7 @@ def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
     return (files.path, files.sound, files.gaze, files.planes, *sizes, *manifest)
 
 
-def look_into(task: IndexTask) -> ScanFacts:
+def inspect_scan(task: IndexTask) -> ScanMetadata:
     """Find out what the catalogue says of one scan; what is wrong with it is its `reason`, never an exception."""
     path = task.archive / task.files.path
     size = modified = 0
@@ -83,12 +85,12 @@ def look_into(task: IndexTask) -> ScanFacts:
             raise DataError("not a file")
         return _look(task, path, size, modified)
     except DataError as error:
-        return ScanFacts(size, modified, str(error))
+        return ScanMetadata(size, modified, str(error))
     except OSError as error:
-        return ScanFacts(size, modified, f"not readable: {error.strerror}")
+        return ScanMetadata(size, modified, f"not readable: {error.strerror}")
     except Exception as error:
         # one file's surprise must not end the work on the others; its kind and no text, which may hold a path
-        return ScanFacts(size, modified, f"unexpected {type(error).__name__} while reading it")
+        return ScanMetadata(size, modified, f"unexpected {type(error).__name__} while reading it")
 
 
 def clip_count(timing: Timing, clips: ClipSettings) -> int:
@@ -101,13 +103,13 @@ def clip_count(timing: Timing, clips: ClipSettings) -> int:
     return int((timing.duration_seconds + slack) // clips.clip_seconds)
 
 
-def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanFacts:
+def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetadata:
     info = probe(path)
     sector = _sector(path, info, task.files.sector)
     sound, sound_note, fractions = _listen(task, path, info)
     gaze, gaze_note, alignment = _look_at_gaze(task, info)
     planes, planes_note = _planes(task, info)
-    return ScanFacts(
+    return ScanMetadata(
         bytes=size,
         modified_ns=modified,
         reason=None,
@@ -129,7 +131,7 @@ def _sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
     frames = np.stack(list(_sector_frames(path, info)))
     height, width = frames.shape[1:]
     if stated is None:
-        return look_for_sector(frames, info.region)
+        return detect_sector(frames, info.region)
     if stated.right > width or stated.bottom > height:
         raise DataError(f"the manifest's sector reaches outside of the picture of {width} x {height} pixels")
     return Sector(stated, None, "manifest")
@@ -143,14 +145,14 @@ def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
         if pictures:
             yield from pictures
             return
-    wanted = set(np.linspace(0, min(info.frames, SEQUENTIAL_FRAMES) - 1, SECTOR_FRAMES).astype(int).tolist())
+    expected = set(np.linspace(0, min(info.frames, SEQUENTIAL_FRAMES) - 1, SECTOR_FRAMES).astype(int).tolist())
     decoded = Decoded()
     got = 0
     for number, (_, gray) in enumerate(iter_gray_frames(path, info, decoded)):
-        if number in wanted:
+        if number in expected:
             got += 1
             yield gray
-        if number >= max(wanted):
+        if number >= max(expected):
             break
     if got == 0:
         raise DataError(f"no frame could be decoded ({decoded.damaged_packets} damaged packets)")
@@ -162,7 +164,7 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
     beside = task.archive / task.files.sound if task.files.sound else None
     if beside is None and info.audio_codec is None:
         return "none", None, silent
-    heard = Heard()
+    heard = AudioDecodeStats()
     try:
         clock = task.files.alignment
         waveform = read_sound(
@@ -176,14 +178,14 @@ def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | No
         )
     except DataError as error:
         return "none", f"sound not used: {error}", silent
-    from usvs.speech.voice_activity import speech_fraction, voice_activity  # brings torch, which takes seconds
+    from usvs.audio.voice_activity import speech_fraction, voice_activity  # brings torch, which takes seconds
 
     active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
     edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
-    wanted = np.zeros(int(edges[-1]), bool)  # a sound that ends before the picture is silent from there on
-    wanted[: len(active)] = active[: len(wanted)]
+    expected = np.zeros(int(edges[-1]), bool)  # a sound that ends before the picture is silent from there on
+    expected[: len(active)] = active[: len(expected)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    fractions = np.array([speech_fraction(wanted, start, end) for start, end in pairs], np.float32)
+    fractions = np.array([speech_fraction(expected, start, end) for start, end in pairs], np.float32)
     note = _joined(heard.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside)))
     return ("beside" if beside else "in_video"), note, fractions
 

@@ -50,7 +50,7 @@ class Keys:
         except OSError:
             raise DataError(f"'{store}' is not a store: it has no {KEY_FILE}; make one with 'usvs index'") from None
         if len(secret) != KEY_BYTES:
-            raise DataError(f"'{store}': {KEY_FILE} has {len(secret)} bytes, wanted {KEY_BYTES}")
+            raise DataError(f"'{store}': {KEY_FILE} has {len(secret)} bytes, expected {KEY_BYTES}")
         return cls(secret)
 
     def scan_key(self, relative_path: str) -> str:

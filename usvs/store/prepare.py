@@ -12,21 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.catalogue import OK
-from usvs.archive.cluster import Cluster
-from usvs.archive.decoders import Decoded, VideoInfo, iter_gray_frames, probe
 from usvs.archive.gaze import gaze_per_frame, read_gaze
-from usvs.archive.manifest import FileState, PreparedManifest
 from usvs.archive.plane_labels import read_plane_labels
-from usvs.archive.pool import run_each, run_each_on
-from usvs.archive.sector import Box
-from usvs.archive.sound import read_sound
-from usvs.archive.store import CATALOGUE, PREPARED, archive_of, locked
-from usvs.archive.tables import read_rows, read_scans
-from usvs.archive.writer import file_sha256, remove_partial, write_prepared_scan
-from usvs.config import PrepareSettings
 from usvs.errors import DataError
-from usvs.progress import track
+from usvs.media.audio import read_sound
+from usvs.media.decoders import Decoded, VideoInfo, iter_gray_frames, probe
+from usvs.media.sector import Box
+from usvs.store.catalogue import OK
+from usvs.store.dask_cluster import Cluster
+from usvs.store.folder import CATALOGUE, PREPARED, archive_of, locked
+from usvs.store.prepared_manifest import FileState, PreparedManifest
+from usvs.store.settings import PrepareSettings
+from usvs.store.tables import read_rows, read_scans
+from usvs.store.writer import remove_partial, write_prepared_scan
+from usvs.utils.hashing import file_sha256
+from usvs.utils.process_pool import run_each, run_each_on
+from usvs.utils.progress import track
 
 STORE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # it would be so for every scan that follows
 LOST_SHARE = 0.05  # of the frames, missing or damaged; a scan that loses more is not prepared
@@ -222,11 +223,11 @@ def _checked_frames(
         raise DataError(str(_difference(task.row["frames"], decoded)))
 
 
-def _difference(wanted: int, decoded: Decoded) -> str | None:
-    if decoded == Decoded(frames=wanted):
+def _difference(expected: int, decoded: Decoded) -> str | None:
+    if decoded == Decoded(frames=expected):
         return None
     return (
-        f"{decoded.frames} frames decoded of {wanted} in the catalogue, {decoded.damaged_frames} of them damaged; "
+        f"{decoded.frames} frames decoded of {expected} in the catalogue, {decoded.damaged_frames} of them damaged; "
         f"{decoded.misplaced_frames} out of order left out, {decoded.damaged_packets} packets not decodable"
     )
 

@@ -15,13 +15,13 @@ import pyarrow as pa
 import simplejpeg
 from numpy.typing import NDArray
 
-from usvs.archive.catalogue import OK, Catalogue
-from usvs.archive.manifest import MANIFEST_FILE, PreparedManifest
-from usvs.archive.store import PREPARED
-from usvs.archive.writer import write_prepared_scan
-from usvs.columns import blocks, map_column
 from usvs.errors import DataError
-from usvs.sampling.clips import ClipTable
+from usvs.store.catalogue import OK, Catalogue
+from usvs.store.clips import ClipTable
+from usvs.store.folder import PREPARED
+from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
+from usvs.store.writer import write_prepared_scan
+from usvs.utils.columns import blocks, map_column
 
 __all__ = ["PreparedManifest", "PreparedScan", "PreparedStore", "write_prepared_scan"]
 
@@ -141,8 +141,8 @@ class PreparedScan:
             first = len(self._speech) - samples
         if first < 0 or first + samples > len(self._speech):
             held = len(self._speech) / self.rate_hz
-            wanted = f"{start_seconds:.3f} s to {start_seconds + samples / self.rate_hz:.3f} s"
-            raise DataError(f"scan {self.scan_key}: speech from {wanted} is asked for, it has 0 s to {held:.3f} s")
+            expected = f"{start_seconds:.3f} s to {start_seconds + samples / self.rate_hz:.3f} s"
+            raise DataError(f"scan {self.scan_key}: speech from {expected} is asked for, it has 0 s to {held:.3f} s")
         return self._speech[first : first + samples]
 
     @property

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from usvs.archive.alignment import Alignment
-from usvs.config import PrepareSettings
 from usvs.errors import DataError
+from usvs.store.settings import PrepareSettings
 
 MANIFEST_FILE = "manifest.json"
 VERSION: Literal[1] = 1

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from usvs.archive.store import publish
-from usvs.columns import ColumnWriter, map_column
-from usvs.config import ClipSettings
 from usvs.errors import DataError
+from usvs.store.settings import ClipSettings
+from usvs.utils.atomic_files import publish
+from usvs.utils.columns import ColumnWriter, map_column
 
 # fmt: off
 SCANS = pa.schema([

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 import usvs
 from usvs.archive.alignment import Alignment
-from usvs.archive.manifest import MANIFEST_FILE, FileState, PreparedManifest
-from usvs.archive.sector import Box
-from usvs.archive.store import sync_files, sync_folder
-from usvs.config import PrepareSettings
 from usvs.errors import DataError
+from usvs.media.sector import Box
+from usvs.store.prepared_manifest import MANIFEST_FILE, FileState, PreparedManifest
+from usvs.store.settings import PrepareSettings
+from usvs.utils.atomic_files import sync_files, sync_folder
+from usvs.utils.hashing import file_sha256
 
 Frames = Iterable[tuple[float, NDArray[np.uint8]]]
 Track = NDArray[Any] | Callable[[NDArray[np.float64]], NDArray[Any]] | None  # per frame, or made from the frame times
@@ -119,7 +120,7 @@ def _write_frames(
     with (folder / "frames.bin").open("wb") as file:
         for moment, picture in frames:
             if picture.shape != (side, side):
-                raise DataError(f"scan {scan_key}: wanted frames of {side} x {side} pixels, got {picture.shape}")
+                raise DataError(f"scan {scan_key}: expected frames of {side} x {side} pixels, got {picture.shape}")
             if seconds and moment <= seconds[-1]:
                 raise DataError(f"scan {scan_key}: frame times do not rise at frame {len(seconds)}")
             content = _encoded(picture, settings)
@@ -151,17 +152,8 @@ def _gaze(gaze: Track, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
 def _track(values: Track, seconds: NDArray[np.float64]) -> NDArray[Any] | None:
     result = values(seconds) if callable(values) else values
     if result is not None and len(result) != len(seconds):
-        raise DataError(f"wanted one value for each of {len(seconds)} frames, got {len(result)}")
+        raise DataError(f"expected one value for each of {len(seconds)} frames, got {len(result)}")
     return result
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _save(path: Path, values: NDArray[Any]) -> str:

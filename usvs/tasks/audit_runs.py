@@ -6,8 +6,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from usvs.archive.audit import Finding
 from usvs.errors import DataError
+from usvs.store.audit import Finding
 
 # the two sides as pretraining and fine-tuning write them
 SIDES = (("trained", "held_out"), ("train_patients", "test_patients"))

@@ -12,16 +12,18 @@ from safetensors.torch import save_file
 from torch import nn
 
 from usvs import __version__
-from usvs.archive.prepared import PreparedStore
-from usvs.config import DownstreamSettings
-from usvs.downstream.folds import GroupBy, check_pretraining_overlap, make_folds, pretraining_keys, trained_patients
-from usvs.downstream.frames import FrameTable
-from usvs.downstream.inits import Init, encoder_description, init_names, parse_init
+from usvs.data.frame_table import FrameTable
+from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError, DataError
-from usvs.training.checkpoint import write_text
+from usvs.evaluation.folds import GroupBy, make_folds
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.initial_encoder import Init, encoder_description, init_names, parse_init
+from usvs.tasks.overlap import check_pretraining_overlap, trained_patients
+from usvs.tasks.settings import FinetuneSettings
 from usvs.training.distributed import Ranks
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_text
 
 RESULTS = "results.json"
 DETECTORS = "detectors"
@@ -55,7 +57,7 @@ class Comparison:
         task: Task,
         store: Path,
         run: Path,
-        settings: DownstreamSettings,
+        settings: FinetuneSettings,
         inits: Sequence[Init],
         group_by: GroupBy,
         allow_overlap: bool,
@@ -181,6 +183,6 @@ def held_out_rows(store: PreparedStore, table: FrameTable, inits: Sequence[Init]
     kept = np.array([keys[number] not in seen for number in table.scan.tolist()], np.bool_)
     if not kept.any():
         raise DataError(
-            "every labelled patient was pretrained on: hold some out (setting held_out_patients) and pretrain again"
+            "every labelled patient was pretrained on: hold some out (setting validation_fraction) and pretrain again"
         )
     return kept

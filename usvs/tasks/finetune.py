@@ -11,29 +11,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.config import DownstreamSettings, PlanesSettings, SaliencySettings
-from usvs.downstream.embed import BATCH_FRAMES, frame_batches
-from usvs.downstream.frames import FrameTable, read_frames
-from usvs.downstream.gaze_task import SaliencyTask
-from usvs.downstream.gaze_truth import GazeTable, gaze_density
-from usvs.downstream.plane_task import PlaneTask, class_weights
-from usvs.loading.augment import (
+from usvs.data.frame_table import FrameTable, read_frames
+from usvs.data.gaze_table import GazeTable, gaze_density
+from usvs.data.prefetch import load_in_order
+from usvs.data.rank_plan import check_share, dealt_rows
+from usvs.data.transforms import (
     crop_grid,
-    draw_variation,
+    draw_augment_params,
     evaluation_frames,
     training_frames,
-    vary_frames,
-    vary_points,
+    transform_frames,
+    transform_points,
 )
-from usvs.loading.prefetch import load_in_order
-from usvs.models.encoders import Encoder
-from usvs.progress import track
-from usvs.sampling.permutation import UInt64Array, counter_bits, derive_key, permute
-from usvs.sampling.share import check_share, dealt_rows
+from usvs.models.registry import Encoder
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.module import PlaneTask, class_weights
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.features import BATCH_FRAMES, frame_batches
+from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.tasks.settings import FinetuneSettings
 from usvs.training.distributed import ALONE, Ranks, gather_rows
-from usvs.training.parts import Place
+from usvs.training.micro_batches import BatchShard
 from usvs.training.trainer import NonFiniteError, Trainer
+from usvs.utils.permutation import UInt64Array, counter_bits, derive_key, permute
+from usvs.utils.progress import track
 
 ORDER, VARIATION, WEIGHTS = range(3)  # what a key of a fold's training is for
 
@@ -42,7 +44,7 @@ MakeBatch = Callable[[NDArray[np.int64], UInt64Array], tuple[Tensor, Tensor]]
 
 
 def finetune_fold(
-    store: PreparedStore, train: FrameTable, encoder: Encoder, settings: PlanesSettings, ranks: Ranks = ALONE
+    store: PreparedStore, train: FrameTable, encoder: Encoder, settings: ClassificationSettings, ranks: Ranks = ALONE
 ) -> tuple[PlaneTask, int]:
     """Train a plane detector from an encoder on labelled frames; returns it with the number of updates made.
 
@@ -77,17 +79,17 @@ def finetune_gaze_fold(
 
     def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
         chosen = train.take(rows)
-        pictures, variation = read_frames(store, chosen.frames), draw_variation(keys, augment)
+        pictures, variation = read_frames(store, chosen.frames), draw_augment_params(keys, augment)
         side, crop = pictures.shape[-1], augment.crop_fraction
-        looks = vary_points(chosen.looks, variation, side, pixels, crop)
+        looks = transform_points(chosen.looks, variation, side, pixels, crop)
         truth = gaze_density(looks, chosen.sigma * side / crop_grid(side, pixels, crop).extent, pixels, pixels)
-        return vary_frames(pictures, variation, pixels, crop), truth
+        return transform_frames(pictures, variation, pixels, crop), truth
 
     return task, train_task(task, len(train), batch, settings, ranks)
 
 
 def train_task(
-    task: nn.Module, rows: int, make_batch: MakeBatch, settings: DownstreamSettings, ranks: Ranks = ALONE
+    task: nn.Module, rows: int, make_batch: MakeBatch, settings: FinetuneSettings, ranks: Ranks = ALONE
 ) -> int:
     """Train a task on batches of rows that differ every epoch; returns the number of updates made.
 
@@ -109,7 +111,7 @@ def train_task(
     total = steps_per_epoch * settings.optimiser.epochs
     trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
     load = partial(_training_batch, make_batch, rows, batch, mine, settings.run.seed)
-    place = Place(torch.from_numpy(mine), batch)
+    place = BatchShard(torch.from_numpy(mine), batch)
     with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
         for inputs in track(batches, "fine-tuning", total):
             try:
@@ -121,7 +123,7 @@ def train_task(
 
 
 def predict_planes(
-    store: PreparedStore, table: FrameTable, task: PlaneTask, settings: PlanesSettings, ranks: Ranks = ALONE
+    store: PreparedStore, table: FrameTable, task: PlaneTask, settings: ClassificationSettings, ranks: Ranks = ALONE
 ) -> NDArray[np.int64]:
     """Return the class number [n] the detector gives each frame of the table; each rank reads a part of them."""
     logits = _predict(store, table, task, settings, task.logits, ranks)
@@ -139,7 +141,7 @@ def _predict(
     store: PreparedStore,
     table: FrameTable,
     task: nn.Module,
-    settings: DownstreamSettings,
+    settings: FinetuneSettings,
     read: Callable[[Tensor], Tensor],
     ranks: Ranks,
 ) -> Tensor:
@@ -171,7 +173,7 @@ def _training_rows(rows: int, batch: int, mine: NDArray[np.int64], seed: int, st
 
 
 @contextmanager
-def _new_weights(settings: DownstreamSettings) -> Iterator[None]:
+def _new_weights(settings: FinetuneSettings) -> Iterator[None]:
     """Draw a task's own weights from the seed and leave torch's generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_key(settings.run.seed, WEIGHTS) >> 1)

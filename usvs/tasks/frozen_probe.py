@@ -10,33 +10,26 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.config import AugmentSettings
-from usvs.downstream.embed import BATCH_FRAMES, embed_frames
-from usvs.downstream.frames import FrameTable, read_frames
-from usvs.downstream.metrics import PlaneMetrics, plane_metrics
-from usvs.errors import DataError
-from usvs.loading.augment import evaluation_frames
+from usvs.data.frame_table import FrameTable, read_frames
+from usvs.data.settings import AugmentSettings
+from usvs.data.transforms import evaluation_frames
+from usvs.evaluation.metrics import PlaneMetrics
+from usvs.evaluation.probe import probe_features
 from usvs.models.batch_norm import calibrate_batch_norm
-from usvs.models.encoders import Encoder
-from usvs.sampling.permutation import permute
+from usvs.models.registry import Encoder
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.features import BATCH_FRAMES, embed_frames
+from usvs.utils.permutation import permute
 
 Calibrate = Literal["random", "always", "never"]
-ITERATIONS = 1000
-NEIGHBOURS = 20
 CALIBRATION_KEY = 0  # the same frames make the same batches, whatever the seed
-PENALTY_INVERSE = 1.0  # scikit-learn's C, on standardised features
 
 
 @dataclass(frozen=True)
@@ -45,60 +38,6 @@ class ProbeResult:
 
     metrics: PlaneMetrics
     calibrated: bool
-
-
-def probe_features(
-    train: NDArray[np.float32], train_planes: NDArray[Any], test: NDArray[np.float32], test_planes: NDArray[Any]
-) -> PlaneMetrics:
-    """Fit standardisation and a class-balanced logistic regression on one set of features, score it on another.
-
-    Args:
-        train: [n, C] features.
-        train_planes: [n] class numbers.
-        test: [m, C] features of other patients.
-        test_planes: [m] class numbers.
-
-    Raises:
-        DataError: where the training labels are all of one class.
-    """
-    probabilities = probe_probabilities(train, train_planes, test, len(PLANES))
-    return plane_metrics(test_planes, probabilities.argmax(axis=1), PLANES)
-
-
-def probe_probabilities(
-    train: NDArray[np.float32], train_classes: NDArray[Any], test: NDArray[np.float32], classes: int
-) -> NDArray[np.float64]:
-    """Fit as `probe_features` and return the probability [m, classes] of every class; 0 of those never labelled.
-
-    Raises:
-        DataError: where the training labels are all of one class.
-    """
-    if len(np.unique(train_classes)) < 2:
-        raise DataError("a probe needs at least two classes among its labelled patients; got one")
-    classifier = make_pipeline(
-        StandardScaler(), LogisticRegression(C=PENALTY_INVERSE, class_weight="balanced", max_iter=ITERATIONS)
-    )
-    classifier.fit(train, train_classes)
-    probabilities = np.zeros((len(test), classes))
-    probabilities[:, classifier.classes_] = classifier.predict_proba(test)
-    return probabilities
-
-
-def nearest_neighbours(
-    train: NDArray[np.float32], train_planes: NDArray[Any], test: NDArray[np.float32], test_planes: NDArray[Any]
-) -> PlaneMetrics:
-    """Name each frame by the `NEIGHBOURS` labelled ones nearest in cosine, nearer ones counting more; no fitting.
-
-    Args:
-        train: [n, C] features; with the others' they are standardised first.
-        train_planes: [n] class numbers.
-        test: [m, C] features of other patients.
-        test_planes: [m] class numbers.
-    """
-    neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(train)), weights="distance", metric="cosine")
-    classifier = make_pipeline(StandardScaler(), neighbours)
-    classifier.fit(train, train_planes)
-    return plane_metrics(test_planes, classifier.predict(test), PLANES)
 
 
 def frozen_probe(
@@ -122,7 +61,7 @@ def frozen_probe(
         calibrated: recompute batch-norm statistics on the training frames first; see `needs_calibration`.
     """
     known, unknown = frozen_features(store, encoder, train, test, frame_pixels, augment, calibrated)
-    return ProbeResult(probe_features(known, train.plane, unknown, test.plane), calibrated)
+    return ProbeResult(probe_features(known, train.plane, unknown, test.plane, PLANES), calibrated)
 
 
 def frozen_features(

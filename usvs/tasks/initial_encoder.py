@@ -1,6 +1,7 @@
 """What a downstream network starts from: nothing, a pretraining run, ImageNet, or SonoNet (Tables 1 and 2)."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -9,19 +10,22 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from usvs.config import DownstreamSettings, EncoderSettings, ObjectiveSettings
+from usvs.data.transforms import GRAY_MEAN, GRAY_SPREAD
 from usvs.errors import ConfigError, MissingDependencyError
-from usvs.loading.augment import GRAY_MEAN, GRAY_SPREAD
-from usvs.models.encoders import Encoder, build_encoder, describe_se_resnext, describe_sononet
+from usvs.losses.settings import ObjectiveSettings
 from usvs.models.pretrained import load_imagenet_weights
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.registry import Encoder, build_encoder, describe_se_resnext, describe_sononet
+from usvs.models.se_resnext import SEResNeXt
+from usvs.models.settings import EncoderSettings
 from usvs.models.sononet import FEATURES_OVER_WIDTH, SonoNetEncoder, make_sononet
 from usvs.models.weight_files import read_weights
-from usvs.progress import say
-from usvs.sampling.permutation import derive_key
-from usvs.training.chance import uses_pairs
-from usvs.training.encoder import load_encoder
-from usvs.training.run_folder import CONFIG, read_settings
+from usvs.tasks.pretraining.chance import uses_pairs
+from usvs.tasks.pretraining.load import load_encoder
+from usvs.tasks.pretraining.run_folder import CONFIG, read_settings
+from usvs.tasks.settings import FinetuneSettings
+from usvs.utils.permutation import derive_key
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["random", "run", "imagenet", "sononet"]
 # ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; ``imagenet:FILE``; ``sononet:FILE``.
@@ -57,7 +61,7 @@ def parse_init(init: Init) -> Start:
     if not colon or prefix not in ("video", "usvs", "imagenet", "sononet"):
         return Start("run", Path(init))
     if not path:
-        raise ConfigError(f"init '{init}': wanted {INIT_HELP}")
+        raise ConfigError(f"init '{init}': expected {INIT_HELP}")
     starts: dict[str, Start] = {
         "video": Start("run", Path(path), "video"),
         "usvs": Start("run", Path(path), "usvs"),
@@ -67,7 +71,7 @@ def parse_init(init: Init) -> Start:
     return starts[prefix]
 
 
-def initial_encoder(init: Init, settings: DownstreamSettings) -> Encoder:
+def initial_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
     """Return the video encoder an init stands for; the untrained one depends on the seed alone, not on the fold.
 
     ImageNet's weights are of SE-ResNeXt-50 32x4d and SonoNet's of SonoNet, whatever `model.video` says. What was loaded
@@ -104,7 +108,7 @@ def initial_encoder(init: Init, settings: DownstreamSettings) -> Encoder:
     return encoder
 
 
-def encoder_description(init: Init, encoder: Encoder, settings: DownstreamSettings) -> dict[str, Any]:
+def encoder_description(init: Init, encoder: Encoder, settings: FinetuneSettings) -> dict[str, Any]:
     """Return the plain values from which `build_encoder` makes the init's network again."""
     if isinstance(encoder, SonoNetEncoder):
         return describe_sononet(encoder.num_features // FEATURES_OVER_WIDTH, encoder.height, encoder.columns)
@@ -138,7 +142,7 @@ def _external(
     if kind == "sononet":
         network = make_sononet(weights)
         width = network.num_features // FEATURES_OVER_WIDTH
-        say(
+        logger.info(
             f"sononet: SonoNet-{width}, all {len(network.features.state_dict())} tensors of its feature layers loaded, "
             f"the {len(network.adaption.state_dict())} after them left out; frames are resized to {height} x {columns}"
         )
@@ -150,7 +154,7 @@ def _external(
     report = load_imagenet_weights(encoder, weights, GRAY_MEAN, GRAY_SPREAD)
     gated = any(".se." in name for name in weights)
     gates = "" if gated else "; every squeeze-and-excitation begins as the identity"
-    say(f"imagenet: SE-ResNeXt-50 32x4d, {report}; the stem's three colours folded to one channel{gates}")
+    logger.info(f"imagenet: SE-ResNeXt-50 32x4d, {report}; the stem's three colours folded to one channel{gates}")
     return encoder.state_dict(), description
 
 
@@ -158,7 +162,7 @@ def _check_claim(start: Start) -> None:
     """Refuse ``video:RUN`` for a run that learnt from speech, and ``usvs:RUN`` for one that did not."""
     config = start.path / CONFIG
     if not config.is_file():
-        raise ConfigError(f"init '{start.claimed}:{start.path.name}': wanted a run's folder, which holds {CONFIG}")
+        raise ConfigError(f"init '{start.claimed}:{start.path.name}': expected a run's folder, which holds {CONFIG}")
     objective: ObjectiveSettings = read_settings(config.read_text(encoding="utf-8"), config).objective
     learnt = "usvs" if uses_pairs(objective) else "video"
     if learnt != start.claimed:

@@ -8,25 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PlanesSettings, SaliencySettings
-from usvs.downstream.finetune import finetune_fold, finetune_gaze_fold, predict_planes, predict_saliency
-from usvs.downstream.folds import Fold
-from usvs.downstream.frames import FrameTable
-from usvs.downstream.gaze_scores import GazeMetrics, gaze_metrics, seen_in_evaluation
-from usvs.downstream.gaze_task import SaliencyTask
-from usvs.downstream.gaze_truth import GazeTable
-from usvs.downstream.inits import Init, encoder_sha256, initial_encoder, parse_init
-from usvs.downstream.metrics import DDOF, PlaneMetrics, Spread, plane_metrics
-from usvs.downstream.plane_task import PlaneTask
-from usvs.downstream.probe import (
-    Calibrate,
-    frozen_features,
-    frozen_probe,
-    nearest_neighbours,
-    needs_calibration,
-    probe_features,
-)
+from usvs.data.frame_table import FrameTable
+from usvs.data.gaze_table import GazeTable
+from usvs.evaluation.folds import Fold
+from usvs.evaluation.metrics import DDOF, PlaneMetrics, Spread, plane_metrics
+from usvs.evaluation.probe import nearest_neighbours, probe_features
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.module import PlaneTask
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.finetune import finetune_fold, finetune_gaze_fold, predict_planes, predict_saliency
+from usvs.tasks.frozen_probe import Calibrate, frozen_features, frozen_probe, needs_calibration
+from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder, parse_init
+from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.scores import GazeMetrics, gaze_metrics, seen_in_evaluation
+from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.training.distributed import ALONE, Ranks
 from usvs.training.trainer import choose_device
 
@@ -103,7 +98,7 @@ def measure_fold(
     store: PreparedStore,
     table: FrameTable,
     fold: Fold,
-    settings: PlanesSettings,
+    settings: ClassificationSettings,
     init: Init,
     mode: Mode,
     calibrate: Calibrate = "random",
@@ -140,7 +135,7 @@ def measure_fold(
 
 
 def measure_frozen_fold(
-    store: PreparedStore, table: FrameTable, fold: Fold, settings: PlanesSettings, init: Init
+    store: PreparedStore, table: FrameTable, fold: Fold, settings: ClassificationSettings, init: Init
 ) -> dict[str, FoldResult[PlaneMetrics]]:
     """Read an init without changing it, by a linear probe and by nearest neighbours on the same features.
 
@@ -157,7 +152,7 @@ def measure_frozen_fold(
     known, unknown = frozen_features(store, encoder, train, test, pixels, augment, calibrated)
     results = {}
     for name, read in (("probe", probe_features), ("knn", nearest_neighbours)):
-        metrics, seconds = read(known, train.plane, unknown, test.plane), time.monotonic() - started
+        metrics, seconds = read(known, train.plane, unknown, test.plane, PLANES), time.monotonic() - started
         sizes = (len(train), len(test), 0, calibrated, encoder_sha256(encoder), seconds)
         results[name] = FoldResult(fold, metrics, *sizes)
     return results

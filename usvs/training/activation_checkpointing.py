@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from usvs.models.resnext_se import Bottleneck
+from usvs.models.se_resnext import Bottleneck
 from usvs.models.sononet import SonoNetEncoder
-from usvs.training.parts import buffers_kept
+from usvs.training.micro_batches import buffers_kept
 
 
 def recompute_blocks(module: nn.Module) -> int:

@@ -1,30 +1,32 @@
 """Losses and gradients of a batch: in one go, in micro-batches, over ranks, and with less memory where it runs out."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from usvs.config import OptimiserSettings, RunSettings
 from usvs.errors import ConfigError, MissingDependencyError
-from usvs.progress import say
-from usvs.training.batch_norm_policy import apply_policy, freeze_statistics, has_batch_norm
-from usvs.training.compile import compile_module
+from usvs.training.activation_checkpointing import recompute_blocks
+from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
+from usvs.training.compilation import compile_module
 from usvs.training.distributed import Ranks
-from usvs.training.gradients import GradientSum
-from usvs.training.parts import (
+from usvs.training.gradient_buckets import GradientSum
+from usvs.training.micro_batches import (
+    BatchShard,
     BufferKeeper,
     DropoutPlacer,
-    PartedTask,
-    Place,
+    ShardedTask,
     all_here,
     gradients_of,
     joined,
     slices,
     take_back,
 )
-from usvs.training.recompute import recompute_blocks
+from usvs.training.settings import OptimiserSettings, RunSettings
+
+logger = logging.getLogger(__name__)
 
 
 class BatchCompute:
@@ -56,7 +58,7 @@ class BatchCompute:
             self._limit_clips(run.micro_batch_clips)
         self._compile()
 
-    def gradients(self, batch: tuple[Tensor, ...], place: Place | None, seed: int) -> Any:
+    def gradients(self, batch: tuple[Tensor, ...], place: BatchShard | None, seed: int) -> Any:
         """Return the losses and leave every parameter's gradient, summed over ranks, in its `grad`.
 
         Where memory runs out in a single process, the same is computed with less of it, from then on.
@@ -115,8 +117,8 @@ class BatchCompute:
         return self.ranks.count > 1 or self._micro_clips is not None
 
     @property
-    def _task(self) -> PartedTask:
-        return cast("PartedTask", self.module)
+    def _task(self) -> ShardedTask:
+        return cast("ShardedTask", self.module)
 
     def _compile(self) -> None:
         if self._in_parts and not hasattr(self.module, "outputs"):
@@ -126,28 +128,28 @@ class BatchCompute:
         self._place_dropout = DropoutPlacer(self.compiled)
         self._mode = None
 
-    def _gradients(self, inputs: list[Tensor], place: Place, seed: int) -> Any:
+    def _gradients(self, inputs: list[Tensor], place: BatchShard, seed: int) -> Any:
         parts = slices(inputs[0].size(0), self._micro_clips)
         if len(parts) > 1:
             return self._gradients_of_parts(inputs, parts, place, seed)
         with self.precision():
             said = self._run(inputs, place, seed)
-            result = self._task.loss(said, self._task.whole_batch(said, self.ranks)) if self._in_parts else said
+            result = self._task.loss(said, self._task.global_batch(said, self.ranks)) if self._in_parts else said
         self._sum.listen()
         if result.total.requires_grad:  # not where a batch has nothing to learn from
             result.total.backward()
         self._sum.finish()
         return result
 
-    def _gradients_of_parts(self, inputs: list[Tensor], parts: list[slice], place: Place, seed: int) -> Any:
+    def _gradients_of_parts(self, inputs: list[Tensor], parts: list[slice], place: BatchShard, seed: int) -> Any:
         def run(part: slice) -> Any:
-            return self._run([tensor[part] for tensor in inputs], Place(place.clips[part], place.whole), seed)
+            return self._run([tensor[part] for tensor in inputs], BatchShard(place.clips[part], place.whole), seed)
 
         with torch.no_grad(), self.precision():
             outputs = [run(part) for part in parts]
         said = joined(outputs)
         with self.precision():
-            result = self._task.loss(said, self._task.whole_batch(said, self.ranks))
+            result = self._task.loss(said, self._task.global_batch(said, self.ranks))
         result.total.backward()
         for part, gradients in zip(parts, gradients_of(said, outputs), strict=True):
             with self.precision():
@@ -158,7 +160,7 @@ class BatchCompute:
         self._sum.finish()
         return result
 
-    def _run(self, inputs: list[Tensor], place: Place, seed: int) -> Any:
+    def _run(self, inputs: list[Tensor], place: BatchShard, seed: int) -> Any:
         torch.manual_seed(seed)
         self._place_dropout(place)
         return self.compiled(*inputs)
@@ -175,9 +177,9 @@ class BatchCompute:
             if not self._recomputes:
                 raise ConfigError(
                     "run.micro_batch_clips: batch norm needs every clip in every layer, and"
-                    f" {type(self.module).__name__} has no blocks to run again: wanted optimiser.batch_norm=frozen"
+                    f" {type(self.module).__name__} has no blocks to run again: expected optimiser.batch_norm=frozen"
                 )
-            say(
+            logger.info(
                 "run.micro_batch_clips: batch norm needs every clip in every layer, so blocks are run again in backward"
                 " instead, with the same result; optimiser.batch_norm=frozen saves more"
             )
@@ -192,10 +194,10 @@ class BatchCompute:
             )
         if not self._recomputes and self._recompute():
             self._recomputes = True
-            say("out of memory: from here on blocks are run again in backward, with the same result")
+            logger.info("out of memory: from here on blocks are run again in backward, with the same result")
         elif self.policy == "frozen" and now > 1 and hasattr(self.module, "outputs"):
             self._micro_clips = -(-now // 2)
-            say(f"out of memory: from here on {self._micro_clips} clips at once, with the same result")
+            logger.info(f"out of memory: from here on {self._micro_clips} clips at once, with the same result")
         else:
             raise MissingDependencyError(
                 f"out of memory with {now} clips at once and nothing left to run again: lower optimiser.batch_clips,"

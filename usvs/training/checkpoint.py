@@ -6,8 +6,8 @@ synced and renamed; only then does the text file ``latest`` name it. Whatever la
 text file ``best`` names the one whose held-out loss is the lowest so far.
 """
 
-import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,9 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from usvs.archive.store import sync_folder, write_durably
 from usvs.errors import DataError, MissingDependencyError
-from usvs.progress import say
+from usvs.utils.atomic_files import sync_folder, write_text
+from usvs.utils.hashing import file_sha256
+
+logger = logging.getLogger(__name__)
 
 LATEST = "latest"
 BEST = "best"
@@ -117,7 +119,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
             return load_checkpoint(candidate)
         except DataError as error:
             problems.append(str(error))
-            say(f"{error}; trying the one before")
+            logger.info(f"{error}; trying the one before")
     if problems:
         raise DataError(f"no whole checkpoint in '{folder}': {problems[0]}")
     return None
@@ -164,20 +166,6 @@ def verify_checkpoint(folder: Path) -> None:
 def step_folders(folder: Path) -> list[Path]:
     """Return the checkpoint folders of a run, oldest first."""
     return sorted(path for path in folder.glob("step_*") if path.is_dir())
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically and durably."""
-    write_durably(path, text.encode())
 
 
 def _newest_first(folder: Path) -> list[Path]:

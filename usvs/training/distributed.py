@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from usvs.errors import ConfigError, UsvsError
-from usvs.progress import console
+from usvs.utils.progress import console
 
 TIMEOUT = timedelta(minutes=30)  # the first rank validates and writes while the others wait
 

@@ -1,12 +1,14 @@
 """Being asked to stop: SIGTERM and SIGINT set a flag, and the run saves itself at the next step."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from usvs.progress import say
+logger = logging.getLogger(__name__)
+
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,7 +42,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
-        say(f"{request.signal_name}: saving at the end of this step")
+        logger.info(f"{request.signal_name}: saving at the end of this step")
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from usvs.training.distributed import Ranks
 
 
-class Place(NamedTuple):
+class BatchShard(NamedTuple):
     """Which clips of a whole batch are here."""
 
     clips: Tensor  # [b] int64
     whole: int  # clips of the whole batch
 
 
-class PartedTask(Protocol):
+class ShardedTask(Protocol):
     """A task whose batch may be computed in parts; ``outputs`` is what is compiled."""
 
     def outputs(self, *batch: Tensor) -> Any:
@@ -33,7 +33,7 @@ class PartedTask(Protocol):
     def loss(self, said: Any, whole: Any) -> Any:
         """Return a NamedTuple of scalars: this part's shares of the whole batch's."""
 
-    def whole_batch(self, said: Any, ranks: Ranks) -> Any:
+    def global_batch(self, said: Any, ranks: Ranks) -> Any:
         """Meet the other ranks and return what `loss` must know of them."""
 
 
@@ -45,9 +45,9 @@ def slices(clips: int, most: int | None) -> list[slice]:
 
 
 @cache
-def all_here(clips: int) -> Place:
+def all_here(clips: int) -> BatchShard:
     """Return the place of a whole batch in itself."""
-    return Place(torch.arange(clips), clips)
+    return BatchShard(torch.arange(clips), clips)
 
 
 class DropoutPlacer:
@@ -55,9 +55,9 @@ class DropoutPlacer:
 
     def __init__(self, module: Any) -> None:
         self._dropouts = [child for child in module.modules() if hasattr(child, "whole_clips")]
-        self._said: Place | None = None
+        self._said: BatchShard | None = None
 
-    def __call__(self, place: Place) -> None:
+    def __call__(self, place: BatchShard) -> None:
         """Say it for the next forward."""
         if place is self._said:
             return

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from usvs.config import OptimiserSettings
+from usvs.training.settings import OptimiserSettings
 
 WARM_UP_SHARE = 0.3  # torch.optim.lr_scheduler.OneCycleLR's defaults, which its users know
 START_DIVISOR = 25.0

@@ -16,7 +16,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignor
 from typing_extensions import Self
 
 from usvs.errors import DataError
-from usvs.training.checkpoint import write_text
+from usvs.utils.atomic_files import write_text
 
 METRICS = "metrics.jsonl"
 Split = Literal["train", "held_out"]

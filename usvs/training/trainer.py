@@ -1,5 +1,6 @@
 """One trainer for every task: forward, check, backward, clip, check, update."""
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,15 +9,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from usvs.config import OptimiserSettings, RunSettings
 from usvs.errors import DataError, MissingDependencyError
-from usvs.progress import say
-from usvs.sampling.permutation import derive_key
-from usvs.training.compute import BatchCompute
+from usvs.training.batch_compute import BatchCompute
 from usvs.training.distributed import ALONE, Ranks
 from usvs.training.host_memory import keep_freed_memory
+from usvs.training.micro_batches import BatchShard
 from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
-from usvs.training.parts import Place
+from usvs.training.settings import OptimiserSettings, RunSettings
+from usvs.utils.permutation import derive_key
+
+logger = logging.getLogger(__name__)
 
 
 class NonFiniteError(DataError):
@@ -37,7 +39,7 @@ class Trainer:
     The random numbers of a step (dropout) come from the seed and the step's number alone, so the state to save is the
     parameters, the optimiser's tensors and one integer. The bits depend on the number of threads, as torch's do.
 
-    A `PartedTask` may be trained by several ranks, each with its part of every batch, and in micro-batches.
+    A `ShardedTask` may be trained by several ranks, each with its part of every batch, and in micro-batches.
 
     Args:
         module: the task; moved to the device and to channels-last memory here.
@@ -76,7 +78,7 @@ class Trainer:
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
-    def step(self, *batch: Tensor, place: Place | None = None) -> dict[str, float]:
+    def step(self, *batch: Tensor, place: BatchShard | None = None) -> dict[str, float]:
         """Make one update and return the forward's fields, `learning_rate` and `gradient_norm`.
 
         Args:
@@ -161,7 +163,7 @@ def choose_device(name: str) -> torch.device:
 def _say_if_slow(device: torch.device, run: RunSettings) -> None:
     half_on_cpu = run.precision == "bfloat16" and device.type == "cpu"
     if half_on_cpu and torch._C._has_mkldnn and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        say("this processor has no bfloat16 instructions: run.precision=bfloat16 is some ten times slower here")
+        logger.info("this processor has no bfloat16 instructions: run.precision=bfloat16 is some ten times slower here")
 
 
 def to_floats(result: Any, norm: Tensor | None = None, ranks: Ranks = ALONE) -> dict[str, float]:

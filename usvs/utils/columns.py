@@ -46,7 +46,7 @@ def map_column(path: Path) -> Column:
     dtype = np.dtype(kind.decode())
     end = found.end() + dtype.itemsize * math.prod(shape)
     if end > size:
-        raise ValueError(f"wanted {end} bytes, got {size}")
+        raise ValueError(f"expected {end} bytes, got {size}")
     if 0 in shape:
         return np.empty(shape, dtype)
     import torch  # seconds, and whoever only writes columns needs none of it

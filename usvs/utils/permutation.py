@@ -115,7 +115,7 @@ def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     asked = np.atleast_1d(np.asarray(index, dtype=np.int64))
     network = _Feistel(size, key)
     if asked.size and not (asked.min() >= 0 and asked.max() < size):
-        raise ConfigError(f"permutation index: wanted 0 .. {size - 1}, got {asked.min()} .. {asked.max()}")
+        raise ConfigError(f"permutation index: expected 0 .. {size - 1}, got {asked.min()} .. {asked.max()}")
     value = network(asked.ravel().astype(np.uint64))
     while (outside := np.flatnonzero(value >= np.uint64(size))).size:
         value[outside] = network(value[outside])
@@ -126,7 +126,7 @@ def permute_one(index: int, size: int, key: int) -> int:
     """Return `permute` of one index, in some microseconds; arguments and errors as there."""
     network = _Feistel(size, key)
     if not 0 <= index < size:
-        raise ConfigError(f"permutation index: wanted 0 .. {size - 1}, got {index}")
+        raise ConfigError(f"permutation index: expected 0 .. {size - 1}, got {index}")
     value = network(index)
     while value >= size:
         value = network(value)
@@ -138,7 +138,7 @@ class _Feistel:
 
     def __init__(self, size: int, key: int) -> None:
         if not 1 <= size <= 1 << 62:
-            raise ConfigError(f"permutation size: wanted 1 .. 2**62, got {size}")
+            raise ConfigError(f"permutation size: expected 1 .. 2**62, got {size}")
         bits = max(LEAST_BITS, (size - 1).bit_length())
         self.low_bits = (bits + 1) // 2
         self.low_mask = (1 << self.low_bits) - 1

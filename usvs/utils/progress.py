@@ -1,5 +1,6 @@
-"""Progress of work longer than two seconds: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of work longer than two seconds: a live bar on a terminal, plain log lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -13,15 +14,11 @@ Item = TypeVar("Item")
 PLAIN_LINE_SECONDS = 10.0
 
 console = Console(stderr=True, highlight=False)
+logger = logging.getLogger(__name__)
 
 
-def say(message: str) -> None:
-    """Print one line for a person, on standard error, so that results on standard output stay clean."""
-    console.print(message, markup=False, soft_wrap=True)
-
-
-def shown(name: str) -> str:
-    """Return a name of a file for a terminal: one line, with nothing in it that a terminal would obey."""
+def printable(name: str) -> str:
+    """Return a file name as one line without control characters, safe to print on a terminal."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
 
 
@@ -29,9 +26,9 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
     """Yield `items` one by one while showing how many are done.
 
     Args:
-        items: what to go through.
+        items: what to iterate over.
         what: the work in a few words, for example ``preparing scans``.
-        total: how many there are, where `items` cannot say.
+        total: how many there are, where `items` has no length.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
@@ -56,7 +53,7 @@ def _plain(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item
         done += 1
         now = time.monotonic()
         if now - last >= PLAIN_LINE_SECONDS:
-            say(f"{what}: {done}{of_total}, {now - started:.0f} s")
+            logger.info(f"{what}: {done}{of_total}, {now - started:.0f} s")
             last = now
     if time.monotonic() - started >= 2.0:
-        say(f"{what}: {done}{of_total} done in {time.monotonic() - started:.0f} s")
+        logger.info(f"{what}: {done}{of_total} done in {time.monotonic() - started:.0f} s")

@@ -5,7 +5,7 @@ from collections import Counter
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from usvs.training.pretrain_model import PretrainModel
+from usvs.tasks.pretraining.module import PretrainModel
 from usvs.training.trainer import Trainer
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from usvs.errors import DataError
-from usvs.training.encoder import load_encoder, load_pretrain_model
-from usvs.training.pretrain import pretrain
+from usvs.tasks.pretraining.load import load_encoder, load_pretrain_model
+from usvs.tasks.pretraining.pretrain import pretrain
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_what_is_no_run_or_damaged_is_named(run, tmp_path):
 def test_a_checkpoint_of_other_settings_is_named(run, tmp_path):
     import shutil
 
-    from usvs.training.checkpoint import file_sha256
+    from usvs.utils.hashing import file_sha256
 
     folder = tmp_path / "step_00000006"
     shutil.copytree(run / "checkpoints" / "step_00000006", folder)

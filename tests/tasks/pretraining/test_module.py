@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from usvs.training.pretrain_model import PretrainModel
+from usvs.tasks.pretraining.module import PretrainModel
 from usvs.training.trainer import Trainer
 
 B, K = 6, 2

@@ -9,14 +9,14 @@ import time
 import pytest
 import torch
 
-from usvs.archive.prepared import PreparedStore
 from usvs.errors import ConfigError, DataError, MissingDependencyError, Preempted
-from usvs.training import pretrain as module
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining import pretrain as module
+from usvs.tasks.pretraining.pretrain import pretrain
+from usvs.tasks.pretraining.validation import Validation
 from usvs.training.checkpoint import load_checkpoint, step_folders
-from usvs.training.pretrain import pretrain
 from usvs.training.run_log import read_metrics
 from usvs.training.trainer import NonFiniteError, Trainer
-from usvs.training.validation import HeldOut
 
 STEPS = 6  # three patients' 18 clips in batches of six, two epochs
 
@@ -193,8 +193,8 @@ def test_other_settings_another_store_or_a_taken_folder_are_refused(
 
 def test_video_alone_needs_no_sound_and_the_rest_says_so(tmp_path, silent_store, tiny):
     with pytest.raises(DataError, match="--objective video"):
-        pretrain(silent_store, tmp_path / "ours", tiny())
-    assert not (tmp_path / "ours").exists()
+        pretrain(silent_store, tmp_path / "joint", tiny())
+    assert not (tmp_path / "joint").exists()
     video = {"correspondence_weight": 0, "contrastive_weight": 0}
     result = pretrain(silent_store, tmp_path / "video", tiny(objective=video))
     names = set(result.held_out)
@@ -264,7 +264,7 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
     settings.write_text(tiny().model_dump_json())
     script = (
         "import sys, time; from pathlib import Path; from usvs.config import *; from usvs.errors import UsvsError\n"
-        "from usvs.training.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
+        "from usvs.tasks.pretraining.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
         "step = Trainer.step\n"
         "def slow(self, *batch, **place):\n    values = step(self, *batch, **place); time.sleep(0.15); return values\n"
         "Trainer.step = slow\n"
@@ -298,6 +298,6 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
 
 def test_held_out_clips_all_show_the_order_task_whatever_share_training_shows(noise_store, tiny):
     settings = tiny()
-    shared = settings.model_copy(update={"objective": settings.objective.model_copy(update={"order_share": 0.25})})
+    shared = settings.model_copy(update={"objective": settings.objective.model_copy(update={"order_fraction": 0.25})})
     store = PreparedStore(noise_store)
-    assert HeldOut(store, store.clips, shared).loader.batch(0).order_valid.all()
+    assert Validation(store, store.clips, shared).loader.batch(0).order_valid.all()

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from usvs.config import pretrain_profile
-from usvs.training.step_cost import H100, count_step
+from usvs.tasks.pretraining.settings import pretrain_profile
+from usvs.tasks.pretraining.step_cost import H100, count_step
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "performance.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "performance.md").read_text()
 
 
 def cost_of(profile, precision):

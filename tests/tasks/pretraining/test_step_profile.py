@@ -1,5 +1,5 @@
-from usvs.training import step_profile
-from usvs.training.step_profile import profile_step
+from usvs.tasks.pretraining import step_profile
+from usvs.tasks.pretraining.step_profile import profile_step
 
 
 def test_a_profile_says_where_the_time_goes_and_what_bounds_it(noise_store, tiny, monkeypatch):

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from usvs.config import ObjectiveSettings
-from usvs.training.chance import beside_chance
-from usvs.training.validation import describe_held_out, retrieval
+from usvs.losses.settings import ObjectiveSettings
+from usvs.tasks.pretraining.chance import beside_chance
+from usvs.tasks.pretraining.validation import describe_validation, retrieval
 
 
 def test_perfect_and_chance_retrieval():
@@ -56,5 +56,5 @@ def test_only_what_was_measured_is_recorded_each_beside_its_chance():
 
 
 def test_the_line_for_a_person():
-    line = describe_held_out({"correspondence": 0.5, "correspondence_chance": math.log(2), "margin_mean": 3.0})
+    line = describe_validation({"correspondence": 0.5, "correspondence_chance": math.log(2), "margin_mean": 3.0})
     assert line == "L_cls 0.500 (0.693)"

@@ -1,27 +1,29 @@
 """Standard-plane detection (section 3.2): from any init, folds by patient, scored on all held-out patients."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from usvs.archive.plane_labels import PLANES
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PlanesSettings
-from usvs.downstream.comparison import Comparison
-from usvs.downstream.folds import GroupBy
-from usvs.downstream.frames import FrameTable, labelled_frames
-from usvs.downstream.inits import Init
-from usvs.downstream.metrics import PlaneMetrics, chance_f1
-from usvs.downstream.probe import Calibrate
-from usvs.downstream.readings import InitResult, Mode, measure_fold
-from usvs.progress import say
+from usvs.data.frame_table import FrameTable, labelled_frames
+from usvs.evaluation.folds import GroupBy
+from usvs.evaluation.metrics import PlaneMetrics, chance_f1
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.comparison import Comparison
+from usvs.tasks.frozen_probe import Calibrate
+from usvs.tasks.initial_encoder import Init
+from usvs.tasks.protocols import InitResult, Mode, measure_fold
 from usvs.training.distributed import Ranks, join_ranks
+
+logger = logging.getLogger(__name__)
 
 
 def finetune_planes(
     store: Path,
     run: Path,
-    settings: PlanesSettings,
+    settings: ClassificationSettings,
     init: Init = "random",
     mode: Mode = "finetune",
     allow_overlap: bool = False,
@@ -56,7 +58,7 @@ def finetune_planes(
 def compare_inits(
     store: Path,
     run: Path,
-    settings: PlanesSettings,
+    settings: ClassificationSettings,
     inits: Sequence[Init],
     held_out_only: bool = False,
     allow_overlap: bool = False,
@@ -90,7 +92,7 @@ def compare_inits(
 def _compare(
     store: Path,
     run: Path,
-    settings: PlanesSettings,
+    settings: ClassificationSettings,
     inits: Sequence[Init],
     held_out_only: bool,
     allow_overlap: bool,
@@ -104,7 +106,7 @@ def _compare(
 
 
 def _measure(
-    work: Comparison, settings: PlanesSettings, init: Init, mode: Mode, calibrate: Calibrate
+    work: Comparison, settings: ClassificationSettings, init: Init, mode: Mode, calibrate: Calibrate
 ) -> InitResult[PlaneMetrics]:
     """Read an init on every fold."""
     results, name = [], work.names[init]
@@ -113,7 +115,7 @@ def _measure(
         left_out = result.metrics.left_out
         said = f", in no mean as neither true nor predicted: {', '.join(left_out)}" if left_out else ""
         f1 = 100 * result.metrics.f1
-        say(f"{name}, {mode}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s{said}")
+        logger.info(f"{name}, {mode}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s{said}")
         if task is not None:
             work.keep_detector(init, fold.number, task, task.encoder)
         results.append(result)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from usvs.models.encoders import Encoder
 from usvs.models.heads import PlaneHead
+from usvs.models.registry import Encoder
 from usvs.training.distributed import Ranks
 
 ClassWeights = Literal["none", "inverse", "inverse_sqrt"]
@@ -22,7 +22,7 @@ class PlaneOutputs(NamedTuple):
     planes: Tensor  # [B]
 
 
-class WholePlanes(NamedTuple):
+class GlobalLabels(NamedTuple):
     """The batch that several ranks hold parts of."""
 
     weight: Tensor  # of all its frames
@@ -60,7 +60,7 @@ class PlaneTask(nn.Module):
         """Run the network."""
         return PlaneOutputs(self.logits(frames), planes)
 
-    def loss(self, said: PlaneOutputs, whole: WholePlanes | None = None) -> PlaneLoss:
+    def loss(self, said: PlaneOutputs, whole: GlobalLabels | None = None) -> PlaneLoss:
         """Return the frames' weighted mean cross-entropy; of a part of a batch, its share of it."""
         weight, frames = self._weight(said.planes), said.planes.size(0)
         if whole is not None:
@@ -69,10 +69,10 @@ class PlaneTask(nn.Module):
         total = F.cross_entropy(logits, said.planes, weight=self.class_weights, reduction="sum") / weight
         return PlaneLoss(total, (said.logits.argmax(dim=1) == said.planes).sum() / frames)
 
-    def whole_batch(self, said: PlaneOutputs, ranks: Ranks) -> WholePlanes:
+    def global_batch(self, said: PlaneOutputs, ranks: Ranks) -> GlobalLabels:
         """Meet the other ranks: what everybody's frames weigh, and how many they are."""
         frames = int(ranks.gather_counts((said.planes.size(0),)).sum())
-        return WholePlanes(ranks.total(self._weight(said.planes)), frames)
+        return GlobalLabels(ranks.total(self._weight(said.planes)), frames)
 
     def logits(self, frames: Tensor) -> Tensor:
         """Map frames [B, 1, P, P] to class scores [B, classes]."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from usvs.config import ObjectiveSettings
+from usvs.losses.settings import ObjectiveSettings
 
 CORRESPONDENCE = ("correspondence", "correspondence_accuracy")
 CONTRASTIVE = (

@@ -6,12 +6,12 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from usvs.config import PretrainSettings
 from usvs.errors import DataError
-from usvs.models.resnext_se import SEResNeXt
+from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks.pretraining.module import PretrainModel
+from usvs.tasks.pretraining.run_folder import read_settings
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint_folder
-from usvs.training.pretrain_model import PretrainModel
-from usvs.training.run_folder import read_settings
 
 VIDEO = "streams.video."
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -49,7 +49,9 @@ def _read(path: Path) -> tuple[Checkpoint, PretrainSettings, Path]:
     folder = newest_checkpoint_folder(path)
     checkpoint = load_checkpoint(folder)
     if checkpoint.state.get("kind") != "pretrain":
-        raise DataError(f"checkpoint '{folder}': wanted one of a pretraining run, got '{checkpoint.state.get('kind')}'")
+        raise DataError(
+            f"checkpoint '{folder}': expected one of a pretraining run, got '{checkpoint.state.get('kind')}'"
+        )
     return checkpoint, read_settings(json.dumps(checkpoint.state.get("settings")), folder), folder
 
 

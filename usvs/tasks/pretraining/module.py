@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from usvs.config import PretrainSettings
-from usvs.loading.batch import PairBatch
+from usvs.audio.spectrogram import LogSpectrogram
+from usvs.data.pair_batch import PairBatch
+from usvs.losses.contrastive import GlobalPairs
+from usvs.losses.joint import GlobalBatch, JointLoss, JointObjective
 from usvs.models.two_stream import TwoStream
-from usvs.objectives.contrastive import WholePairs
-from usvs.objectives.joint import JointLoss, JointObjective, WholeBatch
-from usvs.speech.spectrogram import LogSpectrogram
-from usvs.training.chance import uses_pairs
+from usvs.tasks.pretraining.chance import uses_pairs
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.distributed import Ranks, gather_rows
 
 
@@ -104,7 +104,7 @@ class PretrainModel(nn.Module):
             order_class.index_select(0, ordered),
         )
 
-    def loss(self, said: PairOutputs, whole: WholeBatch | None = None) -> JointLoss:
+    def loss(self, said: PairOutputs, whole: GlobalBatch | None = None) -> JointLoss:
         """Return Eq. 3 of what the streams said; of a part of a batch, its shares of it."""
         losses: JointLoss = self.objective(
             said.positive_logits,
@@ -119,7 +119,7 @@ class PretrainModel(nn.Module):
         )
         return losses
 
-    def whole_batch(self, said: PairOutputs, ranks: Ranks) -> WholeBatch:
+    def global_batch(self, said: PairOutputs, ranks: Ranks) -> GlobalBatch:
         """Meet the other ranks: the embeddings of everybody's pairs that count, with gradient, and the counts."""
         valid = said.pair_valid.nonzero().flatten()
         counts = ranks.gather_counts((valid.size(0), said.order_logits.size(0)))  # [ranks, 2]
@@ -130,7 +130,7 @@ class PretrainModel(nn.Module):
             wide = torch.promote_types(own.dtype, torch.float32)  # in which their gradients are summed
             embeddings = gather_rows(own.to(wide), first, pairs, ranks).to(own.dtype)
         video, positive, negative = embeddings.chunk(3, dim=1)
-        return WholeBatch(WholePairs(video, positive, negative, first), pairs, int(counts[:, 1].sum()))
+        return GlobalBatch(GlobalPairs(video, positive, negative, first), pairs, int(counts[:, 1].sum()))
 
     def _rows(self, pair_valid: Tensor) -> Tensor:
         """The clips [n / K] whose frames and speech are run."""

@@ -1,6 +1,7 @@
 """Pretraining, wired: a prepared store and settings in, a run folder with an encoder out."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -11,26 +12,28 @@ from typing import Any
 import torch
 
 from usvs import __version__
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
+from usvs.data.loader import make_loader
+from usvs.data.pair_batch import PairBatch
+from usvs.data.rank_plan import SharedPlan
+from usvs.data.validation_split import Split, split_store
 from usvs.errors import DataError, Preempted
-from usvs.loading.batch import PairBatch
-from usvs.loading.loader import make_loader
-from usvs.progress import say, track
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.share import SharedPlan
-from usvs.training.chance import beside_chance, uses_pairs
+from usvs.store.clips import ClipTable
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.chance import beside_chance, uses_pairs
+from usvs.tasks.pretraining.module import PretrainModel, model_inputs
+from usvs.tasks.pretraining.run_folder import CHECKPOINTS, claim_run, describe_run
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.pretraining.validation import Validation, describe_validation
 from usvs.training.checkpoint import Checkpoint, checkpoint_folder, load_newest_checkpoint
+from usvs.training.checkpoint_saver import CheckpointSaver
 from usvs.training.distributed import Ranks, join_ranks
 from usvs.training.interruption import StopRequest, stop_on_signals
-from usvs.training.parts import Place
-from usvs.training.pretrain_model import PretrainModel, model_inputs
-from usvs.training.run_folder import CHECKPOINTS, claim_run, describe_run
+from usvs.training.micro_batches import BatchShard
 from usvs.training.run_log import RunLog, read_metrics
-from usvs.training.saver import CheckpointSaver
-from usvs.training.split import Split, split_store
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState, choose_device
-from usvs.training.validation import HeldOut, describe_held_out
+from usvs.utils.progress import track
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class PretrainResult:
     held_out: dict[str, float]
 
     def __str__(self) -> str:
-        watched = f"; {describe_held_out(self.held_out)}" if self.held_out else ""
+        watched = f"; {describe_validation(self.held_out)}" if self.held_out else ""
         return f"pretrained {self.steps} steps in {self.seconds:.0f} s{watched}; the run is in {self.run}"
 
 
@@ -86,7 +89,7 @@ def pretrain(
     store, run = Path(store), Path(run)
     with join_ranks(settings.run.device) as ranks:
         prepared = PreparedStore(store)
-        split = split_store(prepared, settings.held_out_patients, patients)
+        split = split_store(prepared, settings.validation_fraction, patients)
         clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
         check_objective(clips, settings)
         ranks.on_first(lambda: claim_run(run, settings, resume))
@@ -145,7 +148,7 @@ class _Run:
             self.model, settings.optimiser, settings.run, self.total_steps, self.plan.steps_per_epoch, ranks
         )
         held_out = store.clips.select(split.clips_of(split.held_out, store.clips.scan))
-        self.held_out = HeldOut(store, held_out, settings) if len(held_out) and ranks.first else None
+        self.held_out = Validation(store, held_out, settings) if len(held_out) and ranks.first else None
         self.fingerprint = _fingerprint(store, clips)
         self.best: dict[str, float] | None = None  # step and held-out loss
 
@@ -172,7 +175,7 @@ class _Run:
         run, began = self.settings.run, time.perf_counter()
         place = None
         if self.ranks.count > 1:
-            place = Place(torch.from_numpy(self.plan.rows_at(self.trainer.step_number)), self.plan.batch_size)
+            place = BatchShard(torch.from_numpy(self.plan.rows_at(self.trainer.step_number)), self.plan.batch_size)
         try:
             values = self.trainer.step(*model_inputs(batch), place=place)
         except NonFiniteError as error:
@@ -189,7 +192,7 @@ class _Run:
             log.record(step, "held_out", watched)
             if self.best is None or watched["total"] < self.best["total"]:
                 self.best = {"step": step, "total": watched["total"]}
-            say(f"step {step} of {self.total_steps}, held out: {describe_held_out(watched)}")
+            logger.info(f"step {step} of {self.total_steps}, held out: {describe_validation(watched)}")
 
     def _save_if_due(self, stop: StopRequest, saver: CheckpointSaver) -> Path | None:
         step = self.trainer.step_number
@@ -224,18 +227,20 @@ class _Run:
     def _restore(self) -> None:
         checkpoint = load_newest_checkpoint(self.folder / CHECKPOINTS)
         if checkpoint is None:
-            say(f"no checkpoint in '{self.folder}' yet: beginning at step 0")
+            logger.info(f"no checkpoint in '{self.folder}' yet: beginning at step 0")
             self._agree(0)
             return
         about: dict[str, Any] = checkpoint.state
         if about.get("clips_sha256") != self.fingerprint:
             raise DataError(f"the store's clips are not those that run '{self.folder}' was begun with: name a new run")
         if about.get("threads") != torch.get_num_threads():
-            say(f"begun with {about.get('threads')} threads, now {torch.get_num_threads()}: last bits may differ")
+            logger.info(
+                f"begun with {about.get('threads')} threads, now {torch.get_num_threads()}: last bits may differ"
+            )
         self._agree(int(about["step"]))
         self.best = about.get("best")
         self.trainer.load_state_dict(TrainerState(checkpoint.model, checkpoint.optimiser, int(about["step"])))
-        say(f"going on after step {self.trainer.step_number} of {self.total_steps}")
+        logger.info(f"going on after step {self.trainer.step_number} of {self.total_steps}")
 
     def _agree(self, step: int) -> None:
         """Refuse to go on from different steps."""

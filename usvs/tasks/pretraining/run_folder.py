@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from usvs.config import PretrainSettings, check_settings
+from usvs.config import check_settings
+from usvs.data.validation_split import Split
 from usvs.errors import ConfigError, DataError, MissingDependencyError
-from usvs.training.checkpoint import write_text
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.environment import describe_environment
-from usvs.training.split import Split
+from usvs.utils.atomic_files import write_text
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from usvs.config import PretrainSettings
-from usvs.sampling.order import ORDER_FRAMES
-from usvs.training.pretrain_model import PretrainModel
+from usvs.data.order_sampling import ORDER_FRAMES
+from usvs.tasks.pretraining.module import PretrainModel
+from usvs.tasks.pretraining.settings import PretrainSettings
 
 PASSES = 3  # over activations: forward, and both gradients of backward
 
@@ -82,7 +82,7 @@ def count_step(settings: PretrainSettings) -> StepCost:
         empty(clips, groups, samples),
         torch.ones(clips, dtype=torch.bool),
         torch.zeros(clips, dtype=torch.int64, device="meta"),
-        torch.arange(clips) < settings.objective.order_share * clips,
+        torch.arange(clips) < settings.objective.order_fraction * clips,
     )
     moved = _MovedBytes(model, 2 if settings.run.precision == "bfloat16" else 4)
     counter = FlopCounterMode(display=False)

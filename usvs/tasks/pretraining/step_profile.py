@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
-from usvs.loading.loader import make_loader
-from usvs.progress import track
-from usvs.sampling.plan import Plan
-from usvs.training.compile import compile_module
+from usvs.data.loader import make_loader
+from usvs.data.sampling_plan import Plan
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.module import PretrainModel, model_inputs
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.pretraining.step_cost import H100, StepCost, count_step
+from usvs.training.compilation import compile_module
 from usvs.training.environment import describe_environment
-from usvs.training.pretrain_model import PretrainModel, model_inputs
-from usvs.training.step_cost import H100, StepCost, count_step
 from usvs.training.trainer import Trainer
+from usvs.utils.progress import track
 
 MATRIX_SIDE = 2048
 ARCHIVE_HOURS = 10_000.0

@@ -6,13 +6,13 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import PretrainSettings
-from usvs.loading.torch_loader import PairLoader
-from usvs.sampling.clips import ClipTable
-from usvs.sampling.plan import Plan
-from usvs.training.chance import CONTRASTIVE, CORRESPONDENCE, beside_chance
-from usvs.training.pretrain_model import PairOutputs, PretrainModel, model_inputs
+from usvs.data.sampling_plan import Plan
+from usvs.data.torch_loader import PairLoader
+from usvs.store.clips import ClipTable
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.chance import CONTRASTIVE, CORRESPONDENCE, beside_chance
+from usvs.tasks.pretraining.module import PairOutputs, PretrainModel, model_inputs
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.trainer import Trainer, to_floats
 
 HELD_OUT_SEED = 0x5EED  # the same batches for every run, whatever its own seed
@@ -30,7 +30,7 @@ LINES = {
 }
 
 
-class HeldOut:
+class Validation:
     """Fixed batches of held-out patients' clips, read anew each time.
 
     The clips' own speech is used even in the shuffled control, so that every run is asked the same. Frames are cropped
@@ -44,7 +44,9 @@ class HeldOut:
 
     def __init__(self, store: PreparedStore, clips: ClipTable, settings: PretrainSettings) -> None:
         steady = settings.augment.model_copy(update={"flip": False, "gain_db": 0.0})
-        objective = settings.objective.model_copy(update={"speech": "own", "order_share": 1.0, "refill_pairs": False})
+        objective = settings.objective.model_copy(
+            update={"speech": "own", "order_fraction": 1.0, "resample_invalid_pairs": False}
+        )
         fixed = settings.model_copy(update={"augment": steady, "objective": objective})
         plan = Plan(clips, settings.clips, objective, HELD_OUT_SEED, settings.optimiser.batch_clips)
         self.objective = objective
@@ -99,7 +101,7 @@ def retrieval(video: Tensor, speech: Tensor) -> dict[str, float]:
     return right | {f"{name}_chance": 1 / pool for name in right}
 
 
-def describe_held_out(values: Mapping[str, float]) -> str:
+def describe_validation(values: Mapping[str, float]) -> str:
     """Return the values in one line, chance in brackets."""
     known = [(short, values[name], values[f"{name}_chance"]) for name, short in LINES.items() if name in values]
     return ", ".join(f"{short} {value:.3f} ({chance:.3f})" for short, value, chance in known)

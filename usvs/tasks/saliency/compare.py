@@ -1,5 +1,6 @@
 """Gaze-saliency prediction (section 3.3): from any init, folds by patient, scored on all held-out patients."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import SaliencySettings
-from usvs.downstream.comparison import Comparison
-from usvs.downstream.finetune import predict_saliency
-from usvs.downstream.folds import GroupBy
-from usvs.downstream.frames import FrameTable, read_frames
-from usvs.downstream.gaze_scores import GazeMetrics, gaze_metrics, seen_in_evaluation
-from usvs.downstream.gaze_task import SaliencyTask
-from usvs.downstream.gaze_truth import GazeTable, gaze_density, gaze_frames
-from usvs.downstream.inits import Init
-from usvs.downstream.readings import InitResult, measure_gaze_fold
-from usvs.loading.augment import no_variation, vary_frames
-from usvs.progress import say
+from usvs.data.frame_table import FrameTable, read_frames
+from usvs.data.gaze_table import GazeTable, gaze_density, gaze_frames
+from usvs.data.transforms import identity_params, transform_frames
+from usvs.evaluation.folds import GroupBy
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.comparison import Comparison
+from usvs.tasks.finetune import predict_saliency
+from usvs.tasks.initial_encoder import Init
+from usvs.tasks.protocols import InitResult, measure_gaze_fold
+from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.scores import GazeMetrics, gaze_metrics, seen_in_evaluation
+from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.training.distributed import Ranks, join_ranks
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = "examples.npz"
 EXAMPLE_FRAMES = 6
@@ -70,7 +72,7 @@ def compare_gaze_inits(
 ) -> str:
     """Fine-tune several inits on the same folds; write results and examples, and return the table to print.
 
-    Args and errors are those of `usvs.downstream.planes.compare_inits`.
+    Args and errors are those of `usvs.tasks.classification.compare.compare_inits`.
     """
     with join_ranks(settings.run.device) as ranks:
         work = _Work(store, run, settings, inits, held_out_only, allow_overlap, group_by, ranks)
@@ -138,7 +140,7 @@ class _Work:
             result, task = measure_gaze_fold(work.store, self.all_looks, fold, self.settings, init, work.ranks)
             scores = result.metrics
             said = f"KL {scores.kl:.2f}, NSS {scores.nss:.2f}, CC {scores.cc:.2f}"
-            say(f"{work.names[init]}, gaze, fold {fold.number}: {said} in {result.seconds:.0f} s")
+            logger.info(f"{work.names[init]}, gaze, fold {fold.number}: {said} in {result.seconds:.0f} s")
             work.keep_detector(init, fold.number, task, task.encoder)
             if fold.number == 0 and work.ranks.first:
                 shown = example_rows(self.table.of_groups(fold.test))
@@ -172,6 +174,6 @@ def example_maps(
     pixels = settings.model.frame_pixels
     predicted: Tensor = predict_saliency(store, shown.frames, task, settings)
     pictures = read_frames(store, shown.frames)
-    inner = vary_frames(pictures, no_variation(len(pictures)), pixels, settings.augment.crop_fraction)[:, 0]
+    inner = transform_frames(pictures, identity_params(len(pictures)), pixels, settings.augment.crop_fraction)[:, 0]
     truth = gaze_density(shown.looks, shown.sigma, pixels, pixels)
     return {"frames": inner.numpy(), "truth": truth.numpy(), f"predicted_{name}": predicted.numpy()}

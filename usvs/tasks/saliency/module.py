@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from usvs.models.encoders import Encoder
 from usvs.models.heads import SaliencyHead
+from usvs.models.registry import Encoder
 from usvs.training.distributed import Ranks
 
 
@@ -75,7 +75,7 @@ class SaliencyTask(nn.Module):
         total = kl - self.nss_weight * nss - self.correlation_weight * correlation
         return SaliencyLoss(total, kl, nss, correlation)
 
-    def whole_batch(self, said: SaliencyOutputs, ranks: Ranks) -> Tensor:
+    def global_batch(self, said: SaliencyOutputs, ranks: Ranks) -> Tensor:
         """Meet the other ranks: how many of everybody's frames were looked at."""
         return ranks.total((said.truth.flatten(1).sum(dim=1) > 0).sum())
 

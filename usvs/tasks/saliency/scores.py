@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from usvs.archive.prepared import PreparedStore
-from usvs.config import SaliencySettings
-from usvs.downstream.gaze_truth import GazeTable, fixated_pixels, gaze_density, looks_inside
-from usvs.downstream.saliency_metrics import saliency_scores
+from usvs.data.gaze_table import GazeTable, fixated_pixels, gaze_density, looks_inside
+from usvs.data.transforms import crop_grid, identity_params, transform_points
 from usvs.errors import DataError
-from usvs.loading.augment import crop_grid, no_variation, vary_points
+from usvs.evaluation.saliency_metrics import saliency_scores
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.saliency.settings import SaliencySettings
 
 SCORED_MAPS = 256  # at a time
 
@@ -51,7 +51,7 @@ def seen_in_evaluation(store: PreparedStore, table: GazeTable, settings: Salienc
         DataError: where there is none.
     """
     side, pixels, crop = store.scan(0).frame_pixels, settings.model.frame_pixels, settings.augment.crop_fraction
-    looks = vary_points(table.looks, no_variation(len(table)), side, pixels, crop)
+    looks = transform_points(table.looks, identity_params(len(table)), side, pixels, crop)
     moved = GazeTable(table.frames, looks, table.sigma * side / crop_grid(side, pixels, crop).extent)
     kept = moved.take(np.any(looks_inside(looks), axis=1))
     if not len(kept):

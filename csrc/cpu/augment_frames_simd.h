@@ -1,8 +1,8 @@
-// What every SIMD level offers to vary_frames.
+// What every SIMD level offers to augment_frames.
 #pragma once
 #include <cstddef>
 
-#include "vary_frames.h"
+#include "augment_frames.h"
 
 namespace usvs::cpu {
 

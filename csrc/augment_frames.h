@@ -1,4 +1,4 @@
-// The vary_frames op: a crop of each frame, mirrored, resized, amplified and standardised in one
+// The augment_frames op: a crop of each frame, mirrored, resized, amplified and standardised in one
 // pass.
 //
 //   a frame is halved `halvings` times (means of 2 x 2), then read between its pixels:
@@ -35,6 +35,6 @@ struct VaryFramesParams {
 
 namespace cpu {
 // On the calling thread alone: whoever loads, loads on several.
-void vary_frames(const VaryFramesParams& params);
+void augment_frames(const VaryFramesParams& params);
 }  // namespace cpu
 }  // namespace usvs

@@ -1,9 +1,9 @@
 // Which level runs.
-#include "vary_frames.h"
+#include "augment_frames.h"
 
 #include "cpu/scratch.h"
 #include "cpu/simd_level.h"
-#include "cpu/vary_frames_simd.h"
+#include "cpu/augment_frames_simd.h"
 
 namespace usvs::cpu {
 namespace {
@@ -26,7 +26,7 @@ const VaryFramesLevel& level_in_use() {
 
 }  // namespace
 
-void vary_frames(const VaryFramesParams& params) {
+void augment_frames(const VaryFramesParams& params) {
   const VaryFramesLevel& level = level_in_use();
   void* scratch = task_scratch().at_least(level.bytes(params));
   for (int64_t frame = 0; frame < params.count; ++frame) level.vary(params, frame, scratch);

@@ -1,5 +1,5 @@
-// vary_frames at one SIMD level; compiled once for each.
-#include "cpu/vary_frames_simd.h"
+// augment_frames at one SIMD level; compiled once for each.
+#include "cpu/augment_frames_simd.h"
 
 #include "cpu/carver.h"
 #include "cpu/simd.h"
