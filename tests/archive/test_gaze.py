@@ -5,7 +5,7 @@ import pytest
 
 from usvs.archive.gaze import GazeSamples, gaze_per_frame, read_gaze
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
 BOX = Box(20, 10, 120, 60)  # of a picture of 200 x 100
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.media_files import write_video
-from usvs.archive.alignment import GazeView
+from usvs.archive.alignment import GazeAlignment
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
 from usvs.archive.settings import GazeSettings
@@ -49,7 +49,9 @@ def lab_rows(per_second: float) -> str:
     )
 
 
-def read(tmp_path: Path, text: str, view: GazeView | None = None, name: str = "a.gaze.tsv", encoding: str = "utf-8"):
+def read(
+    tmp_path: Path, text: str, view: GazeAlignment | None = None, name: str = "a.gaze.tsv", encoding: str = "utf-8"
+):
     path = tmp_path / name
     path.write_bytes(text.encode(encoding))
     return read_gaze(path, view)
@@ -72,7 +74,7 @@ def test_tobii_sdk_as_a_script_dumps_it(tmp_path: Path):
         "1000000\t(0.2, 0.4)\t1\t(0.4, 0.6)\t1\t(1.0, 2.0, 580.0)\n"
         "1011111\t(nan, nan)\t0\t(0.5, 0.5)\t1\t(nan, nan, nan)\n"
     )
-    found = read(tmp_path, text, GazeView(zero=1_000_000))
+    found = read(tmp_path, text, GazeAlignment(zero=1_000_000))
     np.testing.assert_allclose(found.seconds, [0, 0.011111])
     np.testing.assert_allclose(found.x, [0.3, 0.5])
     assert found.viewing_distance_mm == 580 and found.note is None  # the clock was said
@@ -102,14 +104,14 @@ def test_tobii_pro_lab_without_a_unit_and_with_one_place_for_both_eyes(tmp_path:
 def test_sonoassist(tmp_path: Path):
     rows = "1600000000500000,5,1,0.5,0.25\n1600000000600000,6,2,0.6,0.5\n"
     text = "Reception OS time,Reception tobii time,Onboard time,X,Y\n" + rows
-    found = read(tmp_path, text, GazeView(zero=1_600_000_000_000_000), name="a.gaze.csv")
+    found = read(tmp_path, text, GazeAlignment(zero=1_600_000_000_000_000), name="a.gaze.csv")
     np.testing.assert_allclose(found.seconds, [0.5, 0.6], atol=1e-6)
     np.testing.assert_allclose(found.x, [0.5, 0.6])
     np.testing.assert_allclose(read(tmp_path, text).seconds, [0.0, 0.1], atol=1e-6)
 
 
 def test_the_picture_on_the_screen_and_the_clock(tmp_path: Path):
-    view = GazeView(zero=5_000_000, offset_seconds=2.0, drift_ppm=1000.0, picture=(0.1, 0.2, 0.6, 1.2))
+    view = GazeAlignment(zero=5_000_000, offset_seconds=2.0, drift_ppm=1000.0, picture=(0.1, 0.2, 0.6, 1.2))
     found = read(tmp_path, SDK + SDK_ROWS, view)
     np.testing.assert_allclose(found.seconds, 2.0 + np.array([0, 0.01, 0.02]) / 1.001)
     np.testing.assert_allclose(found.x, (np.array([0.3, 0.2, 0.5]) - 0.1) / 0.5)
@@ -118,16 +120,16 @@ def test_the_picture_on_the_screen_and_the_clock(tmp_path: Path):
 
 def test_our_own_csv_is_on_the_picture_already(tmp_path: Path):
     text = "timestamp_us,x,y,valid\n1000000,0.5,0.5,1\n"
-    found = read(tmp_path, text, GazeView(picture=(0.1, 0.1, 0.5, 0.5), offset_seconds=0.5))
+    found = read(tmp_path, text, GazeAlignment(picture=(0.1, 0.1, 0.5, 0.5), offset_seconds=0.5))
     np.testing.assert_allclose([found.seconds, found.x, found.y], [[1.5], [0.5], [0.5]])
 
 
 def test_a_degree_on_the_picture():
-    view = GazeView(picture=(0.0, 0.0, 0.5, 1.0)).completed(GazeSettings(), viewing_distance_mm=700.0)
+    view = GazeAlignment(picture=(0.0, 0.0, 0.5, 1.0)).fill_defaults(GazeSettings(), viewing_distance_mm=700.0)
     size_mm = 700 * tan(radians(1))
     assert view.degree == pytest.approx((size_mm / (509 / 2), size_mm / 286))
-    stated = GazeView(viewing_distance_mm=500, screen_width_mm=400, screen_height_mm=300)
-    assert stated.completed(GazeSettings(), 700.0).degree == pytest.approx(
+    stated = GazeAlignment(viewing_distance_mm=500, screen_width_mm=400, screen_height_mm=300)
+    assert stated.fill_defaults(GazeSettings(), 700.0).degree == pytest.approx(
         (500 * tan(radians(1)) / 400, 0.02909), rel=1e-3
     )
 

@@ -317,7 +317,7 @@ def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     ],
 )
 def test_rounding_of_a_frames_length_costs_no_clip_and_makes_none(frames: int, frame_seconds: float, clips: int):
-    timing = Timing.of_frames(np.arange(frames) * frame_seconds, None)
+    timing = Timing.from_seconds(np.arange(frames) * frame_seconds, None)
     if frames == 1:
         timing = replace(timing, duration_seconds=frame_seconds, rate_hz=1 / frame_seconds)
     assert clip_count(timing, ClipSettings(clip_seconds=2)) == clips

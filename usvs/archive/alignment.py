@@ -9,7 +9,7 @@ from usvs.archive.settings import GazeSettings
 WHOLE_SCREEN = (0.0, 0.0, 1.0, 1.0)
 
 
-class GazeView(BaseModel):
+class GazeAlignment(BaseModel):
     """When and where a gaze recording was made; what is None is read from the file, else from the settings.
 
     Attributes:
@@ -32,7 +32,7 @@ class GazeView(BaseModel):
     screen_height_mm: float | None = Field(None, gt=0)
     picture: tuple[float, float, float, float] = WHOLE_SCREEN
 
-    def completed(self, settings: GazeSettings, viewing_distance_mm: float | None = None) -> "GazeView":
+    def fill_defaults(self, settings: GazeSettings, viewing_distance_mm: float | None = None) -> "GazeAlignment":
         """Return the view with nothing left open: the manifest's word first, then the file's, then the settings'."""
         given = {name: getattr(self, name) or getattr(settings, name) for name in GazeSettings.model_fields}
         distance = self.viewing_distance_mm or viewing_distance_mm or settings.viewing_distance_mm
@@ -63,7 +63,7 @@ class Alignment(BaseModel):
 
     sound_offset_seconds: float = 0.0
     sound_drift_ppm: float = 0.0
-    gaze: GazeView = GazeView()
+    gaze: GazeAlignment = GazeAlignment()
 
 
 AS_RECORDED = Alignment()  # of every scan of which nothing else is said

@@ -11,8 +11,8 @@ from pathlib import Path
 from usvs.archive.alignment import AS_RECORDED, Alignment
 from usvs.archive.manifest import MANIFEST, UNNAMED, ManifestRow, read_manifest
 from usvs.errors import DataError
+from usvs.media.box import Box
 from usvs.media.dicom_file import is_dicom
-from usvs.media.sector import Box
 
 # what lies beside a video under its own stem; the first that is there counts
 BESIDE = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}
@@ -47,7 +47,7 @@ class ScanFiles:
 
 
 @dataclass(frozen=True)
-class Found:
+class ArchiveListing:
     """What lies in an archive.
 
     Attributes:
@@ -61,7 +61,7 @@ class Found:
     other: dict[str, int]
 
 
-def discover(archive: Path) -> Found:
+def discover_scans(archive: Path) -> ArchiveListing:
     """Walk an archive and pair every video with what lies beside it.
 
     Names are compared as people read them: an accent may be one letter or two, and capitals count only where two names
@@ -89,7 +89,7 @@ def discover(archive: Path) -> Found:
     other = Counter(_suffix(path).lower() or "no suffix" for path in paths if path not in used)
     if len(paths) < len(walked):
         other["with a name that is no UTF-8"] = len(walked) - len(paths)
-    return Found(scans, missing, dict(other))
+    return ArchiveListing(scans, missing, dict(other))
 
 
 class _Names:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.alignment import GazeView
+from usvs.archive.alignment import GazeAlignment
 from usvs.archive.gaze_formats import read_gaze_table
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
 RATES_HZ = (1.0, 5000.0)  # of eye trackers, with much to spare
 
@@ -33,7 +33,7 @@ class GazeSamples:
     note: str | None = None
 
 
-def read_gaze(path: Path, view: GazeView | None = None) -> GazeSamples:
+def read_gaze(path: Path, view: GazeAlignment | None = None) -> GazeSamples:
     """Read a gaze recording: our own csv (``timestamp_us,x,y,valid``), Tobii SDK, Tobii Pro Lab or SonoAssist.
 
     Args:
@@ -43,7 +43,7 @@ def read_gaze(path: Path, view: GazeView | None = None) -> GazeSamples:
     Raises:
         DataError: for a missing column, a value that is no number, and where no sample is valid.
     """
-    view = view or GazeView()
+    view = view or GazeAlignment()
     table = read_gaze_table(path)
     zero = table.zero if view.zero is None else view.zero
     seconds = (table.ticks - zero) / (table.ticks_per_second * (1 + view.drift_ppm * 1e-6)) + view.offset_seconds

@@ -16,7 +16,7 @@ from usvs.errors import DataError
 logger = logging.getLogger(__name__)
 
 # the order of the paper's section 3.2; a plane's integer label is its place here
-PLANES: tuple[str, ...] = (
+STANDARD_PLANES: tuple[str, ...] = (
     "3VT",
     "4CH",
     "abdomen",
@@ -32,14 +32,14 @@ PLANES: tuple[str, ...] = (
     "spine_sag",
     "background",
 )
-BACKGROUND = PLANES.index("background")
+BACKGROUND = STANDARD_PLANES.index("background")
 UNLABELLED = -1
 WHAT = "plane labels"
 COLUMNS = ("start_seconds", "end_seconds", "plane")
 FRAME_COLUMNS = ("frame", "plane")
 # fmt: off
 # what else planes are called: SonoNet, the Fetal Anomaly Screening Programme, and everyday spellings
-ALIASES = {
+PLANE_ALIASES = {
     "3vv": "3VT", "three_vessel_trachea": "3VT", "four_chamber": "4CH", "4_chamber": "4CH", "abdominal": "abdomen",
     "brain_transventricular": "brain_tv", "brain_trans_ventricular": "brain_tv", "brain_cb": "brain_tc",
     "brain_transcerebellar": "brain_tc", "brain_trans_cerebellum": "brain_tc", "kidney": "kidneys",
@@ -73,11 +73,11 @@ class PlaneLabels:
         return f"{WHAT}: {beside} of {len(self.plane)} lie outside of the scan's {duration_seconds:.1f} s ({reach})"
 
 
-def plane_number(name: str) -> int | None:
+def find_plane_index(name: str) -> int | None:
     """Return a plane's integer label from its name or one of its other names, None for one that is not known."""
     word = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
-    known = {plane.lower(): number for number, plane in enumerate(PLANES)}
-    return known.get(ALIASES.get(word, word).lower())
+    known = {plane.lower(): number for number, plane in enumerate(STANDARD_PLANES)}
+    return known.get(PLANE_ALIASES.get(word, word).lower())
 
 
 def read_plane_labels(path: Path, frame_seconds: NDArray[np.float64] | None = None) -> PlaneLabels:
@@ -138,7 +138,7 @@ def _frame_rows(
 
 def _plane(row: CsvRow) -> int:
     name = row.texts["plane"]
-    number = plane_number(name)
+    number = find_plane_index(name)
     if number is None:
-        raise DataError(f"{WHAT}, line {row.line}: unknown plane '{name}', known are {', '.join(PLANES)}")
+        raise DataError(f"{WHAT}, line {row.line}: unknown plane '{name}', known are {', '.join(STANDARD_PLANES)}")
     return number

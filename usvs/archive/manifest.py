@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from usvs.archive.alignment import AS_RECORDED, WHOLE_SCREEN, Alignment, GazeView
+from usvs.archive.alignment import AS_RECORDED, WHOLE_SCREEN, Alignment, GazeAlignment
 from usvs.archive.csv_rows import CsvRow, open_csv
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
 MANIFEST = "manifest.csv"
 FILES = ("sound", "gaze", "planes")
@@ -94,7 +94,7 @@ def _row(row: CsvRow) -> ManifestRow:
             raise _wrong(line, name, f"parts in a million within {LARGEST_DRIFT_PPM:g}", texts[name])
         return value
 
-    gaze = GazeView(
+    gaze = GazeAlignment(
         zero=number("gaze_zero"),
         offset_seconds=number("gaze_offset_seconds") or 0.0,
         drift_ppm=drift("gaze_drift_ppm"),

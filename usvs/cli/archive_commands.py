@@ -125,7 +125,7 @@ def _audit(options: argparse.Namespace) -> None:
 
 
 def _import_fetal_planes(options: argparse.Namespace) -> None:
-    from usvs.archive.fetal_planes import import_fetal_planes
+    from usvs.archive.importers.fetal_planes import import_fetal_planes
 
     pairs = [text.partition("=") for text in options.map]
     if not all(equals for _, equals, _ in pairs):

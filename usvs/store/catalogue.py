@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 import usvs
-from usvs.archive.discovery import Found, ScanFiles, discover
+from usvs.archive.discovery import ArchiveListing, ScanFiles, discover_scans
 from usvs.archive.settings import GazeSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
@@ -88,7 +88,7 @@ def index_archive(
     Raises:
         DataError: where the archive holds no usable video, or the store cannot be written.
     """
-    found = discover(_existing(archive))
+    found = discover_scans(_existing(archive))
     keys = create_store(archive, store)
     with locked(store):
         work = _Index(archive.resolve(), store / CATALOGUE, keys, clips, voice, gaze or GazeSettings())
@@ -119,7 +119,7 @@ class _Index(NamedTuple):
     voice: VoiceActivitySettings
     gaze: GazeSettings
 
-    def bring_up_to_date(self, found: Found, workers: int | None) -> None:
+    def bring_up_to_date(self, found: ArchiveListing, workers: int | None) -> None:
         """Write the catalogue, or leave it where all is as it was."""
         known, states = self._known(), self._states(found)
         files = (*found.scans, *found.missing)
@@ -143,7 +143,7 @@ class _Index(NamedTuple):
                 writer.add(*journal[state])
             writer.publish()
 
-    def _look_into(self, found: Found, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
+    def _look_into(self, found: ArchiveListing, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
         """Look into the new ones of the scans, in order; then, without end, say of the missing that they are."""
         tasks = (
             IndexTask(self.archive, scan, self.clips, self.voice, self.gaze)
@@ -164,7 +164,7 @@ class _Index(NamedTuple):
             return {}
         return dict(zip(table["path"].to_pylist(), table["state"].to_pylist(), strict=True))
 
-    def _states(self, found: Found) -> list[str]:
+    def _states(self, found: ArchiveListing) -> list[str]:
         settings = [part.model_dump_json() for part in (self.clips, self.voice, self.gaze)]
         common = sha256("\n".join([usvs.__version__, *settings]).encode())
         states = []
@@ -207,7 +207,7 @@ def _row(files: ScanFiles, fact: ScanMetadata, keys: Keys, clips: ClipSettings) 
     }
     if fact.info is None or fact.sector is None or fact.speech_fractions is None:
         return row
-    info, box = fact.info, fact.sector.box
+    info, box = fact.info, fact.sector.crop_box
     row |= {name: getattr(info, name) for name in SCANS.names if hasattr(info, name)}
     row |= {name: getattr(info.timing, name) for name in ("duration_seconds", "rate_hz", "start_seconds")}
     row |= {f"sector_{side}": getattr(box, side) for side in ("left", "top", "right", "bottom")}
@@ -223,7 +223,7 @@ def _row(files: ScanFiles, fact: ScanMetadata, keys: Keys, clips: ClipSettings) 
     }
 
 
-def _summary(scans: pa.Table, found: Found) -> IndexSummary:
+def _summary(scans: pa.Table, found: ArchiveListing) -> IndexSummary:
     usable = scans.filter(pc.equal(scans["status"], OK))
     aside = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
     notes: dict[str, int] = {}

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
 from usvs.archive.gaze import gaze_per_frame, read_gaze
-from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.labels import read_plane_labels
 from usvs.errors import DataError
-from usvs.media.audio import read_sound
-from usvs.media.decoders import Decoded, VideoInfo, iter_gray_frames, probe
-from usvs.media.sector import Box
+from usvs.media.audio import read_audio
+from usvs.media.box import Box
+from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoDecodeStats, VideoInfo
 from usvs.store.catalogue import OK
 from usvs.store.dask_cluster import Cluster
 from usvs.store.folder import CATALOGUE, PREPARED, archive_of, locked
@@ -189,7 +190,7 @@ def _prepare(task: PrepareTask) -> Outcome:
         raise DataError("the video has changed since 'usvs index'; index the archive again")
     if _is_ready(task, source):
         return Outcome(skipped=True)
-    info, decoded = probe(video), Decoded()
+    info, decoded = read_video_info(video), VideoDecodeStats()
     manifest = write_prepared_scan(
         task.folder,
         scan_key=row["scan_key"],
@@ -210,7 +211,7 @@ def _prepare(task: PrepareTask) -> Outcome:
 
 
 def _checked_frames(
-    video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded, source: FileState
+    video: Path, info: VideoInfo, task: PrepareTask, decoded: VideoDecodeStats, source: FileState
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     side = task.settings.frame_pixels
     for seconds, inner in iter_gray_frames(video, info, decoded, task.box):
@@ -223,8 +224,8 @@ def _checked_frames(
         raise DataError(str(_difference(task.row["frames"], decoded)))
 
 
-def _difference(expected: int, decoded: Decoded) -> str | None:
-    if decoded == Decoded(frames=expected):
+def _difference(expected: int, decoded: VideoDecodeStats) -> str | None:
+    if decoded == VideoDecodeStats(frames=expected):
         return None
     return (
         f"{decoded.frames} frames decoded of {expected} in the catalogue, {decoded.damaged_frames} of them damaged; "
@@ -236,7 +237,7 @@ def _speech(task: PrepareTask, video: Path, info: VideoInfo) -> NDArray[np.int16
     if task.row["sound"] == "none":
         return None
     rate = task.settings.rate_hz
-    waveform = read_sound(
+    waveform = read_audio(
         video,
         task.beside("sound"),
         rate,

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.archive.fetal_planes import import_fetal_planes
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.importers.fetal_planes import import_fetal_planes
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
@@ -50,9 +50,9 @@ def test_every_image_arrives_with_its_label_patient_and_pixels(source: Path, tmp
     prepare_store(store, PrepareSettings(frame_pixels=64, codec="raw"), workers=1)
     prepared = PreparedStore(store)
     table = labelled_frames(prepared, stride=1)
-    expected = sorted(PLANES.index(row[5]) for row in ROWS if row[5])
+    expected = sorted(STANDARD_PLANES.index(row[5]) for row in ROWS if row[5])
     assert sorted(table.plane.tolist()) == expected and len(set(table.group.tolist())) == 3
-    (row,) = np.flatnonzero(table.plane == PLANES.index("brain_tc"))
+    (row,) = np.flatnonzero(table.plane == STANDARD_PLANES.index("brain_tc"))
     frame = read_frames(prepared, table.take(np.array([row])))[0]
     sector = prepared.scan(int(table.scan[row])).manifest.sector
     picture = cv2.imread(str(source / "Images" / f"{ROWS[2][0]}.png"), cv2.IMREAD_GRAYSCALE)

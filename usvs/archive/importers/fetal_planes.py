@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import plane_number
+from usvs.archive.labels import find_plane_index
 from usvs.errors import DataError
 from usvs.utils.progress import track
 
@@ -77,7 +77,7 @@ def import_fetal_planes(source: Path, archive: Path, classes: Mapping[str, str |
         DataError: for a set without its csv or with an image missing, and for an archive folder that is not empty.
     """
     mapping = {**CLASSES, **(classes or {})}
-    unknown = [plane for plane in mapping.values() if plane is not None and plane_number(plane) is None]
+    unknown = [plane for plane in mapping.values() if plane is not None and find_plane_index(plane) is None]
     if unknown:
         raise DataError(f"classes: unknown plane '{unknown[0]}'")
     rows = _read_rows(source, mapping)
