@@ -63,7 +63,7 @@ def test_tobii_sdk(tmp_path: Path):
     np.testing.assert_allclose(found.x, [0.3, 0.2, 0.5])
     np.testing.assert_allclose(found.y, [0.5, 0.4, 0.5])
     assert found.viewing_distance_mm == 615
-    assert found.note is not None and "first sample is taken as the first frame" in found.note
+    assert found.note is not None and "the first sample is assumed to be at the first frame" in found.note
 
 
 def test_tobii_sdk_as_a_script_dumps_it(tmp_path: Path):
@@ -88,7 +88,7 @@ def test_tobii_pro_lab(tmp_path: Path, unit: str, per_second: float, encoding: s
     np.testing.assert_allclose(found.x, [0.25, 960.5 / 1920])
     np.testing.assert_allclose(found.y, [0.5, 0.5])
     assert found.viewing_distance_mm == 650.5
-    assert found.note is not None and "recording's start is taken as the first frame" in found.note
+    assert found.note is not None and "the start of the recording is assumed to be at the first frame" in found.note
 
 
 def test_tobii_pro_lab_without_a_unit_and_with_one_place_for_both_eyes(tmp_path: Path):
@@ -127,9 +127,9 @@ def test_our_own_csv_is_on_the_picture_already(tmp_path: Path):
 def test_a_degree_on_the_picture():
     view = GazeAlignment(picture=(0.0, 0.0, 0.5, 1.0)).fill_defaults(GazeSettings(), viewing_distance_mm=700.0)
     size_mm = 700 * tan(radians(1))
-    assert view.degree == pytest.approx((size_mm / (509 / 2), size_mm / 286))
+    assert view.degree_size == pytest.approx((size_mm / (509 / 2), size_mm / 286))
     stated = GazeAlignment(viewing_distance_mm=500, screen_width_mm=400, screen_height_mm=300)
-    assert stated.fill_defaults(GazeSettings(), 700.0).degree == pytest.approx(
+    assert stated.fill_defaults(GazeSettings(), 700.0).degree_size == pytest.approx(
         (500 * tan(radians(1)) / 400, 0.02909), rel=1e-3
     )
 
@@ -142,13 +142,25 @@ def test_a_degree_on_the_picture():
         (LAB.format(unit="h") + lab_rows(1e3), "expected ms or μs"),
         (LAB.format(unit="ms").replace("DACS px", "DACS mm") + lab_rows(1e3), r"'Gaze point X \[DACS px\]' is missing"),
         (LAB.format(unit="ms").replace("Recording resolution width", "w"), "'Recording resolution width' is missing"),
-        (SDK + "1,soon,0,0,1,0,0,1,600\n", "'system_time_stamp' holds something that is no number"),
-        ("Time,Where\n1,2\n", "'timestamp_us' is missing, expected timestamp_us, x, y, valid, got Time, Where"),
-        ("timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n", "'valid' holds 'wahr', expected 1/1.0/true/valid or 0/"),
-        (LAB.format(unit="ms") + lab_rows(1e3).replace("\tValid", "\tGültig"), "'Validity left' holds 'gültig'"),
-        ("timestamp_us,x,y,valid\n0,0.5,0.5,0\n9,0.5,0.5,0\n", "none of its 2 samples is valid"),
-        ("timestamp_us,x,y,valid\n", "none of its 0 samples is valid"),
-        ("timestamp_us,x,y,valid\n0,0.5,0.5,1\n0,5,0,5,1\n", "line 3 has 5 values, the header 4"),
+        (SDK + "1,soon,0,0,1,0,0,1,600\n", "column 'system_time_stamp' is not readable: expected numbers only"),
+        (
+            "Time,Where\n1,2\n",
+            "unknown format: expected the columns timestamp_us, x, y, valid, or .* Tobii SDK.*, got Time, Where",
+        ),
+        (
+            "timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n",
+            "column 'valid': expected 1/1.0/true/valid or 0/0.0/false/invalid/nan, got 'wahr'",
+        ),
+        (
+            LAB.format(unit="ms") + lab_rows(1e3).replace("\tValid", "\tGültig"),
+            "column 'Validity left': expected valid/0/1 or invalid/2/3/4, got 'gültig'",
+        ),
+        (
+            "timestamp_us,x,y,valid\n0,0.5,0.5,0\n9,0.5,0.5,0\n",
+            "no valid sample: expected at least one, got 2 samples that are not valid",
+        ),
+        ("timestamp_us,x,y,valid\n", "no valid sample: expected at least one, got 0 samples that are not valid"),
+        ("timestamp_us,x,y,valid\n0,0.5,0.5,1\n0,5,0,5,1\n", "line 3: expected 4 values as in the header, got 5"),
         ("", "the file is empty"),
     ],
 )
@@ -169,7 +181,12 @@ def test_blanks_in_the_header_are_no_part_of_a_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("step", "note"), [(11, "gaze: 9.09e+04 samples a second"), (11_000, None), (9e6, "gaze: 0.111")]
+    ("step", "note"),
+    [
+        (11, "gaze: expected 1 to 5000 samples per second, got 9.09e+04: check the clock's unit"),
+        (11_000, None),
+        (9e6, "gaze: expected 1 to 5000 samples per second, got 0.111: check the clock's unit"),
+    ],
 )
 def test_a_clock_in_another_unit_than_the_header_says_is_told(tmp_path: Path, step: int, note: str | None):
     rows = "".join(f"{n * step:.0f},0.5,0.5,1\n" for n in range(9))

@@ -33,9 +33,9 @@ def test_an_empty_list_labels_nothing(tmp_path: Path):
     ("text", "words"),
     [
         (HEAD + "0,1,femor\n", "line 2: unknown plane 'femor'"),
-        (HEAD + "0,1,femur\n0.5,2,4CH\n", "begins before the end of another"),
+        (HEAD + "0,1,femur\n0.5,2,4CH\n", "intervals overlap: expected a start at 1 s or later, got 0.5 s"),
         (HEAD + "0,1,femur\n2,2,4CH\n", "line 3: expected start before end"),
-        (HEAD + "soon,2,4CH\n", "must be numbers"),
+        (HEAD + "soon,2,4CH\n", "line 2: expected numbers as start_seconds and end_seconds, got 'soon' and '2'"),
         ("from,to,plane\n0,1,femur\n", "'start_seconds' is missing"),
     ],
 )
@@ -54,7 +54,7 @@ def test_labels_by_frame_follow_the_frames_own_times(tmp_path: Path):
     femur, heart = STANDARD_PLANES.index("femur"), STANDARD_PLANES.index("4CH")
     np.testing.assert_array_equal(labels, [heart, -1, -1, femur, femur, -1])
     path.write_text("frame,plane\n6,femur\n")
-    with pytest.raises(DataError, match="line 2: expected a frame of 0 to 5, got '6'"):
+    with pytest.raises(DataError, match="line 2: expected a frame from 0 to 5, got '6'"):
         read_plane_labels(path, seconds)
     path.write_text("frame,plane\n1,femur\n1,4CH\n")
     with pytest.raises(DataError, match="line 3: frame 1 has two planes"):
@@ -90,6 +90,6 @@ def test_labels_beside_the_scan_are_told(tmp_path: Path):
     path = tmp_path / "a.planes.csv"
     path.write_text(HEAD + "0,9,femur\n9,19,4CH\n1000,2000,4CH\n")  # an end past the last frame is nobody's mistake
     assert read_plane_labels(path).note(10.0) == (
-        "plane labels: 1 of 3 lie outside of the scan's 10.0 s (from 0 to 2000 s)"
+        "plane labels: 1 of 3 intervals are outside of the scan: expected 0 to 10.0 s, got 0 to 2000 s"
     )
     assert read_plane_labels(path).note(1001.0) is None

@@ -101,7 +101,7 @@ def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store:
     ("text", "words"),
     [
         ("patient\np1\n", "column 'scan' is missing"),
-        ("scan,sector\na.mp4,wide\n", "line 2: expected sector"),
+        ("scan,sector\na.mp4,wide\n", "line 2, column 'sector': expected"),
         ("scan,patient\na.mp4,p\na.mp4,q\n", "named twice"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
     path.rename(os.fsdecode(os.fsencode(archive) + b"/caf\xe9.mp4"))
     make_video("b.mp4")
     summary = index(archive, store)
-    assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}
+    assert summary.found == 1 and summary.other == {"with a name not in UTF-8": 1}
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -5,11 +5,12 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
+from usvs.archive.importers import IMPORTERS, parse_label_map
 from usvs.archive.settings import GazeSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli.options import Commands, add_settings_options, chosen_profile, chosen_settings, count
 from usvs.config import Settings
-from usvs.errors import ConfigError, DataError
+from usvs.errors import DataError
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import ClipSettings, prepare_profile
 
@@ -41,7 +42,7 @@ def add_archive_commands(commands: Commands) -> None:
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_prepare)
     _add_audit_verb(commands)
-    _add_import_verbs(commands)
+    _add_import_commands(commands)
 
 
 def _add_audit_verb(commands: Commands) -> None:
@@ -58,14 +59,17 @@ def _add_audit_verb(commands: Commands) -> None:
     command.set_defaults(run_command=_audit)
 
 
-def _add_import_verbs(commands: Commands) -> None:
-    imports = commands.add_parser("import", help="make an archive from a published image set")
+def _add_import_commands(commands: Commands) -> None:
+    imports = commands.add_parser("import", help="convert a published image set to an archive")
     sets = imports.add_subparsers(required=True, metavar="SET")
-    command = sets.add_parser("fetal-planes", help="FETAL_PLANES_DB: a csv and a folder of images")
-    command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked set; never written to")
-    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
-    command.add_argument("--map", action="append", default=[], metavar="LABEL=PLANE", help="another plane for a label")
-    command.set_defaults(run_command=_import_fetal_planes)
+    for name, importer in IMPORTERS.items():
+        command = sets.add_parser(name, help=importer.description)
+        command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked set; it is only read")
+        command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
+        command.add_argument(
+            "--map", action="append", default=[], metavar="LABEL=PLANE", help="plane for a label of the set; repeat"
+        )
+        command.set_defaults(run_command=_import, importer=importer)
 
 
 def _phantom(options: argparse.Namespace) -> None:
@@ -124,11 +128,6 @@ def _audit(options: argparse.Namespace) -> None:
         raise DataError(f"audit: {len(findings)} findings")
 
 
-def _import_fetal_planes(options: argparse.Namespace) -> None:
-    from usvs.archive.importers.fetal_planes import import_fetal_planes
-
-    pairs = [text.partition("=") for text in options.map]
-    if not all(equals for _, equals, _ in pairs):
-        raise ConfigError("--map: expected LABEL=PLANE, an empty plane to leave a label out")
-    classes = {label.strip(): plane.strip() or None for label, _, plane in pairs}
-    logger.info(str(import_fetal_planes(options.source, options.archive, classes)))
+def _import(options: argparse.Namespace) -> None:
+    import_set = options.importer.load()
+    logger.info(str(import_set(options.source, options.archive, parse_label_map(options.map))))

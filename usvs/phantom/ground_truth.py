@@ -20,7 +20,7 @@ class ScanGroundTruth:
 
     Attributes:
         frame_seconds: [n].
-        plane: [n] place in PLANES.
+        plane: [n] index in STANDARD_PLANES.
         pose: [n, 4] probe against the visit's slab: x and y in tissue units, turn in radians, magnification.
         landmark: [n, 2] the plane's main landmark as shares of the video frame.
         gaze: [n, 2] mean valid gaze of the frame as shares of the video frame; NaN where there is none.

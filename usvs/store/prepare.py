@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.gaze import gaze_per_frame, read_gaze
+from usvs.archive.gaze import average_gaze_per_frame, read_gaze
 from usvs.archive.labels import read_plane_labels
 from usvs.errors import DataError
 from usvs.media.audio import read_audio
@@ -256,13 +256,13 @@ def _gaze(task: PrepareTask, info: VideoInfo) -> Any:
     if path is None:
         return None
     samples = read_gaze(path, task.alignment.gaze)
-    return lambda seconds: gaze_per_frame(samples, seconds, task.box, info.width, info.height)
+    return lambda seconds: average_gaze_per_frame(samples, seconds, task.box, info.width, info.height)
 
 
 def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | None:
     if not task.row["gaze"]:
         return None
-    across, down = task.alignment.gaze.degree
+    across, down = task.alignment.gaze.degree_size
     return across * info.width / task.box.width, down * info.height / task.box.height
 
 
