@@ -40,9 +40,9 @@ LAB = "\t".join(LAB_COLUMNS) + "\n"
 
 
 def lab_rows(per_second: float) -> str:
-    def row(seconds: float, places: str, validity: str, distance: str = "650,5") -> str:
+    def row(seconds: float, positions: str, validity: str, distance: str = "650,5") -> str:
         ticks = round(seconds * per_second)
-        return f"{ticks}\t24/11/2026\tEye Tracker\t1920\t1080\t{places}\t{validity}\t{distance}\t\n"
+        return f"{ticks}\t24/11/2026\tEye Tracker\t1920\t1080\t{positions}\t{validity}\t{distance}\t\n"
 
     return (
         f"{round(1.0 * per_second)}\t24/11/2026\t\t1920\t1080\t\t\t\t\t\t\t\tRecordingStart\n"

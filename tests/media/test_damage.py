@@ -133,7 +133,7 @@ def test_an_archive_with_damaged_and_undamaged_files(undamaged: Path, tmp_path: 
         content = (undamaged / kind).read_bytes()
         folder = archive / f"{NAME}_{number}"
         folder.mkdir(parents=True)
-        (folder / f"whole{Path(kind).suffix}").write_bytes(content)
+        (folder / f"undamaged_file{Path(kind).suffix}").write_bytes(content)
         (folder / f"zero{Path(kind).suffix}").write_bytes(b"")
         (folder / f"head{Path(kind).suffix}").write_bytes(content[:48])
     (archive / "renamed").mkdir()

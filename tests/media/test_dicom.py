@@ -98,17 +98,17 @@ def test_lossless_compression_is_read_exactly(tmp_path: Path, syntax: UID, photo
 def test_jpeg_frames_are_read_and_a_damaged_one_is_counted(tmp_path: Path):
     frames = gray_frames()
     write_dicom(tmp_path / "a.dcm", syntax=JPEGBaseline8Bit, content=jpegs(frames), FrameTime=40)
-    whole = pictures(tmp_path / "a.dcm")
-    assert whole.shape == frames.shape and np.abs(whole.astype(int) - frames).max() <= 6
+    complete = pictures(tmp_path / "a.dcm")
+    assert complete.shape == frames.shape and np.abs(complete.astype(int) - frames).max() <= 6
     content = bytearray((tmp_path / "a.dcm").read_bytes())
     starts = [at for at in range(len(content)) if content[at : at + 3] == b"\xff\xd8\xff"]
     content[starts[2] : starts[2] + 60] = bytes(60)
     (tmp_path / "b.dcm").write_bytes(bytes(content))
-    decoded = VideoDecodeStats()
-    rest = list(iter_gray_frames(tmp_path / "b.dcm", None, decoded))
-    assert (decoded.frames, decoded.damaged_packets) == (5, 1)
+    stats = VideoDecodeStats()
+    rest = list(iter_gray_frames(tmp_path / "b.dcm", None, stats))
+    assert (stats.frames, stats.damaged_packets) == (5, 1)
     np.testing.assert_allclose([seconds for seconds, _ in rest], [0, 0.04, 0.12, 0.16, 0.2], atol=1e-9)
-    np.testing.assert_array_equal(np.stack([gray for _, gray in rest]), np.delete(whole, 2, axis=0))
+    np.testing.assert_array_equal(np.stack([gray for _, gray in rest]), np.delete(complete, 2, axis=0))
 
 
 def test_lossless_jpeg_of_a_real_scanner():
@@ -211,10 +211,10 @@ def test_the_stated_region_is_in_display_pixels(tmp_path: Path):
     write_dicom(tmp_path / "oblong.dcm", FrameTime=40, region=(4, 2, 27, 21), PixelAspectRatio=[1, 2])
     info = read_video_info(tmp_path / "oblong.dcm")
     assert (info.width, info.height, info.region) == (64, 24, Box(8, 2, 56, 22))
-    whole = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
-    assert whole.shape == (24, 64)
+    complete = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
+    assert complete.shape == (24, 64)
     part = next(iter_gray_frames(tmp_path / "oblong.dcm", box=info.region))[1]
-    np.testing.assert_array_equal(part, whole[2:22, 8:56])
+    np.testing.assert_array_equal(part, complete[2:22, 8:56])
     write_dicom(tmp_path / "other.dcm", FrameTime=40, region=(4, 2, 500, 21))  # stated for another size
     assert read_video_info(tmp_path / "other.dcm").region is None
 
@@ -240,9 +240,9 @@ def test_selected_frames_are_read_alone(tmp_path: Path):
 def test_a_truncated_dicom_is_an_error(tmp_path: Path, coded: bool):
     given = {"syntax": JPEGBaseline8Bit, "content": jpegs(gray_frames())} if coded else {}
     write_dicom(tmp_path / "a.dcm", FrameTime=40, **given)
-    whole = (tmp_path / "a.dcm").read_bytes()
+    complete = (tmp_path / "a.dcm").read_bytes()
     for fraction, words in ((0.9, "truncated"), (0.1, "DICOM")):
-        (tmp_path / "b.dcm").write_bytes(whole[: int(len(whole) * fraction)])
+        (tmp_path / "b.dcm").write_bytes(complete[: int(len(complete) * fraction)])
         with pytest.raises(DataError, match=words) as caught:
             read_video_info(tmp_path / "b.dcm")
         assert "DOE" not in str(caught.value)
@@ -284,8 +284,8 @@ def test_a_real_cine_is_prepared_frame_by_frame(tmp_path: Path):
     assert PreparedStore(store).clips.start_seconds.tolist() == [0, 2]  # 120 frames of 33.333 ms: two clips of 60
     for number, frame in enumerate(pydicom.pixels.iter_pixels(path, raw=True, decoding_plugin="pillow")):
         luma = np.ascontiguousarray(frame[top:bottom, left:right, 0])
-        inner = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA)
-        np.testing.assert_array_equal(scan.frames(np.array([number]))[0], inner)
+        cropped = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(scan.frames(np.array([number]))[0], cropped)
     written = b"".join(file.read_bytes() for file in (store / "prepared" / key).iterdir())
     assert b"IM0001" not in written
 

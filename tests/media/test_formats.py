@@ -82,9 +82,9 @@ def test_a_box_is_cut_out_in_display_orientation(tmp_path: Path, shown: dict):
         path = remux(path, tmp_path / "turned.mkv", lambda stream: stream.set_display_rotation(degrees))
     box = Box(5, 3, 30, 40)
     info = read_video_info(path)
-    whole, inner = list(iter_gray_frames(path, info)), list(iter_gray_frames(path, info, box=box))
-    assert len(inner) == 3 and np.ptp(whole[0][1]) > 200
-    for (moment, gray), (same, part) in zip(whole, inner, strict=True):
+    complete, cropped = list(iter_gray_frames(path, info)), list(iter_gray_frames(path, info, box=box))
+    assert len(cropped) == 3 and np.ptp(complete[0][1]) > 200
+    for (moment, gray), (same, part) in zip(complete, cropped, strict=True):
         assert moment == same
         np.testing.assert_array_equal(part, gray[3:40, 5:30])
 
@@ -115,8 +115,8 @@ def test_an_edit_list_removes_the_beginning(tmp_path: Path):
     assert len(frames) == info.frames == 16
     np.testing.assert_allclose([seconds for seconds, _ in frames], np.arange(16) / 20, atol=1e-4)
     np.testing.assert_allclose([gray.mean() for _, gray in frames], np.arange(4, 20) * 10 + 10, atol=3)
-    heard = np.flatnonzero(np.abs(read_audio(path, None, 24_000)) > 0.2)[0] / 24_000
-    assert heard == pytest.approx(0.3, abs=0.005)
+    audio_start = np.flatnonzero(np.abs(read_audio(path, None, 24_000)) > 0.2)[0] / 24_000
+    assert audio_start == pytest.approx(0.3, abs=0.005)
 
 
 @pytest.mark.parametrize(("codec", "form", "size"), [("ffv1", "gray", (37, 53)), ("ffv1", "yuv444p", (1, 3))])
@@ -148,9 +148,9 @@ def test_avi_of_h264_without_presentation_times(tmp_path: Path):
     tone = 0.5 * np.sin(np.arange(48_000) * 0.3)
     given = {"sound": tone, "sound_codec": "pcm_s16le", "options": {"bf": "3", "preset": "fast"}}
     path = write_video(tmp_path / "a.avi", pictures=pictures, rate=20, **given)
-    info, decoded = read_video_info(path), VideoDecodeStats()
-    frames = list(iter_gray_frames(path, info, decoded))
-    assert decoded == VideoDecodeStats(frames=24) and info.frames == 24
+    info, stats = read_video_info(path), VideoDecodeStats()
+    frames = list(iter_gray_frames(path, info, stats))
+    assert stats == VideoDecodeStats(frames=24) and info.frames == 24
     np.testing.assert_allclose([gray.mean() for _, gray in frames], np.arange(24) * 8 + 10, atol=3)
     np.testing.assert_allclose(np.diff([seconds for seconds, _ in frames]), 0.05, atol=0.001)
     assert info.timing.start_seconds == 0.0 and np.abs(read_audio(path, None, 24_000)[:100]).max() > 0.4

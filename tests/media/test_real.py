@@ -36,8 +36,8 @@ def test_every_real_clip_is_prepared_frame_by_frame(shared_data: Path, tmp_path:
                 decoded += 1
                 if number in {0, row["frames"] // 2, row["frames"] - 1}:
                     gray = orient_for_display(to_gray(frame), info.rotation_degrees, info.pixel_aspect)
-                    inner = cv2.resize(gray[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_AREA)
+                    cropped = cv2.resize(gray[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_AREA)
                     stored = scan.frames(np.array([number]))[0]
-                    assert np.abs(stored.astype(int) - inner).mean() < 2.5, (row["path"], number)
+                    assert np.abs(stored.astype(int) - cropped).mean() < 2.5, (row["path"], number)
         assert decoded == row["frames"] == len(scan.frame_seconds), row["path"]
         assert (np.diff(scan.frame_seconds) > 0).all(), row["path"]

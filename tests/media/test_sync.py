@@ -80,16 +80,16 @@ def test_audio_and_video_are_synchronous(tmp_path: Path, ending: str, variable: 
     else:
         given = {"sound": beeping, "sound_start": begin, "options": {"preset": "ultrafast", "bf": "2"}}
         write_video(path, seconds=times.tolist(), pictures=pictures, rate=25, full_range=full_range, **given)
-    info, decoded = read_video_info(path), VideoDecodeStats()
-    frames = list(iter_gray_frames(path, info, decoded))
-    assert len(frames) == info.frames == len(times) and decoded == VideoDecodeStats(frames=len(times))
+    info, stats = read_video_info(path), VideoDecodeStats()
+    frames = list(iter_gray_frames(path, info, stats))
+    assert len(frames) == info.frames == len(times) and stats == VideoDecodeStats(frames=len(times))
     np.testing.assert_allclose([seconds for seconds, _ in frames], times - times[0], atol=0.0011)
     assert info.timing.note is None
     levels = np.array([gray.mean() for _, gray in frames])
     assert levels.min() == pytest.approx(20, abs=4) and levels.max() == pytest.approx(235, abs=4)
-    shown, heard = flash_seconds(path), onsets(read_audio(path, None, RATE, info.timing.start_seconds), RATE)
+    shown, beep_seconds = flash_seconds(path), onsets(read_audio(path, None, RATE, info.timing.start_seconds), RATE)
     assert len(shown) == len(moments) >= 2
-    np.testing.assert_allclose(heard, shown, atol=TOLERANCE)
+    np.testing.assert_allclose(beep_seconds, shown, atol=TOLERANCE)
 
 
 MINUTES = 30
@@ -124,11 +124,13 @@ def test_a_separate_audio_file_is_synchronous_after_half_an_hour(
     path, moments = half_hour
     # a recorder whose clock is 50 ppm fast, started `offset` seconds after the video
     written = (moments - offset) * (1 + drift_ppm * 1e-6)
-    beside = write_wav(tmp_path / "long.wav", beeps(written, MINUTES * 60 + 5, LONG_RATE), LONG_RATE)
-    heard = onsets(read_audio(path, beside, LONG_RATE, offset_seconds=offset, drift_ppm=drift_ppm), LONG_RATE)
-    np.testing.assert_allclose(heard, moments, atol=TOLERANCE)
+    audio_path = write_wav(tmp_path / "long.wav", beeps(written, MINUTES * 60 + 5, LONG_RATE), LONG_RATE)
+    beep_seconds = onsets(
+        read_audio(path, audio_path, LONG_RATE, offset_seconds=offset, drift_ppm=drift_ppm), LONG_RATE
+    )
+    np.testing.assert_allclose(beep_seconds, moments, atol=TOLERANCE)
     if drift_ppm:
-        uncorrected = onsets(read_audio(path, beside, LONG_RATE, offset_seconds=offset), LONG_RATE)
+        uncorrected = onsets(read_audio(path, audio_path, LONG_RATE, offset_seconds=offset), LONG_RATE)
         assert np.abs(uncorrected[-1] - moments[-1]) > 0.08
 
 
@@ -151,10 +153,10 @@ def test_drift_shown_by_the_timestamps_is_corrected(half_hour, tmp_path: Path):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = AudioDecodeStats()
-    found = onsets(read_audio(both, None, LONG_RATE, stats=heard), LONG_RATE)
+    stats = AudioDecodeStats()
+    found = onsets(read_audio(both, None, LONG_RATE, stats=stats), LONG_RATE)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
-    assert heard.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(heard.note)
+    assert stats.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(stats.note)
 
 
 def test_drift_with_two_gaps(tmp_path: Path):
@@ -180,7 +182,7 @@ def test_drift_with_two_gaps(tmp_path: Path):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = AudioDecodeStats()
-    found = onsets(read_audio(both, None, rate, stats=heard), rate)
+    stats = AudioDecodeStats()
+    found = onsets(read_audio(both, None, rate, stats=stats), rate)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
-    assert heard.gaps == 2 and "2 gaps in the audio: filled with silence" in str(heard.note)
+    assert stats.gaps == 2 and "2 gaps in the audio: filled with silence" in str(stats.note)

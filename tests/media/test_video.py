@@ -31,10 +31,10 @@ def flash_pictures(seconds: list[float]) -> list[np.ndarray]:
 
 def beeps(moments: list[float], length: float, rate: int) -> np.ndarray:
     time = np.arange(round(length * rate)) / rate
-    heard = np.zeros(len(time))
+    waveform = np.zeros(len(time))
     for moment in moments:
-        heard += np.where((time >= moment) & (time < moment + BEEP), 0.5 * np.sin(2 * np.pi * 3000 * time), 0)
-    return heard
+        waveform += np.where((time >= moment) & (time < moment + BEEP), 0.5 * np.sin(2 * np.pi * 3000 * time), 0)
+    return waveform
 
 
 def onsets(sound: np.ndarray) -> np.ndarray:
@@ -64,11 +64,11 @@ def test_uncompressed_audio_is_exact_to_the_millisecond(make_video, variable: bo
     np.testing.assert_allclose(times, np.array(seconds) - start, atol=0.0011)  # Matroska rounds to milliseconds
     np.testing.assert_allclose(info.timing.seconds, times, atol=1e-9)
     bright = np.array([picture.mean() for _, picture in frames]) > 120
-    seen = times[1:][bright[1:] & ~bright[:-1]]
-    heard = onsets(read_audio(path, None, RATE))
-    heard = heard[(heard > 0.9) & (heard < times[-1] - 0.2)]
-    np.testing.assert_allclose(heard, seen[: len(heard)], atol=0.0015)
-    assert len(heard) >= len(seen) - 1
+    flash_seconds = times[1:][bright[1:] & ~bright[:-1]]
+    beep_seconds = onsets(read_audio(path, None, RATE))
+    beep_seconds = beep_seconds[(beep_seconds > 0.9) & (beep_seconds < times[-1] - 0.2)]
+    np.testing.assert_allclose(beep_seconds, flash_seconds[: len(beep_seconds)], atol=0.0015)
+    assert len(beep_seconds) >= len(flash_seconds) - 1
 
 
 def test_audio_before_the_first_frame_is_removed(make_video):
@@ -82,9 +82,9 @@ def test_audio_before_the_first_frame_is_removed(make_video):
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
 def test_a_separate_audio_file_starts_at_the_first_frame(make_video, suffix: str):
     path = make_video("a.mp4", seconds=clock(False, 1.3), pictures=flash_pictures(clock(False, 1.3)))
-    beside = path.with_suffix(f".{suffix}")
+    audio_path = path.with_suffix(f".{suffix}")
     sound = beeps([1.5], 4.0, 44_100)
-    with av.open(str(beside), "w") as container:
+    with av.open(str(audio_path), "w") as container:
         stream = container.add_stream("pcm_s16le" if suffix == "wav" else "flac", rate=44_100)
         stream.layout = "stereo"
         samples = np.round(np.stack([sound, 0.8 * sound], 1) * 32767).astype(np.int16).reshape(1, -1)
@@ -94,10 +94,10 @@ def test_a_separate_audio_file_starts_at_the_first_frame(make_video, suffix: str
         for piece in [*resampled.resample(frame), *resampled.resample(None)]:
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
-    heard = read_audio(path, beside, RATE)
-    assert len(heard) == pytest.approx(4.0 * RATE, abs=2)
-    np.testing.assert_allclose(onsets(heard), [1.5], atol=0.001)
-    assert np.abs(heard).max() == pytest.approx(0.45, abs=0.02)  # the mean of both channels
+    waveform = read_audio(path, audio_path, RATE)
+    assert len(waveform) == pytest.approx(4.0 * RATE, abs=2)
+    np.testing.assert_allclose(onsets(waveform), [1.5], atol=0.001)
+    assert np.abs(waveform).max() == pytest.approx(0.45, abs=0.02)  # the mean of both channels
 
 
 def test_a_gap_in_the_audio_stays_a_gap(make_video):
@@ -181,12 +181,12 @@ def test_missing_frame_times_are_rebuilt_and_noted(make_video, tmp_path: Path):
 
 
 def test_a_truncated_file_is_an_error(make_video):
-    whole = make_video("a.mp4", count=100).read_bytes()
+    complete = make_video("a.mp4", count=100).read_bytes()
     fast = make_video("b.mp4", count=100, container_options={"movflags": "faststart"}).read_bytes()
     avi = make_video("d.avi", codec="mpeg4", count=100).read_bytes()
     gif = make_video("e.gif", codec="gif", form="rgb8").read_bytes()
     broken = [
-        ("c.mp4", whole, "no stream in the file: it is truncated"),
+        ("c.mp4", complete, "no stream in the file: it is truncated"),
         ("c.mp4", fast, "truncated"),
         ("c.avi", avi, "truncated"),
     ]
@@ -232,7 +232,7 @@ def test_damage_inside_a_file_is_counted(make_video):
     start = content.find(b"mdat") + 2000
     content[start : start + 400] = bytes(400)
     path.write_bytes(bytes(content))
-    decoded = VideoDecodeStats()
-    seen = len(list(iter_gray_frames(path, None, decoded)))
-    assert seen == decoded.frames
-    assert decoded != VideoDecodeStats(frames=60)
+    stats = VideoDecodeStats()
+    count = len(list(iter_gray_frames(path, None, stats)))
+    assert count == stats.frames
+    assert stats != VideoDecodeStats(frames=60)

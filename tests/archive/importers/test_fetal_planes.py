@@ -57,8 +57,8 @@ def test_every_image_is_imported_with_label_patient_and_pixels(source: Path, tmp
     sector = prepared.scan(int(table.scan[row])).manifest.sector
     picture = cv2.imread(str(source / "Images" / f"{ROWS[2][0]}.png"), cv2.IMREAD_GRAYSCALE)
     left, top, right, bottom = sector
-    inner = cv2.resize(picture[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(frame, inner)  # lossless to the gray level
+    cropped = cv2.resize(picture[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(frame, cropped)  # lossless to the gray level
 
 
 def test_a_label_map_and_the_african_planes_set(source: Path, tmp_path: Path):
