@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli import main
 from usvs.errors import DataError
 from usvs.store.audit import audit_store
 from usvs.store.audit_archive import audit_archive
-from usvs.store.catalogue import Catalogue, index_archive
-from usvs.store.contact_sheet import CAPTION, COLOURS, GAP, TILE, save_contact_sheets
+from usvs.store.catalogue import Catalogue
+from usvs.store.contact_sheet import CAPTION_HEIGHT, CROP_COLOURS, GAP, LEGEND_HEIGHT, TILE_SIZE, save_contact_sheets
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.tasks.audit_runs import audit_run
@@ -34,8 +34,8 @@ def archive(make_video, tmp_path: Path) -> Path:
 
 def make_store(archive: Path) -> Path:
     store = archive.parent / "store"
-    index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
-    prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    index_archive(archive, store, clips=CLIPS, workers=1)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=32), workers=1)
     return store
 
 
@@ -66,7 +66,7 @@ def test_one_flipped_bit_is_found(archive: Path, name: str):
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
     assert said(store) == [f"scan {key}: {name} is damaged (its SHA-256 is not the manifest's); prepare it again"]
-    assert said(store, contents=False) == []  # that is what the quick audit leaves out
+    assert said(store, check_contents=False) == []  # that is what the quick audit leaves out
 
 
 def test_missing_and_foreign_files_are_found(archive: Path):
@@ -109,7 +109,7 @@ def test_changed_sources_are_found(archive: Path):
         f"scan {keys[1]}: the video is not in the archive any more",
         f"scan {keys[2]}: the planes file has changed since 'usvs prepare'",
     ]
-    assert len(said(store, contents=False)) == 2
+    assert len(said(store, check_contents=False)) == 2
     archive.rename(archive.with_name("moved"))
     assert said(store) == ["archive: is not there any more"]
 
@@ -194,13 +194,13 @@ def test_the_contact_sheet_shows_boxes_and_no_names(make_video, tmp_path: Path):
     (tmp_path / "archive/manifest.csv").write_text('scan,sector\nDoe/b.mp4,"100,100,200,200"\n')
     store = make_store(tmp_path / "archive")
     (page,) = save_contact_sheets(store, tmp_path / "out", workers=1)
-    assert page.name == "fans_001.png"
+    assert page.name == "sectors_001.png"
     drawn = cv2.imread(str(page))
-    tiles = [drawn[GAP : GAP + TILE[1], left : left + TILE[0]] for left in (GAP, 2 * GAP + TILE[0])]
+    tiles = [drawn[GAP : GAP + TILE_SIZE[1], left : left + TILE_SIZE[0]] for left in (GAP, 2 * GAP + TILE_SIZE[0])]
     for tile, source in zip(tiles, ("found", "manifest"), strict=True):
-        assert (tile == COLOURS[source]).all(axis=-1).sum() > 200  # the box's outline
+        assert (tile == CROP_COLOURS[source]).all(axis=-1).sum() > 200  # the box's outline
         letters = tile[18:45, 20:250].astype(int)
         assert np.abs(np.diff(letters, axis=1)).max() < 140  # no stroke of a letter is left
         assert np.abs(np.diff(letters, axis=1)).astype(bool).mean() < 0.2  # but blocks
     assert tiles[1][120:180, 120:180, 0].std() > 6  # and inside it is sharp
-    assert drawn.shape[0] == GAP + TILE[1] + CAPTION + GAP + 24
+    assert drawn.shape[0] == GAP + TILE_SIZE[1] + CAPTION_HEIGHT + GAP + LEGEND_HEIGHT

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.media.timing import Timing
-from usvs.store.catalogue import Catalogue, IndexSummary, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.index_summary import IndexSummary
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import clip_count
 from usvs.store.settings import ClipSettings
 
@@ -18,7 +19,7 @@ CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds
 
 
 def index(archive: Path, store: Path, clips: ClipSettings = CLIPS) -> IndexSummary:
-    return index_archive(archive, store, clips, VoiceActivitySettings(), workers=1)
+    return index_archive(archive, store, clips=clips, workers=1)
 
 
 def rows(store: Path) -> dict[str, dict]:
@@ -46,7 +47,7 @@ def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
     (archive / "Doe Jane/two.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,knee\n")
     (archive / "notes.txt").write_text("Jane Doe")
     summary = index(archive, store)
-    assert (summary.found, summary.ok, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
+    assert (summary.found, summary.usable, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
     assert summary.patients == 1 and summary.no_patient == 1 and summary.other == {".txt": 1}
     assert any("unknown plane 'knee'" in note for note in summary.notes)
     one, two, top = (rows(store)[path] for path in ("Doe Jane/one.mp4", "Doe Jane/two.MP4", "top.mkv"))
@@ -68,8 +69,8 @@ def test_files_that_cannot_be_used_are_put_aside_with_the_reason(make_video, arc
     (archive / "a/Zero.mp4").write_bytes(b"")
     (archive / "a/Letter.mp4").write_text("Dear Jane")
     summary = index(archive, store)
-    assert (summary.found, summary.ok, summary.quarantined) == (4, 1, 3)
-    reasons = {path: row["reason"] for path, row in rows(store).items() if row["status"] == "quarantined"}
+    assert (summary.found, summary.usable, summary.skipped) == (4, 1, 3)
+    reasons = {path: row["reason"] for path, row in rows(store).items() if row["status"] == "skipped"}
     assert "empty" in reasons["a/Zero.mp4"]
     assert "not readable" in reasons["a/Doe.mp4"] and "not readable" in reasons["a/Letter.mp4"]
     assert sum(summary.reasons.values()) == 3
@@ -94,7 +95,7 @@ def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store:
     assert found["x/a.mp4"]["patient_key"] != found["x/b.mp4"]["patient_key"]
     assert found["x/c.mp4"]["patient_key"] is None  # not the folder's name: the manifest knows the patients
     assert [found["x/a.mp4"][f"sector_{side}"] for side in ("left", "top", "right", "bottom")] == [4, 6, 60, 40]
-    assert found["x/gone.mp4"]["status"] == "quarantined" and summary.quarantined == 1
+    assert found["x/gone.mp4"]["status"] == "skipped" and summary.skipped == 1
 
 
 @pytest.mark.parametrize(
@@ -182,16 +183,16 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    from usvs.store import catalogue
+    from usvs.store import indexing
 
     looked: list[str] = []
-    inspect_scan = catalogue.inspect_scan
+    inspect_scan = indexing.inspect_scan
 
     def counted(task):
         looked.append(task.files.path)
         return inspect_scan(task)
 
-    monkeypatch.setattr(catalogue, "inspect_scan", counted)
+    monkeypatch.setattr(indexing, "inspect_scan", counted)
     return looked
 
 
@@ -211,7 +212,7 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
     (archive / "p/0.mp4").unlink()
     second = index(archive, store)
     assert looked == ["p/2b.mp4", "p/3.mp4"]
-    assert (second.found, second.ok, second.quarantined) == (6, 5, 1)
+    assert (second.found, second.usable, second.skipped) == (6, 5, 1)
     after = rows(store)
     assert after["p/3.mp4"]["planes"] and {path: after[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")} == {
         path: before[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")
@@ -229,7 +230,7 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
 
 
 def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archive: Path, store: Path, monkeypatch):
-    from usvs.store import catalogue
+    from usvs.store import indexing
 
     make_video("a.mp4")
     index(archive, store)
@@ -239,17 +240,17 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
     def interrupted(task):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalogue, "inspect_scan", interrupted)
+    monkeypatch.setattr(indexing, "inspect_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index(archive, store)
     assert rows(store) == before and Catalogue.load(store).clips.num_rows == 2
     monkeypatch.undo()
-    assert index(archive, store).ok == 2
+    assert index(archive, store).usable == 2
     assert len(list((store / "catalogue").glob("clips.*"))) == 1
 
 
 def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: Path, store: Path, monkeypatch, capsys):
-    from usvs.store import catalogue
+    from usvs.store import indexing
 
     sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
     for number in range(6):
@@ -257,18 +258,18 @@ def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: 
     (archive / "Doe/1b.mp4").write_bytes(b"")
     whole = archive.parent / "whole"
     index(archive, whole)
-    inspect_scan = catalogue.inspect_scan
+    inspect_scan = indexing.inspect_scan
 
     def interrupted(task):
         if task.files.path == "Doe/4.mp4":
             raise KeyboardInterrupt
         return inspect_scan(task)
 
-    monkeypatch.setattr(catalogue, "inspect_scan", interrupted)
+    monkeypatch.setattr(indexing, "inspect_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index(archive, store)
     monkeypatch.undo()
-    (journal,) = (store / "catalogue").glob(".looked_into")
+    (journal,) = (store / "catalogue").glob(".index_journal")
     journal.write_bytes(journal.read_bytes()[:-9])  # of Doe/3.mp4, as a kill leaves it
     make_video("Doe/1.mp4", count=40)
     make_video("Doe/0a.mp4", count=25)
@@ -297,7 +298,7 @@ def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     column.write_bytes(column.read_bytes()[:-1])
     with pytest.raises(DataError, match="no readable clips"):
         Catalogue.load(store)
-    assert index(archive, store).ok == 1, "and indexing mends it"
+    assert index(archive, store).usable == 1, "and indexing mends it"
     (store / "catalogue" / "scans.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"no readable scans\.parquet"):
         Catalogue.load(store)

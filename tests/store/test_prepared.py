@@ -185,7 +185,7 @@ def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pi
     from usvs.store import prepared
     from usvs.store.prepared import PreparedStore
 
-    monkeypatch.setattr(prepared, "OPEN_SCANS", 8)
+    monkeypatch.setattr(prepared, "MAX_OPEN_SCANS", 8)
     store = PreparedStore.__new__(PreparedStore)
     store.scans = tuple(f"scan{number}" for number in range(40))
     store._folder, store._open, store._lock = tmp_path, OrderedDict(), Lock()
