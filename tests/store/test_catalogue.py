@@ -1,4 +1,4 @@
-"""From a folder of files to the catalogue: what is found, what is put aside and why, and what may be said of it."""
+"""From a folder of files to the catalogue: what is found, what is skipped and why, and what messages may contain."""
 
 import os
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.media.timing import Timing
 from usvs.store.catalogue import Catalogue
 from usvs.store.index_summary import IndexSummary
@@ -36,7 +36,7 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
-def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
+def test_a_scan_and_its_companion_files(make_video, archive: Path, store: Path):
     noise = 0.3 * np.sin(np.arange(48_000) * 0.5)
     noise[:24_000] *= 1e-3
     make_video("Doe Jane/one.mp4", count=25, sound=noise)
@@ -62,7 +62,7 @@ def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
     assert one["high_affinity_clips"] == summary.high_affinity_clips == 1
 
 
-def test_files_that_cannot_be_used_are_put_aside_with_the_reason(make_video, archive: Path, store: Path):
+def test_files_that_cannot_be_used_are_skipped_with_the_reason(make_video, archive: Path, store: Path):
     make_video("good.mp4")
     whole = make_video("a/Doe.mp4", count=60).read_bytes()
     (archive / "a/Doe.mp4").write_bytes(whole[: len(whole) // 2])
@@ -82,7 +82,7 @@ def test_a_name_cannot_command_the_terminal(make_video, archive: Path, store: Pa
     make_video("good.mp4")
     (archive / "a\nb\x1b[31m.mp4").write_bytes(b"")
     text = str(index(archive, store))
-    assert "  put aside: a\\nb\\x1b[31m.mp4: the file is empty (0 bytes)" in text.splitlines()
+    assert "  skipped: a\\nb\\x1b[31m.mp4: the file is empty (0 bytes)" in text.splitlines()
 
 
 def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store: Path):
@@ -113,10 +113,11 @@ def test_a_mistake_in_the_manifest_ends_in_one_sentence(make_video, archive: Pat
         index(archive, store)
 
 
-def test_a_sector_outside_of_the_picture_puts_the_scan_aside(make_video, archive: Path, store: Path):
+def test_a_scan_whose_sector_is_outside_the_picture_is_skipped(make_video, archive: Path, store: Path):
     make_video("a.mp4"), make_video("b.mp4")
     (archive / "manifest.csv").write_text('scan,sector\na.mp4,"0,0,65,48"\n')
-    assert "outside of the picture" in next(iter(index(archive, store).reasons))
+    (reason,) = index(archive, store).reasons
+    assert reason.endswith("expected a sector inside the picture of 64 x 48 pixels, got 0,0,65,48")
 
 
 def test_indexing_again_keeps_keys_and_sees_changes(make_video, archive: Path, store: Path):
@@ -133,7 +134,7 @@ def test_an_archive_is_never_written_to(make_video, archive: Path, store: Path):
     before = sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*"))
     index(archive, store)
     assert sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*")) == before
-    with pytest.raises(DataError, match="inside the archive"):
+    with pytest.raises(DataError, match="is inside the archive"):
         index(archive, archive / "store")
 
 
@@ -159,13 +160,13 @@ def test_a_store_that_cannot_be_or_is_something_else_ends_in_one_sentence(make_v
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.doc").write_text("")
-    with pytest.raises(DataError, match="holds other files"):
+    with pytest.raises(DataError, match="contains other files"):
         index(archive, home)
     store = tmp_path / "store"
     index(archive, store)
     other = tmp_path / "other"
     archive.rename(other)
-    with pytest.raises(DataError, match="belongs to the archive"):
+    with pytest.raises(DataError, match="belongs to archive"):
         index(other, store)
 
 
@@ -182,21 +183,21 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
     assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}
 
 
-def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def record_inspections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from usvs.store import indexing
 
-    looked: list[str] = []
+    inspected: list[str] = []
     inspect_scan = indexing.inspect_scan
 
     def counted(task):
-        looked.append(task.files.path)
+        inspected.append(task.files.path)
         return inspect_scan(task)
 
     monkeypatch.setattr(indexing, "inspect_scan", counted)
-    return looked
+    return inspected
 
 
-def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, store: Path, monkeypatch):
+def test_only_what_has_changed_is_inspected_again(make_video, archive: Path, store: Path, monkeypatch):
     sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
     for number in range(5):
         make_video(f"p/{number}.mp4", count=25 + number, sound=sound if number % 2 else None)
@@ -204,14 +205,14 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
     first = index(archive, store)
     before, clips = rows(store), Catalogue.load(store).clips.to_pydict()
     files = {path.name: path.stat().st_mtime_ns for path in (store / "catalogue").iterdir()}
-    looked = count_looks(monkeypatch)
-    assert str(index(archive, store)) == str(first) and looked == []
+    inspected = record_inspections(monkeypatch)
+    assert str(index(archive, store)) == str(first) and inspected == []
     assert files == {path.name: path.stat().st_mtime_ns for path in (store / "catalogue").iterdir()}
     (archive / "p/3.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,femur\n")
     make_video("p/2b.mp4", count=50, sound=sound)
     (archive / "p/0.mp4").unlink()
     second = index(archive, store)
-    assert looked == ["p/2b.mp4", "p/3.mp4"]
+    assert inspected == ["p/2b.mp4", "p/3.mp4"]
     assert (second.found, second.usable, second.skipped) == (6, 5, 1)
     after = rows(store)
     assert after["p/3.mp4"]["planes"] and {path: after[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")} == {
@@ -224,9 +225,9 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
             now = [value for value, scan in zip(found[name], found["scan"], strict=True) if scan == numbers[path]]
             was = [value for value, scan in zip(clips[name], clips["scan"], strict=True) if scan == old]
             assert now == was or (name == "speech_fraction" and np.isnan(now).all() and np.isnan(was).all())
-    looked.clear()
+    inspected.clear()
     index(archive, store, CLIPS.model_copy(update={"speech_fraction_high": 0.9}))
-    assert len(looked) == 6, "other settings, other rows"
+    assert len(inspected) == 6, "other settings, other rows"
 
 
 def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archive: Path, store: Path, monkeypatch):
@@ -249,7 +250,7 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
     assert len(list((store / "catalogue").glob("clips.*"))) == 1
 
 
-def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: Path, store: Path, monkeypatch, capsys):
+def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: Path, monkeypatch, caplog):
     from usvs.store import indexing
 
     sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
@@ -274,12 +275,11 @@ def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: 
     make_video("Doe/1.mp4", count=40)
     make_video("Doe/0a.mp4", count=25)
     make_video("Doe/9.mp4", count=25)
-    capsys.readouterr()
-    looked = count_looks(monkeypatch)
+    caplog.clear()
+    inspected = record_inspections(monkeypatch)
     index(archive, store)
-    assert looked == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
-    told = capsys.readouterr().err
-    assert "3 scans were looked into by a run that did not end" in told and "Doe" not in told
+    assert inspected == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
+    assert "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
     assert not journal.exists()
     resumed, straight = rows(store), rows(whole)
     for path in ("Doe/0.mp4", "Doe/1b.mp4", "Doe/2.mp4", "Doe/3.mp4"):
@@ -322,3 +322,19 @@ def test_rounding_of_a_frames_length_costs_no_clip_and_makes_none(frames: int, f
     if frames == 1:
         timing = replace(timing, duration_seconds=frame_seconds, rate_hz=1 / frame_seconds)
     assert clip_count(timing, ClipSettings(clip_seconds=2)) == clips
+
+
+def test_missing_scans_may_change_their_order_in_the_manifest(make_video, archive: Path, store: Path):
+    make_video("a.mp4")
+    for missing in (["gone1.mp4", "gone2.mp4"], ["gone2.mp4", "gone1.mp4"]):
+        (archive / "manifest.csv").write_text("scan,patient\na.mp4,p\n" + "".join(f"{name},p\n" for name in missing))
+        assert index(archive, store).skipped == 2
+        assert list(rows(store)) == ["a.mp4", *missing]
+
+
+def test_settings_of_the_index_are_objects_or_mappings(make_video, archive: Path, store: Path):
+    make_video("a.mp4", count=40)
+    index_archive(str(archive), str(store), clips={"clip_seconds": 1.0, "speech_seconds": 0.2, "order_spacing_seconds": 0.25})
+    assert Catalogue.load(str(store)).clips["start_seconds"].to_pylist() == [0.0, 1.0]
+    with pytest.raises(ConfigError, match=r"unknown setting 'clips\.seconds': did you mean 'clips\.clip_seconds'"):
+        index_archive(archive, store, clips={"seconds": 1.0})

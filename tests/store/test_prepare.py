@@ -119,7 +119,7 @@ def test_one_scans_failure_is_reported_by_key_and_the_others_go_on(store: Path, 
     summary = prepare_store(store, profile=SETTINGS, workers=1)
     assert (summary.prepared, summary.failed) == (1, 2)
     assert "changed since" in summary.failures[key_of(store, "p1/b.mp4")]
-    assert "the video is not in the archive any more" in summary.failures[key_of(store, "p1/a.mp4")]
+    assert "the video does not exist in the archive any more" in summary.failures[key_of(store, "p1/a.mp4")]
     for name in ("p1", "a.mp4", str(tmp_path)):
         assert not any(name in reason for reason in summary.failures.values())
     assert len(PreparedStore(store).scans) == 1
@@ -128,7 +128,7 @@ def test_one_scans_failure_is_reported_by_key_and_the_others_go_on(store: Path, 
 def test_a_companion_that_is_gone_is_named(store: Path, tmp_path: Path):
     (tmp_path / "archive/p2/c.gaze.csv").unlink()
     reason = prepare_store(store, profile=SETTINGS, workers=1).failures[key_of(store, "p2/c.mp4")]
-    assert reason == "the gaze file is not in the archive any more; index the archive again"
+    assert reason == "the gaze file does not exist in the archive any more: index the archive again"
 
 
 def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monkeypatch: pytest.MonkeyPatch):
@@ -140,7 +140,7 @@ def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(path, values)
 
-    words = r"No space left on device; 1 of 3 scans are ready, the same command goes on"
+    words = r"No space left on device; 1 of 3 scans are prepared; free some space, then run the same command again"
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_save", full)
         with pytest.raises(DataError, match=words):
@@ -189,14 +189,14 @@ def test_frames_lost_to_damage_are_reported_or_end_the_scan(make_video, tmp_path
 
 
 def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Path):
-    with pytest.raises(DataError, match="run 'usvs prepare"):
+    with pytest.raises(DataError, match="has no prepared scan; run: usvs prepare "):
         PreparedStore(store)
     with pytest.raises(DataError, match="is not a store"):
         prepare_store(tmp_path, profile=SETTINGS, workers=1)
-    with lock_store(store), pytest.raises(DataError, match="another usvs is writing"):
+    with lock_store(store), pytest.raises(DataError, match="another usvs process is writing"):
         prepare_store(store, profile=SETTINGS, workers=1)
     (tmp_path / "archive").rename(tmp_path / "moved")
-    with pytest.raises(DataError, match=r"is gone|is not there"):
+    with pytest.raises(DataError, match="does not exist: restore it"):
         prepare_store(store, profile=SETTINGS, workers=1)
 
 
