@@ -105,7 +105,9 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
     from usvs.phantom.voice import espeak_paths
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "usvs\[phantom\]"'):
+    with pytest.raises(
+        MissingDependencyError, match=r"package 'espeakng-loader' is missing: pip install 'usvs\[phantom\]'"
+    ):
         espeak_paths()
 
 
@@ -129,21 +131,21 @@ class Recorder:
         self.voices = (draw_voice(0, 0),) * count
         self.turns: list[int] = []
 
-    def say(self, text: str, speaker: int = 0) -> np.ndarray:
+    def synthesize(self, text: str, speaker: int = 0) -> np.ndarray:
         self.turns.append(speaker)
         return np.full(22_050, 0.1, np.float32)
 
 
 def test_every_scan_is_narrated_by_all_voices_so_that_a_voice_tells_nothing_about_it():
     settings = PhantomSettings(scan_seconds=60.0)
-    shares = []
+    fractions = []
     for patient in range(1, 7):
         recorder = Recorder(3)
         scan = PhantomScan(0, patient, 1, settings)
         narrate(stream(0, "narration", patient), recorder, scan.script, settings)
-        shares.append(np.bincount(recorder.turns, minlength=3) / len(recorder.turns))
-    assert np.min(shares) > 0.1
-    assert np.mean(shares, axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
+        fractions.append(np.bincount(recorder.turns, minlength=3) / len(recorder.turns))
+    assert np.min(fractions) > 0.1
+    assert np.mean(fractions, axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
 
 
 def test_the_voices_differ_within_one_scan():

@@ -279,7 +279,9 @@ def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: 
     inspected = record_inspections(monkeypatch)
     index(archive, store)
     assert inspected == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
-    assert "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
+    assert (
+        "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
+    )
     assert not journal.exists()
     resumed, straight = rows(store), rows(whole)
     for path in ("Doe/0.mp4", "Doe/1b.mp4", "Doe/2.mp4", "Doe/3.mp4"):
@@ -334,7 +336,9 @@ def test_missing_scans_may_change_their_order_in_the_manifest(make_video, archiv
 
 def test_settings_of_the_index_are_objects_or_mappings(make_video, archive: Path, store: Path):
     make_video("a.mp4", count=40)
-    index_archive(str(archive), str(store), clips={"clip_seconds": 1.0, "speech_seconds": 0.2, "order_spacing_seconds": 0.25})
+    index_archive(
+        str(archive), str(store), clips={"clip_seconds": 1.0, "speech_seconds": 0.2, "order_spacing_seconds": 0.25}
+    )
     assert Catalogue.load(str(store)).clips["start_seconds"].to_pylist() == [0.0, 1.0]
     with pytest.raises(ConfigError, match=r"unknown setting 'clips\.seconds': did you mean 'clips\.clip_seconds'"):
         index_archive(archive, store, clips={"seconds": 1.0})

@@ -40,11 +40,13 @@ def _add_phantom(commands: Commands) -> None:
     command.add_argument(
         "out", type=Path, metavar="ARCHIVE", help="a new folder; the ground truth is written to ARCHIVE.ground_truth"
     )
-    command.add_argument("--patients", type=count, default=20, help="number of patients; default: 20")
-    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same archive; default: 0")
+    command.add_argument("--patients", type=count, default=20, metavar="N", help="number of patients; default: 20")
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
+    )
     command.add_argument("--pictures", type=Path, metavar="OUT", help="also draw planes and narration into this folder")
     command.add_argument("--real", type=Path, metavar="IMAGES", help="folder of real frames (.png) to draw beside them")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     add_settings_options(command)
     command.set_defaults(run_command=_run_phantom)
 
@@ -58,7 +60,7 @@ def _add_index(commands: Commands) -> None:
     )
     command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
     command.add_argument("store", type=Path, metavar="STORE", help="a private folder for everything that is derived")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     add_settings_options(command)
     command.set_defaults(run_command=_run_index)
 
@@ -71,7 +73,7 @@ def _add_prepare(commands: Commands) -> None:
         "usvs prepare STORE --profile quick",
     )
     command.add_argument("store", type=Path, metavar="STORE", help="a folder made by 'usvs index'")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_run_prepare)
@@ -87,12 +89,14 @@ def _add_audit(commands: Commands) -> None:
     command.add_argument(
         "store", type=Path, metavar="STORE|ARCHIVE", help="a store, or an archive, which is inspected without a store"
     )
-    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets of the sectors into this folder")
+    command.add_argument(
+        "--pictures", type=Path, metavar="OUT", help="draw contact sheets of the sectors into this folder"
+    )
     command.add_argument(
         "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
     )
     command.add_argument("--quick", action="store_true", help="compare sizes and times only, do not hash contents")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     command.set_defaults(run_command=_run_audit)
 
 

@@ -1,4 +1,4 @@
-"""The phantom archive: honest media whose truth is known; `make_phantom` makes it, `save_phantom_pictures` draws."""
+"""Synthetic archives: encoded media with known ground truth. `make_phantom` writes one, `save_phantom_pictures` plots it."""
 
 from usvs.phantom.ground_truth import ScanGroundTruth, ground_truth_folder, read_ground_truth
 from usvs.phantom.make import PhantomSummary, make_phantom
@@ -7,8 +7,8 @@ from usvs.phantom.pictures import save_phantom_pictures
 __all__ = [
     "PhantomSummary",
     "ScanGroundTruth",
+    "ground_truth_folder",
     "make_phantom",
     "read_ground_truth",
     "save_phantom_pictures",
-    "ground_truth_folder",
 ]

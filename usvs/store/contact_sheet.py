@@ -28,7 +28,10 @@ TILE_SIZE, CAPTION_HEIGHT, GAP, LEGEND_HEIGHT = (320, 240), 38, 6, 24  # px
 BLOCKS = 24  # along the height, outside the crop: letters are smaller than one block
 DIMMING = 0.65  # of the gray levels outside the crop
 CROP_COLOURS = {  # BGR, by the source of the crop
-    "found": (90, 200, 90), "region": (230, 170, 60), "manifest": (220, 110, 200), "whole": (60, 60, 235),
+    "found": (90, 200, 90),
+    "region": (230, 170, 60),
+    "manifest": (220, 110, 200),
+    "whole": (60, 60, 235),
 }
 LEGEND = {
     "found": "detected in the pixels",

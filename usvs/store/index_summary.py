@@ -54,7 +54,9 @@ class IndexSummary:
         notes = sorted(self.notes.items(), key=lambda item: -item[1])
         lines += [f"  note ({count} scans): {note}" for note, count in notes[:MAX_LINES]]
         if len(notes) > MAX_LINES:
-            lines.append(f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store")
+            lines.append(
+                f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store"
+            )
         lines += [f"  skipped: {printable(path)}: {reason}" for path, reason in self.skipped_scans[:MAX_LINES]]
         if len(self.skipped_scans) > MAX_LINES:
             more = len(self.skipped_scans) - MAX_LINES

@@ -203,7 +203,9 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
     is_speech[: len(active)] = active[: len(is_speech)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     fractions = np.array([speech_fraction(is_speech, start, end) for start, end in pairs], np.float32)
-    note = _join_notes(decode_stats.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside)))
+    note = _join_notes(
+        decode_stats.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside))
+    )
     return ("beside" if beside else "in_video"), note, fractions
 
 

@@ -186,7 +186,9 @@ class PreparedScan:
 
     def _byte_range(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self.frame_seconds):
-            raise DataError(f"scan {self.scan_key}: expected a frame index below {len(self.frame_seconds)}, got {index}")
+            raise DataError(
+                f"scan {self.scan_key}: expected a frame index below {len(self.frame_seconds)}, got {index}"
+            )
         start, end = self._offsets[index : index + 2].tolist()
         return start, end - start
 
@@ -247,7 +249,9 @@ class PreparedStore:
             if found is not None:
                 self._open.move_to_end(index)
                 return found
-        opened = PreparedScan(self._folder / self.scans[index])  # without the lock: a slow disk must not block other threads
+        opened = PreparedScan(
+            self._folder / self.scans[index]
+        )  # without the lock: a slow disk must not block other threads
         with self._lock:
             found = self._open.setdefault(index, opened)
             if len(self._open) > MAX_OPEN_SCANS:

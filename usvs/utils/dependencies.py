@@ -4,7 +4,8 @@ from usvs.errors import MissingDependencyError
 
 EXTRA_OF_MODULE = {
     **dict.fromkeys(
-        ("av", "cv2", "joblib", "matplotlib", "pyarrow", "pydicom", "simplejpeg", "sklearn", "soxr", "tensorboard"), "train"
+        ("av", "cv2", "joblib", "matplotlib", "pyarrow", "pydicom", "simplejpeg", "sklearn", "soxr", "tensorboard"),
+        "train",
     ),
     "espeakng_loader": "phantom",
     **dict.fromkeys(("gdcm", "jpeg_ls", "openjpeg", "pylibjpeg"), "dicom"),

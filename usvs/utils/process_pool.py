@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -28,7 +28,7 @@ PROCESS_DIED = "the worker process died (a crash in a decoder, or out of memory)
 
 def map_tasks(
     function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
-) -> Iterator[tuple[Task, Result | DataError]]:
+) -> Generator[tuple[Task, Result | DataError], None, None]:
     """Yield each task with its result, in the order of the tasks; only the pending tasks are held in memory.
 
     A process that dies (a decoder crashes, memory runs out) fails its own task only: the pending tasks are run again, each
@@ -59,7 +59,7 @@ def map_tasks(
 
 def map_tasks_on(
     executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
-) -> Iterator[tuple[Task, Result | DataError]]:
+) -> Generator[tuple[Task, Result | DataError], None, None]:
     """Do as `map_tasks` on an executor that restarts its own workers, such as a Dask cluster's.
 
     Args:
@@ -120,7 +120,7 @@ def _run_in_own_process(function: Callable[[Task], Result], task: Task) -> Resul
 
 
 def _process_executor(workers: int) -> Any:
-    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 
     return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
 
