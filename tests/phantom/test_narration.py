@@ -105,9 +105,7 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
     from usvs.phantom.voice import espeak_paths
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"package 'espeakng-loader' is missing: pip install 'usvs\[phantom\]'"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"'espeakng-loader' is missing: pip install 'usvs\[phantom\]'"):
         espeak_paths()
 
 

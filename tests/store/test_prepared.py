@@ -54,7 +54,7 @@ def test_speech_is_read_by_time_and_never_beyond_the_end(make_prepared, tmp_path
     for start in (0.9, 0.901, 0.949):  # a clip may end within a frame of the scan's end
         np.testing.assert_array_equal(scan.speech(start, 2400), speech[21_600:])
     for start in (-0.1, 0.951):
-        with pytest.raises(DataError, match="expected speech between 0 s and 1.000 s, got"):
+        with pytest.raises(DataError, match=r"expected speech between 0 s and 1\.000 s, got"):
             scan.speech(start, 2400)
     silent = PreparedScan(make_prepared(tmp_path / "silent", pictures))
     assert not silent.has_sound

@@ -89,9 +89,7 @@ def _add_audit(commands: Commands) -> None:
     command.add_argument(
         "store", type=Path, metavar="STORE|ARCHIVE", help="a store, or an archive, which is inspected without a store"
     )
-    command.add_argument(
-        "--pictures", type=Path, metavar="OUT", help="draw contact sheets of the sectors into this folder"
-    )
+    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets into this folder")
     command.add_argument(
         "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
     )

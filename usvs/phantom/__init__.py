@@ -1,4 +1,4 @@
-"""Synthetic archives: encoded media with known ground truth. `make_phantom` writes one, `save_phantom_pictures` plots it."""
+"""Synthetic archives: encoded media with known ground truth. `make_phantom` writes one."""
 
 from usvs.phantom.ground_truth import ScanGroundTruth, ground_truth_folder, read_ground_truth
 from usvs.phantom.make import PhantomSummary, make_phantom

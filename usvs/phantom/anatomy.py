@@ -72,7 +72,7 @@ def draw_slab(
 
 
 def _draw_uterus(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Draw fluid, placenta, the uterine wall and other parts of the fetus, from the same distribution for every plane."""
+    """Draw fluid, placenta, uterine wall and other parts of the fetus, distributed equally for every plane."""
     if rng.random() < 0.75:
         corners = np.sort(rng.uniform(0, 360, 9))
         reach = rng.uniform(0.9, 1.9, 9)

@@ -86,4 +86,4 @@ def draw_vessel(drawing: Drawing, middle: Points, width: float, level: float = W
     drawing.wall(right, 0.04, level)
 
 
-__all__ = ["BONE", "FLUID", "WALL", "Pencil", "curve", "ellipse", "trunk", "tube"]
+__all__ = ["BONE", "FLUID", "WALL", "Drawing", "curve", "draw_trunk", "draw_vessel", "ellipse"]

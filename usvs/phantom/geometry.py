@@ -1,8 +1,8 @@
 """Geometry of the sector: the position of a convex transducer's image on the screen, and its beams in the tissue.
 
 Three coordinate frames are used. Pixels: of the video frame, origin top left. Beams: (sample along the beam, beam).
-Tissue: x to the right, y away from the transducer, origin in the centre of the sector's inscribed crop, in units of half
-its shorter side, so that anatomy of size one fills the crop on every scanner.
+Tissue: x to the right, y away from the transducer, origin in the centre of the sector's inscribed crop, in units of
+half its shorter side, so that anatomy of size one fills the crop on every scanner.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class SectorGeometry:
     half_angle: float
 
     def inscribed_crop(self) -> tuple[int, int, int, int]:
-        """Return the largest rectangle in the sector, symmetric about its axis: left, top, right, bottom (exclusive)."""
+        """Return the largest rectangle in the sector, symmetric about its axis: left, top, right, bottom (excluded)."""
         top = np.linspace(self.apex_y + self.inner_radius, self.apex_y + self.outer_radius, 400)[:, None]
         half = np.linspace(1.0, self.width / 2, 400)[None, :]
         reach = np.minimum((top - self.apex_y) * np.tan(self.half_angle), self.apex_x)

@@ -1,4 +1,4 @@
-"""Files of a scan as a recorder writes them: H.264 and AAC in one mp4, gaze and labels in csv files of the same name."""
+"""Files of a scan as a recorder writes them: H.264 and AAC in one mp4, gaze and labels in csv files."""
 
 import csv
 from collections.abc import Iterable

@@ -30,7 +30,7 @@ class Narration:
         sound: [samples] at `rate_hz`.
         rate_hz: of the sound.
         speech: [n] at 100 Hz: whether there is audible speech.
-        topic: [n] at 100 Hz: index of the plane spoken of, pauses within a remark included; -1 silence, -2 another topic.
+        topic: [n] at 100 Hz: index of the plane spoken of, including pauses in a remark; -1 silence, -2 another topic.
     """
 
     sound: NDArray[np.float32]

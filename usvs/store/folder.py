@@ -23,7 +23,7 @@ def create_store(archive: Path, store: Path) -> Keys:
     """Create the store of an archive, or open an existing one; only its owner has access.
 
     Raises:
-        DataError: if the store cannot be created, contains other files, is inside the archive or belongs to another one.
+        DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one.
     """
     archive, store = archive.resolve(), store.resolve()
     if not archive.is_dir():

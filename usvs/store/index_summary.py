@@ -45,7 +45,7 @@ class IndexSummary:
     def __str__(self) -> str:
         """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
         lines = [
-            f"index: {self.usable} of {self.found} scans are usable: {self.seconds_of_video / 60:.1f} minutes of video, "
+            f"index: {self.usable} of {self.found} scans usable: {self.seconds_of_video / 60:.1f} minutes of video, "
             f"{self.clips} clips, {self.high_affinity_clips} of them with enough speech for pairs",
             f"  patients: {self.patients}, from manifest.csv, else from the file, else from the folder's name",
             f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "

@@ -76,7 +76,7 @@ class ScanMetadata:
 
 
 def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
-    """Return everything that shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
+    """Return what shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
     sizes = []
     for path in (files.path, files.sound, files.gaze, files.planes):
         try:

@@ -125,7 +125,7 @@ def _write_frames(
                 raise DataError(f"scan {scan_key}: expected frames of {side} x {side} pixels, got {picture.shape}")
             if seconds and time <= seconds[-1]:
                 raise DataError(
-                    f"scan {scan_key}: expected increasing frame times, frame {len(seconds)} is not later than the one before"
+                    f"scan {scan_key}: expected increasing frame times, frame {len(seconds)} is not later than the last"
                 )
             content = _encode(picture, settings)
             digest.update(content)

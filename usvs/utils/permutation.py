@@ -1,7 +1,7 @@
 """Stateless random numbers: a counter-based generator and a keyed permutation.
 
-Every draw is a pure function of (key, stream, counter), so any sample of any epoch can be computed directly, in any order
-and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood,
+Every draw is a pure function of (key, stream, counter), so any sample of any epoch can be computed directly, in any
+order and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood,
 "Fast splittable pseudorandom number generators", OOPSLA 2014, doi:10.1145/2660193.2660195, with D. Stafford's "Mix13"
 constants, as in java.util.SplittableRandom):
 
@@ -95,10 +95,11 @@ def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     """Return the image of each index under a keyed permutation of range(size), without storing the permutation.
 
     A Feistel network on b = ceil(log2(size)) bits (at least 4), in halves of floor(b/2) and ceil(b/2) bits, whose round
-    function is `mix64` of the other half xor a round key. The network permutes
-    2**b numbers, so a result may be at or above `size`; it is then applied again until it is below ("cycle walking": J. Black, P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9).
-    Four rounds of random functions make a strong pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988,
-    doi:10.1137/0217022); eight are used, because the halves have few bits for small sizes.
+    function is `mix64` of the other half xor a round key. The network permutes 2**b numbers, so a result may be at or
+    above `size`; it is then applied again until it is below ("cycle walking": J. Black, P. Rogaway, "Ciphers with
+    arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9). Four rounds of random functions make a strong
+    pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988, doi:10.1137/0217022); eight are used, because the
+    halves have few bits for small sizes.
 
     Args:
         index: whole numbers in [0, size), any shape.

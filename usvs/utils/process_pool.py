@@ -1,7 +1,7 @@
 """Tasks on worker processes or on another executor: results in order, and a process that dies fails its own task only.
 
-The processes are loky's (kept by the joblib project, https://github.com/joblib/loky), not the standard library's, because
-loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and a notebook
+The processes are loky's (kept by the joblib project, https://github.com/joblib/loky), not the standard library's,
+because loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and a notebook
 work. joblib, which scikit-learn needs, contains it.
 """
 
@@ -31,8 +31,8 @@ def map_tasks(
 ) -> Generator[tuple[Task, Result | DataError], None, None]:
     """Yield each task with its result, in the order of the tasks; only the pending tasks are held in memory.
 
-    A process that dies (a decoder crashes, memory runs out) fails its own task only: the pending tasks are run again, each
-    in a process of its own, and the result of a task whose process dies again is a DataError.
+    A process that dies (a decoder crashes, memory runs out) fails its own task only: the pending tasks are run again,
+    each in a process of its own, and the result of a task whose process dies again is a DataError.
 
     Args:
         function: a function of a module, so that other processes can import it; it handles its own errors.
