@@ -86,7 +86,7 @@ def prepare_store(
 
     Raises:
         ConfigError: for a setting that is unknown or out of range.
-        DataError: if `store` is not a store, its archive does not exist, it is not writable, or no scan can be prepared.
+        DataError: if `store` is not a store, its archive does not exist, it is not writable or no scan is prepared.
     """
     store = Path(store)
     base = profile if isinstance(profile, PrepareSettings) else prepare_profile(profile)

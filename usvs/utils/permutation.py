@@ -1,9 +1,9 @@
 """Stateless random numbers: a counter-based generator and a keyed permutation.
 
 Every draw is a pure function of (key, stream, counter), so any sample of any epoch can be computed directly, in any
-order and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood,
-"Fast splittable pseudorandom number generators", OOPSLA 2014, doi:10.1145/2660193.2660195, with D. Stafford's "Mix13"
-constants, as in java.util.SplittableRandom):
+order and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea,
+C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, doi:10.1145/2660193.2660195, with
+D. Stafford's "Mix13" constants, as in java.util.SplittableRandom):
 
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB
@@ -98,8 +98,8 @@ def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     function is `mix64` of the other half xor a round key. The network permutes 2**b numbers, so a result may be at or
     above `size`; it is then applied again until it is below ("cycle walking": J. Black, P. Rogaway, "Ciphers with
     arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9). Four rounds of random functions make a strong
-    pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988, doi:10.1137/0217022); eight are used, because the
-    halves have few bits for small sizes.
+    pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988, doi:10.1137/0217022); eight are used, because
+    the halves have few bits for small sizes.
 
     Args:
         index: whole numbers in [0, size), any shape.

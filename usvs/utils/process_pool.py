@@ -1,8 +1,8 @@
 """Tasks on worker processes or on another executor: results in order, and a process that dies fails its own task only.
 
 The processes are loky's (kept by the joblib project, https://github.com/joblib/loky), not the standard library's,
-because loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and a notebook
-work. joblib, which scikit-learn needs, contains it.
+because loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and
+a notebook work. joblib, which scikit-learn needs, contains it.
 """
 
 import os
