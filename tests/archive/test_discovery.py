@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dicom_files import write_dicom
-from usvs.archive.discovery import Found, discover
+from usvs.archive.discovery import ArchiveListing, discover_scans
 from usvs.archive.discovery import ScanFiles as Scan
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
@@ -15,16 +15,18 @@ from usvs.store.inspect_scan import IndexTask, inspect_scan
 from usvs.store.settings import ClipSettings
 
 
-def found_in(archive: Path, *names: str, manifest: str | None = None, manifest_name: str = "manifest.csv") -> Found:
+def found_in(
+    archive: Path, *names: str, manifest: str | None = None, manifest_name: str = "manifest.csv"
+) -> ArchiveListing:
     for name in names:
         (archive / name).parent.mkdir(parents=True, exist_ok=True)
         (archive / name).write_bytes(b"x")
     if manifest is not None:
         (archive / manifest_name).write_text(manifest)
-    return discover(archive)
+    return discover_scans(archive)
 
 
-def scans(found: Found) -> dict[str, Scan]:
+def scans(found: ArchiveListing) -> dict[str, Scan]:
     return {scan.path: scan for scan in found.scans}
 
 
@@ -78,7 +80,7 @@ def test_folders_linked_from_elsewhere_are_followed_and_circles_are_not(tmp_path
     (archive / "p1/up").symlink_to("..")
     (archive / "p1/above").symlink_to(tmp_path / "lab")
     (elsewhere / "visit/again").symlink_to(elsewhere)
-    assert list(scans(discover(archive))) == ["p1/near.mp4", "p2/visit/far.mp4"]
+    assert list(scans(discover_scans(archive))) == ["p1/near.mp4", "p2/visit/far.mp4"]
 
 
 def test_folders_of_the_system_hold_no_scans(tmp_path: Path):

@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.gaze import GazeSamples, gaze_per_frame, read_gaze
+from usvs.archive.gaze import GazeSamples, average_gaze_per_frame, read_gaze
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
 BOX = Box(20, 10, 120, 60)  # of a picture of 200 x 100
 
@@ -47,7 +47,7 @@ def test_a_frame_gets_the_mean_of_what_is_within_half_a_frame():
     gaze = samples(
         (0.049, 0.2, 0.2), (0.06, 0.3, 0.3), (0.10, 0.4, 0.5), (0.149, 0.5, 0.4), (0.3, 0.95, 0.3), (0.4, 0.2, 0.05)
     )
-    found = gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
+    found = average_gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
     assert found.dtype == np.float32 and found.shape == (5, 2)
     np.testing.assert_allclose(found[0], [(0.2 * 200 - 20) / 100, (0.2 * 100 - 10) / 50], rtol=1e-6)
     np.testing.assert_allclose(found[1], [(0.4 * 200 - 20) / 100, (0.4 * 100 - 10) / 50], rtol=1e-6)
@@ -60,7 +60,7 @@ def test_agrees_with_a_plain_loop():
     frame_seconds = np.sort(rng.uniform(0, 10, 250))
     gaze = samples(*zip(np.sort(rng.uniform(0, 10, 900)), rng.random(900), rng.random(900), strict=True))
     half = np.median(np.diff(frame_seconds)) / 2
-    found = gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
+    found = average_gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
     x, y = (gaze.x * 200 - 20) / 100, (gaze.y * 100 - 10) / 50
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
     for moment, row in zip(frame_seconds, found, strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.support.media_files import write_video
-from usvs.archive.alignment import GazeView
+from usvs.archive.alignment import GazeAlignment
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
 from usvs.archive.settings import GazeSettings
@@ -49,7 +49,9 @@ def lab_rows(per_second: float) -> str:
     )
 
 
-def read(tmp_path: Path, text: str, view: GazeView | None = None, name: str = "a.gaze.tsv", encoding: str = "utf-8"):
+def read(
+    tmp_path: Path, text: str, view: GazeAlignment | None = None, name: str = "a.gaze.tsv", encoding: str = "utf-8"
+):
     path = tmp_path / name
     path.write_bytes(text.encode(encoding))
     return read_gaze(path, view)
@@ -61,7 +63,7 @@ def test_tobii_sdk(tmp_path: Path):
     np.testing.assert_allclose(found.x, [0.3, 0.2, 0.5])
     np.testing.assert_allclose(found.y, [0.5, 0.4, 0.5])
     assert found.viewing_distance_mm == 615
-    assert found.note is not None and "first sample is taken as the first frame" in found.note
+    assert found.note is not None and "the first sample is assumed to be at the first frame" in found.note
 
 
 def test_tobii_sdk_as_a_script_dumps_it(tmp_path: Path):
@@ -72,7 +74,7 @@ def test_tobii_sdk_as_a_script_dumps_it(tmp_path: Path):
         "1000000\t(0.2, 0.4)\t1\t(0.4, 0.6)\t1\t(1.0, 2.0, 580.0)\n"
         "1011111\t(nan, nan)\t0\t(0.5, 0.5)\t1\t(nan, nan, nan)\n"
     )
-    found = read(tmp_path, text, GazeView(zero=1_000_000))
+    found = read(tmp_path, text, GazeAlignment(zero=1_000_000))
     np.testing.assert_allclose(found.seconds, [0, 0.011111])
     np.testing.assert_allclose(found.x, [0.3, 0.5])
     assert found.viewing_distance_mm == 580 and found.note is None  # the clock was said
@@ -86,7 +88,7 @@ def test_tobii_pro_lab(tmp_path: Path, unit: str, per_second: float, encoding: s
     np.testing.assert_allclose(found.x, [0.25, 960.5 / 1920])
     np.testing.assert_allclose(found.y, [0.5, 0.5])
     assert found.viewing_distance_mm == 650.5
-    assert found.note is not None and "recording's start is taken as the first frame" in found.note
+    assert found.note is not None and "the start of the recording is assumed to be at the first frame" in found.note
 
 
 def test_tobii_pro_lab_without_a_unit_and_with_one_place_for_both_eyes(tmp_path: Path):
@@ -102,14 +104,14 @@ def test_tobii_pro_lab_without_a_unit_and_with_one_place_for_both_eyes(tmp_path:
 def test_sonoassist(tmp_path: Path):
     rows = "1600000000500000,5,1,0.5,0.25\n1600000000600000,6,2,0.6,0.5\n"
     text = "Reception OS time,Reception tobii time,Onboard time,X,Y\n" + rows
-    found = read(tmp_path, text, GazeView(zero=1_600_000_000_000_000), name="a.gaze.csv")
+    found = read(tmp_path, text, GazeAlignment(zero=1_600_000_000_000_000), name="a.gaze.csv")
     np.testing.assert_allclose(found.seconds, [0.5, 0.6], atol=1e-6)
     np.testing.assert_allclose(found.x, [0.5, 0.6])
     np.testing.assert_allclose(read(tmp_path, text).seconds, [0.0, 0.1], atol=1e-6)
 
 
 def test_the_picture_on_the_screen_and_the_clock(tmp_path: Path):
-    view = GazeView(zero=5_000_000, offset_seconds=2.0, drift_ppm=1000.0, picture=(0.1, 0.2, 0.6, 1.2))
+    view = GazeAlignment(zero=5_000_000, offset_seconds=2.0, drift_ppm=1000.0, picture=(0.1, 0.2, 0.6, 1.2))
     found = read(tmp_path, SDK + SDK_ROWS, view)
     np.testing.assert_allclose(found.seconds, 2.0 + np.array([0, 0.01, 0.02]) / 1.001)
     np.testing.assert_allclose(found.x, (np.array([0.3, 0.2, 0.5]) - 0.1) / 0.5)
@@ -118,16 +120,16 @@ def test_the_picture_on_the_screen_and_the_clock(tmp_path: Path):
 
 def test_our_own_csv_is_on_the_picture_already(tmp_path: Path):
     text = "timestamp_us,x,y,valid\n1000000,0.5,0.5,1\n"
-    found = read(tmp_path, text, GazeView(picture=(0.1, 0.1, 0.5, 0.5), offset_seconds=0.5))
+    found = read(tmp_path, text, GazeAlignment(picture=(0.1, 0.1, 0.5, 0.5), offset_seconds=0.5))
     np.testing.assert_allclose([found.seconds, found.x, found.y], [[1.5], [0.5], [0.5]])
 
 
 def test_a_degree_on_the_picture():
-    view = GazeView(picture=(0.0, 0.0, 0.5, 1.0)).completed(GazeSettings(), viewing_distance_mm=700.0)
+    view = GazeAlignment(picture=(0.0, 0.0, 0.5, 1.0)).fill_defaults(GazeSettings(), viewing_distance_mm=700.0)
     size_mm = 700 * tan(radians(1))
-    assert view.degree == pytest.approx((size_mm / (509 / 2), size_mm / 286))
-    stated = GazeView(viewing_distance_mm=500, screen_width_mm=400, screen_height_mm=300)
-    assert stated.completed(GazeSettings(), 700.0).degree == pytest.approx(
+    assert view.degree_size == pytest.approx((size_mm / (509 / 2), size_mm / 286))
+    stated = GazeAlignment(viewing_distance_mm=500, screen_width_mm=400, screen_height_mm=300)
+    assert stated.fill_defaults(GazeSettings(), 700.0).degree_size == pytest.approx(
         (500 * tan(radians(1)) / 400, 0.02909), rel=1e-3
     )
 
@@ -140,13 +142,25 @@ def test_a_degree_on_the_picture():
         (LAB.format(unit="h") + lab_rows(1e3), "expected ms or μs"),
         (LAB.format(unit="ms").replace("DACS px", "DACS mm") + lab_rows(1e3), r"'Gaze point X \[DACS px\]' is missing"),
         (LAB.format(unit="ms").replace("Recording resolution width", "w"), "'Recording resolution width' is missing"),
-        (SDK + "1,soon,0,0,1,0,0,1,600\n", "'system_time_stamp' holds something that is no number"),
-        ("Time,Where\n1,2\n", "'timestamp_us' is missing, expected timestamp_us, x, y, valid, got Time, Where"),
-        ("timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n", "'valid' holds 'wahr', expected 1/1.0/true/valid or 0/"),
-        (LAB.format(unit="ms") + lab_rows(1e3).replace("\tValid", "\tGültig"), "'Validity left' holds 'gültig'"),
-        ("timestamp_us,x,y,valid\n0,0.5,0.5,0\n9,0.5,0.5,0\n", "none of its 2 samples is valid"),
-        ("timestamp_us,x,y,valid\n", "none of its 0 samples is valid"),
-        ("timestamp_us,x,y,valid\n0,0.5,0.5,1\n0,5,0,5,1\n", "line 3 has 5 values, the header 4"),
+        (SDK + "1,soon,0,0,1,0,0,1,600\n", "column 'system_time_stamp' is not readable: expected numbers only"),
+        (
+            "Time,Where\n1,2\n",
+            "unknown format: expected the columns timestamp_us, x, y, valid, or .* Tobii SDK.*, got Time, Where",
+        ),
+        (
+            "timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n",
+            "column 'valid': expected 1/1.0/true/valid or 0/0.0/false/invalid/nan, got 'wahr'",
+        ),
+        (
+            LAB.format(unit="ms") + lab_rows(1e3).replace("\tValid", "\tGültig"),
+            "column 'Validity left': expected valid/0/1 or invalid/2/3/4, got 'gültig'",
+        ),
+        (
+            "timestamp_us,x,y,valid\n0,0.5,0.5,0\n9,0.5,0.5,0\n",
+            "no valid sample: expected at least one, got 2 samples that are not valid",
+        ),
+        ("timestamp_us,x,y,valid\n", "no valid sample: expected at least one, got 0 samples that are not valid"),
+        ("timestamp_us,x,y,valid\n0,0.5,0.5,1\n0,5,0,5,1\n", "line 3: expected 4 values as in the header, got 5"),
         ("", "the file is empty"),
     ],
 )
@@ -167,7 +181,12 @@ def test_blanks_in_the_header_are_no_part_of_a_name(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("step", "note"), [(11, "gaze: 9.09e+04 samples a second"), (11_000, None), (9e6, "gaze: 0.111")]
+    ("step", "note"),
+    [
+        (11, "gaze: expected 1 to 5000 samples per second, got 9.09e+04: check the clock's unit"),
+        (11_000, None),
+        (9e6, "gaze: expected 1 to 5000 samples per second, got 0.111: check the clock's unit"),
+    ],
 )
 def test_a_clock_in_another_unit_than_the_header_says_is_told(tmp_path: Path, step: int, note: str | None):
     rows = "".join(f"{n * step:.0f},0.5,0.5,1\n" for n in range(9))

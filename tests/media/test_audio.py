@@ -10,8 +10,7 @@ import soundfile
 from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
 from usvs.audio.settings import VoiceActivitySettings
-from usvs.media.audio import AudioDecodeStats
-from usvs.media.decoders import read_sound
+from usvs.media.audio import AudioDecodeStats, read_audio
 from usvs.store.inspect_scan import IndexTask, inspect_scan
 from usvs.store.settings import ClipSettings
 
@@ -22,7 +21,7 @@ TONE = (0.3 * np.sin(np.arange(4 * RATE) * 0.3)).astype(np.float32)
 def hear(tmp_path: Path, samples: np.ndarray, name: str = "a.wav", **given) -> tuple[np.ndarray, str | None]:
     heard = AudioDecodeStats()
     soundfile.write(tmp_path / name, samples, RATE, **given)
-    return read_sound(tmp_path / "a.mp4", tmp_path / name, RATE, heard=heard), heard.note
+    return read_audio(tmp_path / "a.mp4", tmp_path / name, RATE, stats=heard), heard.note
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -30,7 +29,7 @@ def test_samples_that_are_no_numbers_are_silence_and_no_more(tmp_path: Path, val
     damaged = TONE.copy()
     damaged[30_000:30_010] = value
     found, note = hear(tmp_path, damaged, subtype="FLOAT")
-    assert note == "10 samples of sound are no numbers and are silence"
+    assert note == "10 audio samples are NaN or infinite: replaced by silence"
     expected = np.where(np.isfinite(damaged), damaged, 0)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -44,7 +43,7 @@ def test_channels_are_averaged_and_said_to_cancel_where_they_do(tmp_path: Path):
 
 
 def test_a_sound_beyond_full_scale_is_told(tmp_path: Path):
-    assert hear(tmp_path, TONE * 50, subtype="FLOAT")[1] == "the sound reaches 15 times full scale and is clipped"
+    assert hear(tmp_path, TONE * 50, subtype="FLOAT")[1] == "the audio reaches 15 times full scale: it is clipped"
 
 
 def test_a_sound_file_that_breaks_off_is_told(tmp_path: Path):
@@ -52,12 +51,12 @@ def test_a_sound_file_that_breaks_off_is_told(tmp_path: Path):
     content = (tmp_path / "a.wav").read_bytes()
     (tmp_path / "b.wav").write_bytes(content[: len(content) // 2])
     heard = AudioDecodeStats()
-    assert len(read_sound(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, heard=heard)) == pytest.approx(2 * RATE, abs=50)
-    assert heard.note == "the sound file ends before its own lengths say"
+    assert len(read_audio(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, stats=heard)) == pytest.approx(2 * RATE, abs=50)
+    assert heard.note == "the audio file is truncated: it is shorter than the lengths stored in it"
     for length in (b"\xff\xff\xff\xff", bytes(4)):  # what went through a pipe states none
         (tmp_path / "b.wav").write_bytes(content[:4] + length + content[8:])
         heard = AudioDecodeStats()
-        read_sound(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, heard=heard)
+        read_audio(tmp_path / "a.mp4", tmp_path / "b.wav", RATE, stats=heard)
         assert heard.note is None
 
 
@@ -72,8 +71,8 @@ def test_of_several_sounds_the_first_is_used_and_that_is_said(tmp_path: Path):
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
     heard = AudioDecodeStats()
-    assert read_sound(path, None, RATE, 0.0, heard)[RATE // 2] == pytest.approx(0.1, abs=1e-3)
-    assert heard.note == "of 2 sounds in the file the first is used"
+    assert read_audio(path, None, RATE, 0.0, heard)[RATE // 2] == pytest.approx(0.1, abs=1e-3)
+    assert heard.note == "2 audio streams in the file: the first is used"
 
 
 @pytest.mark.parametrize(
@@ -87,15 +86,19 @@ def test_of_several_sounds_the_first_is_used_and_that_is_said(tmp_path: Path):
 def test_a_sound_of_another_length_is_told(tmp_path: Path, seconds: float, note: str | None):
     write_video(tmp_path / "a.mp4", count=80)
     soundfile.write(tmp_path / "a.wav", np.resize(TONE, round(seconds * RATE)), RATE)
-    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(
+        IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings())
+    )
     assert (facts.sound, facts.sound_note) == ("beside", note)
 
 
 def test_what_is_no_sound_is_not_called_a_video(tmp_path: Path):
     write_video(tmp_path / "a.mp4", count=80)
     (tmp_path / "a.wav").write_text("no")
-    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
-    assert str(facts.sound_note).startswith("sound not used: not readable as a sound:")
+    facts = inspect_scan(
+        IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings())
+    )
+    assert str(facts.sound_note).startswith("sound not used: not readable as an audio file:")
 
 
 def test_a_picture_that_stands_still_for_long_is_told(tmp_path: Path):

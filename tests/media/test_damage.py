@@ -10,7 +10,7 @@ from tests.support.dicom_files import gray_frames, jpegs, write_dicom
 from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
 from usvs.audio.settings import VoiceActivitySettings
-from usvs.media.decoders import probe
+from usvs.media.video import read_video_info
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import IndexTask, inspect_scan
@@ -155,7 +155,7 @@ def test_an_mp4_in_fragments_that_breaks_off_inside_of_one_is_skipped(tmp_path: 
     path = write_video(tmp_path / "a.mp4", count=60, container_options={"movflags": "frag_keyframe+empty_moov"})
     assert reason(path, tmp_path) is None
     path.write_bytes(path.read_bytes()[:-200])
-    assert reason(path, tmp_path) == "truncated: the file ends before its own lengths say"
+    assert reason(path, tmp_path) == "truncated: the file is shorter than the lengths stored in it"
 
 
 def test_an_mp4_whose_table_of_frames_is_damaged_is_skipped(good: Path, tmp_path: Path):
@@ -166,7 +166,7 @@ def test_an_mp4_whose_table_of_frames_is_damaged_is_skipped(good: Path, tmp_path
     content[at + 16] = 0x7F
     path = tmp_path / "a.mp4"
     path.write_bytes(bytes(content))
-    assert str(reason(path, tmp_path)).startswith("damaged: the header announces 3.0 s of video")
+    assert str(reason(path, tmp_path)).startswith("damaged: expected 3.0 s of video as stated in the header, got ")
 
 
 def test_cards_of_camcorders_and_cut_out_broadcasts_are_whole(tmp_path: Path):
@@ -174,17 +174,17 @@ def test_cards_of_camcorders_and_cut_out_broadcasts_are_whole(tmp_path: Path):
     given = {"count": 60, "rate": 25, "sound": 0.1 * np.sin(np.arange(115_200) * 0.2)}
     card = write_video(tmp_path / "a.mts", container_options={"mpegts_m2ts_mode": "1"}, **given)
     assert card.read_bytes()[4] == 0x47 and card.stat().st_size % 188 != 0
-    assert reason(card, tmp_path) is None and probe(card).file_note is None
+    assert reason(card, tmp_path) is None and read_video_info(card).file_note is None
     plain = write_video(tmp_path / "a.ts", **given)
-    assert reason(plain, tmp_path) is None and probe(plain).file_note is None
+    assert reason(plain, tmp_path) is None and read_video_info(plain).file_note is None
     content = plain.read_bytes()
     for name, part in (("begin.ts", content[77:]), ("end.ts", content[:-77])):
         (tmp_path / name).write_bytes(part)
     assert reason(tmp_path / "begin.ts", tmp_path) is None
-    assert reason(tmp_path / "end.ts", tmp_path) == "truncated: the file ends before its own lengths say"
+    assert reason(tmp_path / "end.ts", tmp_path) == "truncated: the file is shorter than the lengths stored in it"
 
 
 def test_a_video_under_a_gifs_name_is_read_as_what_it_is(good: Path, tmp_path: Path):
     path = tmp_path / "a.gif"
     path.write_bytes((good / "a.mp4").read_bytes())
-    assert reason(path, tmp_path) is None and "the file is mov" in str(probe(path).file_note)
+    assert reason(path, tmp_path) is None and "the file is mov: read as mov" in str(read_video_info(path).file_note)

@@ -18,9 +18,11 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless,
 
 from tests.support.dicom_files import LEVELS, gray_frames, jpegs, write_dicom
 from usvs.errors import DataError
-from usvs.media import dicom as dicom_room
-from usvs.media.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
-from usvs.media.sector import Box
+from usvs.media import dicom as dicom_module
+from usvs.media.audio import read_audio
+from usvs.media.box import Box
+from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
+from usvs.media.video_info import VideoDecodeStats
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.keys import Keys
@@ -100,7 +102,7 @@ def test_jpegs_are_read_frame_by_frame_and_a_broken_one_is_counted(tmp_path: Pat
     starts = [at for at in range(len(content)) if content[at : at + 3] == b"\xff\xd8\xff"]
     content[starts[2] : starts[2] + 60] = bytes(60)
     (tmp_path / "b.dcm").write_bytes(bytes(content))
-    decoded = Decoded()
+    decoded = VideoDecodeStats()
     rest = list(iter_gray_frames(tmp_path / "b.dcm", None, decoded))
     assert (decoded.frames, decoded.damaged_packets) == (5, 1)
     np.testing.assert_allclose([seconds for seconds, _ in rest], [0, 0.04, 0.12, 0.16, 0.2], atol=1e-9)
@@ -125,11 +127,15 @@ def test_jpeg_lossless_of_a_real_machine():
             None,
         ),
         ({"FrameTimeVector": [20, 40, 20, 60, 20]}, [0, 0.02, 0.06, 0.08, 0.14, 0.16], None),
-        ({"FrameTimeVector": [0, 20], "FrameTime": 25}, np.arange(6) * 0.025, "FrameTimeVector does not fit"),
+        (
+            {"FrameTimeVector": [0, 20], "FrameTime": 25},
+            np.arange(6) * 0.025,
+            "FrameTimeVector does not fit the number of frames: FrameTime is used",
+        ),
         (
             {"FrameTimeVector": [0.0] * 6, "CineRate": 50},
             np.arange(6) / 50,
-            "does not fit its frames; CineRate is used",
+            "FrameTimeVector does not fit the number of frames: CineRate is used",
         ),
         ({"CineRate": 50, "RecommendedDisplayFrameRate": 10}, np.arange(6) / 50, None),
         ({"RecommendedDisplayFrameRate": 10}, np.arange(6) / 10, None),
@@ -138,7 +144,7 @@ def test_jpeg_lossless_of_a_real_machine():
 )
 def test_times_come_from_its_own_tags(tmp_path: Path, tags, seconds, note):
     write_dicom(tmp_path / "a.dcm", **tags)
-    timing = probe(tmp_path / "a.dcm").timing
+    timing = read_video_info(tmp_path / "a.dcm").timing
     np.testing.assert_allclose(timing.seconds, seconds, atol=1e-9)
     assert timing.note is None if note is None else note in timing.note
     np.testing.assert_allclose([moment for moment, _ in iter_gray_frames(tmp_path / "a.dcm")], seconds, atol=1e-9)
@@ -147,14 +153,14 @@ def test_times_come_from_its_own_tags(tmp_path: Path, tags, seconds, note):
 @pytest.mark.parametrize("frames", [0, 2])
 def test_frames_that_the_header_does_not_announce_are_told(tmp_path: Path, frames: int):
     write_dicom(tmp_path / "a.dcm", frames=frames, FrameTime=40)
-    info, read = probe(tmp_path / "a.dcm"), max(frames, 1)
+    info, read = read_video_info(tmp_path / "a.dcm"), max(frames, 1)
     assert info.frames == len(pictures(tmp_path / "a.dcm")) == read
-    assert info.file_note == f"the header announces {read} frames, 6 are there; the first {read} are read"
+    assert info.file_note == f"the header states {read} frames, the file holds 6: the first {read} are read"
 
 
 def test_a_pixel_aspect_of_one_number_says_nothing(tmp_path: Path):
     write_dicom(tmp_path / "a.dcm", FrameTime=40, PixelAspectRatio=[1])
-    assert probe(tmp_path / "a.dcm").pixel_aspect == 1.0
+    assert read_video_info(tmp_path / "a.dcm").pixel_aspect == 1.0
 
 
 def h264(levels=LEVELS, sound: bool = False) -> bytes:
@@ -186,7 +192,7 @@ def test_a_video_stream_inside(tmp_path: Path, pieces: int):
     tags = {"FrameTime": 40, "FrameIncrementPointer": 0x00181063}
     blank = np.zeros((6, 48, 64), np.uint8)
     write_dicom(tmp_path / "a.dcm", blank, photometric="YBR_PARTIAL_420", syntax=H264, content=content, **tags)
-    info = probe(tmp_path / "a.dcm")
+    info = read_video_info(tmp_path / "a.dcm")
     assert (info.video_codec, info.frames, info.width, info.height) == ("h264", 6, 64, 48)
     frames = list(iter_gray_frames(tmp_path / "a.dcm", info))
     np.testing.assert_allclose(
@@ -194,21 +200,21 @@ def test_a_video_stream_inside(tmp_path: Path, pieces: int):
     )  # not the stream's 50 ms
     np.testing.assert_allclose([gray.mean() for _, gray in frames], LEVELS, atol=4)
     assert info.audio_codec == "mp2"
-    assert np.abs(read_sound(tmp_path / "a.dcm", None, 24_000)[4000:8000]).mean() > 0.05
+    assert np.abs(read_audio(tmp_path / "a.dcm", None, 24_000)[4000:8000]).mean() > 0.05
 
 
 def test_the_stated_region_in_pixels_as_they_are_shown(tmp_path: Path):
     write_dicom(tmp_path / "a.dcm", FrameTime=40, region=(4, 2, 27, 21))
-    assert probe(tmp_path / "a.dcm").region == Box(4, 2, 28, 22)
+    assert read_video_info(tmp_path / "a.dcm").region == Box(4, 2, 28, 22)
     write_dicom(tmp_path / "oblong.dcm", FrameTime=40, region=(4, 2, 27, 21), PixelAspectRatio=[1, 2])
-    info = probe(tmp_path / "oblong.dcm")
+    info = read_video_info(tmp_path / "oblong.dcm")
     assert (info.width, info.height, info.region) == (64, 24, Box(8, 2, 56, 22))
     whole = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
     assert whole.shape == (24, 64)
     part = next(iter_gray_frames(tmp_path / "oblong.dcm", box=info.region))[1]
     np.testing.assert_array_equal(part, whole[2:22, 8:56])
     write_dicom(tmp_path / "other.dcm", FrameTime=40, region=(4, 2, 500, 21))  # stated for another size
-    assert probe(tmp_path / "other.dcm").region is None
+    assert read_video_info(tmp_path / "other.dcm").region is None
 
 
 def test_memory_is_that_of_a_frame(tmp_path: Path):
@@ -223,7 +229,7 @@ def test_memory_is_that_of_a_frame(tmp_path: Path):
 
 def test_some_frames_are_read_without_the_others(tmp_path: Path):
     write_dicom(tmp_path / "a.dcm", FrameTime=40)
-    info = probe(tmp_path / "a.dcm")
+    info = read_video_info(tmp_path / "a.dcm")
     found = np.stack(list(iter_keyframes(tmp_path / "a.dcm", info, np.array([1, 4]))))
     np.testing.assert_array_equal(found, gray_frames()[[1, 4]])
 
@@ -236,26 +242,26 @@ def test_what_is_broken_off_is_refused(tmp_path: Path, coded: bool):
     for share, words in ((0.9, "truncated"), (0.1, "DICOM")):
         (tmp_path / "b.dcm").write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(DataError, match=words) as caught:
-            probe(tmp_path / "b.dcm")
+            read_video_info(tmp_path / "b.dcm")
         assert "DOE" not in str(caught.value)
     write_dicom(tmp_path / "c.dcm", FrameTime=40, frames=9, **given)
-    with pytest.raises(DataError, match="announces 9 frames, 6 are there"):
-        probe(tmp_path / "c.dcm")
+    with pytest.raises(DataError, match="truncated: expected 9 frames as stated in the header, got 6"):
+        read_video_info(tmp_path / "c.dcm")
 
 
 def test_without_pictures_or_without_a_decoder_it_says_so(tmp_path: Path, monkeypatch):
     data = write_dicom(tmp_path / "a.dcm", FrameTime=40)
     del data.PixelData
     data.save_as(tmp_path / "report.dcm", enforce_file_format=True)
-    with pytest.raises(DataError, match="holds no pictures"):
-        probe(tmp_path / "report.dcm")
+    with pytest.raises(DataError, match="holds no images"):
+        read_video_info(tmp_path / "report.dcm")
 
     class Missing:
         is_available = False
 
-    monkeypatch.setattr(dicom_room, "get_decoder", lambda syntax: Missing())
+    monkeypatch.setattr(dicom_module, "get_decoder", lambda syntax: Missing())
     with pytest.raises(DataError, match=r"pip install 'usvs\[dicom\]'"):
-        probe(tmp_path / "a.dcm")
+        read_video_info(tmp_path / "a.dcm")
 
 
 def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
@@ -299,7 +305,7 @@ def test_its_patient_id_tells_people_apart_and_is_kept_as_a_hash_alone(tmp_path:
     (archive / "manifest.csv").unlink()
     assert patients() == [one, one, other, keys("2021"), keys("2021"), one]
     written = b"".join(file.read_bytes() for file in store.rglob("*") if file.is_file())
-    assert b"MRN7" not in written and "MRN7" not in repr(probe(archive / "2019/a.dcm"))
+    assert b"MRN7" not in written and "MRN7" not in repr(read_video_info(archive / "2019/a.dcm"))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +317,7 @@ def test_real_cines_are_what_pydicom_decodes(name: str, frames: int, size: tuple
     path = get_testdata_file(name, download=False)
     if path is None:
         pytest.skip("pydicom-data is not installed")
-    info = probe(Path(path))
+    info = read_video_info(Path(path))
     assert info.frames == frames and info.timing.rate_hz == pytest.approx(30, abs=0.01) and info.timing.note is None
     found = pictures(Path(path))
     assert found.shape == (frames, *size)

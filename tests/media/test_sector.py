@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from usvs.media.decoders import iter_keyframes, probe
-from usvs.media.sector import Box, detect_sector, find_sector, inscribed_box
+from usvs.media.box import Box
+from usvs.media.sector import detect_sector, find_inscribed_box
+from usvs.media.video import iter_keyframes, read_video_info
 
 APEX, INNER, OUTER, HALF_ANGLE = (300.0, -60.0), 110.0, 440.0, 0.6
 SIZE = (420, 600)
@@ -101,9 +102,9 @@ def test_box_is_the_fans_largest_and_free_of_letters(settings):
     frames, letters = screens(12, **settings)
     found = detect_sector(frames)
     assert found.note is None
-    assert overlap(found.box, inscribed_box(fan_area())) > 0.85
-    assert not found.box.crop(letters).any()
-    assert found.box.crop(fan_area()).mean() > 0.99
+    assert overlap(found.crop_box, find_inscribed_box(fan_area())) > 0.85
+    assert not found.crop_box.crop(letters).any()
+    assert found.crop_box.crop(fan_area()).mean() > 0.99
 
 
 @pytest.mark.parametrize("kind", SECTORS)
@@ -113,8 +114,8 @@ def test_a_sector_of_any_probe_is_found_without_the_files_word(kind: str):
     found = detect_sector(frames)
     assert found.source == "found" and found.bounds is not None
     assert overlap(found.bounds, bounds_of(area)) > 0.95
-    assert overlap(found.box, inscribed_box(area)) > 0.85
-    assert not found.box.crop(letters).any() and found.box.crop(area).all()
+    assert overlap(found.crop_box, find_inscribed_box(area)) > 0.85
+    assert not found.crop_box.crop(letters).any() and found.crop_box.crop(area).all()
 
 
 @pytest.mark.parametrize("beyond", [0, 25], ids=["snug", "taller and wider"])
@@ -126,14 +127,14 @@ def test_the_region_that_a_file_states_is_the_fan_and_its_box_is_looked_for_insi
     region = Box(fan.left - beyond, fan.top - beyond, fan.right + beyond, fan.bottom + beyond)
     found = detect_sector(frames, region)
     assert (found.source, found.bounds) == ("region", region)
-    assert overlap(found.box, inscribed_box(area)) > 0.85
-    assert not found.box.crop(letters).any() and found.box.crop(area).all()
+    assert overlap(found.crop_box, find_inscribed_box(area)) > 0.85
+    assert not found.crop_box.crop(letters).any() and found.crop_box.crop(area).all()
 
 
 def test_one_still_picture_is_enough():
     frames, letters = screens(1)
-    box = find_sector(frames)
-    assert overlap(box, inscribed_box(fan_area())) > 0.8
+    box = detect_sector(frames).crop_box
+    assert overlap(box, find_inscribed_box(fan_area())) > 0.8
     assert not box.crop(letters).any()
 
 
@@ -142,15 +143,15 @@ def test_a_picture_that_the_fan_fills_is_kept_nearly_whole():
     frames = cv2.blur(rng.integers(0, 255, (10, 120, 160)).transpose(1, 2, 0).astype(np.uint8), (3, 3)).transpose(
         2, 0, 1
     )
-    box = find_sector(frames)
+    box = detect_sector(frames).crop_box
     assert box.width > 0.95 * 160 and box.height > 0.93 * 120
 
 
 @pytest.mark.parametrize("level", [0, 90, 255])
 def test_without_a_fan_the_whole_picture_is_kept_and_that_is_said(level: int):
     found = detect_sector(np.full((5, 100, 140), level, np.uint8))
-    assert found.box == Box(0, 0, 140, 100)
-    assert found.note is not None and "whole picture" in found.note
+    assert found.crop_box == Box(0, 0, 140, 100)
+    assert found.note is not None and "the whole image is kept" in found.note
 
 
 def test_inscribed_box_is_the_largest_of_all_boxes():
@@ -165,7 +166,7 @@ def test_inscribed_box_is_the_largest_of_all_boxes():
             for right in range(left + 1, 10)
             if mask[top:bottom, left:right].all()
         ]
-        box = inscribed_box(mask)
+        box = find_inscribed_box(mask)
         assert box.width * box.height == max(areas)
         assert mask[box.top : box.bottom, box.left : box.right].all()
 
@@ -181,7 +182,7 @@ def test_dim_flanks_belong_to_the_fan():
     found = detect_sector(np.where(dim, faint, frames).astype(np.uint8))
     assert found.bounds is not None
     assert overlap(found.bounds, bounds_of(fan)) > 0.93
-    assert not found.box.crop(letters).any() and found.box.crop(fan).mean() > 0.99
+    assert not found.crop_box.crop(letters).any() and found.crop_box.crop(fan).mean() > 0.99
 
 
 def test_only_the_stated_region_is_looked_at():
@@ -191,9 +192,9 @@ def test_only_the_stated_region_is_looked_at():
     region = Box(SIZE[1], 0, 2 * SIZE[1], SIZE[0])
     found = detect_sector(frames, region)
     assert found.source == "region" and found.note is None
-    assert overlap(found.box, inscribed_box(fan_area()).moved(region)) > 0.85
+    assert overlap(found.crop_box, find_inscribed_box(fan_area()).translate(region.left, region.top)) > 0.85
     empty = detect_sector(np.zeros_like(frames), region)
-    assert empty.box == empty.bounds == region
+    assert empty.crop_box == empty.bounds == region
     assert empty.source == "whole" and "the region is kept" in str(empty.note)
 
 
@@ -202,7 +203,7 @@ def test_a_real_cine_against_the_region_that_its_machine_wrote():
     path = get_testdata_file("color3d_jpeg_baseline.dcm", download=False)
     if path is None:
         pytest.skip("pydicom-data is not installed")
-    info = probe(Path(path))
+    info = read_video_info(Path(path))
     numbers = np.arange(0, 120, 5)
     frames = np.stack(list(iter_keyframes(Path(path), info, numbers)))
     unaided, aided = detect_sector(frames), detect_sector(frames, info.region)
@@ -211,10 +212,10 @@ def test_a_real_cine_against_the_region_that_its_machine_wrote():
     assert (shown.left, shown.right) == (info.region.left, info.region.right) and shown.height == 384 - 26
     assert unaided.bounds is not None and unaided.note is None
     assert overlap(unaided.bounds, shown) > 0.95
-    assert overlap(unaided.box, aided.box) > 0.9
+    assert overlap(unaided.crop_box, aided.crop_box) > 0.9
     brightest = frames.max(axis=0)
-    assert (unaided.box.crop(brightest) > 3).mean() > 0.97  # no black corner in it
-    assert (aided.box.crop(brightest) > 3).mean() > 0.97
+    assert (unaided.crop_box.crop(brightest) > 3).mean() > 0.97  # no black corner in it
+    assert (aided.crop_box.crop(brightest) > 3).mean() > 0.97
 
 
 def shining_part(brightest: np.ndarray, region: Box) -> np.ndarray:
@@ -234,6 +235,6 @@ def test_real_planes_lose_their_menus(shared_data):
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         found = detect_sector(picture[None])
         assert found.note is None, path.name
-        box = found.box
+        box = found.crop_box
         assert box.top >= 70 and box.left >= 20 and box.right <= 900, (path.name, box)
         assert box.width * box.height > 0.2 * picture.size, (path.name, box)

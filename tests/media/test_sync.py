@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests.support.media_files import write_video
-from usvs.media.audio import AudioDecodeStats
-from usvs.media.decoders import Decoded, iter_gray_frames, probe, read_sound
+from usvs.media.audio import AudioDecodeStats, read_audio
+from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoDecodeStats
 
 TOLERANCE = 0.005
 RATE = 24_000
@@ -79,14 +80,14 @@ def test_the_matrix(tmp_path: Path, ending: str, variable: bool, start: float, f
     else:
         given = {"sound": beeping, "sound_start": begin, "options": {"preset": "ultrafast", "bf": "2"}}
         write_video(path, seconds=times.tolist(), pictures=pictures, rate=25, full_range=full_range, **given)
-    info, decoded = probe(path), Decoded()
+    info, decoded = read_video_info(path), VideoDecodeStats()
     frames = list(iter_gray_frames(path, info, decoded))
-    assert len(frames) == info.frames == len(times) and decoded == Decoded(frames=len(times))
+    assert len(frames) == info.frames == len(times) and decoded == VideoDecodeStats(frames=len(times))
     np.testing.assert_allclose([seconds for seconds, _ in frames], times - times[0], atol=0.0011)
     assert info.timing.note is None
     levels = np.array([gray.mean() for _, gray in frames])
     assert levels.min() == pytest.approx(20, abs=4) and levels.max() == pytest.approx(235, abs=4)
-    shown, heard = seen(path), onsets(read_sound(path, None, RATE, info.timing.start_seconds), RATE)
+    shown, heard = seen(path), onsets(read_audio(path, None, RATE, info.timing.start_seconds), RATE)
     assert len(shown) == len(moments) >= 2
     np.testing.assert_allclose(heard, shown, atol=TOLERANCE)
 
@@ -122,10 +123,10 @@ def test_a_sound_beside_the_video_after_half_an_hour(half_hour, tmp_path: Path, 
     # what a recorder writes whose clock counts 50 ppm more seconds than pass, switched on `offset` after the video
     written = (moments - offset) * (1 + drift_ppm * 1e-6)
     beside = write_wav(tmp_path / "long.wav", beeps(written, MINUTES * 60 + 5, LONG_RATE), LONG_RATE)
-    heard = onsets(read_sound(path, beside, LONG_RATE, offset_seconds=offset, drift_ppm=drift_ppm), LONG_RATE)
+    heard = onsets(read_audio(path, beside, LONG_RATE, offset_seconds=offset, drift_ppm=drift_ppm), LONG_RATE)
     np.testing.assert_allclose(heard, moments, atol=TOLERANCE)
     if drift_ppm:
-        uncorrected = onsets(read_sound(path, beside, LONG_RATE, offset_seconds=offset), LONG_RATE)
+        uncorrected = onsets(read_audio(path, beside, LONG_RATE, offset_seconds=offset), LONG_RATE)
         assert np.abs(uncorrected[-1] - moments[-1]) > 0.08
 
 
@@ -149,7 +150,7 @@ def test_a_drift_that_the_containers_timestamps_tell_is_followed(half_hour, tmp_
                 packet.stream = video
                 target.mux(packet)
     heard = AudioDecodeStats()
-    found = onsets(read_sound(both, None, LONG_RATE, heard=heard), LONG_RATE)
+    found = onsets(read_audio(both, None, LONG_RATE, stats=heard), LONG_RATE)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
     assert heard.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(heard.note)
 
@@ -178,6 +179,6 @@ def test_a_drift_and_two_holes(tmp_path: Path):
                 packet.stream = video
                 target.mux(packet)
     heard = AudioDecodeStats()
-    found = onsets(read_sound(both, None, rate, heard=heard), rate)
+    found = onsets(read_audio(both, None, rate, stats=heard), rate)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
-    assert heard.gaps == 2 and "2 holes in the sound are silence" in str(heard.note)
+    assert heard.gaps == 2 and "2 gaps in the audio: filled with silence" in str(heard.note)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from usvs.archive.gaze import read_gaze
-from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.labels import read_plane_labels
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
 from usvs.phantom import ground_truth_folder, make_phantom, read_ground_truth

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.errors import MissingDependencyError
 from usvs.phantom.lexicon import CHATTER as REMARKS
 from usvs.phantom.lexicon import TERMS, on_topic
@@ -110,7 +110,7 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
 
 
 def test_each_plane_has_terms_of_its_own():
-    assert set(TERMS) == set(PLANES) - {"background"}
+    assert set(TERMS) == set(STANDARD_PLANES) - {"background"}
     terms = [term for own in TERMS.values() for term in own]
     assert len(terms) == len(set(terms))
     for plane, own in TERMS.items():

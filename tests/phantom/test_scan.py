@@ -5,7 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.phantom.anatomy import DRAW_FUNCTIONS
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.settings import PhantomSettings
@@ -29,7 +29,7 @@ def test_a_second_scan_of_a_patient_has_the_same_scanner_and_another_script():
 
 
 def test_every_plane_has_a_drawing():
-    assert set(DRAW_FUNCTIONS) == set(PLANES)
+    assert set(DRAW_FUNCTIONS) == set(STANDARD_PLANES)
 
 
 def test_a_scan_of_ninety_seconds_visits_every_plane_about_once():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.errors import DataError
 from usvs.report.plots import (
     draw_confusion,
@@ -26,7 +26,7 @@ def reading(f1):
 @pytest.fixture
 def planes_run(tmp_path):
     inits = {"random": {"finetune": reading(0.5), "probe": reading(0.4)}, "joint": {"finetune": reading(0.7)}}
-    results = {"kind": "planes", "classes": PLANES, "chance_f1": 0.06, "inits": inits}
+    results = {"kind": "planes", "classes": STANDARD_PLANES, "chance_f1": 0.06, "inits": inits}
     (tmp_path / "results.json").write_text(json.dumps(results))
     return tmp_path
 
@@ -36,7 +36,7 @@ def test_a_planes_run_gets_a_confusion_matrix_per_init_and_reading_and_one_bar_c
     assert {file.name for file in saved} == {
         "confusion_random_finetune.png",
         "confusion_random_probe.png",
-        "confusion_ours_finetune.png",
+        "confusion_joint_finetune.png",
         "f1.png",
     }
     for file in saved:

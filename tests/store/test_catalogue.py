@@ -102,7 +102,7 @@ def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store:
     ("text", "words"),
     [
         ("patient\np1\n", "column 'scan' is missing"),
-        ("scan,sector\na.mp4,wide\n", "line 2: expected sector"),
+        ("scan,sector\na.mp4,wide\n", "line 2, column 'sector': expected"),
         ("scan,patient\na.mp4,p\na.mp4,q\n", "named twice"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
     path.rename(os.fsdecode(os.fsencode(archive) + b"/caf\xe9.mp4"))
     make_video("b.mp4")
     summary = index(archive, store)
-    assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}
+    assert summary.found == 1 and summary.other == {"with a name not in UTF-8": 1}
 
 
 def record_inspections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -320,7 +320,7 @@ def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     ],
 )
 def test_rounding_of_a_frames_length_costs_no_clip_and_makes_none(frames: int, frame_seconds: float, clips: int):
-    timing = Timing.of_frames(np.arange(frames) * frame_seconds, None)
+    timing = Timing.from_seconds(np.arange(frames) * frame_seconds, None)
     if frames == 1:
         timing = replace(timing, duration_seconds=frame_seconds, rate_hz=1 / frame_seconds)
     assert clip_count(timing, ClipSettings(clip_seconds=2)) == clips

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import labelled_frames
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds
@@ -22,20 +23,20 @@ def features(random, planes, distance):
 def test_separable_features_are_read_and_noise_is_at_chance(distance, low, high):
     random = np.random.default_rng(0)
     train, test = random.integers(0, 14, 600), random.integers(0, 14, 1500)
-    scores = probe_features(features(random, train, distance), train, features(random, test, distance), test, PLANES)
+    scores = probe_features(features(random, train, distance), train, features(random, test, distance), test, STANDARD_PLANES)
     assert low <= scores.f1 <= high
 
 
 def test_rare_planes_are_not_given_up():
     random = np.random.default_rng(0)
     train, test = (random.choice(2, n, p=[0.97, 0.03]) for n in (2000, 4000))
-    scores = probe_features(features(random, train, 0.4), train, features(random, test, 0.4), test, PLANES)
+    scores = probe_features(features(random, train, 0.4), train, features(random, test, 0.4), test, STANDARD_PLANES)
     assert scores.classes[1].recall > 0.6
 
 
 def test_one_plane_is_nothing_to_read():
     with pytest.raises(DataError, match="at least two classes"):
-        probe_features(np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), np.ones(4), PLANES)
+        probe_features(np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), np.ones(4), STANDARD_PLANES)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
+from usvs.archive.importers import IMPORTERS, parse_label_map
 from usvs.cli.options import (
     WORKERS_HELP,
     Commands,
@@ -14,7 +15,7 @@ from usvs.cli.options import (
     chosen_settings,
     count,
 )
-from usvs.errors import ConfigError, DataError
+from usvs.errors import DataError
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
 
@@ -99,24 +100,20 @@ def _add_audit(commands: Commands) -> None:
 
 
 def _add_import(commands: Commands) -> None:
-    imports = commands.add_parser("import", help="make an archive from a published image set")
+    imports = commands.add_parser("import", help="convert a published image set to an archive")
     sets = imports.add_subparsers(required=True, metavar="SET")
-    command = add_command(
-        sets,
-        "fetal-planes",
-        "make an archive from FETAL_PLANES_DB, a csv file and a folder of images",
-        "usvs import fetal-planes FETAL_PLANES_DB ARCHIVE --map 'Maternal cervix='",
-    )
-    command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
-    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
-    command.add_argument(
-        "--map",
-        action="append",
-        default=[],
-        metavar="LABEL=PLANE",
-        help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
-    )
-    command.set_defaults(run_command=_run_import_fetal_planes)
+    for name, importer in IMPORTERS.items():
+        command = add_command(sets, name, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE")
+        command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
+        command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
+        command.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="LABEL=PLANE",
+            help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
+        )
+        command.set_defaults(run_command=_run_import, importer=importer)
 
 
 def _run_phantom(options: argparse.Namespace) -> None:
@@ -173,12 +170,6 @@ def _run_audit(options: argparse.Namespace) -> None:
         raise DataError(f"audit: {len(findings)} problems found")
 
 
-def _run_import_fetal_planes(options: argparse.Namespace) -> None:
-    from usvs.archive.fetal_planes import import_fetal_planes
-
-    pairs = [text.partition("=") for text in options.map]
-    for text, (_, equals, _) in zip(options.map, pairs, strict=True):
-        if not equals:
-            raise ConfigError(f"--map: expected LABEL=PLANE, or LABEL= to leave a label out, got '{text}'")
-    classes = {label.strip(): plane.strip() or None for label, _, plane in pairs}
-    logger.info(str(import_fetal_planes(options.source, options.archive, classes)))
+def _run_import(options: argparse.Namespace) -> None:
+    import_set = options.importer.load()
+    logger.info(str(import_set(options.source, options.archive, parse_label_map(options.map))))

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from usvs import __version__
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import labelled_frames
 from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError
@@ -154,7 +154,7 @@ class _Job:
             "pretraining_overlap": self.overlap,
             "seeds": seeds,
             "patients_labelled": self.counts,
-            "chance_f1": chance_f1(self.table.plane, len(PLANES)),
+            "chance_f1": chance_f1(self.table.plane, len(STANDARD_PLANES)),
             "measured": measured,
         }
 

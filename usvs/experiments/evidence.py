@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from usvs import __version__
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.config import Settings
 from usvs.data.frame_table import FrameTable, labelled_frames
 from usvs.errors import DataError
@@ -186,7 +186,7 @@ class _Job:
             **self._plan(),
             "seeds": seeds,
             "folds": self.settings.planes.folds,
-            "chance_f1": chance_f1(self.table.of_groups(self.downstream).plane, len(PLANES)),
+            "chance_f1": chance_f1(self.table.of_groups(self.downstream).plane, len(STANDARD_PLANES)),
             "pretraining": pretraining,
             "readings": readings,
             "differences": _differences(readings),

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import nn
 
 from usvs import __version__
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.config import Profile, Settings
 from usvs.data.frame_table import FrameTable, labelled_frames
 from usvs.data.gaze_table import GazeTable, gaze_frames
@@ -266,7 +266,7 @@ class _Job:
                     measured["gaze"].setdefault(row, []).append(self.gaze_cell(row, seed, fold))
         known: dict[str, Any] = {}
         if self.planes is not None:
-            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).plane, len(PLANES))
+            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).plane, len(STANDARD_PLANES))
         if self.gaze is not None:
             tested = seen_in_evaluation(self.store, self.gaze.of_groups(self.downstream), self.settings.gaze)
             known["uniform_gaze"] = uniform_scores(tested, self.settings.gaze).to_json()
@@ -277,7 +277,7 @@ class _Job:
             "environment": describe_environment(choose_device(self.settings.pretrain.run.device)),
             **self._plan(),
             "seeds": seeds,
-            "classes": list(PLANES),
+            "classes": list(STANDARD_PLANES),
             **known,
             "measured": measured,
             "pretraining": {row: [self.pretraining_cell(row, seed) for seed in seeds] for row in PRETRAINED},

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from usvs.data.frame_table import every_nth_frame
 from usvs.data.settings import AugmentSettings
-from usvs.media.decoders import iter_gray_frames, probe
 from usvs.media.sector import detect_sector
+from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.models.registry import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import PrepareSettings, prepare_profile
@@ -73,10 +73,10 @@ def _moments(keys: Sequence[str], seconds: Sequence[float]) -> pa.Table:
 
 def _file_frames(file: Path, stride: int, side: int) -> tuple[list[float], NDArray[np.uint8]]:
     """Decode a file twice, once to find its fan and once for every n-th frame; neither time is all of it in memory."""
-    info = probe(file)
+    info = read_video_info(file)
     spread = max(1, info.frames // SECTOR_FRAMES)
     looked_at = np.stack([gray for _, gray in islice(iter_gray_frames(file, info), 0, None, spread)])
-    box = detect_sector(looked_at, info.region).box
+    box = detect_sector(looked_at, info.region).crop_box
     moments, frames = [], []
     for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
         moments.append(seconds)

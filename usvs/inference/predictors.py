@@ -14,12 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.config import check_settings
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import ConfigError, DataError
+from usvs.media.box import Box
 from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
-from usvs.media.sector import Box, detect_sector
+from usvs.media.sector import detect_sector
 from usvs.models.registry import build_encoder
 from usvs.models.sononet import (
     SONONET_CLASSES,
@@ -48,7 +49,7 @@ class PlanePrediction(NamedTuple):
         file: as it was given.
         plane: the most probable one, by the paper's name.
         confidence: its probability, 0 .. 1, as the network puts it; it is not calibrated.
-        probabilities: of all planes, in the order of `usvs.archive.plane_labels.PLANES`.
+        probabilities: of all planes, in the order of `usvs.archive.labels.STANDARD_PLANES`.
     """
 
     file: Path
@@ -76,17 +77,19 @@ class SonoNetDetector:
     """The published network. Without a box, what it sees is the box around the fan, with black to its own aspect."""
 
     def __init__(self, network: SonoNet) -> None:
-        if network.adaption[-1].num_features != len(PLANES):
-            raise DataError(f"SonoNet weights: expected {len(PLANES)} classes, got {network.adaption[-1].num_features}")
+        if network.adaption[-1].num_features != len(STANDARD_PLANES):
+            raise DataError(
+                f"SonoNet weights: expected {len(STANDARD_PLANES)} classes, got {network.adaption[-1].num_features}"
+            )
         self.network = network
-        self.order = torch.tensor([SONONET_CLASSES.index(plane) for plane in PLANES])
+        self.order = torch.tensor([SONONET_CLASSES.index(plane) for plane in STANDARD_PLANES])
 
     def prepare(self, picture: NDArray[np.float64], file: Path, box: Box | None) -> Tensor:
         """Crop to the box as it is, or to the fan, and make the network's own input of it."""
         if box is None:
             found = detect_sector(np.rint(picture).astype(np.uint8)[None])
             _note(file, found.note)
-            fan = crop_to(picture, found.bounds or found.box, file)
+            fan = crop_to(picture, found.bounds or found.crop_box, file)
             picture = padded_to_aspect(fan, SONONET_WIDTH / SONONET_HEIGHT)
         else:
             picture = crop_to(picture, box, file)
@@ -111,7 +114,7 @@ class FinetunedDetector:
         if box is None:
             found = detect_sector(np.rint(picture).astype(np.uint8)[None])
             _note(file, found.note)
-            box = found.box
+            box = found.crop_box
         side = self.prepared_pixels
         inner = np.rint(crop_to(picture, box, file)).astype(np.uint8)
         frame = np.asarray(cv2.resize(inner, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -174,7 +177,7 @@ def predict_planes(images: Sequence[str | Path], model: str | Path, box: Box | N
             probabilities = detector.logits(inputs).double().softmax(dim=1)
         for file, row in zip(batch, probabilities.tolist(), strict=True):
             best = int(np.argmax(row))
-            predictions.append(PlanePrediction(file, PLANES[best], row[best], tuple(row)))
+            predictions.append(PlanePrediction(file, STANDARD_PLANES[best], row[best], tuple(row)))
     return predictions
 
 
@@ -184,7 +187,7 @@ def _load_detector(folder: Path) -> tuple[PlaneTask, ClassificationSettings, int
         if described["task"] != "planes":
             raise DataError(f"'{folder}': expected a detector of planes, got one of task '{described['task']}'")
         settings = check_settings(ClassificationSettings, described["settings"])
-        task = PlaneTask(build_encoder(described["encoder"]), len(PLANES), torch.ones(len(PLANES)))
+        task = PlaneTask(build_encoder(described["encoder"]), len(STANDARD_PLANES), torch.ones(len(STANDARD_PLANES)))
         task.load_state_dict(load_file(folder / MODEL))
         return task.eval(), settings, int(described["prepared_pixels"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ConfigError) as error:

@@ -20,7 +20,7 @@ class ScanGroundTruth:
 
     Attributes:
         frame_seconds: [n] times of the frames.
-        plane: [n] index in PLANES.
+        plane: [n] index in STANDARD_PLANES.
         pose: [n, 4] of the transducer in the tissue: x and y in tissue units, rotation in radians, magnification.
         landmark: [n, 2] the plane's main landmark as fractions of the video frame.
         gaze: [n, 2] mean valid gaze of the frame as fractions of the video frame; NaN if there is none.

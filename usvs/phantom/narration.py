@@ -7,7 +7,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.phantom.lexicon import off_topic, on_topic
 from usvs.phantom.script import Segment
 from usvs.phantom.seeds import between
@@ -68,7 +68,7 @@ def narrate(
         clock = max(clock, window.start)
         while clock < min(window.stop, settings.scan_seconds) - 0.3:
             about = CHATTER if window.plane == BACKGROUND or rng.random() < settings.chatter_fraction else window.plane
-            text = off_topic(rng) if about == CHATTER else on_topic(rng, PLANES[about])
+            text = off_topic(rng) if about == CHATTER else on_topic(rng, STANDARD_PLANES[about])
             spoken = speakers.synthesize(text, int(rng.integers(len(speakers.voices))))
             remark = soxr.resample(spoken, speakers.rate_hz, settings.sound_rate_hz, quality="MQ")
             first = round(clock * settings.sound_rate_hz)

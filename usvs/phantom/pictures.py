@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.errors import DataError
-from usvs.media.audio import read_sound
-from usvs.media.decoders import iter_gray_frames
+from usvs.media.audio import read_audio
+from usvs.media.video import iter_gray_frames
 from usvs.phantom.ground_truth import ScanGroundTruth, ground_truth_folder, read_ground_truth
 from usvs.phantom.narration import CHATTER, GROUND_TRUTH_HZ, SILENCE
 
@@ -73,7 +73,7 @@ def _save_planes(scans: list[tuple[Path, ScanGroundTruth]], real: Path | None, f
 def _frame_of_each_plane(scans: list[tuple[Path, ScanGroundTruth]]) -> dict[str, NDArray[np.uint8]]:
     """Return a frame from the middle of a visit to each plane, taken from the scans in turn."""
     frames_to_read: dict[int, dict[int, int]] = {}
-    for plane in range(len(PLANES)):
+    for plane in range(len(STANDARD_PLANES)):
         holders = [number for number, (_, ground_truth) in enumerate(scans) if (ground_truth.plane == plane).any()]
         if holders:
             number = holders[plane % len(holders)]
@@ -83,7 +83,7 @@ def _frame_of_each_plane(scans: list[tuple[Path, ScanGroundTruth]]) -> dict[str,
         for index, (_, gray) in enumerate(iter_gray_frames(scans[number][0])):
             if index in frames:
                 found[frames[index]] = gray
-    return {PLANES[plane]: found[plane] for plane in sorted(found)}
+    return {STANDARD_PLANES[plane]: found[plane] for plane in sorted(found)}
 
 
 def _middle_of_longest_run(mask: NDArray[np.bool_]) -> int:
@@ -104,7 +104,7 @@ def _real_tiles(folder: Path) -> list[tuple[str, NDArray[np.uint8]]]:
 def _save_narration(video: Path, ground_truth: ScanGroundTruth, file: Path) -> None:
     from matplotlib.figure import Figure
 
-    sound = read_sound(video, None, RATE_HZ)
+    sound = read_audio(video, None, RATE_HZ)
     begin = _most_spoken_stretch(ground_truth.speech)
     stop = min(begin + SHOWN_SECONDS, len(ground_truth.speech) / GROUND_TRUTH_HZ)
     piece = sound[round(begin * RATE_HZ) : round(stop * RATE_HZ)]
@@ -140,7 +140,7 @@ def _draw_ground_truth(axes: "Axes", ground_truth: ScanGroundTruth, begin: float
     tick = slice(round(begin * GROUND_TRUTH_HZ), round(stop * GROUND_TRUTH_HZ))
     shown = (ground_truth.frame_seconds >= begin) & (ground_truth.frame_seconds < stop)
     _strip(axes, 2, ground_truth.speech[tick].astype(np.int64) - 1, begin, 1 / GROUND_TRUTH_HZ, {0: "speech"})
-    names: dict[int, str] = {CHATTER: "other", **dict(enumerate(PLANES))}
+    names: dict[int, str] = {CHATTER: "other", **dict(enumerate(STANDARD_PLANES))}
     _strip(axes, 1, ground_truth.topic[tick], begin, 1 / GROUND_TRUTH_HZ, names)
     _strip(axes, 0, ground_truth.plane[shown], begin, float(np.diff(ground_truth.frame_seconds).mean()), names)
     axes.set_yticks([0.4, 1.4, 2.4], ["on screen", "spoken of", "speech"])
@@ -156,7 +156,7 @@ def _strip(axes: "Axes", row: int, values: NDArray[Any], begin: float, step: flo
         value = int(values[first])
         if value == SILENCE:
             continue
-        colour = colours(value / len(PLANES)) if value >= 0 else "#cccccc"
+        colour = colours(value / len(STANDARD_PLANES)) if value >= 0 else "#cccccc"
         axes.broken_barh([(begin + first * step, (last - first) * step)], (row, 0.8), facecolors=colour, alpha=0.7)
         if (last - first) * step > 0.6 and row < 2:
             axes.text(begin + (first + last) / 2 * step, row + 0.4, names[value], ha="center", va="center", fontsize=7)

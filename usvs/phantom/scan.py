@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.phantom.anatomy import Slab, draw_slab, reflectivity
 from usvs.phantom.gaze import Gaze, simulate_gaze
 from usvs.phantom.geometry import FloatArray, draw_sector_geometry
@@ -97,7 +97,7 @@ class PhantomScan:
         return stream(self.seed, "patient", self.patient, "scan", self.scan, *names)
 
     def _slab(self, visit: int) -> Slab:
-        plane = PLANES[self.script[visit].plane]
+        plane = STANDARD_PLANES[self.script[visit].plane]
         proportions = stream(self.seed, "patient", self.patient, "anatomy", plane)
         return draw_slab(plane, proportions, self._stream("visit", visit), self.sector.apex_in_tissue(), self.settings)
 

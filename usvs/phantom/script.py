@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.phantom.seeds import between
 from usvs.phantom.settings import PhantomSettings
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames `start` to `stop` (exclusive) with one plane, an index in `PLANES`."""
+    """Frames `start` to `stop` (exclusive) with one plane, an index in `STANDARD_PLANES`."""
 
     plane: int
     start: int
@@ -47,4 +47,4 @@ def draw_script(rng: np.random.Generator, settings: PhantomSettings) -> list[Seg
 
 def plane_rows(script: list[Segment], rate_hz: float) -> list[tuple[float, float, str]]:
     """Return the rows of a planes.csv: start and end in seconds, and the plane's name."""
-    return [(s.start / rate_hz, s.stop / rate_hz, PLANES[s.plane]) for s in script]
+    return [(s.start / rate_hz, s.stop / rate_hz, STANDARD_PLANES[s.plane]) for s in script]

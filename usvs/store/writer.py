@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import usvs
 from usvs.archive.alignment import Alignment
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 from usvs.store.prepared_manifest import MANIFEST_FILE, FileState, PreparedManifest
 from usvs.store.settings import PrepareSettings
 from usvs.utils.atomic_files import sync_files, sync_folder

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.gaze_table import GazeTable, gaze_density
 from usvs.data.prefetch import load_in_order
@@ -59,7 +59,9 @@ def finetune_fold(
         ranks: who takes part, each with a part of every batch.
     """
     with _new_weights(settings):
-        task = PlaneTask(encoder, len(PLANES), class_weights(train.plane, len(PLANES), settings.class_weights))
+        task = PlaneTask(
+            encoder, len(STANDARD_PLANES), class_weights(train.plane, len(STANDARD_PLANES), settings.class_weights)
+        )
 
     def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
         chosen = train.take(rows)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import evaluation_frames
@@ -61,7 +61,7 @@ def frozen_probe(
         calibrated: recompute batch-norm statistics on the training frames first; see `needs_calibration`.
     """
     known, unknown = frozen_features(store, encoder, train, test, frame_pixels, augment, calibrated)
-    return ProbeResult(probe_features(known, train.plane, unknown, test.plane, PLANES), calibrated)
+    return ProbeResult(probe_features(known, train.plane, unknown, test.plane, STANDARD_PLANES), calibrated)
 
 
 def frozen_features(

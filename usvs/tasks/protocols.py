@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import FrameTable
 from usvs.data.gaze_table import GazeTable
 from usvs.evaluation.folds import Fold
@@ -125,7 +125,7 @@ def measure_fold(
     sha256, task, updates, calibrated = encoder_sha256(encoder), None, 0, False
     if mode == "finetune":
         task, updates = finetune_fold(store, train, encoder, settings, ranks)
-        metrics = plane_metrics(test.plane, predict_planes(store, test, task, settings, ranks), PLANES)
+        metrics = plane_metrics(test.plane, predict_planes(store, test, task, settings, ranks), STANDARD_PLANES)
     else:
         calibrated = needs_calibration(parse_init(init).kind == "random", calibrate)
         pixels, augment = settings.model.frame_pixels, settings.augment
@@ -152,7 +152,7 @@ def measure_frozen_fold(
     known, unknown = frozen_features(store, encoder, train, test, pixels, augment, calibrated)
     results = {}
     for name, read in (("probe", probe_features), ("knn", nearest_neighbours)):
-        metrics, seconds = read(known, train.plane, unknown, test.plane, PLANES), time.monotonic() - started
+        metrics, seconds = read(known, train.plane, unknown, test.plane, STANDARD_PLANES), time.monotonic() - started
         sizes = (len(train), len(test), 0, calibrated, encoder_sha256(encoder), seconds)
         results[name] = FoldResult(fold, metrics, *sizes)
     return results

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from usvs.errors import DataError
-from usvs.media.decoders import Decoded, iter_gray_frames, probe, read_sound
+from usvs.media.audio import read_audio
+from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoDecodeStats
 
 RATE = 24_000
 EVERY = 2.0  # seconds from flash to flash
@@ -54,7 +56,7 @@ def test_uncompressed_sound_is_right_to_the_millisecond(make_video, variable: bo
     path = make_video(
         "a.mkv", seconds=seconds, pictures=pictures, sound=sound[24_000:], sound_start=0.5, sound_codec="pcm_s16le"
     )
-    info = probe(path)
+    info = read_video_info(path)
     frames = list(iter_gray_frames(path))
     times = np.array([moment for moment, _ in frames])
     assert times[0] == 0.0
@@ -63,7 +65,7 @@ def test_uncompressed_sound_is_right_to_the_millisecond(make_video, variable: bo
     np.testing.assert_allclose(info.timing.seconds, times, atol=1e-9)
     bright = np.array([picture.mean() for _, picture in frames]) > 120
     seen = times[1:][bright[1:] & ~bright[:-1]]
-    heard = onsets(read_sound(path, None, RATE))
+    heard = onsets(read_audio(path, None, RATE))
     heard = heard[(heard > 0.9) & (heard < times[-1] - 0.2)]
     np.testing.assert_allclose(heard, seen[: len(heard)], atol=0.0015)
     assert len(heard) >= len(seen) - 1
@@ -74,7 +76,7 @@ def test_a_sound_that_begins_before_the_picture_is_cut(make_video):
     path = make_video(
         "a.mp4", seconds=clock(False, 1.3, 2.0), pictures=flash_pictures(clock(False, 1.3, 2.0)), sound=sound
     )
-    np.testing.assert_allclose(onsets(read_sound(path, None, RATE)), [0.7], atol=0.005)
+    np.testing.assert_allclose(onsets(read_audio(path, None, RATE)), [0.7], atol=0.005)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
@@ -92,7 +94,7 @@ def test_a_sound_beside_the_video_begins_with_it(make_video, suffix: str):
         for piece in [*resampled.resample(frame), *resampled.resample(None)]:
             container.mux(stream.encode(piece))
         container.mux(stream.encode(None))
-    heard = read_sound(path, beside, RATE)
+    heard = read_audio(path, beside, RATE)
     assert len(heard) == pytest.approx(4.0 * RATE, abs=2)
     np.testing.assert_allclose(onsets(heard), [1.5], atol=0.001)
     assert np.abs(heard).max() == pytest.approx(0.45, abs=0.02)  # the mean of both channels
@@ -116,7 +118,7 @@ def test_a_hole_in_the_sound_stays_a_hole(make_video):
             frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
             frame.sample_rate, frame.pts = 48_000, round(start * 48_000)
             container.mux(audio.encode(frame))
-    np.testing.assert_allclose(onsets(read_sound(holed, None, RATE)), [0.0, 2.5], atol=0.002)
+    np.testing.assert_allclose(onsets(read_audio(holed, None, RATE)), [0.0, 2.5], atol=0.002)
 
 
 @pytest.mark.parametrize("full_range", [False, True])
@@ -152,7 +154,7 @@ def test_every_container_gives_every_frame_in_order(make_video, name: str, codec
     levels = [10 * n + 5 for n in range(24)]
     pictures = [np.full(size, level) for level in levels]
     path = make_video(name, pictures=pictures, rate=25, codec=codec, form=form, options=options)
-    info = probe(path)
+    info = read_video_info(path)
     frames = list(iter_gray_frames(path, info))
     assert len(frames) == info.frames == 24
     assert frames[0][1].shape == size == (info.height, info.width)
@@ -172,7 +174,7 @@ def test_times_that_are_missing_are_rebuilt_and_that_is_said(make_video, tmp_pat
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    info = probe(bare)
+    info = read_video_info(bare)
     assert info.timing.note is not None and "rebuilt" in info.timing.note
     times = [moment for moment, _ in iter_gray_frames(bare, info)]
     np.testing.assert_allclose(times, np.arange(10) / 25, atol=1e-9)
@@ -183,13 +185,17 @@ def test_a_file_broken_off_is_refused(make_video):
     fast = make_video("b.mp4", count=100, container_options={"movflags": "faststart"}).read_bytes()
     avi = make_video("d.avi", codec="mpeg4", count=100).read_bytes()
     gif = make_video("e.gif", codec="gif", form="rgb8").read_bytes()
-    broken = [("c.mp4", whole, "broken off"), ("c.mp4", fast, "truncated"), ("c.avi", avi, "truncated")]
+    broken = [
+        ("c.mp4", whole, "no stream in the file: it is truncated"),
+        ("c.mp4", fast, "truncated"),
+        ("c.avi", avi, "truncated"),
+    ]
     for name, content, words in [*broken, ("c.gif", gif, "truncated")]:
         path = make_video("c.mp4").with_name(name)
         content = content[: len(content) * 2 // 3]
         path.write_bytes(content)
         with pytest.raises(DataError, match=words) as caught:
-            probe(path)
+            read_video_info(path)
         assert str(path) not in str(caught.value) and path.name not in str(caught.value)
 
 
@@ -200,14 +206,14 @@ def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes, words: str)
     path = tmp_path / "letter.mp4"
     path.write_bytes(content)
     with pytest.raises(DataError, match=words) as caught:
-        probe(path)
+        read_video_info(path)
     assert "letter" not in str(caught.value)
 
 
 def test_a_sound_file_is_no_scan_and_a_video_without_sound_has_none(make_video, tmp_path: Path):
     silent = make_video("a.mp4")
     with pytest.raises(DataError, match="no audio stream"):
-        read_sound(silent, None, RATE)
+        read_audio(silent, None, RATE)
     sound = tmp_path / "sound.mp4"
     with av.open(str(sound), "w") as container:
         stream = container.add_stream("aac", rate=48_000)
@@ -217,7 +223,7 @@ def test_a_sound_file_is_no_scan_and_a_video_without_sound_has_none(make_video, 
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(DataError, match="no video stream"):
-        probe(sound)
+        read_video_info(sound)
 
 
 def test_damage_inside_is_counted_not_hidden(make_video):
@@ -226,7 +232,7 @@ def test_damage_inside_is_counted_not_hidden(make_video):
     start = content.find(b"mdat") + 2000
     content[start : start + 400] = bytes(400)
     path.write_bytes(bytes(content))
-    decoded = Decoded()
+    decoded = VideoDecodeStats()
     seen = len(list(iter_gray_frames(path, None, decoded)))
     assert seen == decoded.frames
-    assert decoded != Decoded(frames=60)
+    assert decoded != VideoDecodeStats(frames=60)

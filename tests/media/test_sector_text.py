@@ -53,8 +53,8 @@ def test_no_stroke_of_it_lies_in_the_box(seed: int):
     drawn = overlay(seed)
     found = detect_sector(np.maximum(speckle(), drawn))
     assert found.note is None
-    assert not found.box.crop(drawn.max(axis=0)).any()
-    assert found.box.crop(fan_area()).mean() > 0.98
+    assert not found.crop_box.crop(drawn.max(axis=0)).any()
+    assert found.crop_box.crop(fan_area()).mean() > 0.98
 
 
 def test_what_is_prepared_does_not_depend_on_it(tmp_path: Path):
