@@ -9,6 +9,7 @@ EXTRA_OF_MODULE = {
     "matplotlib": "train",
     "pyarrow": "train",
     "pydicom": "train",
+    "scipy": "train",
     "simplejpeg": "train",
     "sklearn": "train",
     "soxr": "train",
@@ -20,6 +21,7 @@ EXTRA_OF_MODULE = {
     "pylibjpeg": "dicom",
     "nvidia.dali": "dali",
     "distributed": "dask",
+    "timm": "timm",
 }
 PACKAGE_OF_MODULE = {
     "cv2": "opencv-python-headless",
