@@ -156,7 +156,7 @@ def test_index_prepare_and_audit_end_with_sentences(tiny_archive: Path, tmp_path
     assert re.search(
         r"^index: 4 of 4 scans usable: 1\.6 minutes of video, 48 clips, \d+ of them with enough", text, re.M
     )
-    assert "prepare: 4 scans prepared (768 frames, 1.6 minutes of video), 0 scans unchanged, 0 scans failed" in text
+    assert "prepare: 4 scans prepared (768 frames, 1.6 minutes of video), 0 unchanged, 0 failed" in text
     assert "audit: 4 prepared scans checked, 0 problems found" in text
 
 
@@ -164,7 +164,7 @@ def test_the_summary_of_a_phantom_is_a_sentence(tmp_path: Path, capsys):
     out = tmp_path / "archive"
     assert run("phantom", out, "--patients", "1", "--workers", "1", "--set", "scan_seconds=2") == 0
     text = capsys.readouterr().err
-    assert "phantom: 1 scans of 1 patients, 0.0 minutes of video (16 frames), " in text
+    assert "phantom: 1 scan of 1 patient, 0.0 minutes of video (16 frames), " in text
     assert f"ground truth: {out}.ground_truth" in text
     assert "PhantomSummary" not in text
 

@@ -1,4 +1,4 @@
-"""The Python API from a plain script without ``if __name__ == "__main__"``, and from standard input as in a notebook."""
+"""The Python API from a script without ``if __name__ == "__main__"``, and from standard input as in a notebook."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ print(usvs.audit_store({store!r}, workers=2))
 @pytest.mark.parametrize("source", ["file", "stdin"])
 def test_a_script_without_a_main_guard(make_video, tmp_path: Path, source: str) -> None:
     for number in range(3):
-        make_video(f"p{number}/scan.mp4", count=25)
+        make_video(f"p{number}/scan.mp4", count=25 + number)
     text = SCRIPT.format(archive=str(tmp_path / "archive"), store=str(tmp_path / "store"))
     (tmp_path / "script.py").write_text(text)
     ran = subprocess.run(
@@ -40,5 +40,5 @@ def test_a_script_without_a_main_guard(make_video, tmp_path: Path, source: str) 
     lines = ran.stdout.splitlines()
     assert lines.count("start") == 1
     assert lines[1].startswith("index: 3 of 3 scans usable: 0.1 minutes of video, 6 clips, 0 of them")
-    assert "prepare: 3 scans prepared (75 frames, 0.1 minutes of video), 0 scans unchanged, 0 scans failed" in lines
+    assert "prepare: 3 scans prepared (78 frames, 0.1 minutes of video), 0 unchanged, 0 failed" in lines
     assert lines[-1] == "audit: 3 prepared scans checked, 0 problems found"

@@ -18,6 +18,7 @@ from usvs.cli.options import (
 from usvs.errors import DataError
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
+from usvs.utils.text import quantity
 
 logger = logging.getLogger(__name__)
 
@@ -165,9 +166,9 @@ def _run_audit(options: argparse.Namespace) -> None:
     for finding in findings:
         print(finding)
     if pages:
-        logger.info(f"audit: {len(pages)} contact sheets in '{options.pictures}'")
+        logger.info(f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}'")
     if findings:
-        raise DataError(f"audit: {len(findings)} problems found")
+        raise DataError(f"audit: {quantity(len(findings), 'problem')} found")
 
 
 def _run_import(options: argparse.Namespace) -> None:

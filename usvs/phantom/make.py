@@ -20,6 +20,7 @@ from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import espeak_paths
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
+from usvs.utils.text import quantity
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class PhantomSummary:
     def __str__(self) -> str:
         """Return the lines for a terminal."""
         return (
-            f"phantom: {self.scans} scans of {self.patients} patients, {self.video_seconds / 60:.1f} minutes of video "
-            f"({self.frames} frames), {self.bytes / 1e6:.1f} MB, made in {self.elapsed_seconds:.0f} s\n"
+            f"phantom: {quantity(self.scans, 'scan')} of {quantity(self.patients, 'patient')}, "
+            f"{self.video_seconds / 60:.1f} minutes of video ({self.frames} frames), {self.bytes / 1e6:.1f} MB, made in {self.elapsed_seconds:.0f} s\n"
             f"  archive: {self.archive}\n"
             f"  ground truth: {ground_truth_folder(self.archive)}"
         )
