@@ -49,7 +49,8 @@ class PhantomSummary:
         """Return the lines for a terminal."""
         return (
             f"phantom: {quantity(self.scans, 'scan')} of {quantity(self.patients, 'patient')}, "
-            f"{self.video_seconds / 60:.1f} minutes of video ({self.frames} frames), {self.bytes / 1e6:.1f} MB, made in {self.elapsed_seconds:.0f} s\n"
+            f"{self.video_seconds / 60:.1f} minutes of video ({self.frames} frames), "
+            f"{self.bytes / 1e6:.1f} MB, made in {self.elapsed_seconds:.0f} s\n"
             f"  archive: {self.archive}\n"
             f"  ground truth: {ground_truth_folder(self.archive)}"
         )

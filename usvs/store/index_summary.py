@@ -46,7 +46,8 @@ class IndexSummary:
         """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
         lines = [
             f"index: {self.usable} of {quantity(self.found, 'scan')} usable: "
-            f"{self.seconds_of_video / 60:.1f} minutes of video, {quantity(self.clips, 'clip')}, {self.high_affinity_clips} of them with enough speech for pairs",
+            f"{self.seconds_of_video / 60:.1f} minutes of video, {quantity(self.clips, 'clip')}, "
+            f"{self.high_affinity_clips} of them with enough speech for pairs",
             f"  patients: {self.patients}, from manifest.csv, else from the file, else from the folder's name",
             f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "
             f"{self.no_planes}, without a known patient: {self.no_patient}",
