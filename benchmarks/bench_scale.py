@@ -37,8 +37,8 @@ from usvs.losses.settings import ObjectiveSettings
 from usvs.media.audio import read_audio
 from usvs.media.sector import detect_sector
 from usvs.media.video import iter_gray_frames, read_video_info
-from usvs.store.catalogue import index_archive
 from usvs.store.clips import ClipTable
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import VOICE_RATE_HZ
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
@@ -86,11 +86,11 @@ def make_archive(archive: Path, scans: int) -> None:
 
 
 def index(root: Path) -> None:
-    index_archive(root / "archive", root / "store", CLIPS, VoiceActivitySettings(), workers=1)
+    index_archive(root / "archive", root / "store", clips=CLIPS, workers=1)
 
 
 def prepare(root: Path) -> None:
-    prepare_store(root / "store", PrepareSettings(frame_pixels=32), workers=1)
+    prepare_store(root / "store", profile=PrepareSettings(frame_pixels=32), workers=1)
 
 
 def load(root: Path) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from usvs.inference.embed import embed as embed
     from usvs.inference.predictors import predict_planes as predict_planes
     from usvs.phantom import make_phantom as make_phantom
-    from usvs.store.catalogue import index_archive as index_archive
+    from usvs.store.audit import audit_store as audit_store
+    from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.classification.compare import finetune_planes as finetune_planes
     from usvs.tasks.pretraining.load import load_encoder as load_encoder
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from usvs.tasks.saliency.compare import finetune_gaze as finetune_gaze
 
 _HOMES = {
-    "index_archive": "usvs.store.catalogue",
+    "audit_store": "usvs.store.audit",
+    "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
     "embed": "usvs.inference.embed",
     "finetune_gaze": "usvs.tasks.saliency.compare",
@@ -37,6 +39,7 @@ _HOMES = {
 
 __all__ = [
     "__version__",
+    "audit_store",
     "embed",
     "finetune_gaze",
     "finetune_planes",
@@ -51,9 +54,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'usvs' has no attribute '{name}'")
+    try:
         return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'usvs' has no attribute '{name}'")
+    except ModuleNotFoundError as error:
+        from usvs.utils.dependencies import is_missing_dependency, missing_dependency
+
+        if is_missing_dependency(error):
+            raise missing_dependency(error) from None
+        raise
 
 
 def __dir__() -> list[str]:

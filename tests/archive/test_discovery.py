@@ -94,4 +94,4 @@ def test_a_pipe_does_not_block(tmp_path: Path):
     found = discover_files(tmp_path, "p/a.mp4")
     assert list(scans(found)) == ["live.mp4", "p/a.mp4"]
     facts = inspect_scan(IndexTask(tmp_path, Scan("live.mp4"), ClipSettings(), VoiceActivitySettings()))
-    assert facts.reason == "not a file"
+    assert facts.reason == "not a regular file"

@@ -204,7 +204,7 @@ def test_a_recording_outside_of_the_scan_is_not_used_and_noted(tmp_path: Path):
         IndexTask(tmp_path, ScanFiles("a.mp4", gaze="a.gaze.csv"), ClipSettings(), VoiceActivitySettings())
     )
     assert not facts.gaze and facts.reason is None
-    assert str(facts.gaze_note).startswith("gaze: its samples lie from 5.0 to 5.0 s, the scan from 0 to 1.0 s")
+    assert str(facts.gaze_note).startswith("gaze: expected samples between 0 and 1.0 s, got 5.0 to 5.0 s")
 
 
 def test_a_format_is_added_by_one_entry(tmp_path: Path, monkeypatch):

@@ -81,8 +81,8 @@ def test_of_several_audio_streams_the_first_is_used_and_noted(tmp_path: Path):
 @pytest.mark.parametrize(
     ("seconds", "note"),
     [
-        (1.5, "the sound ends at 1.5 s, the picture at 4.0 s"),
-        (20.0, "the sound file ends at 20.0 s, the picture at 4.0 s"),
+        (1.5, "the sound ends at 1.5 s, the video at 4.0 s"),
+        (20.0, "the sound file ends at 20.0 s, the video at 4.0 s"),
         (4.6, None),
     ],
 )
@@ -108,4 +108,4 @@ def test_a_long_time_without_a_new_frame_is_noted(tmp_path: Path):
     seconds = [n / 20 if n < 10 else 599.55 + n / 20 for n in range(20)]
     write_video(tmp_path / "a.mkv", seconds=seconds, count=20)
     facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mkv"), ClipSettings(), VoiceActivitySettings()))
-    assert facts.time_note == "up to 599.6 s pass without a new picture"
+    assert facts.time_note == "up to 599.6 s without a new frame"

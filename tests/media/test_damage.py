@@ -11,7 +11,8 @@ from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.media.video import read_video_info
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import IndexTask, inspect_scan
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
@@ -138,14 +139,14 @@ def test_an_archive_with_damaged_and_undamaged_files(undamaged: Path, tmp_path: 
         (folder / f"head{Path(kind).suffix}").write_bytes(content[:48])
     (archive / "renamed").mkdir()
     (archive / "renamed" / "really_mp4.avi").write_bytes((undamaged / "a.mp4").read_bytes())
-    summary = index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
+    summary = index_archive(archive, store, clips=CLIPS, workers=1)
     rows = {row["path"]: row for row in Catalogue.load(store).scans.to_pylist()}
     assert len(rows) == summary.found == 3 * len(KINDS) + 1
     bad = {path for path in rows if Path(path).stem in ("zero", "head")}
-    assert {path for path, row in rows.items() if row["status"] == "quarantined"} == bad
+    assert {path for path, row in rows.items() if row["status"] == "skipped"} == bad
     assert all(rows[path]["reason"] for path in bad)
     assert "the file is mov" in rows["renamed/really_mp4.avi"]["file_note"]
-    prepared = prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    prepared = prepare_store(store, profile=PrepareSettings(frame_pixels=32), workers=1)
     assert prepared.failed == 0 and not prepared.differences
     assert len(PreparedStore(store).scans) == len(KINDS) + 1
 

@@ -8,13 +8,13 @@ import pytest
 
 from tests.media.test_sector import SIZE, convex_area, intersection_over_union
 from tests.support.media_files import write_video
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.media.box import Box
 from usvs.media.sector import detect_sector
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedScan
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 
 COUNT = 16
 SECTOR_AND_MARGIN = cv2.dilate(convex_area().astype(np.uint8), np.ones((9, 9))) > 0
@@ -65,8 +65,8 @@ def test_prepared_frames_hold_no_text(tmp_path: Path):
     for seed in range(2):
         pictures = list(np.maximum(clean, overlay(seed)))
         write_video(archive / f"{seed}.mkv", pictures=pictures, codec="ffv1", form="gray", full_range=True)
-    index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
-    prepare_store(store, PrepareSettings(frame_pixels=96, codec="raw"), workers=1)
+    index_archive(archive, store, workers=1)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=96, codec="raw"), workers=1)
     crop_of_clean = detect_sector(clean).crop_box
     for row in Catalogue.load(store).scans.to_pylist():
         box = Box(*(row[f"sector_{side}"] for side in ("left", "top", "right", "bottom")))

@@ -5,7 +5,7 @@ import pytest
 
 from usvs.phantom.narration import Narration
 from usvs.phantom.seeds import stream
-from usvs.phantom.sound import record
+from usvs.phantom.sound import record_sound
 
 RATE_HZ, SECONDS = 48_000, 60
 
@@ -15,9 +15,9 @@ def hum(seed: int, patient: int) -> np.ndarray:
     ticks = SECONDS * 100
     silence = np.zeros(SECONDS * RATE_HZ, np.float32)
     nobody = Narration(silence, RATE_HZ, np.zeros(ticks, np.bool_), np.full(ticks, -1, np.int16))
-    heard = record(seed, stream(seed, "patient", patient, "noise"), nobody).astype(np.float64)
+    recorded = record_sound(seed, stream(seed, "patient", patient, "noise"), nobody).astype(np.float64)
     tones = np.array([50, 60, 100, 120, 150, 180])
-    return 2 * np.exp(-2j * np.pi * tones[:, None] * np.arange(len(heard)) / RATE_HZ) @ heard / len(heard)
+    return 2 * np.exp(-2j * np.pi * tones[:, None] * np.arange(len(recorded)) / RATE_HZ) @ recorded / len(recorded)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
