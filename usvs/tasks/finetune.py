@@ -14,7 +14,7 @@ from usvs.archive.plane_labels import PLANES
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.gaze_table import GazeTable, gaze_density
 from usvs.data.prefetch import load_in_order
-from usvs.data.rank_plan import check_share, dealt_rows
+from usvs.data.rank_plan import check_ranks, rank_rows
 from usvs.data.transforms import (
     crop_grid,
     draw_augment_params,
@@ -81,7 +81,7 @@ def finetune_gaze_fold(
         chosen = train.take(rows)
         pictures, variation = read_frames(store, chosen.frames), draw_augment_params(keys, augment)
         side, crop = pictures.shape[-1], augment.crop_fraction
-        looks = transform_points(chosen.looks, variation, side, pixels, crop)
+        looks = transform_points(chosen.fixations, variation, side, pixels, crop)
         truth = gaze_density(looks, chosen.sigma * side / crop_grid(side, pixels, crop).extent, pixels, pixels)
         return transform_frames(pictures, variation, pixels, crop), truth
 
@@ -105,8 +105,8 @@ def train_task(
         NonFiniteError: when a loss or a gradient is not finite; names the batch's rows.
     """
     batch = min(settings.optimiser.batch_clips, rows)
-    check_share(batch, ranks.number, ranks.count)
-    mine = dealt_rows(np.arange(batch), ranks.number, ranks.count)
+    check_ranks(batch, ranks.number, ranks.count)
+    mine = rank_rows(np.arange(batch), ranks.number, ranks.count)
     steps_per_epoch = rows // batch
     total = steps_per_epoch * settings.optimiser.epochs
     trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch, ranks)

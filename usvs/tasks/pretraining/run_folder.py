@@ -61,7 +61,7 @@ def describe_run(run: Path, split: Split, device: torch.device, processes: int =
     Raises:
         DataError: where the folder names other patients, so its store has changed since.
     """
-    patients = json.dumps({"trained": split.trained, "held_out": split.held_out}, indent=1) + "\n"
+    patients = json.dumps({"trained": split.train, "held_out": split.validation}, indent=1) + "\n"
     if (run / PATIENTS).exists() and (run / PATIENTS).read_text(encoding="utf-8") != patients:
         raise DataError(f"run '{run}' was begun with other patients: its store or its share held out has changed")
     write_text(run / PATIENTS, patients)

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from usvs.audio.settings import SpectrogramSettings
 from usvs.config import Profile, Settings
-from usvs.data.settings import AugmentSettings
+from usvs.data.settings import AugmentSettings, PairSettings
 from usvs.losses.settings import ObjectiveSettings
 from usvs.models.settings import QUICK_MODEL, ModelSettings
 from usvs.store.settings import ClipSettings
@@ -23,6 +23,18 @@ class PretrainSettings(Settings):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
     validation_fraction: float = Field(0.1, ge=0, lt=1)  # share whose losses are watched, never trained on
+
+    @property
+    def pairs(self) -> PairSettings:
+        """The part of the settings that the loaders of `usvs.data` use."""
+        return PairSettings(
+            clips=self.clips,
+            augment=self.augment,
+            frame_pixels=self.model.frame_pixels,
+            rate_hz=self.spectrogram.rate_hz,
+            loader=self.run.loader,
+            loader_workers=self.run.loader_workers,
+        )
 
 
 def pretrain_profile(profile: Profile) -> PretrainSettings:
