@@ -268,7 +268,7 @@ class _Job:
                     measured["gaze"].setdefault(row, []).append(self.gaze_cell(row, seed, fold))
         known: dict[str, Any] = {}
         if self.planes is not None:
-            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).plane, len(PLANES))
+            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).label, len(PLANES))
         if self.gaze is not None:
             tested = seen_in_evaluation(self.store, self.gaze.of_groups(self.downstream), self.settings.gaze)
             known["uniform_gaze"] = uniform_scores(tested, self.settings.gaze).to_json()
@@ -344,7 +344,12 @@ class _Job:
 def _tables(store: PreparedStore, settings: ReproduceSettings) -> tuple[FrameTable | None, GazeTable | None]:
     """List the frames of both tasks; None, and said, for one that the store cannot serve."""
     planes = _or_say(lambda: labelled_frames(store, settings.planes.temporal_stride), "Tables 1 and 3")
-    gaze = _or_say(lambda: gaze_frames(store, settings.gaze), "Tables 2 and 3")
+    gaze = _or_say(
+        lambda: gaze_frames(
+            store, settings.gaze.temporal_stride, settings.gaze.window_seconds, settings.gaze.sigma_degrees
+        ),
+        "Tables 2 and 3",
+    )
     if planes is None and gaze is None:
         raise DataError("this store has neither plane labels nor gaze of patients with ids, so no table can be made")
     return planes, gaze

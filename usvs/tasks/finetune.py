@@ -14,7 +14,7 @@ from usvs.archive.plane_labels import PLANES
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.gaze_table import GazeTable, gaze_density
 from usvs.data.prefetch import load_in_order
-from usvs.data.rank_plan import check_share, dealt_rows
+from usvs.data.rank_plan import check_ranks, rank_rows
 from usvs.data.transforms import (
     crop_grid,
     draw_augment_params,
@@ -59,12 +59,12 @@ def finetune_fold(
         ranks: who takes part, each with a part of every batch.
     """
     with _new_weights(settings):
-        task = PlaneTask(encoder, len(PLANES), class_weights(train.plane, len(PLANES), settings.class_weights))
+        task = PlaneTask(encoder, len(PLANES), class_weights(train.label, len(PLANES), settings.class_weights))
 
     def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
         chosen = train.take(rows)
         frames = training_frames(read_frames(store, chosen), keys, settings.model.frame_pixels, settings.augment)
-        return frames, torch.from_numpy(chosen.plane)
+        return frames, torch.from_numpy(chosen.label)
 
     return task, train_task(task, len(train), batch, settings, ranks)
 
@@ -81,7 +81,7 @@ def finetune_gaze_fold(
         chosen = train.take(rows)
         pictures, variation = read_frames(store, chosen.frames), draw_augment_params(keys, augment)
         side, crop = pictures.shape[-1], augment.crop_fraction
-        looks = transform_points(chosen.looks, variation, side, pixels, crop)
+        looks = transform_points(chosen.fixations, variation, side, pixels, crop)
         truth = gaze_density(looks, chosen.sigma * side / crop_grid(side, pixels, crop).extent, pixels, pixels)
         return transform_frames(pictures, variation, pixels, crop), truth
 
@@ -105,8 +105,8 @@ def train_task(
         NonFiniteError: when a loss or a gradient is not finite; names the batch's rows.
     """
     batch = min(settings.optimiser.batch_clips, rows)
-    check_share(batch, ranks.number, ranks.count)
-    mine = dealt_rows(np.arange(batch), ranks.number, ranks.count)
+    check_ranks(batch, ranks.number, ranks.count)
+    mine = rank_rows(np.arange(batch), ranks.number, ranks.count)
     steps_per_epoch = rows // batch
     total = steps_per_epoch * settings.optimiser.epochs
     trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch, ranks)

@@ -121,7 +121,9 @@ class _Work:
         tables = []
 
         def frames(opened: PreparedStore) -> FrameTable:
-            tables.append(gaze_frames(opened, settings, group_by))
+            tables.append(
+                gaze_frames(opened, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees, group_by)
+            )
             return tables[0].frames
 
         self.settings, self.examples = settings, {}
@@ -160,7 +162,7 @@ class _Work:
 
 def example_rows(table: GazeTable, count: int = EXAMPLE_FRAMES) -> GazeTable:
     """Return a few frames to show: of different planes where they have labels, spread over the table otherwise."""
-    planes, first = np.unique(table.frames.plane, return_index=True)
+    planes, first = np.unique(table.frames.label, return_index=True)
     rows = first[planes >= 0]
     if len(rows) < count:
         rows = np.arange(len(table))
@@ -175,5 +177,5 @@ def example_maps(
     predicted: Tensor = predict_saliency(store, shown.frames, task, settings)
     pictures = read_frames(store, shown.frames)
     inner = transform_frames(pictures, identity_params(len(pictures)), pixels, settings.augment.crop_fraction)[:, 0]
-    truth = gaze_density(shown.looks, shown.sigma, pixels, pixels)
+    truth = gaze_density(shown.fixations, shown.sigma, pixels, pixels)
     return {"frames": inner.numpy(), "truth": truth.numpy(), f"predicted_{name}": predicted.numpy()}

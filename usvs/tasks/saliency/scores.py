@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from usvs.data.gaze_table import GazeTable, fixated_pixels, gaze_density, looks_inside
+from usvs.data.gaze_table import GazeTable, fixated_pixels, fixations_inside, gaze_density
 from usvs.data.transforms import crop_grid, identity_params, transform_points
 from usvs.errors import DataError
 from usvs.evaluation.saliency_metrics import saliency_scores
@@ -51,9 +51,9 @@ def seen_in_evaluation(store: PreparedStore, table: GazeTable, settings: Salienc
         DataError: where there is none.
     """
     side, pixels, crop = store.scan(0).frame_pixels, settings.model.frame_pixels, settings.augment.crop_fraction
-    looks = transform_points(table.looks, identity_params(len(table)), side, pixels, crop)
+    looks = transform_points(table.fixations, identity_params(len(table)), side, pixels, crop)
     moved = GazeTable(table.frames, looks, table.sigma * side / crop_grid(side, pixels, crop).extent)
-    kept = moved.take(np.any(looks_inside(looks), axis=1))
+    kept = moved.take(np.any(fixations_inside(looks), axis=1))
     if not len(kept):
         raise DataError("gaze: nobody looked into the inner part of a test frame")
     return kept
@@ -66,8 +66,8 @@ def gaze_metrics(predicted: Tensor, table: GazeTable) -> GazeMetrics:
     for start in range(0, len(table), SCORED_MAPS):
         rows = np.arange(start, min(start + SCORED_MAPS, len(table)))
         looked, maps = table.take(rows), predicted[start : start + len(rows)]
-        truth = gaze_density(looked.looks, looked.sigma, height, width)
-        fixations = fixated_pixels(looked.looks, height, width)
+        truth = gaze_density(looked.fixations, looked.sigma, height, width)
+        fixations = fixated_pixels(looked.fixations, height, width)
         found = saliency_scores(maps, truth, fixations)
         scores = (found.kl_divergence, found.nss, found.auc_judd, found.correlation, found.similarity, found.auc)
         parts.append(torch.stack([*scores, fixations.sum(dim=(1, 2)).double()]))
