@@ -10,7 +10,7 @@ from usvs.errors import DataError
 from usvs.store.audit import Finding
 
 # the two sides as pretraining and fine-tuning write them
-SIDES = (("trained", "held_out"), ("train_patients", "test_patients"))
+SIDES = (("trained", "validation"), ("train_patients", "test_patients"))
 
 
 def audit_run(run: Path) -> tuple[Finding, ...]:

@@ -115,7 +115,7 @@ def train_task(
     with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
         for inputs in track(batches, "fine-tuning", total):
             try:
-                trainer.step(*inputs, place=place)
+                trainer.step(*inputs, shard=place)
             except NonFiniteError as error:
                 whole = _training_rows(rows, batch, np.arange(batch), settings.run.seed, trainer.step_number)
                 raise NonFiniteError(f"{error}; of the training frames: {whole.tolist()}") from None

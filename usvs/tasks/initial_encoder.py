@@ -21,8 +21,9 @@ from usvs.models.sononet import FEATURES_OVER_WIDTH, SonoNetEncoder, make_sonone
 from usvs.models.weight_files import read_weights
 from usvs.tasks.pretraining.chance import uses_pairs
 from usvs.tasks.pretraining.load import load_encoder
-from usvs.tasks.pretraining.run_folder import CONFIG, read_settings
+from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
+from usvs.training.run_folder import CONFIG
 from usvs.utils.permutation import derive_key
 
 logger = logging.getLogger(__name__)

@@ -1,9 +1,8 @@
 """Loading what a run learnt: the video encoder, or the complete model."""
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
-
-import json
 
 from torch import Tensor, nn
 
