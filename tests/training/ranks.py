@@ -41,20 +41,20 @@ torch.set_num_threads(1)
 def run_pretraining(
     store: str, run: str, settings: str, resume: bool = False, sigterm_after: int = 0, poison_after: int = -1
 ) -> None:
-    """Pretrain; the second rank alone gets SIGTERM in a step, or has a frame that is no number."""
+    """Pretrain; the second rank alone gets SIGTERM in a step, or has a frame that is not finite."""
     step = Trainer.step
 
-    def disturbed(self: Trainer, *batch: Tensor, **place: BatchShard | None) -> dict[str, float]:
+    def disturbed(self: Trainer, *batch: Tensor, **shard: BatchShard | None) -> dict[str, float]:
         second = self.ranks.number == 1
         if second and self.step_number == poison_after:
             batch = (batch[0], batch[1] * float("nan"), *batch[2:])
-        values = step(self, *batch, **place)
+        values = step(self, *batch, **shard)
         if second and self.step_number == sigterm_after:
             os.kill(os.getpid(), signal.SIGTERM)
         return values
 
     Trainer.step = disturbed  # type: ignore[method-assign]
-    pretrain(Path(store), Path(run), load_settings(PretrainSettings(), Path(settings)), resume=resume)
+    pretrain(store, run, load_settings(PretrainSettings(), Path(settings)), resume=resume)
 
 
 def run_finetuning(task: str, store: str, run: str, settings: str) -> None:
@@ -104,14 +104,14 @@ def train(
             model.double()
         trainer = Trainer(model, chosen.optimiser, chosen.run, 20, 5, ranks)
         mine = torch.tensor(split[ranks.number], dtype=torch.int64)
-        place = BatchShard(mine, sum(map(len, split)))
+        shard = BatchShard(mine, sum(map(len, split)))
         history = []
         for step in range(steps):
             inputs = sum(name.startswith(f"{step}.") for name in tensors)
             batch = [tensors[f"{step}.{i}"][mine] for i in range(inputs)]
             if double:
                 batch = [part.double() if part.is_floating_point() else part for part in batch]
-            values = trainer.step(*batch, place=place)
+            values = trainer.step(*batch, shard=shard)
             history.append(torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64))
             if ranks.first and (step + 1 == steps or step + 1 in also_after):
                 state = {name: value.contiguous().clone() for name, value in trainer.state_dict().model.items()}
@@ -126,8 +126,8 @@ def embedding_gradients(settings: str, embeddings: str, split: list[int], out: s
         mine = {n: v[start : start + split[ranks.number]].clone() for n, v in rows.items()}
         leaves = {n: v.requires_grad_(v.is_floating_point()) for n, v in mine.items()}
         model = PretrainModel(chosen)
-        said = PairOutputs(**leaves)
-        loss = model.loss(said, model.global_batch(said, ranks) if ranks.count > 1 else None)
+        outputs = PairOutputs(**leaves)
+        loss = model.loss(outputs, model.global_batch(outputs, ranks) if ranks.count > 1 else None)
         loss.total.backward()
         gradients = {n: v.grad for n, v in leaves.items() if v.grad is not None}
         total = ranks.total(torch.stack([value.detach() for value in loss]))

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 
 from usvs.errors import DataError
+from usvs.models.registry import Encoder
 from usvs.tasks.pretraining.encoders import DEFAULT, rebuild_encoder
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.settings import PretrainSettings, read_settings
@@ -17,7 +18,7 @@ VIDEO = "streams.video."
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Any:
+def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
     """Return the video encoder of a pretraining run, on the CPU and in evaluation mode.
 
     Args:
@@ -35,7 +36,7 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Any:
     checkpoint, settings, folder = _read(Path(run))
     module = rebuild_encoder(_encoder_of(checkpoint), settings, encoder, folder)
     weights = {name.removeprefix(VIDEO): value for name, value in checkpoint.model.items() if name.startswith(VIDEO)}
-    return _load_weights(module, weights, folder)
+    return cast("Encoder", _load_weights(module, weights, folder))
 
 
 def load_pretrain_model(
