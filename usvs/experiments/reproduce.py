@@ -28,7 +28,6 @@ from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
 from usvs.evaluation.metrics import chance_f1
 from usvs.experiments.pretrainings import pretrain_row, pretraining_folder, read_held_out
-from usvs.experiments.result_cache import ResultCache
 from usvs.experiments.tables import reproduction_text
 from usvs.models.registry import Encoder
 from usvs.store.catalogue import index_archive
@@ -42,6 +41,7 @@ from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256
 from usvs.tasks.overlap import check_pretraining_overlap
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.protocols import measure_fold, measure_frozen_fold, measure_gaze_fold
+from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.saliency.compare import example_maps, example_rows, uniform_scores
 from usvs.tasks.saliency.scores import seen_in_evaluation
 from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
