@@ -1,180 +1,188 @@
-"""Fine-tuning and predicting on one fold: a network is trained on some patients' frames and read on the others'."""
+"""Several inits on the same folds of one store: who is tested, who may be, and the folder that keeps the results."""
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from functools import partial
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
-from usvs.archive.plane_labels import PLANES
-from usvs.data.frame_table import FrameTable, read_frames
-from usvs.data.gaze_table import GazeTable, gaze_density
-from usvs.data.prefetch import load_in_order
-from usvs.data.rank_plan import check_share, dealt_rows
-from usvs.data.transforms import (
-    crop_grid,
-    draw_augment_params,
-    evaluation_frames,
-    training_frames,
-    transform_frames,
-    transform_points,
-)
-from usvs.models.registry import Encoder
+from usvs import __version__
+from usvs.data.frame_table import FrameTable
+from usvs.data.patients import pretraining_keys
+from usvs.errors import ConfigError, DataError
+from usvs.evaluation.folds import GroupBy, make_folds
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.classification.module import PlaneTask, class_weights
-from usvs.tasks.classification.settings import ClassificationSettings
-from usvs.tasks.features import BATCH_FRAMES, frame_batches
-from usvs.tasks.saliency.module import SaliencyTask
-from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.tasks.initial_encoder import Init, encoder_description, init_names, parse_init
+from usvs.tasks.overlap import check_pretraining_overlap, trained_patients
 from usvs.tasks.settings import FinetuneSettings
-from usvs.training.distributed import ALONE, Ranks, gather_rows
-from usvs.training.micro_batches import BatchShard
-from usvs.training.trainer import NonFiniteError, Trainer
-from usvs.utils.permutation import UInt64Array, counter_bits, derive_key, permute
-from usvs.utils.progress import track
+from usvs.training.distributed import Ranks
+from usvs.training.environment import describe_environment
+from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_text
 
-ORDER, VARIATION, WEIGHTS = range(3)  # what a key of a fold's training is for
+RESULTS = "results.json"
+DETECTORS = "detectors"
+DETECTOR = "detector.json"
+MODEL = "model.safetensors"
+Task = Literal["planes", "gaze"]
 
-# Rows of the training frames and a key for each in, the task's inputs out.
-MakeBatch = Callable[[NDArray[np.int64], UInt64Array], tuple[Tensor, Tensor]]
 
-
-def finetune_fold(
-    store: PreparedStore, train: FrameTable, encoder: Encoder, settings: ClassificationSettings, ranks: Ranks = ALONE
-) -> tuple[PlaneTask, int]:
-    """Train a plane detector from an encoder on labelled frames; returns it with the number of updates made.
-
-    The same settings, frames and encoder give the same weights, bit for bit, on a CPU; but for rounding, with any
-    number of ranks.
+class Comparison:
+    """The frames, folds and folder that every init of one call shares.
 
     Args:
-        store: where the frames are.
-        train: labelled frames of the training patients.
-        encoder: where it starts; trained in place.
-        settings: optimiser, schedule, augmentation, class weights and seed.
-        ranks: who takes part, each with a part of every batch.
-    """
-    with _new_weights(settings):
-        task = PlaneTask(encoder, len(PLANES), class_weights(train.plane, len(PLANES), settings.class_weights))
-
-    def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
-        chosen = train.take(rows)
-        frames = training_frames(read_frames(store, chosen), keys, settings.model.frame_pixels, settings.augment)
-        return frames, torch.from_numpy(chosen.plane)
-
-    return task, train_task(task, len(train), batch, settings, ranks)
-
-
-def finetune_gaze_fold(
-    store: PreparedStore, train: GazeTable, encoder: Encoder, settings: SaliencySettings, ranks: Ranks = ALONE
-) -> tuple[SaliencyTask, int]:
-    """Train a saliency predictor from an encoder; as `finetune_fold`, but the looks move with the frame's variation."""
-    with _new_weights(settings):
-        task = SaliencyTask(encoder, settings.head_width, settings.nss_weight, settings.correlation_weight)
-    pixels, augment = settings.model.frame_pixels, settings.augment
-
-    def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
-        chosen = train.take(rows)
-        pictures, variation = read_frames(store, chosen.frames), draw_augment_params(keys, augment)
-        side, crop = pictures.shape[-1], augment.crop_fraction
-        looks = transform_points(chosen.looks, variation, side, pixels, crop)
-        truth = gaze_density(looks, chosen.sigma * side / crop_grid(side, pixels, crop).extent, pixels, pixels)
-        return transform_frames(pictures, variation, pixels, crop), truth
-
-    return task, train_task(task, len(train), batch, settings, ranks)
-
-
-def train_task(
-    task: nn.Module, rows: int, make_batch: MakeBatch, settings: FinetuneSettings, ranks: Ranks = ALONE
-) -> int:
-    """Train a task on batches of rows that differ every epoch; returns the number of updates made.
-
-    Args:
-        task: what `Trainer` takes; trained in place.
-        rows: how many training frames there are.
-        make_batch: reads some of them.
-        settings: optimiser, schedule and seed.
-        ranks: who takes part; the frames of each batch are dealt out to them.
+        task: what is learnt.
+        store: a prepared store.
+        run: a new or empty folder; it is made here.
+        settings: folds, labelled patients and seed.
+        inits: what is compared.
+        group_by: ``scan`` takes each scan for a patient of its own.
+        allow_overlap: test on patients that an init was pretrained on.
+        held_out_only: use only patients that no init was pretrained on.
+        frames: lists the frames that the task can use, with their patients.
+        ranks: who takes part; the first one alone writes to the folder.
 
     Raises:
-        ConfigError: where there are more ranks than frames in a batch.
-        NonFiniteError: when a loss or a gradient is not finite; names the batch's rows.
+        DataError: for a store that cannot serve the task, missing patient ids, or patients that were pretrained on.
+        ConfigError: for a folder in use, or an init given twice.
     """
-    batch = min(settings.optimiser.batch_clips, rows)
-    check_share(batch, ranks.number, ranks.count)
-    mine = dealt_rows(np.arange(batch), ranks.number, ranks.count)
-    steps_per_epoch = rows // batch
-    total = steps_per_epoch * settings.optimiser.epochs
-    trainer = Trainer(task, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
-    load = partial(_training_batch, make_batch, rows, batch, mine, settings.run.seed)
-    place = BatchShard(torch.from_numpy(mine), batch)
-    with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
-        for inputs in track(batches, "fine-tuning", total):
-            try:
-                trainer.step(*inputs, place=place)
-            except NonFiniteError as error:
-                whole = _training_rows(rows, batch, np.arange(batch), settings.run.seed, trainer.step_number)
-                raise NonFiniteError(f"{error}; of the training frames: {whole.tolist()}") from None
-    return total
+
+    def __init__(
+        self,
+        task: Task,
+        store: Path,
+        run: Path,
+        settings: FinetuneSettings,
+        inits: Sequence[Init],
+        group_by: GroupBy,
+        allow_overlap: bool,
+        held_out_only: bool,
+        frames: Callable[[PreparedStore], FrameTable],
+        ranks: Ranks,
+    ) -> None:
+        if len(set(map(str, inits))) != len(inits):
+            raise ConfigError("--init: the same start was given twice")
+        self.task, self.run, self.settings, self.group_by, self.store_folder = task, run, settings, group_by, store
+        self.ranks = ranks
+        self.names = dict(zip(inits, init_names(inits), strict=True))
+        ranks.on_first(self._refuse_folder_in_use)
+        self.store = PreparedStore(store)
+        table = frames(self.store)
+        self.kept = held_out_rows(self.store, table, inits) if held_out_only else np.ones(len(table), np.bool_)
+        self.table = table.take(self.kept)
+        folds = make_folds(self.table.group.tolist(), settings.folds, settings.run.seed)
+        self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
+        tested = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
+        self.overlap = overlaps(inits, list(self.names.values()), tested.values(), allow_overlap)
+        if ranks.first:
+            run.mkdir(parents=True, exist_ok=True)
+
+    def keep_detector(self, init: Init, fold: int, task: nn.Module, encoder: Any) -> None:
+        """Keep a fold's trained network in ``RUN/detectors/INIT/fold_N``: weights, and what builds it again."""
+        if not self.ranks.first:
+            return
+        described = {
+            "task": self.task,
+            "encoder": encoder_description(init, encoder, self.settings),
+            "prepared_pixels": self.store.scan(0).frame_pixels,
+            "settings": self.settings.model_dump(mode="json"),
+            "usvs": __version__,
+        }
+        save_detector(self.run / DETECTORS / self.names[init] / f"fold_{fold}", task, described)
+
+    def write(self, results: Mapping[str, Any], **more: Any) -> None:
+        """Store everything a table or a picture is drawn from in ``RUN/results.json``."""
+        if not self.ranks.first:
+            return
+        folders = {"STORE": self.store_folder, "RUN": self.run}
+        stored = {
+            "kind": self.task,
+            "usvs": __version__,
+            "command": typed_command(sys.argv, folders),
+            "environment": describe_environment(choose_device(self.settings.run.device)),
+            "processes": self.ranks.count,
+            "settings": self.settings.model_dump(mode="json"),
+            "group_by": self.group_by,
+            "pretraining_overlap": self.overlap,
+            **more,
+            "inits": results,
+        }
+        write_text(self.run / RESULTS, json.dumps(stored, indent=1))
+
+    def _refuse_folder_in_use(self) -> None:
+        if self.run.exists() and any(self.run.iterdir()):
+            raise ConfigError(f"'{self.run}' is not empty: choose a new folder for the results")
+
+    @property
+    def people(self) -> str:
+        """What is divided between training and test, in a few words."""
+        labelled, tested = len(self.folds[0].train), sum(len(fold.test) for fold in self.folds)
+        unit = "patients" if self.group_by == "patient" else "scans"
+        return f"{len(self.folds)} folds over {tested} {unit}, {labelled} of them labelled in each"
 
 
-def predict_planes(
-    store: PreparedStore, table: FrameTable, task: PlaneTask, settings: ClassificationSettings, ranks: Ranks = ALONE
-) -> NDArray[np.int64]:
-    """Return the class number [n] the detector gives each frame of the table; each rank reads a part of them."""
-    logits = _predict(store, table, task, settings, task.logits, ranks)
-    return np.asarray(logits.argmax(dim=1).numpy())
+def overlaps(inits: Sequence[Init], names: Sequence[str], tested: Collection[str], allow: bool) -> dict[str, str]:
+    """Check every pretrained init against the test patients; return what `check_pretraining_overlap` says of each.
+
+    Weights from elsewhere are ``external``: they have seen nobody of this archive, as far as anyone can say.
+
+    Raises:
+        DataError: as `check_pretraining_overlap`.
+    """
+    found = {}
+    for init, name in zip(inits, names, strict=True):
+        start = parse_init(init)
+        if start.is_external:
+            found[name] = "external"
+        elif start.kind == "run":
+            found[name] = check_pretraining_overlap(start.path, tested, allow)
+    return found
 
 
-def predict_saliency(
-    store: PreparedStore, table: FrameTable, task: SaliencyTask, settings: SaliencySettings, ranks: Ranks = ALONE
-) -> Tensor:
-    """Return the density [n, P, P] that the predictor gives each frame, float32 on the CPU; as `predict_planes`."""
-    return _predict(store, table, task, settings, task.log_density, ranks).exp()
+def save_detector(folder: Path, task: nn.Module, described: Mapping[str, Any]) -> None:
+    """Write a trained network as safetensors and JSON; the description goes last."""
+    folder.mkdir(parents=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in task.state_dict().items()}
+    save_file(tensors, folder / MODEL)
+    write_text(folder / DETECTOR, json.dumps(described, indent=1))
 
 
-def _predict(
-    store: PreparedStore,
-    table: FrameTable,
-    task: nn.Module,
-    settings: FinetuneSettings,
-    read: Callable[[Tensor], Tensor],
-    ranks: Ranks,
-) -> Tensor:
-    device = next(task.parameters()).device
-    task.eval()
-    edges = np.linspace(0, len(table), ranks.count + 1).round().astype(np.int64)
-    first, stop = edges[ranks.number : ranks.number + 2].tolist()
-    mine = table.take(np.arange(first, max(stop, first + 1)) % len(table))  # one at least, to know the shape
-    predicted = []
-    total = math.ceil(len(mine) / BATCH_FRAMES)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, settings.run.precision == "bfloat16"):
-        for frames in track(frame_batches(store, mine), "predicting", total):
-            inputs = evaluation_frames(frames, settings.model.frame_pixels, settings.augment).to(device)
-            predicted.append(read(inputs).float().cpu())
-    return gather_rows(torch.cat(predicted)[: stop - first], first, len(table), ranks)
+def typed_command(arguments: Sequence[str], folders: Mapping[str, Path]) -> list[str]:
+    """Return the command as typed, with the folders that may carry an archive's name replaced by what they are."""
+    shown = []
+    for argument in arguments:
+        prefix, colon, rest = argument.partition(":")
+        if colon and prefix in ("video", "usvs", "imagenet", "sononet"):
+            shown.append(f"{prefix}:{Path(rest).name}")
+            continue
+        path = Path(argument)
+        names = [name for name, folder in folders.items() if path == folder or path.resolve() == folder.resolve()]
+        shown.append(names[0] if names else path.name if path.is_absolute() else argument)
+    return shown
 
 
-def _training_batch(
-    make_batch: MakeBatch, rows: int, batch: int, mine: NDArray[np.int64], seed: int, step: int
-) -> tuple[Tensor, Tensor]:
-    """Return this rank's inputs of one update; a function of its number alone."""
-    chosen = _training_rows(rows, batch, mine, seed, step)
-    return make_batch(chosen, counter_bits(derive_key(seed, VARIATION, step // (rows // batch)), chosen, 0))
+def held_out_rows(store: PreparedStore, table: FrameTable, inits: Sequence[Init]) -> NDArray[np.bool_]:
+    """Return which frames of the table [n] are of patients that no init was pretrained on.
 
-
-def _training_rows(rows: int, batch: int, mine: NDArray[np.int64], seed: int, step: int) -> NDArray[np.int64]:
-    epoch, place = divmod(step, rows // batch)
-    return permute(place * batch + mine, rows, derive_key(seed, ORDER, epoch))
-
-
-@contextmanager
-def _new_weights(settings: FinetuneSettings) -> Iterator[None]:
-    """Draw a task's own weights from the seed and leave torch's generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_key(settings.run.seed, WEIGHTS) >> 1)
-        yield
+    Raises:
+        DataError: where there is none, or an init does not say whom it was pretrained on.
+    """
+    seen: set[str] = set()
+    for init in inits:
+        start = parse_init(init)
+        trained = trained_patients(start.path) if start.kind == "run" else frozenset()
+        if trained is None:
+            raise DataError(f"init '{init}' carries no list of pretraining patients, so which are held out is unknown")
+        seen |= trained
+    keys = pretraining_keys(store, np.unique(table.scan).tolist())
+    kept = np.array([keys[number] not in seen for number in table.scan.tolist()], np.bool_)
+    if not kept.any():
+        raise DataError(
+            "every labelled patient was pretrained on: hold some out (setting validation_fraction) and pretrain again"
+        )
+    return kept
