@@ -154,7 +154,7 @@ class _Job:
             "pretraining_overlap": self.overlap,
             "seeds": seeds,
             "patients_labelled": self.counts,
-            "chance_f1": chance_f1(self.table.plane, len(PLANES)),
+            "chance_f1": chance_f1(self.table.label, len(PLANES)),
             "measured": measured,
         }
 

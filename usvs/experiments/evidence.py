@@ -186,7 +186,7 @@ class _Job:
             **self._plan(),
             "seeds": seeds,
             "folds": self.settings.planes.folds,
-            "chance_f1": chance_f1(self.table.of_groups(self.downstream).plane, len(PLANES)),
+            "chance_f1": chance_f1(self.table.of_groups(self.downstream).label, len(PLANES)),
             "pretraining": pretraining,
             "readings": readings,
             "differences": _differences(readings),

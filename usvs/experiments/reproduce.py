@@ -268,7 +268,7 @@ class _Job:
                     measured["gaze"].setdefault(row, []).append(self.gaze_cell(row, seed, fold))
         known: dict[str, Any] = {}
         if self.planes is not None:
-            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).plane, len(PLANES))
+            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).label, len(PLANES))
         if self.gaze is not None:
             tested = seen_in_evaluation(self.store, self.gaze.of_groups(self.downstream), self.settings.gaze)
             known["uniform_gaze"] = uniform_scores(tested, self.settings.gaze).to_json()

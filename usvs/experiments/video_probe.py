@@ -190,7 +190,7 @@ class _Job:
         scans = sorted(labels.label)
         table = every_nth_frame(self.store, scans, settings.read.temporal_stride)
         classes = np.array([labels.label[scan] for scan in table.scan.tolist()])
-        self.table = replace(table, plane=classes, group=np.array([labels.source[n] for n in table.scan.tolist()]))
+        self.table = replace(table, label=classes, group=np.array([labels.source[n] for n in table.scan.tolist()]))
         counts = np.bincount([labels.label[scan] for scan in scans], minlength=len(labels.classes))
         self.plan = {
             "settings": settings.model_dump(mode="json"),
@@ -232,8 +232,8 @@ class _Job:
         encoder = initial_encoder(self._start(init, seed, train, test), settings)
         pixels, augment = settings.model.frame_pixels, settings.augment
         known, unknown = frozen_features(self.store, encoder, train, test, pixels, augment, calibrated=init == "random")
-        probabilities = probe_probabilities(known, train.plane, unknown, len(self.labels.classes))
-        frames = plane_metrics(test.plane, probabilities.argmax(axis=1), self.labels.classes)
+        probabilities = probe_probabilities(known, train.label, unknown, len(self.labels.classes))
+        frames = plane_metrics(test.label, probabilities.argmax(axis=1), self.labels.classes)
         videos = self._of_videos(test, probabilities)
         logger.info(f"{init}, repeat {repeat}, fold {fold.number}: macro F1 {100 * frames.f1:.1f} % of frames")
         counts = {"train_frames": len(train), "test_frames": len(test), "test_sources": len(fold.test)}

@@ -125,7 +125,7 @@ def measure_fold(
     sha256, task, updates, calibrated = encoder_sha256(encoder), None, 0, False
     if mode == "finetune":
         task, updates = finetune_fold(store, train, encoder, settings, ranks)
-        metrics = plane_metrics(test.plane, predict_planes(store, test, task, settings, ranks), PLANES)
+        metrics = plane_metrics(test.label, predict_planes(store, test, task, settings, ranks), PLANES)
     else:
         calibrated = needs_calibration(parse_init(init).kind == "random", calibrate)
         pixels, augment = settings.model.frame_pixels, settings.augment
@@ -152,7 +152,7 @@ def measure_frozen_fold(
     known, unknown = frozen_features(store, encoder, train, test, pixels, augment, calibrated)
     results = {}
     for name, read in (("probe", probe_features), ("knn", nearest_neighbours)):
-        metrics, seconds = read(known, train.plane, unknown, test.plane, PLANES), time.monotonic() - started
+        metrics, seconds = read(known, train.label, unknown, test.label, PLANES), time.monotonic() - started
         sizes = (len(train), len(test), 0, calibrated, encoder_sha256(encoder), seconds)
         results[name] = FoldResult(fold, metrics, *sizes)
     return results

@@ -59,12 +59,12 @@ def finetune_fold(
         ranks: who takes part, each with a part of every batch.
     """
     with _new_weights(settings):
-        task = PlaneTask(encoder, len(PLANES), class_weights(train.plane, len(PLANES), settings.class_weights))
+        task = PlaneTask(encoder, len(PLANES), class_weights(train.label, len(PLANES), settings.class_weights))
 
     def batch(rows: NDArray[np.int64], keys: UInt64Array) -> tuple[Tensor, Tensor]:
         chosen = train.take(rows)
         frames = training_frames(read_frames(store, chosen), keys, settings.model.frame_pixels, settings.augment)
-        return frames, torch.from_numpy(chosen.plane)
+        return frames, torch.from_numpy(chosen.label)
 
     return task, train_task(task, len(train), batch, settings, ranks)
 

@@ -61,7 +61,7 @@ def frozen_probe(
         calibrated: recompute batch-norm statistics on the training frames first; see `needs_calibration`.
     """
     known, unknown = frozen_features(store, encoder, train, test, frame_pixels, augment, calibrated)
-    return ProbeResult(probe_features(known, train.plane, unknown, test.plane, PLANES), calibrated)
+    return ProbeResult(probe_features(known, train.label, unknown, test.label, PLANES), calibrated)
 
 
 def frozen_features(

@@ -126,7 +126,7 @@ def _write(work: Comparison, results: Sequence[InitResult[PlaneMetrics]]) -> Non
     inits: dict[str, dict[str, Any]] = {}
     for result in results:
         inits.setdefault(result.init, {})[result.mode] = result.to_json()
-    work.write(inits, classes=list(PLANES), chance_f1=chance_f1(work.table.plane, len(PLANES)))
+    work.write(inits, classes=list(PLANES), chance_f1=chance_f1(work.table.label, len(PLANES)))
 
 
 def _table(work: Comparison, results: Sequence[InitResult[PlaneMetrics]]) -> str:
@@ -142,7 +142,7 @@ def _table(work: Comparison, results: Sequence[InitResult[PlaneMetrics]]) -> str
             mark = " *" if probe.folds[0].calibrated else "  "
             scores = "".join(f"{result.spread(score)!s:>14}" for score in ("precision", "recall", "f1"))
             lines.append(f"{result.init:<24}{scores}{str(probe.spread('f1')) + mark:>18}")
-    chance = 100 * chance_f1(work.table.plane, len(PLANES))
+    chance = 100 * chance_f1(work.table.label, len(PLANES))
     weighted = f"classes weighted in the loss: {work.settings.model_dump()['class_weights']}"
     lines.append(f"chance F1 {chance:.1f}; {weighted}; * with batch-norm statistics computed on the labelled frames")
     return "\n".join(lines)

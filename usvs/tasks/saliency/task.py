@@ -160,7 +160,7 @@ class _Work:
 
 def example_rows(table: GazeTable, count: int = EXAMPLE_FRAMES) -> GazeTable:
     """Return a few frames to show: of different planes where they have labels, spread over the table otherwise."""
-    planes, first = np.unique(table.frames.plane, return_index=True)
+    planes, first = np.unique(table.frames.label, return_index=True)
     rows = first[planes >= 0]
     if len(rows) < count:
         rows = np.arange(len(table))
