@@ -1,49 +1,47 @@
-"""One init, one fold, one way of reading it: the unit of every table about planes and gaze."""
+"""Evaluation of one init on one patient fold of any task, the unit of every results table, and its mean over folds."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from usvs.archive.plane_labels import PLANES
 from usvs.data.frame_table import FrameTable
-from usvs.data.gaze_table import GazeTable
+from usvs.errors import ConfigError
 from usvs.evaluation.folds import Fold
-from usvs.evaluation.metrics import DDOF, PlaneMetrics, Spread, plane_metrics
-from usvs.evaluation.probe import nearest_neighbours, probe_features
+from usvs.evaluation.metrics import DDOF, Spread
+from usvs.evaluation.probe import knn_predict, probe_predict
+from usvs.models.registry import Encoder
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.classification.module import PlaneTask
-from usvs.tasks.classification.settings import ClassificationSettings
-from usvs.tasks.finetune import finetune_fold, finetune_gaze_fold, predict_planes, predict_saliency
-from usvs.tasks.frozen_probe import Calibrate, frozen_features, frozen_probe, needs_calibration
-from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder, parse_init
-from usvs.tasks.saliency.module import SaliencyTask
-from usvs.tasks.saliency.scores import GazeMetrics, gaze_metrics, seen_in_evaluation
-from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.tasks.fit import evaluate_module, fit_module
+from usvs.tasks.frozen_features import Calibrate, frozen_features, needs_calibration
+from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder, is_random
+from usvs.tasks.settings import FinetuneSettings
+from usvs.tasks.task import DownstreamTask, EvaluationProtocol, MetricsT, ScoreColumn, TableT
 from usvs.training.distributed import ALONE, Ranks
 from usvs.training.trainer import choose_device
 
-Mode = Literal["finetune", "probe"]
-SCORES = ("precision", "recall", "f1", "accuracy")
-GAZE_SCORES = ("kl", "nss", "auc", "cc", "sim", "auc_exact")  # auc is MIT's AUC-Judd, as in the paper's tables
-MetricsT = TypeVar("MetricsT", PlaneMetrics, GazeMetrics)
+FROZEN: tuple[EvaluationProtocol, ...] = ("probe", "knn")
 
 
 @dataclass(frozen=True)
 class FoldResult(Generic[MetricsT]):
-    """One fold's scores and what they rest on.
+    """The scores of one init on one fold, and what they were measured on.
 
     Attributes:
-        fold: who was trained on and who was tested.
+        fold: training and test patients.
         metrics: the scores on every test frame.
-        train_frames: labelled frames trained on.
-        test_frames: frames predicted.
-        updates: of the whole network; 0 for a probe.
-        calibrated: whether batch-norm statistics were recomputed on the training frames (probe only).
-        encoder_sha256: of the weights it started from.
-        seconds: what it took.
+        train_frames: number of labelled frames trained on.
+        test_frames: number of frames predicted.
+        updates: of the network; 0 for a frozen protocol.
+        calibrated: whether batch-norm statistics were recomputed on the training frames (frozen protocols only).
+        encoder_sha256: of the initial weights.
+        seconds: the duration.
+        module: the trained module; None for a frozen protocol.
     """
 
     fold: Fold
@@ -54,138 +52,162 @@ class FoldResult(Generic[MetricsT]):
     calibrated: bool
     encoder_sha256: str
     seconds: float
+    module: nn.Module | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; patients as keyed hashes."""
-        people = {
+        """Return plain values without the module; patients as keyed hashes."""
+        patients = {
             "fold": self.fold.number,
             "train_patients": list(self.fold.train),
             "test_patients": list(self.fold.test),
         }
         names = ("train_frames", "test_frames", "updates", "calibrated", "encoder_sha256")
         plain = {name: getattr(self, name) for name in names}
-        return {**people, **plain, "seconds": round(self.seconds, 2), **self.metrics.to_json()}
+        return {**patients, **plain, "seconds": round(self.seconds, 2), **self.metrics.to_json()}
 
 
 @dataclass(frozen=True)
-class InitResult(Generic[MetricsT]):
-    """An init read on every fold: scores as mean and sample standard deviation over folds."""
+class InitResult:
+    """One init by one protocol on every fold.
+
+    Attributes:
+        init: its name in the results.
+        protocol: how it was evaluated.
+        scores: names of the scores.
+        folds: `FoldResult.to_json` of every fold, measured now or read from an interrupted run.
+    """
 
     init: str
-    mode: Mode
-    folds: tuple[FoldResult[MetricsT], ...]
+    protocol: EvaluationProtocol
+    scores: tuple[str, ...]
+    folds: tuple[Mapping[str, Any], ...]
 
     def spread(self, score: str) -> Spread:
-        """Return one of `SCORES` or `GAZE_SCORES` over the folds."""
-        return Spread.of(getattr(fold.metrics, score) for fold in self.folds)
+        """Return mean and sample standard deviation of a score over the folds."""
+        return Spread.of(fold[score] for fold in self.folds)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """The folds' confusion matrices added up: every held-out frame, once."""
-        matrices = [fold.metrics.confusion for fold in self.folds if isinstance(fold.metrics, PlaneMetrics)]
-        total: NDArray[np.int64] = np.sum(matrices, axis=0, dtype=np.int64)
+        """Sum of the folds' confusion matrices: every test frame, once.
+
+        Raises:
+            KeyError: for a task without classes.
+        """
+        total: NDArray[np.int64] = np.sum([fold["confusion"] for fold in self.folds], axis=0, dtype=np.int64)
         return total
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        planes = isinstance(self.folds[0].metrics, PlaneMetrics)
-        scores = {score: vars(self.spread(score)) for score in (SCORES if planes else GAZE_SCORES)}
-        confusion = {"confusion": self.confusion.tolist()} if planes else {}
-        return {**scores, "ddof": DDOF, **confusion, "folds": [fold.to_json() for fold in self.folds]}
+        scores = {score: vars(self.spread(score)) for score in self.scores}
+        confusion = {"confusion": self.confusion.tolist()} if "confusion" in self.folds[0] else {}
+        return {**scores, "ddof": DDOF, **confusion, "folds": [dict(fold) for fold in self.folds]}
 
 
 def measure_fold(
+    task: DownstreamTask[TableT, Any, MetricsT],
     store: PreparedStore,
-    table: FrameTable,
+    table: TableT,
     fold: Fold,
-    settings: ClassificationSettings,
+    settings: FinetuneSettings,
     init: Init,
-    mode: Mode,
-    calibrate: Calibrate = "random",
+    protocol: EvaluationProtocol = "finetune",
     ranks: Ranks = ALONE,
-) -> tuple[FoldResult[PlaneMetrics], PlaneTask | None]:
-    """Read or fine-tune an init on one fold of standard planes.
+    *,
+    calibrate: Calibrate = "random",
+    label: str = "",
+) -> FoldResult[MetricsT]:
+    """Evaluate an init on one fold.
 
     Args:
+        task: what is learnt.
         store: where the frames are.
-        table: labelled frames; those of the fold's patients are used.
-        fold: who is trained on (all of its training patients) and who is tested.
-        settings: network, optimiser and seed; `labelled_patients` has been applied to the fold by the caller.
-        init: what is read, see `inits`.
-        mode: ``finetune`` or ``probe``.
-        calibrate: whose batch-norm statistics are recomputed before a probe.
-        ranks: who takes part in fine-tuning; a probe is read by each, with the same result.
+        table: rows of `task.dataset`; those of the fold's patients are used.
+        fold: training patients (all of them are used) and test patients.
+        settings: network, optimiser and seed; the caller has applied `labelled_patients` to the fold.
+        init: the initial encoder, see `usvs.tasks.initial_encoder`.
+        protocol: ``finetune`` trains everything; ``probe`` and ``knn`` learn from frozen features.
+        ranks: the processes that take part in fine-tuning; a frozen protocol is computed by each, with the same result.
+        calibrate: for which encoders batch-norm statistics are recomputed before a frozen protocol.
+        label: of the progress bars, for example ``random, fold 1 of 3``.
 
-    Returns:
-        The result, and the trained detector (None for a probe).
+    Raises:
+        ConfigError: for a protocol that the task does not support.
     """
+    if protocol in FROZEN:
+        return measure_frozen(task, store, table, fold, settings, init, [protocol], calibrate=calibrate)[protocol]
+    _check_protocol(task, protocol)
     started = time.monotonic()
-    train, test = table.of_groups(fold.train), table.of_groups(fold.test)
+    train = table.of_groups(fold.train)
+    test = task.test_dataset(store, table.of_groups(fold.test), settings)
     encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
-    sha256, task, updates, calibrated = encoder_sha256(encoder), None, 0, False
-    if mode == "finetune":
-        task, updates = finetune_fold(store, train, encoder, settings, ranks)
-        metrics = plane_metrics(test.label, predict_planes(store, test, task, settings, ranks), PLANES)
-    else:
-        calibrated = needs_calibration(parse_init(init).kind == "random", calibrate)
-        pixels, augment = settings.model.frame_pixels, settings.augment
-        metrics = frozen_probe(store, encoder, train, test, pixels, augment, calibrated).metrics
+    sha256 = encoder_sha256(encoder)
+    after = f", {label}" if label else ""
+    module, updates = fit_module(task, store, train, encoder, settings, ranks, f"fine-tuning{after}")
+    metrics = evaluate_module(task, store, test, module, settings, ranks, f"predicting{after}")
     seconds = time.monotonic() - started
-    return FoldResult(fold, metrics, len(train), len(test), updates, calibrated, sha256, seconds), task
+    return FoldResult(fold, metrics, len(train), len(test), updates, False, sha256, seconds, module)
 
 
-def measure_frozen_fold(
-    store: PreparedStore, table: FrameTable, fold: Fold, settings: ClassificationSettings, init: Init
-) -> dict[str, FoldResult[PlaneMetrics]]:
-    """Read an init without changing it, by a linear probe and by nearest neighbours on the same features.
+def measure_frozen(
+    task: DownstreamTask[TableT, Any, MetricsT],
+    store: PreparedStore,
+    table: TableT,
+    fold: Fold,
+    settings: FinetuneSettings,
+    init: Init,
+    protocols: Sequence[EvaluationProtocol] = FROZEN,
+    *,
+    calibrate: Calibrate = "random",
+) -> dict[EvaluationProtocol, FoldResult[MetricsT]]:
+    """Evaluate an init on one fold by several frozen protocols, which share the features.
 
-    Arguments are those of `measure_fold`; an untrained encoder is read with calibrated batch-norm statistics.
+    Args and errors are those of `measure_fold`.
 
     Returns:
-        The results under ``probe`` and ``knn``.
+        The result of each protocol.
     """
+    for protocol in protocols:
+        _check_protocol(task, protocol)
     started = time.monotonic()
-    train, test = table.of_groups(fold.train), table.of_groups(fold.test)
-    encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
-    calibrated = needs_calibration(parse_init(init).kind == "random", "random")
-    pixels, augment = settings.model.frame_pixels, settings.augment
-    known, unknown = frozen_features(store, encoder, train, test, pixels, augment, calibrated)
-    results = {}
-    for name, read in (("probe", probe_features), ("knn", nearest_neighbours)):
-        metrics, seconds = read(known, train.label, unknown, test.label, PLANES), time.monotonic() - started
-        sizes = (len(train), len(test), 0, calibrated, encoder_sha256(encoder), seconds)
-        results[name] = FoldResult(fold, metrics, *sizes)
+    train = table.of_groups(fold.train)
+    test = task.test_dataset(store, table.of_groups(fold.test), settings)
+    labels, classes = task.labels(train), 1 + int(task.labels(table).max())
+    encoder: Encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
+    calibrated, sha256 = needs_calibration(is_random(init), calibrate), encoder_sha256(encoder)
+    of_train, of_test = frozen_features(
+        store,
+        encoder,
+        cast("FrameTable", train),
+        cast("FrameTable", test),
+        settings.model.frame_pixels,
+        settings.augment,
+        calibrated,
+    )
+    results: dict[EvaluationProtocol, FoldResult[MetricsT]] = {}
+    for protocol in protocols:
+        if protocol == "knn":
+            predicted = knn_predict(of_train, labels, of_test)
+        else:
+            predicted = probe_predict(of_train, labels, of_test, classes)
+        metrics = task.metrics(torch.from_numpy(predicted), test)
+        seconds = time.monotonic() - started
+        results[protocol] = FoldResult(fold, metrics, len(train), len(test), 0, calibrated, sha256, seconds)
     return results
 
 
-def measure_gaze_fold(
-    store: PreparedStore,
-    table: GazeTable,
-    fold: Fold,
-    settings: SaliencySettings,
-    init: Init,
-    ranks: Ranks = ALONE,
-) -> tuple[FoldResult[GazeMetrics], SaliencyTask]:
-    """Fine-tune an init on one fold of gaze saliency.
+def best_init(
+    results: Sequence[InitResult], task: DownstreamTask[Any, Any, Any], protocol: EvaluationProtocol = "finetune"
+) -> str:
+    """Return the name of the init with the best mean of the task's main score."""
+    means = {one.init: one.spread(task.main_score).mean for one in results if one.protocol == protocol}
+    return (max if task.higher_is_better else min)(means, key=means.__getitem__)
 
-    Args:
-        store: where the frames are.
-        table: frames with gaze; those of the fold's patients are used.
-        fold: who is trained on and who is tested.
-        settings: network, optimiser, truth and seed.
-        init: what is read, see `inits`.
-        ranks: who takes part.
 
-    Returns:
-        The result, and the trained predictor.
-    """
-    started = time.monotonic()
-    train, test = table.of_groups(fold.train), seen_in_evaluation(store, table.of_groups(fold.test), settings)
-    fine = settings.model.video.model_copy(update={"output_stride": settings.output_stride})
-    finer = settings.model_copy(update={"model": settings.model.model_copy(update={"video": fine})})
-    encoder = initial_encoder(init, finer).to(choose_device(settings.run.device))
-    sha256 = encoder_sha256(encoder)
-    task, updates = finetune_gaze_fold(store, train, encoder, settings, ranks)
-    metrics = gaze_metrics(predict_saliency(store, test.frames, task, settings, ranks), test)
-    seconds = time.monotonic() - started
-    return FoldResult(fold, metrics, len(train), len(test), updates, False, sha256, seconds), task
+def formatted(spread: Spread, column: ScoreColumn) -> str:
+    """Return a score as the paper prints it."""
+    return str(spread) if column.percent else spread.plain()
+
+
+def _check_protocol(task: DownstreamTask[Any, Any, Any], protocol: EvaluationProtocol) -> None:
+    if protocol not in task.protocols:
+        raise ConfigError(f"task '{task.name}', protocol: expected {' or '.join(task.protocols)}, got '{protocol}'")

@@ -9,11 +9,12 @@ Letters: n rows of a table, b rows of a batch.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from usvs.config import Settings
 from usvs.evaluation.folds import GroupBy
@@ -21,7 +22,7 @@ from usvs.models.registry import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.utils.permutation import UInt64Array
 
-# How an encoder is evaluated on a task: everything trained, or a linear classifier or nearest neighbours on its features.
+# How an encoder is evaluated: everything trained, or a linear classifier or nearest neighbours on its frozen features.
 EvaluationProtocol = Literal["finetune", "probe", "knn"]
 
 
@@ -42,11 +43,11 @@ class Table(Protocol):
         """Return n."""
         ...
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "Table":
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """Return the rows given by their numbers or by a mask."""
         ...
 
-    def of_groups(self, groups: Sequence[str]) -> "Table":
+    def of_groups(self, groups: Sequence[str]) -> Self:
         """Return the rows of these patients.
 
         Raises:
@@ -68,24 +69,52 @@ class Metrics(Protocol):
         ...
 
 
+class ScoreColumn(NamedTuple):
+    """A score of a results table.
+
+    Attributes:
+        score: its name in `Metrics.scores`.
+        title: of the column.
+        percent: printed in percent, with one decimal; otherwise as it is, with two.
+    """
+
+    score: str
+    title: str
+    percent: bool
+
+
+class Reference(NamedTuple):
+    """What a results table is compared with: the scores of a prediction that knows nothing.
+
+    Attributes:
+        values: plain values for ``results.json``.
+        rows: lines of the table, each a name and a value (or None) per column.
+        notes: lines below the table.
+    """
+
+    values: dict[str, Any]
+    rows: tuple[tuple[str, tuple[float | None, ...]], ...]
+    notes: tuple[str, ...]
+
+
 TableT = TypeVar("TableT", bound=Table)
+MetricsT = TypeVar("MetricsT", bound=Metrics)
 SettingsT_contra = TypeVar("SettingsT_contra", bound=Settings, contravariant=True)
 MetricsT_co = TypeVar("MetricsT_co", bound=Metrics, covariant=True)
 
 
 class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
-    """What is learnt: dataset, module, batch, prediction and scores.
-
-    Attributes:
-        name: of the task, in results, in saved models and in log lines.
-        protocols: how an encoder can be evaluated on it.
-    """
+    """What is learnt: dataset, module, batch, prediction and scores."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102  documented above
+    def name(self) -> str:
+        """Name of the task in results, saved models and log lines."""
+        ...
 
     @property
-    def protocols(self) -> Sequence[EvaluationProtocol]: ...  # noqa: D102  documented above
+    def protocols(self) -> Sequence[EvaluationProtocol]:
+        """How an encoder can be evaluated on it."""
+        ...
 
     def dataset(self, store: PreparedStore, settings: SettingsT_contra, group_by: GroupBy = "patient") -> TableT:
         """List the rows of a store that the task can use, with ground truth and patients.
@@ -111,9 +140,9 @@ class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
     def module(self, encoder: Encoder, train: TableT, settings: SettingsT_contra) -> nn.Module:
         """Build the trainable module around an encoder, which is trained in place.
 
-        Its forward takes the tensors of `batch` and returns a NamedTuple of scalars with a field ``total``, the loss; with
-        ``outputs``, ``loss`` and ``global_batch`` (`usvs.training.micro_batches.ShardedTask`) it can also be computed in
-        micro-batches and by several ranks. Its own weights are drawn from torch's global generator.
+        Its forward takes the tensors of `batch` and returns a NamedTuple of scalars with a field ``total``, the loss.
+        With ``outputs``, ``loss`` and ``global_batch`` (`usvs.training.micro_batches.ShardedTask`) it can also be
+        computed in micro-batches and by several ranks. Its own weights are drawn from torch's global generator.
         """
         ...
 
@@ -140,12 +169,12 @@ class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
         """Read the rows of a table and return the network's input for evaluation, without randomness: [b, ...]."""
         ...
 
-    def predict(self, module: nn.Module, inputs: Tensor) -> Tensor:
-        """Return the prediction of a batch of inputs (logits, log-densities): [b, ...]."""
+    def predict(self, module: Any, inputs: Tensor) -> Tensor:
+        """Return what a trained `module` predicts of inputs [b, ...] (logits, log-densities): [b, ...]."""
         ...
 
     def score_rows(self, prediction: Tensor, table: TableT) -> Tensor:
-        """Return what `metrics` needs of each row: [b] or [b, k], so that no prediction has to be kept.
+        """Return what `metrics` needs of each row, so that no prediction has to be kept: [b] or [b, k].
 
         Args:
             prediction: [b, ...] float32 on the host, as `predict` returned it.
@@ -157,6 +186,58 @@ class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
         """Return the scores of a table from what `score_rows` returned for its rows, [n] or [n, k]."""
         ...
 
+
+class DownstreamTask(Task[TableT, SettingsT_contra, MetricsT_co], Protocol[TableT, SettingsT_contra, MetricsT_co]):
+    """A task with ground truth, on which inits are compared: what the results table and a saved model need besides."""
+
+    @property
+    def title(self) -> str:
+        """Heading of the results table."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[ScoreColumn]:
+        """Scores in the results table."""
+        ...
+
+    @property
+    def main_score(self) -> str:
+        """Name of the score by which inits are ranked."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger `main_score` is better."""
+        ...
+
+    def labels(self, table: TableT) -> NDArray[np.int64]:
+        """Return the class number of each row [n], which the protocols probe and knn learn from.
+
+        Raises:
+            ConfigError: for a task without class labels.
+        """
+        ...
+
+    def reference(self, store: PreparedStore, table: TableT, settings: SettingsT_contra) -> Reference:
+        """Return the scores of a prediction that knows nothing, on all rows of `dataset`."""
+        ...
+
+    def examples(
+        self, store: PreparedStore, test: TableT, module: Any, settings: SettingsT_contra
+    ) -> dict[str, NDArray[Any]]:
+        """Return arrays of a few predictions to draw, ``predicted`` among them; empty for a task without pictures."""
+        ...
+
     def description(self) -> dict[str, Any]:
-        """Return the plain values that tell this task from others of its kind, for example its class names."""
+        """Return the plain values from which `from_description` makes the task again, for example its class names."""
+        ...
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """Make the task again.
+
+        Raises:
+            KeyError: where a value is missing.
+            ValueError: where a value cannot be used.
+        """
         ...

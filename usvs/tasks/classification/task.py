@@ -1,148 +1,126 @@
-"""Standard-plane detection (section 3.2): from any init, folds by patient, scored on all held-out patients."""
+"""Frame classification as a task: the class names are its data, from the fourteen standard planes to any label set."""
 
-import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from usvs.archive.plane_labels import PLANES
-from usvs.data.frame_table import FrameTable, labelled_frames
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from usvs.data.frame_table import FrameTable, labelled_frames, read_frames
+from usvs.data.transforms import evaluation_frames, training_frames
 from usvs.evaluation.folds import GroupBy
-from usvs.evaluation.metrics import PlaneMetrics, chance_f1
+from usvs.evaluation.metrics import ClassificationMetrics, chance_f1, classification_metrics
+from usvs.models.registry import Encoder
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.module import ClassificationModule, class_weights
 from usvs.tasks.classification.settings import ClassificationSettings
-from usvs.tasks.comparison import Comparison
-from usvs.tasks.frozen_probe import Calibrate
-from usvs.tasks.initial_encoder import Init
-from usvs.tasks.protocols import InitResult, Mode, measure_fold
-from usvs.training.distributed import Ranks, join_ranks
-
-logger = logging.getLogger(__name__)
+from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
+from usvs.utils.permutation import UInt64Array
 
 
-def finetune_planes(
-    store: Path,
-    run: Path,
-    settings: ClassificationSettings,
-    init: Init = "random",
-    mode: Mode = "finetune",
-    allow_overlap: bool = False,
-    group_by: GroupBy = "patient",
-    calibrate: Calibrate = "random",
-) -> InitResult[PlaneMetrics]:
-    """Measure one init on standard planes, fold by fold, and write ``RUN/results.json``.
-
-    Under ``torchrun`` every process takes a part of each batch and of the frames to predict; the first one writes.
+class ClassificationTask:
+    """Predict one of several named classes for each frame; implements `usvs.tasks.task.DownstreamTask`.
 
     Args:
-        store: a prepared store with plane labels.
-        run: a new or empty folder; fine-tuned detectors go to ``RUN/detectors``.
-        settings: folds, labelled patients, temporal stride, optimiser and network.
-        init: ``random``, a pretraining run (or one of its checkpoints), ``imagenet:FILE`` or ``sononet:FILE``.
-        mode: ``finetune`` trains everything; ``probe`` fits a linear classifier on frozen features.
-        allow_overlap: test on patients the init was pretrained on.
-        group_by: ``scan`` takes each scan for a patient of its own, for archives without patient ids.
-        calibrate: whose batch-norm statistics are recomputed before a probe.
+        classes: name of each class, in the order of the class numbers.
+        name: of the task in results; ``planes`` for the standard planes.
+        title: heading of the results table.
 
     Raises:
-        DataError: for a store without labels, missing patient ids, or test patients that were pretrained on.
-        ConfigError: for a folder in use or an init that does not fit the settings.
+        ValueError: for fewer than two classes, or two of the same name.
     """
-    with join_ranks(settings.run.device) as ranks:
-        work = _compare(store, run, settings, [init], False, allow_overlap, group_by, ranks)
-        result = _measure(work, settings, init, mode, calibrate)
-        _write(work, [result])
-    return result
 
+    protocols: Sequence[EvaluationProtocol] = ("finetune", "probe", "knn")
+    columns = (
+        ScoreColumn("precision", "precision", percent=True),
+        ScoreColumn("recall", "recall", percent=True),
+        ScoreColumn("f1", "F1", percent=True),
+    )
+    main_score = "f1"
+    higher_is_better = True
 
-def compare_inits(
-    store: Path,
-    run: Path,
-    settings: ClassificationSettings,
-    inits: Sequence[Init],
-    held_out_only: bool = False,
-    allow_overlap: bool = False,
-    group_by: GroupBy = "patient",
-) -> str:
-    """Fine-tune and probe several inits on the same folds; write ``RUN/results.json`` and return the table to print.
+    def __init__(
+        self, classes: Sequence[str], name: str = "classification", title: str = "classification of frames"
+    ) -> None:
+        if len(classes) < 2 or len(set(classes)) != len(classes):
+            raise ValueError(f"classes: expected at least two different names, got {list(classes)}")
+        self.classes = tuple(classes)
+        self.name = name
+        self.title = title
 
-    Under ``torchrun`` as `finetune_planes`; the table is the same in all processes.
+    def dataset(
+        self, store: PreparedStore, settings: ClassificationSettings, group_by: GroupBy = "patient"
+    ) -> FrameTable:
+        """List every n-th frame of the store that has a label."""
+        return labelled_frames(store, settings.temporal_stride, group_by)
 
-    Args:
-        store: a prepared store with plane labels.
-        run: a new or empty folder.
-        settings: as of `finetune_planes`.
-        inits: each as of `finetune_planes`.
-        held_out_only: use only patients that no init was pretrained on, for training labels and for tests.
-        allow_overlap: as of `finetune_planes`.
-        group_by: as of `finetune_planes`.
+    def test_dataset(self, store: PreparedStore, table: FrameTable, settings: ClassificationSettings) -> FrameTable:
+        """Return the table: every labelled frame can be scored."""
+        return table
 
-    Raises:
-        DataError: as of `finetune_planes`; also where `held_out_only` meets weights without a list of patients.
-        ConfigError: as of `finetune_planes`.
-    """
-    modes: tuple[Mode, ...] = ("finetune", "probe")
-    with join_ranks(settings.run.device) as ranks:
-        work = _compare(store, run, settings, inits, held_out_only, allow_overlap, group_by, ranks)
-        results = [_measure(work, settings, init, mode, "random") for init in inits for mode in modes]
-        _write(work, results)
-    return _table(work, results)
+    def labels(self, table: FrameTable) -> NDArray[np.int64]:
+        """Return the class number of each frame."""
+        return table.label
 
+    def module(self, encoder: Encoder, train: FrameTable, settings: ClassificationSettings) -> ClassificationModule:
+        """Build encoder, linear head and weighted cross-entropy; the weights are those of the training frames."""
+        weights = class_weights(train.label, len(self.classes), settings.class_weights)
+        return ClassificationModule(encoder, len(self.classes), weights)
 
-def _compare(
-    store: Path,
-    run: Path,
-    settings: ClassificationSettings,
-    inits: Sequence[Init],
-    held_out_only: bool,
-    allow_overlap: bool,
-    group_by: GroupBy,
-    ranks: Ranks,
-) -> Comparison:
-    def frames(opened: PreparedStore) -> FrameTable:
-        return labelled_frames(opened, settings.temporal_stride, group_by)
+    def batch(
+        self,
+        store: PreparedStore,
+        train: FrameTable,
+        rows: NDArray[np.int64],
+        augmentation_bits: UInt64Array,
+        settings: ClassificationSettings,
+    ) -> tuple[Tensor, Tensor]:
+        """Return augmented frames [b, 1, P, P] and class numbers [b]."""
+        chosen = train.take(rows)
+        pixels, augment = settings.model.frame_pixels, settings.augment
+        frames = training_frames(read_frames(store, chosen), augmentation_bits, pixels, augment)
+        return frames, torch.from_numpy(chosen.label)
 
-    return Comparison("planes", store, run, settings, inits, group_by, allow_overlap, held_out_only, frames, ranks)
+    def inputs(self, store: PreparedStore, table: FrameTable, settings: ClassificationSettings) -> Tensor:
+        """Return the central crops of the frames, [b, 1, P, P]."""
+        return evaluation_frames(read_frames(store, table), settings.model.frame_pixels, settings.augment)
 
+    def predict(self, module: ClassificationModule, inputs: Tensor) -> Tensor:
+        """Return logits [b, classes]."""
+        return module.logits(inputs)
 
-def _measure(
-    work: Comparison, settings: ClassificationSettings, init: Init, mode: Mode, calibrate: Calibrate
-) -> InitResult[PlaneMetrics]:
-    """Read an init on every fold."""
-    results, name = [], work.names[init]
-    for fold in work.folds:
-        result, task = measure_fold(work.store, work.table, fold, settings, init, mode, calibrate, work.ranks)
-        left_out = result.metrics.left_out
-        said = f", in no mean as neither true nor predicted: {', '.join(left_out)}" if left_out else ""
-        f1 = 100 * result.metrics.f1
-        logger.info(f"{name}, {mode}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s{said}")
-        if task is not None:
-            work.keep_detector(init, fold.number, task, task.encoder)
-        results.append(result)
-    return InitResult(name, mode, tuple(results))
+    def score_rows(self, prediction: Tensor, table: FrameTable) -> Tensor:
+        """Return the number of the most probable class of each frame, [b]."""
+        return prediction.argmax(dim=1)
 
+    def metrics(self, row_scores: Tensor, table: FrameTable) -> ClassificationMetrics:
+        """Compare the predicted classes [n] with the labels."""
+        return classification_metrics(table.label, row_scores.numpy(), self.classes)
 
-def _write(work: Comparison, results: Sequence[InitResult[PlaneMetrics]]) -> None:
-    inits: dict[str, dict[str, Any]] = {}
-    for result in results:
-        inits.setdefault(result.init, {})[result.mode] = result.to_json()
-    work.write(inits, classes=list(PLANES), chance_f1=chance_f1(work.table.label, len(PLANES)))
+    def reference(self, store: PreparedStore, table: FrameTable, settings: ClassificationSettings) -> Reference:
+        """Return what a fair draw among the classes scores."""
+        chance = chance_f1(table.label, len(self.classes))
+        values = {"classes": list(self.classes), "chance_f1": chance}
+        rows = (("(chance)", (None, None, chance)),)
+        notes = ("macro means over classes, in %", f"classes weighted in the loss: {settings.class_weights}")
+        return Reference(values, rows, notes)
 
+    def examples(
+        self, store: PreparedStore, test: FrameTable, module: ClassificationModule, settings: ClassificationSettings
+    ) -> dict[str, NDArray[Any]]:
+        """Return nothing: confusion matrices are drawn from the scores."""
+        return {}
 
-def _table(work: Comparison, results: Sequence[InitResult[PlaneMetrics]]) -> str:
-    """Return the scores as text, an init a line."""
-    lines = [
-        f"standard planes: {work.people}; macro means in %, mean ± sample standard deviation over folds",
-        f"{'init':<24}{'precision':>14}{'recall':>14}{'F1':>14}{'frozen probe F1':>18}",
-    ]
-    probes = {result.init: result for result in results if result.mode == "probe"}
-    for result in results:
-        if result.mode == "finetune":
-            probe = probes[result.init]
-            mark = " *" if probe.folds[0].calibrated else "  "
-            scores = "".join(f"{result.spread(score)!s:>14}" for score in ("precision", "recall", "f1"))
-            lines.append(f"{result.init:<24}{scores}{str(probe.spread('f1')) + mark:>18}")
-    chance = 100 * chance_f1(work.table.label, len(PLANES))
-    weighted = f"classes weighted in the loss: {work.settings.model_dump()['class_weights']}"
-    lines.append(f"chance F1 {chance:.1f}; {weighted}; * with batch-norm statistics computed on the labelled frames")
-    return "\n".join(lines)
+    def description(self) -> dict[str, Any]:
+        """Return name, title and classes."""
+        return {"name": self.name, "title": self.title, "classes": list(self.classes)}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """Make the task of a saved model again."""
+        return cls(
+            [str(name) for name in description["classes"]], str(description["name"]), str(description["title"])
+        )

@@ -1,179 +1,140 @@
-"""Gaze-saliency prediction (section 3.3): from any init, folds by patient, scored on all held-out patients."""
+"""Gaze-saliency prediction (section 3.3) as a task: where sonographers look, as one density per frame."""
 
-import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Self
 
-from usvs.data.frame_table import FrameTable, read_frames
-from usvs.data.gaze_table import GazeTable, gaze_density, gaze_frames
-from usvs.data.transforms import identity_params, transform_frames
+from usvs.data.frame_table import read_frames
+from usvs.data.gaze_table import GazeTable, fixated_pixels, gaze_density, gaze_frames
+from usvs.data.transforms import crop_grid, draw_augment_params, evaluation_frames, transform_frames, transform_points
+from usvs.errors import ConfigError
 from usvs.evaluation.folds import GroupBy
+from usvs.evaluation.saliency_metrics import SaliencyMetrics, saliency_scores
+from usvs.models.registry import Encoder
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.comparison import Comparison
-from usvs.tasks.finetune import predict_saliency
-from usvs.tasks.initial_encoder import Init
-from usvs.tasks.protocols import InitResult, measure_gaze_fold
-from usvs.tasks.saliency.module import SaliencyTask
-from usvs.tasks.saliency.scores import GazeMetrics, gaze_metrics, seen_in_evaluation
+from usvs.tasks.saliency.evaluation_table import gaze_in_crop
+from usvs.tasks.saliency.examples import example_maps
+from usvs.tasks.saliency.module import SaliencyModule
 from usvs.tasks.saliency.settings import SaliencySettings
-from usvs.training.distributed import Ranks, join_ranks
+from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
+from usvs.utils.permutation import UInt64Array
 
-logger = logging.getLogger(__name__)
-
-EXAMPLES = "examples.npz"
-EXAMPLE_FRAMES = 6
+SCORED_MAPS = 256  # at a time
 
 
-def finetune_gaze(
-    store: Path,
-    run: Path,
-    settings: SaliencySettings,
-    init: Init = "random",
-    allow_overlap: bool = False,
-    group_by: GroupBy = "patient",
-) -> InitResult[GazeMetrics]:
-    """Fine-tune one init to gaze saliency, fold by fold, and write ``RUN/results.json``.
+class SaliencyTask:
+    """Predict a density of gaze for each frame; implements `usvs.tasks.task.DownstreamTask`."""
 
-    Under ``torchrun`` every process takes a part of each batch and of the frames to predict; the first one writes.
+    name = "gaze"
+    title = "gaze saliency"
+    protocols: Sequence[EvaluationProtocol] = ("finetune",)
+    columns = (
+        ScoreColumn("kl", "KL", percent=False),
+        ScoreColumn("nss", "NSS", percent=False),
+        ScoreColumn("auc", "AUC-Judd", percent=False),
+        ScoreColumn("cc", "CC", percent=False),
+        ScoreColumn("sim", "SIM", percent=False),
+        ScoreColumn("auc_exact", "AUC", percent=False),
+    )
+    main_score = "kl"
+    higher_is_better = False
+
+    def dataset(self, store: PreparedStore, settings: SaliencySettings, group_by: GroupBy = "patient") -> GazeTable:
+        """List every n-th frame of the store with a fixation in the window around it."""
+        return gaze_frames(store, settings, group_by)
+
+    def test_dataset(self, store: PreparedStore, table: GazeTable, settings: SaliencySettings) -> GazeTable:
+        """Return the frames with a fixation in the central crop; fixations and sigma are fractions of that crop."""
+        return gaze_in_crop(store, table, settings)
+
+    def labels(self, table: GazeTable) -> NDArray[np.int64]:
+        """Refuse: gaze has no classes."""
+        raise ConfigError("task 'gaze' has no class labels: expected protocol 'finetune'")
+
+    def module(self, encoder: Encoder, train: GazeTable, settings: SaliencySettings) -> SaliencyModule:
+        """Build encoder, saliency head and KL loss."""
+        return SaliencyModule(encoder, settings.head_width, settings.nss_weight, settings.correlation_weight)
+
+    def batch(
+        self,
+        store: PreparedStore,
+        train: GazeTable,
+        rows: NDArray[np.int64],
+        augmentation_bits: UInt64Array,
+        settings: SaliencySettings,
+    ) -> tuple[Tensor, Tensor]:
+        """Return augmented frames [b, 1, P, P] and densities [b, P, P]; fixations move with the frame's augmentation."""
+        chosen = train.take(rows)
+        frames, params = read_frames(store, chosen.frames), draw_augment_params(augmentation_bits, settings.augment)
+        pixels, side, crop = settings.model.frame_pixels, frames.shape[-1], settings.augment.crop_fraction
+        fixations = transform_points(chosen.looks, params, side, pixels, crop)
+        sigma = chosen.sigma * side / crop_grid(side, pixels, crop).extent
+        return transform_frames(frames, params, pixels, crop), gaze_density(fixations, sigma, pixels, pixels)
+
+    def inputs(self, store: PreparedStore, table: GazeTable, settings: SaliencySettings) -> Tensor:
+        """Return the central crops of the frames, [b, 1, P, P]."""
+        return evaluation_frames(read_frames(store, table.frames), settings.model.frame_pixels, settings.augment)
+
+    def predict(self, module: SaliencyModule, inputs: Tensor) -> Tensor:
+        """Return log-densities [b, P, P]."""
+        return module.log_density(inputs)
+
+    def score_rows(self, prediction: Tensor, table: GazeTable) -> Tensor:
+        """Return the scores of each frame and its number of fixated pixels, float64 [b, 7]."""
+        return density_scores(prediction.exp(), table)
+
+    def metrics(self, row_scores: Tensor, table: GazeTable) -> SaliencyMetrics:
+        """Return the means over frames of `score_rows` [n, 7]."""
+        return SaliencyMetrics(*row_scores.T.contiguous().mean(dim=1).tolist())
+
+    def reference(self, store: PreparedStore, table: GazeTable, settings: SaliencySettings) -> Reference:
+        """Return the scores of a uniform map."""
+        test, pixels = self.test_dataset(store, table, settings), settings.model.frame_pixels
+        starts = range(0, len(test), SCORED_MAPS)
+        parts = [test.take(np.arange(start, min(start + SCORED_MAPS, len(test)))) for start in starts]
+        scored = [density_scores(torch.ones(1, pixels, pixels).expand(len(part), -1, -1), part) for part in parts]
+        uniform = self.metrics(torch.cat(scored), test)
+        notes = (
+            "means over frames; lower KL is better",
+            f"{uniform.fixations:.1f} fixated pixels per frame: AUC-Judd of chance is {uniform.auc:.2f}, not 0.5",
+        )
+        row = tuple(uniform.scores[column.score] for column in self.columns)
+        return Reference({"uniform": uniform.to_json(), "auc": "AUC-Judd"}, (("(uniform map)", row),), notes)
+
+    def examples(
+        self, store: PreparedStore, test: GazeTable, module: SaliencyModule, settings: SaliencySettings
+    ) -> dict[str, NDArray[Any]]:
+        """Return frames, ground truth and prediction of a few frames, [k, P, P] each."""
+        device = next(module.parameters()).device
+        return example_maps(store, test, lambda inputs: module.log_density(inputs.to(device)), settings)
+
+    def description(self) -> dict[str, Any]:
+        """Return the name; there is nothing else to tell."""
+        return {"name": self.name}
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """Make the task of a saved model again."""
+        return cls()
+
+
+def density_scores(predicted: Tensor, table: GazeTable) -> Tensor:
+    """Score densities against the fixations of a table.
 
     Args:
-        store: a prepared store with gaze.
-        run: a new or empty folder; fine-tuned predictors go to ``RUN/detectors``.
-        settings: folds, labelled patients, temporal stride, sigma, optimiser and network.
-        init: ``random``, a pretraining run (or one of its checkpoints), ``imagenet:FILE`` or ``sononet:FILE``.
-        allow_overlap: test on patients the init was pretrained on.
-        group_by: ``scan`` takes each scan for a patient of its own, for archives without patient ids.
+        predicted: densities [b, H, W].
+        table: the b frames; fixations and sigma are fractions of the maps.
 
-    Raises:
-        DataError: for a store without gaze, missing patient ids, or test patients that were pretrained on.
-        ConfigError: for a folder in use or an init that does not fit the settings.
+    Returns:
+        KL, NSS, AUC-Judd, CC, SIM, AUC and the number of fixated pixels of each frame, float64 [b, 7].
     """
-    with join_ranks(settings.run.device) as ranks:
-        work = _Work(store, run, settings, [init], False, allow_overlap, group_by, ranks)
-        result = work.measure(init)
-        work.write([result])
-    return result
-
-
-def compare_gaze_inits(
-    store: Path,
-    run: Path,
-    settings: SaliencySettings,
-    inits: Sequence[Init],
-    held_out_only: bool = False,
-    allow_overlap: bool = False,
-    group_by: GroupBy = "patient",
-) -> str:
-    """Fine-tune several inits on the same folds; write results and examples, and return the table to print.
-
-    Args and errors are those of `usvs.tasks.classification.compare.compare_inits`.
-    """
-    with join_ranks(settings.run.device) as ranks:
-        work = _Work(store, run, settings, inits, held_out_only, allow_overlap, group_by, ranks)
-        results = [work.measure(init) for init in inits]
-        work.write(results)
-    return gaze_table(work.comparison.people, uniform_scores(work.table, settings), results)
-
-
-def gaze_table(people: str, uniform: GazeMetrics, results: Sequence[InitResult[GazeMetrics]]) -> str:
-    """Return the scores as text, an init a line, after what knowing nothing scores."""
-    columns = (("KL", "kl"), ("NSS", "nss"), ("AUC-Judd", "auc"), ("CC", "cc"), ("SIM", "sim"), ("AUC", "auc_exact"))
-    lines = [
-        f"gaze saliency: {people}; means over frames, mean ± sample standard deviation over folds",
-        f"{'init':<24}" + "".join(f"{title:>14}" for title, _ in columns),
-    ]
-    for result in results:
-        lines.append(f"{result.init:<24}" + "".join(f"{result.spread(score).plain():>14}" for _, score in columns))
-    lines.append(f"{'(a uniform map)':<24}" + "".join(f"{getattr(uniform, score):>14.2f}" for _, score in columns))
-    lines.append(
-        f"{uniform.fixations:.1f} fixated pixels a frame: AUC-Judd of chance is {uniform.auc:.2f}, not 0.5;"
-        " lower KL is better"
-    )
-    return "\n".join(lines)
-
-
-def uniform_scores(table: GazeTable, settings: SaliencySettings) -> GazeMetrics:
-    """Return what a map that says nothing scores on these frames."""
-    pixels = settings.model.frame_pixels
-    return gaze_metrics(torch.ones(len(table), pixels, pixels), table)
-
-
-class _Work:
-    """What every init of one call shares."""
-
-    def __init__(
-        self,
-        store: Path,
-        run: Path,
-        settings: SaliencySettings,
-        inits: Sequence[Init],
-        held_out_only: bool,
-        allow_overlap: bool,
-        group_by: GroupBy,
-        ranks: Ranks,
-    ) -> None:
-        tables = []
-
-        def frames(opened: PreparedStore) -> FrameTable:
-            tables.append(gaze_frames(opened, settings, group_by))
-            return tables[0].frames
-
-        self.settings, self.examples = settings, {}
-        self.comparison = Comparison(
-            "gaze", store, run, settings, inits, group_by, allow_overlap, held_out_only, frames, ranks
-        )
-        self.all_looks = tables[0].take(self.comparison.kept)
-        self.table = seen_in_evaluation(self.comparison.store, self.all_looks, settings)
-
-    examples: dict[str, NDArray[Any]]
-
-    def measure(self, init: Init) -> InitResult[GazeMetrics]:
-        """Fine-tune an init on every fold."""
-        work, results = self.comparison, []
-        for fold in work.folds:
-            result, task = measure_gaze_fold(work.store, self.all_looks, fold, self.settings, init, work.ranks)
-            scores = result.metrics
-            said = f"KL {scores.kl:.2f}, NSS {scores.nss:.2f}, CC {scores.cc:.2f}"
-            logger.info(f"{work.names[init]}, gaze, fold {fold.number}: {said} in {result.seconds:.0f} s")
-            work.keep_detector(init, fold.number, task, task.encoder)
-            if fold.number == 0 and work.ranks.first:
-                shown = example_rows(self.table.of_groups(fold.test))
-                self.examples |= example_maps(work.store, shown, task, self.settings, work.names[init])
-            results.append(result)
-        return InitResult(work.names[init], "finetune", tuple(results))
-
-    def write(self, results: Sequence[InitResult[GazeMetrics]]) -> None:
-        """Store results, and the first fold's examples for a picture."""
-        if not self.comparison.ranks.first:
-            return
-        uniform = uniform_scores(self.table, self.settings)
-        inits = {result.init: {"finetune": result.to_json()} for result in results}
-        np.savez_compressed(self.comparison.run / EXAMPLES, **self.examples)  # type: ignore[arg-type]
-        self.comparison.write(inits, uniform=uniform.to_json(), auc="AUC-Judd")
-
-
-def example_rows(table: GazeTable, count: int = EXAMPLE_FRAMES) -> GazeTable:
-    """Return a few frames to show: of different planes where they have labels, spread over the table otherwise."""
-    planes, first = np.unique(table.frames.label, return_index=True)
-    rows = first[planes >= 0]
-    if len(rows) < count:
-        rows = np.arange(len(table))
-    return table.take(np.unique(rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]))
-
-
-def example_maps(
-    store: PreparedStore, shown: GazeTable, task: SaliencyTask, settings: SaliencySettings, name: str
-) -> dict[str, NDArray[Any]]:
-    """Return frames, truth and an init's prediction of a few frames, as arrays [n, P, P] to be kept beside results."""
-    pixels = settings.model.frame_pixels
-    predicted: Tensor = predict_saliency(store, shown.frames, task, settings)
-    pictures = read_frames(store, shown.frames)
-    inner = transform_frames(pictures, identity_params(len(pictures)), pixels, settings.augment.crop_fraction)[:, 0]
-    truth = gaze_density(shown.looks, shown.sigma, pixels, pixels)
-    return {"frames": inner.numpy(), "truth": truth.numpy(), f"predicted_{name}": predicted.numpy()}
+    height, width = predicted.shape[1:]
+    fixations = fixated_pixels(table.looks, height, width)
+    found = saliency_scores(predicted, gaze_density(table.looks, table.sigma, height, width), fixations)
+    scores = (found.kl_divergence, found.nss, found.auc_judd, found.correlation, found.similarity, found.auc)
+    return torch.stack([*scores, fixations.sum(dim=(1, 2)).double()], dim=1)
