@@ -18,7 +18,7 @@ except ImportError as error:
         " pip install --no-build-isolation -e ."
     ) from error
 
-from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, vary_frames_reference
+from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, augment_frames_reference
 from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
 from usvs.ops.frame_energy import frame_energy, frame_energy_reference
@@ -37,7 +37,7 @@ __all__ = [
     "log_spectrogram",
     "log_spectrogram_reference",
     "augment_frames",
-    "vary_frames_reference",
+    "augment_frames_reference",
 ]
 
 
