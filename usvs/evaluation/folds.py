@@ -48,9 +48,7 @@ class Fold:
         return Fold(self.number, self.train[:patients], self.test)
 
 
-def make_folds(
-    groups: Iterable[str], folds: int, seed: int, stratify: ArrayLike | None = None
-) -> tuple[Fold, ...]:
+def make_folds(groups: Iterable[str], folds: int, seed: int, stratify: ArrayLike | None = None) -> tuple[Fold, ...]:
     """Deal groups into `folds` test sets of equal size, give or take one; the rest of each fold is its training set.
 
     The folds depend on `seed` and on the keyed hashes alone, not on the order of the groups.

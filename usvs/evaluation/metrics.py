@@ -85,7 +85,9 @@ class Spread:
         return f"{self.mean:.2f} ± {self.std:.2f}"
 
 
-def classification_metrics(ground_truth: ArrayLike, predicted: ArrayLike, names: Sequence[str]) -> ClassificationMetrics:
+def classification_metrics(
+    ground_truth: ArrayLike, predicted: ArrayLike, names: Sequence[str]
+) -> ClassificationMetrics:
     """Score predicted classes in scikit-learn's convention of a macro mean.
 
     The mean is taken over the classes that are true or predicted somewhere; the others are left out and named.

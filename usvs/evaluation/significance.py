@@ -49,7 +49,9 @@ def paired_difference(first: ArrayLike, second: ArrayLike) -> PairedDifference:
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.shape != other.shape or one.ndim != 1 or not one.size:
-        raise DataError(f"paired test: expected two lists of the same length, at least 1; got {one.size} and {other.size}")
+        raise DataError(
+            f"paired test: expected two lists of the same length, at least 1; got {one.size} and {other.size}"
+        )
     values = one - other
     wins = int((values > 0).sum())
     return PairedDifference(float(values.mean()), tuple(values.tolist()), wins, _sign_flip_p(values))

@@ -21,7 +21,7 @@ from usvs.tasks.fit import evaluate_module, fit_module
 from usvs.tasks.frozen_features import Calibrate, frozen_features, needs_calibration
 from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder, is_random
 from usvs.tasks.settings import FinetuneSettings
-from usvs.tasks.task import DownstreamTask, EvaluationProtocol, MetricsT, ScoreColumn, TableT
+from usvs.tasks.task import DownstreamTask, EvaluationProtocol, MetricsT, TableT
 from usvs.training.distributed import ALONE, Ranks
 from usvs.training.trainer import choose_device
 
@@ -193,19 +193,6 @@ def measure_frozen(
         seconds = time.monotonic() - started
         results[protocol] = FoldResult(fold, metrics, len(train), len(test), 0, calibrated, sha256, seconds)
     return results
-
-
-def best_init(
-    results: Sequence[InitResult], task: DownstreamTask[Any, Any, Any], protocol: EvaluationProtocol = "finetune"
-) -> str:
-    """Return the name of the init with the best mean of the task's main score."""
-    means = {one.init: one.spread(task.main_score).mean for one in results if one.protocol == protocol}
-    return (max if task.higher_is_better else min)(means, key=means.__getitem__)
-
-
-def formatted(spread: Spread, column: ScoreColumn) -> str:
-    """Return a score as the paper prints it."""
-    return str(spread) if column.percent else spread.plain()
 
 
 def _check_protocol(task: DownstreamTask[Any, Any, Any], protocol: EvaluationProtocol) -> None:

@@ -102,7 +102,7 @@ def train_module(
     with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
         for inputs in track(batches, label, total):
             try:
-                trainer.step(*inputs, place=shard)
+                trainer.step(*inputs, shard=shard)
             except NonFiniteError as error:
                 chosen = _training_rows(rows, batch, np.arange(batch), settings.run.seed, trainer.step_number)
                 raise NonFiniteError(f"{error}; rows of the training table: {chosen.tolist()}") from None

@@ -203,7 +203,9 @@ def _check_claim(start: ParsedInit) -> None:
     learnt = "usvs" if uses_pairs(objective) else "video"
     if learnt != start.claimed:
         source = "speech and video" if learnt == "usvs" else "video alone"
-        raise ConfigError(f"init '{start.claimed}:{start.path.name}': that run learnt from {source}; type '{learnt}:RUN'")
+        raise ConfigError(
+            f"init '{start.claimed}:{start.path.name}': that run learnt from {source}; type '{learnt}:RUN'"
+        )
 
 
 def _library_file(path: Path) -> Path:

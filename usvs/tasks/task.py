@@ -137,12 +137,18 @@ class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
         """
         ...
 
-    def module(self, encoder: Encoder, train: TableT, settings: SettingsT_contra) -> nn.Module:
+    def module(self, encoder: Encoder, train: TableT | None, settings: SettingsT_contra) -> nn.Module:
         """Build the trainable module around an encoder, which is trained in place.
 
-        Its forward takes the tensors of `batch` and returns a NamedTuple of scalars with a field ``total``, the loss.
-        With ``outputs``, ``loss`` and ``global_batch`` (`usvs.training.micro_batches.ShardedTask`) it can also be
-        computed in micro-batches and by several ranks. Its own weights are drawn from torch's global generator.
+        Args:
+            encoder: the initial encoder.
+            train: the training rows, for example to balance the loss; None: for prediction only.
+            settings: for example the width of the head.
+
+        Returns:
+            A module whose forward takes the tensors of `batch` and returns a NamedTuple of scalars with a field
+            ``total``, the loss. With the other methods of `usvs.training.micro_batches.TrainableModule` it can also be
+            computed in micro-batches and by several ranks. Its own weights are drawn from torch's global generator.
         """
         ...
 
@@ -189,6 +195,11 @@ class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
 
 class DownstreamTask(Task[TableT, SettingsT_contra, MetricsT_co], Protocol[TableT, SettingsT_contra, MetricsT_co]):
     """A task with ground truth, on which inits are compared: what the results table and a saved model need besides."""
+
+    @property
+    def kind(self) -> str:
+        """Key of its class in `usvs.tasks.registry`."""
+        ...
 
     @property
     def title(self) -> str:

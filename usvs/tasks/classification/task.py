@@ -33,6 +33,7 @@ class ClassificationTask:
         ValueError: for fewer than two classes, or two of the same name.
     """
 
+    kind = "classification"
     protocols: Sequence[EvaluationProtocol] = ("finetune", "probe", "knn")
     columns = (
         ScoreColumn("precision", "precision", percent=True),
@@ -65,10 +66,13 @@ class ClassificationTask:
         """Return the class number of each frame."""
         return table.label
 
-    def module(self, encoder: Encoder, train: FrameTable, settings: ClassificationSettings) -> ClassificationModule:
-        """Build encoder, linear head and weighted cross-entropy; the weights are those of the training frames."""
-        weights = class_weights(train.label, len(self.classes), settings.class_weights)
-        return ClassificationModule(encoder, len(self.classes), weights)
+    def module(
+        self, encoder: Encoder, train: FrameTable | None, settings: ClassificationSettings
+    ) -> ClassificationModule:
+        """Build encoder, linear head and cross-entropy, weighted by the class frequencies of the training frames."""
+        count = len(self.classes)
+        weights = torch.ones(count) if train is None else class_weights(train.label, count, settings.class_weights)
+        return ClassificationModule(encoder, count, weights)
 
     def batch(
         self,
@@ -121,6 +125,4 @@ class ClassificationTask:
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """Make the task of a saved model again."""
-        return cls(
-            [str(name) for name in description["classes"]], str(description["name"]), str(description["title"])
-        )
+        return cls([str(name) for name in description["classes"]], str(description["name"]), str(description["title"]))

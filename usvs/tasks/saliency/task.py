@@ -30,6 +30,7 @@ SCORED_MAPS = 256  # at a time
 class SaliencyTask:
     """Predict a density of gaze for each frame; implements `usvs.tasks.task.DownstreamTask`."""
 
+    kind = "saliency"
     name = "gaze"
     title = "gaze saliency"
     protocols: Sequence[EvaluationProtocol] = ("finetune",)
@@ -56,7 +57,7 @@ class SaliencyTask:
         """Refuse: gaze has no classes."""
         raise ConfigError("task 'gaze' has no class labels: expected protocol 'finetune'")
 
-    def module(self, encoder: Encoder, train: GazeTable, settings: SaliencySettings) -> SaliencyModule:
+    def module(self, encoder: Encoder, train: GazeTable | None, settings: SaliencySettings) -> SaliencyModule:
         """Build encoder, saliency head and KL loss."""
         return SaliencyModule(encoder, settings.head_width, settings.nss_weight, settings.correlation_weight)
 
