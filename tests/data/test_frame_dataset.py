@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.support.labelled_stores import write_store
 from usvs.archive.plane_labels import PLANES
 from usvs.data import FrameDataset
 from usvs.data.frame_table import labelled_frames, read_frames
@@ -100,8 +101,8 @@ def test_own_labels_as_an_array(grating_store):
         FrameDataset(grating_store, "gaze")
 
 
-def test_a_store_without_patients_is_refused_unless_grouped_by_scan(tmp_path, store_writer):
-    store = store_writer(tmp_path / "store", [None, None])
+def test_a_store_without_patients_is_refused_unless_grouped_by_scan(tmp_path):
+    store = write_store(tmp_path / "store", [None, None])
     with pytest.raises(DataError, match="no patient id"):
         FrameDataset(store)
     assert len(set(FrameDataset(store, group_by="scan").patients)) == 4

@@ -43,7 +43,7 @@ class Fold:
             return self
         if not 1 <= patients <= len(self.train):
             raise ConfigError(
-                f"labelled_patients: expected 1 to {len(self.train)}, the training patients of fold {self.number}, got {patients}"
+                f"labelled_patients: expected 1 to {len(self.train)}, as many as fold {self.number} has, got {patients}"
             )
         return Fold(self.number, self.train[:patients], self.test)
 
@@ -105,12 +105,12 @@ def _class_counts(groups: Sequence[str], shuffled: Sequence[str], stratify: Arra
     row = {key: number for number, key in enumerate(shuffled)}
     _, column = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(shuffled), int(column.max()) + 1))
-    np.add.at(counts, ([row[key] for key in groups], column), 1.0)
+    np.add.at(counts, (np.array([row[key] for key in groups]), column), 1.0)
     return counts
 
 
 def _dealt_by_class(shuffled: Sequence[str], folds: int, counts: NDArray[np.float64]) -> list[tuple[str, ...]]:
-    """Deal groups, the most uneven first, each to the fold where the classes' fractions then differ least over folds."""
+    """Deal groups, the most uneven first, each to the fold where the fractions then differ least over folds."""
     fractions = counts / counts.sum(axis=0)
     dealt: list[list[str]] = [[] for _ in range(folds)]
     filled = np.zeros((folds, counts.shape[1]))

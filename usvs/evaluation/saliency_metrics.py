@@ -4,10 +4,10 @@ Letters: B maps, H and W their height and width, P = H W pixels, N fixated pixel
 saliency benchmark (github.com/cvzoya/saliency; Bylinskii et al., TPAMI 2019, doi:10.1109/TPAMI.2018.2815601);
 "pysaliency" is github.com/matthias-k/pysaliency.
 
-Maps are arrays [B, H, W], or tensors on any device; half precision is computed in float32, float64 in float64. Every result is
-float64 [B]. Maps need no normalisation: where a score is about densities a map with negative values is first lifted to
-a minimum of 0 and then divided by its sum, and a map of zeros counts as uniform (pysaliency). NaN means that a score
-is not defined, and nothing else gives NaN.
+Maps are arrays [B, H, W], or tensors on any device; half precision is computed in float32, float64 in float64. Every
+result is float64 [B]. Maps need no normalisation: where a score is about densities, the minimum of a map with negative
+values is subtracted, the map is divided by its sum, and a map of zeros counts as uniform (pysaliency). NaN means that a
+score is not defined, and nothing else gives NaN.
 """
 
 import logging

@@ -344,7 +344,12 @@ class _Job:
 def _tables(store: PreparedStore, settings: ReproduceSettings) -> tuple[FrameTable | None, GazeTable | None]:
     """List the frames of both tasks; None, and said, for one that the store cannot serve."""
     planes = _or_say(lambda: labelled_frames(store, settings.planes.temporal_stride), "Tables 1 and 3")
-    gaze = _or_say(lambda: gaze_frames(store, settings.gaze), "Tables 2 and 3")
+    gaze = _or_say(
+        lambda: gaze_frames(
+            store, settings.gaze.temporal_stride, settings.gaze.window_seconds, settings.gaze.sigma_degrees
+        ),
+        "Tables 2 and 3",
+    )
     if planes is None and gaze is None:
         raise DataError("this store has neither plane labels nor gaze of patients with ids, so no table can be made")
     return planes, gaze

@@ -130,10 +130,9 @@ def finetune(
     learnt = find_task(task)
     chosen = override_settings(settings or KINDS[learnt.kind].profile(profile), **overrides)
     asked: list[Init] = [inits] if isinstance(inits, (str, Path, nn.Module)) else list(inits)
-    if protocols is None:
-        protocols = [name for name in ("finetune", "probe") if name in learnt.protocols]
+    by_default = [name for name in learnt.protocols if name in ("finetune", "probe")]
     with join_ranks(chosen.run.device) as ranks, process_settings(choose_device(chosen.run.device)):
-        comparison = Comparison(learnt, Path(store), Path(run), chosen, asked, list(protocols), group_by, ranks)
+        comparison = Comparison(learnt, Path(store), Path(run), chosen, asked, protocols or by_default, group_by, ranks)
         comparison.choose_patients(patients, allow_overlap)
         return comparison.run(calibrate, resume)
 
@@ -184,7 +183,7 @@ class Comparison:
             names = self.task.description().get("classes", {})
             listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
             logger.warning(
-                f"classes of fewer patients than the {settings.folds} folds (their number): {listed}; in some folds they"
+                f"classes of fewer patients than the {settings.folds} folds (number): {listed}; in some folds they"
                 " are missing from training or test, and their scores there are 0 or in no mean"
             )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from usvs.data.prefetch import load_in_order
-from usvs.data.rank_plan import check_share, dealt_rows
+from usvs.data.rank_plan import check_ranks, rank_rows
 from usvs.models.registry import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.features import BATCH_FRAMES
@@ -41,8 +41,8 @@ def fit_module(
 ) -> tuple[nn.Module, int]:
     """Build a task's module around an encoder and train it.
 
-    The same settings, rows and encoder give the same weights, bit for bit, on a CPU; except for rounding, with any number
-    of ranks.
+    The same settings, rows and encoder give the same weights, bit for bit, on a CPU; with several ranks they are the
+    same except for rounding.
 
     Args:
         task: what is learnt.
@@ -92,8 +92,8 @@ def train_module(
         NonFiniteError: when a loss or a gradient is not finite; the message names the rows of the batch.
     """
     batch = min(settings.optimiser.batch_clips, rows)
-    check_share(batch, ranks.number, ranks.count)
-    own = dealt_rows(np.arange(batch), ranks.number, ranks.count)
+    check_ranks(batch, ranks.number, ranks.count)
+    own = rank_rows(np.arange(batch), ranks.number, ranks.count)
     steps_per_epoch = rows // batch
     total = steps_per_epoch * settings.optimiser.epochs
     trainer = Trainer(module, settings.optimiser, settings.run, total, steps_per_epoch, ranks)

@@ -1,4 +1,4 @@
-"""Initial encoders of the downstream tasks (``--init``): random, a pretraining run, ImageNet or SonoNet (Tables 1, 2)."""
+"""Initial encoders of the downstream tasks (``--init``): random, a pretraining run, ImageNet or SonoNet."""
 
 import copy
 import hashlib
@@ -21,16 +21,18 @@ from usvs.models.settings import EncoderSettings
 from usvs.models.sononet import FEATURES_OVER_WIDTH, SonoNetEncoder, make_sononet
 from usvs.models.weight_files import read_weights
 from usvs.tasks.pretraining.chance import uses_pairs
-from usvs.tasks.pretraining.load import load_encoder
-from usvs.tasks.pretraining.run_folder import CONFIG, read_settings
+from usvs.tasks.pretraining.encoders import check_encoder, describe_module
+from usvs.tasks.pretraining.load import load_encoder, read_description
+from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
+from usvs.training.run_folder import CONFIG
 from usvs.utils.permutation import derive_key
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["random", "run", "imagenet", "sononet", "module"]
-# ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; ``imagenet:FILE``; ``sononet:FILE``; or a module
-# with `num_features`, `forward_features` and `forward`.
+# ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; ``imagenet:FILE``; ``sononet:FILE``; or a
+# module with `num_features`, `forward_features` and `forward`.
 Init: TypeAlias = str | Path | nn.Module
 INIT_HELP = "random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision or sononet:FILE"
 OWN_MODULE = "module"  # kind of an encoder that usvs cannot build: whoever loads the model must give it
@@ -91,8 +93,8 @@ def is_random(init: Init) -> bool:
 def initial_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
     """Return the video encoder of an init; the untrained one depends on the seed alone, not on the fold.
 
-    ImageNet's weights are of SE-ResNeXt-50 32x4d and SonoNet's of SonoNet, whatever `model.video` says. Which tensors were
-    loaded and which not is logged the first time. A module is copied, so that it is not trained itself.
+    ImageNet's weights are of SE-ResNeXt-50 32x4d and SonoNet's of SonoNet, whatever `model.video` says. Which tensors
+    were loaded and which not is logged the first time. A module is copied, so that it is not trained itself.
 
     Args:
         init: see `Init`.
@@ -103,7 +105,8 @@ def initial_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
         DataError: for a run or a file without fitting weights.
     """
     if isinstance(init, nn.Module):
-        return copy.deepcopy(_checked_module(init))
+        own: Any = copy.deepcopy(check_encoder(init))
+        return own  # type: ignore[no-any-return]
     start = parse_init(init)
     if start.is_external:
         path = _library_file(start.path) if start.kind == "imagenet" else start.path
@@ -121,6 +124,8 @@ def initial_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
     if start.claimed is not None:
         _check_claim(start)
     encoder = load_encoder(start.path)
+    if not isinstance(encoder, SEResNeXt):  # of another architecture than the settings can describe
+        return encoder
     if _shapes(encoder) != _shapes(untrained):
         raise ConfigError(
             f"init '{init}': its video encoder is not that of setting 'model.video'; use the profile of its pretraining"
@@ -131,20 +136,15 @@ def initial_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
     return encoder
 
 
-def _checked_module(module: nn.Module) -> Any:
-    missing = [name for name in ("num_features", "forward_features") if not hasattr(module, name)]
-    if missing:
-        raise ConfigError(f"encoder {type(module).__name__}: expected an attribute {' and '.join(missing)}, got none")
-    return module
-
-
 def encoder_description(init: Init, encoder: Encoder, settings: FinetuneSettings) -> dict[str, Any]:
     """Return the plain values from which `build_encoder` makes the init's network again."""
-    kind = parse_init(init).kind
+    kind, own = parse_init(init).kind, not isinstance(encoder, SEResNeXt)
     if isinstance(encoder, SonoNetEncoder):
         return describe_sononet(encoder.num_features // FEATURES_OVER_WIDTH, encoder.height, encoder.columns)
-    if kind == "module" and not isinstance(encoder, SEResNeXt):
-        return {"kind": OWN_MODULE, "class": type(encoder).__name__}
+    if kind == "run" and own:
+        return read_description(parse_init(init).path)
+    if kind == "module" and own:
+        return describe_module(encoder)
     if kind == "imagenet":
         return describe_se_resnext(EncoderSettings(output_stride=settings.video_encoder.output_stride))
     return describe_se_resnext(settings.video_encoder)

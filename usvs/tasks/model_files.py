@@ -130,7 +130,7 @@ def _encoder(described: dict[str, Any], own: nn.Module | None, source: Path) -> 
         return build_encoder(described)
     if own is None:
         raise ConfigError(
-            f"model '{source}' has an encoder of class {described['class']}, which usvs cannot build: give it as `encoder`"
+            f"model '{source}': expected encoder=MODULE, as it was trained with an own {described['class']}; got none"
         )
     module: Any = own
     return module  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from usvs.errors import DataError
 from usvs.evaluation.folds import some_keys
-from usvs.tasks.pretraining.run_folder import PATIENTS
+from usvs.training.run_folder import PATIENTS
 
 logger = logging.getLogger(__name__)
 

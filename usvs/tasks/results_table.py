@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from usvs.evaluation.metrics import Spread
-from usvs.tasks.cross_validation import InitResult
+from usvs.tasks.cross_validation import FROZEN, InitResult
 from usvs.tasks.registry import AnyTask
 from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
 
@@ -25,7 +25,7 @@ def results_table(task: AnyTask, patients: str, results: Sequence[InitResult], r
         by_init.setdefault(result.init, {})[result.protocol] = result
     tuned = any("finetune" in protocols for protocols in by_init.values())
     columns = list(task.columns) if tuned else []
-    frozen = [name for name in ("probe", "knn") if any(name in protocols for protocols in by_init.values())]
+    frozen = [name for name in FROZEN if any(name in protocols for protocols in by_init.values())]
     main = next(column for column in task.columns if column.score == task.main_score)
     titles = [f"{column.title:>{WIDTH}}" for column in columns]
     titles += [f"{f'{TITLES[name]} {main.title}':>{FROZEN_WIDTH}}" for name in frozen]
@@ -36,10 +36,10 @@ def results_table(task: AnyTask, patients: str, results: Sequence[InitResult], r
     calibrated = False
     for init, protocols in by_init.items():
         cells = [f"{formatted_spread(protocols['finetune'].spread(c.score), c):>{WIDTH}}" for c in columns]
-        for name in frozen:
-            mark = " *" if protocols[name].folds[0]["calibrated"] else "  "
+        for protocol in frozen:
+            mark = " *" if protocols[protocol].folds[0]["calibrated"] else "  "
             calibrated = calibrated or mark == " *"
-            cells.append(f"{formatted_spread(protocols[name].spread(main.score), main) + mark:>{FROZEN_WIDTH}}")
+            cells.append(f"{formatted_spread(protocols[protocol].spread(main.score), main) + mark:>{FROZEN_WIDTH}}")
         lines.append(f"{init:<{NAME_WIDTH}}" + "".join(cells))
     for name, values in reference.rows:
         cells = [_formatted(value, column) for value, column in zip(values, columns, strict=False)]

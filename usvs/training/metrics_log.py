@@ -1,83 +1,47 @@
-"""The record of a run: ``metrics.jsonl`` and TensorBoard events, each loss beside the line of chance.
+"""``metrics.jsonl``, the log that every run has: one JSON object a line.
 
-A record is one line ``{"step": 120, "split": "train", "correspondence": 0.69, "correspondence_chance": 0.6931, ...}``.
+For example ``{"step": 120, "split": "train", "correspondence": 0.69, "correspondence_chance": 0.6931, ...}``.
 """
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
-
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
-from typing_extensions import Self
+from typing import Any
 
 from usvs.errors import DataError
+from usvs.training.loggers import Split
 from usvs.utils.atomic_files import write_text
 
 METRICS = "metrics.jsonl"
-Split = Literal["train", "held_out"]
 
 
-class RunLog:
-    """Appends to a run's records; a resumed run first drops what lies after the step it goes on from.
+class JsonlLogger:
+    """A `Logger` that appends to ``metrics.jsonl``; a resumed run first drops the records after its checkpoint.
 
     Args:
         run: the run folder, which exists.
-        step: updates made so far; records of later steps are dropped, since they will be made again.
+        step: updates made so far; records of later steps are dropped, since these steps are repeated.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int = 0) -> None:
         _drop_after(run / METRICS, step)
-        self._metrics = (run / METRICS).open("a", encoding="utf-8")
-        # Not torch's SummaryWriter: it puts the machine's name into the file's name.
-        self._file = (run / f"events.out.tfevents.{int(time.time())}.{step:08d}").open("ab")
-        self._events = RecordWriter(self._file)
-        self._write_event(Event(file_version="brain.Event:2"))
-        # Tells TensorBoard to drop what an earlier, further run of the same folder had drawn after this step.
-        self._write_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+        self._file = (run / METRICS).open("a", encoding="utf-8")
 
-    def record(self, step: int, split: Split, values: Mapping[str, float]) -> None:
-        """Write one record.
-
-        Args:
-            step: updates made.
-            split: which data the values are of.
-            values: plain finite numbers under their names.
-        """
-        line: dict[str, Any] = {"step": step, "split": split, **values}
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
-        scalars = [Summary.Value(tag=f"{name}/{split}", simple_value=value) for name, value in values.items()]
-        self._write_event(Event(step=step, summary=Summary(value=scalars)))
+    def log(self, step: int, values: Mapping[str, float], split: Split) -> None:
+        """Append one record and flush it."""
+        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
-        """Close both files."""
-        self._metrics.close()
+        """Close the file."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _write_event(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._events.write(event.SerializeToString())
-        self._events.flush()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Return a run's records in the order they were made.
+    """Return a run's records in the order in which they were written.
 
     Raises:
-        DataError: when there are none or a line is no record.
+        DataError: where there is no such file or a line is not a record.
     """
     path = run / METRICS
     try:
@@ -86,12 +50,22 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         raise DataError(f"'{path}': {error.strerror}") from error
 
 
+def last_metrics(run: Path, split: Split) -> dict[str, float]:
+    """Return the values of the last record of a split, without its step; empty where there is none.
+
+    Raises:
+        DataError: where there is no such file or a line is not a record.
+    """
+    records = [record for record in read_metrics(run) if record["split"] == split]
+    return {name: value for name, value in records[-1].items() if name not in ("step", "split")} if records else {}
+
+
 def _parse(line: str, path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
         int(record["step"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{path}': not a record: {line[:80]!r}") from error
+        raise DataError(f"'{path}': expected a JSON object with 'step', got {line[:80]!r}") from error
     return record
 
 
@@ -103,7 +77,7 @@ def _drop_after(path: Path, step: int) -> None:
         try:
             record = _parse(line, path)
         except DataError:
-            break  # a kill in the middle of a line: everything from here on is made again
+            break  # the process was killed while it wrote this line
         if record["step"] <= step:
             kept.append(line + "\n")
     write_text(path, "".join(kept))

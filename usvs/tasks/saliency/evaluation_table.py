@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from usvs.data.gaze_table import GazeTable, looks_inside
+from usvs.data.gaze_table import GazeTable, fixations_inside
 from usvs.data.transforms import crop_grid, identity_params, transform_points
 from usvs.errors import DataError
 from usvs.store.prepared import PreparedStore
@@ -16,9 +16,9 @@ def gaze_in_crop(store: PreparedStore, table: GazeTable, settings: SaliencySetti
         DataError: where there is none.
     """
     side, pixels, crop = store.scan(0).frame_pixels, settings.model.frame_pixels, settings.augment.crop_fraction
-    fixations = transform_points(table.looks, identity_params(len(table)), side, pixels, crop)
+    fixations = transform_points(table.fixations, identity_params(len(table)), side, pixels, crop)
     moved = GazeTable(table.frames, fixations, table.sigma * side / crop_grid(side, pixels, crop).extent)
-    kept = moved.take(np.any(looks_inside(fixations), axis=1))
+    kept = moved.take(np.any(fixations_inside(fixations), axis=1))
     if not len(kept):
         raise DataError("gaze: no test frame has a fixation inside its central crop")
     return kept

@@ -42,5 +42,5 @@ def example_maps(
     inputs = evaluation_frames(frames, pixels, settings.augment)
     with torch.inference_mode():
         predicted = log_density(inputs).float().cpu().exp()
-    truth = gaze_density(shown.looks, shown.sigma, pixels, pixels)
+    truth = gaze_density(shown.fixations, shown.sigma, pixels, pixels)
     return {"frames": inputs[:, 0].numpy(), "truth": truth.numpy(), "predicted": predicted.numpy()}

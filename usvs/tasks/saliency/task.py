@@ -47,7 +47,7 @@ class SaliencyTask:
 
     def dataset(self, store: PreparedStore, settings: SaliencySettings, group_by: GroupBy = "patient") -> GazeTable:
         """List every n-th frame of the store with a fixation in the window around it."""
-        return gaze_frames(store, settings, group_by)
+        return gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees, group_by)
 
     def test_dataset(self, store: PreparedStore, table: GazeTable, settings: SaliencySettings) -> GazeTable:
         """Return the frames with a fixation in the central crop; fixations and sigma are fractions of that crop."""
@@ -69,11 +69,11 @@ class SaliencyTask:
         augmentation_bits: UInt64Array,
         settings: SaliencySettings,
     ) -> tuple[Tensor, Tensor]:
-        """Return augmented frames [b, 1, P, P] and densities [b, P, P]; fixations move with the frame's augmentation."""
+        """Return augmented frames [b, 1, P, P] and densities [b, P, P] of fixations that move with their frames."""
         chosen = train.take(rows)
         frames, params = read_frames(store, chosen.frames), draw_augment_params(augmentation_bits, settings.augment)
         pixels, side, crop = settings.model.frame_pixels, frames.shape[-1], settings.augment.crop_fraction
-        fixations = transform_points(chosen.looks, params, side, pixels, crop)
+        fixations = transform_points(chosen.fixations, params, side, pixels, crop)
         sigma = chosen.sigma * side / crop_grid(side, pixels, crop).extent
         return transform_frames(frames, params, pixels, crop), gaze_density(fixations, sigma, pixels, pixels)
 
@@ -135,7 +135,7 @@ def density_scores(predicted: Tensor, table: GazeTable) -> Tensor:
         KL, NSS, AUC-Judd, CC, SIM, AUC and the number of fixated pixels of each frame, float64 [b, 7].
     """
     height, width = predicted.shape[1:]
-    fixations = fixated_pixels(table.looks, height, width)
-    found = saliency_scores(predicted, gaze_density(table.looks, table.sigma, height, width), fixations)
+    fixations = fixated_pixels(table.fixations, height, width)
+    found = saliency_scores(predicted, gaze_density(table.fixations, table.sigma, height, width), fixations)
     scores = (found.kl_divergence, found.nss, found.auc_judd, found.correlation, found.similarity, found.auc)
     return torch.stack([*scores, fixations.sum(dim=(1, 2)).double()], dim=1)
