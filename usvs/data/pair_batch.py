@@ -117,7 +117,7 @@ def assemble_batch(
 
 
 def planned_frame_times(planned: PlanBatch) -> tuple[tuple[NDArray[np.int32], Float64Array], ...]:
-    """Return scans and frame times of the pairs, [B] and [B, K], and of the O clips of the order task, [O] and [O, 4]."""
+    """Return scans and frame times of the pairs ([B], [B, K]) and of the O clips of the order task ([O], [O, 4])."""
     shown = planned.order_valid
     return (planned.pair_scan, planned.frame_seconds), (planned.scan[shown], planned.order_seconds[shown])
 
