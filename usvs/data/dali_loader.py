@@ -23,8 +23,9 @@ from usvs.data.pair_batch import (
 )
 from usvs.data.prefetch import checked_steps, load_in_order
 from usvs.data.sampling_plan import Plan, PlanBatch
-from usvs.data.transforms import AugmentParams, crop_grid
+from usvs.data.transforms import crop_grid
 from usvs.errors import DataError
+from usvs.models.preprocessing import AugmentParams
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.settings import PretrainSettings
 
