@@ -11,14 +11,9 @@ from torch import Tensor
 from usvs.data.order_sampling import ORDER_FRAMES
 from usvs.data.sampling_plan import PlanBatch
 from usvs.data.settings import AugmentSettings, PairSettings
-from usvs.data.transforms import (
-    AugmentParams,
-    UInt8Array,
-    draw_augment_params,
-    draw_shared_augment_params,
-    transform_frames,
-)
+from usvs.data.transforms import draw_augment_params, draw_shared_augment_params, transform_frames
 from usvs.errors import ConfigError, DataError
+from usvs.models.preprocessing import AugmentParams, UInt8Array
 from usvs.store.prepared import PreparedScan, PreparedStore
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits
 

@@ -17,8 +17,14 @@ import torch
 from torch import Tensor
 
 from usvs.errors import DataError
-from usvs.ops.saliency_scores import FIXATION_COLUMNS, PAIR_SCORES, PairScore, fixation_statistics, pair_score
-from usvs.ops.saliency_scores import saliency_scores as fused_scores
+from usvs.ops.saliency_statistics import (
+    FIXATION_COLUMNS,
+    PAIR_SCORES,
+    PairScore,
+    fixation_statistics,
+    pair_score,
+    saliency_statistics,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +160,7 @@ def saliency_scores(
     _check_fixations(prediction, fixations)
     sim: PairScore = "similarity_min_max" if min_max else "similarity"
     pair, pixels = _pair(prediction, truth), prediction[0].numel()
-    scores, columns = fused_scores(*pair, fixations.flatten(1), ("kl", sim, "correlation"), EPSILON)
+    scores, columns = saliency_statistics(*pair, fixations.flatten(1), ("kl", sim, "correlation"), EPSILON)
     of_pair = dict(zip(PAIR_SCORES, scores.unbind(dim=1), strict=True))
     found = dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
     return SaliencyScores(

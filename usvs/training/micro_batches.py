@@ -54,7 +54,7 @@ class DropoutPlacer:
     """Tells every `BatchDropout` of a module, scripted or not, which clips of the batch it gets."""
 
     def __init__(self, module: Any) -> None:
-        self._dropouts = [child for child in module.modules() if hasattr(child, "whole_clips")]
+        self._dropouts = [child for child in module.modules() if hasattr(child, "global_clips")]
         self._said: BatchShard | None = None
 
     def __call__(self, place: BatchShard) -> None:
@@ -62,7 +62,7 @@ class DropoutPlacer:
         if place is self._said:
             return
         for child in self._dropouts:
-            child.whole_clips, child.clips = place.whole, place.clips.to(child.clips.device)
+            child.global_clips, child.clips = place.whole, place.clips.to(child.clips.device)
         self._said = place
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.gaze_table import GazeTable, gaze_density, gaze_frames
-from usvs.data.transforms import identity_params, transform_frames
+from usvs.data.transforms import transform_frames
 from usvs.evaluation.folds import GroupBy
+from usvs.models.preprocessing import identity_params
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.comparison import Comparison
 from usvs.tasks.finetune import predict_saliency

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from usvs.data.gaze_table import GazeTable, fixated_pixels, fixations_inside, gaze_density
-from usvs.data.transforms import crop_grid, identity_params, transform_points
+from usvs.data.transforms import crop_grid, transform_points
 from usvs.errors import DataError
 from usvs.evaluation.saliency_metrics import saliency_scores
+from usvs.models.preprocessing import identity_params
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.saliency.settings import SaliencySettings
 
