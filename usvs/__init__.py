@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from usvs.inference.embed import embed as embed
     from usvs.inference.predictors import predict_planes as predict_planes
     from usvs.phantom import make_phantom as make_phantom
-    from usvs.store.catalogue import index_archive as index_archive
+    from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.classification.compare import finetune_planes as finetune_planes
     from usvs.tasks.pretraining.load import load_encoder as load_encoder
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from usvs.tasks.saliency.compare import finetune_gaze as finetune_gaze
 
 _HOMES = {
-    "index_archive": "usvs.store.catalogue",
+    "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
     "embed": "usvs.inference.embed",
     "finetune_gaze": "usvs.tasks.saliency.compare",

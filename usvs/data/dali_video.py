@@ -18,7 +18,7 @@ from torch.utils.dlpack import from_dlpack
 
 from usvs.data.dali_frames import import_dali
 from usvs.errors import DataError
-from usvs.store.folder import CATALOGUE, archive_of
+from usvs.store.folder import CATALOGUE, read_archive_path
 from usvs.store.prepared import PreparedStore
 from usvs.store.tables import read_rows
 
@@ -41,7 +41,7 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
     Raises:
         DataError: for a clip whose video is not H.264, or of which not every frame was prepared.
     """
-    archive = archive_of(Path(store.store))
+    archive = read_archive_path(Path(store.store))
     expected = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
     known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in expected}
     clips = []
