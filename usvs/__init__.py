@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usvs.inference.predict import predict as predict
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
     from usvs.phantom import make_phantom as make_phantom
-    from usvs.store.catalogue import index_archive as index_archive
+    from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.finetune import finetune as finetune
     from usvs.tasks.model_files import load_model as load_model
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from usvs.tasks.pretraining.pretrain import pretrain as pretrain
 
 _HOMES = {
-    "index_archive": "usvs.store.catalogue",
+    "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
     "embed": "usvs.inference.embed",
     "FrameClassifier": "usvs.inference.classifier",

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from usvs.data.transforms import GRAY_MEAN, GRAY_SPREAD
 from usvs.errors import ConfigError, MissingDependencyError
 from usvs.losses.settings import ObjectiveSettings
+from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD
 from usvs.models.pretrained import load_imagenet_weights
 from usvs.models.registry import Encoder, build_encoder, describe_se_resnext, describe_sononet
 from usvs.models.se_resnext import SEResNeXt
