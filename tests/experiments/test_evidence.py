@@ -21,8 +21,8 @@ def stand_in(patch, settings):
     def pretrain(store, run, settings, resume=False, patients=None):
         calls.append((run.name, settings.objective.speech, settings.run.seed, tuple(patients)))
         run.mkdir(parents=True)
-        (run / "patients.json").write_text(json.dumps({"trained": patients, "held_out": []}))
-        record = {"step": 9, "split": "held_out", "order": 2.1, "order_chance": 2.48}
+        (run / "patients.json").write_text(json.dumps({"trained": patients, "validation": []}))
+        record = {"step": 9, "split": "validation", "order": 2.1, "order_chance": 2.48}
         (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
 
     def load(path):

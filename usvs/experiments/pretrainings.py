@@ -13,7 +13,7 @@ from usvs.tasks.pretraining.load import load_pretrain_model
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import OBJECTIVES, PretrainSettings
 from usvs.tasks.pretraining.validation import Validation
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 from usvs.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def pretrain_row(
     chosen = load_settings(settings, overrides=[*OBJECTIVES[row], f"run.seed={seed}"])
     logger.info(f"pretraining {row}, seed {seed}")
     pretrain(store, run, chosen, resume=run.exists(), patients=patients)
-    records = [record for record in read_metrics(run) if record["split"] == "held_out"]
+    records = [record for record in read_metrics(run) if record["split"] == "validation"]
     return {"init": row, "seed": seed, "validation": records[-1] if records else {}}
 
 

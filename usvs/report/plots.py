@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 
 matplotlib.use("Agg")  # no display is needed anywhere
 DOTS_PER_INCH = 130
@@ -79,10 +79,10 @@ def save_loss_curves(run: Path) -> Path:
 
 def _curve(axes: Axes, records: Sequence[Mapping[str, Any]], name: str) -> None:
     """Draw one quantity over updates; both splits have the chance of their own batch size."""
-    for split, colour in (("train", "#9db7cf"), ("held_out", "#2a6fa8")):
+    for split, colour in (("train", "#9db7cf"), ("validation", "#2a6fa8")):
         chosen = [record for record in records if record["split"] == split and name in record]
         steps = [record["step"] for record in chosen]
-        mark = "o" if split == "held_out" else None
+        mark = "o" if split == "validation" else None
         label = split.replace("_", "-")
         axes.plot(steps, [record[name] for record in chosen], color=colour, marker=mark, markersize=3, label=label)
         chance = [record.get(f"{name}_chance", np.nan) for record in chosen]
