@@ -1,7 +1,8 @@
 """usvs: learning from narrated ultrasound.
 
 The commands of the command line are functions here: `usvs.index_archive`, `usvs.prepare_store`, `usvs.pretrain`,
-`usvs.finetune`, `usvs.reproduce`, `usvs.predict`, `usvs.embed`, `usvs.load_encoder`. The kernels alone are in `usvs.ops`. Nothing heavy is imported until it is used.
+`usvs.finetune`, `usvs.reproduce`, `usvs.predict`, `usvs.embed`, `usvs.load_encoder`. The kernels alone are in
+`usvs.ops`. Nothing heavy is imported until it is used.
 """
 
 from importlib import import_module
@@ -11,9 +12,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from usvs.experiments.reproduce import reproduce as reproduce
-    from usvs.inference.embed import embed as embed
     from usvs.inference.classifier import FrameClassifier as FrameClassifier
     from usvs.inference.cross_validate import cross_validate as cross_validate
+    from usvs.inference.embed import embed as embed
     from usvs.inference.predict import predict as predict
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
     from usvs.phantom import make_phantom as make_phantom
