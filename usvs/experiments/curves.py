@@ -18,12 +18,12 @@ from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import Fold, make_folds
 from usvs.evaluation.metrics import Spread, chance_f1
-from usvs.experiments.result_cache import ResultCache
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings
 from usvs.tasks.comparison import RESULTS, held_out_rows, overlaps, typed_command
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
 from usvs.tasks.protocols import measure_fold, measure_frozen_fold
+from usvs.tasks.result_cache import ResultCache
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text

@@ -27,7 +27,6 @@ from usvs.evaluation.metrics import chance_f1
 from usvs.evaluation.significance import paired_difference
 from usvs.experiments.evidence_table import evidence_table
 from usvs.experiments.pretrainings import pretrain_row, pretraining_folder
-from usvs.experiments.result_cache import ResultCache
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.comparison import RESULTS, typed_command
@@ -35,6 +34,7 @@ from usvs.tasks.initial_encoder import Init
 from usvs.tasks.overlap import check_pretraining_overlap
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.protocols import Mode, measure_fold
+from usvs.tasks.result_cache import ResultCache
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text

@@ -20,7 +20,6 @@ from torch import nn
 
 from usvs import __version__
 from usvs.archive.plane_labels import PLANES
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import Profile, Settings
 from usvs.data.frame_table import FrameTable, labelled_frames
 from usvs.data.gaze_table import GazeTable, gaze_frames
@@ -28,20 +27,19 @@ from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
 from usvs.evaluation.metrics import chance_f1
 from usvs.experiments.pretrainings import pretrain_row, pretraining_folder, read_held_out
-from usvs.experiments.result_cache import ResultCache
 from usvs.experiments.tables import reproduction_text
 from usvs.models.registry import Encoder
-from usvs.store.catalogue import index_archive
 from usvs.store.folder import ARCHIVE_FILE
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, prepare_profile
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.comparison import RESULTS, save_detector, typed_command
 from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
 from usvs.tasks.overlap import check_pretraining_overlap
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.protocols import measure_fold, measure_frozen_fold, measure_gaze_fold
+from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.saliency.compare import example_maps, example_rows, uniform_scores
 from usvs.tasks.saliency.scores import seen_in_evaluation
 from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
@@ -135,8 +133,8 @@ def store_of(archive_or_store: Path, out: Path, profile: Profile) -> Path:
     if (archive_or_store / ARCHIVE_FILE).is_file():
         return archive_or_store
     store = out / "store"
-    logger.info(str(index_archive(archive_or_store, store, ClipSettings(), VoiceActivitySettings())))
-    logger.info(str(prepare_store(store, prepare_profile(profile))))
+    logger.info(str(index_archive(archive_or_store, store)))
+    logger.info(str(prepare_store(store, profile=profile)))
     return store
 
 

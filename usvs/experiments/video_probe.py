@@ -29,7 +29,6 @@ from usvs.evaluation.probe import probe_probabilities
 from usvs.evaluation.significance import paired_difference
 from usvs.experiments.evidence_table import TEST
 from usvs.experiments.pretrainings import pretrain_row, pretraining_folder
-from usvs.experiments.result_cache import ResultCache
 from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
@@ -37,6 +36,7 @@ from usvs.tasks.comparison import RESULTS, typed_command
 from usvs.tasks.frozen_probe import frozen_features
 from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
+from usvs.tasks.result_cache import ResultCache
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text
