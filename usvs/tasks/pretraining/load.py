@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from usvs.errors import DataError
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.tasks.pretraining.encoders import DEFAULT, rebuild_encoder
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.settings import PretrainSettings, read_settings
@@ -27,7 +27,8 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
             with an own encoder that is not registered (`usvs.register_encoder`).
 
     Returns:
-        A module with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and ``num_features`` (C).
+        An encoder: ``encoder(x)`` gives features [N, C] and ``forward_features(x)`` maps [N, C, h, w];
+        ``preprocess(images)`` makes x as the run did, see ``pretrained_cfg``.
 
     Raises:
         DataError: when there is no checkpoint, or it is damaged or of another model.
@@ -36,7 +37,7 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
     checkpoint, settings, folder = _read(Path(run))
     module = rebuild_encoder(_encoder_of(checkpoint), settings, encoder, folder)
     weights = {name.removeprefix(VIDEO): value for name, value in checkpoint.model.items() if name.startswith(VIDEO)}
-    return cast("Encoder", _load_weights(module, weights, folder))
+    return _load_weights(module, weights, folder)
 
 
 def load_pretrain_model(

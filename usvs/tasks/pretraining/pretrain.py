@@ -62,10 +62,10 @@ def pretrain(
         settings: of the run; None for those of `profile`.
         profile: ``paper`` or ``quick``; ignored where `settings` are given.
         encoder: of the video stream: a module with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and
-            ``num_features`` (C), which is trained in place, or the name of a registered encoder. None: the SE-ResNeXt
+            ``num_features`` (C), which is trained in place, or a name for `usvs.create_encoder`. None: the SE-ResNeXt
             that setting ``model.video`` describes.
-        loss: a module with the call signature of `usvs.losses.joint.JointObjective` that returns a NamedTuple of
-            scalars with a field ``total``. None: the joint objective of setting ``objective``.
+        loss: a `usvs.losses.PretrainingLoss`: a module with the call signature of the joint objective that returns a
+            NamedTuple of scalars with a field ``total``. None: the joint objective of setting ``objective``.
         init: initial weights of the video stream: a run folder, ``imagenet:FILE``, ``sononet:FILE`` or ``timm:NAME``;
             all but a run folder also determine the encoder. None: random weights.
         callbacks: objects with some of the methods of `usvs.training.callbacks.Callback`.
@@ -122,10 +122,10 @@ class _Session:
         ranks: Ranks,
     ) -> None:
         self.store, self.settings, self.encoder, self.ranks = store, settings, encoder, ranks
-        self.task = PretrainingTask(settings)
+        self.task = PretrainingTask(settings, loss)
         self.data = self.task.dataset(store, patients)
         self.plan, self.loader = self.task.loader(store, self.data.train, choose_device(settings.run.device), ranks)
-        self.model = self.task.module(encoder.module, loss)
+        self.model = self.task.module(encoder.module)
         steps_per_epoch = self.plan.steps_per_epoch
         total = steps_per_epoch * settings.optimiser.epochs
         self.trainer = Trainer(self.model, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
