@@ -6,6 +6,7 @@ and a table; measuring, storing, resuming and the record of provenance are here.
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing_extensions import Self
 from usvs import __version__
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import Fold
+from usvs.experiments._adapter import measure_fold
 from usvs.experiments.pretrainings import pretrain_row
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.comparison import RESULTS, typed_command
@@ -27,7 +29,6 @@ from usvs.tasks.initial_encoder import Init
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.settings import FinetuneSettings
-from usvs.training.distributed import rank_of_environment
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text
@@ -44,7 +45,7 @@ class Measurement:
     Attributes:
         evaluation: name of the evaluation in the results, for example ``planes`` or ``probe, few labels``.
         init_name: name of the init in the results.
-        init: what the encoder starts from.
+        init: returns what the encoder starts from; called only where the result is not stored yet.
         seed: of the folds and of training.
         fold: the training and test patients.
         task: what is predicted.
@@ -56,13 +57,13 @@ class Measurement:
 
     evaluation: str
     init_name: str
-    init: Init
+    init: Callable[[], Init]
     seed: int
     fold: Fold
-    task: Task[Any, Any, Any]
+    task: Any
     table: Any
     settings: FinetuneSettings
-    protocol: EvaluationProtocol
+    protocol: str
     detail: str = ""
 
     @property
@@ -86,8 +87,9 @@ class Experiment:
     """
 
     def __init__(self, kind: str, store: PreparedStore, out: Path, record: Mapping[str, Any], device: str) -> None:
-        if number_of_ranks() > 1:
-            raise ConfigError(f"{kind}: expected one process, got {number_of_ranks()}: start it without torchrun")
+        processes = os.environ.get("WORLD_SIZE", "1")
+        if processes != "1":
+            raise ConfigError(f"{kind}: expected one process, got WORLD_SIZE={processes}; start it without torchrun")
         self.kind, self.store, self.out, self.device = kind, store, out, device
         self.cache = ResultCache(out, kind, {**record, **fingerprint(store)})
 
@@ -104,7 +106,7 @@ class Experiment:
         work = partial(pretrain_row, Path(self.store.store), self.out, row, seed, settings, patients)
         return self.cache.measure(f"pretraining_{row}_seed_{seed}", work)
 
-    def measure(self, asked: Measurement, keep: Callable[[FoldResult], None] | None = None) -> dict[str, Any]:
+    def measure(self, asked: Measurement, keep: Callable[[Any], None] | None = None) -> dict[str, Any]:
         """Return a stored result, or measure and store it.
 
         Args:
@@ -115,7 +117,7 @@ class Experiment:
         def work() -> dict[str, Any]:
             settings = with_seed(asked.settings, asked.seed)
             result = measure_fold(
-                asked.task, self.store, asked.table, asked.fold, settings, asked.init, asked.protocol
+                asked.task, self.store, asked.table, asked.fold, settings, asked.init(), asked.protocol
             )
             if keep is not None:
                 keep(result)
