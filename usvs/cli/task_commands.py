@@ -59,7 +59,7 @@ def _finetuning_options(command: argparse.ArgumentParser) -> None:
 
 
 def _finetune_planes(options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_planes_pictures
+    from usvs.report.runs import save_planes_figures
     from usvs.tasks.classification.compare import compare_inits
     from usvs.training.distributed import rank_of_environment
 
@@ -67,12 +67,12 @@ def _finetune_planes(options: argparse.Namespace) -> None:
     table = compare_inits(options.store, options.run, settings, **compared_inits(options))
     if rank_of_environment() == 0:
         print(table)
-        save_planes_pictures(options.run)
+        save_planes_figures(options.run)
         logger.info(f"results and pictures: {options.run}")
 
 
 def _finetune_gaze(options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_gaze_picture
+    from usvs.report.runs import save_gaze_figure
     from usvs.tasks.saliency.compare import compare_gaze_inits
     from usvs.training.distributed import rank_of_environment
 
@@ -80,7 +80,7 @@ def _finetune_gaze(options: argparse.Namespace) -> None:
     table = compare_gaze_inits(options.store, options.run, settings, **compared_inits(options))
     if rank_of_environment() == 0:
         print(table)
-        save_gaze_picture(options.run)
+        save_gaze_figure(options.run)
         logger.info(f"results and picture: {options.run}")
 
 

@@ -1,4 +1,5 @@
 """Temporary: today's protocols behind the coming interface of usvs.tasks.cross_validation."""
+
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ class Task:
         if self.name == "planes":
             return labelled_frames(store, settings.temporal_stride, group_by)
         from usvs.data.gaze_table import GazeTable
+
         GazeTable.group = property(lambda self: self.frames.group)
         return gaze_frames(store, settings, group_by)
 
@@ -25,7 +27,9 @@ PLANES_TASK, GAZE_TASK = Task("planes"), Task("gaze")
 
 
 class Metrics:
-    def __init__(self, metrics): self.m = metrics
+    def __init__(self, metrics):
+        self.m = metrics
+
     def __str__(self):
         m = self.m
         return f"macro F1 {100 * m.f1:.1f} %" if hasattr(m, "f1") else f"KL {m.kl:.2f}, NSS {m.nss:.2f}, CC {m.cc:.2f}"
@@ -39,4 +43,6 @@ def measure_fold(task, store, table, fold, settings, init, protocol, ranks=None)
         result, module = _planes(store, table, fold, settings, init, "finetune")
     else:
         result = measure_frozen_fold(store, table, fold, settings, init)[protocol]
-    return SimpleNamespace(fold=fold, metrics=Metrics(result.metrics), seconds=result.seconds, module=module, to_json=result.to_json)
+    return SimpleNamespace(
+        fold=fold, metrics=Metrics(result.metrics), seconds=result.seconds, module=module, to_json=result.to_json
+    )

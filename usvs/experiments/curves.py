@@ -109,7 +109,9 @@ def run_curves(
         "patients": sorted(set(groups)),
         "inits": {name: encoder_sha256(initial_encoder(init, settings)) for name, init in names.items()},
     }
-    logger.info(f"curves: {', '.join(map(str, counts))} labelled patients of {fewest} in each of {settings.folds} folds")
+    logger.info(
+        f"curves: {', '.join(map(str, counts))} labelled patients of {fewest} in each of {settings.folds} folds"
+    )
     measured: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = {
         protocol: {name: {str(count): [] for count in counts} for name in names} for protocol in PROTOCOLS
     }

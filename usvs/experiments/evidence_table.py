@@ -58,7 +58,9 @@ def _validation(results: dict[str, Any]) -> list[str]:
     if not all(record for of_init in records.values() for record in of_init):
         return ["pretraining without validation patients: no validation losses"]
     first = next(iter(records.values()))[0]
-    lines = [f"{'pretraining, validation patients':<34}{'chance':>10}" + "".join(f"{TITLES[init]:>12}" for init in records)]
+    lines = [
+        f"{'pretraining, validation patients':<34}{'chance':>10}" + "".join(f"{TITLES[init]:>12}" for init in records)
+    ]
     for name in (name for name in first if f"{name}_chance" in first):
         means = "".join(f"{_mean(of_init, name):>12.3f}" for of_init in records.values())
         lines.append(f"{name.replace('_', ' '):<34}{first[f'{name}_chance']:>10.3f}{means}")

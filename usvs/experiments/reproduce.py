@@ -51,7 +51,11 @@ class Reproduction:
     results: dict[str, Any]
 
     def __str__(self) -> str:
-        return evidence_table(self.results) if self.results["settings"]["preset"] == "evidence" else paper_tables(self.results)
+        return (
+            evidence_table(self.results)
+            if self.results["settings"]["preset"] == "evidence"
+            else paper_tables(self.results)
+        )
 
 
 def reproduce(
@@ -249,7 +253,9 @@ class Definition:
             described = {
                 "task": asked.task.name,
                 "encoder": encoder_description(
-                    f"{asked.init_name}:" if asked.init_name in EXTERNAL else "random", result.module.encoder, asked.settings
+                    f"{asked.init_name}:" if asked.init_name in EXTERNAL else "random",
+                    result.module.encoder,
+                    asked.settings,
                 ),
                 "prepared_pixels": self.store.scan(0).frame_pixels,
                 "settings": asked.settings.model_dump(mode="json"),
@@ -288,7 +294,9 @@ class Definition:
         usable = sorted(set().union(*self.groups.values()))
         scans = [self.store.scan(number) for number in range(len(self.store.scans))]
         if self.allow_overlap:
-            logger.info("pretraining and test patients overlap, as allowed: the results say nothing about unseen patients")
+            logger.info(
+                "pretraining and test patients overlap, as allowed: the results say nothing about unseen patients"
+            )
             return tuple(sorted({scan.patient_key or scan.scan_key for scan in scans})), tuple(usable)
         _, downstream = split_groups(usable, self.settings.pretraining_fraction, seed=0)
         everyone = sorted({scan.patient_key for scan in scans if scan.patient_key})
@@ -311,4 +319,6 @@ class Definition:
         given = {"encoder_sha256": encoder_sha256(initial_encoder(self.external[row], settings))}
         stored = experiment.cache.measure(f"weights_{row}", lambda: given)
         if difference := first_difference(stored, given):
-            raise ConfigError(f"'{experiment.out}' holds results of other {row} weights: {difference}; choose a new folder")
+            raise ConfigError(
+                f"'{experiment.out}' holds results of other {row} weights: {difference}; choose a new folder"
+            )

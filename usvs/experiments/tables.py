@@ -188,7 +188,9 @@ def _missing(measured: Mapping[str, Any], inits: Sequence[str]) -> list[str]:
 
 
 def _gaze_line(gaze: Mapping[str, Any], init: str) -> str:
-    return f"{paper.TITLES[init]:<18}" + "".join(f"{_spread(gaze, init, score).plain():>16}" for _, score in GAZE_SCORES)
+    return f"{paper.TITLES[init]:<18}" + "".join(
+        f"{_spread(gaze, init, score).plain():>16}" for _, score in GAZE_SCORES
+    )
 
 
 def _paper_gaze_line(init: str) -> str:

@@ -107,7 +107,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': expected a stored result, got {error}; remove the file to measure it again") from None
+        raise DataError(
+            f"'{file}': expected a stored result, got {error}; remove the file to measure it again"
+        ) from None
     if not isinstance(stored, dict):
         raise DataError(f"'{file}': expected a stored result, got a {type(stored).__name__}; remove the file")
     return stored
