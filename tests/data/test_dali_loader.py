@@ -13,7 +13,7 @@ from usvs.config import check_settings, load_settings
 from usvs.data.dali_frames import FramesGraph, frames_pipeline, import_dali
 from usvs.data.dali_loader import DaliPairLoader
 from usvs.data.loader import make_loader
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.data.transforms import crop_grid
 from usvs.errors import ConfigError, DataError, MissingDependencyError
@@ -35,8 +35,8 @@ def make_settings(pixels: int, workers: int = 1, **augment: object) -> PretrainS
 
 
 def loaders(store: Any, settings: PretrainSettings, device: torch.device = CPU) -> tuple[PairLoader, DaliPairLoader]:
-    plan = Plan(store.clips, settings.clips, settings.objective, 3, 8)
-    return PairLoader(store, plan, settings), DaliPairLoader(store, plan, settings, device)
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 3, 8)
+    return PairLoader(store, plan, settings.pairs), DaliPairLoader(store, plan, settings.pairs, device)
 
 
 def assert_equal(one: tuple, other: tuple) -> None:
@@ -144,6 +144,6 @@ def test_without_dali_one_sentence_says_what_to_install(tiny_store: Path, monkey
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     store, settings = PreparedStore(tiny_store), make_settings(64)
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"loader": "dali"})})
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, 8)
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, 8)
     with pytest.raises(MissingDependencyError, match=r"pip install 'usvs\[dali\]', or use --loader torch"):
-        make_loader(store, plan, settings, CPU)
+        make_loader(store, plan, settings.pairs, CPU)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from usvs.config import check_settings
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.data.transforms import GRAY_MEAN, GRAY_SPREAD
 from usvs.errors import ConfigError, DataError
@@ -89,7 +89,7 @@ def make_settings(**changes: object) -> PretrainSettings:
 
 def make_loader(store: FakeStore, workers: int = 0, **changes: object) -> PairLoader:
     settings = make_settings(run={"loader_workers": workers}, **changes)
-    return PairLoader(store, Plan(store.clips, settings.clips, settings.objective, 3, 8), settings)
+    return PairLoader(store, SamplingPlan(store.clips, settings.clips, settings.objective, 3, 8), settings.pairs)
 
 
 def equal(one: tuple, other: tuple) -> bool:
@@ -186,8 +186,8 @@ def test_wrong_requests_are_refused(store: FakeStore):
 def test_every_step_of_a_store_made_the_users_way(tiny_store: Path):
     settings = check_settings(PretrainSettings, {"model": {"frame_pixels": 64}, "run": {"loader_workers": 2}})
     store = PreparedStore(tiny_store)
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, 8)
-    batches = list(PairLoader(store, plan, settings).batches(0, 2 * plan.steps_per_epoch))
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, 8)
+    batches = list(PairLoader(store, plan, settings.pairs).batches(0, 2 * plan.steps_per_epoch))
     heard = torch.cat([batch.speech[batch.pair_valid] for batch in batches])
     assert len(heard) > 0
     assert (heard.abs().amax(dim=2) > 1e-3).float().mean() > 0.5, "high-affinity clips are heard"

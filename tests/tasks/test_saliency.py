@@ -64,7 +64,7 @@ def test_the_options_of_the_loss_reward_nss_and_cc(settings):
 
 def test_it_learns_to_look_where_people_looked(gaze_store, settings):
     store = PreparedStore(gaze_store)
-    table = gaze_frames(store, settings)
+    table = gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees)
     fold = make_folds(table.frames.group.tolist(), 2, seed=0)[0]
     longer = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 12})})
     torch.manual_seed(1)
@@ -79,8 +79,10 @@ def test_it_learns_to_look_where_people_looked(gaze_store, settings):
 
 def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
     store = PreparedStore(gaze_store)
-    table = seen_in_evaluation(store, gaze_frames(store, settings), settings)
-    truth = gaze_density(table.looks, table.sigma, 32, 32)
+    table = seen_in_evaluation(
+        store, gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees), settings
+    )
+    truth = gaze_density(table.fixations, table.sigma, 32, 32)
     scores = gaze_metrics(truth, table)
     assert scores.kl == pytest.approx(0, abs=1e-5) and scores.cc == pytest.approx(1) and scores.sim == pytest.approx(1)
     assert scores.fixations == 1 and scores.auc_exact > 0.99

@@ -19,13 +19,13 @@ class FrameTable:
     Attributes:
         scan: [n] int32 number of the scan in the store.
         frame: [n] int64 number of the frame in the scan.
-        plane: [n] int64 class number; -1 where there is no label.
+        label: [n] int64 class number; -1 where there is no label.
         group: [n] keyed hash of the patient (or scan) each frame belongs to.
     """
 
     scan: NDArray[np.int32]
     frame: NDArray[np.int64]
-    plane: NDArray[np.int64]
+    label: NDArray[np.int64]
     group: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class FrameTable:
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "FrameTable":
         """Return the rows named by numbers or by a mask."""
-        return FrameTable(self.scan[rows], self.frame[rows], self.plane[rows], self.group[rows])
+        return FrameTable(self.scan[rows], self.frame[rows], self.label[rows], self.group[rows])
 
     def of_groups(self, groups: Sequence[str]) -> "FrameTable":
         """Return the frames of these patients.
@@ -48,7 +48,7 @@ class FrameTable:
 
     def labelled(self) -> "FrameTable":
         """Return the frames that have a label."""
-        return self.take(self.plane >= 0)
+        return self.take(self.label >= 0)
 
 
 def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> FrameTable:
@@ -65,8 +65,8 @@ def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> 
         frames = np.arange(0, len(scan.frame_seconds), stride, dtype=np.int64)
         planes = np.full(len(frames), -1) if scan.planes is None else np.asarray(scan.planes)[frames]
         columns.append((np.full(len(frames), number), frames, planes, np.full(len(frames), scan.scan_key)))
-    scan_column, frame, plane, group = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return FrameTable(scan_column.astype(np.int32), frame.astype(np.int64), plane.astype(np.int64), group)
+    scan_column, frame, label, group = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return FrameTable(scan_column.astype(np.int32), frame.astype(np.int64), label.astype(np.int64), group)
 
 
 def labelled_frames(store: PreparedStore, stride: int, group_by: GroupBy = "patient") -> FrameTable:

@@ -64,6 +64,6 @@ def evaluate_pretraining(store: PreparedStore, run: Path, patients: Sequence[str
     if not uses_pairs(settings.objective):
         return {}
     split = split_store(store, 0.0, patients)
-    clips = store.clips.select(split.clips_of(split.trained, store.clips.scan))
+    clips = store.clips.select(split.clips_of(split.train, store.clips.scan))
     eager = settings.run.model_copy(update={"compile": "eager"})
     return Validation(store, clips, settings).evaluate(model, Trainer(model, settings.optimiser, eager, 1, 1))

@@ -5,7 +5,7 @@ Letters: Nv frames of pairs, Ns speech pieces, B clips, P side of a frame, C fea
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,16 @@ class TwoStream(nn.Module):
         correspondence: fusion and decision; call it with features of both streams.
         order: the order prediction network.
         skips_empty: leave a network out where it has no input.
+
+    Args:
+        settings: of both streams and their heads.
+        video: an encoder with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and ``num_features``; None: the one
+            that `settings.video` describes.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, video: nn.Module | None = None) -> None:
         super().__init__()
-        self.video = SEResNeXt(settings.video)
+        self.video: Any = SEResNeXt(settings.video) if video is None else video
         self.speech = SEResNeXt(settings.speech)
         video_features, speech_features = self.video.num_features, self.speech.num_features
         if settings.shared_projection and video_features != speech_features:

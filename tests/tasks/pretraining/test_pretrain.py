@@ -99,13 +99,13 @@ def test_every_loss_is_recorded_beside_its_chance(undisturbed):
 
 def test_held_out_patients_are_never_trained_on(tmp_path, monkeypatch, noise_store, tiny):
     seen = []
-    plans = module.SharedPlan
+    plans = module.RankPlan
 
     def watched(clips, *arguments, **ranks):
         seen.append(set(clips.scan.tolist()))
         return plans(clips, *arguments, **ranks)
 
-    monkeypatch.setattr(module, "SharedPlan", watched)
+    monkeypatch.setattr(module, "RankPlan", watched)
     result = pretrain(noise_store, tmp_path / "run", tiny())
     held_out = json.loads((result.run / "patients.json").read_text())["held_out"]
     assert seen and all(f"{scan + 100:012x}" not in held_out for scans in seen for scan in scans)

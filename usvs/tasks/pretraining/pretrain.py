@@ -14,7 +14,7 @@ import torch
 from usvs import __version__
 from usvs.data.loader import make_loader
 from usvs.data.pair_batch import PairBatch
-from usvs.data.rank_plan import SharedPlan
+from usvs.data.rank_plan import RankPlan
 from usvs.data.validation_split import Split, split_store
 from usvs.errors import DataError, Preempted
 from usvs.store.clips import ClipTable
@@ -90,7 +90,7 @@ def pretrain(
     with join_ranks(settings.run.device) as ranks:
         prepared = PreparedStore(store)
         split = split_store(prepared, settings.validation_fraction, patients)
-        clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
+        clips = prepared.clips.select(split.clips_of(split.train, prepared.clips.scan))
         check_objective(clips, settings)
         ranks.on_first(lambda: claim_run(run, settings, resume))
         work = _Run(prepared, run, settings, split, clips, ranks)
@@ -137,17 +137,17 @@ class _Run:
     ) -> None:
         self.folder, self.settings, self.ranks = run, settings, ranks
         seed, batch_clips = settings.run.seed, settings.optimiser.batch_clips
-        self.plan = SharedPlan(
+        self.plan = RankPlan(
             clips, settings.clips, settings.objective, seed, batch_clips, rank=ranks.number, ranks=ranks.count
         )
-        self.loader = make_loader(store, self.plan, settings, choose_device(settings.run.device))
+        self.loader = make_loader(store, self.plan, settings.pairs, choose_device(settings.run.device))
         self.total_steps = self.plan.steps_per_epoch * settings.optimiser.epochs
         torch.manual_seed(seed)
         self.model = PretrainModel(settings)
         self.trainer = Trainer(
             self.model, settings.optimiser, settings.run, self.total_steps, self.plan.steps_per_epoch, ranks
         )
-        held_out = store.clips.select(split.clips_of(split.held_out, store.clips.scan))
+        held_out = store.clips.select(split.clips_of(split.validation, store.clips.scan))
         self.held_out = Validation(store, held_out, settings) if len(held_out) and ranks.first else None
         self.fingerprint = _fingerprint(store, clips)
         self.best: dict[str, float] | None = None  # step and held-out loss
@@ -179,7 +179,7 @@ class _Run:
         try:
             values = self.trainer.step(*model_inputs(batch), place=place)
         except NonFiniteError as error:
-            clips = self.plan.whole_batch_at(self.trainer.step_number).clip.tolist()
+            clips = self.plan.global_batch_at(self.trainer.step_number).clip.tolist()
             raise NonFiniteError(f"{error}; clips of the batch: {clips}") from None
         seconds, step = time.perf_counter() - began, self.trainer.step_number
         if log is None:

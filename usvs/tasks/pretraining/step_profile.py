@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usvs.data.loader import make_loader
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.module import PretrainModel, model_inputs
 from usvs.tasks.pretraining.settings import PretrainSettings
@@ -101,11 +101,13 @@ def profile_step(store: Path, settings: PretrainSettings, steps: int) -> StepPro
         DataError: for a store without prepared scans.
     """
     prepared = PreparedStore(Path(store))
-    plan = Plan(prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips)
+    plan = SamplingPlan(
+        prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips
+    )
     torch.manual_seed(settings.run.seed)
     model = PretrainModel(settings)
     trainer = Trainer(model, settings.optimiser, settings.run, steps + 1, steps + 1)
-    loader = make_loader(prepared, plan, settings, trainer.device)
+    loader = make_loader(prepared, plan, settings.pairs, trainer.device)
     measured: dict[str, list[float]] = {}
     convolutions = _Convolutions(model)
     outputs = compile_module(model, settings.run.compile, "outputs")

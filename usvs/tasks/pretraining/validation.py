@@ -6,7 +6,7 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore
@@ -48,9 +48,9 @@ class Validation:
             update={"speech": "own", "order_fraction": 1.0, "resample_invalid_pairs": False}
         )
         fixed = settings.model_copy(update={"augment": steady, "objective": objective})
-        plan = Plan(clips, settings.clips, objective, HELD_OUT_SEED, settings.optimiser.batch_clips)
+        plan = SamplingPlan(clips, settings.clips, objective, HELD_OUT_SEED, settings.optimiser.batch_clips)
         self.objective = objective
-        self.loader = PairLoader(store, plan, fixed)
+        self.loader = PairLoader(store, plan, fixed.pairs)
         self.batches = min(plan.steps_per_epoch, MOST_BATCHES)
 
     def evaluate(self, model: PretrainModel, trainer: Trainer) -> dict[str, float]:

@@ -29,7 +29,7 @@ def test_it_learns_three_planes_and_names_them_on_other_patients(halves, tiny_pl
     settings = tiny_planes.model_copy(update={"run": tiny_planes.run.model_copy(update={"compile": "torchscript"})})
     task, updates = finetune_fold(store, train, new_encoder(settings), settings)
     assert updates == len(train) // 24 * 6
-    scores = plane_metrics(test.plane, predict_planes(store, test, task, settings), PLANES)
+    scores = plane_metrics(test.label, predict_planes(store, test, task, settings), PLANES)
     assert scores.f1 > 0.9
     assert len(scores.left_out) == 11
 
