@@ -24,7 +24,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
 
     monkeypatch.setattr(inits, "load_encoder", load)
     (tmp_path / "joint").mkdir()
-    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": ["somebody"], "validation": []}))
     return tmp_path / "joint"
 
 
@@ -50,7 +50,7 @@ def test_shares_become_patients_nested_and_measured_once(grating_store, tmp_path
 
 
 def test_pretraining_patients_are_refused_unless_typed(grating_store, tmp_path, settings, pretrained):
-    (pretrained / "patients.json").write_text(json.dumps({"trained": ["9a7000000001"], "held_out": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"trained": ["9a7000000001"], "validation": []}))
     with pytest.raises(DataError, match=r"1 of 6 test patients were pretrained on \(9a7000000001\)"):
         run_curves(grating_store, tmp_path / "out", settings, [pretrained], (1.0,), seeds=[0])
     held_out = run_curves(

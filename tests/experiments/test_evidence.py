@@ -113,6 +113,8 @@ def test_a_store_without_labels_is_refused(gaze_store, grating_store, tmp_path, 
     def none(*arguments, **options):
         raise DataError("no scan of this store has plane labels")
 
-    monkeypatch.setattr(type(__import__("usvs.experiments.reproduce", fromlist=["TASKS"]).TASKS["planes"]), "dataset", none)
+    monkeypatch.setattr(
+        type(__import__("usvs.experiments.reproduce", fromlist=["TASKS"]).TASKS["planes"]), "dataset", none
+    )
     with pytest.raises(DataError, match="no data for any task; planes: no scan of this store has plane labels"):
         reproduce(grating_store, tmp_path / "out", settings, [0])

@@ -1,5 +1,3 @@
-import json
-
 import matplotlib.image
 import numpy as np
 import pytest
@@ -244,7 +242,7 @@ def test_scans_without_a_patient_are_not_pretrained_on(store_writer, tmp_path, s
     monkeypatch.setitem(module.TASKS, "planes", OnlyIdentified())
     evidence = settings.model_copy(update={"preset": "evidence", "few_patients": 1})
     result = reproduce(store, tmp_path / "out", evidence, seeds=[0])
-    assert sorted(sum(result.results["patients"].values(), [])) == patients
+    assert sorted(key for keys in result.results["patients"].values() for key in keys) == patients
     assert "2 of 14 scans have no patient id: not used for pretraining" in caplog.text
 
 

@@ -62,7 +62,7 @@ def test_loss_curves_show_both_splits_and_chance(tmp_path):
             "order_accuracy": 0.1,
         }
         for s in range(1, 50, 7)
-        for split in ("train", "held_out")
+        for split in ("train", "validation")
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert matplotlib.image.imread(save_loss_curves(tmp_path)).std() > 0.02

@@ -61,8 +61,8 @@ def write_store(
 ) -> Path:
     """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures.
 
-    With `gaze` the pictures are spots instead, looked at in all but every fifth frame. `paths` are those of the scans in
-    the archive; `relabel` gives the frames of the first scan, by number, another plane.
+    With `gaze` the pictures are spots instead, with a fixation in all but every fifth frame. `paths` are those of the
+    scans in the archive; `relabel` gives the frames of the first scan, by number, another plane.
     """
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))

@@ -25,7 +25,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
     monkeypatch.setattr(inits, "load_encoder", load)
     run = tmp_path / "joint"
     run.mkdir()
-    (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
+    (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "validation": []}))
     return run
 
 
@@ -78,7 +78,7 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
     grating_store, tmp_path, tiny_planes, pretrained
 ):
     seen = "9a7000000002"
-    (pretrained / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
     with pytest.raises(DataError, match=f"1 of 6 test patients were pretrained on \\({seen}\\)"):
         compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), ["random", pretrained])
     assert not (tmp_path / "run").exists()
@@ -92,7 +92,7 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
 
 def test_only_held_out_patients_are_used_where_asked(grating_store, tmp_path, tiny_planes, pretrained):
     trained = ["9a7000000000", "9a7000000001"]
-    (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "held_out": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
     compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), [pretrained], held_out_only=True)
     folds = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]["joint"]["probe"]["folds"]
     people = {patient for fold in folds for patient in fold["test_patients"] + fold["train_patients"]}

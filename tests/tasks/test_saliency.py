@@ -111,7 +111,7 @@ def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, set
     monkeypatch.setattr(inits, "load_encoder", lambda path: SEResNeXt(settings.model.video))
     seen = "9a7000000002"
     (tmp_path / "joint").mkdir()
-    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     with pytest.raises(DataError, match=f"1 of 4 test patients were pretrained on \\({seen}\\)"):
         finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "joint")

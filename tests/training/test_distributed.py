@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.training.compare import relative, run_jobs
 from tests.training.drift import AFTER, CLIPS, REORDERED, SPLITS, STEPS, as_published, write_batches
 from usvs.training.checkpoint import load_checkpoint, step_folders
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 
 
 def write_labelled_batches(planes: Path, gaze: Path) -> None:

@@ -14,7 +14,7 @@ def test_records_are_lines_and_events(tmp_path):
         log.record(2, "held_out", {"order": 2.4, "order_chance": math.log(12)})
     assert read_metrics(tmp_path) == [
         {"step": 1, "split": "train", "total": 0.5},
-        {"step": 2, "split": "held_out", "order": 2.4, "order_chance": math.log(12)},
+        {"step": 2, "split": "validation", "order": 2.4, "order_chance": math.log(12)},
     ]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

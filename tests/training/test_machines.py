@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from usvs.training.checkpoint import step_folders
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,6 @@ from usvs.cli.options import (
     add_settings_options,
     chosen_profile,
     chosen_settings,
-    compared_inits,
     count,
     labelled_patients,
 )
@@ -135,9 +134,17 @@ def _curves(options: argparse.Namespace) -> None:
     from usvs.report.experiments import save_curves_figure
 
     settings = chosen_settings(options, classification_profile(chosen_profile(options)))
-    compared = {name: value for name, value in compared_inits(options).items() if name != "group_by"}
-    fractions = parse_fractions(options.fractions)
-    print(run_curves(options.store, options.out, settings, fractions=fractions, seeds=range(options.seeds), **compared))
+    curves = run_curves(
+        options.store,
+        options.out,
+        settings,
+        inits=options.init or ["random"],
+        fractions=parse_fractions(options.fractions),
+        seeds=range(options.seeds),
+        patients=options.patients,
+        allow_overlap=options.allow_overlap,
+    )
+    print(curves)
     logger.info(f"figure: {save_curves_figure(options.out)}")
 
 

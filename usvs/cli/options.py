@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 from usvs.config import Profile, Settings, load_settings
 
@@ -49,13 +49,3 @@ def chosen_profile(options: argparse.Namespace) -> Profile:
 def labelled_patients(options: argparse.Namespace) -> list[str]:
     """Return ``--labelled-patients`` as settings."""
     return [] if options.labelled_patients is None else [f"labelled_patients={options.labelled_patients}"]
-
-
-def compared_inits(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the inits to be compared and on whom, as `usvs.finetune_planes` takes them."""
-    return {
-        "inits": options.init or ["random"],
-        "held_out_only": options.patients == "held-out",
-        "allow_overlap": options.allow_overlap,
-        "group_by": getattr(options, "group_by", "patient"),
-    }

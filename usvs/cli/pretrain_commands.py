@@ -1,4 +1,4 @@
-"""Commands about pretraining: pretrain, bench."""
+"""Commands for pretraining: pretrain, bench."""
 
 import argparse
 import logging
@@ -11,23 +11,31 @@ logger = logging.getLogger(__name__)
 
 
 def add_pretrain_commands(commands: Commands) -> None:
-    """Add them to the command."""
-    command = commands.add_parser("pretrain", help="learn from video and speech without labels")
-    command.add_argument("store", type=Path, metavar="STORE")
+    """Add the commands to the parser."""
+    command = commands.add_parser("pretrain", help="pretrain an encoder on video and speech, without labels")
+    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
     command.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
-    command.add_argument("--objective", choices=OBJECTIVES, default="joint", help="which row of the paper's tables")
-    command.add_argument("--loader", choices=["torch", "dali"], help="who decodes; both give the same samples")
-    command.add_argument("--seed", type=int)
-    command.add_argument("--resume", action="store_true", help="go on with the run that stands in RUN")
+    command.add_argument(
+        "--objective", choices=OBJECTIVES, default="joint", help="the loss: a row of the paper's tables, or a control"
+    )
+    command.add_argument(
+        "--init",
+        metavar="INIT",
+        help="initial weights of the video encoder: RUN, imagenet:FILE, sononet:FILE or timm:NAME (default: random)",
+    )
+    command.add_argument("--encoder", metavar="NAME", help="a registered video encoder (default: setting model.video)")
+    command.add_argument("--loader", choices=["torch", "dali"], help="data-loading backend; both give the same samples")
+    command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
+    command.add_argument("--resume", action="store_true", help="resume the run in RUN, or start it if there is none")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_pretrain)
 
-    bench = commands.add_parser("bench", help="measure this machine")
+    bench = commands.add_parser("bench", help="measure the speed of this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    command = kinds.add_parser("step", help="where a pretraining step's time goes, and what feeding a device takes")
-    command.add_argument("store", type=Path, metavar="STORE")
-    command.add_argument("--steps", type=count, default=5, help="how many are measured")
-    command.add_argument("--out", type=Path, metavar="FILE", help="also write everything as JSON")
+    command = kinds.add_parser("step", help="profile a training step")
+    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
+    command.add_argument("--steps", type=count, default=5, help="number of measured steps (default: 5)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="also write all values as JSON")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_bench_step)
 
@@ -37,11 +45,12 @@ def _pretrain(options: argparse.Namespace) -> None:
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
 
-    chosen = [] if options.loader is None else [f"run.loader={options.loader}"]
-    settings = chosen_settings(
-        options, pretrain_profile(chosen_profile(options)), [*OBJECTIVES[options.objective], *chosen]
+    loader = [] if options.loader is None else [f"run.loader={options.loader}"]
+    base = pretrain_profile(chosen_profile(options))
+    settings = chosen_settings(options, base, [*OBJECTIVES[options.objective], *loader])
+    result = pretrain(
+        options.store, options.run, settings, encoder=options.encoder, init=options.init, resume=options.resume
     )
-    result = pretrain(options.store, options.run, settings, resume=options.resume)
     if rank_of_environment() == 0:
         save_loss_curves(options.run)
         logger.info(str(result))
@@ -52,9 +61,8 @@ def _bench_step(options: argparse.Namespace) -> None:
 
     from usvs.tasks.pretraining.step_profile import profile_step
 
-    profile = profile_step(
-        options.store, chosen_settings(options, pretrain_profile(chosen_profile(options))), options.steps
-    )
+    settings = chosen_settings(options, pretrain_profile(chosen_profile(options)))
+    profile = profile_step(options.store, settings, options.steps)
     print(profile)
     if options.out is not None:
         options.out.write_text(json.dumps(profile.as_json(), indent=1) + "\n", encoding="utf-8")

@@ -1,29 +1,33 @@
 """Label efficiency of inits: macro F1 against the number of labelled patients, fine-tuned and frozen."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from usvs.archive.plane_labels import PLANES
 from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import make_folds
-from usvs.evaluation.metrics import Spread, chance_f1
-from usvs.experiments._adapter import PLANES_TASK
+from usvs.evaluation.metrics import Spread
 from usvs.experiments.runner import Experiment, Measurement
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings
-from usvs.tasks.comparison import held_out_rows, overlaps
+from usvs.tasks.finetune import Patients, held_out_rows, overlaps
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
+from usvs.tasks.registry import find_task
+from usvs.tasks.task import EvaluationProtocol
 
 logger = logging.getLogger(__name__)
 
 FRACTIONS = (0.01, 0.05, 0.1, 1.0)
-PROTOCOLS = {"finetune": "fine-tuned", "probe": "linear probe", "knn": "nearest neighbours"}
+PROTOCOLS: dict[EvaluationProtocol, str] = {
+    "finetune": "fine-tuned",
+    "probe": "linear probe",
+    "knn": "nearest neighbours",
+}
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,12 @@ def run_curves(
     inits: Sequence[Init],
     fractions: Sequence[float] = FRACTIONS,
     seeds: Sequence[int] = (0, 1, 2),
-    held_out_only: bool = False,
+    patients: Patients = "all",
     allow_overlap: bool = False,
 ) -> Curves:
-    """Measure what is not stored yet for each init, number of labelled patients, seed and fold; write ``OUT/results.json``.
+    """Measure what is not stored yet for each init, number of labelled patients, seed and fold.
+
+    All results are in ``OUT/results.json``.
 
     A fraction stands for so many of a fold's training patients, rounded, at least one; the patients of a smaller
     fraction are among those of a larger one. Fractions of the same number of patients are measured once.
@@ -84,61 +90,88 @@ def run_curves(
         store: a prepared store with labels.
         out: a new folder, or one of an earlier call with the same arguments (seeds and fractions can be added).
         settings: folds, temporal stride, optimiser and network.
-        inits: what encoders start from; see `usvs.tasks.initial_encoder`. The seeds here are of folds and training only.
+        inits: what encoders start from; see `usvs.tasks.initial_encoder`.
         fractions: of each fold's training patients, 0 to 1.
         seeds: of folds and of training.
-        held_out_only: use only patients that no init was pretrained on.
+        patients: ``held-out`` uses only patients that no init was pretrained on.
         allow_overlap: test on patients that an init was pretrained on.
 
     Raises:
         DataError: for a store without labels or patients, or test patients that an init was pretrained on.
         ConfigError: for a folder with other content, or with results of other settings, data or code.
     """
-    store, out, prepared = Path(store), Path(out), PreparedStore(Path(store))
-    names = dict(zip(init_names(inits), inits, strict=True))
-    table = PLANES_TASK.dataset(prepared, settings)
-    if held_out_only:
-        table = table.take(held_out_rows(prepared, table, inits))
-    tested = pretraining_keys(prepared, np.unique(table.scan).tolist())
-    overlap = overlaps(inits, list(names), tested.values(), allow_overlap)
-    groups = table.group.tolist()
-    fewest = min(len(fold.train) for fold in make_folds(groups, settings.folds, 0))
-    counts = sorted({max(1, round(fraction * fewest)) for fraction in fractions})
-    record = {
-        "settings": settings.model_dump(mode="json"),
-        "patients": sorted(set(groups)),
-        "inits": {name: encoder_sha256(initial_encoder(init, settings)) for name, init in names.items()},
+    store, out = Path(store), Path(out)
+    curves = _Definition(PreparedStore(store), settings, inits, fractions, patients, allow_overlap)
+    measured: dict[str, Any] = {
+        protocol: {name: {str(count): [] for count in curves.counts} for name in curves.inits} for protocol in PROTOCOLS
     }
-    logger.info(
-        f"curves: {', '.join(map(str, counts))} labelled patients of {fewest} in each of {settings.folds} folds"
-    )
-    measured: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = {
-        protocol: {name: {str(count): [] for count in counts} for name in names} for protocol in PROTOCOLS
-    }
-    with Experiment("curves", prepared, out, record, settings.run.device) as experiment:
-        for seed in seeds:
-            for name in names:
-                for fold in make_folds(groups, settings.folds, seed):
-                    for count in counts:
-                        for protocol in PROTOCOLS:
-                            asked = Measurement(
-                                evaluation=protocol,
-                                init_name=name,
-                                init=lambda init=names[name]: init,  # type: ignore[misc]
-                                seed=seed,
-                                fold=fold.labelled(count),
-                                task=PLANES_TASK,
-                                table=table,
-                                settings=settings,
-                                protocol=protocol,
-                                detail=f"_patients_{count}",
-                            )
-                            measured[protocol][name][str(count)].append(experiment.measure(asked))
+    with Experiment("curves", curves.store, out, curves.record, settings.run.device) as experiment:
+        for count, asked in curves.measurements(seeds):
+            measured[asked.protocol][asked.init_name][str(count)].append(experiment.measure(asked))
         content = {
-            "pretraining_overlap": overlap,
+            "pretraining_overlap": curves.overlap,
             "seeds": list(seeds),
-            "patients_labelled": counts,
-            "chance_f1": chance_f1(table.plane, len(PLANES)),
+            "patients_labelled": curves.counts,
+            **curves.task.reference(curves.store, curves.table, settings).values,
             "measured": measured,
         }
         return Curves(experiment.write_results(out, {"STORE": store, "OUT": out}, content))
+
+
+class _Definition:
+    """The frames, inits and numbers of labelled patients; arguments and errors are those of `run_curves`."""
+
+    def __init__(
+        self,
+        store: PreparedStore,
+        settings: ClassificationSettings,
+        inits: Sequence[Init],
+        fractions: Sequence[float],
+        patients: Patients,
+        allow_overlap: bool,
+    ) -> None:
+        self.store, self.settings, self.task = store, settings, find_task("planes")
+        self.inits = dict(zip(init_names(inits), inits, strict=True))
+        self.table = self.task.dataset(store, settings)
+        if patients == "held-out":
+            self.table = self.table.take(held_out_rows(store, self.table, inits))
+        self.groups: list[str] = self.table.group.tolist()
+        tested = pretraining_keys(store, np.unique(self.table.scan).tolist())
+        self.overlap = overlaps(inits, list(self.inits), tested.values(), allow_overlap)
+        fewest = min(len(fold.train) for fold in make_folds(self.groups, settings.folds, 0))
+        self.counts = sorted({max(1, round(fraction * fewest)) for fraction in fractions})
+        shown = ", ".join(map(str, self.counts))
+        logger.info(f"curves: {shown} labelled patients of {fewest} in each of {settings.folds} folds")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values that decide the results."""
+        settings = self.settings
+        return {
+            "settings": settings.model_dump(mode="json"),
+            "patients": sorted(set(self.groups)),
+            "inits": {name: encoder_sha256(initial_encoder(init, settings)) for name, init in self.inits.items()},
+        }
+
+    def measurements(self, seeds: Sequence[int]) -> Iterator[tuple[int, Measurement]]:
+        """Yield everything that is measured, each with its number of labelled patients."""
+        for seed in seeds:
+            for name, init in self.inits.items():
+                for fold in make_folds(self.groups, self.settings.folds, seed):
+                    for count in self.counts:
+                        for protocol in PROTOCOLS:
+                            yield (
+                                count,
+                                Measurement(
+                                    evaluation=protocol,
+                                    init_name=name,
+                                    init=lambda init=init: init,  # type: ignore[misc]
+                                    seed=seed,
+                                    fold=fold.labelled(count),
+                                    task=self.task,
+                                    table=self.table,
+                                    settings=self.settings,
+                                    protocol=protocol,
+                                    detail=f"_patients_{count}",
+                                ),
+                            )

@@ -12,15 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from usvs.archive.plane_labels import PLANES
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import Profile
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
-from usvs.evaluation.metrics import chance_f1
-from usvs.experiments._adapter import GAZE_TASK, PLANES_TASK
 from usvs.experiments.evidence_table import evidence_table
 from usvs.experiments.presets import EXTERNAL, PRESETS, Evaluation, ReproduceSettings, TaskName, reproduce_profile
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
@@ -31,17 +26,19 @@ from usvs.store.folder import ARCHIVE_FILE
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import ClipSettings, prepare_profile
-from usvs.tasks.comparison import save_detector
+from usvs.tasks.cross_validation import FoldResult
+from usvs.tasks.finetune import write_arrays
 from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
+from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
+from usvs.tasks.registry import AnyTask, find_task
 from usvs.tasks.result_cache import first_difference
-from usvs.tasks.saliency.compare import example_maps, example_rows, uniform_scores
-from usvs.tasks.saliency.scores import seen_in_evaluation
 from usvs.tasks.settings import FinetuneSettings
+from usvs.tasks.task import Table
 
 logger = logging.getLogger(__name__)
 
-TASKS: dict[TaskName, Any] = {"planes": PLANES_TASK, "gaze": GAZE_TASK}
+TASKS: dict[TaskName, AnyTask] = {"planes": find_task("planes"), "gaze": find_task("gaze")}
 
 
 @dataclass(frozen=True)
@@ -179,8 +176,7 @@ class Definition:
                 losses[row].append(experiment.cache.measure(f"pretraining_losses_{row}_seed_{seed}", work))
         return {
             "seeds": seeds,
-            "classes": list(PLANES),
-            **self._chance_levels(),
+            **self._reference_scores(),
             "measured": measured,
             "pretraining": pretraining,
             "pretraining_losses": losses,
@@ -244,36 +240,29 @@ class Definition:
         optimiser = settings.optimiser.model_copy(update={"epochs": self.settings.ceiling_epochs})
         return settings.model_copy(update={"optimiser": optimiser})
 
-    def _keep(self, out: Path, asked: Measurement, result: Any) -> None:
-        """Save the network of a new result, and of the first fold of gaze the maps of Figure 4."""
+    def _keep(self, out: Path, asked: Measurement, result: FoldResult[Any]) -> None:
+        """Save the model of a new result, and of the first fold examples of its predictions (Figure 4)."""
         if result.module is None:
             return
-        place = Path(asked.evaluation) / f"{asked.init_name}_seed_{asked.seed}" / f"fold_{asked.fold.number}"
+        module: Any = result.module
         if self.settings.keep_networks:
-            described = {
-                "task": asked.task.name,
-                "encoder": encoder_description(
-                    f"{asked.init_name}:" if asked.init_name in EXTERNAL else "random",
-                    result.module.encoder,
-                    asked.settings,
-                ),
-                "prepared_pixels": self.store.scan(0).frame_pixels,
-                "settings": asked.settings.model_dump(mode="json"),
-            }
-            save_detector(out / "detectors" / place, result.module, described)
-        if asked.task.name == "gaze" and asked.fold.number == 0:
-            shown = example_rows(seen_in_evaluation(self.store, asked.table.of_groups(asked.fold.test), asked.settings))
-            maps = example_maps(self.store, shown, result.module, asked.settings, asked.init_name)
-            (out / "examples").mkdir(exist_ok=True)
-            np.savez_compressed(out / "examples" / f"{asked.init_name}_seed_{asked.seed}.npz", **maps)  # type: ignore[arg-type]
+            encoder = encoder_description(asked.init(), module.encoder, asked.settings)
+            model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels, encoder)
+            row = f"{asked.init_name}_seed_{asked.seed}"
+            save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)
+        if asked.fold.number == 0:
+            test = asked.task.test_dataset(self.store, asked.table.of_groups(asked.fold.test), asked.settings)
+            if arrays := asked.task.examples(self.store, test, module, asked.settings):
+                (out / "examples").mkdir(exist_ok=True)
+                write_arrays(out / "examples" / f"{asked.init_name}_seed_{asked.seed}.npz", arrays)
 
-    def _tables(self) -> dict[TaskName, Any]:
+    def _tables(self) -> dict[TaskName, Table]:
         """List the rows of each task of the preset; a task that the store has no data for is logged and left out.
 
         Raises:
             DataError: where that leaves no task.
         """
-        tables: dict[TaskName, Any] = {}
+        tables: dict[TaskName, Table] = {}
         reasons = []
         for task in dict.fromkeys(evaluation.task for evaluation in self.preset.evaluations.values()):
             try:
@@ -304,14 +293,16 @@ class Definition:
             logger.info(f"{unknown} of {len(scans)} scans have no patient id: not used for pretraining")
         return tuple(key for key in everyone if key not in set(downstream)), downstream
 
-    def _chance_levels(self) -> dict[str, Any]:
-        levels: dict[str, Any] = {}
-        if "planes" in self.tables:
-            levels["chance_f1"] = chance_f1(self.tables["planes"].of_groups(self.downstream).plane, len(PLANES))
-        if "gaze" in self.tables:
-            tested = seen_in_evaluation(self.store, self.tables["gaze"].of_groups(self.downstream), self.settings.gaze)
-            levels["uniform_gaze"] = uniform_scores(tested, self.settings.gaze).to_json()
-        return levels
+    def _reference_scores(self) -> dict[str, Any]:
+        """Return the scores of predictions that know nothing, on the downstream patients."""
+        references = {}
+        for task, table in self.tables.items():
+            downstream = table.of_groups(self.downstream)
+            references[task] = TASKS[task].reference(self.store, downstream, getattr(self.settings, task)).values
+        found: dict[str, Any] = dict(references.get("planes", {}))
+        if "gaze" in references:
+            found["uniform_gaze"] = references["gaze"]["uniform"]
+        return found
 
     def _check_weights(self, experiment: Experiment, row: str) -> None:
         """Bind a row's results to its weights: these can be given later than others, but not be exchanged."""

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,16 +21,19 @@ from typing_extensions import Self
 from usvs import __version__
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import Fold
-from usvs.experiments._adapter import measure_fold
 from usvs.experiments.pretrainings import pretrain_row
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.comparison import RESULTS, typed_command
+from usvs.tasks.cross_validation import FoldResult, measure_fold
 from usvs.tasks.fingerprint import fingerprint
 from usvs.tasks.initial_encoder import Init
 from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.provenance import RESULTS, typed_command
+from usvs.tasks.registry import AnyTask
 from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.settings import FinetuneSettings
+from usvs.tasks.task import EvaluationProtocol, Table
 from usvs.training.environment import describe_environment
+from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text
 
@@ -60,10 +64,10 @@ class Measurement:
     init: Callable[[], Init]
     seed: int
     fold: Fold
-    task: Any
-    table: Any
+    task: AnyTask
+    table: Table
     settings: FinetuneSettings
-    protocol: str
+    protocol: EvaluationProtocol
     detail: str = ""
 
     @property
@@ -90,15 +94,18 @@ class Experiment:
         processes = os.environ.get("WORLD_SIZE", "1")
         if processes != "1":
             raise ConfigError(f"{kind}: expected one process, got WORLD_SIZE={processes}; start it without torchrun")
-        self.kind, self.store, self.out, self.device = kind, store, out, device
+        self.kind, self.store, self.out, self.device = kind, store, out, choose_device(device)
         self.cache = ResultCache(out, kind, {**record, **fingerprint(store)})
+        self._process = ExitStack()
 
     def __enter__(self) -> Self:
+        self._process.enter_context(process_settings(self.device))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._process.close()
         self.cache.close()
 
     def pretrain(self, row: str, seed: int, settings: PretrainSettings, patients: tuple[str, ...]) -> dict[str, Any]:
@@ -106,7 +113,7 @@ class Experiment:
         work = partial(pretrain_row, Path(self.store.store), self.out, row, seed, settings, patients)
         return self.cache.measure(f"pretraining_{row}_seed_{seed}", work)
 
-    def measure(self, asked: Measurement, keep: Callable[[Any], None] | None = None) -> dict[str, Any]:
+    def measure(self, asked: Measurement, keep: Callable[[FoldResult[Any]], None] | None = None) -> dict[str, Any]:
         """Return a stored result, or measure and store it.
 
         Args:
@@ -144,7 +151,7 @@ class Experiment:
             "kind": self.kind,
             "usvs": __version__,
             "command": typed_command(sys.argv, folders),
-            "environment": describe_environment(choose_device(self.device)),
+            "environment": describe_environment(self.device),
             **self.cache.record,
             **content,
         }

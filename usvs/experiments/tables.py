@@ -119,8 +119,8 @@ def _table_2(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
-            f"ground truth: Gaussians of {settings['sigma_degrees']:g} degrees; {uniform['fixations']:.1f} fixated pixels"
-            f" per frame, so the chance level of AUC-Judd is {uniform['auc']:.2f}",
+            f"ground truth: Gaussians of {settings['sigma_degrees']:g} degrees; {uniform['fixations']:.1f} fixated"
+            f" pixels per frame, so the chance level of AUC-Judd is {uniform['auc']:.2f}",
         ]
     )
 

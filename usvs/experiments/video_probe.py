@@ -21,7 +21,7 @@ from usvs.config import Settings
 from usvs.data.frame_table import FrameTable, every_nth_frame
 from usvs.errors import DataError
 from usvs.evaluation.folds import Fold, check_disjoint, keyed_order
-from usvs.evaluation.metrics import PlaneMetrics, Spread, plane_metrics
+from usvs.evaluation.metrics import ClassificationMetrics, Spread, classification_metrics
 from usvs.evaluation.probe import probe_probabilities
 from usvs.evaluation.significance import paired_difference
 from usvs.experiments.evidence_table import TEST
@@ -30,7 +30,7 @@ from usvs.experiments.runner import Experiment, with_seed
 from usvs.experiments.video_labels import VideoLabels
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
-from usvs.tasks.frozen_probe import frozen_features
+from usvs.tasks.frozen_features import frozen_features
 from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 
@@ -141,7 +141,7 @@ class _Definition:
         self.store, self.labels, self.settings = store, labels, settings
         table = every_nth_frame(store, sorted(labels.label), settings.evaluation.temporal_stride)
         classes = np.array([labels.label[scan] for scan in table.scan.tolist()])
-        self.table = replace(table, plane=classes, group=np.array([labels.source[n] for n in table.scan.tolist()]))
+        self.table = replace(table, label=classes, group=np.array([labels.source[n] for n in table.scan.tolist()]))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -165,8 +165,8 @@ class _Definition:
         encoder = initial_encoder(self._init(experiment, init, seed, train, test), settings)
         pixels, augment = settings.model.frame_pixels, settings.augment
         known, unknown = frozen_features(self.store, encoder, train, test, pixels, augment, calibrated=init == "random")
-        probabilities = probe_probabilities(known, train.plane, unknown, len(self.labels.classes))
-        frames = plane_metrics(test.plane, probabilities.argmax(axis=1), self.labels.classes)
+        probabilities = probe_probabilities(known, train.label, unknown, len(self.labels.classes))
+        frames = classification_metrics(test.label, probabilities.argmax(axis=1), self.labels.classes)
         videos = self._of_videos(test, probabilities)
         logger.info(f"{init}, repeat {repeat}, fold {fold.number}: macro F1 {100 * frames.f1:.1f} % of frames")
         counts = {"train_frames": len(train), "test_frames": len(test), "test_sources": len(fold.test)}
@@ -184,9 +184,9 @@ class _Definition:
         scans = [self.store.scan(int(number)) for number in np.unique(table.scan)]
         return tuple(sorted({scan.patient_key or scan.scan_key for scan in scans}))
 
-    def _of_videos(self, test: FrameTable, probabilities: np.ndarray[Any, Any]) -> PlaneMetrics:
+    def _of_videos(self, test: FrameTable, probabilities: np.ndarray[Any, Any]) -> ClassificationMetrics:
         """Score each video by the mean of its frames' probabilities."""
         scans = np.unique(test.scan).tolist()
         predicted = [int(probabilities[test.scan == scan].mean(axis=0).argmax()) for scan in scans]
         expected = [self.labels.label[scan] for scan in scans]
-        return plane_metrics(np.array(expected), np.array(predicted), self.labels.classes)
+        return classification_metrics(np.array(expected), np.array(predicted), self.labels.classes)

@@ -40,7 +40,8 @@ def save_reproduction_figures(out: Path) -> list[Path]:
     for row in FIGURE_4:
         file = out / "run" / "examples" / f"{row}_seed_{results['seeds'][0]}.npz"
         if row in measured["gaze"] and file.exists():
-            examples |= read_examples(file)
+            stored = read_examples(file)
+            examples |= {"frames": stored["frames"], "truth": stored["truth"], f"predicted_{row}": stored["predicted"]}
     if examples:
         figure = saliency_figure(examples["frames"], example_maps(examples))
         saved.append(save_figure(figure, out / "figure_4.png"))

@@ -1,7 +1,7 @@
 """Figures from plain values: confusion matrices, bars, loss curves, saliency maps and label-efficiency curves.
 
-Every function returns a `matplotlib.figure.Figure` that belongs to no window and to no global state; `save_figure` writes
-it as PNG. Nothing here sets a matplotlib backend or changes its settings.
+Every function returns a `matplotlib.figure.Figure` that belongs to no window and to no global state; `save_figure`
+writes it as PNG. Nothing here sets a matplotlib backend or changes its settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from usvs.errors import DataError
 DOTS_PER_INCH = 130
 COLOURS = {"random": "#8a8a8a", "shuffled": "#d08a2c", "joint": "#2a6fa8", "ceiling": "#4f9a5b"}
 OTHER_COLOURS = ("#2a6fa8", "#d08a2c", "#7a5aa6", "#4f9a5b", "#b5494b")
-SPLITS = {"train": ("training", "#9db7cf", None), "held_out": ("validation", "#2a6fa8", "o")}  # label, colour, marker
+SPLITS = {"train": ("training", "#9db7cf", None), "validation": ("validation", "#2a6fa8", "o")}  # label, colour, marker
 SMALLEST_SHOWN_FRACTION = 0.005  # of a row of a confusion matrix
 
 

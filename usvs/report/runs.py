@@ -7,7 +7,7 @@ import numpy as np
 from usvs.errors import DataError
 from usvs.report.plots import bar_figure, confusion_figure, loss_figure, saliency_figure, save_figure
 from usvs.report.stored_results import example_maps, read_examples, read_results
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 
 PROTOCOL_TITLES = {"finetune": "fine-tuned", "probe": "linear probe", "knn": "nearest neighbours"}
 

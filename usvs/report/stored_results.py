@@ -27,7 +27,7 @@ def read_results(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def read_examples(file: Path) -> dict[str, NDArray[Any]]:
-    """Return the stored examples of saliency maps: ``frames``, ``truth`` and ``predicted_NAME``, each [n, P, P].
+    """Return the stored arrays of examples by name: ``frames``, ``truth`` and predictions, each [n, P, P].
 
     Raises:
         DataError: where there are none.

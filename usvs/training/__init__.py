@@ -1,1 +1,1 @@
-"""The training engine, independent of the task: steps, schedule, several processes, checkpoints, logs and run folder."""
+"""The training engine, independent of the task: steps, schedule, processes, checkpoints, logs and run folder."""

@@ -147,9 +147,7 @@ class BatchCompute:
         self._sum.finish()
         return result
 
-    def _micro_batch_gradients(
-        self, inputs: list[Tensor], slices: list[slice], shard: BatchShard, seed: int
-    ) -> Any:
+    def _micro_batch_gradients(self, inputs: list[Tensor], slices: list[slice], shard: BatchShard, seed: int) -> Any:
         def run(rows: slice) -> Any:
             return self._run([tensor[rows] for tensor in inputs], BatchShard(shard.rows[rows], shard.batch_size), seed)
 

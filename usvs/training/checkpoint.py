@@ -31,7 +31,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TEMPORARY = ".writing-"
 
 

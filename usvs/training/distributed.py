@@ -129,7 +129,9 @@ def join_ranks(device: str) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group())
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise OtherRankError(1, f"rank {dist.get_rank()}: lost connection to other ranks; see their logs") from error
+            raise OtherRankError(
+                1, f"rank {dist.get_rank()}: lost connection to other ranks; see their logs"
+            ) from error
         raise
     finally:
         console.quiet = quiet

@@ -1,4 +1,4 @@
-"""Description of the machine and software of a run: versions, device, threads, revision; no host, user or path names."""
+"""Description of a run's machine and software: versions, device, threads, revision; no host, user or path names."""
 
 import os
 import platform

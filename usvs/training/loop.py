@@ -32,6 +32,7 @@ class LoopHooks:
     """What a loop needs to know of its task.
 
     Attributes:
+        name: of the work, on the progress bar.
         batches: the batches of a range of steps, as a generator that is closed when left early.
         inputs: what the module's forward takes of a batch.
         shard: which rows of the global batch of a step this process has; None: all of them.
@@ -42,6 +43,7 @@ class LoopHooks:
         summarise: the validation metrics as text for the log line.
     """
 
+    name: str
     batches: Callable[[int, int], Iterator[Any]]
     inputs: Callable[[Any], Sequence[Tensor]]
     shard: Callable[[int], BatchShard | None]
@@ -62,7 +64,6 @@ class TrainingLoop:
         state: plain values that every checkpoint stores, among them ``kind``.
         fingerprint: hash of the training samples; a checkpoint of others is refused.
         best: step and total of the lowest validation loss so far.
-        seconds_started: of `time.monotonic`.
     """
 
     trainer: Trainer
@@ -71,7 +72,8 @@ class TrainingLoop:
     state: Mapping[str, Any]
     fingerprint: str
     best: dict[str, float] | None = None
-    _stack: ExitStack = field(default_factory=ExitStack)
+    _loggers: Sequence[Logger] = ()
+    _callbacks: Callbacks = field(default_factory=Callbacks)
 
     def restore(self) -> None:
         """Load the newest valid checkpoint of the folder, if it has one.
@@ -88,7 +90,7 @@ class TrainingLoop:
         state = checkpoint.state
         if state.get("samples_sha256") != self.fingerprint:
             raise DataError(
-                f"the store's clips are not those that run '{self.folder.path}' was started with: choose a new run folder"
+                f"the store's clips are not those of run '{self.folder.path}' when it was started: choose a new folder"
             )
         if state.get("threads") != torch.get_num_threads():
             logger.warning(
@@ -122,7 +124,8 @@ class TrainingLoop:
             batches = stack.enter_context(closing(self.hooks.batches(first, total)))  # type: ignore[type-var]
             head = next(batches, None)
             claim()
-            saver = stack.enter_context(closing(CheckpointSaver(self.folder.checkpoints, self.trainer.run.keep_checkpoints)))
+            saver = CheckpointSaver(self.folder.checkpoints, self.trainer.run.keep_checkpoints)
+            stack.enter_context(closing(saver))
             self._loggers = [stack.enter_context(closing(each)) for each in loggers(first)]
             self._callbacks = callbacks
             callbacks.call("on_start", self.trainer, total)
@@ -134,7 +137,7 @@ class TrainingLoop:
     def _train(self, batches: Iterator[Any], saver: CheckpointSaver, stop: StopRequest) -> Path:
         total, checkpoint = self.trainer.total_steps, self.folder.checkpoints
         waiting_since = time.perf_counter()
-        for batch in track(batches, "pretraining", total - self.trainer.step_number):
+        for batch in track(batches, self.hooks.name, total - self.trainer.step_number):
             waited = time.perf_counter() - waiting_since
             self._step(batch, waited)
             self.folder.started()
@@ -180,7 +183,7 @@ class TrainingLoop:
         if requested and not finished:
             saver.wait()
             reason = stop.signal_name or "another process received a signal to stop"
-            raise Preempted(f"{reason}: stopped after step {step} of {total}, which is saved; continue it with --resume")
+            raise Preempted(f"{reason}: stopped after step {step} of {total}, which is saved; continue with --resume")
         return saved
 
     def _save(self, saver: CheckpointSaver) -> Path:

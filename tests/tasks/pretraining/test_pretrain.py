@@ -15,7 +15,7 @@ from usvs.tasks.pretraining import pretrain as module
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.validation import Validation
 from usvs.training.checkpoint import load_checkpoint, step_folders
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 from usvs.training.trainer import NonFiniteError, Trainer
 
 STEPS = 6  # three patients' 18 clips in batches of six, two epochs

@@ -74,8 +74,8 @@ def rebuild_encoder(
     if description["kind"] == "module":
         name = description["class"]
         raise ConfigError(
-            f"'{source}' was pretrained with an own encoder, {name}: expected encoder=MODULE with a {name.split('.')[-1]} of"
-            " the same architecture, got none; encoders registered by usvs.register_encoder are rebuilt by name"
+            f"'{source}' was pretrained with an own encoder, {name}: expected encoder=MODULE of the same architecture,"
+            " got none; encoders registered by usvs.register_encoder are rebuilt by name"
         )
     with seeded(settings.run.seed):  # the weights are overwritten; the caller's generator is not to be used
         if description["kind"] == "settings":
