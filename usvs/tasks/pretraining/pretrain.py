@@ -36,6 +36,7 @@ def pretrain(
     store: str | Path,
     run: str | Path,
     settings: PretrainSettings | None = None,
+    /,
     *,
     profile: Profile = "paper",
     encoder: nn.Module | str | None = None,
@@ -57,7 +58,8 @@ def pretrain(
         >>> usvs.pretrain("STORE", "RUN", profile="quick", optimiser={"epochs": 10}, run={"seed": 1})
 
     Args:
-        store: a folder made by `usvs.index_archive` and `usvs.prepare_store`.
+        store: a folder made by `usvs.index_archive` and `usvs.prepare_store`. This and the next two arguments are
+            positional only, since ``run`` is also the name of a settings group.
         run: a new folder for the run.
         settings: of the run; None for those of `profile`.
         profile: ``paper`` or ``quick``; ignored where `settings` are given.
@@ -99,6 +101,7 @@ def pretrain(
         session = _Session(PreparedStore(Path(store)), chosen, video, loss, patients, ranks)
         loop = session.loop(folder)
         if resume:
+            ranks.on_first(lambda: folder.check_records(session.records))
             loop.restore()
         checkpoint = loop.run(
             lambda: ranks.on_first(lambda: session.claim(folder)),
@@ -145,12 +148,17 @@ class _Session:
         }
         return TrainingLoop(self.trainer, folder, self._hooks(), state, samples_sha256(self.store, self.data.train))
 
+    @property
+    def records(self) -> dict[str, Any]:
+        """What the run folder records of patients, encoder, loss and initial weights."""
+        trained = sorted({*self.data.split.train, *self.encoder.patients})
+        patients = {"trained": trained, "validation": list(self.data.split.validation)}
+        return {PATIENTS: patients, MODEL_CARD: self.model_card}
+
     def claim(self, folder: RunFolder) -> None:
         """Claim the run folder and write what the run is."""
-        known = sorted({*self.data.split.train, *self.encoder.patients})
-        patients = {"trained": known, "validation": list(self.data.split.validation)}
         environment = {**describe_environment(self.trainer.device), "processes": self.ranks.count}
-        folder.claim(self.settings, {PATIENTS: patients, MODEL_CARD: self.model_card}, environment)
+        folder.claim(self.settings, self.records, environment)
 
     def _hooks(self) -> LoopHooks:
         return LoopHooks(
