@@ -43,5 +43,5 @@ def assert_same(one, many, tolerance: float) -> None:
     """Compare two results of `gradients`."""
     assert one[0] == pytest.approx(many[0], rel=tolerance, abs=tolerance)
     assert one[1].keys() == many[1].keys()
-    for name, whole in one[1].items():
-        assert float((whole - many[1][name]).abs().max()) <= tolerance * max(float(whole.abs().max()), 1.0), name
+    for name, value in one[1].items():
+        assert float((value - many[1][name]).abs().max()) <= tolerance * max(float(value.abs().max()), 1.0), name

@@ -1,9 +1,9 @@
-"""Runs a function in several processes at once, as torchrun would, but forked from one that has torch already.
+"""Runs a function in several processes at once, like torchrun, but forked from a process that has loaded torch already.
 
     python tests/training/ranks.py JOBS.json
 
-JOBS is a list of {"call": one of the functions below, "ranks": how many, ... its other arguments}; printed are all exit
-codes. A process of its own, since one that has used threads must not fork.
+JOBS is a list of {"call": name of a function below, "ranks": number of processes, ... its other arguments}. All exit
+codes are printed. A program of its own, since a process that has used threads must not fork.
 """
 
 import json
@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from usvs.config import load_settings
 from usvs.errors import UsvsError
 from usvs.models.se_resnext import SEResNeXt
-from usvs.tasks.classification.compare import finetune_planes
-from usvs.tasks.classification.module import PlaneTask
+from usvs.tasks.classification.module import ClassificationModule
 from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.finetune import finetune
 from usvs.tasks.pretraining.module import PairOutputs, PretrainModel
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import PretrainSettings
-from usvs.tasks.saliency.compare import finetune_gaze
-from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.module import SaliencyModule
 from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.training.distributed import join_ranks
 from usvs.training.micro_batches import BatchShard
@@ -59,10 +58,8 @@ def run_pretraining(
 
 def run_finetuning(task: str, store: str, run: str, settings: str) -> None:
     """Fine-tune a random init on every fold."""
-    if task == "planes":
-        finetune_planes(Path(store), Path(run), load_settings(ClassificationSettings(), Path(settings)))
-    else:
-        finetune_gaze(Path(store), Path(run), load_settings(SaliencySettings(), Path(settings)))
+    defaults = ClassificationSettings() if task == "planes" else SaliencySettings()
+    finetune(task, store, run, load_settings(defaults, Path(settings)))
 
 
 class DoubleSpectrogram(nn.Module):
@@ -79,8 +76,8 @@ def make_task(name: str, settings: PretrainSettings) -> nn.Module:
         return PretrainModel(settings)
     encoder = SEResNeXt(settings.model.video)
     if name == "gaze":
-        return SaliencyTask(encoder, 8, 0.1, 0.2)
-    return PlaneTask(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
+        return SaliencyModule(encoder, 8, 0.1, 0.2)
+    return ClassificationModule(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
 
 
 def train(
@@ -93,7 +90,7 @@ def train(
     task: str = "pretrain",
     also_after: Sequence[int] = (),
 ) -> None:
-    """Make a step on each batch, each rank with its clips, and save what the first rank has then, or had before."""
+    """Make a step on each batch, each rank with its rows, and save rank 0's state at the end and `also_after`."""
     chosen, tensors = load_settings(PretrainSettings(), Path(settings)), load_file(batches)
     with join_ranks("cpu") as ranks:
         torch.manual_seed(chosen.run.seed)
@@ -135,7 +132,7 @@ def embedding_gradients(settings: str, embeddings: str, split: list[int], out: s
 
 
 def start(call: str, ranks: int, **arguments: object) -> list[int]:
-    """Run a function on so many ranks; return their exit codes."""
+    """Run a function on `ranks` processes; return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Many processes give what one gives. They are forked by `ranks.py`, all of a module's jobs from one process."""
+"""Several processes give the results of one. They are forked by `ranks.py`, all jobs of a test from one process."""
 
 import json
 from pathlib import Path
@@ -14,16 +14,16 @@ from usvs.training.metrics_log import read_metrics
 
 
 def write_labelled_batches(planes: Path, gaze: Path) -> None:
-    labels, looks = {}, {}
+    labels, gazes = {}, {}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
         frames = torch.randn(CLIPS, 1, 32, 32, generator=generator)
         truth = torch.rand(CLIPS, 32, 32, generator=generator)
-        truth[[1, 4]] = 0  # nobody looked; of four ranks, two hold nothing else
+        truth[[1, 4]] = 0  # no fixations; two of four ranks have no other rows
         labels |= {f"{step}.0": frames, f"{step}.1": torch.randint(0, 3, (CLIPS,), generator=generator)}
-        looks |= {f"{step}.0": frames.clone(), f"{step}.1": truth / truth.sum(dim=(1, 2), keepdim=True).clamp(min=1)}
+        gazes |= {f"{step}.0": frames.clone(), f"{step}.1": truth / truth.sum(dim=(1, 2), keepdim=True).clamp(min=1)}
     save_file(labels, planes)
-    save_file(looks, gaze)
+    save_file(gazes, gaze)
 
 
 def changed(settings, path: Path, **optimiser) -> str:
@@ -124,9 +124,9 @@ def test_the_objectives_gradient_is_the_single_process_ones_for_uneven_splits(tm
         assert {"video", "positive", "negative", "positive_logits", "order_logits"} <= one.keys()
         for split in splits[1:]:
             parts = [load_file(tmp_path / f"{number}-{len(split)}.{rank}") for rank in range(len(split))]
-            for name, whole in one.items():
+            for name, complete in one.items():
                 many = parts[0][name] if name == "losses" else torch.cat([part[name] for part in parts])
-                assert float((many - whole).abs().max()) <= 1e-6 * float(whole.abs().max()), (number, split, name)
+                assert float((many - complete).abs().max()) <= 1e-6 * float(complete.abs().max()), (number, split, name)
 
 
 def test_a_run_of_three_processes_stops_resumes_with_two_and_ends_like_one(tmp_path, noise_store, tiny):

@@ -20,11 +20,11 @@ def batch(seed: int = 0, clips: int = CLIPS):
         return torch.randn(*shape, generator=generator)
 
     valid = torch.rand(clips, generator=generator) < 0.6
-    valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no pair that counts
+    valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no valid pair
     speech = 0.1 * normal(2, clips, 2, 14_400)
     order = torch.randint(0, 12, (clips,), generator=generator)
     ordered = torch.rand(clips, generator=generator) < 0.8
-    ordered[-(clips // 4) :] = False  # and another shows no order
+    ordered[-(clips // 4) :] = False  # and another has no order task
     return normal(clips, 2, 1, 32, 32), normal(clips, 4, 1, 32, 32), speech[0], speech[1], valid, order, ordered
 
 
@@ -45,7 +45,7 @@ EQ2 = {"form": "eq2", "normalise": False, "temperature": 1.0}
 
 
 @pytest.mark.parametrize(("clips", "most", "objective"), [(32, 8, {}), (CLIPS, 5, EQ2), (6, 1, {})])
-def test_micro_batches_give_the_whole_batchs_losses_and_gradients(tiny, clips, most, objective):
+def test_micro_batches_give_the_losses_and_gradients_of_the_complete_batch(tiny, clips, most, objective):
     inputs = batch(0, clips)
     whole = gradients(trainer(tiny, "frozen", objective), inputs)
     parts = trainer(tiny, "frozen", objective, micro_batch_clips=most)
@@ -137,7 +137,7 @@ def test_a_non_finite_step_leaves_no_trace(tiny):
     assert all(torch.equal(before[name], value) for name, value in run.state_dict().model.items())
 
 
-def test_a_task_that_cannot_be_parted_says_so(tiny):
+def test_a_module_without_outputs_has_no_micro_batches(tiny):
     class Whole(nn.Module):
         def forward(self, frames):
             return frames

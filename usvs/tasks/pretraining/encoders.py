@@ -77,7 +77,7 @@ def rebuild_encoder(
     elif description.get("kind") == "module":
         raise ConfigError(
             f"'{source}' was pretrained with an own encoder, {description['class']}: expected encoder=MODULE of the"
-            " same architecture, got none; an encoder of usvs.register_encoder and usvs.create_encoder is rebuilt by name"
+            " same architecture, got none; an encoder made by usvs.create_encoder is rebuilt by name"
         )
     else:
         with seeded(settings.run.seed):  # the weights are replaced; the caller's generator is left as it is
