@@ -22,17 +22,16 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import check_settings
 from usvs.data.dali_frames import import_dali
 from usvs.data.dali_loader import DaliPairLoader
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.errors import MissingDependencyError
-from usvs.store.catalogue import index_archive
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.environment import describe_environment
 
@@ -70,8 +69,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     stores = {}
     for codec in ("jpeg", "raw"):
         stores[codec] = root / codec
-        index_archive(root / "archive", stores[codec], ClipSettings(), VoiceActivitySettings(), workers=1)
-        prepare_store(stores[codec], PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
+        index_archive(root / "archive", stores[codec], workers=1)
+        prepare_store(stores[codec], profile=PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
     return Bench(video, stores)
 
 
@@ -274,7 +273,7 @@ def test_prepare(benchmark: Any, bench: Bench, way: str):
         codec = way.removeprefix("prepare_")
         for folder in (bench.stores[codec] / "prepared").iterdir():
             (folder / "manifest.json").unlink()
-        prepare_store(bench.stores[codec], PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
+        prepare_store(bench.stores[codec], profile=PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
 
     benchmark.pedantic(prepare if way.startswith("prepare") else sequential, rounds=3)
     benchmark.extra_info["frames_per_second"] = SECONDS * RATE_HZ / benchmark.stats.stats.min

@@ -36,8 +36,8 @@ from usvs.data.torch_loader import PairLoader
 from usvs.losses.settings import ObjectiveSettings
 from usvs.media.decoders import iter_gray_frames, probe, read_sound
 from usvs.media.sector import detect_sector
-from usvs.store.catalogue import index_archive
 from usvs.store.clips import ClipTable
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import VOICE_RATE_HZ
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
@@ -85,11 +85,11 @@ def make_archive(archive: Path, scans: int) -> None:
 
 
 def index(root: Path) -> None:
-    index_archive(root / "archive", root / "store", CLIPS, VoiceActivitySettings(), workers=1)
+    index_archive(root / "archive", root / "store", clips=CLIPS, workers=1)
 
 
 def prepare(root: Path) -> None:
-    prepare_store(root / "store", PrepareSettings(frame_pixels=32), workers=1)
+    prepare_store(root / "store", profile=PrepareSettings(frame_pixels=32), workers=1)
 
 
 def load(root: Path) -> None:

@@ -190,20 +190,18 @@ def run(who: str, model: str, store: Path, clips: int, seconds: float, curve: in
 
 def make_store(folder: Path, model: str, patients: int) -> tuple[Path, float]:
     """Return a store for one network, and the seconds it took to index and prepare a clip."""
-    from usvs.audio.settings import VoiceActivitySettings
     from usvs.phantom import make_phantom
-    from usvs.store.catalogue import index_archive
+    from usvs.store.indexing import index_archive
     from usvs.store.prepare import prepare_store
     from usvs.store.prepared import PreparedStore
-    from usvs.store.settings import ClipSettings, prepare_profile
 
     archive, store = folder / "archive", folder / f"store-{model}"
     if not archive.exists():
         make_phantom(archive, patients=patients, seed=1)
     if not store.exists():
         began = time.perf_counter()
-        index_archive(archive, store, ClipSettings(), VoiceActivitySettings())
-        prepare_store(store, prepare_profile("quick" if model == "quick" else "paper"))
+        index_archive(archive, store)
+        prepare_store(store, profile="quick" if model == "quick" else "paper")
         (folder / f"seconds-{model}").write_text(str(time.perf_counter() - began))
     return store, float((folder / f"seconds-{model}").read_text()) / len(PreparedStore(store).clips)
 

@@ -85,5 +85,5 @@ def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = = 1")
     with pytest.raises(ConfigError, match=r"settings file '.*bad.toml': "):
         load_settings(BASE, tmp_path / "bad.toml")
-    with pytest.raises(ConfigError, match="setting 'optimiser.epochs': expected NAME=VALUE"):
+    with pytest.raises(ConfigError, match=r"setting 'optimiser.epochs': expected NAME=VALUE"):
         load_settings(BASE, overrides=["optimiser.epochs"])

@@ -1,7 +1,8 @@
 """usvs: learning from narrated ultrasound.
 
 The commands of the command line are functions here: `usvs.index_archive`, `usvs.prepare_store`, `usvs.pretrain`,
-`usvs.finetune`, `usvs.reproduce`, `usvs.predict`, `usvs.embed`, `usvs.load_encoder`. The kernels alone are in `usvs.ops`. Nothing heavy is imported until it is used.
+`usvs.finetune`, `usvs.reproduce`, `usvs.predict`, `usvs.embed`, `usvs.load_encoder`. The kernels alone are in
+`usvs.ops`. Nothing heavy is imported until it is used.
 """
 
 from importlib import import_module
@@ -11,13 +12,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from usvs.experiments.reproduce import reproduce as reproduce
-    from usvs.inference.embed import embed as embed
     from usvs.inference.classifier import FrameClassifier as FrameClassifier
     from usvs.inference.cross_validate import cross_validate as cross_validate
+    from usvs.inference.embed import embed as embed
     from usvs.inference.predict import predict as predict
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
     from usvs.phantom import make_phantom as make_phantom
-    from usvs.store.catalogue import index_archive as index_archive
+    from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.finetune import finetune as finetune
     from usvs.tasks.model_files import load_model as load_model
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from usvs.tasks.pretraining.pretrain import pretrain as pretrain
 
 _HOMES = {
-    "index_archive": "usvs.store.catalogue",
+    "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
     "embed": "usvs.inference.embed",
     "FrameClassifier": "usvs.inference.classifier",

@@ -63,7 +63,7 @@ def load_settings(base: SettingsT, file: str | PathLike[str] | None = None, over
     Args:
         base: the settings to start from, for example those of a profile.
         file: a TOML or JSON file of the same structure; what it omits keeps its value.
-        overrides: texts such as ``optimiser.learning_rate=0.01``; the value is read as JSON if it is JSON, else as text.
+        overrides: texts such as ``optimiser.learning_rate=0.01``; the value is JSON, or else text.
 
     Raises:
         ConfigError: for a file that cannot be read, an unknown name (the nearest known one is named) or a value out of

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.models.two_stream import TwoStream
 from usvs.store.catalogue import Catalogue
-from usvs.store.folder import archive_of
+from usvs.store.folder import read_archive_path
 from usvs.tasks.pretraining.settings import PretrainSettings
 
 GRAY_MEAN = GRAY_SPREAD = 0.25
@@ -34,7 +34,7 @@ class ScanDataset(Dataset):  # type: ignore[type-arg]
         self.plan, self.settings, self.epoch = plan, settings, 0
         rows = {row["scan_key"]: row for row in Catalogue.load(store).scans.to_pylist()}
         self.scans = [rows[key] for key in keys]
-        self.archive = archive_of(store)
+        self.archive = read_archive_path(store)
         spectrogram = settings.spectrogram
         self.spectrogram = torchaudio.transforms.Spectrogram(
             n_fft=spectrogram.n_fft, win_length=spectrogram.win_length, hop_length=spectrogram.hop_length

@@ -52,6 +52,8 @@ def test_subsets_keep_classes_and_order(frames):
     assert one.table is not None and len(one.table) == len(one)
     with pytest.raises(ConfigError, match=r"rows: expected numbers in 0 .. 71, got 0 .. 72"):
         frames.subset([0, 72])
+    with pytest.raises(ConfigError, match="rows: expected at least one, got none"):
+        frames.read([])
     with pytest.raises(ConfigError, match="mask: expected 72 values"):
         frames.subset(mask[:5])
 

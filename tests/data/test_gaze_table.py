@@ -4,8 +4,9 @@ import torch
 
 from usvs.data.gaze_table import fixated_pixels, gaze_density, gaze_frames
 from usvs.data.settings import AugmentSettings
-from usvs.data.transforms import draw_augment_params, identity_params, transform_frames, transform_points
+from usvs.data.transforms import draw_augment_params, transform_frames, transform_points
 from usvs.errors import DataError
+from usvs.models.preprocessing import identity_params
 from usvs.store.prepared import PreparedStore
 from usvs.utils.permutation import counter_bits
 

@@ -10,8 +10,8 @@ import torch
 from usvs.config import check_settings
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
-from usvs.data.transforms import GRAY_MEAN, GRAY_SPREAD
 from usvs.errors import ConfigError, DataError
+from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedScan, PreparedStore, write_prepared_scan
 from usvs.store.settings import PrepareSettings

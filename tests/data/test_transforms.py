@@ -6,9 +6,6 @@ import torch
 
 from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import (
-    GRAY_MEAN,
-    GRAY_SPREAD,
-    AugmentParams,
     draw_augment_params,
     draw_shared_augment_params,
     evaluation_frames,
@@ -16,6 +13,7 @@ from usvs.data.transforms import (
     transform_frames,
 )
 from usvs.errors import ConfigError
+from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD, AugmentParams
 
 SETTINGS = AugmentSettings()
 PLAIN = AugmentSettings(crop_fraction=1.0, flip=False, gain_db=0.0)

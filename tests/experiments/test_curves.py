@@ -35,7 +35,8 @@ def test_fractions_become_nested_patients_and_each_number_is_measured_once(
     grating_store, tmp_path, settings, pretrained
 ):
     out = tmp_path / "out"
-    curves = run_curves(grating_store, out, settings, ["random", pretrained], FRACTIONS, seeds=[0, 1])
+    arguments = {"inits": ["random", pretrained], "fractions": FRACTIONS, "seeds": [0, 1]}
+    curves = run_curves(grating_store, out, settings, ***arguments)
     measured = curves.results["measured"]
     assert curves.results["patients_labelled"] == [1, 2, 3]
     for protocol in ("finetune", "probe", "knn"):
@@ -56,19 +57,19 @@ def test_fractions_become_nested_patients_and_each_number_is_measured_once(
     pixels = matplotlib.image.imread(save_curves_figure(out))[..., :3]
     assert (pixels < 0.9).any(axis=2).mean() > 0.005  # an empty figure is white
     stored = {file.name: file.stat().st_mtime_ns for file in (out / "results").iterdir()}
-    run_curves(grating_store, out, settings, ["random", pretrained], FRACTIONS, seeds=[0, 1])
+    run_curves(grating_store, out, settings, ***arguments)
     assert {file.name: file.stat().st_mtime_ns for file in (out / "results").iterdir()} == stored
 
 
 def test_pretraining_patients_are_refused_unless_allowed(grating_store, tmp_path, settings, pretrained):
     (pretrained / "patients.json").write_text(json.dumps({"trained": ["9a7000000001"], "validation": []}))
-    arguments = (settings, [pretrained], (1.0,), [0])
+    arguments = {"settings": settings, "inits": [pretrained], "fractions": (1.0,), "seeds": [0]}
     with pytest.raises(DataError, match=r"1 of 6 test patients were pretrained on \(9a7000000001\)"):
-        run_curves(grating_store, tmp_path / "out", *arguments)
+        run_curves(grating_store, tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
-    held_out = run_curves(grating_store, tmp_path / "out", *arguments, patients="held-out")
+    held_out = run_curves(grating_store, tmp_path / "out", **arguments, patients="held-out")
     assert "9a7000000001" not in held_out.results["patients"] and len(held_out.results["patients"]) == 5
-    allowed = run_curves(grating_store, tmp_path / "all", *arguments, allow_overlap=True)
+    allowed = run_curves(grating_store, tmp_path / "all", **arguments, allow_overlap=True)
     assert allowed.results["pretraining_overlap"] == {"joint": "overlap"}
 
 

@@ -70,8 +70,7 @@ def test_confusion_matrices_are_side_by_side(tmp_path):
 
 
 def records(steps, **names):
-    values = {name: value for name, value in names.items()}
-    return [{"step": step, "split": split, **values} for step in steps for split in ("train", "validation")]
+    return [{"step": step, "split": split, **names} for step in steps for split in ("train", "validation")]
 
 
 def test_each_quantity_with_a_chance_level_has_a_panel_with_both_splits_and_chance(tmp_path):
@@ -111,17 +110,13 @@ def test_bars_are_means_with_every_value_as_a_point_and_a_line_at_chance(tmp_pat
     colours = [bar.get_facecolor()[:3] for bar in axes.patches]
     assert colours == [to_rgb(COLOURS[init]) for init in ("random", "joint", "joint")]
     points = np.concatenate([points.get_offsets()[:, 1] for points in axes.collections])
-    assert points == pytest.approx([20.0, 40.0, 80.0, 50.0, 70.0, 90.0])
+    assert points.tolist() == pytest.approx([20.0, 40.0, 80.0, 50.0, 70.0, 90.0])
     assert list(axes.get_lines()[0].get_ydata()) == pytest.approx([7.0, 7.0])
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["probe", "fine-tuned"]
     assert axes.get_ylabel() == "macro F1, %" and axes.get_title() == "one point a fold"
     texts = [text.get_text() for text in axes.texts]
     assert texts == ["chance", "30.0", "random", "80.0", "joint", "70.0", "joint"]
-    seen = {
-        tuple(round(float(channel), 1) for channel in pixel)
-        for pixel in pixels_of(figure, tmp_path)[::4, ::4].reshape(-1, 3)
-    }
-    assert len(seen) > 4
+    assert (pixels_of(figure, tmp_path) < 0.9).any(axis=2).mean() > 0.1
 
 
 def test_a_saliency_figure_has_a_row_a_frame_and_a_column_a_map(tmp_path):

@@ -40,7 +40,7 @@ def add_task_commands(commands: Commands) -> None:
         "--model",
         required=True,
         metavar="sononet:FILE|RUN",
-        help="weights of SonoNet, or a run of 'usvs finetune planes' (its best init), RUN/models/INIT, or one fold of it",
+        help="weights of SonoNet, or a run of 'usvs finetune planes' (its best init), one init or one fold of it",
     )
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"

@@ -8,11 +8,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from usvs.data.batch_sampler import StatelessBatchSampler as StatelessBatchSampler
     from usvs.data.frame_dataset import FrameDataset as FrameDataset
+    from usvs.data.pair_batch import PairBatch as PairBatch
+    from usvs.data.pair_dataset import PairDataset as PairDataset
+    from usvs.data.pair_dataset import PairSample as PairSample
+    from usvs.data.pair_dataset import SampleIndex as SampleIndex
+    from usvs.data.pair_dataset import collate_pairs as collate_pairs
 
-_MODULES = {"FrameDataset": "usvs.data.frame_dataset"}
+_MODULES = {
+    "FrameDataset": "usvs.data.frame_dataset",
+    "PairBatch": "usvs.data.pair_batch",
+    "PairDataset": "usvs.data.pair_dataset",
+    "PairSample": "usvs.data.pair_dataset",
+    "SampleIndex": "usvs.data.pair_dataset",
+    "StatelessBatchSampler": "usvs.data.batch_sampler",
+    "collate_pairs": "usvs.data.pair_dataset",
+}
 
-__all__ = ["FrameDataset"]
+__all__ = [
+    "FrameDataset",
+    "PairBatch",
+    "PairDataset",
+    "PairSample",
+    "SampleIndex",
+    "StatelessBatchSampler",
+    "collate_pairs",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from usvs.data.transforms import CEILING, OFFSET, AugmentParams, CropGrid, slopes
 from usvs.errors import MissingDependencyError
+from usvs.models.preprocessing import CEILING, OFFSET, AugmentParams, CropGrid, slopes
 
 Arrays = list[npt.NDArray[np.uint8]]
 PipelineInputs = tuple[

@@ -24,8 +24,9 @@ from usvs.data.pair_batch import (
 from usvs.data.prefetch import load_in_order, step_range
 from usvs.data.sampling_plan import PlanBatch, SamplingPlan
 from usvs.data.settings import PairSettings
-from usvs.data.transforms import AugmentParams, crop_grid
+from usvs.data.transforms import crop_grid
 from usvs.errors import DataError
+from usvs.models.preprocessing import AugmentParams
 from usvs.store.prepared import PreparedStore
 
 

@@ -1,4 +1,4 @@
-"""Clips decoded directly from an archive's H.264 on a GPU, by NVDEC through DALI, cropped and resized as `prepare` does.
+"""Clips decoded from an archive's H.264 videos on a GPU, by NVDEC through DALI, cropped and resized as `prepare` does.
 
 Only frame times and crop boxes come from the prepared store. Frames equal the prepared ones within some gray levels:
 NVDEC decodes bit-exactly, but the resize filter is another. DALI does not decode H.264 on a CPU, so this runs on a GPU
@@ -18,7 +18,7 @@ from torch.utils.dlpack import from_dlpack
 
 from usvs.data.dali_frames import import_dali
 from usvs.errors import DataError
-from usvs.store.folder import CATALOGUE, archive_of
+from usvs.store.folder import CATALOGUE, read_archive_path
 from usvs.store.prepared import PreparedStore
 from usvs.store.tables import read_rows
 
@@ -41,7 +41,7 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
     Raises:
         DataError: for a clip whose video is not H.264, or of which not every frame was prepared.
     """
-    archive = archive_of(Path(store.store))
+    archive = read_archive_path(Path(store.store))
     expected = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
     known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in expected}
     clips = []
@@ -49,8 +49,8 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
         prepared, row = store.scan(scan), known[store.scans[scan]]
         if row["video_codec"] != CODEC or row["frames"] != len(prepared.frame_seconds):
             raise DataError(
-                f"scan {prepared.scan_key}: expected a complete {CODEC} video, got {row['video_codec']} with {row['frames']}"
-                f" frames of which {len(prepared.frame_seconds)} are prepared; load it from the prepared store instead"
+                f"scan {prepared.scan_key}: expected a complete {CODEC} video, got {row['video_codec']} with"
+                f" {row['frames']} frames, {len(prepared.frame_seconds)} of them prepared; load it from the prepared store instead"
             )
         edges = np.array([start, start + clip_seconds]) - ROUNDING_SECONDS
         first, end = np.searchsorted(prepared.frame_seconds, edges).tolist()

@@ -140,8 +140,14 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         return frame if self.transform is None else self.transform(frame), int(self.labels[row])
 
     def read(self, rows: Rows | None = None) -> NDArray[np.uint8]:
-        """Return the frames of some rows (numbers or a mask; None for all), without `transform`: uint8 [k, P, P]."""
+        """Return the frames of some rows (numbers or a mask; None for all), without `transform`: uint8 [k, P, P].
+
+        Raises:
+            ConfigError: for rows that the dataset does not have.
+        """
         chosen = self._numbers(np.arange(len(self)) if rows is None else rows)
+        if not len(chosen):
+            raise ConfigError("rows: expected at least one, got none")
         if self._frames is not None:
             return self._frames[chosen]
         assert self.store is not None and self.table is not None

@@ -1,4 +1,4 @@
-"""The frames that carry a plane label, as one table over scans; pixels are read when they are needed."""
+"""Labelled frames as one table over the scans of a store; pixels are read on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ class FrameTable:
     Attributes:
         scan: [n] int32 number of the scan in the store.
         frame: [n] int64 number of the frame in the scan.
-        label: [n] int64 class number; -1 where there is no label.
-        group: [n] keyed hash of the patient (or scan) each frame belongs to.
+        label: [n] int64 class number, -1 where there is no label.
+        group: [n] keyed hash of the patient (or scan) that each frame belongs to.
     """
 
     scan: NDArray[np.int32]
@@ -39,7 +39,7 @@ class FrameTable:
         """Return the frames of these patients.
 
         Raises:
-            DataError: where none of them has a frame here.
+            DataError: where none of them has a frame in the table.
         """
         chosen = self.take(np.isin(self.group, list(groups)))
         if not len(chosen):
@@ -52,12 +52,12 @@ class FrameTable:
 
 
 def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> FrameTable:
-    """List every `stride`-th frame of the given scans, labelled or not, grouped by scan.
+    """List every `stride`-th frame of the given scans, labelled or not, each scan as a group of its own.
 
     Args:
-        store: where the scans are prepared.
+        store: the prepared scans.
         scans: numbers of scans in the store.
-        stride: 8 is the paper's temporal down-sampling (section 3.2).
+        stride: temporal down-sampling, in frames; 8 is the paper's (section 3.2).
     """
     columns = []
     for number in scans:
@@ -71,6 +71,11 @@ def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> 
 
 def labelled_frames(store: PreparedStore, stride: int, group_by: GroupBy = "patient") -> FrameTable:
     """List every `stride`-th frame that has a plane label, over all scans with labels, grouped by patient.
+
+    Args:
+        store: the prepared scans.
+        stride: temporal down-sampling, in frames.
+        group_by: ``scan`` counts each scan as a patient of its own.
 
     Raises:
         DataError: where no scan has labels, or a labelled one has no patient id and `group_by` is not ``scan``.
@@ -88,7 +93,7 @@ def labelled_frames(store: PreparedStore, stride: int, group_by: GroupBy = "pati
 
 
 def read_frames(store: PreparedStore, table: FrameTable) -> NDArray[np.uint8]:
-    """Read the table's frames, in its order: uint8 [n, P, P]."""
+    """Read the table's frames, in its order: uint8 [n, P, P]; a table of no frames cannot be read."""
     pixels: NDArray[np.uint8] | None = None
     for number in np.unique(table.scan):
         rows = np.flatnonzero(table.scan == number)

@@ -11,14 +11,9 @@ from torch import Tensor
 from usvs.data.order_sampling import ORDER_FRAMES
 from usvs.data.sampling_plan import PlanBatch
 from usvs.data.settings import AugmentSettings, PairSettings
-from usvs.data.transforms import (
-    AugmentParams,
-    UInt8Array,
-    draw_augment_params,
-    draw_shared_augment_params,
-    transform_frames,
-)
+from usvs.data.transforms import draw_augment_params, draw_shared_augment_params, transform_frames
 from usvs.errors import ConfigError, DataError
+from usvs.models.preprocessing import AugmentParams, UInt8Array
 from usvs.store.prepared import PreparedScan, PreparedStore
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits
 
@@ -117,7 +112,7 @@ def assemble_batch(
 
 
 def planned_frame_times(planned: PlanBatch) -> tuple[tuple[NDArray[np.int32], Float64Array], ...]:
-    """Return scans and frame times of the pairs, [B] and [B, K], and of the O clips of the order task, [O] and [O, 4]."""
+    """Return scans and frame times of the pairs ([B], [B, K]) and of the O clips of the order task ([O], [O, 4])."""
     shown = planned.order_valid
     return (planned.pair_scan, planned.frame_seconds), (planned.scan[shown], planned.order_seconds[shown])
 

@@ -18,8 +18,8 @@ def check_ranks(clips: int, rank: int, ranks: int) -> None:
     """
     if not 0 <= rank < ranks <= clips:
         raise ConfigError(
-            f"{ranks} processes for batches of {clips} clips: expected at least one clip per process; use fewer processes"
-            " or larger batches"
+            f"{ranks} processes for batches of {clips} clips: expected at least one clip per process; use fewer"
+            " processes or larger batches"
         )
 
 

@@ -80,8 +80,8 @@ class PlanBatch(NamedTuple):
 class SamplingPlan:
     """The samples of every epoch, without state: sample g of epoch e depends on (seed, e, g) and the table only.
 
-    Each epoch visits every clip once, in an order of its own. Batches are consecutive parts of that order; an incomplete
-    last batch is dropped (other clips in each epoch).
+    Each epoch visits every clip once, in an order of its own. Batches are consecutive parts of that order; an
+    incomplete last batch is dropped (other clips in each epoch).
 
     Attributes:
         clips: the clips to sample from.
@@ -186,7 +186,7 @@ class SamplingPlan:
         return has_usable_speech(self.clips, rows, self.settings, self.objective.affinity) & near
 
     def _speech_clips(self, rows: Int64Array, draw: "_Draws") -> tuple[Int64Array, Int64Array, BoolArray]:
-        """Rows of the clips of the positive and of the hard-negative speech [B] (-1: none), and which pairs are valid."""
+        """Rows of the clips of the positive and the hard-negative speech [B] (-1: none), and which pairs are valid."""
         which = draw.one(NEGATIVE_CLIP)
         negative = choose_negative(negative_candidates(self.clips, rows, self.settings), which)
         pair_valid = has_usable_speech(self.clips, rows, self.settings, self.objective.affinity) & (negative >= 0)

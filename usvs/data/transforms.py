@@ -1,45 +1,22 @@
-"""How a prepared frame becomes a network's input: cropped, mirrored, amplified, resized, standardised.
+"""Transforms of prepared frames: keyed augmentation for training, the central crop for evaluation.
 
-Training varies a frame by a key alone, so that a sample looks the same whoever loads it; evaluation has no randomness.
-Places lie on a grid on which the resize is exact in float32 (`usvs.ops.augment_frames`): every loader gives the same bits.
+The parameters of a frame are drawn from its key alone, so that every loader and worker computes the same sample. The
+transform itself is `usvs.models.preprocessing`'s.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from usvs import ops
 from usvs.data.settings import AugmentSettings
 from usvs.errors import ConfigError
+from usvs.models.preprocessing import (
+    AugmentParams,
+    CropGrid,
+    UInt8Array,
+    apply_params,
+    identity_params,
+)
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
-
-UInt8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-
-# Gray levels are displayed in 0 .. 1; ours: about the mean and spread of a fan's inside.
-GRAY_MEAN, GRAY_SPREAD = 0.25, 0.25
-CEILING, OFFSET = 1 / GRAY_SPREAD, GRAY_MEAN / GRAY_SPREAD  # white saturates; in standardised units
-
-
-class AugmentParams(NamedTuple):
-    """What is done to each of n frames.
-
-    Attributes:
-        top: [n] place of the square crop, 0 (topmost) to below 1 (lowest).
-        left: [n] the same from left to right.
-        flip: [n] bool, mirrored left to right.
-        gain: [n] factor on the displayed gray level, which saturates at white.
-        shift: [n, 2] pixels by which the crop is moved further down and right, as far as the frame goes.
-    """
-
-    top: Float64Array
-    left: Float64Array
-    flip: npt.NDArray[np.bool_]
-    gain: Float64Array
-    shift: npt.NDArray[np.int64]
 
 
 def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
@@ -63,12 +40,6 @@ def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, se
 def evaluation_frames(frames: UInt8Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
     """Crop the centre of each frame, by the share training crops, and resize it; otherwise as `training_frames`."""
     return transform_frames(frames, identity_params(len(frames)), frame_pixels, settings.crop_fraction)
-
-
-def identity_params(n: int) -> AugmentParams:
-    """Return what evaluation does to n frames: the central crop and nothing else."""
-    centre = np.full(n, 0.5)
-    return AugmentParams(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
 
 
 def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> AugmentParams:
@@ -100,72 +71,21 @@ def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentS
 
 def transform_frames(frames: UInt8Array, variation: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
     """Apply a variation; arguments, result and errors as of `training_frames`."""
-    grid = crop_grid(frames.shape[-1], frame_pixels, crop_fraction)
-    corner, slope = grid.corners(variation), slopes(variation.gain)
-    flip = torch.from_numpy(variation.flip)
-    return ops.augment_frames(
-        torch.from_numpy(frames),
-        torch.from_numpy(corner),
-        flip,
-        torch.from_numpy(slope),
-        frame_pixels,
-        grid.step,
-        grid.halvings,
-        CEILING,
-        OFFSET,
-    )
-
-
-def slopes(gain: Float64Array) -> Float32Array:
-    """Return the standardised units per gray level under each gain [n]."""
-    return (gain / (255 * GRAY_SPREAD)).astype(np.float32)
-
-
-class CropGrid(NamedTuple):
-    """How a square crop of a prepared frame is laid onto the pixels of a network's input; see `usvs.ops.augment_frames`.
-
-    Attributes:
-        halvings: how often the frame is halved first, so that no pixel is skipped.
-        step: pixels of the halved frame per pixel of the result, in units of 1 / 2**(7 - halvings).
-        extent: side of the crop, pixels of the frame.
-        room: how far down or right the crop's corner can lie, pixels of the frame.
-    """
-
-    halvings: int
-    step: int
-    extent: float
-    room: int
-
-    @property
-    def scale(self) -> float:
-        """Pixels of the halved frame per pixel of the result."""
-        return self.step / float(2 ** (ops.WEIGHT_BITS - 1 - self.halvings))
-
-    def corners(self, variation: AugmentParams) -> npt.NDArray[np.int64]:
-        """Return row and column of each crop [n, 2], in pixels of the frame."""
-        place = np.stack([variation.top, variation.left], axis=1)
-        corner = np.floor(place * (self.room + 1)).astype(np.int64)
-        moved: npt.NDArray[np.int64] = np.clip(corner + variation.shift, 0, self.room)
-        return moved
+    return apply_params(frames, variation, crop_grid(frames.shape[-1], frame_pixels, crop_fraction), frame_pixels)
 
 
 def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
-    """Lay out the crop of `crop_fraction` of a frame's side; it is smaller by what the grid cannot express.
+    """Return `CropGrid.fit` for prepared frames, which are never enlarged.
 
     Raises:
-        ConfigError: where the frames are smaller than what is asked for.
+        ConfigError: where the prepared frames are smaller than the network's input.
     """
     if side < frame_pixels:
         raise ConfigError(
             f"model.frame_pixels is {frame_pixels}, but the store's frames have {side}: "
             f"prepare the store again with frame_pixels of at least {frame_pixels}, or ask for less"
         )
-    crop = max(1, round(crop_fraction * side))
-    halvings = min(max(0, int(np.log2(crop / frame_pixels))), ops.MOST_HALVINGS)
-    unit = 2 ** (ops.WEIGHT_BITS - 1 - halvings)
-    step = max(1, int(crop * unit / 2**halvings / frame_pixels))
-    extent = step / unit * frame_pixels * 2**halvings
-    return CropGrid(halvings, step, extent, side - int(np.ceil(extent)))
+    return CropGrid.fit(side, frame_pixels, crop_fraction)
 
 
 def transform_points(

@@ -21,8 +21,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from usvs.errors import DataError
-from usvs.ops.saliency_scores import FIXATION_COLUMNS, PAIR_SCORES, PairScore, fixation_statistics, pair_score
-from usvs.ops.saliency_scores import saliency_scores as fused_scores
+from usvs.ops.saliency_statistics import (
+    FIXATION_COLUMNS,
+    PAIR_SCORES,
+    PairScore,
+    fixation_statistics,
+    pair_score,
+    saliency_statistics,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +205,7 @@ def saliency_scores(
     _check_fixations(maps, fixated)
     sim: PairScore = "similarity_min_max" if min_max else "similarity"
     pair, pixels = _pair(maps, ground_truth), maps[0].numel()
-    scores, columns = fused_scores(*pair, fixated.flatten(1), ("kl", sim, "correlation"), EPSILON)
+    scores, columns = saliency_statistics(*pair, fixated.flatten(1), ("kl", sim, "correlation"), EPSILON)
     of_pair = dict(zip(PAIR_SCORES, scores.unbind(dim=1), strict=True))
     found = dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
     return SaliencyScores(

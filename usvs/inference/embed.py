@@ -13,7 +13,7 @@ from usvs.data.frame_table import every_nth_frame
 from usvs.data.settings import AugmentSettings
 from usvs.media.decoders import iter_gray_frames, probe
 from usvs.media.sector import detect_sector
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import PrepareSettings, prepare_profile
 from usvs.tasks.features import BATCH_FRAMES, embed_frames, features_of

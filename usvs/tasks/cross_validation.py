@@ -15,7 +15,7 @@ from usvs.errors import ConfigError
 from usvs.evaluation.folds import Fold
 from usvs.evaluation.metrics import DDOF, Spread
 from usvs.evaluation.probe import knn_predict, probe_predict
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.fit import evaluate_module, fit_module
 from usvs.tasks.frozen_features import Calibrate, frozen_features, needs_calibration

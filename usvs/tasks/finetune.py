@@ -25,7 +25,6 @@ from usvs.tasks.fingerprint import fingerprint
 from usvs.tasks.frozen_features import Calibrate
 from usvs.tasks.initial_encoder import (
     Init,
-    encoder_description,
     encoder_sha256,
     init_names,
     initial_encoder,
@@ -260,9 +259,7 @@ class Comparison:
         if result.module is None:
             return
         module: Any = result.module
-        described = encoder_description(self.inits[name], module.encoder, self.settings)
-        pixels = self.store.scan(0).frame_pixels
-        model = TrainedModel(self.task, module, self.settings, pixels, described)
+        model = TrainedModel(self.task, module, self.settings, self.store.scan(0).frame_pixels)
         save_model(self.folder / MODELS / name / f"fold_{fold.number}", model)
         if fold.number == 0:
             test = self.task.test_dataset(self.store, self.table.of_groups(fold.test), self.settings)

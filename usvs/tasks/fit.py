@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from usvs.data.prefetch import load_in_order
 from usvs.data.rank_plan import check_ranks, rank_rows
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.settings import FinetuneSettings

@@ -19,7 +19,7 @@ from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import evaluation_frames
 from usvs.models.batch_norm import calibrate_batch_norm
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.features import BATCH_FRAMES, embed_frames
 from usvs.utils.permutation import permute

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from torch import nn
 from usvs import __version__
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
-from usvs.models.registry import Encoder, build_encoder
-from usvs.tasks.initial_encoder import OWN_MODULE
+from usvs.tasks.initial_encoder import OWN_MODULE, described_encoder, encoder_description
 from usvs.tasks.registry import KINDS, AnyTask
 from usvs.tasks.settings import FinetuneSettings
 from usvs.utils.atomic_files import publish, write_text
@@ -35,14 +33,12 @@ class TrainedModel:
         module: encoder and head, in evaluation mode.
         settings: it was trained with.
         prepared_pixels: side of the frames before `settings.augment` crops and `settings.model` resizes them.
-        encoder: plain values that describe the encoder, for `usvs.models.registry.build_encoder`.
     """
 
     task: AnyTask
-    module: nn.Module
+    module: Any
     settings: FinetuneSettings
     prepared_pixels: int
-    encoder: Mapping[str, Any]
 
 
 def save_model(folder: str | Path, model: TrainedModel) -> None:
@@ -63,7 +59,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> None:
         "format": FORMAT,
         "kind": model.task.kind,
         "task": model.task.description(),
-        "encoder": dict(model.encoder),
+        "encoder": encoder_description(model.module.encoder),
         "input": {
             "prepared_pixels": model.prepared_pixels,
             "crop_fraction": model.settings.augment.crop_fraction,
@@ -99,7 +95,7 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
         task = kind.task.from_description(described["task"])
         pixels = int(described["input"]["prepared_pixels"])
         with torch.random.fork_rng(devices=[]):  # of the initial weights, which are replaced
-            module = task.module(_encoder(described["encoder"], encoder, source), None, settings)
+            module = task.module(described_encoder(described["encoder"], encoder, source), None, settings)
         expected_sha256 = str(described["weights_sha256"])
     except KeyError as error:
         raise DataError(f"'{source / DESCRIPTION}': expected an entry {error}, got none") from None
@@ -110,7 +106,7 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
             raise
         raise DataError(f"'{source / DESCRIPTION}': {error}") from None
     _load_weights(source / WEIGHTS, module, expected_sha256)
-    return TrainedModel(task, module.eval(), settings, pixels, described["encoder"])
+    return TrainedModel(task, module.eval(), settings, pixels)
 
 
 def _read_description(file: Path) -> dict[str, Any]:
@@ -123,17 +119,6 @@ def _read_description(file: Path) -> dict[str, Any]:
     if not isinstance(described, dict):
         raise DataError(f"'{file}': expected a JSON object, got {type(described).__name__}")
     return described
-
-
-def _encoder(described: dict[str, Any], own: nn.Module | None, source: Path) -> Encoder:
-    if described["kind"] != OWN_MODULE:
-        return build_encoder(described)
-    if own is None:
-        raise ConfigError(
-            f"model '{source}': expected encoder=MODULE, as it was trained with an own {described['class']}; got none"
-        )
-    module: Any = own
-    return module  # type: ignore[no-any-return]
 
 
 def _load_weights(file: Path, module: nn.Module, expected_sha256: str) -> None:

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from usvs.config import Settings
 from usvs.evaluation.folds import GroupBy
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.utils.permutation import UInt64Array
 

@@ -67,7 +67,7 @@ class DropoutShards:
     """Sets, on every `BatchDropout` of a module, scripted or not, which rows of the global batch it gets."""
 
     def __init__(self, module: Any) -> None:
-        self._dropouts = [child for child in module.modules() if hasattr(child, "whole_clips")]
+        self._dropouts = [child for child in module.modules() if hasattr(child, "global_clips")]
         self._current: BatchShard | None = None
 
     def assign(self, shard: BatchShard) -> None:
@@ -75,7 +75,7 @@ class DropoutShards:
         if shard is self._current:
             return
         for child in self._dropouts:
-            child.whole_clips, child.clips = shard.batch_size, shard.rows.to(child.clips.device)
+            child.global_clips, child.clips = shard.batch_size, shard.rows.to(child.clips.device)
         self._current = shard
 
 

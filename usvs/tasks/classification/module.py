@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from usvs.models.encoder import Encoder
 from usvs.models.heads import PlaneHead
-from usvs.models.registry import Encoder
 from usvs.training.distributed import Ranks
 
 ClassWeights = Literal["none", "inverse", "inverse_sqrt"]

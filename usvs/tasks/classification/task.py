@@ -13,7 +13,7 @@ from usvs.data.frame_table import FrameTable, labelled_frames, read_frames
 from usvs.data.transforms import evaluation_frames, training_frames
 from usvs.evaluation.folds import GroupBy
 from usvs.evaluation.metrics import ClassificationMetrics, chance_f1, classification_metrics
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.module import ClassificationModule, class_weights
 from usvs.tasks.classification.settings import ClassificationSettings

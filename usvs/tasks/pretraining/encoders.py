@@ -146,7 +146,7 @@ def _initial(encoder: nn.Module | str | None, init: str | Path, settings: Pretra
     as_finetuning = FinetuneSettings(model=settings.model, run=settings.run)
     module = initial_encoder(init, as_finetuning)
     record = {"kind": start.kind, "name": start.path.name, "sha256": encoder_sha256(module)}
-    return VideoEncoder(module, encoder_description(init, module, as_finetuning), record)
+    return VideoEncoder(module, encoder_description(module), record)
 
 
 def _with_settings(encoder: nn.Module, settings: PretrainSettings, init: str | Path) -> nn.Module:

@@ -3,8 +3,9 @@
 import numpy as np
 
 from usvs.data.gaze_table import GazeTable, fixations_inside
-from usvs.data.transforms import crop_grid, identity_params, transform_points
+from usvs.data.transforms import crop_grid, transform_points
 from usvs.errors import DataError
+from usvs.models.preprocessing import identity_params
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.saliency.settings import SaliencySettings
 

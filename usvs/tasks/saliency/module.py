@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from usvs.models.encoder import Encoder
 from usvs.models.heads import SaliencyHead
-from usvs.models.registry import Encoder
 from usvs.training.distributed import Ranks
 
 

@@ -15,7 +15,7 @@ from usvs.data.transforms import crop_grid, draw_augment_params, evaluation_fram
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import GroupBy
 from usvs.evaluation.saliency_metrics import SaliencyMetrics, saliency_scores
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.saliency.evaluation_table import gaze_in_crop
 from usvs.tasks.saliency.examples import example_maps

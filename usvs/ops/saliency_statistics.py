@@ -1,6 +1,7 @@
-"""Sums over the pixels of saliency maps, in one pass over memory; `usvs.evaluation.metrics` makes the scores of them.
+"""Sums over the pixels of saliency maps, in one pass over memory.
 
-Letters: B maps, P pixels, N fixated pixels of a map.
+They are what the metrics of `usvs.evaluation.saliency_metrics` (KL divergence, SIM, CC, NSS, AUC) are computed from.
+Notation: B maps of P pixels each, N fixated pixels of a map.
 """
 
 from collections.abc import Sequence
@@ -10,21 +11,21 @@ import torch
 from torch import Tensor
 
 PairScore = Literal["kl", "similarity", "similarity_min_max", "correlation"]
-PAIR_SCORES: tuple[PairScore, ...] = ("kl", "similarity", "similarity_min_max", "correlation")  # the op's numbers
-# What `fixation_statistics` returns of a map, in this order.
+PAIR_SCORES: tuple[PairScore, ...] = ("kl", "similarity", "similarity_min_max", "correlation")  # index: the op's code
+# Columns of the result of `fixation_statistics`.
 FIXATION_COLUMNS = (
     "fixated",  # N
-    "value_sum",  # of the map over the fixated pixels
-    "mean",  # of the map
-    "squares",  # sum of squared distances from the mean
-    "constant",  # 1 where all pixels are alike
-    "above",  # pixels above a fixated one, summed over the fixated
-    "equal",  # pixels equal to it, itself among them, summed
-    "own_above",  # the same, of fixated pixels alone
-    "own_equal",
-    "lowest_above",  # pixels not fixated above the lowest fixated value
-    "lowest_equal",  # and equal to it
-    "lowest_tied",  # fixated pixels of that value
+    "value_sum",  # sum of the map over the fixated pixels
+    "mean",  # mean of the map
+    "squares",  # sum of squared deviations from the mean
+    "constant",  # 1 where all pixels are equal
+    "above",  # number of pixels above a fixated pixel, summed over fixated pixels
+    "equal",  # number of pixels equal to it, itself included, summed over fixated pixels
+    "own_above",  # as "above", counting fixated pixels only
+    "own_equal",  # as "equal", counting fixated pixels only
+    "lowest_above",  # number of pixels, not fixated, above the lowest fixated value
+    "lowest_equal",  # number of pixels, not fixated, equal to it
+    "lowest_tied",  # number of fixated pixels equal to it
 )
 
 
@@ -34,14 +35,24 @@ def pair_score(
     kind: PairScore,
     epsilon: float,
 ) -> Tensor:
-    """Return a score of each pair of maps: float64 [B]. On the CPU float32 is one compiled pass; else the reference.
+    """Return a score of each pair of maps; one compiled pass for float32 on a CPU, the reference otherwise.
+
+    Maps are converted to densities first: the minimum is subtracted where it is negative, then each map is divided by
+    its sum; a map of zeros becomes uniform.
 
     Args:
-        prediction: any scale and offset; as a density it is lifted to 0 where negative and divided by its sum.
-        truth: likewise.
-        kind: ``kl``, KL(truth || prediction) with `epsilon` as MIT's; ``similarity``, the smaller density's sum, after
-            lifting the minimum to 0 for ``similarity_min_max``; ``correlation``, Pearson's, 0 for a constant map.
-        epsilon: of the KL divergence.
+        prediction: [B, P] float32 or float64.
+        truth: [B, P] ground truth, shape and dtype of `prediction`.
+        kind: ``kl``: sum of q log(q / (p + epsilon) + epsilon) for densities p of the prediction and q of the ground
+            truth, as the MIT saliency benchmark; ``similarity``: sum of min(p, q); ``similarity_min_max``: the same
+            after every map's minimum is subtracted; ``correlation``: Pearson's, 0 for a constant map.
+        epsilon: of ``kl``.
+
+    Returns:
+        float64 [B].
+
+    Raises:
+        RuntimeError: for another shape or dtype.
     """
     if prediction.device.type != "cpu" or prediction.dtype != torch.float32:
         return pair_score_reference(prediction, truth, kind, epsilon)
@@ -50,7 +61,7 @@ def pair_score(
 
 
 def pair_score_reference(prediction: Tensor, truth: Tensor, kind: PairScore, epsilon: float) -> Tensor:
-    """Say in plain torch what `pair_score` computes; arguments and result are the same."""
+    """Compute `pair_score` in plain torch; same arguments and result."""
     if kind == "correlation":
         p, q = (maps - maps.mean(dim=1, keepdim=True) for maps in (prediction, truth))
         constant = (prediction.amax(1) == prediction.amin(1)) | (truth.amax(1) == truth.amin(1))
@@ -66,12 +77,18 @@ def fixation_statistics(
     fixated: Tensor,  # [B, P] bool
     ranks: bool,
 ) -> Tensor:
-    """Return float64 [B, 12], the `FIXATION_COLUMNS` of each map. On the CPU float32 is compiled; else the reference.
+    """Return statistics of each map at its fixations; compiled for float32 on a CPU, the reference otherwise.
 
     Args:
-        values: the map.
-        fixated: its pixels that were looked at.
-        ranks: True for the columns from ``above`` on, False for those from ``mean`` to ``constant``; others are 0.
+        values: [B, P] float32 or float64 maps.
+        fixated: [B, P] bool, the pixels that were fixated.
+        ranks: True: compute the columns from ``above`` on; False: ``mean`` to ``constant``. The others are 0.
+
+    Returns:
+        float64 [B, 12], columns as `FIXATION_COLUMNS`.
+
+    Raises:
+        RuntimeError: for another shape or dtype.
     """
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return fixation_statistics_reference(values, fixated, ranks)
@@ -80,71 +97,81 @@ def fixation_statistics(
 
 
 def fixation_statistics_reference(values: Tensor, fixated: Tensor, ranks: bool) -> Tensor:
-    """Say in plain torch what `fixation_statistics` computes; arguments and result are the same."""
+    """Compute `fixation_statistics` in plain torch; same arguments and result."""
     return _all_statistics(values, fixated, not ranks, ranks)
 
 
-def saliency_scores(
+def saliency_statistics(
     prediction: Tensor,  # [B, P] float32 or float64
     truth: Tensor,  # [B, P]
     fixated: Tensor,  # [B, P] bool
     kinds: Sequence[PairScore],
     epsilon: float,
 ) -> tuple[Tensor, Tensor]:
-    """Return `pair_score` of some kinds and all `FIXATION_COLUMNS` of the prediction; a map is read from memory once.
+    """Return `pair_score` of several kinds and all `FIXATION_COLUMNS` of the prediction, reading each map once.
+
+    Args:
+        prediction: [B, P] float32 or float64.
+        truth: [B, P] ground truth, shape and dtype of `prediction`.
+        fixated: [B, P] bool, the pixels that were fixated.
+        kinds: scores to compute.
+        epsilon: of ``kl``.
 
     Returns:
-        Scores, float64 [B, 4] in the order of `PAIR_SCORES`, 0 where a kind was not asked for; and statistics,
-        float64 [B, 12].
+        Scores, float64 [B, 4] in the order of `PAIR_SCORES`, 0 for a kind that is not in `kinds`; and statistics,
+        float64 [B, 12], columns as `FIXATION_COLUMNS`.
+
+    Raises:
+        RuntimeError: for another shape or dtype.
     """
     if prediction.device.type != "cpu" or prediction.dtype != torch.float32:
-        return saliency_scores_reference(prediction, truth, fixated, kinds, epsilon)
+        return saliency_statistics_reference(prediction, truth, fixated, kinds, epsilon)
     chosen = sum(1 << PAIR_SCORES.index(kind) for kind in set(kinds))
     scores, statistics = torch.ops.usvs.saliency_scores(prediction, truth, fixated, chosen, epsilon)
     return scores, statistics
 
 
-def saliency_scores_reference(
+def saliency_statistics_reference(
     prediction: Tensor, truth: Tensor, fixated: Tensor, kinds: Sequence[PairScore], epsilon: float
 ) -> tuple[Tensor, Tensor]:
-    """Say in plain torch what `saliency_scores` computes; arguments and result are the same."""
+    """Compute `saliency_statistics` in plain torch; same arguments and result."""
     none = prediction.new_zeros(prediction.size(0), dtype=torch.float64)
     scores = [pair_score_reference(prediction, truth, kind, epsilon) if kind in kinds else none for kind in PAIR_SCORES]
     return torch.stack(scores, dim=1), _all_statistics(prediction, fixated, True, True)
 
 
 def _all_statistics(values: Tensor, fixated: Tensor, moments: bool, ranks: bool) -> Tensor:
-    rows = [_statistics(map_, looked, moments, ranks) for map_, looked in zip(values, fixated, strict=True)]
+    rows = [_statistics(row, mask, moments, ranks) for row, mask in zip(values, fixated, strict=True)]
     return torch.stack(rows)
 
 
 def _statistics(values: Tensor, fixated: Tensor, moments: bool, ranks: bool) -> Tensor:
-    found = values[fixated]
+    at_fixations = values[fixated]
     row = dict.fromkeys(FIXATION_COLUMNS, values.new_zeros((), dtype=torch.float64))
-    row["fixated"], row["value_sum"] = fixated.sum(), found.double().sum()
+    row["fixated"], row["value_sum"] = fixated.sum(), at_fixations.double().sum()
     if moments:
         mean = values.double().mean()
         row["mean"], row["squares"] = mean, (values.double() - mean).square().sum()
         row["constant"] = values.amax() == values.amin()
-    if ranks and len(found):
-        above, equal = _ranked(values, found)
-        own_above, own_equal = _ranked(found, found)
-        lowest = found.argmin()
+    if ranks and len(at_fixations):
+        above, equal = _ranks(values, at_fixations)
+        own_above, own_equal = _ranks(at_fixations, at_fixations)
+        lowest = at_fixations.argmin()
         row |= {"above": above.sum(), "equal": equal.sum(), "own_above": own_above.sum(), "own_equal": own_equal.sum()}
         row["lowest_above"], row["lowest_equal"] = (above - own_above)[lowest], (equal - own_equal)[lowest]
         row["lowest_tied"] = own_equal[lowest]
     return torch.stack([row[name].double() for name in FIXATION_COLUMNS])
 
 
-def _ranked(values: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-    """How many values lie above each threshold, and how many equal it."""
+def _ranks(values: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each threshold the number of values above it and the number equal to it."""
     ordered = values.sort().values
     not_above = torch.searchsorted(ordered, thresholds, right=True)
     return len(values) - not_above, not_above - torch.searchsorted(ordered, thresholds)
 
 
 def _density(maps: Tensor, always_lift: bool) -> Tensor:
-    """Maps [B, P] lifted to a minimum of 0 where it is negative (or always), over their sums; zeros become uniform."""
+    """Return maps [B, P] as densities; `always_lift` subtracts the minimum even where it is positive."""
     lowest = maps.amin(dim=1, keepdim=True)
     maps = maps - (lowest if always_lift else lowest.clamp(max=0))
     total = maps.sum(dim=1, keepdim=True)
@@ -152,7 +179,7 @@ def _density(maps: Tensor, always_lift: bool) -> Tensor:
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Row by row, float64 [B]; summed pairwise, as a running sum in float32 would lose the sixth digit."""
+    """Return the dot product of each row, float64 [B]; torch sums pairwise, which keeps float32's precision."""
     return (one * other).sum(dim=1).double()
 
 
@@ -164,7 +191,7 @@ def _fake_fixation_statistics(values: Tensor, fixated: Tensor, ranks: bool) -> T
     return values.new_empty(values.size(0), len(FIXATION_COLUMNS), dtype=torch.float64)
 
 
-def _fake_saliency_scores(
+def _fake_saliency_statistics(
     prediction: Tensor, truth: Tensor, fixated: Tensor, kinds: int, epsilon: float
 ) -> tuple[Tensor, Tensor]:
     widths = (len(PAIR_SCORES), len(FIXATION_COLUMNS))
@@ -173,5 +200,5 @@ def _fake_saliency_scores(
 
 
 torch.library.register_fake("usvs::pair_score", _fake_pair_score)
-torch.library.register_fake("usvs::saliency_scores", _fake_saliency_scores)
+torch.library.register_fake("usvs::saliency_scores", _fake_saliency_statistics)
 torch.library.register_fake("usvs::fixation_statistics", _fake_fixation_statistics)

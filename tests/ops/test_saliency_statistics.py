@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from usvs import _C
-from usvs.ops.saliency_scores import (
+from usvs.ops.saliency_statistics import (
     FIXATION_COLUMNS,
     PAIR_SCORES,
     fixation_statistics,
     fixation_statistics_reference,
     pair_score,
     pair_score_reference,
-    saliency_scores,
-    saliency_scores_reference,
+    saliency_statistics,
+    saliency_statistics_reference,
 )
 
 EPSILON = 2.2204e-16
@@ -68,13 +68,13 @@ def test_statistics_are_as_the_reference_in_double_says(pixels, coarse):
 def test_all_at_once_is_the_same_as_one_by_one(pixels):
     maps, fixated = some_maps(pixels)
     truth = maps.roll(2, dims=0).contiguous()
-    scores, statistics = saliency_scores(maps, truth, fixated, ("correlation", "kl"), EPSILON)
+    scores, statistics = saliency_statistics(maps, truth, fixated, ("correlation", "kl"), EPSILON)
     for kind, found in zip(PAIR_SCORES, scores.unbind(dim=1), strict=True):
         expected = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
         assert torch.equal(found, expected)
     apart = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
     assert torch.equal(statistics, torch.where(apart[0] == 0, apart[1], apart[0]))
-    reference = saliency_scores_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
+    reference = saliency_statistics_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
     torch.testing.assert_close(scores, reference[0], rtol=2e-6, atol=1e-6)
     torch.testing.assert_close(statistics, reference[1], rtol=1e-6, atol=1e-6)
 
