@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from usvs.experiments.reproduce import reproduce as reproduce
     from usvs.inference.embed import embed as embed
     from usvs.inference.predictors import predict_planes as predict_planes
+    from usvs.models.registry import create_encoder as create_encoder
+    from usvs.models.registry import list_encoders as list_encoders
+    from usvs.models.registry import register_encoder as register_encoder
     from usvs.phantom import make_phantom as make_phantom
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
+    "create_encoder": "usvs.models.registry",
+    "list_encoders": "usvs.models.registry",
+    "register_encoder": "usvs.models.registry",
     "embed": "usvs.inference.embed",
     "finetune_gaze": "usvs.tasks.saliency.compare",
     "finetune_planes": "usvs.tasks.classification.compare",
@@ -37,15 +43,18 @@ _HOMES = {
 
 __all__ = [
     "__version__",
+    "create_encoder",
     "embed",
     "finetune_gaze",
     "finetune_planes",
     "index_archive",
+    "list_encoders",
     "load_encoder",
     "make_phantom",
     "predict_planes",
     "prepare_store",
     "pretrain",
+    "register_encoder",
     "reproduce",
 ]
 
