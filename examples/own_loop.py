@@ -3,9 +3,8 @@
     python examples/own_loop.py STORE              # a prepared store
     python examples/own_loop.py                    # without an archive: makes a small phantom first (half a minute)
 
-The video encoder is timm's ResNet-18 if timm is installed (``pip install timm``), else a small SE-ResNeXt of usvs. The
-batches are those that `usvs.pretrain` would draw with the same seed. No ``if __name__ == "__main__"`` is needed for
-``DataLoader(num_workers=0)``; it is here since the file is also imported by a test.
+Both encoders are timm's ResNet-18 if timm is installed (``pip install timm``), else a small SE-ResNeXt of usvs. The
+batches are those that `usvs.pretrain` would draw with the same seed and settings.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from usvs.audio.settings import SpectrogramSettings
 from usvs.audio.spectrogram import LogSpectrogram
 from usvs.data import PairBatch, PairDataset, StatelessBatchSampler, collate_pairs
 from usvs.losses.settings import ObjectiveSettings
-from usvs.models.registry import create_encoder
 from usvs.ops import contrastive_loss
 from usvs.phantom.settings import PhantomSettings
 
@@ -49,9 +47,9 @@ class Embedder(nn.Module):
 def make_embedder() -> Embedder:
     """Return an untrained encoder of gray images: timm's if it is installed, else one of usvs."""
     if importlib.util.find_spec("timm"):
-        encoder = create_encoder("timm:resnet18", in_chans=1)
+        encoder = usvs.create_encoder("timm:resnet18", in_chans=1)
     else:
-        encoder = create_encoder("se_resnext_quick", in_chans=1)
+        encoder = usvs.create_encoder("se_resnext_quick", in_chans=1)
     return Embedder(encoder, encoder.num_features)
 
 
@@ -99,18 +97,17 @@ def train(store: Path, steps: int, seed: int = 0) -> list[tuple[float, float]]:
             loss.backward()
             optimiser.step()
             history.append((loss.item(), math.log(2 * batch.frames.size(1) * int(batch.pair_valid.sum()))))
-            if len(history) % 10 == 0 or len(history) == steps:
-                print(
-                    f"step {len(history)} of {steps}: contrastive loss {history[-1][0]:.3f} (chance {history[-1][1]:.3f})"
-                )
-            if len(history) == steps:
+            done, (value, chance) = len(history), history[-1]
+            if done % 10 == 0 or done == steps:
+                print(f"step {done} of {steps}: contrastive loss {value:.3f} (chance {chance:.3f})")
+            if done == steps:
                 break
     return history
 
 
 def make_phantom_store(folder: Path) -> Path:
     """Make a phantom archive of four patients in `folder`, index and prepare it; return the store."""
-    usvs.make_phantom(folder / "archive", patients=4, seed=0, settings=PhantomSettings(scan_seconds=24.0))
+    usvs.make_phantom(folder / "archive", patients=4, seed=0, settings=PhantomSettings(scan_seconds=16.0))
     usvs.index_archive(folder / "archive", folder / "store")
     usvs.prepare_store(folder / "store", profile="quick")
     return folder / "store"
