@@ -50,8 +50,8 @@ def test_every_image_is_imported_with_label_patient_and_pixels(source: Path, tmp
     prepared = PreparedStore(store)
     table = labelled_frames(prepared, stride=1)
     expected = sorted(STANDARD_PLANES.index(row[5]) for row in ROWS if row[5])
-    assert sorted(table.plane.tolist()) == expected and len(set(table.group.tolist())) == 3
-    (row,) = np.flatnonzero(table.plane == STANDARD_PLANES.index("brain_tc"))
+    assert sorted(table.label.tolist()) == expected and len(set(table.group.tolist())) == 3
+    (row,) = np.flatnonzero(table.label == STANDARD_PLANES.index("brain_tc"))
     frame = read_frames(prepared, table.take(np.array([row])))[0]
     sector = prepared.scan(int(table.scan[row])).manifest.sector
     picture = cv2.imread(str(source / "Images" / f"{ROWS[2][0]}.png"), cv2.IMREAD_GRAYSCALE)
