@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from usvs.store.clips import ClipTable
-from usvs.store.prepared import PreparedScan, write_prepared_scan
+from usvs.store.prepared import PreparedScan
+from usvs.store.writer import write_prepared_scan
 from usvs.store.settings import PrepareSettings
 
 RATE_HZ, FRAME_RATE_HZ = 24_000, 20
