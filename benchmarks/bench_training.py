@@ -47,7 +47,7 @@ class Contender:
     """A way to train: `step` makes one update and says how long it waited for its batch."""
 
     def __init__(self, who: str, store: Path, settings: PretrainSettings) -> None:
-        from usvs.data.sampling_plan import Plan
+        from usvs.data.sampling_plan import SamplingPlan
         from usvs.data.validation_split import split_store
         from usvs.store.prepared import PreparedStore
         from usvs.tasks.pretraining.module import PretrainModel
@@ -56,13 +56,13 @@ class Contender:
 
         prepared = PreparedStore(store)
         split = split_store(prepared, settings.validation_fraction)
-        clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
-        plan = Plan(clips, settings.clips, settings.objective, 1, settings.optimiser.batch_clips)
+        clips = prepared.clips.select(split.clips_of(split.train, prepared.clips.scan))
+        plan = SamplingPlan(clips, settings.clips, settings.objective, 1, settings.optimiser.batch_clips)
         torch.manual_seed(1)
         model = PretrainModel(settings)
         total = plan.steps_per_epoch * EPOCHS
         self.trainer = Trainer(model, settings.optimiser, settings.run, total, plan.steps_per_epoch)
-        held_out = prepared.clips.select(split.clips_of(split.held_out, prepared.clips.scan))
+        held_out = prepared.clips.select(split.clips_of(split.validation, prepared.clips.scan))
         self.watched = Validation(prepared, held_out, settings)
         self.model, self.settings, self.plan, self.done = model, settings, plan, 0
         self.batches = self._ours(prepared) if who != "peer" else self._peers(store, list(prepared.scans))
@@ -87,7 +87,7 @@ class Contender:
         from usvs.data.loader import make_loader
         from usvs.tasks.pretraining.module import model_inputs
 
-        loader = make_loader(prepared, self.plan, self.settings, self.trainer.device)
+        loader = make_loader(prepared, self.plan, self.settings.pairs, self.trainer.device)
         for batch in loader.batches(0, self.trainer.total_steps):
             yield model_inputs(batch)
 

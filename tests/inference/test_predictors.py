@@ -12,8 +12,8 @@ from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import make_folds
 from usvs.inference.predictors import load_detector
-from usvs.media.box import Box
 from usvs.media.images import padded_to_aspect, parse_box, read_gray_image
+from usvs.media.sector import Box
 from usvs.models.registry import describe_se_resnext
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.comparison import save_detector
@@ -110,7 +110,7 @@ def test_our_own_detectors_name_pictures(detector, tmp_path):
     whole = Box(0, 0, 36, 36)
     for model in (run, run / "detectors" / "random", run / "detectors" / "random" / "fold_1"):
         found = predict_planes(files, model, whole)
-        right = [one.plane == STANDARD_PLANES[plane] for one, plane in zip(found, table.plane[rows], strict=True)]
+        right = [one.plane == STANDARD_PLANES[plane] for one, plane in zip(found, table.label[rows], strict=True)]
         assert np.mean(right) > 0.9
 
 
