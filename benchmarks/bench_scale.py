@@ -5,11 +5,10 @@
     python -m benchmarks.bench_scale OUT --part index     one part anew: header, index, sampler, memory; others are kept
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
-that are hard links to one file: a second of a drifting fan of speckle, with sound. The header pass is
-`read_video_info` alone:
-open, go through the packets and decode the first frame. The whole index also looks for the fan in decoded frames and
-listens for speech, which bound it; `index_parts` says what a file costs in each. Index again looks at every file's
-size and time and at nothing else. The interpreter starts outside of the figures.
+that are hard links to one file: a second of a drifting sector of speckle, with sound. The header pass is
+`read_video_info` alone: open, go through the packets and decode the first frame. The complete index also detects the
+sector in decoded frames and speech in the audio, which bound it; `index_parts` says what a file costs in each. Index
+again looks at every file's size and time and at nothing else. The interpreter starts outside of the figures.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from usvs.errors import DataError
 HEAD = "start_seconds,end_seconds,plane\n"
 
 
-def test_the_list_is_the_papers():
+def test_the_14_planes_of_the_paper():
     assert len(STANDARD_PLANES) == len(set(STANDARD_PLANES)) == 14
     assert STANDARD_PLANES[BACKGROUND] == "background"
 
@@ -39,14 +39,14 @@ def test_an_empty_list_labels_nothing(tmp_path: Path):
         ("from,to,plane\n0,1,femur\n", "'start_seconds' is missing"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, words: str):
+def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, text: str, words: str):
     path = tmp_path / "a.planes.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=words):
         read_plane_labels(path)
 
 
-def test_labels_by_frame_follow_the_frames_own_times(tmp_path: Path):
+def test_labels_by_frame_follow_the_frame_times(tmp_path: Path):
     path = tmp_path / "a.planes.csv"
     path.write_text("frame,plane\n3,femur\n0,4CH\n4,femur\n")
     seconds = np.array([0.0, 0.1, 0.15, 0.4, 0.9, 1.0])
@@ -66,19 +66,22 @@ def test_labels_by_frame_follow_the_frames_own_times(tmp_path: Path):
     [("Femur", "femur"), ("3VV", "3VT"), ("Brain (Tv.)", "brain_tv"), ("brain-tc", "brain_tc"), ("4ch", "4CH"),
      ("Trans-thalamic", None), ("", None)],
 )  # fmt: skip
-def test_planes_have_other_names_too(name: str, plane: str | None):
+def test_aliases_of_planes(name: str, plane: str | None):
     assert find_plane_index(name) == (None if plane is None else STANDARD_PLANES.index(plane))
 
 
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
-        ("start_seconds;end_seconds;plane\n0;1,5;femur\n", "utf-8"),  # as a spreadsheet saves it in half of Europe
+        (
+            "start_seconds;end_seconds;plane\n0;1,5;femur\n",
+            "utf-8",
+        ),  # as spreadsheets save it where the decimal separator is a comma
         ("start_seconds\tend_seconds\tplane\r\n0\t1.5\tfemur\r\n", "utf-8-sig"),
         ("start_seconds, end_seconds, plane\n0, 1.5, femur\n,,\n", "utf-8"),
     ],
 )
-def test_a_csv_as_spreadsheets_save_it(tmp_path: Path, text: str, encoding: str):
+def test_csv_files_as_spreadsheets_save_them(tmp_path: Path, text: str, encoding: str):
     path = tmp_path / "a.planes.csv"
     path.write_bytes(text.encode(encoding))
     labels = read_plane_labels(path)
@@ -86,9 +89,9 @@ def test_a_csv_as_spreadsheets_save_it(tmp_path: Path, text: str, encoding: str)
     assert labels.plane.tolist() == [STANDARD_PLANES.index("femur")]
 
 
-def test_labels_beside_the_scan_are_told(tmp_path: Path):
+def test_labels_outside_of_the_scan_are_noted(tmp_path: Path):
     path = tmp_path / "a.planes.csv"
-    path.write_text(HEAD + "0,9,femur\n9,19,4CH\n1000,2000,4CH\n")  # an end past the last frame is nobody's mistake
+    path.write_text(HEAD + "0,9,femur\n9,19,4CH\n1000,2000,4CH\n")  # an end after the last frame is not noted
     assert read_plane_labels(path).note(10.0) == (
         "plane labels: 1 of 3 intervals are outside of the scan: expected 0 to 10.0 s, got 0 to 2000 s"
     )

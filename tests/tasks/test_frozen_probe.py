@@ -23,7 +23,9 @@ def features(random, planes, distance):
 def test_separable_features_are_read_and_noise_is_at_chance(distance, low, high):
     random = np.random.default_rng(0)
     train, test = random.integers(0, 14, 600), random.integers(0, 14, 1500)
-    scores = probe_features(features(random, train, distance), train, features(random, test, distance), test, STANDARD_PLANES)
+    scores = probe_features(
+        features(random, train, distance), train, features(random, test, distance), test, STANDARD_PLANES
+    )
     assert low <= scores.f1 <= high
 
 
@@ -36,7 +38,9 @@ def test_rare_planes_are_not_given_up():
 
 def test_one_plane_is_nothing_to_read():
     with pytest.raises(DataError, match="at least two classes"):
-        probe_features(np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), np.ones(4), STANDARD_PLANES)
+        probe_features(
+            np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), np.ones(4), STANDARD_PLANES
+        )
 
 
 @pytest.mark.parametrize(

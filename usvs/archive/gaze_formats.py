@@ -1,4 +1,4 @@
-"""Formats of gaze recordings, told apart by their column names.
+"""Formats of gaze recordings, recognised by their column names.
 
 To add a format, write a function that turns a `TextTable` into a `GazeRecording` and add a `GazeFormat` to
 `GAZE_FORMATS` at the end of this file. Nothing else needs to change: `usvs index` and `usvs prepare` use the list.
@@ -206,7 +206,7 @@ def _read_sdk_eye(table: TextTable, eye: str) -> tuple[Column, Column]:
     return np.where(is_valid, x, np.nan), np.where(is_valid, y, np.nan)
 
 
-# --- what formats share ---
+# --- helpers of several formats ---
 
 
 def _average_eyes(eyes: list[tuple[Column, Column]]) -> tuple[Column, Column]:

@@ -139,7 +139,7 @@ class _AudioReader:
         self.rate_hz = 0
 
     def read(self, rate_hz: int) -> NDArray[np.float32]:
-        """Return the whole stream at a sample rate."""
+        """Return the complete stream at a sample rate."""
         pieces: list[NDArray[np.float32]] = []
         resampler: soxr.ResampleStream | None = None
         for mono in self._iter_mono():
@@ -170,7 +170,7 @@ class _AudioReader:
             damaged_packets = self._stats.damaged_packets
             channels = _to_float(frame)
             mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64).astype(np.float32)
-            if not np.isfinite(mono.sum()):  # the resampler would spread one NaN over its whole filter
+            if not np.isfinite(mono.sum()):  # the resampler would spread one NaN over the length of its filter
                 self._stats.lost_samples += int((~np.isfinite(mono)).sum())
                 channels, mono = (np.where(np.isfinite(each), each, np.float32(0)) for each in (channels, mono))
             if len(channels) > 1:

@@ -50,7 +50,7 @@ MIN_PART_FRACTION = 0.02  # of the largest part's area; a part separated by a sh
 
 # --- Dim flanks: parts of the sector that flicker below MIN_CONTRAST_LEVELS beside a frozen background ---
 FROZEN_MAX_STD_LEVELS = 0.1  # temporal standard deviation of a frozen pixel
-FROZEN_MIN_FRACTION = 0.05  # of the image that must be frozen; else flicker cannot be told from noise of the codec
+FROZEN_MIN_FRACTION = 0.05  # of the image that must be frozen; else flicker and noise of the codec look alike
 DIM_MIN_STD_LEVELS = 0.8  # temporal standard deviation of a dim flank
 FRINGE_PX = 2  # flicker that a codec adds around moving tissue, eroded again
 MIN_AREA_GAIN = 1.2  # the hull's area must grow by this factor

@@ -80,38 +80,41 @@ def read_timing(container: InputContainer, stream: VideoStream, inspect_packet: 
     if not packets:
         raise DataError("the video stream is empty: expected frames after its header, got none")
     time_base = float(stream.time_base or Fraction(1, 90_000))
-    pts = [packet.pts for packet in packets if packet.pts is not None]
-    dts = [packet.dts for packet in packets if packet.dts is not None]
-    note: str | None = None
     # AVI stores one time per frame, in decoding order; FFmpeg reports it as if it were the presentation time.
-    is_reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
-    if is_reordered and _is_complete(dts, len(packets)):
-        pts, ticks = dts, np.array(dts, np.float64)
-    elif _is_complete(pts, len(packets)):
-        ticks = np.array(pts, np.float64)
-    elif _is_complete(dts, len(packets)):
-        ticks = np.array(dts, np.float64)
-        note = "frame times taken from the decoding times"
-    else:
-        rate_hz = read_stated_rate(stream)
-        ticks = np.arange(len(packets)) / (rate_hz * time_base)
-        note = f"frame times rebuilt from the stated rate of {rate_hz:.3f} frames per second"
+    is_reordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    ticks, first_tick, note = _choose_ticks(packets, stream, time_base, is_reordered)
     order = np.argsort(ticks, kind="stable")
     seconds = (ticks[order] - ticks[order[0]]) * time_base
-    start_seconds = min(pts or dts or [0]) * time_base
     is_keyframe = np.array([packet.is_keyframe for packet in packets])[order]
     rate_hz, last_seconds = _mean_rate(seconds, stream), packets[int(order[-1])].duration * time_base
     _check_stated_duration(container, stream, all_packets)
-    duration_seconds = float(seconds[-1]) + (last_seconds if 0 < last_seconds < 10 / rate_hz else 1 / rate_hz)
     return Timing(
-        seconds,
-        start_seconds,
-        rate_hz,
-        duration_seconds,
-        np.flatnonzero(is_keyframe),
-        note,
+        seconds=seconds,
+        start_seconds=first_tick * time_base,
+        rate_hz=rate_hz,
+        duration_seconds=float(seconds[-1]) + (last_seconds if 0 < last_seconds < 10 / rate_hz else 1 / rate_hz),
+        keyframes=np.flatnonzero(is_keyframe),
+        note=note,
         has_timestamps=note is None and not is_reordered,
     )
+
+
+def _choose_ticks(
+    packets: list[_PacketTimes], stream: VideoStream, time_base: float, is_reordered: bool
+) -> tuple[NDArray[np.float64], int, str | None]:
+    """Return the time of each packet's frame in ticks [n], the first tick of the stream, and how they were rebuilt."""
+    pts = [packet.pts for packet in packets if packet.pts is not None]
+    dts = [packet.dts for packet in packets if packet.dts is not None]
+    if is_reordered and _is_complete(dts, len(packets)):
+        return np.array(dts, np.float64), min(dts), None
+    first_tick = min(pts or dts or [0])
+    if _is_complete(pts, len(packets)):
+        return np.array(pts, np.float64), first_tick, None
+    if _is_complete(dts, len(packets)):
+        return np.array(dts, np.float64), first_tick, "frame times taken from the decoding times"
+    rate_hz = read_stated_rate(stream)
+    ticks = np.arange(len(packets)) / (rate_hz * time_base)
+    return ticks, first_tick, f"frame times rebuilt from the stated rate of {rate_hz:.3f} frames per second"
 
 
 def read_stated_rate(stream: VideoStream) -> float:
