@@ -20,7 +20,7 @@ from usvs.models.weight_files import read_weights
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.model_files import TrainedModel
-from usvs.utils.progress import printable, track
+from usvs.utils.text import printable, track
 
 logger = logging.getLogger(__name__)
 
