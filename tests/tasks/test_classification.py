@@ -7,7 +7,7 @@ import torch
 
 from usvs.errors import ConfigError, DataError
 from usvs.models.se_resnext import SEResNeXt
-from usvs.report.plots import save_planes_pictures
+from usvs.report.runs import save_planes_figures
 from usvs.tasks import initial_encoder as inits
 from usvs.tasks.classification.compare import compare_inits, finetune_planes
 from usvs.tasks.comparison import typed_command
@@ -71,7 +71,7 @@ def test_inits_are_compared_on_the_same_folds_and_drawn(grating_store, tmp_path,
     lines = table.splitlines()
     assert lines[2].startswith("random") and lines[2].endswith("*")
     assert lines[3].startswith("joint") and not lines[3].endswith("*")
-    assert len(save_planes_pictures(tmp_path / "run")) == 5
+    assert len(save_planes_figures(tmp_path / "run")) == 5
 
 
 def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(

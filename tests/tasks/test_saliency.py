@@ -10,7 +10,7 @@ from usvs.data.settings import AugmentSettings
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds
 from usvs.models.se_resnext import SEResNeXt
-from usvs.report.plots import save_gaze_picture
+from usvs.report.runs import save_gaze_figure
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.finetune import finetune_gaze_fold, predict_saliency
 from usvs.tasks.saliency.compare import compare_gaze_inits, finetune_gaze
@@ -101,7 +101,7 @@ def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
         assert reading[score]["std"] == pytest.approx(np.std(values, ddof=1))
     assert "AUC-Judd of chance is 0.75, not 0.5" in table
     assert str(gaze_store) not in (run / "results.json").read_text()
-    assert save_gaze_picture(run).stat().st_size > 10_000
+    assert save_gaze_figure(run).stat().st_size > 10_000
     assert (run / "detectors" / "random" / "fold_1" / "model.safetensors").exists()
 
 

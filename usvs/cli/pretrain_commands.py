@@ -41,7 +41,7 @@ def add_pretrain_commands(commands: Commands) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_loss_curves
+    from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
 

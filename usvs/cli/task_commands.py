@@ -89,7 +89,7 @@ def count_from_zero(text: str) -> int:
 
 
 def _finetune(task: str, options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_gaze_picture, save_planes_pictures
+    from usvs.report.runs import save_gaze_figure, save_planes_figures
     from usvs.tasks.finetune import finetune
     from usvs.training.distributed import rank_of_environment
 
@@ -107,7 +107,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
     )
     if rank_of_environment() == 0:
         print(result)
-        (save_planes_pictures if task == "planes" else save_gaze_picture)(options.run)
+        (save_planes_figures if task == "planes" else save_gaze_figure)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
 
 

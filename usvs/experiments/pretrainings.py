@@ -13,7 +13,7 @@ from usvs.tasks.pretraining.load import load_pretrain_model
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import OBJECTIVES, PretrainSettings
 from usvs.tasks.pretraining.validation import Validation
-from usvs.training.metrics_log import read_metrics
+from usvs.training.metrics_log import last_metrics
 from usvs.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -39,14 +39,13 @@ def pretrain_row(
             validation.
 
     Returns:
-        The row, the seed and the last record on validation patients (empty without any), as plain values.
+        The row, the seed and the last values on validation patients (empty without any), as plain values.
     """
     run = pretraining_folder(out, row, seed)
     chosen = load_settings(settings, overrides=[*OBJECTIVES[row], f"run.seed={seed}"])
     logger.info(f"pretraining {row}, seed {seed}")
     pretrain(store, run, chosen, resume=run.exists(), patients=patients)
-    records = [record for record in read_metrics(run) if record["split"] == "validation"]
-    return {"init": row, "seed": seed, "validation": records[-1] if records else {}}
+    return {"init": row, "seed": seed, "validation": last_metrics(run, "validation")}
 
 
 def evaluate_pretraining(store: PreparedStore, run: Path, patients: Sequence[str]) -> dict[str, float]:

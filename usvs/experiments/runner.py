@@ -6,8 +6,10 @@ and a table; measuring, storing, resuming and the record of provenance are here.
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +23,17 @@ from usvs.errors import ConfigError
 from usvs.evaluation.folds import Fold
 from usvs.experiments.pretrainings import pretrain_row
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.comparison import RESULTS, typed_command
+from usvs.tasks.cross_validation import FoldResult, measure_fold
 from usvs.tasks.fingerprint import fingerprint
 from usvs.tasks.initial_encoder import Init
 from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.provenance import RESULTS, typed_command
+from usvs.tasks.registry import AnyTask
 from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.settings import FinetuneSettings
-from usvs.training.distributed import rank_of_environment
+from usvs.tasks.task import EvaluationProtocol, Table
 from usvs.training.environment import describe_environment
+from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text
 
@@ -44,7 +49,7 @@ class Measurement:
     Attributes:
         evaluation: name of the evaluation in the results, for example ``planes`` or ``probe, few labels``.
         init_name: name of the init in the results.
-        init: what the encoder starts from.
+        init: returns what the encoder starts from; called only where the result is not stored yet.
         seed: of the folds and of training.
         fold: the training and test patients.
         task: what is predicted.
@@ -56,11 +61,11 @@ class Measurement:
 
     evaluation: str
     init_name: str
-    init: Init
+    init: Callable[[], Init]
     seed: int
     fold: Fold
-    task: Task[Any, Any, Any]
-    table: Any
+    task: AnyTask
+    table: Table
     settings: FinetuneSettings
     protocol: EvaluationProtocol
     detail: str = ""
@@ -86,17 +91,21 @@ class Experiment:
     """
 
     def __init__(self, kind: str, store: PreparedStore, out: Path, record: Mapping[str, Any], device: str) -> None:
-        if number_of_ranks() > 1:
-            raise ConfigError(f"{kind}: expected one process, got {number_of_ranks()}: start it without torchrun")
-        self.kind, self.store, self.out, self.device = kind, store, out, device
+        processes = os.environ.get("WORLD_SIZE", "1")
+        if processes != "1":
+            raise ConfigError(f"{kind}: expected one process, got WORLD_SIZE={processes}; start it without torchrun")
+        self.kind, self.store, self.out, self.device = kind, store, out, choose_device(device)
         self.cache = ResultCache(out, kind, {**record, **fingerprint(store)})
+        self._process = ExitStack()
 
     def __enter__(self) -> Self:
+        self._process.enter_context(process_settings(self.device))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._process.close()
         self.cache.close()
 
     def pretrain(self, row: str, seed: int, settings: PretrainSettings, patients: tuple[str, ...]) -> dict[str, Any]:
@@ -104,7 +113,7 @@ class Experiment:
         work = partial(pretrain_row, Path(self.store.store), self.out, row, seed, settings, patients)
         return self.cache.measure(f"pretraining_{row}_seed_{seed}", work)
 
-    def measure(self, asked: Measurement, keep: Callable[[FoldResult], None] | None = None) -> dict[str, Any]:
+    def measure(self, asked: Measurement, keep: Callable[[FoldResult[Any]], None] | None = None) -> dict[str, Any]:
         """Return a stored result, or measure and store it.
 
         Args:
@@ -115,7 +124,7 @@ class Experiment:
         def work() -> dict[str, Any]:
             settings = with_seed(asked.settings, asked.seed)
             result = measure_fold(
-                asked.task, self.store, asked.table, asked.fold, settings, asked.init, asked.protocol
+                asked.task, self.store, asked.table, asked.fold, settings, asked.init(), asked.protocol
             )
             if keep is not None:
                 keep(result)
@@ -142,7 +151,7 @@ class Experiment:
             "kind": self.kind,
             "usvs": __version__,
             "command": typed_command(sys.argv, folders),
-            "environment": describe_environment(choose_device(self.device)),
+            "environment": describe_environment(self.device),
             **self.cache.record,
             **content,
         }

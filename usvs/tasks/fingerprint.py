@@ -36,11 +36,14 @@ def store_sha256(store: PreparedStore) -> str:
 
 @lru_cache(maxsize=1)
 def code_sha256() -> str:
-    """Return a SHA-256 of this package's Python sources and compiled libraries, without those of `NOT_MEASURING`."""
-    folder = Path(usvs.__file__).parent
-    files = sorted(file for pattern in ("*.py", "*.so") for file in folder.rglob(pattern))
+    """Return a SHA-256 of this package's sources and compiled libraries; see `package_sha256`."""
+    return package_sha256(Path(usvs.__file__).parent)
+
+
+def package_sha256(folder: Path) -> str:
+    """Return a SHA-256 of a package's Python sources and compiled libraries, without the folders in `NOT_MEASURING`."""
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(file for pattern in ("*.py", "*.so") for file in folder.rglob(pattern)):
         name = file.relative_to(folder)
         if name.parts[0] not in NOT_MEASURING:
             digest.update(f"{name.as_posix()}\0".encode())

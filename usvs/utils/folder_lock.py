@@ -21,12 +21,18 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, error: type[UsvsError] = ConfigError) -> None:
-        self._descriptor: int | None = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor: int | None = None
         try:
+            self._descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self.release()
-            raise error(f"'{folder}' is in use by another usvs process: wait for it to end, or choose a new folder") from None
+            raise error(
+                f"'{folder}' is in use by another usvs process: wait for it to end, or choose a new folder"
+            ) from None
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
