@@ -10,7 +10,11 @@ from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, check_disjoint, make_folds, rare_classes, split_groups
 from usvs.tasks.overlap import check_pretraining_overlap, trained_patients
 
-TESTED_WITH_SEED_0 = [('000000000006', '00000000000d'), ('000000000004', '000000000000'), ('000000000003', '000000000005')]
+TESTED_WITH_SEED_0 = [
+    ("000000000006", "00000000000d"),
+    ("000000000004", "000000000000"),
+    ("000000000003", "000000000005"),
+]
 PATIENTS = [f"{number:012x}" for number in range(20)]
 
 

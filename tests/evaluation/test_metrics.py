@@ -41,7 +41,7 @@ def test_a_class_only_predicted_counts_zero_and_a_class_only_true_counts_zero():
     ("truth", "predicted"), [([], []), ([0, 1], [0]), ([0, 4], [0, 0]), ([0, 0], [0, -1])], ids=str
 )
 def test_what_cannot_be_scored_is_refused(truth, predicted):
-    with pytest.raises(DataError, match="scoring: expected"):
+    with pytest.raises(DataError, match="scores: expected"):
         classification_metrics(np.array(truth), np.array(predicted), NAMES)
 
 

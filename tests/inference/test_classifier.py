@@ -115,7 +115,7 @@ def test_it_follows_the_conventions_of_scikit_learn(overrides):
     assert copy.set_params(encoder="RUN", temporal_stride=2).get_params()["temporal_stride"] == 2
     assert classifier.get_params()["encoder"] == "random" and "temporal_stride" not in classifier.get_params()
     assert is_classifier(classifier) and "encoder='random'" in repr(classifier)
-    with pytest.raises(ConfigError, match="unknown setting 'optimiser.epoch'"):
+    with pytest.raises(ConfigError, match=r"unknown setting 'optimiser\.epoch'"):
         usvs.FrameClassifier(**{"optimiser.epoch": 3}).fit(np.zeros((2, 36, 36), np.uint8), [0, 1])
 
 

@@ -36,9 +36,10 @@ def test_a_stores_features_are_the_encoders_and_in_order(grating_store, encoder,
     assert features.dtype == np.float32
     assert table["scan"].to_pylist()[:6] == [store.scans[0]] * 5 + [store.scans[1]]
     assert table["patient"].to_pylist()[:11:5] == ["9a7000000000", "9a7000000000", "9a7000000001"]
-    assert table["label"].to_pylist()[:5] == ["abdomen", "abdomen", "background", "background", "kidneys"] or len(
-        set(table["label"].to_pylist()[:5])
-    ) == 3
+    assert (
+        table["label"].to_pylist()[:5] == ["abdomen", "abdomen", "background", "background", "kidneys"]
+        or len(set(table["label"].to_pylist()[:5])) == 3
+    )
     np.testing.assert_allclose(table["seconds"].to_numpy()[:5], [0.0, 0.2, 0.4, 0.6, 0.8])
     frames = evaluation_frames(store.scan(1).frames(np.array([10])), 32, tiny_planes.augment)
     with torch.no_grad():

@@ -44,7 +44,7 @@ def test_an_interrupted_call_is_resumed_and_measures_nothing_twice(grating_store
     with pytest.raises(ConfigError, match="is not empty: choose a new folder for the results, or add --resume"):
         finetune("planes", grating_store, run, short)
     other = short.model_copy(update={"temporal_stride": 2})
-    with pytest.raises(ConfigError, match="holds results of other settings, data or code: settings.temporal_stride"):
+    with pytest.raises(ConfigError, match=r"holds results of other settings, data or code: settings\.temporal_stride"):
         finetune("planes", grating_store, run, other, resume=True)
     measured.clear()
     resumed = finetune("planes", grating_store, run, short, resume=True)
@@ -94,7 +94,7 @@ def test_own_modules_and_own_classes_are_tasks_and_inits(grating_store, tmp_path
     assert set(stored["inits"]["own"]) == {"finetune", "knn"}
     assert result.of("own", "knn").folds[0]["updates"] == 0
     folder = tmp_path / "run" / "models" / "own" / "fold_0"
-    with pytest.raises(ConfigError, match="was trained with an own encoder, .*Own: expected encoder=MODULE"):
+    with pytest.raises(ConfigError, match=r"was trained with an own encoder, .*Own: expected encoder=MODULE"):
         load_model(folder)
     loaded = load_model(folder, Own())
     assert loaded.task.classes == task.classes

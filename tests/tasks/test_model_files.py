@@ -20,6 +20,7 @@ def models(tiny_planes):
     made = {}
     for kind, (task, settings) in pairs.items():
         module = task.module(initial_encoder("random", settings), None, settings).eval()
+        module.to(memory_format=torch.channels_last)
         made[kind] = TrainedModel(task, module, settings, 36)
     return made
 
