@@ -261,8 +261,11 @@ def test_a_stored_encoder_that_is_unknown_here_is_refused():
     registry._registered.clear()
     with pytest.raises(DataError, match="stored encoder: unknown encoder 'own'"):
         build_encoder(config)
-    with pytest.raises(DataError, match="expected the fields name, in_chans, output_stride, pretrained_cfg, kwargs"):
-        build_encoder({"name": "sononet16"})
+    with pytest.raises(DataError, match="stored encoder: expected a name, got None"):
+        build_encoder({"kind": "se_resnext"})
+    with pytest.raises(DataError, match="stored encoder: setting 'layers'"):
+        build_encoder({"name": "se_resnext", "kwargs": {"layers": [1, 2]}})
+    assert build_encoder({"name": "sononet16"}).num_features == 128
 
 
 def test_two_streams_take_an_own_encoder_and_draw_as_before_without():

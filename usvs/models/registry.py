@@ -154,22 +154,21 @@ def build_encoder(config: Mapping[str, Any]) -> Encoder:
     """Return the encoder that `encoder_config` described, with untrained weights.
 
     Args:
-        config: an `EncoderConfig`, also as read from JSON.
+        config: an `EncoderConfig`, also as read from JSON; all but `name` may be absent, other keys are ignored.
 
     Raises:
-        DataError: for a description that names no known encoder or does not fit it.
+        DataError: where it names no known encoder or its arguments do not fit.
     """
+    if not isinstance(config.get("name"), str):
+        raise DataError(f"stored encoder: expected a name, got {config.get('name')!r}")
     try:
         return create_encoder(
             config["name"],
-            in_chans=config["in_chans"],
-            output_stride=config["output_stride"],
-            pretrained_cfg=config["pretrained_cfg"],
-            **config["kwargs"],
+            in_chans=config.get("in_chans", 1),
+            output_stride=config.get("output_stride"),
+            pretrained_cfg=config.get("pretrained_cfg"),
+            **config.get("kwargs", {}),
         )
-    except KeyError as error:
-        fields = ", ".join(EncoderConfig.__annotations__)
-        raise DataError(f"stored encoder: expected the fields {fields}, got none named {error}") from None
     except (TypeError, ValueError, AttributeError, ConfigError) as error:
         raise DataError(f"stored encoder: {error}") from None
 
