@@ -263,7 +263,7 @@ def test_a_stored_encoder_that_is_unknown_here_is_refused():
         build_encoder(config)
     with pytest.raises(DataError, match="stored encoder: expected a name, got None"):
         build_encoder({"kind": "se_resnext"})
-    with pytest.raises(DataError, match="stored encoder: setting 'layers'"):
+    with pytest.raises(DataError, match="stored encoder: setting 'layers"):
         build_encoder({"name": "se_resnext", "kwargs": {"layers": [1, 2]}})
     assert build_encoder({"name": "sononet16"}).num_features == 128
 
