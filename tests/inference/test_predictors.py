@@ -14,7 +14,7 @@ from usvs.evaluation.folds import make_folds
 from usvs.inference.predictors import load_detector
 from usvs.media.images import padded_to_aspect, parse_box, read_gray_image
 from usvs.media.sector import Box
-from usvs.models.registry import describe_se_resnext
+from usvs.models.registry import encoder_config
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.comparison import save_detector
 from usvs.tasks.finetune import finetune_fold
@@ -92,7 +92,7 @@ def detector(grating_store, tiny_planes, tmp_path_factory):
         task, _ = finetune_fold(store, table.of_groups(fold.train), SEResNeXt(tiny_planes.model.video), tiny_planes)
         described = {
             "task": "planes",
-            "encoder": describe_se_resnext(tiny_planes.model.video),
+            "encoder": encoder_config(SEResNeXt(tiny_planes.model.video)),
             "prepared_pixels": 36,
             "settings": tiny_planes.model_dump(mode="json"),
         }

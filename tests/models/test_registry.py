@@ -21,7 +21,7 @@ from usvs.models.settings import QUICK_ENCODER, EncoderSettings, ModelSettings
 from usvs.models.sononet import SonoNetEncoder
 from usvs.models.two_stream import TwoStream
 
-TINY = {"layers": (1, 1, 1, 1), "cardinality": 2, "base_width": 32, "stem_width": 8, "se_ratio": 1 / 8}
+TINY = {"layers": (1, 1, 1, 1), "cardinality": 2, "base_width": 32, "stem_width": 16, "se_ratio": 1 / 8}
 
 
 class Own(nn.Module):
@@ -102,9 +102,10 @@ def test_configs_name_the_preset():
     config = encoder_config(SEResNeXt(EncoderSettings(output_stride=8, layers=(1, 1, 1, 1))))
     assert (config["name"], config["output_stride"]) == ("se_resnext", 8)
     assert encoder_config(SEResNeXt(EncoderSettings(in_chans=3)))["name"] == "se_resnext50_32x4d"
-    assert encoder_config(SonoNetEncoder(16)) == registry.describe_sononet(16, 224, 288)
-    tiny = EncoderSettings(**TINY)
-    assert encoder_config(SEResNeXt(tiny)) == registry.describe_se_resnext(tiny)
+    config = encoder_config(SonoNetEncoder(16))
+    assert (config["name"], config["kwargs"]) == ("sononet16", {"height": 224, "columns": 288})
+    config = encoder_config(SEResNeXt(EncoderSettings(**TINY)))
+    assert (config["name"], config["kwargs"]) == ("se_resnext", {**TINY, "layers": [1, 1, 1, 1]})
 
 
 @pytest.mark.parametrize(
