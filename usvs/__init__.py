@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from usvs.inference.embed import embed as embed
     from usvs.inference.predict import predict as predict
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
+    from usvs.models.registry import create_encoder as create_encoder
+    from usvs.models.registry import list_encoders as list_encoders
+    from usvs.models.registry import register_encoder as register_encoder
     from usvs.phantom import make_phantom as make_phantom
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
+    "create_encoder": "usvs.models.registry",
+    "list_encoders": "usvs.models.registry",
+    "register_encoder": "usvs.models.registry",
     "embed": "usvs.inference.embed",
     "FrameClassifier": "usvs.inference.classifier",
     "SaliencyModel": "usvs.inference.saliency",
@@ -47,16 +53,19 @@ __all__ = [
     "FrameClassifier",
     "SaliencyModel",
     "__version__",
+    "create_encoder",
     "cross_validate",
     "embed",
     "finetune",
     "index_archive",
+    "list_encoders",
     "load_encoder",
     "load_model",
     "make_phantom",
     "predict",
     "prepare_store",
     "pretrain",
+    "register_encoder",
     "reproduce",
     "save_model",
 ]

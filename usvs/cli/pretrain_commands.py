@@ -4,7 +4,14 @@ import argparse
 import logging
 from pathlib import Path
 
-from usvs.cli.options import Commands, add_settings_options, chosen_profile, chosen_settings, count
+from usvs.cli.options import (
+    Commands,
+    add_command,
+    add_settings_options,
+    chosen_profile,
+    chosen_settings,
+    count,
+)
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 
 logger = logging.getLogger(__name__)
@@ -12,35 +19,49 @@ logger = logging.getLogger(__name__)
 
 def add_pretrain_commands(commands: Commands) -> None:
     """Add the commands to the parser."""
-    command = commands.add_parser("pretrain", help="pretrain an encoder on video and speech, without labels")
+    command = add_command(
+        commands,
+        "pretrain",
+        "pretrain an encoder on video and speech, without labels",
+        """usvs pretrain STORE RUN --profile quick --set optimiser.epochs=20
+        usvs pretrain STORE RUN --profile quick --resume
+        usvs pretrain STORE RUN2 --profile quick --init RUN""",
+    )
     command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
     command.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
     command.add_argument(
-        "--objective", choices=OBJECTIVES, default="joint", help="the loss: a row of the paper's tables, or a control"
+        "--objective",
+        choices=OBJECTIVES,
+        default="joint",
+        help="the loss: a row of the paper's tables, or a control; default: joint",
     )
     command.add_argument(
         "--init",
         metavar="INIT",
-        help="initial weights of the video encoder: RUN, imagenet:FILE, sononet:FILE or timm:NAME (default: random)",
+        help="initial weights of the video encoder: RUN, imagenet:FILE, sononet:FILE or timm:NAME; default: random",
     )
-    command.add_argument("--encoder", metavar="NAME", help="a registered video encoder (default: setting model.video)")
+    command.add_argument(
+        "--encoder", metavar="NAME", help="a video encoder of usvs.list_encoders(); default: setting model.video"
+    )
     command.add_argument("--loader", choices=["torch", "dali"], help="data-loading backend; both give the same samples")
     command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
     command.add_argument("--resume", action="store_true", help="resume the run in RUN, or start it if there is none")
     add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_pretrain)
+    command.set_defaults(run_command=_run_pretrain)
 
     bench = commands.add_parser("bench", help="measure the speed of this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    command = kinds.add_parser("step", help="profile a training step")
+    command = add_command(
+        kinds, "step", "profile a training step", "usvs bench step STORE --profile quick --steps 5 --out step.json"
+    )
     command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
-    command.add_argument("--steps", type=count, default=5, help="number of measured steps (default: 5)")
+    command.add_argument("--steps", type=count, default=5, help="number of measured steps; default: 5")
     command.add_argument("--out", type=Path, metavar="FILE", help="also write all values as JSON")
     add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_bench_step)
+    command.set_defaults(run_command=_run_bench_step)
 
 
-def _pretrain(options: argparse.Namespace) -> None:
+def _run_pretrain(options: argparse.Namespace) -> None:
     from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
@@ -56,7 +77,7 @@ def _pretrain(options: argparse.Namespace) -> None:
         logger.info(str(result))
 
 
-def _bench_step(options: argparse.Namespace) -> None:
+def _run_bench_step(options: argparse.Namespace) -> None:
     import json
 
     from usvs.tasks.pretraining.step_profile import profile_step

@@ -4,7 +4,7 @@
 `num_features`, `register_encoder` adds a name, `load_weights` fills an encoder with published weights.
 """
 
-from usvs.models.encoder import Encoder, FeatureModule, PretrainedCfg, as_encoder
+from usvs.models.encoder import Encoder, FeatureModule, PretrainedCfg, as_encoder, update_pretrained_cfg
 from usvs.models.pretrained import LoadReport, load_weights
 from usvs.models.registry import (
     EncoderConfig,
@@ -28,4 +28,5 @@ __all__ = [
     "list_encoders",
     "load_weights",
     "register_encoder",
+    "update_pretrained_cfg",
 ]

@@ -1,6 +1,6 @@
 """Loading published weights into an encoder, with a report of what was loaded and what was not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,9 +48,9 @@ class LoadReport(NamedTuple):
         """Return one line: the number of tensors loaded and the names of those that were not."""
         parts = [f"{len(self.loaded)} of {len(self.loaded) + len(self.missing)} tensors loaded"]
         if self.missing:
-            parts.append(f"not in the file, unchanged: {len(self.missing)} ({_some(list(self.missing))})")
+            parts.append(f"left as they were, {len(self.missing)}: {_some(list(self.missing))}")
         if self.unexpected:
-            parts.append(f"in the file, not used: {len(self.unexpected)} ({_some(list(self.unexpected))})")
+            parts.append(f"in the file and not used, {len(self.unexpected)}: {_some(list(self.unexpected))}")
         return "; ".join((*parts, *self.notes))
 
 
@@ -120,6 +120,7 @@ def imagenet_file(name: str) -> Path:
     Raises:
         MissingDependencyError: where the library keeps no such file.
     """
+    files: Sequence[Path | None]
     if name == "timm":
         files = [cached_file(f"timm/seresnext50_32x4d.{tag}") for tag in ("racm_in1k", "gluon_in1k")]
     elif name == "torchvision":

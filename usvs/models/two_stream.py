@@ -53,9 +53,10 @@ class TwoStream(nn.Module):
 
     def __init__(self, settings: ModelSettings, video: nn.Module | None = None) -> None:
         super().__init__()
-        self.video: Any = SEResNeXt(settings.video) if video is None else video
+        video_encoder: Any = SEResNeXt(settings.video) if video is None else video
+        self.video = video_encoder
         self.speech = SEResNeXt(settings.speech)
-        video_features, speech_features = self.video.num_features, self.speech.num_features
+        video_features, speech_features = int(video_encoder.num_features), self.speech.num_features
         if settings.shared_projection and video_features != speech_features:
             raise ConfigError(
                 f"setting 'shared_projection': expected streams of one width, got {video_features} video and"

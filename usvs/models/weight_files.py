@@ -33,7 +33,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """
     suffix = file.suffix.lower()
     if not file.is_file():
-        raise DataError(f"weights '{file}': file not found")
+        raise DataError(f"weights '{file}': there is no such file")
     try:
         if suffix == ".safetensors":
             return dict(load_file(file))

@@ -52,17 +52,17 @@ class TensorBoardLogger:
         # The writer puts the machine's name into the file's name, which a run folder must not contain.
         nameless = SimpleNamespace(gethostname=lambda: "usvs")
         with mock.patch.object(event_file_writer, "socket", nameless):
-            self._writer = SummaryWriter(str(folder), purge_step=step)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder), purge_step=step)
 
     def log(self, step: int, values: Mapping[str, float], split: Split) -> None:
         """Write one scalar a metric."""
         for name, value in values.items():
-            self._writer.add_scalar(f"{name}/{split}", value, step)  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{name}/{split}", value, step)
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class MLflowLogger:

@@ -88,6 +88,23 @@ class RunFolder:
         if difference := first_difference(before, settings.model_dump(mode="json"), free):
             raise ConfigError(f"run '{self.path}' was started with other settings: {difference}")
 
+    def check_records(self, records: Mapping[str, Any]) -> None:
+        """Check that the folder has no other description of the run; nothing is written.
+
+        Args:
+            records: JSON values by file name.
+
+        Raises:
+            DataError: where the folder has such a file with other content.
+        """
+        for name, record in records.items():
+            path = self.path / name
+            if path.exists() and path.read_text(encoding="utf-8") != _as_text(record):
+                raise DataError(
+                    f"'{path}' differs from what this command would write: the run was started with another store,"
+                    " other patients, or another encoder, loss or init; choose a new run folder"
+                )
+
     def claim(self, settings: Settings, records: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Create and lock the folder, and write settings and descriptions.
 
@@ -106,8 +123,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.path)
             self.check(settings)
+            self.check_records(records)
             for name, record in records.items():
-                self._write_equal(self.path / name, record)
+                write_text(self.path / name, _as_text(record))
             write_text(self.path / CONFIG, settings.model_dump_json(indent=1) + "\n")
             write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
         except OSError as error:
@@ -132,14 +150,9 @@ class RunFolder:
     def _has_content(self) -> bool:
         return self.path.exists() and any(not path.name.startswith(".") for path in self.path.iterdir())
 
-    def _write_equal(self, path: Path, record: Any) -> None:
-        text = json.dumps(record, indent=1) + "\n"
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise DataError(
-                f"'{path}' differs from what this command would write: the run was started with another store, other"
-                " patients, or another encoder, loss or init; choose a new run folder"
-            )
-        write_text(path, text)
+
+def _as_text(record: Any) -> str:
+    return json.dumps(record, indent=1) + "\n"
 
 
 def first_difference(

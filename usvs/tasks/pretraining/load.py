@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from usvs.errors import DataError
+from usvs.models.encoder import Encoder
 from usvs.tasks.pretraining.encoders import DEFAULT, rebuild_encoder
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.settings import PretrainSettings, read_settings
@@ -17,7 +18,7 @@ VIDEO = "streams.video."
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Any:
+def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
     """Return the video encoder of a pretraining run, on the CPU and in evaluation mode.
 
     Args:
@@ -26,7 +27,8 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Any:
             with an own encoder that is not registered (`usvs.register_encoder`).
 
     Returns:
-        A module with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and ``num_features`` (C).
+        An encoder: ``encoder(x)`` gives features [N, C] and ``forward_features(x)`` maps [N, C, h, w];
+        ``preprocess(images)`` makes x as the run did, see ``pretrained_cfg``.
 
     Raises:
         DataError: when there is no checkpoint, or it is damaged or of another model.

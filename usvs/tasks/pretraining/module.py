@@ -13,8 +13,9 @@ from usvs.audio.spectrogram import LogSpectrogram
 from usvs.data.pair_batch import PairBatch
 from usvs.losses.contrastive import GlobalPairs
 from usvs.losses.joint import GlobalBatch, JointLoss, JointObjective
+from usvs.losses.protocol import loss_requirements
+from usvs.models.encoder import as_encoder
 from usvs.models.two_stream import TwoStream
-from usvs.tasks.pretraining.chance import uses_pairs
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.distributed import Ranks, gather_rows
 
@@ -38,8 +39,7 @@ class PretrainModel(nn.Module):
     Args:
         settings: of the run.
         encoder: of the video stream, with ``forward_features`` and ``num_features``; None: the one of `settings.model`.
-        loss: an objective with the call signature of `JointObjective`, whose result is a NamedTuple of scalars with a
-            field ``total``; None: `JointObjective`.
+        loss: a `usvs.losses.PretrainingLoss`; None: `JointObjective`.
 
     Attributes:
         spectrogram: waveform to log-spectrogram.
@@ -52,11 +52,12 @@ class PretrainModel(nn.Module):
     ) -> None:
         super().__init__()
         self.spectrogram = LogSpectrogram(settings.spectrogram)
-        self.streams = TwoStream(settings.model, encoder)
+        self.streams = TwoStream(settings.model, None if encoder is None else as_encoder(encoder))
         self.objective = JointObjective(settings.objective) if loss is None else loss
-        self.gathers_embeddings: bool = settings.objective.contrastive_weight > 0
-        self.uses_pairs: bool = uses_pairs(settings.objective)
-        self.uses_order: bool = settings.objective.order_weight > 0
+        requirements = loss_requirements(self.objective)
+        self.uses_pairs: bool = requirements.pairs
+        self.uses_order: bool = requirements.order
+        self.gathers_embeddings: bool = requirements.global_pairs
 
     def forward(
         self,

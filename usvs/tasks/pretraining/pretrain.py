@@ -36,6 +36,7 @@ def pretrain(
     store: str | Path,
     run: str | Path,
     settings: PretrainSettings | None = None,
+    /,
     *,
     profile: Profile = "paper",
     encoder: nn.Module | str | None = None,
@@ -57,15 +58,16 @@ def pretrain(
         >>> usvs.pretrain("STORE", "RUN", profile="quick", optimiser={"epochs": 10}, run={"seed": 1})
 
     Args:
-        store: a folder made by `usvs.index_archive` and `usvs.prepare_store`.
+        store: a folder made by `usvs.index_archive` and `usvs.prepare_store`. This and the next two arguments are
+            positional only, since ``run`` is also the name of a settings group.
         run: a new folder for the run.
         settings: of the run; None for those of `profile`.
         profile: ``paper`` or ``quick``; ignored where `settings` are given.
         encoder: of the video stream: a module with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and
-            ``num_features`` (C), which is trained in place, or the name of a registered encoder. None: the SE-ResNeXt
+            ``num_features`` (C), which is trained in place, or a name for `usvs.create_encoder`. None: the SE-ResNeXt
             that setting ``model.video`` describes.
-        loss: a module with the call signature of `usvs.losses.joint.JointObjective` that returns a NamedTuple of
-            scalars with a field ``total``. None: the joint objective of setting ``objective``.
+        loss: a `usvs.losses.PretrainingLoss`: a module with the call signature of the joint objective that returns a
+            NamedTuple of scalars with a field ``total``. None: the joint objective of setting ``objective``.
         init: initial weights of the video stream: a run folder, ``imagenet:FILE``, ``sononet:FILE`` or ``timm:NAME``;
             all but a run folder also determine the encoder. None: random weights.
         callbacks: objects with some of the methods of `usvs.training.callbacks.Callback`.
@@ -99,6 +101,7 @@ def pretrain(
         session = _Session(PreparedStore(Path(store)), chosen, video, loss, patients, ranks)
         loop = session.loop(folder)
         if resume:
+            ranks.on_first(lambda: folder.check_records(session.records))
             loop.restore()
         checkpoint = loop.run(
             lambda: ranks.on_first(lambda: session.claim(folder)),
@@ -122,10 +125,10 @@ class _Session:
         ranks: Ranks,
     ) -> None:
         self.store, self.settings, self.encoder, self.ranks = store, settings, encoder, ranks
-        self.task = PretrainingTask(settings)
+        self.task = PretrainingTask(settings, loss)
         self.data = self.task.dataset(store, patients)
         self.plan, self.loader = self.task.loader(store, self.data.train, choose_device(settings.run.device), ranks)
-        self.model = self.task.module(encoder.module, loss)
+        self.model = self.task.module(encoder.module)
         steps_per_epoch = self.plan.steps_per_epoch
         total = steps_per_epoch * settings.optimiser.epochs
         self.trainer = Trainer(self.model, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
@@ -145,12 +148,17 @@ class _Session:
         }
         return TrainingLoop(self.trainer, folder, self._hooks(), state, samples_sha256(self.store, self.data.train))
 
+    @property
+    def records(self) -> dict[str, Any]:
+        """What the run folder records of patients, encoder, loss and initial weights."""
+        trained = sorted({*self.data.split.train, *self.encoder.patients})
+        patients = {"trained": trained, "validation": list(self.data.split.validation)}
+        return {PATIENTS: patients, MODEL_CARD: self.model_card}
+
     def claim(self, folder: RunFolder) -> None:
         """Claim the run folder and write what the run is."""
-        known = sorted({*self.data.split.train, *self.encoder.patients})
-        patients = {"trained": known, "validation": list(self.data.split.validation)}
         environment = {**describe_environment(self.trainer.device), "processes": self.ranks.count}
-        folder.claim(self.settings, {PATIENTS: patients, MODEL_CARD: self.model_card}, environment)
+        folder.claim(self.settings, self.records, environment)
 
     def _hooks(self) -> LoopHooks:
         return LoopHooks(

@@ -13,7 +13,7 @@ LABELS = {
     "pool_top1_speech_to_video": "speech-to-video retrieval",
     "pool_top1_video_to_speech": "video-to-speech retrieval",
 }
-# What counts as better than chance, well beyond the noise of some hundred clips: value over chance, at most or at least.
+# What counts as clearly better than chance, beyond the noise of some hundred clips: the ratio of value to chance.
 MAX_LOSS_RATIO = 0.98
 MIN_RETRIEVAL_RATIO = 2.0
 LOSSES = ("correspondence", "contrastive", "order")

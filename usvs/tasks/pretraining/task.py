@@ -17,6 +17,7 @@ from usvs.data.pair_batch import PairBatch
 from usvs.data.rank_plan import RankPlan
 from usvs.data.validation_split import Split, split_store
 from usvs.errors import DataError
+from usvs.losses.protocol import loss_requirements
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.chance import uses_pairs
@@ -48,10 +49,17 @@ class PretrainingTask:
 
     Attributes:
         settings: of the run.
+        loss: an own `usvs.losses.PretrainingLoss`; None: the joint objective of the settings.
     """
 
     settings: PretrainSettings
+    loss: nn.Module | None = None
     name = "pretraining"
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether the loss uses pairs of frames and speech."""
+        return uses_pairs(self.settings.objective) if self.loss is None else loss_requirements(self.loss).pairs
 
     def dataset(self, store: PreparedStore, patients: Sequence[str] | None = None) -> PretrainDataset:
         """Return the clips to train on and those to validate on.
@@ -67,7 +75,7 @@ class PretrainingTask:
         train, validation = (
             store.clips.select(split.clips_of(groups, store.clips.scan)) for groups in (split.train, split.validation)
         )
-        check_objective(train, self.settings)
+        check_objective(train, self.settings, self.uses_pairs)
         return PretrainDataset(split, train, validation)
 
     def loader(
@@ -86,15 +94,14 @@ class PretrainingTask:
         )
         return plan, make_loader(store, plan, settings.pairs, device)
 
-    def module(self, encoder: nn.Module | None = None, loss: nn.Module | None = None) -> PretrainModel:
+    def module(self, encoder: nn.Module | None = None) -> PretrainModel:
         """Return the trainable module; its weights depend on the seed only.
 
         Args:
             encoder: of the video stream, see `PretrainModel`; trained in place.
-            loss: an own objective, see `PretrainModel`.
         """
         with seeded(self.settings.run.seed):
-            return PretrainModel(self.settings, encoder, loss)
+            return PretrainModel(self.settings, encoder, self.loss)
 
     def batch(self, samples: PairBatch) -> tuple[Tensor, ...]:
         """Return what the module's forward takes of a loaded batch."""
@@ -109,8 +116,13 @@ class PretrainingTask:
         return validation.evaluate(module, trainer)
 
 
-def check_objective(clips: ClipTable, settings: PretrainSettings) -> None:
+def check_objective(clips: ClipTable, settings: PretrainSettings, needs_pairs: bool) -> None:
     """Check that the training clips serve the objective.
+
+    Args:
+        clips: to train on.
+        settings: of the run.
+        needs_pairs: whether the loss uses pairs of frames and speech.
 
     Raises:
         DataError: naming what is missing and an option that works without it.
@@ -120,7 +132,7 @@ def check_objective(clips: ClipTable, settings: PretrainSettings) -> None:
             "no training clips: the scans are shorter than one clip, or all patients are validation patients"
             " (validation_fraction)"
         )
-    if not uses_pairs(settings.objective):
+    if not needs_pairs:
         return
     if not clips.has_sound.any():
         raise DataError("no training scan has sound, which this objective needs: use --objective video")
