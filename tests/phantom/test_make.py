@@ -1,4 +1,4 @@
-"""The archive on disk: encoded media, readable csv, ground truth apart, the same for the same seed."""
+"""The archive on disk: encoded media, readable csv, ground truth in its own folder, the same for the same seed."""
 
 import csv
 import hashlib

@@ -1,4 +1,4 @@
-"""What is heard agrees with the truth about it, and does not depend on what was spoken before."""
+"""The narration agrees with its ground truth, and does not depend on what was synthesized before."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def test_energy_lies_where_the_truth_says_speech(scans):
     for _, sounds in scans:
         speech = sounds.narration.speech
         clean = (sounds.narration.sound.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)
-        assert clean[speech].sum() > 0.99 * clean.sum()  # truth late by 0.1 s would leave out a tenth and more
+        assert clean[speech].sum() > 0.99 * clean.sum()  # with a delay of 0.1 s it would be below 0.9
         power = (sounds.recorded.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)  # how much louder: the room's
         quiet = np.median(power[~speech])  # clicks are loud, but rare
         assert np.median(power[speech]) > 5 * quiet
@@ -73,11 +73,11 @@ with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
 
 
 def test_a_breathy_voice_is_the_same_in_every_process_at_every_time():
-    heard = set()
+    checksums = set()
     for _ in range(2):
-        heard.add(subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, check=True, text=True).stdout)
+        checksums.add(subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, check=True, text=True).stdout)
         time.sleep(1.1)  # espeak-ng would seed its breath from the time in seconds
-    assert len(heard) == 1
+    assert len(checksums) == 1
 
 
 def test_every_voice_can_be_loaded_and_differs():
@@ -121,7 +121,7 @@ def test_each_plane_has_terms_of_its_own():
 
 
 class Recorder:
-    """Stands for opened voices and notes whose turn it was."""
+    """Replaces the voices and records which of them speaks."""
 
     rate_hz = 22_050
 

@@ -1,4 +1,4 @@
-"""The two pictures are drawn from what lies on disk."""
+"""The two figures are drawn from the files of an archive."""
 
 import cv2
 import numpy as np

@@ -64,8 +64,8 @@ def test_a_scan_and_its_companion_files(make_video, archive: Path, store: Path):
 
 def test_files_that_cannot_be_used_are_skipped_with_the_reason(make_video, archive: Path, store: Path):
     make_video("good.mp4")
-    whole = make_video("a/Doe.mp4", count=60).read_bytes()
-    (archive / "a/Doe.mp4").write_bytes(whole[: len(whole) // 2])
+    complete = make_video("a/Doe.mp4", count=60).read_bytes()
+    (archive / "a/Doe.mp4").write_bytes(complete[: len(complete) // 2])
     (archive / "a/Zero.mp4").write_bytes(b"")
     (archive / "a/Letter.mp4").write_text("Dear Jane")
     summary = index(archive, store)
@@ -75,7 +75,7 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(make_video, archi
     assert "not readable" in reasons["a/Doe.mp4"] and "not readable" in reasons["a/Letter.mp4"]
     assert sum(summary.reasons.values()) == 3
     assert not any(name in reason for name in ("Doe", "Zero", "Letter") for reason in summary.reasons)
-    assert "a/Zero.mp4" in str(summary)  # the owner's terminal must say which file it is
+    assert "a/Zero.mp4" in str(summary)  # the summary is for the owner, who must find the file
 
 
 def test_a_name_cannot_command_the_terminal(make_video, archive: Path, store: Path):
@@ -257,8 +257,8 @@ def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: 
     for number in range(6):
         make_video(f"Doe/{number}.mp4", count=25 + number, sound=sound if number % 2 else None)
     (archive / "Doe/1b.mp4").write_bytes(b"")
-    whole = archive.parent / "whole"
-    index(archive, whole)
+    complete = archive.parent / "complete"
+    index(archive, complete)
     inspect_scan = indexing.inspect_scan
 
     def interrupted(task):
@@ -283,7 +283,7 @@ def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: 
         "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
     )
     assert not journal.exists()
-    resumed, straight = rows(store), rows(whole)
+    resumed, straight = rows(store), rows(complete)
     for path in ("Doe/0.mp4", "Doe/1b.mp4", "Doe/2.mp4", "Doe/3.mp4"):
         for name in straight[path].keys() - {"scan_key", "patient_key"}:  # another store has other keys
             assert resumed[path][name] == straight[path][name], f"{path}: {name}"

@@ -1,4 +1,4 @@
-"""What was written is read again, from anywhere in the scan, and nothing outside of it."""
+"""Prepared scans: what is written is read again at any time of the scan, and nothing outside it."""
 
 import os
 import pickle
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from usvs.errors import DataError
-from usvs.store.prepared import PreparedManifest, PreparedScan
+from usvs.store.prepared import PreparedScan
+from usvs.store.prepared_manifest import PreparedManifest
 from usvs.store.settings import PrepareSettings
 
 
@@ -100,7 +101,7 @@ def test_a_writer_that_is_interrupted_leaves_the_old_scan(make_prepared, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         make_prepared(folder, pictures, frames=broken())
     assert len(PreparedScan(folder).frame_seconds) == 30
-    make_prepared(folder, pictures[:5])  # and a whole one takes its place
+    make_prepared(folder, pictures[:5])  # a complete one replaces it
     assert len(PreparedScan(folder).frame_seconds) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]
 

@@ -106,9 +106,7 @@ class FinetunedClassifier:
     def __init__(self, models: tuple[TrainedModel, ...]) -> None:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
-            raise ConfigError(
-                f"model: expected one of a classification, got task '{task.name}'; see usvs.SaliencyModel"
-            )
+            raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
         self.models, self.classes = models, task.classes
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:

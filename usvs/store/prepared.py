@@ -20,11 +20,8 @@ from usvs.store.catalogue import OK, Catalogue
 from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
 from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
-from usvs.store.writer import write_prepared_scan
 from usvs.utils.columns import blocks, map_column
 from usvs.utils.text import shell_command
-
-__all__ = ["PreparedManifest", "PreparedScan", "PreparedStore", "write_prepared_scan"]
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
 PREPARE_AGAIN = "prepare the scan again: remove its folder in 'prepared', then run 'usvs prepare'"

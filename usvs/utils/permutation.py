@@ -44,7 +44,7 @@ def mix64(word: Words) -> Words:
 
 
 def derive_key(*words: int) -> int:
-    """Hash whole numbers, for example (seed, epoch), into one 64-bit key; their order matters."""
+    """Hash integers, for example (seed, epoch), into one 64-bit key; their order matters."""
     state = 0
     for word in words:
         state = mix64(((state + GOLDEN_GAMMA) & _WORD) ^ (word & _WORD))
@@ -56,7 +56,7 @@ def counter_bits(key: int, counter: npt.ArrayLike, stream: int) -> UInt64Array:
 
     Args:
         key: from `derive_key`.
-        counter: whole numbers >= 0, any shape.
+        counter: integers >= 0, any shape.
         stream: number of the draw; different streams of a key are independent.
 
     Returns:
@@ -83,7 +83,7 @@ def uniform_from_bits(bits: UInt64Array) -> Float64Array:
 
 
 def counter_below(key: int, counter: npt.ArrayLike, stream: int, limit: npt.ArrayLike) -> Int64Array:
-    """Return a uniform whole number in [0, limit) for every counter; biased by less than limit / 2**53.
+    """Return a uniform integer in [0, limit) for every counter; biased by less than limit / 2**53.
 
     A limit of 0 gives 0; the caller must handle that case.
     """
@@ -102,7 +102,7 @@ def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     the halves have few bits for small sizes.
 
     Args:
-        index: whole numbers in [0, size), any shape.
+        index: integers in [0, size), any shape.
         size: of the range that is permuted, 1 .. 2**62.
         key: selects the permutation.
 
