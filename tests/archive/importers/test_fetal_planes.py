@@ -79,7 +79,7 @@ def test_an_invalid_set_is_an_error_of_one_line(source: Path, tmp_path: Path):
             text.replace("Patient00001_Plane1_1", "Patient00009"),
             "line 2: image 'Patient00009_of_2' is not in the folder",
         ),
-        (text.replace(";3;", ";../x;"), "expected Patient_num"),
+        (text.replace(";3;", ";../x;"), "line 8: expected letters and digits as Patient_num, got '../x'"),
         (HEAD, "no image is listed"),
     ):
         table.write_text(change)
