@@ -145,9 +145,9 @@ def test_the_encoder_standardises_its_input(arrays):
 
 
 def test_classes_equal_the_papers():
-    from usvs.archive.plane_labels import PLANES
+    from usvs.archive.labels import STANDARD_PLANES
 
-    assert sorted(SONONET_CLASSES) == sorted(PLANES) and SONONET_CLASSES != PLANES
+    assert sorted(SONONET_CLASSES) == sorted(STANDARD_PLANES) and SONONET_CLASSES != STANDARD_PLANES
     assert SONONET_CLASSES[:2] == ("3VT", "4CH") and SONONET_CLASSES[4:6] == ("brain_tc", "brain_tv")
 
 
