@@ -232,6 +232,12 @@ def test_importing_the_package_imports_nothing_heavy():
     assert set(data.__all__) <= set(dir(data)) and all(getattr(data, name) for name in data.__all__)
 
 
+def test_a_missing_package_is_named():
+    script = "import sys; sys.modules['pyarrow'] = None; import usvs.data; usvs.data.PairDataset"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("package 'pyarrow' is missing: pip install 'usvs[train]'")
+
+
 def test_a_plain_script_without_main_guard(tiny_store, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
