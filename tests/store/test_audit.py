@@ -101,7 +101,7 @@ def test_changed_sources_are_found(archive: Path):
     content = bytearray(a.read_bytes())
     content[-1] ^= 1
     a.write_bytes(bytes(content))
-    os.utime(a, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and date as before: only the content tells
+    os.utime(a, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and time as before: only the content differs
     b.unlink()
     c.write_text("start_seconds,end_seconds,plane\n0,1,4CH\n")
     keys = [key_of(store, path) for path in ("Doe_Jane/a.mp4", "Doe_Jane/b.mp4", "Roe_Mary/c.mp4")]
@@ -144,12 +144,12 @@ def test_the_splits_of_runs(tmp_path: Path):
         audit_run(run)
     folds = [fold(["p1", "p2"], ["p3"]), fold(["p3", "p2"], ["p1"])]
     (run / "results.json").write_text(json.dumps({"inits": {"random": {"finetune": {"folds": folds}}}}))
-    (run / "patients.json").write_text(json.dumps({"trained": ["p1"], "held_out": ["p2"]}))
+    (run / "patients.json").write_text(json.dumps({"trained": ["p1"], "validation": ["p2"]}))
     assert audit_run(run) == ()
     folds[0]["train_patients"].append("p3")
     folds[1]["test_patients"].append("p3")
     (run / "results.json").write_text(json.dumps({"inits": {"random": {"finetune": {"folds": folds}}}}))
-    (run / "patients.json").write_text(json.dumps({"trained": ["p1", "p4"], "held_out": ["p4"]}))
+    (run / "patients.json").write_text(json.dumps({"trained": ["p1", "p4"], "validation": ["p4"]}))
     lines = [str(finding) for finding in audit_run(run)]
     assert lines == [
         "run run: patients: patient p4 is trained on and tested on",

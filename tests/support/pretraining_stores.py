@@ -1,4 +1,4 @@
-"""A small prepared store, written straight as `usvs prepare` would leave it, and settings small enough for seconds."""
+"""A small prepared store, written as `usvs prepare` would write it, and settings for runs of seconds."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ from usvs.audio.settings import SpectrogramSettings
 from usvs.data.settings import AugmentSettings
 from usvs.losses.settings import ObjectiveSettings
 from usvs.models.settings import EncoderSettings, ModelSettings
-from usvs.store.prepared import write_prepared_scan
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.tables import CatalogueWriter
+from usvs.store.writer import write_prepared_scan
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 

@@ -78,13 +78,3 @@ def chosen_profile(options: argparse.Namespace) -> Profile:
 def labelled_patients(options: argparse.Namespace) -> list[str]:
     """Return ``--labelled-patients`` as a setting."""
     return [] if options.labelled_patients is None else [f"labelled_patients={options.labelled_patients}"]
-
-
-def compared_inits(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the initialisations to compare, and on which patients, as `usvs.finetune_planes` takes them."""
-    return {
-        "inits": options.init or ["random"],
-        "held_out_only": options.patients == "held-out",
-        "allow_overlap": options.allow_overlap,
-        "group_by": getattr(options, "group_by", "patient"),
-    }

@@ -37,6 +37,16 @@ class GazeTable:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def scan(self) -> NDArray[np.int32]:
+        """Number of each frame's scan in the store, [n]."""
+        return self.frames.scan
+
+    @property
+    def group(self) -> NDArray[np.str_]:
+        """Patient of each frame, [n]."""
+        return self.frames.group
+
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "GazeTable":
         """Return the rows named by numbers or by a mask."""
         return GazeTable(self.frames.take(rows), self.fixations[rows], self.sigma[rows])
