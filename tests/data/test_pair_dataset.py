@@ -199,7 +199,7 @@ def test_a_transform_where_few_clips_are_used_for_the_order_task(tiny_store):
     assert collate_pairs(samples).order_frames.shape == (8, 4, 1, 72, 72)
 
 
-def test_pickles_are_small_and_whole(pairs):
+def test_pickles_are_small_and_complete(pairs):
     content = pickle.dumps(pairs)
     assert len(content) < 10_000 + 20 * len(pairs.store.scans)
     copy = pickle.loads(content)

@@ -73,15 +73,15 @@ def test_every_clip_exactly_once_an_epoch_in_another_order_each():
 
 def test_a_sample_is_the_same_however_it_is_asked_for():
     plan = make_plan()
-    whole = epoch_of(plan, 2)
+    complete = epoch_of(plan, 2)
     backwards = plan.samples(2, np.arange(len(plan.clips))[::-1])
-    assert equal(PlanBatch(*(values[::-1] for values in backwards)), whole)
+    assert equal(PlanBatch(*(values[::-1] for values in backwards)), complete)
     for batch_clips in (1, 7, 32, 360):
         cut = make_plan(batch_clips=batch_clips)
         batches = [cut.batch(2, step) for step in range(cut.steps_per_epoch)]
         joined = PlanBatch(*(np.concatenate(columns) for columns in zip(*batches, strict=True)))
         kept = cut.steps_per_epoch * cut.batch_size
-        assert equal(joined, PlanBatch(*(values[:kept] for values in whole)))
+        assert equal(joined, PlanBatch(*(values[:kept] for values in complete)))
     assert equal(plan.batch_at(2 * plan.steps_per_epoch + 4), plan.batch(2, 4))
 
 
@@ -212,14 +212,14 @@ def test_what_cannot_be_sampled_is_refused():
 @pytest.mark.parametrize("fraction", [1.0, 0.5, 0.25, 0.3])
 def test_a_fraction_of_every_epoch_is_used_for_the_order_task_and_nothing_else_changes(fraction):
     clips = make_clips()
-    whole = SamplingPlan(clips, ClipSettings(), ObjectiveSettings(), 3, 32).samples(1, np.arange(len(clips)))
+    complete = SamplingPlan(clips, ClipSettings(), ObjectiveSettings(), 3, 32).samples(1, np.arange(len(clips)))
     part = SamplingPlan(clips, ClipSettings(), ObjectiveSettings(order_fraction=fraction), 3, 32).samples(
         1, np.arange(len(clips))
     )
-    assert whole.order_valid.all()
+    assert complete.order_valid.all()
     assert part.order_valid.sum() == pytest.approx(fraction * len(clips), abs=1)
     assert np.diff(np.flatnonzero(part.order_valid)).max() <= -(-1 // fraction)
     assert all(
         np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-        for a, b in zip(part._replace(order_valid=whole.order_valid), whole, strict=True)
+        for a, b in zip(part._replace(order_valid=complete.order_valid), complete, strict=True)
     )

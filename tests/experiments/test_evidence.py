@@ -28,7 +28,7 @@ def finished(grating_store, tmp_path_factory, settings):
     out = tmp_path_factory.mktemp("evidence") / "out"
     with pytest.MonkeyPatch.context() as patch:
         calls = stub_pretraining(patch, settings.planes.model.video)
-        result = reproduce(grating_store, out, settings, [0, 1])
+        result = reproduce(grating_store, out, settings, seeds=[0, 1])
     return out, result, calls.pretrained
 
 
@@ -106,7 +106,7 @@ def test_random_probes_are_calibrated_and_all_inits_share_folds(finished):
 def test_a_pretraining_that_saw_test_patients_is_refused(grating_store, tmp_path, settings, monkeypatch):
     stub_pretraining(monkeypatch, settings.planes.model.video, PATIENTS)
     with pytest.raises(DataError, match="test patients were pretrained on"):
-        reproduce(grating_store, tmp_path / "out", settings, [0])
+        reproduce(grating_store, tmp_path / "out", settings, seeds=[0])
 
 
 def test_a_store_without_labels_is_refused(gaze_store, grating_store, tmp_path, settings, monkeypatch):
@@ -117,4 +117,4 @@ def test_a_store_without_labels_is_refused(gaze_store, grating_store, tmp_path, 
         type(__import__("usvs.experiments.reproduce", fromlist=["TASKS"]).TASKS["planes"]), "dataset", none
     )
     with pytest.raises(DataError, match="no data for any task; planes: no scan of this store has plane labels"):
-        reproduce(grating_store, tmp_path / "out", settings, [0])
+        reproduce(grating_store, tmp_path / "out", settings, seeds=[0])

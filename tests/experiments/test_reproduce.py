@@ -220,26 +220,9 @@ def test_a_pretraining_that_saw_test_patients_is_refused_unless_allowed(tiny_sto
     assert "overlapping, as allowed" in str(together)
 
 
-def test_scans_without_a_patient_are_not_pretrained_on(store_writer, tmp_path, settings, stubbed, caplog, monkeypatch):
-    from usvs.experiments import reproduce as module
-
+def test_scans_without_a_patient_are_not_pretrained_on(store_writer, tmp_path, settings, stubbed, caplog):
     patients = [f"9a7{number:09x}" for number in range(6)]
-    store = store_writer(tmp_path / "store", [*patients, None])
-    task = module.TASKS["planes"]
-
-    class OnlyIdentified:
-        """Labels of the scans with a patient; the others are without labels."""
-
-        name = task.name
-
-        def dataset(self, store, settings):
-            table = task.dataset(store, settings, "scan")
-            keys = {scan.scan_key: scan.patient_key for scan in map(store.scan, range(len(store.scans)))}
-            table = table.take(np.array([keys[group] is not None for group in table.group.tolist()]))
-            table.group[:] = [keys[group] for group in table.group.tolist()]
-            return table
-
-    monkeypatch.setitem(module.TASKS, "planes", OnlyIdentified())
+    store = store_writer(tmp_path / "store", [*patients, None], unlabelled=[12, 13])
     evidence = settings.model_copy(update={"preset": "evidence", "few_patients": 1})
     result = reproduce(store, tmp_path / "out", evidence, seeds=[0])
     assert sorted(key for keys in result.results["patients"].values() for key in keys) == patients

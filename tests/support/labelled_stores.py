@@ -58,11 +58,13 @@ def write_store(
     gaze: bool = False,
     paths: Sequence[str] | None = None,
     relabel: Mapping[int, int] | None = None,
+    unlabelled: Sequence[int] = (),
 ) -> Path:
     """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures.
 
     With `gaze` the pictures are spots instead, with a fixation in all but every fifth frame. `paths` are those of the
-    scans in the archive; `relabel` gives the frames of the first scan, by number, another plane.
+    scans in the archive; `relabel` gives the frames of the first scan, by number, another plane; the scans in
+    `unlabelled` have no labels.
     """
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
@@ -84,7 +86,7 @@ def write_store(
             frames=((0.04 * place, picture) for place, picture in enumerate(pictures)),
             speech=None,
             gaze=(lambda seconds, looks=looks: looks) if gaze else None,
-            planes=labels.astype(np.int16),
+            planes=None if number in unlabelled else labels.astype(np.int16),
             gaze_degree=(0.1, 0.12) if gaze else None,
             settings=PrepareSettings(frame_pixels=FRAME_PIXELS, codec="raw"),
             sector=(0, 0, FRAME_PIXELS, FRAME_PIXELS),

@@ -13,7 +13,9 @@ RECORD = {"settings": {"folds": 3}, "patients": ["a", "b"]}
 
 def measure_two(out):
     with ResultCache(out, "kind", RECORD) as cache:
-        return [cache.measure(f"result {number}, of two", lambda number=number: {"f1": number / 2}) for number in (1, 2)]
+        return [
+            cache.measure(f"result {number}, of two", lambda number=number: {"f1": number / 2}) for number in (1, 2)
+        ]
 
 
 def test_a_result_is_measured_once_and_returned_as_it_was_stored(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from usvs.cli.options import (
     Commands,
+    add_command,
     add_settings_options,
     chosen_profile,
     chosen_settings,
@@ -18,7 +19,7 @@ from usvs.tasks.classification.settings import classification_profile
 logger = logging.getLogger(__name__)
 
 OUT_HELP = "folder for all results; the same command resumes an interrupted one"
-SEEDS_HELP = "number of seeds, default 3; more can be added later"
+SEEDS_HELP = "number of seeds; more can be added later; default: 3"
 
 
 def add_experiment_commands(commands: Commands) -> None:
@@ -29,24 +30,30 @@ def add_experiment_commands(commands: Commands) -> None:
 
 
 def _add_reproduce(commands: Commands) -> None:
-    command = commands.add_parser(
-        "reproduce", help="measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls"
+    command = add_command(
+        commands,
+        "reproduce",
+        "measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls",
+        """
+        usvs reproduce ARCHIVE OUT --profile quick --seeds 3
+        usvs reproduce STORE OUT --profile quick --preset evidence
+        """,
     )
-    command.add_argument(
-        "archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is indexed and prepared into OUT/store"
-    )
-    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
+    _add_archive_or_store(command)
     command.add_argument(
         "--preset",
         choices=["paper", "evidence"],
         default="paper",
-        help="paper: all rows of the tables; evidence: Ours against Shuffled and Rand, with few labels and with all",
+        help="paper: all rows of the tables; evidence: Ours against Shuffled and Rand, with few labels and with all;"
+        " default: paper",
     )
-    command.add_argument("--seeds", type=count, default=3, help=SEEDS_HELP)
-    command.add_argument("--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.")
-    command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet")
+    command.add_argument("--seeds", type=count, default=3, metavar="N", help=SEEDS_HELP)
     command.add_argument(
-        "--labelled-patients", type=count, help="number of patients with labels in each fold; default: all"
+        "--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.; default: not run"
+    )
+    command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet; default: not run")
+    command.add_argument(
+        "--labelled-patients", type=count, metavar="N", help="number of patients with labels in each fold; default: all"
     )
     command.add_argument("--allow-overlap", action="store_true", help="pretrain and test on the same patients")
     add_settings_options(command, profile=True)
@@ -54,26 +61,29 @@ def _add_reproduce(commands: Commands) -> None:
 
 
 def _add_curves(commands: Commands) -> None:
-    command = commands.add_parser(
-        "curves", help="measure macro F1 against the number of labelled patients, fine-tuned and frozen"
+    command = add_command(
+        commands,
+        "curves",
+        "measure macro F1 against the number of labelled patients, fine-tuned and frozen",
+        "usvs curves STORE OUT --profile quick --init random --init RUN --patients held-out --fractions 0.05,0.1,0.25",
     )
     command.add_argument("store", type=Path, metavar="STORE", help="a prepared store with labels")
     command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
     command.add_argument(
-        "--init", action="append", metavar="INIT", help="as for 'usvs finetune'; repeat the option to compare inits"
+        "--init", action="append", metavar="INIT", help="as for 'usvs finetune'; repeat to compare; default: random"
     )
     command.add_argument(
         "--fractions",
         default="0.01,0.05,0.1,1",
         metavar="LIST",
-        help="fractions of each fold's training patients, default 0.01,0.05,0.1,1",
+        help="fractions of each fold's training patients; default: 0.01,0.05,0.1,1",
     )
-    command.add_argument("--seeds", type=count, default=3, help=SEEDS_HELP)
+    command.add_argument("--seeds", type=count, default=3, metavar="N", help=SEEDS_HELP)
     command.add_argument(
         "--patients",
         choices=["all", "held-out"],
         default="all",
-        help="held-out: only patients that no init was pretrained on",
+        help="held-out: only patients that no init was pretrained on; default: all",
     )
     command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
     add_settings_options(command, profile=True)
@@ -81,13 +91,13 @@ def _add_curves(commands: Commands) -> None:
 
 
 def _add_probe_video(commands: Commands) -> None:
-    command = commands.add_parser(
-        "probe-video", help="compare frame-order pretraining with an untrained encoder on labelled videos"
+    command = add_command(
+        commands,
+        "probe-video",
+        "compare frame-order pretraining with an untrained encoder on labelled videos",
+        "usvs probe-video ARCHIVE OUT --labels labels.csv --classes covid,pneumonia,regular",
     )
-    command.add_argument(
-        "archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is indexed and prepared into OUT/store"
-    )
-    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
+    _add_archive_or_store(command)
     command.add_argument(
         "--labels",
         type=Path,
@@ -100,11 +110,20 @@ def _add_probe_video(commands: Commands) -> None:
         "--columns",
         default="file,label,source_id",
         metavar="FILE,LABEL,SOURCE",
-        help="names of the csv's columns, default file,label,source_id",
+        help="names of the csv's columns; default: file,label,source_id",
     )
-    command.add_argument("--repeats", type=count, default=5, help="number of divisions into folds, default 5")
+    command.add_argument(
+        "--repeats", type=count, default=5, metavar="N", help="number of divisions into folds; default: 5"
+    )
     add_settings_options(command)
     command.set_defaults(run_command=_probe_video)
+
+
+def _add_archive_or_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is indexed and prepared into OUT/store"
+    )
+    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
 
 
 def _reproduce(options: argparse.Namespace) -> None:
@@ -119,10 +138,10 @@ def _reproduce(options: argparse.Namespace) -> None:
             options.archive_or_store,
             options.out,
             settings,
-            range(options.seeds),
-            options.imagenet,
-            options.sononet,
-            options.allow_overlap,
+            seeds=range(options.seeds),
+            imagenet=options.imagenet,
+            sononet=options.sononet,
+            allow_overlap=options.allow_overlap,
         )
     )
     for file in save_reproduction_figures(options.out):
@@ -159,5 +178,5 @@ def _probe_video(options: argparse.Namespace) -> None:
         raise ConfigError(f"--columns: expected three names, FILE,LABEL,SOURCE, got '{options.columns}'")
     store = prepared_store_folder(options.archive_or_store, options.out, "quick")
     labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
-    print(probe_videos(store, options.out / "run", labels, settings, options.repeats))
+    print(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
     logger.info(f"results: {options.out / 'run'}")

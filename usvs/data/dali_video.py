@@ -50,7 +50,8 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
         if row["video_codec"] != CODEC or row["frames"] != len(prepared.frame_seconds):
             raise DataError(
                 f"scan {prepared.scan_key}: expected a complete {CODEC} video, got {row['video_codec']} with"
-                f" {row['frames']} frames, {len(prepared.frame_seconds)} of them prepared; load it from the prepared store instead"
+                f" {row['frames']} frames, {len(prepared.frame_seconds)} of them prepared; load it from the"
+                " prepared store instead"
             )
         edges = np.array([start, start + clip_seconds]) - ROUNDING_SECONDS
         first, end = np.searchsorted(prepared.frame_seconds, edges).tolist()

@@ -34,7 +34,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
     Args:
         store: a prepared store's folder, or an open `PreparedStore`.
         labels: ``"planes"``: the frames that have a standard-plane label in the store. ``None``: all frames, each with
-            the label -1. A mapping from scans (keyed hash, or path in the archive) to a class name for the whole scan
+            the label -1. A mapping from scans (keyed hash, or path in the archive) to one class name
             or to one class per frame of the scan: the frames of these scans. An array: one class per frame of the
             dataset that ``labels=None`` gives. Classes are names or numbers; ``None``, ``""`` and -1 mean no label,
             and such frames are left out.

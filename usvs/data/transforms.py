@@ -20,30 +20,42 @@ from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, unifor
 
 
 def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
-    """Vary each frame on its own.
+    """Augment each frame independently.
 
     Args:
-        frames: uint8 [n, P, P] as prepared.
-        keys: uint64 [n], one a frame.
-        frame_pixels: side of the result, at most P.
-        settings: how far frames are varied.
+        frames: uint8 [n, S, S] as prepared.
+        keys: uint64 [n], one per frame.
+        frame_pixels: P, side of the result, at most S.
+        settings: ranges of the augmentation.
 
     Returns:
-        float32 [n, 1, frame_pixels, frame_pixels], standardised.
+        float32 [n, 1, P, P], standardised.
 
     Raises:
-        ConfigError: where the prepared frames are smaller than what is asked for.
+        ConfigError: where the prepared frames are smaller than `frame_pixels`.
     """
     return transform_frames(frames, draw_augment_params(keys, settings), frame_pixels, settings.crop_fraction)
 
 
 def evaluation_frames(frames: UInt8Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
-    """Crop the centre of each frame, by the share training crops, and resize it; otherwise as `training_frames`."""
+    """Crop the centre of each frame and resize it, without randomness.
+
+    Args:
+        frames: uint8 [n, S, S] as prepared.
+        frame_pixels: P, side of the result, at most S.
+        settings: of the training; only `crop_fraction` is used.
+
+    Returns:
+        float32 [n, 1, P, P], standardised.
+
+    Raises:
+        ConfigError: where the prepared frames are smaller than `frame_pixels`.
+    """
     return transform_frames(frames, identity_params(len(frames)), frame_pixels, settings.crop_fraction)
 
 
 def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> AugmentParams:
-    """Draw what is done to each frame from its key [n]."""
+    """Draw the augmentation parameters of each frame from its key [n]."""
     top, left, flip, gain = uniform_from_bits(keyed_bits(keys, 4)).T
     decibels = (2 * gain - 1) * settings.gain_db
     no_shift = np.zeros((len(keys), 2), np.int64)
@@ -51,27 +63,40 @@ def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> Augment
 
 
 def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentSettings) -> AugmentParams:
-    """Draw one variation for each group of `count` frames in a row, so that nothing but the content tells them apart.
+    """Draw equal parameters for each group of `count` consecutive frames, so that the frames differ by content only.
 
     Args:
-        keys: uint64 [n], one a group.
-        count: frames a group.
-        settings: with `order_jitter_pixels` above 0 the crop of each frame is moved by up to so much, as Lee et al.
-            (ICCV 2017) do against matching by edges of the frame.
+        keys: uint64 [n], one per group.
+        count: frames per group.
+        settings: with `order_jitter_pixels` above 0 the crop of each frame is shifted by up to that many pixels, as in
+            Lee et al. (ICCV 2017), so that frames cannot be matched by their edges.
 
     Returns:
-        The variation of n * count frames.
+        The parameters of n * count frames.
     """
-    reach = settings.order_jitter_pixels
+    jitter = settings.order_jitter_pixels
     uniform = uniform_from_bits(keyed_bits(keys, 4 + 2 * count))[:, 4:]  # the first four are `draw_augment_params`'s
-    shift = np.floor(uniform * (2 * reach + 1)).astype(np.int64) - reach
-    one = draw_augment_params(np.repeat(keys, count), settings)
-    return one._replace(shift=shift.reshape(-1, 2))
+    shift = np.floor(uniform * (2 * jitter + 1)).astype(np.int64) - jitter
+    params = draw_augment_params(np.repeat(keys, count), settings)
+    return params._replace(shift=shift.reshape(-1, 2))
 
 
-def transform_frames(frames: UInt8Array, variation: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
-    """Apply a variation; arguments, result and errors as of `training_frames`."""
-    return apply_params(frames, variation, crop_grid(frames.shape[-1], frame_pixels, crop_fraction), frame_pixels)
+def transform_frames(frames: UInt8Array, params: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
+    """Crop, flip, resize and standardise frames with given parameters.
+
+    Args:
+        frames: uint8 [n, S, S] as prepared.
+        params: of the n frames.
+        frame_pixels: P, side of the result, at most S.
+        crop_fraction: side of the crop over S.
+
+    Returns:
+        float32 [n, 1, P, P], standardised.
+
+    Raises:
+        ConfigError: where the prepared frames are smaller than `frame_pixels`.
+    """
+    return apply_params(frames, params, crop_grid(frames.shape[-1], frame_pixels, crop_fraction), frame_pixels)
 
 
 def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
@@ -82,28 +107,29 @@ def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
     """
     if side < frame_pixels:
         raise ConfigError(
-            f"model.frame_pixels is {frame_pixels}, but the store's frames have {side}: "
-            f"prepare the store again with frame_pixels of at least {frame_pixels}, or ask for less"
+            f"model.frame_pixels is {frame_pixels}, but the store's frames have {side} pixels a side: set"
+            f" model.frame_pixels to at most {side}, or prepare the store again with 'usvs prepare STORE --set"
+            f" frame_pixels=N', N at least {frame_pixels}"
         )
     return CropGrid.fit(side, frame_pixels, crop_fraction)
 
 
 def transform_points(
-    points: Float64Array, variation: AugmentParams, side: int, frame_pixels: int, crop_fraction: float
+    points: Float64Array, params: AugmentParams, side: int, frame_pixels: int, crop_fraction: float
 ) -> Float64Array:
-    """Move points of prepared frames to where `transform_frames` puts what is under them.
+    """Map points of prepared frames to their coordinates in the result of `transform_frames`.
 
     Args:
-        points: [n, k, 2] x and y as shares of the prepared frame; NaN stays NaN.
-        variation: of the n frames.
-        side: P of the prepared frames.
-        frame_pixels: side of the result, as of `transform_frames`.
-        crop_fraction: as of `transform_frames`.
+        points: [n, k, 2] x and y as fractions of the prepared frame; NaN stays NaN.
+        params: of the n frames.
+        side: S of the prepared frames.
+        frame_pixels: P, side of the result.
+        crop_fraction: side of the crop over S.
 
     Returns:
-        [n, k, 2] as shares of the result; outside of 0 .. 1 where the crop leaves the point out.
+        [n, k, 2] as fractions of the result; outside of 0 .. 1 for points outside of the crop.
     """
     grid = crop_grid(side, frame_pixels, crop_fraction)
-    moved = (points * side - grid.corners(variation)[:, None, ::-1]) / grid.extent
-    moved[..., 0] = np.where(variation.flip[:, None], 1 - moved[..., 0], moved[..., 0])
+    moved = (points * side - grid.corners(params)[:, None, ::-1]) / grid.extent
+    moved[..., 0] = np.where(params.flip[:, None], 1 - moved[..., 0], moved[..., 0])
     return moved

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from usvs.config import Profile, override_settings
 from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import make_folds
 from usvs.evaluation.metrics import Spread
 from usvs.experiments.runner import Experiment, Measurement
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.finetune import Patients, held_out_rows, overlaps
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
 from usvs.tasks.registry import find_task
@@ -72,12 +73,15 @@ def parse_fractions(text: str) -> tuple[float, ...]:
 def run_curves(
     store: str | Path,
     out: str | Path,
-    settings: ClassificationSettings,
-    inits: Sequence[Init],
+    settings: ClassificationSettings | None = None,
+    *,
+    profile: Profile = "paper",
+    inits: Sequence[Init] = ("random",),
     fractions: Sequence[float] = FRACTIONS,
     seeds: Sequence[int] = (0, 1, 2),
     patients: Patients = "all",
     allow_overlap: bool = False,
+    **overrides: Any,
 ) -> Curves:
     """Measure what is not stored yet for each init, number of labelled patients, seed and fold.
 
@@ -89,18 +93,21 @@ def run_curves(
     Args:
         store: a prepared store with labels.
         out: a new folder, or one of an earlier call with the same arguments (seeds and fractions can be added).
-        settings: folds, temporal stride, optimiser and network.
+        settings: folds, temporal stride, optimiser and network; None for those of `profile`.
+        profile: ``paper`` or ``quick``; ignored where `settings` are given.
         inits: what encoders start from; see `usvs.tasks.initial_encoder`.
         fractions: of each fold's training patients, 0 to 1.
         seeds: of folds and of training.
         patients: ``held-out`` uses only patients that no init was pretrained on.
         allow_overlap: test on patients that an init was pretrained on.
+        **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
         DataError: for a store without labels or patients, or test patients that an init was pretrained on.
         ConfigError: for a folder with other content, or with results of other settings, data or code.
     """
     store, out = Path(store), Path(out)
+    settings = override_settings(settings or classification_profile(profile), **overrides)
     curves = _Definition(PreparedStore(store), settings, inits, fractions, patients, allow_overlap)
     measured: dict[str, Any] = {
         protocol: {name: {str(count): [] for count in curves.counts} for name in curves.inits} for protocol in PROTOCOLS

@@ -12,20 +12,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from usvs.audio.settings import VoiceActivitySettings
-from usvs.config import Profile
+from usvs.config import Profile, override_settings
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
 from usvs.experiments.evidence_table import evidence_table
-from usvs.experiments.presets import EXTERNAL, PRESETS, Evaluation, ReproduceSettings, TaskName, reproduce_profile
+from usvs.experiments.presets import (
+    EXTERNAL,
+    PRESETS,
+    Evaluation,
+    PresetName,
+    ReproduceSettings,
+    TaskName,
+    reproduce_profile,
+)
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
 from usvs.experiments.runner import Experiment, Measurement
 from usvs.experiments.tables import paper_tables
-from usvs.store.catalogue import index_archive
 from usvs.store.folder import ARCHIVE_FILE
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, prepare_profile
 from usvs.tasks.cross_validation import FoldResult
 from usvs.tasks.finetune import write_arrays
 from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
@@ -59,29 +65,37 @@ def reproduce(
     archive_or_store: str | Path,
     out: str | Path,
     settings: ReproduceSettings | None = None,
+    *,
+    profile: Profile = "paper",
+    preset: PresetName = "paper",
     seeds: Sequence[int] = (0, 1, 2),
-    imagenet: str | None = None,
-    sononet: str | None = None,
+    imagenet: str | Path | None = None,
+    sononet: str | Path | None = None,
     allow_overlap: bool = False,
+    **overrides: Any,
 ) -> Reproduction:
     """Measure what is not stored yet of the paper's experiments, then write ``OUT/results.json``.
 
     Args:
         archive_or_store: an archive, which is indexed and prepared into ``OUT/store``, or a store.
         out: a new folder, or one of an earlier call with the same settings, store and code.
-        settings: of `reproduce_profile`; by default the profile and the preset ``paper``.
+        settings: None for those of `reproduce_profile` with `profile` and `preset`.
+        profile: ``paper`` or ``quick``; ignored where `settings` are given.
+        preset: ``paper`` for the tables, or ``evidence``, see `usvs.experiments.presets`; ignored where `settings` are
+            given.
         seeds: of weights, sampling and folds.
         imagenet: a file of weights, ``timm`` or ``torchvision``; None: that row is not run.
         sononet: a file of weights; None: that row is not run.
         allow_overlap: pretrain and test on all patients. The paper does not say that its sets are disjoint; without
             this option they are.
+        **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
         DataError: for an archive or a store that lacks patients, speech, or both labels and gaze.
         ConfigError: for a folder with other content, or with results of other settings, data or code.
     """
     archive_or_store, out = Path(archive_or_store), Path(out)
-    settings = settings or reproduce_profile("paper")
+    settings = override_settings(settings or reproduce_profile(profile, preset), **overrides)
     store_folder = prepared_store_folder(archive_or_store, out, settings.profile)
     weights = {"imagenet": imagenet, "sononet": sononet}
     external: dict[str, Init] = {row: f"{row}:{path}" for row, path in weights.items() if path}
@@ -97,8 +111,8 @@ def prepared_store_folder(archive_or_store: Path, out: Path, profile: Profile) -
     if (archive_or_store / ARCHIVE_FILE).is_file():
         return archive_or_store
     store = out / "store"
-    logger.info(str(index_archive(archive_or_store, store, ClipSettings(), VoiceActivitySettings())))
-    logger.info(str(prepare_store(store, prepare_profile(profile))))
+    logger.info(str(index_archive(archive_or_store, store)))
+    logger.info(str(prepare_store(store, profile=profile)))
     return store
 
 
@@ -246,7 +260,7 @@ class Definition:
             return
         module: Any = result.module
         if self.settings.keep_networks:
-            encoder = encoder_description(asked.init(), module.encoder, asked.settings)
+            encoder = encoder_description(module.encoder)
             model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels, encoder)
             row = f"{asked.init_name}_seed_{asked.seed}"
             save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from usvs.config import Settings
+from usvs.config import Settings, override_settings
 from usvs.data.frame_table import FrameTable, every_nth_frame
 from usvs.errors import DataError
 from usvs.evaluation.folds import Fold, check_disjoint, keyed_order
@@ -81,7 +81,9 @@ def probe_videos(
     out: str | Path,
     labels: VideoLabels,
     settings: VideoProbeSettings | None = None,
+    *,
     repeats: int = 5,
+    **overrides: Any,
 ) -> VideoProbe:
     """Measure what is not stored yet for each init, repeat and fold, then write ``OUT/results.json``.
 
@@ -89,14 +91,16 @@ def probe_videos(
         store: a prepared store of the videos.
         out: a new folder, or one of an earlier call with the same labels, settings, store and code.
         labels: of `read_video_labels`.
-        settings: network, pretraining and folds.
+        settings: network, pretraining and folds; None for the defaults.
         repeats: number of repeats; each has other folds and other weights.
+        **overrides: settings that replace those of `settings`; see `usvs.config.override_settings`.
 
     Raises:
         DataError: where a class has fewer sources than folds, or a patient is in both training and test.
         ConfigError: for a folder with other content, or with results of other settings, data or code.
     """
-    store, out, settings = Path(store), Path(out), settings or VideoProbeSettings()
+    store, out = Path(store), Path(out)
+    settings = override_settings(settings or VideoProbeSettings(), **overrides)
     probe = _Definition(PreparedStore(store), labels, settings)
     measured: dict[str, list[dict[str, Any]]] = {init: [] for init in TITLES}
     with Experiment("video_probe", probe.store, out, probe.record, settings.pretrain.run.device) as experiment:

@@ -45,7 +45,8 @@ def create_timm_encoder(
     try:
         network = timm.create_model(name, **arguments)
     except (TypeError, ValueError, RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"encoder 'timm:{name}': {str(error).splitlines()[0] if str(error) else error!r}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"encoder 'timm:{name}': {reason}") from None
     cfg = network.pretrained_cfg
     frame_pixels = int(cfg["input_size"][1]) if cfg.get("fixed_input_size") else FRAME_PIXELS
     frame_pixels = int(kwargs.get("img_size", frame_pixels))
@@ -92,7 +93,7 @@ def import_timm(what: str) -> Any:
     try:
         import timm  # type: ignore[import-not-found, unused-ignore]
     except (ImportError, OSError, RuntimeError) as error:  # torchvision of another torch raises a RuntimeError
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingDependencyError(
             f"{what} needs timm, which cannot be imported ({reason}): pip install timm"
         ) from None

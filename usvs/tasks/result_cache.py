@@ -18,7 +18,7 @@ from usvs.utils.atomic_files import write_text
 from usvs.utils.folder_lock import FolderLock
 
 RESULTS = "results"
-SHOWN_CHARACTERS = 60
+SHOWN_CHARACTERS = 80
 
 
 class ResultCache:
