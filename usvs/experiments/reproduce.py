@@ -26,7 +26,7 @@ from usvs.experiments.presets import (
     reproduce_profile,
 )
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
-from usvs.experiments.runner import Experiment, Measurement
+from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.experiments.tables import paper_tables
 from usvs.store.folder import ARCHIVE_FILE
 from usvs.store.indexing import index_archive
@@ -34,7 +34,7 @@ from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.cross_validation import FoldResult
 from usvs.tasks.finetune import write_arrays
-from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
+from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
 from usvs.tasks.registry import AnyTask, find_task
@@ -260,8 +260,8 @@ class Definition:
             return
         module: Any = result.module
         if self.settings.keep_networks:
-            encoder = encoder_description(module.encoder)
-            model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels, encoder)
+            settings = with_seed(asked.settings, asked.seed)
+            model = TrainedModel(asked.task, module, settings, self.store.scan(0).frame_pixels)
             row = f"{asked.init_name}_seed_{asked.seed}"
             save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)
         if asked.fold.number == 0:

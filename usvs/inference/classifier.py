@@ -114,7 +114,7 @@ class FrameClassifier:
             encoder = initial_encoder(self.encoder, settings).to(device)
             module, _ = fit_module(task, store, table, encoder, settings)
         side = store.scan(0).frame_pixels
-        self.models_ = (TrainedModel(task, module.eval(), settings, side),)
+        self.models_: tuple[TrainedModel, ...] = (TrainedModel(task, module.eval(), settings, side),)
         return self
 
     @property
@@ -225,10 +225,10 @@ class FrameClassifier:
         if isinstance(self.encoder, Encoder):
             pixels = self.encoder.pretrained_cfg["input_size"][1]
             base = base.model_copy(update={"model": base.model.model_copy(update={"frame_pixels": pixels})})
-        elif not isinstance(self.encoder, nn.Module) and (parsed := parse_init(self.encoder)).kind == "run":
-            if (file := parsed.path / CONFIG).is_file():
-                run = read_settings(file.read_text(encoding="utf-8"), file)
-                base = base.model_copy(update={"model": run.model, "profile": run.profile})
+        config = parse_init(self.encoder).path / CONFIG
+        if parse_init(self.encoder).kind == "run" and config.is_file():
+            run = read_settings(config.read_text(encoding="utf-8"), config)
+            base = base.model_copy(update={"model": run.model, "profile": run.profile})
         return override_settings(base, **self.settings)
 
     def _dataset(

@@ -95,7 +95,7 @@ def _features(encoder: Encoder, images: Any) -> NDArray[np.float32]:
     try:
         with torch.inference_mode():
             inputs = encoder.preprocess(images)
-            return np.concatenate([encoder(part).float().cpu().numpy() for part in inputs.split(BATCH_FRAMES)])
+            return np.concatenate([encoder(part).float().cpu().numpy() for part in torch.split(inputs, BATCH_FRAMES)])
     finally:
         encoder.train(was_training)
 

@@ -83,7 +83,7 @@ def predict_images(models: tuple[TrainedModel, ...], images: Source) -> Tensor:
     files = as_files(images)
     if files is None:
         inputs = preprocess_images(images, settings.model.frame_pixels, settings.augment.crop_fraction)
-        return torch.cat([predict_models(models, part) for part in inputs.split(BATCH_FRAMES)])
+        return torch.cat([predict_models(models, part) for part in torch.split(inputs, BATCH_FRAMES)])
     parts = []
     for file in files:
         for _, frames in file_batches(file, models[0].prepared_pixels):

@@ -20,7 +20,8 @@ from usvs.models.weight_files import read_weights
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.model_files import TrainedModel
-from usvs.utils.text import printable, track
+from usvs.utils.progress import track
+from usvs.utils.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +106,7 @@ class FinetunedClassifier:
     def __init__(self, models: tuple[TrainedModel, ...]) -> None:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
-            raise ConfigError(
-                f"model: expected one of a classification, got task '{task.name}'; see usvs.SaliencyModel"
-            )
+            raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
         self.models, self.classes = models, task.classes
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
