@@ -1,4 +1,4 @@
-"""The rooms together: a real pretraining, and what downstream makes of its run folder."""
+"""Several packages together: a real pretraining, and fine-tuning and experiments on its run folder."""
 
 import json
 
@@ -6,8 +6,9 @@ import pytest
 
 from usvs.audio.settings import SpectrogramSettings
 from usvs.errors import DataError
-from usvs.experiments.evidence import EvidenceSettings, run_evidence
-from usvs.tasks.classification.compare import compare_inits
+from usvs.experiments.presets import ReproduceSettings
+from usvs.experiments.reproduce import reproduce
+from usvs.tasks.finetune import finetune
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings
@@ -31,12 +32,12 @@ def planes(tiny_planes):
     return tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 8, "folds": 2})
 
 
-def test_a_run_is_read_on_the_patients_it_held_out_and_refused_on_the_others(tiny_store, tmp_path, pretraining, planes):
+def test_a_run_is_tested_on_its_validation_patients_and_refused_on_the_others(tiny_store, tmp_path, pretraining, planes):
     run = tmp_path / "joint"
     pretrain(tiny_store, run, pretraining)
     with pytest.raises(DataError, match="2 of 4 test patients were pretrained on"):
-        compare_inits(tiny_store, tmp_path / "refused", planes, [run])
-    compare_inits(tiny_store, tmp_path / "planes", planes, ["random", run], held_out_only=True)
+        finetune("planes", tiny_store, tmp_path / "refused", planes, inits=run)
+    finetune("planes", tiny_store, tmp_path / "planes", planes, inits=["random", run], patients="held-out")
     stored = json.loads((tmp_path / "planes" / "results.json").read_text())
     held_out = json.loads((run / "patients.json").read_text())["validation"]
     for reading in (reading for init in stored["inits"].values() for reading in init.values()):
@@ -46,8 +47,16 @@ def test_a_run_is_read_on_the_patients_it_held_out_and_refused_on_the_others(tin
 
 def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretraining, planes):
     everybody = pretraining.model_copy(update={"validation_fraction": 0.0})  # shuffled speech needs two scans
-    settings = EvidenceSettings(pretrain=everybody, planes=planes, pretraining_fraction=0.5, few_patients=1)
-    result = run_evidence(tiny_store, tmp_path / "out", [0], settings)
-    starts = {init: cells[0]["encoder_sha256"] for init, cells in result.results["readings"]["probe"].items()}
-    assert len(set(starts.values())) == 3
-    assert "no held-out losses" in str(result)
+    settings = ReproduceSettings(
+        preset="evidence",
+        profile="quick",
+        pretrain=everybody,
+        planes=planes,
+        pretraining_fraction=0.5,
+        few_patients=1,
+        keep_networks=False,
+    )
+    result = reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+    probes = {init: folds for init, folds in result.results["measured"]["probe"].items()}
+    assert len({folds[0]["encoder_sha256"] for folds in probes.values()}) == len(probes) == 3
+    assert "no validation losses" in str(result)
