@@ -2,9 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
+import usvs
 from usvs.audio.settings import SpectrogramSettings
+from usvs.data.frame_dataset import FrameDataset
+from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.experiments.presets import ReproduceSettings
 from usvs.experiments.reproduce import reproduce
@@ -32,7 +37,7 @@ def planes(tiny_planes):
     return tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 8, "folds": 2})
 
 
-def test_a_run_is_tested_on_its_validation_patients_and_refused_on_the_others(tiny_store, tmp_path, pretraining, planes):
+def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, pretraining, planes):
     run = tmp_path / "joint"
     pretrain(tiny_store, run, pretraining)
     with pytest.raises(DataError, match="2 of 4 test patients were pretrained on"):
@@ -43,6 +48,22 @@ def test_a_run_is_tested_on_its_validation_patients_and_refused_on_the_others(ti
     for reading in (reading for init in stored["inits"].values() for reading in init.values()):
         assert sorted(patient for fold in reading["folds"] for patient in fold["test_patients"]) == sorted(held_out)
     assert stored["pretraining_overlap"] == {"joint": "disjoint"}
+
+    classifier = usvs.FrameClassifier(run, optimiser=planes.optimiser, run=planes.run)
+    frames = FrameDataset(tiny_store, stride=16)
+    assert classifier.fit(frames).models_[0].settings.model == pretraining.model
+    assert 0 <= classifier.score(frames) <= 1
+    table, encoder = usvs.embed(tiny_store, run, stride=16), usvs.load_encoder(run)
+    side = pretraining.model.frame_pixels
+    assert encoder.pretrained_cfg["input_size"] == (1, side, side)
+    with torch.no_grad():
+        expected = encoder(evaluation_frames(frames.read([0]), side, pretraining.augment))[0].numpy()
+    row = [*zip(table["scan"].to_pylist(), table["seconds"].to_pylist(), strict=True)].index(
+        (frames.scan[0], frames.seconds[0])
+    )
+    np.testing.assert_allclose(np.array(table["features"][row].as_py()), expected, atol=1e-4)
+    assert table["label"][row].as_py() == frames.classes[frames.labels[0]]
+    assert table["patient"][row].as_py() == frames.patients[0]
 
 
 def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretraining, planes):
@@ -57,6 +78,6 @@ def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretrainin
         keep_networks=False,
     )
     result = reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
-    probes = {init: folds for init, folds in result.results["measured"]["probe"].items()}
+    probes = dict(result.results["measured"]["probe"])
     assert len({folds[0]["encoder_sha256"] for folds in probes.values()}) == len(probes) == 3
     assert "no validation losses" in str(result)

@@ -32,9 +32,9 @@ from usvs.store.folder import ARCHIVE_FILE
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.comparison import write_arrays
 from usvs.tasks.cross_validation import FoldResult
-from usvs.tasks.finetune import write_arrays
-from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
+from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
 from usvs.tasks.registry import AnyTask, find_task
@@ -260,8 +260,7 @@ class Definition:
             return
         module: Any = result.module
         if self.settings.keep_networks:
-            encoder = encoder_description(module.encoder)
-            model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels, encoder)
+            model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels)
             row = f"{asked.init_name}_seed_{asked.seed}"
             save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)
         if asked.fold.number == 0:
