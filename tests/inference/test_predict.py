@@ -7,7 +7,7 @@ import torch
 
 from tests.support.media_files import write_video
 from usvs import predict
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import ConfigError, DataError
@@ -108,7 +108,7 @@ def test_fine_tuned_models_predict_images(trained, tmp_path):
     whole = Box(0, 0, 36, 36)
     for model in (run, run / "models" / "random", run / "models" / "random" / "fold_1"):
         found = predict(files, model, box=whole)
-        right = [one.label == PLANES[plane] for one, plane in zip(found, table.label[rows], strict=True)]
+        right = [one.label == STANDARD_PLANES[plane] for one, plane in zip(found, table.label[rows], strict=True)]
         assert np.mean(right) > 0.9
 
 

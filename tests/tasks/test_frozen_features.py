@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import labelled_frames
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds
@@ -16,7 +16,7 @@ from usvs.tasks.frozen_features import frozen_features, needs_calibration
 
 
 def probe(train, labels, test, ground_truth):
-    return classification_metrics(ground_truth, probe_predict(train, labels, test, len(PLANES)), PLANES)
+    return classification_metrics(ground_truth, probe_predict(train, labels, test, len(STANDARD_PLANES)), STANDARD_PLANES)
 
 
 def features(random, planes, distance):

@@ -26,7 +26,7 @@ from usvs.experiments.presets import (
     reproduce_profile,
 )
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
-from usvs.experiments.runner import Experiment, Measurement
+from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.experiments.tables import paper_tables
 from usvs.store.folder import ARCHIVE_FILE
 from usvs.store.indexing import index_archive
@@ -260,7 +260,8 @@ class Definition:
             return
         module: Any = result.module
         if self.settings.keep_networks:
-            model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels)
+            settings = with_seed(asked.settings, asked.seed)
+            model = TrainedModel(asked.task, module, settings, self.store.scan(0).frame_pixels)
             row = f"{asked.init_name}_seed_{asked.seed}"
             save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)
         if asked.fold.number == 0:
