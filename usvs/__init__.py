@@ -74,7 +74,13 @@ __all__ = [
 ]
 
 
+# Packages that are attributes of `usvs` without an import of their own, such as `usvs.data.PairDataset`.
+_PACKAGES = ("data", "models", "ops")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"usvs.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'usvs' has no attribute '{name}'")
     try:

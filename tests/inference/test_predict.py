@@ -14,8 +14,8 @@ from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import make_folds
 from usvs.inference.models import predict_models
 from usvs.inference.predict import load_classifier
+from usvs.media.box import Box
 from usvs.media.images import padded_to_aspect, parse_box, read_gray_image
-from usvs.media.sector import Box
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.fit import fit_module

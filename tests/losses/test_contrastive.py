@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from usvs.losses.contrastive import batch_contrastive, margin_term
+from usvs.losses.contrastive import GlobalPairs, batch_contrastive, margin_term
 
 
 def _embeddings(pairs, width, seed=0, scale=1.0, dtype=torch.float64):
@@ -132,3 +132,25 @@ def test_retrieval_of_a_large_batch_is_taken_from_its_first_pairs():
     terms = batch_contrastive(video, video, -video, True, 0.1, 1.0, "ntxent")
     assert terms.retrieval_chance.item() == pytest.approx(1 / 512)
     assert terms.retrieval_top1.item() == 1.0
+
+
+@pytest.mark.parametrize("candidates", ["all", "speech"])
+@pytest.mark.parametrize("normalise", [False, True])
+def test_parts_of_a_global_batch_add_up_to_it(candidates, normalise):
+    pairs = _embeddings(7, 4)
+    settings = (normalise, 0.5, 0.8, "eq2", candidates)
+    complete = batch_contrastive(*pairs, *settings)
+    complete.loss.backward()
+    expected = [part.grad.clone() for part in pairs]
+    for part in pairs:
+        part.grad = None
+    parts = [
+        batch_contrastive(*(part[rows] for part in pairs), *settings, GlobalPairs(*pairs, rows.start))
+        for rows in (slice(0, 3), slice(3, 3), slice(3, 7))
+    ]
+    for name in complete._fields:
+        total = sum(getattr(part, name) for part in parts)
+        torch.testing.assert_close(total.double(), getattr(complete, name).double(), msg=name, rtol=1e-6, atol=1e-6)
+    sum(part.loss for part in parts).backward()
+    for part, gradient in zip(pairs, expected, strict=True):
+        torch.testing.assert_close(part.grad, gradient)

@@ -94,7 +94,9 @@ def reproduction(tmp_path):
         **{name: np.ones((2, 4, 4)) for name in ("frames", "truth", "predicted")},
     )
     settings = {"preset": "paper"}
-    return write_results(tmp_path, kind="reproduce", settings=settings, seeds=[4, 5], classes=STANDARD_PLANES, measured=measured)
+    return write_results(
+        tmp_path, kind="reproduce", settings=settings, seeds=[4, 5], classes=STANDARD_PLANES, measured=measured
+    )
 
 
 def test_figures_3_and_4_show_the_rows_that_were_run(reproduction, drawn):
