@@ -93,7 +93,7 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
 def count_from_zero(text: str) -> int:
     """Read a seed."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got '{text}'")
     return int(text)
 
 

@@ -70,7 +70,7 @@ def trained_patients(init: Path) -> frozenset[str] | None:
 def overlaps(inits: Sequence[Init], names: Sequence[str], tested: Collection[str], allow: bool) -> dict[str, str]:
     """Check every pretrained init against the test patients; return the result of `check_pretraining_overlap` for each.
 
-    Weights from elsewhere are ``external``: as far as usvs can know, they were not trained on anybody of this archive.
+    Weights from elsewhere are ``external``: as far as usvs can know, no patient of this archive was in their training data.
 
     Raises:
         DataError: as `check_pretraining_overlap`.
@@ -96,7 +96,9 @@ def held_out_rows(store: PreparedStore, table: Table, inits: Sequence[Init]) -> 
         parsed = parse_init(init)
         trained = trained_patients(parsed.path) if parsed.kind == "run" else frozenset()
         if trained is None:
-            raise DataError(f"init '{init}' carries no list of pretraining patients, so which are held out is unknown")
+            raise DataError(
+                f"init '{init}' carries no list of pretraining patients: expected patients.json beside its weights"
+            )
         seen |= trained
     keys = pretraining_keys(store, np.unique(table.scan).tolist())
     kept = np.array([keys[number] not in seen for number in table.scan.tolist()], np.bool_)
