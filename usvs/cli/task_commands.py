@@ -128,7 +128,9 @@ def _predict_planes(options: argparse.Namespace) -> None:
     predictions = predict(options.images, options.model, box=box)
     for prediction in predictions:
         print(prediction)
-    failed = sum(prediction.error is not None for prediction in predictions)
+    failed = {prediction.file for prediction in predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()
-        raise DataError(f"{failed} of {len(predictions)} images could not be read; the reasons are in their lines")
+        raise DataError(
+            f"{len(failed)} of {len(options.images)} files could not be read; the reasons are in their lines"
+        )

@@ -70,7 +70,7 @@ def trained_patients(init: Path) -> frozenset[str] | None:
 def overlaps(inits: Sequence[Init], names: Sequence[str], tested: Collection[str], allow: bool) -> dict[str, str]:
     """Check every pretrained init against the test patients; return the result of `check_pretraining_overlap` for each.
 
-    Weights from elsewhere are ``external``: as far as usvs can know, no patient of this archive was in their training data.
+    Weights from elsewhere are ``external``: no patient of this archive is known to be in their training data.
 
     Raises:
         DataError: as `check_pretraining_overlap`.
