@@ -131,6 +131,4 @@ def _predict_planes(options: argparse.Namespace) -> None:
     failed = {prediction.file for prediction in predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()
-        raise DataError(
-            f"{len(failed)} of {len(options.images)} files could not be read; the reasons are in their lines"
-        )
+        raise DataError(f"{len(failed)} of {len(options.images)} files could not be read: see their lines above")

@@ -96,9 +96,7 @@ def held_out_rows(store: PreparedStore, table: Table, inits: Sequence[Init]) -> 
         parsed = parse_init(init)
         trained = trained_patients(parsed.path) if parsed.kind == "run" else frozenset()
         if trained is None:
-            raise DataError(
-                f"init '{init}' carries no list of pretraining patients: expected patients.json beside its weights"
-            )
+            raise DataError(f"init '{init}' carries no list of pretraining patients: expected {PATIENTS} in its run")
         seen |= trained
     keys = pretraining_keys(store, np.unique(table.scan).tolist())
     kept = np.array([keys[number] not in seen for number in table.scan.tolist()], np.bool_)
