@@ -32,8 +32,8 @@ from usvs.store.folder import ARCHIVE_FILE
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.comparison import write_arrays
 from usvs.tasks.cross_validation import FoldResult
-from usvs.tasks.finetune import write_arrays
 from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
