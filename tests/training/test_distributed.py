@@ -12,6 +12,8 @@ from tests.training.drift import AFTER, CLIPS, REORDERED, SPLITS, STEPS, as_publ
 from usvs.training.checkpoint import load_checkpoint, step_folders
 from usvs.training.metrics_log import read_metrics
 
+pytestmark = pytest.mark.slow
+
 
 def write_labelled_batches(planes: Path, gaze: Path) -> None:
     labels, gazes = {}, {}
