@@ -63,7 +63,7 @@ test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 	USVS_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
 
 stops: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining, and the weights compared
-	PYTHONPATH=. $(BIN)/python tests/training/interruptions.py --stops 200
+	PYTHONPATH=. $(BIN)/python -m tests.training.interruptions --count 200
 
 bench: $(VENV)/dev.stamp ## both kernels against their peers; quiet machine, an hour: benchmarks/kernels.json and its table
 	@$(PIP) -e ".[bench]" --no-build-isolation
