@@ -39,13 +39,13 @@ def test_the_example_and_the_tests_of_cpp(build_folder: Path):
         str(tools / "ctest"), "--test-dir", str(build_folder), "-R", "^(kernels|example)$", "--output-on-failure"
     )
     assert "100% tests passed" in tests and "out of 2" in tests
-    said = run(str(build_folder / "usvs_example"))
-    assert "3000 Hz is loudest in the band of 3000 Hz" in said
+    output = run(str(build_folder / "usvs_example"))
+    assert "3000 Hz is loudest in the band of 3000 Hz" in output
     # By hand: logits 0, 2, 0 without the anchor itself, a = 2, b = 0, m = 2.
-    assert "losses 0.3850 0.3850" in said
+    assert "losses 0.3850 0.3850" in output
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_public_headers_know_no_torch(name: str):
+def test_public_headers_include_no_torch(name: str):
     text = (ROOT / "csrc" / name).read_text()
     assert "#include <torch" not in text and "ATen" not in text and '#include "bindings' not in text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from usvs.cli.options import (
     Commands,
+    add_command,
     add_settings_options,
     chosen_profile,
     chosen_settings,
@@ -28,14 +29,22 @@ def add_task_commands(commands: Commands) -> None:
     finetune = commands.add_parser("finetune", help="fine-tune encoders to a task and compare them over patient folds")
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
     for name, title in (("planes", "standard-plane detection"), ("gaze", "gaze-saliency prediction")):
-        command = tasks.add_parser(name, help=f"{title}, cross-validated over patients")
+        example = f"usvs finetune {name} STORE RUN --profile quick --init random --init PRETRAINED --patients held-out"
+        command = add_command(tasks, name, f"fine-tune to {title}, cross-validated over patients", example)
         _add_finetune_options(command)
         command.set_defaults(run_command=partial(_finetune, name))
 
     predict = commands.add_parser("predict", help="apply a trained model to images")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    command = tasks.add_parser("planes", help="predict the standard plane of images: file, plane, confidence per line")
-    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size")
+    command = add_command(
+        tasks,
+        "planes",
+        "predict the standard plane of images: file, plane and confidence, tab-separated",
+        "usvs predict planes screen.png --model RUN",
+    )
+    command.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size, or videos"
+    )
     command.add_argument(
         "--model",
         required=True,

@@ -23,7 +23,7 @@ def create_store(archive: Path, store: Path) -> Keys:
     """Create the store of an archive, or open an existing one; only its owner has access.
 
     Raises:
-        DataError: if the store cannot be created, contains other files, is inside the archive or belongs to another one.
+        DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one.
     """
     archive, store = archive.resolve(), store.resolve()
     if not archive.is_dir():
@@ -60,7 +60,9 @@ def read_archive_path(store: Path, must_exist: bool = True) -> Path:
         command = shell_command("usvs", "index", "ARCHIVE", store)
         raise DataError(f"'{store}' is not a store: it has no readable {ARCHIVE_FILE}; run: {command}") from None
     if version != VERSION:
-        raise DataError(f"store '{store}': expected version {VERSION}, got {version}; index its archive into a new store")
+        raise DataError(
+            f"store '{store}': expected version {VERSION}, got {version}; index its archive into a new store"
+        )
     if must_exist and not archive.is_dir():
         raise DataError(
             f"archive '{archive}' of store '{store}' does not exist: restore it, or index its copy into a new store"
@@ -83,7 +85,9 @@ def lock_store(store: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DataError(f"store '{store}' is locked: another usvs process is writing to it; wait for its end") from None
+            raise DataError(
+                f"store '{store}' is locked: another usvs process is writing to it; wait for its end"
+            ) from None
         yield
     finally:
         os.close(descriptor)
