@@ -22,8 +22,8 @@ from usvs.experiments.presets import (
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
 from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.comparison import write_arrays
 from usvs.tasks.cross_validation import FoldResult
-from usvs.tasks.finetune import write_arrays
 from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
