@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.csv_rows import CsvRow, open_csv
+from usvs.archive.csv_rows import CsvRow, describe_columns, open_csv
 from usvs.errors import DataError
 
 # Classes in the order of the paper's section 3.2; the integer label of a plane is its index here.
@@ -110,8 +110,8 @@ def read_plane_labels(path: str | Path, frame_seconds: NDArray[np.float64] | Non
             intervals = _parse_frames(file.columns, file.rows, frame_seconds)
         else:
             expected = f"expected {', '.join(INTERVAL_COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
-            got = ", ".join(file.columns) or "no columns"
-            raise DataError(f"{FILE_KIND}: column '{missing[0]}' is missing: {expected}, got {got}")
+            got = describe_columns(file.columns, (*INTERVAL_COLUMNS, *FRAME_COLUMNS))
+            raise DataError(f"{FILE_KIND}, line 1: column '{missing[0]}' is missing: {expected}, got {got}")
     intervals.sort()
     for before, after in pairwise(intervals):
         if after[0] < before[1]:
@@ -139,8 +139,8 @@ def _parse_frames(
     columns: tuple[str, ...], rows: Iterator[CsvRow], frame_seconds: NDArray[np.float64]
 ) -> list[Interval]:
     if "plane" not in columns:
-        got = ", ".join(columns)
-        raise DataError(f"{FILE_KIND}: column 'plane' is missing: expected {', '.join(FRAME_COLUMNS)}, got {got}")
+        got = describe_columns(columns, FRAME_COLUMNS)
+        raise DataError(f"{FILE_KIND}, line 1: column 'plane' is missing: expected {', '.join(FRAME_COLUMNS)}, got {got}")
     midpoints = (frame_seconds[1:] + frame_seconds[:-1]) / 2  # the interval between two midpoints holds one frame
     edges = np.concatenate([[-np.inf], midpoints, [np.inf]])
     label_of: dict[int, int] = {}

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from usvs.archive.importers import IMPORTERS, parse_label_map
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
     WORKERS_HELP,
     Commands,
@@ -164,7 +165,7 @@ def _run_audit(options: argparse.Namespace) -> None:
         findings += found
     findings += [finding for run in options.run for finding in audit_run(run)]
     for finding in findings:
-        print(finding)
+        print_result(finding)
     if pages:
         logger.info(f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}'")
     if findings:
