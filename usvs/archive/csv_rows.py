@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from usvs.errors import DataError
-from usvs.utils.regular_files import MAX_TABLE_BYTES, open_regular
+from usvs.utils.regular_files import MAX_TEXT_BYTES, open_regular
 
 DELIMITERS = ",;\t"  # in order of preference
 MAX_HEADER_BYTES = 1 << 16  # a file without ends of line is not a table
 MAX_LISTED_COLUMNS = 8  # in error messages
 SIMILARITY = 0.8  # of a column name to a known one, by difflib
-MAX_CELL_CHARACTERS = 1 << 17  # of one value; a longer one is an open quote or not text
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,9 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
         DataError: if it is not a csv, names a column twice, or a row has more values than there are columns.
     """
     try:
-        with TextIOWrapper(open_regular(path, MAX_TABLE_BYTES), encoding="utf-8-sig", newline="") as file:
+        with TextIOWrapper(open_regular(path, MAX_TEXT_BYTES), encoding="utf-8-sig", newline="") as file:
             delimiter = detect_delimiter(file.readline(MAX_HEADER_BYTES))
             file.seek(0)
-            csv.field_size_limit(MAX_CELL_CHARACTERS)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             try:
                 columns = tuple(name.strip() for name in next(reader, []))

@@ -135,7 +135,13 @@ def _run_index(options: argparse.Namespace) -> None:
     from usvs.store.indexing import index_archive
 
     settings = dict(chosen_settings(options, IndexSettings()))
-    logger.info(str(index_archive(options.archive, options.store, workers=options.workers, **settings)))
+    summary = index_archive(options.archive, options.store, workers=options.workers, **settings)
+    logger.info(str(summary))
+    if summary.unused_tables:
+        raise DataError(
+            f"index: {quantity(len(summary.unused_tables), 'table')} of gaze or labels not used, see the lines "
+            "'NOT USED'; their scans are in the catalogue without them: correct the tables, then index again"
+        )
 
 
 def _run_prepare(options: argparse.Namespace) -> None:

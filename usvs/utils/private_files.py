@@ -27,7 +27,7 @@ def open_private(path: Path, mode: str = "wb", encoding: str | None = None) -> I
         mode: as of `open`.
         encoding: as of `open`.
     """
-    file = open(path, mode, encoding=encoding, opener=_open_private)  # noqa: SIM115, PTH123  Path.open takes no opener
+    file = open(path, mode, encoding=encoding, opener=_open_private)  # noqa: SIM115  Path.open takes no opener
     try:
         os.fchmod(file.fileno(), FILE_MODE)
     except BaseException:

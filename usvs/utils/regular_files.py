@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 MEBIBYTE = 1 << 20
-MAX_TEXT_BYTES = 64 * MEBIBYTE  # settings, manifests, records: a manifest of a million scans is 60 MB
-MAX_TABLE_BYTES = 2048 * MEBIBYTE  # gaze: ten hours at 1,200 samples per second with 40 columns are 1.7 GB
+MAX_TEXT_BYTES = 64 * MEBIBYTE  # settings, records, manifests and labels: a manifest of a million scans is 60 MB
+MAX_TABLE_BYTES = 512 * MEBIBYTE  # gaze: three hours at 1,200 samples per second with 40 columns; read into memory
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -66,7 +66,7 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BinaryIO:
 
 
 def read_regular(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
-    """Return the content of a regular file; errors as of `open_regular`, also for a file that grows beyond the limit."""
+    """Return the content of a regular file; errors as of `open_regular`, also where it is longer than stated."""
     with open_regular(path, max_bytes) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:  # files of /proc state a size of 0

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.csv_rows import MAX_HEADER_BYTES, CsvRow, open_csv
+from usvs.archive.discovery import iter_paths
 from usvs.archive.importers import ImportSummary
 from usvs.archive.labels import STANDARD_PLANES, find_plane_index
 from usvs.errors import DataError
@@ -133,14 +134,13 @@ def _find_table(source: Path) -> Path:
 
 def _find_images(source: Path) -> dict[str, Path]:
     path_of: dict[str, Path] = {}
-    for folder, _, names in os.walk(source):
-        for name in names:
-            path = Path(folder, name)
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            if path.stem in path_of:
-                raise DataError(f"two images are named '{path.stem}': expected unique names in '{source}'")
-            path_of[path.stem] = path
+    for relative in iter_paths(source):
+        path = source / relative
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if path.stem in path_of:
+            raise DataError(f"two images are named '{path.stem}': expected unique names in '{source}'")
+        path_of[path.stem] = path
     return path_of
 
 
