@@ -92,11 +92,11 @@ inline Tensor empty_strided(const Tensor& like, IntHeaderOnlyArrayRef sizes,
                             IntHeaderOnlyArrayRef strides, ScalarType dtype) {
   int32_t device_type, device_index;
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   using torch::stable::detail::from;
   using torch::stable::detail::to;
-  STABLE_TORCH_ERROR_CODE_CHECK(
+  TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
                                to<int32_t>(from(dtype)), device_type, device_index, &handle));
   return Tensor(handle);

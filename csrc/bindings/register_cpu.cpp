@@ -7,14 +7,10 @@
 
 #include "bindings/contrastive_loss_op.h"
 #include "bindings/log_spectrogram_op.h"
+#include "bindings/torch_threads.h"
 
 namespace usvs {
 namespace {
-
-const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
-  torch::stable::parallel_for(0, tasks, 1,
-                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}};
 
 // Only here can offsets be looked at: on a GPU this would make the host wait.
 template <typename Real>

@@ -38,10 +38,10 @@ Stream current_stream(const Tensor& tensor) {
   const int device = tensor.get_device_index();
   if (!torch_stream_native_handle) return {device, stream_handle_before_2_13(device)};
   StreamHandle stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_stream(device, &stream));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_stream(device, &stream));
   const torch::stable::accelerator::Stream owner(stream);
   void* handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_stream_native_handle(stream, &handle));
+  TORCH_ERROR_CODE_CHECK(torch_stream_native_handle(stream, &handle));
   return {device, handle};
 }
 

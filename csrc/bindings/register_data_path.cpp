@@ -3,21 +3,17 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include "augment_frames.h"
 #include "bindings/checks.h"
+#include "bindings/torch_threads.h"
 #include "energy_threshold.h"
 #include "frame_energy.h"
-#include "augment_frames.h"
 
 namespace usvs {
 namespace {
 
 using torch::stable::contiguous;
 using torch::stable::new_empty;
-
-const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
-  torch::stable::parallel_for(0, tasks, 1,
-                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}};
 
 constexpr size_t kHugePage = 2 << 20;
 

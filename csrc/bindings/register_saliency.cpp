@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "bindings/checks.h"
+#include "bindings/torch_threads.h"
 #include "saliency_scores.h"
 
 namespace usvs {
@@ -10,11 +11,6 @@ namespace {
 
 using torch::stable::contiguous;
 using torch::stable::new_empty;
-
-const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
-  torch::stable::parallel_for(0, tasks, 1,
-                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}};
 
 // Looks at the maps of an op, and makes them what the kernels read: float32 [B, P], row by row.
 void check_maps(const char* op, const char* name, Tensor& maps, int64_t count, int64_t pixels) {

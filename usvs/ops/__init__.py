@@ -8,16 +8,7 @@ from typing import Any
 import torch
 
 from usvs import __version__
-from usvs.errors import MissingDependencyError
-
-try:
-    from usvs import _C
-except ImportError as error:
-    raise MissingDependencyError(
-        f"the compiled kernels (usvs._C) cannot be loaded ({error}); build them with:"
-        " pip install --no-build-isolation -e ."
-    ) from error
-
+from usvs.ops._library import read_build_info
 from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, vary_frames_reference
 from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
@@ -27,6 +18,7 @@ from usvs.ops.log_spectrogram import log_spectrogram, log_spectrogram_reference
 __all__ = [
     "MOST_HALVINGS",
     "WEIGHT_BITS",
+    "augment_frames",
     "build_info",
     "contrastive_loss",
     "contrastive_loss_reference",
@@ -36,7 +28,6 @@ __all__ = [
     "frame_energy_reference",
     "log_spectrogram",
     "log_spectrogram_reference",
-    "augment_frames",
     "vary_frames_reference",
 ]
 
@@ -49,6 +40,6 @@ def build_info() -> dict[str, Any]:
         bfloat16 without widening it; ``cuda_architectures`` (empty without CUDA kernels); versions: ``usvs``,
         ``compiler`` and ``torch``.
     """
-    built = _C.build_info()
+    built = read_build_info()
     products = built["simd"] == "avx512_bf16"
     return {**built, "bfloat16_products": products, "usvs": __version__, "torch": torch.__version__}
