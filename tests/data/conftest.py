@@ -15,7 +15,10 @@ from usvs.store.settings import PrepareSettings
 
 RATE_HZ, FRAME_RATE_HZ = 24_000, 20
 
-from tests.support.labelled_stores import gaze_store, grating_store, store_writer
+from tests.support.labelled_stores import gaze_store, grating_store
+from tests.support.pretraining_stores import store_writer
+
+__all__ = ["gaze_store", "grating_store", "store_writer"]
 
 
 class SmallStore:

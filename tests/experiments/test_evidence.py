@@ -70,8 +70,8 @@ def test_every_cell_is_measured_and_stored(finished):
         for cells in reading.values():
             assert [(cell["seed"], cell["fold"]) for cell in cells] == places
     assert sorted(call[:3] for call in calls) == [
-        ("ours_seed_0", "own", 0),
-        ("ours_seed_1", "own", 1),
+        ("joint_seed_0", "own", 0),
+        ("joint_seed_1", "own", 1),
         ("shuffled_seed_0", "shuffled", 0),
         ("shuffled_seed_1", "shuffled", 1),
     ]
@@ -81,7 +81,7 @@ def test_the_table_and_the_picture_come_from_what_is_stored(finished):
     out, result, _ = finished
     cells = result.results["readings"]["probe"]
     differences = [ours["f1"] - random["f1"] for ours, random in zip(cells["joint"], cells["random"], strict=True)]
-    assert result.results["differences"]["probe"]["ours - random"]["values"] == pytest.approx(differences)
+    assert result.results["differences"]["probe"]["joint - random"]["values"] == pytest.approx(differences)
     text = str(result)
     assert f"{100 * sum(differences) / 4:+.1f}" in text
     assert "order                                  2.480       2.100       2.100" in text
@@ -165,9 +165,9 @@ def test_a_run_that_saw_the_tested_patients_is_refused(grating_store, tmp_path, 
 
 
 def test_a_damaged_cell_is_named(finished, grating_store, settings, tmp_path):
-    cell = finished[0] / "cells" / "probe_ours_seed_0_fold_0.json"
+    cell = finished[0] / "cells" / "probe_joint_seed_0_fold_0.json"
     whole = cell.read_text()
     cell.write_text(whole[:40])
-    with pytest.raises(DataError, match=r"probe_ours_seed_0_fold_0.json.*remove it to have it measured again"):
+    with pytest.raises(DataError, match=r"probe_joint_seed_0_fold_0.json.*remove it to have it measured again"):
         run_evidence(grating_store, finished[0], [0], settings)
     cell.write_text(whole)

@@ -128,7 +128,7 @@ def test_an_overlap_must_be_typed_and_is_then_said(finished, tiny_store, setting
 
     job = module._Job(tiny_store, tmp_path / "apart", settings, {}, allow_overlap=False)
     trained = json.dumps({"trained": list(job.downstream), "held_out": []})
-    run = job.out / "pretrain" / "ours_seed_0"
+    run = job.out / "pretrain" / "joint_seed_0"
     run.mkdir(parents=True)
     (run / "patients.json").write_text(trained)
     fold = Fold(0, job.downstream[:1], job.downstream[1:])

@@ -87,14 +87,18 @@ def test_of_several_sounds_the_first_is_used_and_that_is_said(tmp_path: Path):
 def test_a_sound_of_another_length_is_told(tmp_path: Path, seconds: float, note: str | None):
     write_video(tmp_path / "a.mp4", count=80)
     soundfile.write(tmp_path / "a.wav", np.resize(TONE, round(seconds * RATE)), RATE)
-    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(
+        IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings())
+    )
     assert (facts.sound, facts.sound_note) == ("beside", note)
 
 
 def test_what_is_no_sound_is_not_called_a_video(tmp_path: Path):
     write_video(tmp_path / "a.mp4", count=80)
     (tmp_path / "a.wav").write_text("no")
-    facts = inspect_scan(IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings()))
+    facts = inspect_scan(
+        IndexTask(tmp_path, ScanFiles("a.mp4", sound="a.wav"), ClipSettings(), VoiceActivitySettings())
+    )
     assert str(facts.sound_note).startswith("sound not used: not readable as a sound:")
 
 

@@ -36,7 +36,7 @@ def test_a_planes_run_gets_a_confusion_matrix_per_init_and_reading_and_one_bar_c
     assert {file.name for file in saved} == {
         "confusion_random_finetune.png",
         "confusion_random_probe.png",
-        "confusion_ours_finetune.png",
+        "confusion_joint_finetune.png",
         "f1.png",
     }
     for file in saved:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from usvs.archive.plane_labels import PLANES
 from usvs.data.frame_table import labelled_frames
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds

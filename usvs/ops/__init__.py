@@ -9,7 +9,7 @@ import torch
 
 from usvs import __version__
 from usvs.ops._library import read_build_info
-from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, vary_frames_reference
+from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, augment_frames_reference
 from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
 from usvs.ops.frame_energy import frame_energy, frame_energy_reference
@@ -19,6 +19,7 @@ __all__ = [
     "MOST_HALVINGS",
     "WEIGHT_BITS",
     "augment_frames",
+    "augment_frames_reference",
     "build_info",
     "contrastive_loss",
     "contrastive_loss_reference",
@@ -28,7 +29,6 @@ __all__ = [
     "frame_energy_reference",
     "log_spectrogram",
     "log_spectrogram_reference",
-    "vary_frames_reference",
 ]
 
 

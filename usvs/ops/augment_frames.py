@@ -28,7 +28,7 @@ def augment_frames(
     """Return min(slope * level, ceiling) - offset, where level is the gray level of the resized crop.
 
     Pixel (y, x) of the result lies at corner / 2**h + s * ((y, x) + 1/2) - 1/2 of the halved frame, where
-    s = step / 2**(b - 1); places outside of it are moved to its edge. Equal to `vary_frames_reference`, bit for bit.
+    s = step / 2**(b - 1); places outside of it are moved to its edge. Equal to `augment_frames_reference`, bit for bit.
 
     Args:
         frames: gray levels.
@@ -51,7 +51,7 @@ def augment_frames(
     return varied
 
 
-def vary_frames_reference(
+def augment_frames_reference(
     frames: Tensor,  # [n, S, S] uint8
     corner: Tensor,  # [n, 2] int64
     flip: Tensor,  # [n] bool

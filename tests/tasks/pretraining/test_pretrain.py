@@ -263,7 +263,7 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
     settings = tmp_path / "settings.json"
     settings.write_text(tiny().model_dump_json())
     script = (
-        "import sys, time; from pathlib import Path; from usvs.config import *; from usvs.errors import UsvsError\n"
+        "import sys, time; from pathlib import Path; from usvs.config import load_settings; from usvs.tasks.pretraining.settings import PretrainSettings; from usvs.errors import UsvsError\n"
         "from usvs.tasks.pretraining.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
         "step = Trainer.step\n"
         "def slow(self, *batch, **place):\n    values = step(self, *batch, **place); time.sleep(0.15); return values\n"
