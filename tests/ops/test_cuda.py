@@ -64,7 +64,7 @@ def test_what_the_loss_takes_in_memory_can_be_asked():
 
 def test_a_build_without_cuda_says_how_to_get_it(tmp_path: Path):
     torch_dir, library = Path(torch.__file__).parent, tmp_path / "absent.so"
-    sources = [ROOT / "csrc" / "bindings" / name for name in ("library.cpp", "register_cuda_absent.cpp")]
+    sources = [ROOT / "csrc" / "bindings" / name for name in ("schemas.cpp", "register_cuda_absent.cpp")]
     flags = ["-std=c++20", "-O0", "-shared", "-fPIC", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
     includes = [f"-I{ROOT / 'csrc'}", "-isystem", str(torch_dir / "include")]
     link = [f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-o", str(library)]
