@@ -14,9 +14,9 @@
 
 namespace usvs {
 
-constexpr int64_t kMostHalvings = 4;
+constexpr int64_t kMaxHalvings = 4;
 
-struct VaryFramesParams {
+struct AugmentFramesParams {
   const uint8_t* frames;  // [n, S, S]
   const int64_t* corner;  // [n, 2] row and column of the crop, pixels of the frame
   const bool* flip;       // [n] mirrored left to right
@@ -26,7 +26,7 @@ struct VaryFramesParams {
   int64_t side;           // S
   int64_t pixels;         // P
   int64_t step;           // in 1 / 2^(b - 1) pixels of the halved frame
-  int64_t halvings;       // 0 ... kMostHalvings
+  int64_t halvings;       // 0 ... kMaxHalvings
   float ceiling;          // standardised units above `offset`
   float offset;
 
@@ -35,6 +35,6 @@ struct VaryFramesParams {
 
 namespace cpu {
 // On the calling thread alone: whoever loads, loads on several.
-void augment_frames(const VaryFramesParams& params);
+void augment_frames(const AugmentFramesParams& params);
 }  // namespace cpu
 }  // namespace usvs

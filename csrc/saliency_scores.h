@@ -1,7 +1,7 @@
 // The saliency scores: sums over the pixels of maps, from which usvs.evaluation.metrics makes KL,
 // SIM, CC, NSS and AUC.
 //
-//   pair:      prediction [P], truth [P]      -> one score a map
+//   pair:      prediction [P], ground_truth [P]      -> one score a map
 //   fixations: map [P], fixated pixels [P]    -> moments of the map and ranks of the fixated pixels
 //   in it
 #pragma once
@@ -14,11 +14,11 @@ namespace usvs {
 enum class PairScore : int64_t { kl, similarity, similarity_min_max, correlation };
 
 struct PairScoreParams {
-  const float* prediction;  // [B, P]
-  const float* truth;       // [B, P]
-  double* score;            // [B]
-  int64_t maps;             // B
-  int64_t pixels;           // P
+  const float* prediction;    // [B, P]
+  const float* ground_truth;  // [B, P]
+  double* score;              // [B]
+  int64_t maps;               // B
+  int64_t pixels;             // P
   PairScore kind;
   float epsilon;  // of the KL divergence
 };

@@ -16,8 +16,8 @@ using torch::headeronly::IntHeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-[[noreturn]] inline void refuse(const char* op, const std::string& argument,
-                                const std::string& expected, const std::string& got) {
+[[noreturn]] inline void throw_argument_error(const char* op, const std::string& argument,
+                                              const std::string& expected, const std::string& got) {
   throw std::runtime_error(std::string("usvs::") + op + ": " + argument + ": expected " + expected +
                            ", got " + got);
 }
@@ -50,14 +50,14 @@ inline void check_shape(const char* op, const char* name, const Tensor& tensor, 
     return;
   }
   auto side = [](int64_t size, const char* any) { return size < 0 ? any : std::to_string(size); };
-  refuse(op, name, "shape [" + side(rows, "any") + ", " + side(columns, "any") + "]",
-         shape_text(tensor));
+  throw_argument_error(op, name, "shape [" + side(rows, "any") + ", " + side(columns, "any") + "]",
+                       shape_text(tensor));
 }
 
 inline void check_sizes(const char* op, const char* name, const Tensor& tensor,
                         const std::vector<int64_t>& sizes) {
   if (sizes_of(tensor) != sizes) {
-    refuse(op, name, "shape " + shape_text(sizes), shape_text(tensor));
+    throw_argument_error(op, name, "shape " + shape_text(sizes), shape_text(tensor));
   }
 }
 
@@ -71,19 +71,20 @@ inline std::string device_text(const Tensor& tensor) {
 inline void check_device(const char* op, const char* name, const Tensor& tensor,
                          const char* other_name, const Tensor& other) {
   if (tensor.device() != other.device()) {
-    refuse(op, name, device_text(other) + ", where " + other_name + " is", device_text(tensor));
+    throw_argument_error(op, name, device_text(other) + ", where " + other_name + " is",
+                         device_text(tensor));
   }
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType dtype) {
   if (tensor.scalar_type() != dtype) {
-    refuse(op, name, torch::headeronly::toString(dtype),
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error(op, name, torch::headeronly::toString(dtype),
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
 }
 
 // Without a call of torch's dispatcher where nothing has to be copied.
-inline Tensor packed(const Tensor& tensor) {
+inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
@@ -96,9 +97,9 @@ inline Tensor empty_strided(const Tensor& like, IntHeaderOnlyArrayRef sizes,
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   using torch::stable::detail::from;
   using torch::stable::detail::to;
-  TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
-                               to<int32_t>(from(dtype)), device_type, device_index, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                  strides.data(), to<int32_t>(from(dtype)),
+                                                  device_type, device_index, &handle));
   return Tensor(handle);
 }
 
@@ -110,9 +111,9 @@ inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, Scala
   return empty_strided(like, sizes, strides, dtype);
 }
 
-// The same for a result that is like a packed tensor.
-inline Tensor empty_like_packed(const Tensor& packed) {
-  return empty_strided(packed, packed.sizes(), packed.strides(), packed.scalar_type());
+// The same for a result that is like a as_contiguous tensor.
+inline Tensor empty_like_contiguous(const Tensor& tensor) {
+  return empty_strided(tensor, tensor.sizes(), tensor.strides(), tensor.scalar_type());
 }
 
 // Where a result is to be written: it is never resized, and its elements lie side by side.
@@ -120,19 +121,20 @@ inline void check_out(const char* op, const Tensor& out, const std::vector<int64
                       ScalarType dtype) {
   check_sizes(op, "out", out, sizes);
   check_dtype(op, "out", out, dtype);
-  if (!out.is_contiguous()) refuse(op, "out", "a contiguous tensor", "one with gaps");
+  if (!out.is_contiguous()) throw_argument_error(op, "out", "a contiguous tensor", "one with gaps");
 }
 
 inline void check_range(const char* op, const char* name, int64_t value, int64_t low,
                         int64_t high) {
   if (value < low || value > high) {
-    refuse(op, name, std::to_string(low) + " ... " + std::to_string(high), std::to_string(value));
+    throw_argument_error(op, name, std::to_string(low) + " ... " + std::to_string(high),
+                         std::to_string(value));
   }
 }
 
 inline void check_positive(const char* op, const char* name, double value) {
   if (!(value > 0) || std::isinf(value)) {
-    refuse(op, name, "a finite number above 0", number_text(value));
+    throw_argument_error(op, name, "a finite number above 0", number_text(value));
   }
 }
 

@@ -44,17 +44,19 @@ inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor pos
   check_dtype(op, "self_index", self_index, ScalarType::Long);
   check_device(op, "self_index", self_index, "anchors", anchors);
   if (self_index.dim() != 1 || self_index.size(0) != rows) {
-    refuse(op, "self_index", "shape [" + std::to_string(rows) + "]", shape_text(self_index));
+    throw_argument_error(op, "self_index", "shape [" + std::to_string(rows) + "]",
+                         shape_text(self_index));
   }
-  if (rows > 0 && candidates.size(0) == 0) refuse(op, "candidates", "at least one row", "none");
-  return {packed(anchors), packed(positives), packed(hard_negatives), packed(candidates),
-          packed(self_index)};
+  if (rows > 0 && candidates.size(0) == 0)
+    throw_argument_error(op, "candidates", "at least one row", "none");
+  return {as_contiguous(anchors), as_contiguous(positives), as_contiguous(hard_negatives),
+          as_contiguous(candidates), as_contiguous(self_index)};
 }
 
 inline ContrastiveForm contrastive_form(const std::string& form) {
   if (form == "eq2") return ContrastiveForm::eq2;
   if (form == "ntxent") return ContrastiveForm::ntxent;
-  refuse("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
+  throw_argument_error("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
 }
 
 template <typename Input>
@@ -101,14 +103,14 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   return {losses, logsumexp};
 }
 
-// A vector that belongs to the losses, packed.
+// A vector that belongs to the losses, as_contiguous.
 inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t elements,
                              const ContrastiveTensors& tensors) {
   constexpr const char* op = "contrastive_loss";
   check_dtype(op, name, vector, tensors.accumulated_dtype());
   check_sizes(op, name, vector, {elements});
   check_device(op, name, vector, "anchors", tensors.anchors);
-  return packed(vector);
+  return as_contiguous(vector);
 }
 
 // Calls run(params) once the gradients have a place.
@@ -117,10 +119,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
     const ContrastiveTensors& tensors, const Tensor& losses_grad, double temperature,
     double margin_floor, const std::string& form, const Run& run) {
   const Tensor grad = checked_vector("grad", losses_grad, tensors.anchors.size(0), tensors);
-  Tensor anchors_grad = empty_like_packed(tensors.anchors),
-         positives_grad = empty_like_packed(tensors.positives);
-  Tensor hard_negatives_grad = empty_like_packed(tensors.hard_negatives);
-  Tensor candidates_grad = empty_like_packed(tensors.candidates);
+  Tensor anchors_grad = empty_like_contiguous(tensors.anchors),
+         positives_grad = empty_like_contiguous(tensors.positives);
+  Tensor hard_negatives_grad = empty_like_contiguous(tensors.hard_negatives);
+  Tensor candidates_grad = empty_like_contiguous(tensors.candidates);
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;

@@ -27,8 +27,8 @@ void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) 
   for (int64_t i = 0; i < rows; ++i) {
     check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
     if (columns == 1 && self_index[i] == 0) {
-      refuse("contrastive_loss", "candidates", "a row beside the anchor itself",
-             "only the anchor itself (row " + std::to_string(i) + ")");
+      throw_argument_error("contrastive_loss", "candidates", "a row beside the anchor itself",
+                           "only the anchor itself (row " + std::to_string(i) + ")");
     }
   }
 }
@@ -38,8 +38,8 @@ struct Cpu {
   static void with_waveform(const Tensor& tensor, const Function& function) {
     if (tensor.scalar_type() == ScalarType::Float) return function(float{});
     if (tensor.scalar_type() == ScalarType::Double) return function(double{});
-    refuse("log_spectrogram", "waveform", "float32 or float64",
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error("log_spectrogram", "waveform", "float32 or float64",
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Real>
   static void forward(const LogSpectrogramParams<Real>& params, const Tensor&) {
@@ -57,8 +57,8 @@ struct Cpu {
     if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
     if (tensor.scalar_type() == ScalarType::Float) return function(float{});
     if (tensor.scalar_type() == ScalarType::Double) return function(double{});
-    refuse("contrastive_loss", "anchors", "float32, float64 or bfloat16",
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error("contrastive_loss", "anchors", "float32, float64 or bfloat16",
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Input>
   static void forward(const ContrastiveLossParams<Input>& params, const Tensor&) {
@@ -74,15 +74,15 @@ struct Cpu {
 
 // What the forward pass keeps for the gradients is one tensor: making, saving and passing four
 // costs a small batch microseconds.
-int64_t kept_elements(const ContrastiveTensors& tensors) {
+int64_t saved_elements(const ContrastiveTensors& tensors) {
   const int64_t rows = tensors.anchors.size(0), columns = tensors.candidates.size(0);
   return (rows + columns) * tensors.anchors.size(1) + 2 * rows;
 }
 
 template <typename Input>
-void place_kept(ContrastiveLossParams<Input>& params, const Tensor& kept) {
+void assign_saved(ContrastiveLossParams<Input>& params, const Tensor& saved) {
   using Real = typename Accumulated<Input>::type;
-  params.anchors_slope = static_cast<Real*>(kept.data_ptr());
+  params.anchors_slope = static_cast<Real*>(saved.data_ptr());
   params.candidates_slope = params.anchors_slope + params.rows * params.width;
   params.logsumexp = params.candidates_slope + params.columns * params.width;
   params.margin_slope = params.logsumexp + params.rows;
@@ -96,28 +96,28 @@ std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor p
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
   const ScalarType dtype = tensors.accumulated_dtype();
   Tensor losses = empty(tensors.anchors, {tensors.anchors.size(0)}, dtype);
-  Tensor kept = empty(tensors.anchors, {kept_elements(tensors)}, dtype);
+  Tensor saved = empty(tensors.anchors, {saved_elements(tensors)}, dtype);
   Cpu::with_embedding(tensors.anchors, [&](auto zero) {
     using Real = typename Accumulated<decltype(zero)>::type;
     auto params = contrastive_params<decltype(zero)>(tensors, temperature, margin_floor, form);
     check_self_index(params.self_index, params.rows, params.columns);
     params.losses = static_cast<Real*>(losses.mutable_data_ptr());
-    place_kept(params, kept);
+    assign_saved(params, saved);
     cpu::contrastive_loss_with_slopes(params, torch_threads);
   });
-  return {losses, kept};
+  return {losses, saved};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes(
     Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor kept, double temperature, double margin_floor, std::string form) {
+    Tensor self_index, Tensor saved, double temperature, double margin_floor, std::string form) {
   const ContrastiveTensors tensors =
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
-  const Tensor slopes = checked_vector("kept", kept, kept_elements(tensors), tensors);
+  const Tensor slopes = checked_vector("saved", saved, saved_elements(tensors), tensors);
   return contrastive_gradients<Cpu>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {
         check_self_index(params.self_index, params.rows, params.columns);
-        place_kept(params, slopes);
+        assign_saved(params, slopes);
         cpu::contrastive_loss_backward_from_slopes(params, torch_threads);
       });
 }

@@ -46,7 +46,8 @@ Stream current_stream(const Tensor& tensor) {
 }
 
 void check_cuda(const char* op, const char* name, const Tensor& tensor) {
-  if (!tensor.is_cuda()) refuse(op, name, "a CUDA tensor", "one on " + device_text(tensor));
+  if (!tensor.is_cuda())
+    throw_argument_error(op, name, "a CUDA tensor", "one on " + device_text(tensor));
 }
 
 struct Cuda {
@@ -54,8 +55,8 @@ struct Cuda {
   static void with_waveform(const Tensor& tensor, const Function& function) {
     check_cuda("log_spectrogram", "waveform", tensor);
     if (tensor.scalar_type() == ScalarType::Float) return function(float{});
-    refuse("log_spectrogram", "waveform", "float32 on CUDA",
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error("log_spectrogram", "waveform", "float32 on CUDA",
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
   static void forward(const LogSpectrogramParams<float>& params, const Tensor& like) {
     const DeviceGuard guard(like.get_device_index());
@@ -70,8 +71,8 @@ struct Cuda {
     check_cuda("contrastive_loss", "anchors", tensor);
     if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
     if (tensor.scalar_type() == ScalarType::Float) return function(float{});
-    refuse("contrastive_loss", "anchors", "float32 or bfloat16 on CUDA",
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error("contrastive_loss", "anchors", "float32 or bfloat16 on CUDA",
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Input>
   static void forward(const ContrastiveLossParams<Input>& params, const Tensor& like) {
@@ -86,9 +87,9 @@ struct Cuda {
   template <typename Input, typename Launch>
   static void run(cuda::Pass pass, Launch launch, const ContrastiveLossParams<Input>& params,
                   const Tensor& like) {
-    constexpr int64_t most = std::numeric_limits<int32_t>::max();
-    check_range("contrastive_loss", "rows of anchors", params.rows, 0, most);
-    check_range("contrastive_loss", "rows of candidates", params.columns, 0, most);
+    constexpr int64_t max_value = std::numeric_limits<int32_t>::max();
+    check_range("contrastive_loss", "rows of anchors", params.rows, 0, max_value);
+    check_range("contrastive_loss", "rows of candidates", params.columns, 0, max_value);
     const DeviceGuard guard(like.get_device_index());
     const size_t bytes = cuda::contrastive_loss_workspace_bytes<Input>(
         pass, params.rows, params.columns, params.width);

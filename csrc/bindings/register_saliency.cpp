@@ -26,10 +26,10 @@ void check_fixated(const char* op, Tensor& fixated, const Tensor& maps) {
   fixated = contiguous(fixated);
 }
 
-PairScoreParams pair_params(const Tensor& prediction, const Tensor& truth, double* score,
+PairScoreParams pair_params(const Tensor& prediction, const Tensor& ground_truth, double* score,
                             PairScore kind, double epsilon) {
   return {static_cast<const float*>(prediction.const_data_ptr()),
-          static_cast<const float*>(truth.const_data_ptr()),
+          static_cast<const float*>(ground_truth.const_data_ptr()),
           score,
           prediction.size(0),
           prediction.size(1),
@@ -48,15 +48,16 @@ FixationStatisticsParams fixation_params(const Tensor& values, const Tensor& fix
           ranks};
 }
 
-Tensor pair_score(Tensor prediction, Tensor truth, int64_t kind, double epsilon) {
+Tensor pair_score(Tensor prediction, Tensor ground_truth, int64_t kind, double epsilon) {
   constexpr const char* op = "pair_score";
   check_maps(op, "prediction", prediction, -1, -1);
-  check_maps(op, "truth", truth, prediction.size(0), prediction.size(1));
+  check_maps(op, "ground_truth", ground_truth, prediction.size(0), prediction.size(1));
   check_range(op, "kind", kind, 0, kPairScores - 1);
   Tensor score = new_empty(prediction, {prediction.size(0)}, ScalarType::Double);
-  cpu::pair_score(pair_params(prediction, truth, static_cast<double*>(score.mutable_data_ptr()),
-                              static_cast<PairScore>(kind), epsilon),
-                  torch_threads);
+  cpu::pair_score(
+      pair_params(prediction, ground_truth, static_cast<double*>(score.mutable_data_ptr()),
+                  static_cast<PairScore>(kind), epsilon),
+      torch_threads);
   return score;
 }
 
@@ -72,19 +73,19 @@ Tensor fixation_statistics(Tensor values, Tensor fixated, bool ranks) {
   return statistics;
 }
 
-std::tuple<Tensor, Tensor> saliency_scores(Tensor prediction, Tensor truth, Tensor fixated,
+std::tuple<Tensor, Tensor> saliency_scores(Tensor prediction, Tensor ground_truth, Tensor fixated,
                                            int64_t kinds, double epsilon) {
   constexpr const char* op = "saliency_scores";
   check_maps(op, "prediction", prediction, -1, -1);
-  check_maps(op, "truth", truth, prediction.size(0), prediction.size(1));
+  check_maps(op, "ground_truth", ground_truth, prediction.size(0), prediction.size(1));
   check_fixated(op, fixated, prediction);
   check_range(op, "kinds", kinds, 0, (int64_t{1} << kPairScores) - 1);
   const int64_t maps = prediction.size(0);
   Tensor scores = new_empty(prediction, {maps, kPairScores}, ScalarType::Double);
   Tensor statistics = new_empty(prediction, {maps, kFixationColumns}, ScalarType::Double);
   SaliencyScoresParams params{
-      pair_params(prediction, truth, static_cast<double*>(scores.mutable_data_ptr()), PairScore::kl,
-                  epsilon),
+      pair_params(prediction, ground_truth, static_cast<double*>(scores.mutable_data_ptr()),
+                  PairScore::kl, epsilon),
       {},
       fixation_params(prediction, fixated, static_cast<double*>(statistics.mutable_data_ptr()),
                       true, true)};

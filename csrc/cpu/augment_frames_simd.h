@@ -6,20 +6,20 @@
 
 namespace usvs::cpu {
 
-struct VaryFramesLevel {
+struct AugmentFramesLevel {
   // Bytes of scratch memory that one call needs, 64-byte aligned.
-  size_t (*bytes)(const VaryFramesParams&);
-  void (*vary)(const VaryFramesParams&, int64_t frame, void* scratch);
+  size_t (*bytes)(const AugmentFramesParams&);
+  void (*augment)(const AugmentFramesParams&, int64_t frame, void* scratch);
 };
 
 namespace portable {
-extern const VaryFramesLevel frames_level;
+extern const AugmentFramesLevel augment_level;
 }
 namespace avx2 {
-extern const VaryFramesLevel frames_level;
+extern const AugmentFramesLevel augment_level;
 }
 namespace avx512 {
-extern const VaryFramesLevel frames_level;
+extern const AugmentFramesLevel augment_level;
 }
 
 }  // namespace usvs::cpu

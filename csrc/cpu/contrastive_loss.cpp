@@ -14,16 +14,16 @@
 namespace usvs::cpu {
 namespace {
 
-// Candidates go to tasks in so many groups at most; each costs the backward pass one block of
-// partial gradients.
-constexpr int64_t kMostGroups = 32;
+// Candidates go to tasks in so many groups at max_elements; each costs the backward pass one block
+// of partial gradients.
+constexpr int64_t kMaxGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
-// All the weights of a block of anchors are kept between the halves of a fused pass; blocks are
-// made smaller, down to a point, to stay below this.
-constexpr size_t kMostWeightsBytes = 32 << 20;
-// More is given back after a pass: the next one takes so long that fresh pages do not count, and
+// All the weights of a block of anchors are stored_weights between the halves of a fused pass;
+// blocks are made smaller, down to a point, to stay below this.
+constexpr size_t kMaxWeightsBytes = 32 << 20;
+// More is fixed back after a pass: the next one takes so long that fresh pages do not count, and
 // the gradients want the room.
-constexpr size_t kKeptBytes = 8 << 20;
+constexpr size_t kMaxRetainedBytes = 8 << 20;
 
 template <typename Input>
 const ContrastiveLevel<Input>& level_for() {
@@ -55,12 +55,12 @@ const ContrastiveLevel<Input>& level_for() {
 #undef USVS_PICK
 }
 
-int64_t divided_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
+int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
 // Group `group` of `groups`, in whole chunks.
-ContrastiveBlock block_of(int64_t begin, int64_t rows, int64_t columns, int64_t group,
-                          int64_t groups) {
-  const int64_t chunks = divided_up(columns, kChunkColumns);
+ContrastiveBlock block_for_group(int64_t begin, int64_t rows, int64_t columns, int64_t group,
+                                 int64_t groups) {
+  const int64_t chunks = ceil_divide(columns, kChunkColumns);
   return {begin, rows, chunks * group / groups * kChunkColumns,
           std::min(columns, chunks * (group + 1) / groups * kChunkColumns)};
 }
@@ -68,7 +68,7 @@ ContrastiveBlock block_of(int64_t begin, int64_t rows, int64_t columns, int64_t 
 // Puts the logsumexp of an anchor together from its parts, `step` elements apart. On the way `sum`
 // becomes what a part's exponentials have to be multiplied by to be probabilities. Returns g'(m).
 template <typename Input, typename Real>
-double finish_row(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
+double write_loss(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
                   double* sum, int64_t parts, int64_t step) {
   Real top = largest[0];
   for (int64_t part = 1; part < parts; ++part) top = std::max(top, largest[part * step]);
@@ -80,13 +80,13 @@ double finish_row(const ContrastiveLossParams<Input>& params, int64_t row, const
   }
   for (int64_t part = 0; part < parts; ++part) sum[part * step] /= total;
   const double logsumexp = top + std::log(total);
-  const ContrastiveMargin margin = level_for<Input>().margin_of(params, row);
+  const ContrastiveMargin margin = level_for<Input>().compute_margin(params, row);
   params.logsumexp[row] = static_cast<Real>(logsumexp);
-  params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.gap);
+  params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.value);
   return margin.slope;
 }
 
-int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t round_up_to_line(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // The memory of a pass that sums gradients block by block, and what is done with it.
 template <typename Input>
@@ -102,23 +102,24 @@ class GradientPass {
         threads_(threads),
         level_(level_for<Input>()),
         padded_(level_.padded_width(params.width)),
-        chunks_(divided_up(params.columns, kChunkColumns)),
-        groups_(std::min(chunks_, kMostGroups)),
+        chunks_(ceil_divide(params.columns, kChunkColumns)),
+        groups_(std::min(chunks_, kMaxGroups)),
         block_rows_(block_rows),
-        aside_(!in_place || padded_ != params.width),
+        separate_sums_(!in_place || padded_ != params.width),
         scratch_bytes_(level_.scratch_bytes(params)) {
-    const size_t anchors = rounded(level_.anchors_bytes(params));
-    const size_t parts = rounded(groups_ * block_rows_ * padded_ * sizeof(Real));
-    const size_t sums = aside_ ? rounded(params.columns * padded_ * sizeof(Real)) : 0;
+    const size_t anchors = round_up_to_line(level_.anchors_bytes(params));
+    const size_t parts = round_up_to_line(groups_ * block_rows_ * padded_ * sizeof(Real));
+    const size_t sums =
+        separate_sums_ ? round_up_to_line(params.columns * padded_ * sizeof(Real)) : 0;
     char* memory =
-        static_cast<char*>(call_scratch().at_least(anchors + parts + sums + weights_bytes));
+        static_cast<char*>(call_scratch().reserve(anchors + parts + sums + weights_bytes));
     anchors_ = memory;
-    anchors_parts_ = reinterpret_cast<Real*>(memory + anchors);
-    candidates_ = aside_ ? reinterpret_cast<Real*>(memory + anchors + parts) : expected;
+    anchor_partials_ = reinterpret_cast<Real*>(memory + anchors);
+    candidates_ = separate_sums_ ? reinterpret_cast<Real*>(memory + anchors + parts) : expected;
     weights_ = memory + anchors + parts + sums;
   }
 
-  ~GradientPass() { call_scratch().at_most(kKeptBytes); }
+  ~GradientPass() { call_scratch().shrink_to(kMaxRetainedBytes); }
 
   // Calls block(begin, rows) for every block of anchors, packed.
   template <typename Block>
@@ -135,30 +136,30 @@ class GradientPass {
   template <typename Group>
   void for_each_group(int64_t begin, int64_t rows, const Group& group) {
     threads_.for_each(groups_, [&](int64_t index) {
-      const ContrastiveBlock block = block_of(begin, rows, params_.columns, index, groups_);
+      const ContrastiveBlock block = block_for_group(begin, rows, params_.columns, index, groups_);
       group(block, block.column_begin / kChunkColumns,
-            anchors_parts_ + index * block_rows_ * padded_,
-            task_scratch().at_least(scratch_bytes_));
+            anchor_partials_ + index * block_rows_ * padded_,
+            task_scratch().reserve(scratch_bytes_));
     });
   }
 
   // The sum over the candidates for one anchor of the block, in the order of the groups.
   Real* anchors_sum(int64_t row) const {
-    Real* first = anchors_parts_ + row * padded_;
-    level_.sum_parts(first, groups_, block_rows_ * padded_, params_.width, first);
+    Real* first = anchor_partials_ + row * padded_;
+    level_.sum_partials(first, groups_, block_rows_ * padded_, params_.width, first);
     return first;
   }
 
   // Real or Input, whichever the candidates' gradient is expected in.
   template <typename To>
-  void hand_out_candidates(To* to) {
-    if (!aside_) return;
+  void write_candidate_gradients(To* to) {
+    if (!separate_sums_) return;
     threads_.for_each(params_.columns, [&](int64_t column) {
       const Real* row = candidates_ + column * padded_;
       if constexpr (std::is_same_v<To, Real>) {
         std::copy_n(row, params_.width, to + column * params_.width);
       } else {
-        level_.scaled(row, Real(1), params_.width, to + column * params_.width);
+        level_.scale_and_store(row, Real(1), params_.width, to + column * params_.width);
       }
     });
   }
@@ -177,10 +178,10 @@ class GradientPass {
   const Threads& threads_;
   const ContrastiveLevel<Input>& level_;
   const int64_t padded_, chunks_, groups_, block_rows_;
-  const bool aside_;
+  const bool separate_sums_;
   const size_t scratch_bytes_;
   void* anchors_;
-  Real* anchors_parts_;
+  Real* anchor_partials_;
   Real* candidates_;
   char* weights_;
 };
@@ -191,26 +192,26 @@ template <typename Input>
 void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const auto& level = level_for<Input>();
-  const size_t anchors_bytes = rounded(level.anchors_bytes(params));
+  const size_t anchors_bytes = round_up_to_line(level.anchors_bytes(params));
   const size_t bytes = anchors_bytes + level.scratch_bytes(params);
-  const int64_t blocks = divided_up(params.rows, kBlockRows);
-  const int64_t groups = divided_up(params.columns, kForwardGroupChunks * kChunkColumns);
+  const int64_t blocks = ceil_divide(params.rows, kBlockRows);
+  const int64_t groups = ceil_divide(params.columns, kForwardGroupChunks * kChunkColumns);
   std::vector<Real> largest(blocks * kBlockRows * groups);
   std::vector<double> sum(largest.size());
   threads.for_each(blocks * groups, [&](int64_t task) {
     const int64_t begin = task / groups * kBlockRows;
     const int64_t rows = std::min(kBlockRows, params.rows - begin);
-    char* memory = static_cast<char*>(task_scratch().at_least(bytes));
+    char* memory = static_cast<char*>(task_scratch().reserve(bytes));
     level.pack_anchors(params, begin, rows, memory);
-    level.forward(params, block_of(begin, rows, params.columns, task % groups, groups), memory,
-                  largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
+    level.forward(params, block_for_group(begin, rows, params.columns, task % groups, groups),
+                  memory, largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
                   memory + anchors_bytes);
   });
   threads.for_each(blocks, [&](int64_t block) {
     const int64_t end = std::min((block + 1) * kBlockRows, params.rows);
     for (int64_t row = block * kBlockRows; row < end; ++row) {
       const int64_t first = block * groups * kBlockRows + row - block * kBlockRows;
-      finish_row(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
+      write_loss(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
     }
   });
 }
@@ -223,34 +224,35 @@ void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const
                            reinterpret_cast<Real*>(params.candidates_grad), kBlockRows, 0);
   pass.for_each_block([&](int64_t begin, int64_t rows) {
     pass.for_each_group(
-        begin, rows, [&](ContrastiveBlock block, int64_t, Real* anchors_part, void* scratch) {
-          pass.level().backward(params, block, pass.anchors(), anchors_part, pass.candidates(),
+        begin, rows, [&](ContrastiveBlock block, int64_t, Real* anchors_partial, void* scratch) {
+          pass.level().backward(params, block, pass.anchors(), anchors_partial, pass.candidates(),
                                 pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
       const int64_t row = begin + i;
       const double weight = params.losses_grad[row];
-      const double slope = pass.level().margin_of(params, row).slope;
+      const double slope = pass.level().compute_margin(params, row).slope;
       Real* const sum = pass.anchors_sum(i);
-      pass.level().add_pair(params, row, weight, slope, sum);
-      pass.level().scaled(sum, Real(1), params.width, params.anchors_grad + row * params.width);
+      pass.level().add_pair_gradient(params, row, weight, slope, sum);
+      pass.level().scale_and_store(sum, Real(1), params.width,
+                                   params.anchors_grad + row * params.width);
       pass.level().pair_gradients(params, row, weight, slope);
     });
   });
-  pass.hand_out_candidates(params.candidates_grad);
+  pass.write_candidate_gradients(params.candidates_grad);
 }
 
 template <typename Input>
 void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
                                   const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
-  const int64_t chunks = divided_up(params.columns, kChunkColumns);
+  const int64_t chunks = ceil_divide(params.columns, kChunkColumns);
   const auto weights_bytes = [&](int64_t rows) -> size_t {
     return chunks * kChunkColumns * tile_stride(rows) * level_for<Input>().weight_bytes;
   };
   int64_t block_rows = kBlockRows;
-  while (block_rows > kWidestPanel && weights_bytes(block_rows) > kMostWeightsBytes) {
-    block_rows -= kWidestPanel;
+  while (block_rows > kMaxPanel && weights_bytes(block_rows) > kMaxWeightsBytes) {
+    block_rows -= kMaxPanel;
   }
   GradientPass<Input> pass(params, threads, true, params.candidates_slope, block_rows,
                            weights_bytes(std::min(block_rows, params.rows)));
@@ -259,31 +261,32 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
   pass.for_each_block([&](int64_t begin, int64_t rows) {
     pass.for_each_group(
         begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real*, void* scratch) {
-          pass.level().weigh(params, block, pass.anchors(), pass.weights_of(chunk, rows),
-                             largest.data() + chunk * kBlockRows, sum.data() + chunk * kBlockRows,
-                             scratch);
+          pass.level().compute_weights(params, block, pass.anchors(), pass.weights_of(chunk, rows),
+                                       largest.data() + chunk * kBlockRows,
+                                       sum.data() + chunk * kBlockRows, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
       params.margin_slope[begin + i] = static_cast<Real>(
-          finish_row(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
+          write_loss(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
       for (int64_t part = i; part < chunks * kBlockRows; part += kBlockRows) {
         scale[part] = static_cast<Real>(sum[part] / params.temperature);
       }
     });
     pass.for_each_group(
-        begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real* anchors_part, void* scratch) {
+        begin, rows,
+        [&](ContrastiveBlock block, int64_t chunk, Real* anchors_partial, void* scratch) {
           pass.level().multiply(params, block, pass.anchors(), pass.weights_of(chunk, rows),
-                                scale.data() + chunk * kBlockRows, anchors_part, pass.candidates(),
-                                pass.padded(), begin > 0, scratch);
+                                scale.data() + chunk * kBlockRows, anchors_partial,
+                                pass.candidates(), pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
       const int64_t row = begin + i;
       Real* const sum = pass.anchors_sum(i);
-      pass.level().add_pair(params, row, 1, params.margin_slope[row], sum);
+      pass.level().add_pair_gradient(params, row, 1, params.margin_slope[row], sum);
       std::copy_n(sum, params.width, params.anchors_slope + row * params.width);
     });
   });
-  pass.hand_out_candidates(params.candidates_slope);
+  pass.write_candidate_gradients(params.candidates_slope);
 }
 
 template <typename Input>
@@ -296,19 +299,19 @@ void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& p
   }
   const auto& level = level_for<Input>();
   constexpr int64_t slice = 64;
-  threads.for_each(divided_up(params.rows, slice), [&](int64_t task) {
+  threads.for_each(ceil_divide(params.rows, slice), [&](int64_t task) {
     const int64_t begin = task * slice, end = std::min(begin + slice, params.rows);
     for (int64_t row = begin; row < end; ++row) {
       level.pair_gradients(params, row, weight, params.margin_slope[row]);
     }
-    level.scaled(params.anchors_slope + begin * params.width, weight, (end - begin) * params.width,
-                 params.anchors_grad + begin * params.width);
+    level.scale_and_store(params.anchors_slope + begin * params.width, weight,
+                          (end - begin) * params.width, params.anchors_grad + begin * params.width);
   });
   const int64_t elements = params.columns * params.width, part = slice * 1024;
-  threads.for_each(divided_up(elements, part), [&](int64_t task) {
+  threads.for_each(ceil_divide(elements, part), [&](int64_t task) {
     const int64_t begin = task * part;
-    level.scaled(params.candidates_slope + begin, weight, std::min(part, elements - begin),
-                 params.candidates_grad + begin);
+    level.scale_and_store(params.candidates_slope + begin, weight, std::min(part, elements - begin),
+                          params.candidates_grad + begin);
   });
 }
 

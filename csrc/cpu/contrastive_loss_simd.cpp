@@ -35,8 +35,8 @@ void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
   for (int64_t i = 0; i < block.rows; ++i) sum[i] = 0;
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t) {
     for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
-    chunk_weights<Shift::to_largest>(params, anchors, block, column, count, scratch,
-                                     scratch.weights, top, added);
+    chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
+                                           scratch.weights, top, added);
     for (int64_t i = 0; i < block.rows; ++i) {
       sum[i] = sum[i] * __builtin_exp(static_cast<double>(largest[i]) - top[i]) + added[i];
     }
@@ -45,19 +45,20 @@ void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
 }
 
 template <typename Input>
-void weigh(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, const void* packed,
-           void* weights, RealOf<Input>* largest, double* sum, void* memory) {
+void compute_weights(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
+                     const void* packed, void* weights, RealOf<Input>* largest, double* sum,
+                     void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
   Real added[kBlockRows];
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    auto* kept =
+    auto* stored_weights =
         static_cast<WeightOf<Input>*>(weights) + chunk * kChunkColumns * tile_stride(block.rows);
     Real* top = largest + chunk * kBlockRows;
     for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
-    chunk_weights<Shift::to_largest>(params, anchors, block, column, count, scratch, kept, top,
-                                     added);
+    chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
+                                           stored_weights, top, added);
     for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = added[i];
   });
 }
@@ -65,22 +66,22 @@ void weigh(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, c
 template <typename Input>
 void multiply_chunks(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
                      const void* packed, const void* weights, const RealOf<Input>* scale,
-                     RealOf<Input>* anchors_part, RealOf<Input>* candidates_grad,
+                     RealOf<Input>* anchors_partial, RealOf<Input>* candidates_grad,
                      int64_t grad_stride, bool accumulate, void* memory) {
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    const auto* kept = static_cast<const WeightOf<Input>*>(weights);
+    const auto* stored_weights = static_cast<const WeightOf<Input>*>(weights);
     chunk_products(params, anchors, block.rows, column, count,
-                   kept + chunk * kChunkColumns * tile_stride(block.rows),
-                   scale + chunk * kBlockRows, scratch, anchors_part, chunk > 0,
+                   stored_weights + chunk * kChunkColumns * tile_stride(block.rows),
+                   scale + chunk * kBlockRows, scratch, anchors_partial, chunk > 0,
                    candidates_grad + column * grad_stride, grad_stride, accumulate);
   });
 }
 
 template <typename Input>
 void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
-              const void* packed, RealOf<Input>* anchors_part, RealOf<Input>* candidates_grad,
+              const void* packed, RealOf<Input>* anchors_partial, RealOf<Input>* candidates_grad,
               int64_t grad_stride, bool accumulate, void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
@@ -91,10 +92,10 @@ void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block
     shift[i] = params.logsumexp[block.begin + i];
   }
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    chunk_weights<Shift::given>(params, anchors, block, column, count, scratch, scratch.weights,
+    chunk_weights<Shift::fixed>(params, anchors, block, column, count, scratch, scratch.weights,
                                 shift, sum);
     chunk_products(params, anchors, block.rows, column, count, scratch.weights, scale, scratch,
-                   anchors_part, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
+                   anchors_partial, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
                    accumulate);
   });
 }
@@ -124,11 +125,20 @@ size_t scratch_bytes(const ContrastiveLossParams<Input>& params) {
 template <typename Input>
 constexpr ContrastiveLevel<Input> make_level() {
   using Real = RealOf<Input>;
-  return {
-      sizeof(WeightOf<Input>), padded_width<Input>, anchors_bytes<Input>,  scratch_bytes<Input>,
-      pack_anchors<Input>,     forward<Input>,      weigh<Input>,          multiply_chunks<Input>,
-      backward<Input>,         margin_of<Input>,    add_pair<Input, Real>, pair_gradients<Input>,
-      scaled<Input, Real>,     sum_parts<Real>};
+  return {sizeof(WeightOf<Input>),
+          padded_width<Input>,
+          anchors_bytes<Input>,
+          scratch_bytes<Input>,
+          pack_anchors<Input>,
+          forward<Input>,
+          compute_weights<Input>,
+          multiply_chunks<Input>,
+          backward<Input>,
+          compute_margin<Input>,
+          add_pair_gradient<Input, Real>,
+          pair_gradients<Input>,
+          scale_and_store<Input, Real>,
+          sum_partials<Real>};
 }
 
 }  // namespace

@@ -8,14 +8,14 @@
 
 namespace usvs::cpu {
 
-inline constexpr int64_t kBlockRows = 256;     // at most
+inline constexpr int64_t kBlockRows = 256;     // at max_elements
 inline constexpr int64_t kChunkColumns = 252;  // a multiple of every level's tile rows
-inline constexpr int64_t kWidestPanel = 32;    // a multiple of every level's panel
+inline constexpr int64_t kMaxPanel = 32;       // a multiple of every level's panel
 
 // From the logits of one candidate to those of the next, for `rows` anchors: whole panels, and not
 // so many that candidates fall into the same few cache sets.
 constexpr int64_t tile_stride(int64_t rows) {
-  const int64_t padded = (rows + kWidestPanel - 1) / kWidestPanel * kWidestPanel;
+  const int64_t padded = (rows + kMaxPanel - 1) / kMaxPanel * kMaxPanel;
   return padded % 64 ? padded : padded + 16;
 }
 
@@ -24,14 +24,14 @@ struct ContrastiveBlock {
   int64_t begin, rows, column_begin, column_end;
 };
 
-// v.s / T; slope = g'(m), gap = g(m), both 0 in a form without a margin.
+// v.s / T; slope = g'(m), value = g(m), both 0 in a form without a margin.
 struct ContrastiveMargin {
-  double positive, slope, gap;
+  double positive, slope, value;
 };
 
 // Weights are exponentials of logits: of every chunk a tile [kChunkColumns, tile_stride(rows)], a
-// candidate's row by row, kept between the two halves of a fused pass. What comes per chunk lies
-// kBlockRows apart, from the block's first.
+// candidate's row by row, stored_weights between the two halves of a fused pass. What comes per
+// chunk lies kBlockRows apart, from the block's first.
 template <typename Input>
 struct ContrastiveLevel {
   using Real = typename Accumulated<Input>::type;
@@ -46,28 +46,29 @@ struct ContrastiveLevel {
   void (*forward)(const Params&, ContrastiveBlock, const void* anchors, Real* largest, double* sum,
                   void* scratch);
   // The same per chunk, and weights = exp(logit - largest of the chunk).
-  void (*weigh)(const Params&, ContrastiveBlock, const void* anchors, void* weights, Real* largest,
-                double* sum, void* scratch);
-  // With p = scale (of the anchor, per chunk) * weights: anchors_part [rows, padded_width] = p
+  void (*compute_weights)(const Params&, ContrastiveBlock, const void* anchors, void* weights,
+                          Real* largest, double* sum, void* scratch);
+  // With p = scale (of the anchor, per chunk) * weights: anchors_partial [rows, padded_width] = p
   // times the candidates, candidates_grad [columns, grad_stride] = or += p transposed times the
   // anchors.
   void (*multiply)(const Params&, ContrastiveBlock, const void* anchors, const void* weights,
-                   const Real* scale, Real* anchors_part, Real* candidates_grad,
+                   const Real* scale, Real* anchors_partial, Real* candidates_grad,
                    int64_t grad_stride, bool accumulate, void* scratch);
   // The same with p = losses_grad / temperature * softmax, computed from the logsumexp.
-  void (*backward)(const Params&, ContrastiveBlock, const void* anchors, Real* anchors_part,
+  void (*backward)(const Params&, ContrastiveBlock, const void* anchors, Real* anchors_partial,
                    Real* candidates_grad, int64_t grad_stride, bool accumulate, void* scratch);
 
-  ContrastiveMargin (*margin_of)(const Params&, int64_t row);
+  ContrastiveMargin (*compute_margin)(const Params&, int64_t row);
   // Of a loss of some weight: sum [d] += the gradient that reaches its anchor through the positive
   // and the hard negative; and the gradients of these two.
-  void (*add_pair)(const Params&, int64_t row, double weight, double margin_slope, Real* sum);
+  void (*add_pair_gradient)(const Params&, int64_t row, double weight, double margin_slope,
+                            Real* sum);
   void (*pair_gradients)(const Params&, int64_t row, double weight, double margin_slope);
-  // to = factor * values, rounded.
-  void (*scaled)(const Real* values, Real factor, int64_t elements, Input* to);
+  // to = factor * values, round_up_to_line.
+  void (*scale_and_store)(const Real* values, Real factor, int64_t elements, Input* to);
   // sum [padded width] of `parts` rows, `stride` elements apart, in their order; it may be the
   // first of them.
-  void (*sum_parts)(const Real* part, int64_t parts, int64_t stride, int64_t width, Real* sum);
+  void (*sum_partials)(const Real* part, int64_t parts, int64_t stride, int64_t width, Real* sum);
 };
 
 #define USVS_DECLARE_CONTRASTIVE(level)                         \

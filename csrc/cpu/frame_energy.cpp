@@ -15,7 +15,7 @@ double mean(const float* samples, int64_t count) {
   return sum / static_cast<double>(count);
 }
 
-struct Constant {
+struct MeanRemoval {
   double level;
 
   double operator()(double sample) const { return sample - level; }
@@ -46,12 +46,13 @@ class HighPass {
 };
 
 template <typename Filter>
-void measure(const FrameEnergyParams& params, const float* samples, double* energy, Filter filter) {
+void compute_energy(const FrameEnergyParams& params, const float* samples, double* energy,
+                    Filter filter) {
   for (int64_t frame = 0; frame < params.frames(); ++frame) {
     double power = 0;
     for (int64_t i = 0; i < params.length; ++i) {
-      const double heard = filter(*samples++);
-      power += heard * heard;
+      const double filtered = filter(*samples++);
+      power += filtered * filtered;
     }
     energy[frame] = std::sqrt(power / static_cast<double>(params.length));
   }
@@ -66,9 +67,10 @@ void frame_energy(const FrameEnergyParams& params, const Threads& threads) {
     double* energy = params.energy + recording * params.frames();
     if (params.high_pass == 0) {
       const int64_t used = params.frames() * params.length;
-      measure(params, samples, energy, Constant{mean(samples, used)});
+      compute_energy(params, samples, energy, MeanRemoval{mean(samples, used)});
     } else {
-      measure(params, samples, energy, HighPass(params.high_pass, mean(samples, params.length)));
+      compute_energy(params, samples, energy,
+                     HighPass(params.high_pass, mean(samples, params.length)));
     }
   });
 }

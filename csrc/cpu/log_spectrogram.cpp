@@ -50,7 +50,7 @@ void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Thr
                        params.clips * params.bands() * params.frames * element_bytes);
   }
   threads.for_each(params.clips * tiles, [&](int64_t task) {
-    void* scratch = task_scratch().at_least(bytes);
+    void* scratch = task_scratch().reserve(bytes);
     level.forward(params, *plan, task / tiles, task % tiles, streaming, scratch);
   });
 }
@@ -86,11 +86,11 @@ void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Th
   Real* grads = params.waveform_grad;
   if (params.offsets) {
     grads =
-        static_cast<Real*>(call_scratch().at_least(params.clips * params.samples * sizeof(Real)));
+        static_cast<Real*>(call_scratch().reserve(params.clips * params.samples * sizeof(Real)));
   }
   threads.for_each(params.clips, [&](int64_t clip) {
     level.backward(params, *plan, clip, grads + clip * params.samples,
-                   task_scratch().at_least(bytes));
+                   task_scratch().reserve(bytes));
   });
   if (params.offsets) add_pieces(params, grads, threads);
 }

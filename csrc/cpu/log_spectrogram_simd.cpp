@@ -9,9 +9,9 @@ namespace {
 
 template <typename Real>
 size_t forward_bytes(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan) {
-  Carver carver(nullptr);
-  lay_out(params, plan, carver);
-  return carver.bytes();
+  ScratchAllocator allocator(nullptr);
+  allocate_scratch(params, plan, allocator);
+  return allocator.bytes();
 }
 
 // Not a lambda, of which there would be one for every type of result, each with its own transforms.
@@ -27,8 +27,8 @@ template <typename Real, typename Output>
 void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
                   int64_t clip, int64_t tile_index, bool streaming, void* memory) {
   const SpectrogramTile& tile = plan.tiles[tile_index];
-  Carver carver(memory);
-  const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
+  ScratchAllocator allocator(memory);
+  const SpectrogramScratch<Real> scratch = allocate_scratch(params, plan, allocator);
   TileWriter<Real, Output> writer(params, plan, tile, clip, streaming, scratch);
   for_each_step(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
     transform_frames(plan, scratch.blocks + t, scratch.stage, StorePower<Real>{writer.power()});

@@ -30,7 +30,7 @@ USVS_INLINE int64_t rounded_up(int64_t count, int64_t multiple) {
 }
 
 // Two bfloat16, the first in the lower half; what a product sums is float32.
-struct Pair {
+struct BFloat16Pair {
   uint32_t bits;
 };
 
@@ -46,11 +46,13 @@ struct Arithmetic {
 };
 #if defined(__AVX512BF16__)
 template <>
-struct Arithmetic<Pair> {
+struct Arithmetic<BFloat16Pair> {
   using Sum = float;
   static constexpr int depth = 2;
-  USVS_INLINE static __m512i load_panel(const Pair* from) { return _mm512_loadu_si512(from); }
-  USVS_INLINE static void add_product(Vector<float>& sum, Pair value, __m512i panel) {
+  USVS_INLINE static __m512i load_panel(const BFloat16Pair* from) {
+    return _mm512_loadu_si512(from);
+  }
+  USVS_INLINE static void add_product(Vector<float>& sum, BFloat16Pair value, __m512i panel) {
     const __m512bh left = (__m512bh)_mm512_set1_epi32(static_cast<int>(value.bits));
     sum = (Vector<float>)_mm512_dpbf16_ps((__m512)sum, left, (__m512bh)panel);
   }
@@ -100,7 +102,7 @@ constexpr auto tile_table(std::integer_sequence<int, Rows...>) {
 
 // c [rows, columns] = or += a [rows, inner] times `columns` columns in panels of `inner` rows,
 // panel_stride apart; row i times scale[i] where there is a scale. Writes whole panels: c has room
-// for columns rounded up.
+// for columns round_up_to_line up.
 template <bool RowsAdjacent, typename Element, typename Sum>
 void multiply(const Element* a, int64_t step, const Element* panels, int64_t panel_stride,
               int64_t rows, int64_t columns, int64_t inner, Sum* c, int64_t c_stride,
@@ -117,16 +119,17 @@ void multiply(const Element* a, int64_t step, const Element* panels, int64_t pan
   }
 }
 
-// One row, widened, into panels of `length` rows; what is not given becomes zero.
+// One row, widen, into panels of `length` rows; what is not fixed becomes zero.
 template <typename Input, typename Real>
 USVS_INLINE void pack_row(const Input* row, int64_t width, int64_t length, Real* panels) {
-  constexpr int64_t side = kPanel<Real>;
-  for (int64_t begin = 0; begin < width; begin += side, panels += length * side) {
-    const int64_t filled = width - begin < side ? width - begin : side;
-    if (filled == side) {
-      for (int64_t j = 0; j < side; ++j) panels[j] = widened(row[begin + j]);
+  constexpr int64_t panel_width = kPanel<Real>;
+  for (int64_t begin = 0; begin < width; begin += panel_width, panels += length * panel_width) {
+    const int64_t filled = width - begin < panel_width ? width - begin : panel_width;
+    if (filled == panel_width) {
+      for (int64_t j = 0; j < panel_width; ++j) panels[j] = widen(row[begin + j]);
     } else {
-      for (int64_t j = 0; j < side; ++j) panels[j] = j < filled ? widened(row[begin + j]) : Real(0);
+      for (int64_t j = 0; j < panel_width; ++j)
+        panels[j] = j < filled ? widen(row[begin + j]) : Real(0);
     }
   }
 }
@@ -135,29 +138,30 @@ USVS_INLINE void pack_row(const Input* row, int64_t width, int64_t length, Real*
 // was.
 template <typename Input, typename Real>
 void pack_panels(const Input* rows, int64_t count, int64_t width, int64_t length, Real* panels) {
-  constexpr int64_t side = kPanel<Real>;
+  constexpr int64_t panel_width = kPanel<Real>;
   for (int64_t i = 0; i < count; ++i) {
-    pack_row(rows + i * width, width, length, panels + i * side);
+    pack_row(rows + i * width, width, length, panels + i * panel_width);
   }
 }
 
 // rows [count, width] into panels over the rows: element (k, i) is number k of row i. Zeros behind
 // the width up to whole vectors, and behind the rows up to a whole panel. `piece(row, column, to)`
-// copies a square of what lies partly outside, zeros included, or has to be widened.
+// copies a square of what lies partly outside, zeros included, or has to be widen.
 template <typename Real, typename Piece>
 void transpose_rows(const Real* rows, int64_t count, int64_t width, Real* panels,
                     const Piece& piece) {
-  constexpr int64_t lanes = kLanes<Real>, side = kPanel<Real>;
+  constexpr int64_t lanes = kLanes<Real>, panel_width = kPanel<Real>;
   const int64_t length = rounded_up(width, lanes);
-  for (int64_t row = 0; row < rounded_up(count, side); row += lanes) {
-    Real* to = panels + row / side * length * side + row % side;
+  for (int64_t row = 0; row < rounded_up(count, panel_width); row += lanes) {
+    Real* to = panels + row / panel_width * length * panel_width + row % panel_width;
     for (int64_t column = 0; column < width; column += lanes) {
       if (rows != nullptr && row + lanes <= count && column + lanes <= width) {
-        transpose_square(rows + row * width + column, width, to + column * side, side);
+        transpose_square(rows + row * width + column, width, to + column * panel_width,
+                         panel_width);
       } else {
         alignas(kVectorBytes) Real square[lanes * lanes];
         piece(row, column, square);
-        transpose_square(square, lanes, to + column * side, side);
+        transpose_square(square, lanes, to + column * panel_width, panel_width);
       }
     }
   }

@@ -11,9 +11,9 @@ class AlignedBuffer {
   AlignedBuffer(const AlignedBuffer&) = delete;
   AlignedBuffer& operator=(const AlignedBuffer&) = delete;
   ~AlignedBuffer();
-  void* at_least(size_t bytes);
+  void* reserve(size_t bytes);
   // Gives all of it back if there is more.
-  void at_most(size_t bytes);
+  void shrink_to(size_t bytes);
 
  private:
   void* memory_ = nullptr;
@@ -25,8 +25,8 @@ AlignedBuffer& task_scratch();
 // This thread's buffer for what a whole call needs, whose tasks may run on this thread too.
 AlignedBuffer& call_scratch();
 
-// Asks for large pages behind a large result: touching fresh small ones costs more than filling
-// them. Where that cannot be had, nothing changes.
+// Asks for large pages behind a large result: tangent_point fresh small ones costs more than
+// filling them. Where that cannot be had, nothing changes.
 void prefer_large_pages(void* memory, size_t bytes);
 
 }  // namespace usvs::cpu

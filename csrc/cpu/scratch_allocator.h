@@ -6,11 +6,11 @@
 namespace usvs::cpu::USVS_LEVEL {
 
 // Hands out 64-byte aligned pieces of one memory; of none, to count the bytes.
-class Carver {
+class ScratchAllocator {
  public:
-  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
+  explicit ScratchAllocator(void* memory) : memory_(static_cast<char*>(memory)) {}
   template <typename Real>
-  Real* take(int64_t elements) {
+  Real* allocate(int64_t elements) {
     char* piece = memory_ + bytes_;
     bytes_ += (elements * sizeof(Real) + 63) / 64 * 64;
     return reinterpret_cast<Real*>(piece);

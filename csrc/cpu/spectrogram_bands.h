@@ -8,7 +8,7 @@ namespace usvs::cpu::USVS_LEVEL {
 
 // Results are written as they are, or rounded to bfloat16.
 template <bool Streaming, typename Real>
-USVS_INLINE void put(Real* to, Vector<Real> value) {
+USVS_INLINE void store_output(Real* to, Vector<Real> value) {
   if constexpr (Streaming) {
     store_streaming(to, value);
   } else {
@@ -16,12 +16,14 @@ USVS_INLINE void put(Real* to, Vector<Real> value) {
   }
 }
 template <bool Streaming>
-USVS_INLINE void put(BFloat16* to, Vector<float> value) {
+USVS_INLINE void store_output(BFloat16* to, Vector<float> value) {
   store_bfloat16<Streaming>(to, value);
 }
-USVS_INLINE void put_one(float* to, float value) { *to = value; }
-USVS_INLINE void put_one(double* to, double value) { *to = value; }
-USVS_INLINE void put_one(BFloat16* to, float value) { to->bits = rounded_bfloat16(value); }
+USVS_INLINE void store_output_element(float* to, float value) { *to = value; }
+USVS_INLINE void store_output_element(double* to, double value) { *to = value; }
+USVS_INLINE void store_output_element(BFloat16* to, float value) {
+  to->bits = rounded_bfloat16(value);
+}
 
 // What the rows of a step are written from: the logarithms of the step before, and the power of
 // this one, which becomes its logarithm.
@@ -58,14 +60,14 @@ struct ColumnVectors {
     unroll<Count>([&](auto v) USVS_INLINE_LAMBDA {
       const Vector<Real> at_low = __builtin_shuffle(before, now, low[v]);
       const Vector<Real> at_high = __builtin_shuffle(before, now, high[v]);
-      put<Streaming>(out[v], at_low + weight[v] * (at_high - at_low));
+      store_output<Streaming>(out[v], at_low + weight[v] * (at_high - at_low));
       out[v] += out_stride;
     });
   }
 };
 
 template <typename Real>
-USVS_INLINE void take_logarithms(Real* power, int64_t bands, Real eps) {
+USVS_INLINE void apply_logarithm(Real* power, int64_t bands, Real eps) {
   for (int64_t i = 0; i < bands * kLanes<Real>; i += kLanes<Real>) {
     store(power + i, log(load(power + i) + eps));
   }
@@ -122,8 +124,8 @@ void write_singles(const SpectrogramPlan<Real>& plan, const SpectrogramStep& ste
     const Real weight = plan.weight[column];
     for (int64_t band = 0; band < rows.bands; ++band) {
       const Real value = at_low[band * lanes];
-      put_one(rows.out + band * rows.out_stride + column,
-              value + weight * (at_high[band * lanes] - value));
+      store_output_element(rows.out + band * rows.out_stride + column,
+                           value + weight * (at_high[band * lanes] - value));
     }
   }
 }
@@ -160,37 +162,37 @@ class TileWriter {
     if (streaming_) finish_streaming();
   }
 
-  // Where the next step's power is to be put, [bands, lanes].
-  Real* power() const { return waiting_ ? rows_.now : between_; }
+  // Where the next step's power is to be store_output, [bands, lanes].
+  Real* power() const { return step_pending_ ? rows_.now : between_; }
 
   void write_step() {
     rows_.before = before_;
-    if (waiting_) {
+    if (step_pending_) {
       streaming_ ? write_two_steps<true>(plan_, step_[-1].vector_begin, between_, rows_)
                  : write_two_steps<false>(plan_, step_[-1].vector_begin, between_, rows_);
-      exchange(before_, rows_.now);
-      waiting_ = false;
-    } else if (step_ + 1 < end_ && made_for_two(step_[0]) && made_for_two(step_[1])) {
-      waiting_ = true;
+      swap_pointers(before_, rows_.now);
+      step_pending_ = false;
+    } else if (step_ + 1 < end_ && is_two_vectors(step_[0]) && is_two_vectors(step_[1])) {
+      step_pending_ = true;
     } else {
       BandRows<Real, Output> rows = rows_;
       rows.now = between_;
-      take_logarithms(between_, rows.bands, rows.eps);
+      apply_logarithm(between_, rows.bands, rows.eps);
       streaming_ ? write_all_vectors<true>(plan_, *step_, rows)
                  : write_all_vectors<false>(plan_, *step_, rows);
       write_singles(plan_, *step_, rows);
-      exchange(before_, between_);
+      swap_pointers(before_, between_);
     }
     ++step_;
   }
 
  private:
-  static void exchange(Real*& a, Real*& b) {
+  static void swap_pointers(Real*& a, Real*& b) {
     Real* const before = a;
     a = b;
     b = before;
   }
-  static bool made_for_two(const SpectrogramStep& step) {
+  static bool is_two_vectors(const SpectrogramStep& step) {
     return step.vector_end - step.vector_begin == 2 && step.single_begin == step.single_end;
   }
 
@@ -199,7 +201,7 @@ class TileWriter {
   Real *before_, *between_;
   BandRows<Real, Output> rows_;
   bool streaming_;
-  bool waiting_ = false;  // the step in between_ is written together with the next
+  bool step_pending_ = false;  // the step in between_ is written together with the next
 };
 
 }  // namespace usvs::cpu::USVS_LEVEL

@@ -1,7 +1,7 @@
 // From samples to the power of every bin, `lanes` frames at a time, one in each lane.
 #pragma once
-#include "cpu/carver.h"
 #include "cpu/dft.h"
+#include "cpu/scratch_allocator.h"
 #include "cpu/spectrogram_plan.h"
 
 namespace usvs::cpu::USVS_LEVEL {
@@ -26,14 +26,17 @@ int64_t padded_block(const SpectrogramPlan<Real>& plan) {
 }
 
 template <typename Real>
-SpectrogramScratch<Real> lay_out(const LogSpectrogramParams<Real>& params,
-                                 const SpectrogramPlan<Real>& plan, Carver& carver) {
+SpectrogramScratch<Real> allocate_scratch(const LogSpectrogramParams<Real>& params,
+                                          const SpectrogramPlan<Real>& plan,
+                                          ScratchAllocator& allocator) {
   constexpr int64_t lanes = kLanes<Real>;
-  return {carver.take<Real>(lanes * padded_block(plan)),
-          carver.take<Real>(padded_block(plan) * plan.block_stride),
-          carver.take<Real>((plan.first_stage / 2 + 1) * (2 * plan.second_stage + 1) * lanes),
-          {carver.take<Real>(params.bands() * lanes), carver.take<Real>(params.bands() * lanes),
-           carver.take<Real>(params.bands() * lanes)}};
+  return {
+      allocator.allocate<Real>(lanes * padded_block(plan)),
+      allocator.allocate<Real>(padded_block(plan) * plan.block_stride),
+      allocator.allocate<Real>((plan.first_stage / 2 + 1) * (2 * plan.second_stage + 1) * lanes),
+      {allocator.allocate<Real>(params.bands() * lanes),
+       allocator.allocate<Real>(params.bands() * lanes),
+       allocator.allocate<Real>(params.bands() * lanes)}};
 }
 
 USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
@@ -45,7 +48,7 @@ USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
 template <typename Real>
 void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
                   const SpectrogramTile& tile, int64_t first, const Real* clip, Real* segment) {
-  const int64_t padded = padded_block(plan), filled = tile.frames + plan.overhang;
+  const int64_t padded = padded_block(plan), filled = tile.frames + plan.overlap_hops;
   for (int64_t b = first; b < first + kLanes<Real>; ++b, segment += padded) {
     const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
     if (b >= filled) {
@@ -74,7 +77,8 @@ void transpose_blocks(const LogSpectrogramParams<Real>& params, const Spectrogra
   const int64_t last = start + (lanes - 1) * params.hop_length;
   const Real* from = clip + start;
   int64_t stride = params.hop_length;
-  if (start < 0 || last + padded > params.samples || first + lanes > tile.frames + plan.overhang) {
+  if (start < 0 || last + padded > params.samples ||
+      first + lanes > tile.frames + plan.overlap_hops) {
     copy_segment(params, plan, tile, first, clip, scratch.segment);
     from = scratch.segment;
     stride = padded;
@@ -89,12 +93,12 @@ void transpose_blocks(const LogSpectrogramParams<Real>& params, const Spectrogra
 template <typename Real, int R1, int R2, int Points>
 void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage) {
   constexpr int64_t lanes = kLanes<Real>, row = kStageRow<Real, R2>;
-  const int32_t* place = plan.place.data();
+  const int32_t* sample_index = plan.sample_index.data();
   const Real* weight = plan.weight_in_window.data();
-  for (int64_t n2 = 0; n2 < R2; ++n2, place += Points, weight += Points) {
+  for (int64_t n2 = 0; n2 < R2; ++n2, sample_index += Points, weight += Points) {
     Vector<Real> points[Points];
-    unroll<Points>([&](auto m)
-                       USVS_INLINE_LAMBDA { points[m] = load(blocks + place[m]) * weight[m]; });
+    unroll<Points>(
+        [&](auto m) USVS_INLINE_LAMBDA { points[m] = load(blocks + sample_index[m]) * weight[m]; });
     Real* out = stage + n2 * 2 * lanes;
     real_dft<R1, Points, Real>(
         points,
@@ -143,7 +147,7 @@ USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage,
       [&](int bin, Vector<Real> value) USVS_INLINE_LAMBDA {
         if (bin > 0) put(first * bin - 1, C{value, Vector<Real>{}});
       });
-  // k1 = R1 / 2: real points turned by w_(2 R2)^n2 are the odd bins of a transform twice as long,
+  // k1 = R1 / 2: real points rotated by w_(2 R2)^n2 are the odd bins of a transform twice as long,
   // half of it zeros.
   const Real* middle = stage + first / 2 * row;
   unroll<R2>([&](auto n2) USVS_INLINE_LAMBDA { a[n2] = load(middle + n2 * 2 * lanes); });
@@ -197,7 +201,7 @@ USVS_INLINE void for_each_step(const LogSpectrogramParams<Real>& params,
   }
   int64_t ready = 0;
   for (int64_t t = 0; t < tile.frames; t += lanes) {
-    for (; ready < last && ready < t + lanes + plan.overhang; ready += lanes) {
+    for (; ready < last && ready < t + lanes + plan.overlap_hops; ready += lanes) {
       transpose_blocks(params, plan, tile, ready, clip, scratch);
     }
     step(t);

@@ -1,5 +1,5 @@
 // What depends on the settings of a log-spectrogram and not on its samples: computed once, in
-// double, and kept.
+// double, and cached.
 //
 // N = R1 * R2. Stage one transforms the R1 samples n2, n2 + R2, n2 + 2 R2 ... for each n2 < R2;
 // stage two, for each k1, turns those by w_N^(k1 n2) and transforms over n2, which gives the bins
@@ -36,12 +36,13 @@ struct SpectrogramPlan {
                      // zero
   int64_t lead;      // samples from the clip's start to the first window's start; negative
   int64_t block;     // samples of each hop that a window can reach: min(hop_length, win_length)
-  int64_t overhang;  // hops by which a window reaches past its own: (win_length - 1) / hop_length
+  int64_t
+      overlap_hops;  // hops by which a window reaches past its own: (win_length - 1) / hop_length
 
   // Of the samples in the order stage one reads them, [R2, R1] or, with half_window, [R2, R1 / 2]:
   // where they lie among the transposed blocks, and their weight. Behind the window the weight is
-  // zero and the place that of sample 0.
-  std::vector<int32_t> place;
+  // zero and the sample_index that of sample 0.
+  std::vector<int32_t> sample_index;
   std::vector<Real> weight_in_window;
   std::vector<Real> twiddles;  // [R1, R2, 2], w_N^(k1 n2)
 
@@ -60,9 +61,9 @@ struct SpectrogramPlan {
   std::vector<int64_t> single_column;            // [singles]
   std::vector<int32_t> single_low, single_high;  // [singles]
 
-  int64_t most_frames;   // of any tile
-  int64_t frame_stride;  // most_frames in whole vectors
-  int64_t block_stride;  // most_frames + overhang in whole vectors, and a vector of zeros
+  int64_t max_frames;    // of any tile
+  int64_t frame_stride;  // max_frames in whole vectors
+  int64_t block_stride;  // max_frames + overlap_hops in whole vectors, and a vector of zeros
 };
 
 template <typename Real>

@@ -5,9 +5,9 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-USVS_INLINE float widened(float value) { return value; }
-USVS_INLINE double widened(double value) { return value; }
-USVS_INLINE float widened(BFloat16 value) {
+USVS_INLINE float widen(float value) { return value; }
+USVS_INLINE double widen(double value) { return value; }
+USVS_INLINE float widen(BFloat16 value) {
   const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
   float result;
   std::memcpy(&result, &bits, sizeof(result));

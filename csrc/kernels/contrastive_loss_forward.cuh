@@ -6,27 +6,27 @@
 
 namespace usvs::cuda {
 
-constexpr float kLowest = -3.402823466e38f;  // not -inf, which minus itself is NaN
+constexpr float kLowestFloat = -3.402823466e38f;  // not -inf, which minus itself is NaN
 
-// Logits of a row that have been seen.
-struct LogSum {
-  float largest = kLowest;
-  float sum = 0;   // of exp(logit - largest)
-  float lost = 0;  // what rounding took from the sum: a million terms would lose 1e-5 of it
+// Logits of a row that have been running.
+struct RunningLogSum {
+  float largest = kLowestFloat;
+  float sum = 0;           // of exp(logit - largest)
+  float compensation = 0;  // what rounding took from the sum: a million terms would lose 1e-5 of it
 
   __device__ __forceinline__ void rescale(float to) {
     const float factor = fast_exp(largest - to);
     largest = to;
     sum *= factor;
-    lost *= factor;
+    compensation *= factor;
   }
   __device__ __forceinline__ void add(float more) {
-    const float expected = more - lost, total = sum + expected;
-    lost = (total - sum) - expected;
+    const float expected = more - compensation, total = sum + expected;
+    compensation = (total - sum) - expected;
     sum = total;
   }
-  __device__ __forceinline__ void join(const LogSum& other) {
-    LogSum moved = other;
+  __device__ __forceinline__ void join(const RunningLogSum& other) {
+    RunningLogSum moved = other;
     const float to = fmaxf(largest, other.largest);
     rescale(to);
     moved.rescale(to);
@@ -35,30 +35,31 @@ struct LogSum {
 };
 
 // Takes one row of a lane's part of a tile, `row` 0 or 1, into its sum.
-template <int kParts>
-__device__ __forceinline__ void take_logits(const float (&tile)[kParts][4], int row, LogSum& seen) {
-  float largest = seen.largest;
+template <int kFragments>
+__device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments][4], int row,
+                                                  RunningLogSum& running) {
+  float largest = running.largest;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
+  for (int part = 0; part < kFragments; ++part) {
     largest = fmaxf(largest, fmaxf(tile[part][2 * row], tile[part][2 * row + 1]));
   }
-  seen.rescale(largest);
+  running.rescale(largest);
   float sum = 0;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
+  for (int part = 0; part < kFragments; ++part) {
     sum += fast_exp(tile[part][2 * row] - largest) + fast_exp(tile[part][2 * row + 1] - largest);
   }
-  seen.add(sum);
+  running.add(sum);
 }
 
 // Writes loss and logsumexp of the owned rows; `sums` has {largest, sum} of each for every split.
 template <typename Input>
-__device__ void write_losses(const ContrastiveLossParams<Input>& params, const Share& share,
-                             const float2* sums, int splits) {
-  const int rows = owned_rows(params.rows, share);
+__device__ void write_losses(const ContrastiveLossParams<Input>& params,
+                             const BlockTile& block_tile, const float2* sums, int splits) {
+  const int rows = owned_rows(params.rows, block_tile);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
-    const int row = share.first_row() + i;
-    float largest = kLowest;
+    const int row = block_tile.first_row() + i;
+    float largest = kLowestFloat;
     for (int split = 0; split < splits; ++split) {
       largest = fmaxf(largest, sums[split * kTileRows + i].x);
     }
@@ -67,33 +68,33 @@ __device__ void write_losses(const ContrastiveLossParams<Input>& params, const S
       const float2 part = sums[split * kTileRows + i];
       total += part.y * fast_exp(part.x - largest);
     }
-    const Margin margin = margin_of(params, row);
+    const Margin margin = compute_margin(params, row);
     if (threadIdx.x % 32 != 0) continue;
     const int64_t self = params.self_index[row];
     // Held against nothing, or by an index that does not exist: no number is right.
     const bool valid = total != 0 && self >= -1 && self < params.columns;
     const double logsumexp = valid ? largest + log(total) : NAN;
     params.logsumexp[row] = static_cast<float>(logsumexp);
-    params.losses[row] = static_cast<float>(logsumexp - margin.positive - margin.gap);
+    params.losses[row] = static_cast<float>(logsumexp - margin.positive - margin.value);
   }
 }
 
 // Turns a lane's part of a tile of similarities into logits, -inf where they do not count.
 template <typename Input>
-__device__ __forceinline__ void mask_logits(float (&tile)[kParts][4], const Input* x_rows,
-                                            const Geometry& geometry, int first_column,
+__device__ __forceinline__ void mask_logits(float (&tile)[kFragments][4], const Input* x_rows,
+                                            const EmbeddingLayout& layout, int first_column,
                                             int columns) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int self = anchor_behind(&x_rows[(g + 8 * h) * kPitch<Input>]).self;
+    const int self = row_metadata(&x_rows[(g + 8 * h) * kPitch<Input>]).self;
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) {
+    for (int part = 0; part < kFragments; ++part) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const int column = first_column + 8 * part + 2 * t + j;
         float& value = tile[part][2 * h + j];
-        value = column < columns && column != self ? geometry.scaled(value) : -INFINITY;
+        value = column < columns && column != self ? layout.to_logit(value) : -INFINITY;
       }
     }
   }
@@ -101,49 +102,51 @@ __device__ __forceinline__ void mask_logits(float (&tile)[kParts][4], const Inpu
 
 template <typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
-    contrastive_loss_forward_kernel(ContrastiveLossParams<Input> params, Geometry geometry,
-                                    Cut cut) {
+    contrastive_loss_forward_kernel(ContrastiveLossParams<Input> params, EmbeddingLayout layout,
+                                    SplitPlan plan) {
   USVS_DYNAMIC_SHARED(Input, shared, 0, kTilesBytes<Input> / sizeof(Input));
-  const Share share{static_cast<int>(blockIdx.x)};
-  const Sides<true, Input> sides(params);
-  LogSum seen[2];
+  const BlockTile block_tile{static_cast<int>(blockIdx.x)};
+  const Operands<true, Input> operands(params);
+  RunningLogSum running[2];
   stream_tiles(
-      sides, geometry, cut, share, shared,
+      operands, layout, plan, block_tile, shared,
       [&](int row) {
-        return Anchor{0, 0, row < sides.rows ? static_cast<int>(params.self_index[row]) : -1};
+        return AnchorMetadata{0, 0,
+                              row < operands.rows ? static_cast<int>(params.self_index[row]) : -1};
       },
-      [&](int column, float (&tile)[kParts][4], const Input* x_rows, const Input*) {
-        mask_logits(tile, x_rows, geometry, column, sides.columns);
-        take_logits(tile, 0, seen[0]);
-        take_logits(tile, 1, seen[1]);
+      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input*) {
+        mask_logits(tile, x_rows, layout, column, operands.columns);
+        accumulate_logits(tile, 0, running[0]);
+        accumulate_logits(tile, 1, running[1]);
       });
-  __syncthreads();  // the tiles have been read; sums take their place
+  __syncthreads();  // the tiles have been read; sums take their assign_workspace
   float2* sums = reinterpret_cast<float2*>(shared);
-  const bool is_split = cut.splits > 1;
+  const bool is_split = plan.splits > 1;
   if (is_split) {
-    sums = reinterpret_cast<float2*>(cut.parts) + int64_t{share.tile(cut)} * cut.splits * kTileRows;
+    sums = reinterpret_cast<float2*>(plan.parts) +
+           int64_t{block_tile.tile(plan)} * plan.splits * kTileRows;
   }
-  float2* const own = &sums[share.split() * kTileRows];
+  float2* const own = &sums[block_tile.split() * kTileRows];
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
 #pragma unroll
-    for (int flipped = 1; flipped < 4; flipped *= 2) {
-      LogSum other;
-      other.largest = __shfl_xor_sync(0xffffffffu, seen[h].largest, flipped);
-      other.sum = __shfl_xor_sync(0xffffffffu, seen[h].sum, flipped);
-      seen[h].join(other);
+    for (int lane_mask = 1; lane_mask < 4; lane_mask *= 2) {
+      RunningLogSum other;
+      other.largest = __shfl_xor_sync(0xffffffffu, running[h].largest, lane_mask);
+      other.sum = __shfl_xor_sync(0xffffffffu, running[h].sum, lane_mask);
+      running[h].join(other);
     }
     if (lane % 4 == 0) {
-      own[row + 8 * h] = make_float2(seen[h].largest, seen[h].sum);
+      own[row + 8 * h] = make_float2(running[h].largest, running[h].sum);
     }
   }
   if (is_split) {
-    if (!is_last(&cut.done[share.tile(cut)], cut.splits)) return;
+    if (!is_last_block(&plan.finished_splits[block_tile.tile(plan)], plan.splits)) return;
   } else {
     __syncthreads();
   }
-  write_losses(params, share, sums, cut.splits);
+  write_losses(params, block_tile, sums, plan.splits);
 }
 
 }  // namespace usvs::cuda

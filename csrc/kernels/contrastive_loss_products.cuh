@@ -1,6 +1,6 @@
 // Products of small tiles on the tensor cores, as exact as the CPU's.
 //
-// A float is split in two: high, the nearest number of 11 bits (tf32), and low, what is left, cut
+// A float is split in two: high, the nearest number of 11 bits (tf32), and low, what is left, plan
 // to 11 bits; x y = high high + high low + low high but for 2^-22 of it. Tensor cores round their
 // sums towards zero (Fasi et al., 2021, doi:10.7717/peerj-cs.330), which over a long sum adds up.
 // So sums are short there, and are added to the long one by ordinary instructions, which round to
@@ -49,7 +49,8 @@ struct TensorCore<float> {
     split(second, result.high[1], result.low[1]);
     return result;
   }
-  // Two products in turn: a tensor core takes the next only when the last one's sum is complete.
+  // Two products in slices_done: a tensor core takes the next only when the last one's sum is
+  // complete.
   static __device__ __forceinline__ void multiply(float (&sums)[2][4], const Left& a,
                                                   const Right& b0, const Right& b1) {
     mma_m16n8k8_tf32(sums[0], a.low, b0.high);
@@ -91,14 +92,15 @@ __device__ __forceinline__ void add(const float (&sum)[4], float (&sums)[4]) {
 // tile += x y^T over one slice: 16 rows of x, all rows of the y tile.
 template <typename Input>
 __device__ __forceinline__ void add_product(const Input* x, const Input* y,
-                                            const Geometry& geometry, float (&tile)[kParts][4]) {
+                                            const EmbeddingLayout& layout,
+                                            float (&tile)[kFragments][4]) {
   using Core = TensorCore<Input>;
   constexpr int kHalf = 16 / sizeof(Input), kStep = 2 * kHalf, kSteps = sizeof(Input) == 4 ? 1 : 2;
   const int lane = threadIdx.x % 32;
   const Input* const x_row = &x[lane % 16 * kPitch<Input> + lane / 16 * kHalf];
   const Input* const y_row = &y[(lane / 16 * 8 + lane % 8) * kPitch<Input> + lane / 8 % 2 * kHalf];
 #pragma unroll 1  // the registers are full
-  for (int k = 0; k < geometry.slice_width; k += kSteps * kStep) {
+  for (int k = 0; k < layout.slice_width; k += kSteps * kStep) {
     typename Core::Left a[kSteps];
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -107,7 +109,7 @@ __device__ __forceinline__ void add_product(const Input* x, const Input* y,
       a[step] = Core::left(words);
     }
 #pragma unroll
-    for (int part = 0; part < kParts; part += 2) {
+    for (int part = 0; part < kFragments; part += 2) {
       float sums[2][4] = {};
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
@@ -124,13 +126,13 @@ __device__ __forceinline__ void add_product(const Input* x, const Input* y,
 
 // sums += weights y over one slice: weights [16, kTileColumns] as they lie in registers. The order
 // of the columns of weights within eight is 0 2 4 6 1 3 5 7: so a lane needs none but its own.
-__device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], const float* y,
-                                             const Geometry& geometry,
+__device__ __forceinline__ void add_weighted(const float (&weights)[kFragments][4], const float* y,
+                                             const EmbeddingLayout& layout,
                                              float (&sums)[kSliceWidth / 8][4]) {
   using Core = TensorCore<float>;
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
+  for (int part = 0; part < kFragments; ++part) {
     const float (&w)[4] = weights[part];
     const Core::Left a = Core::left({__float_as_uint(w[0]), __float_as_uint(w[2]),
                                      __float_as_uint(w[1]), __float_as_uint(w[3])});
@@ -138,7 +140,7 @@ __device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], 
     const float* const odd = &y[(8 * part + 2 * t + 1) * kPitch<float> + g];
 #pragma unroll
     for (int k = 0; k < kSliceWidth; k += 16) {
-      if (k >= geometry.slice_width) break;
+      if (k >= layout.slice_width) break;
       float two[2][4] = {};
       Core::multiply(two, a, Core::right(__float_as_uint(even[k]), __float_as_uint(odd[k])),
                      Core::right(__float_as_uint(even[k + 8]), __float_as_uint(odd[k + 8])));
@@ -148,13 +150,13 @@ __device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], 
   }
 }
 
-__device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], const BFloat16* y,
-                                             const Geometry& geometry,
+__device__ __forceinline__ void add_weighted(const float (&weights)[kFragments][4],
+                                             const BFloat16* y, const EmbeddingLayout& layout,
                                              float (&sums)[kSliceWidth / 8][4]) {
   using Core = TensorCore<BFloat16>;
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int part = 0; part < kParts; part += 2) {
+  for (int part = 0; part < kFragments; part += 2) {
     Core::Left high, low;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -167,7 +169,7 @@ __device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], 
     const BFloat16* const y_row = &y[(8 * part + lane % 16) * kPitch<BFloat16> + lane / 16 * 8];
 #pragma unroll
     for (int k = 0; k < kSliceWidth; k += 16) {
-      if (k >= geometry.slice_width) break;
+      if (k >= layout.slice_width) break;
       uint32_t words[4];
       ldmatrix_x4_transposed(words, &y_row[k]);
       const Core::Right b0 = Core::right(words[0], words[1]), b1 = Core::right(words[2], words[3]);

@@ -4,8 +4,8 @@
 //   (global)        (registers)    (points)             (all bands of the     (global, once)
 //                                                        tile's frames)
 //
-// FftShape<N>::threads threads transform a frame; `at_once` frames go in one round, and rounds
-// follow until the frames that the tile's columns lie between are all in `logs`.
+// FftShape<N>::threads threads transform a frame; `frames_per_round` frames go in one round, and
+// rounds follow until the frames that the tile's columns lie between are all in `logs`.
 #pragma once
 #include "kernels/spectrogram_frames.cuh"
 
@@ -14,12 +14,12 @@ namespace usvs::cuda {
 template <int N>
 struct ForwardPlan {
   static constexpr int M = FftShape<N>::M;
-  static constexpr int at_once = kSpectrogramThreads / FftShape<N>::threads;
-  // A multiple of at_once: the last round may fill slots that nothing reads.
+  static constexpr int frames_per_round = kSpectrogramThreads / FftShape<N>::threads;
+  // A multiple of frames_per_round: the last round may fill slots that nothing reads.
   static constexpr int slots = N == 64 ? 64 : N <= 512 ? 32 : N == 1024 ? 16 : 8;
   static constexpr int points_pitch = padded_points(M);
   static constexpr int logs_pitch = M + 1;  // odd: neighbours in time lie in different banks
-  static constexpr int logs_offset = points_bytes(at_once * points_pitch);
+  static constexpr int logs_offset = points_bytes(frames_per_round * points_pitch);
   static constexpr int window_offset =
       logs_offset + (slots * logs_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
 
@@ -30,10 +30,10 @@ struct ForwardPlan {
 // sparser than every second frame each has two slots of its own; else the tile's frames lie in a
 // row.
 struct ColumnTiles {
-  unsigned per_clip;
+  unsigned tiles_per_clip;
   int columns;  // of a tile
-  bool sparse;
-  bool vectors;  // four neighbouring columns of a row can be written at once
+  bool separate_slots;
+  bool vector_stores;  // group_bytes neighbouring columns of a row can be written at once
 };
 struct ColumnTile {
   int begin, end;  // columns
@@ -47,14 +47,14 @@ __device__ __forceinline__ ColumnTile column_tile(unsigned index, const ColumnTi
   tile.end =
       shape.columns - tile.begin < tiles.columns ? shape.columns : tile.begin + tiles.columns;
   tile.first_frame = column_at(tile.begin, shape).low;
-  tile.slots = tiles.sparse ? 2 * (tile.end - tile.begin)
-                            : column_at(tile.end - 1, shape).high - tile.first_frame + 1;
+  tile.slots = tiles.separate_slots ? 2 * (tile.end - tile.begin)
+                                    : column_at(tile.end - 1, shape).high - tile.first_frame + 1;
   return tile;
 }
 __device__ __forceinline__ int frame_of_slot(int slot, const ColumnTile& tile,
                                              const ColumnTiles& tiles,
                                              const SpectrogramShape& shape) {
-  if (!tiles.sparse) return tile.first_frame + slot;
+  if (!tiles.separate_slots) return tile.first_frame + slot;
   const Column column = column_at(tile.begin + slot / 2, shape);
   return slot % 2 ? column.high : column.low;
 }
@@ -100,7 +100,7 @@ __device__ __forceinline__ void store_one(void* row, int64_t at, bool bfloat16_o
   }
 }
 
-// From frames to columns: a thread keeps four columns and goes down the bands.
+// From frames to columns: a thread keeps group_bytes columns and goes down the bands.
 __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch, void* output,
                                               bool bfloat16_output, int bands, int64_t clip,
                                               const ColumnTile& tile, const ColumnTiles& tiles,
@@ -114,7 +114,7 @@ __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch,
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const Column column = column_at(begin + i, shape);
-    low[i] = tiles.sparse ? 2 * (begin - tile.begin + i) : column.low - tile.first_frame;
+    low[i] = tiles.separate_slots ? 2 * (begin - tile.begin + i) : column.low - tile.first_frame;
     high[i] = low[i] + column.high - column.low;
     weight[i] = column.weight;
   }
@@ -126,7 +126,7 @@ __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch,
       values[i] = fmaf(weight[i], b, (1 - weight[i]) * a);
     }
     const int64_t at = (clip * bands + band) * shape.columns + begin;
-    if (tiles.vectors && count == 4) {
+    if (tiles.vector_stores && count == 4) {
       store_four(output, at, bfloat16_output, values);
     } else {
 #pragma unroll
@@ -143,18 +143,18 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
                                    bool bfloat16_output) {
   using Plan = ForwardPlan<N>;
   constexpr int threads = FftShape<N>::threads;
-  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::at_once * Plan::points_pitch);
+  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::frames_per_round * Plan::points_pitch);
   USVS_DYNAMIC_SHARED(float, logs, Plan::logs_offset, Plan::slots* Plan::logs_pitch);
   USVS_DYNAMIC_SHARED(float, window, Plan::window_offset, shape.win_length);
-  const unsigned clip_index = blockIdx.x / tiles.per_clip;
-  const ColumnTile tile = column_tile(blockIdx.x - clip_index * tiles.per_clip, tiles, shape);
+  const unsigned clip_index = blockIdx.x / tiles.tiles_per_clip;
+  const ColumnTile tile = column_tile(blockIdx.x - clip_index * tiles.tiles_per_clip, tiles, shape);
   const float* const clip = shape.clip(clip_index);
-  const int thread = threadIdx.x % threads, turn = threadIdx.x / threads;
-  float2* const frame_points = &points[turn * Plan::points_pitch];
+  const int thread = threadIdx.x % threads, round_frame = threadIdx.x / threads;
+  float2* const frame_points = &points[round_frame * Plan::points_pitch];
   fill_window(window, shape);
   __syncthreads();
-  for (int first = 0; first < tile.slots; first += Plan::at_once) {
-    const int slot = first + turn;
+  for (int first = 0; first < tile.slots; first += Plan::frames_per_round) {
+    const int slot = first + round_frame;
     float2 v[8] = {};
     if (slot < tile.slots) {
       const int frame = frame_of_slot(slot, tile, tiles, shape);

@@ -17,7 +17,7 @@ struct SpectrogramShape {
   int lead;     // samples by which a frame's window starts before its hop
   int columns;  // of the result
   float eps;
-  double per_column_unit, per_frame_unit;  // 1 / (2 columns), 1 / (2 F): see divided
+  double per_column_unit, per_frame_unit;  // 1 / (2 columns), 1 / (2 F): see floor_divide
   double per_window;                       // 1 / win_length
 
   __device__ const float* clip(int64_t index) const {
@@ -27,8 +27,8 @@ struct SpectrogramShape {
 };
 
 // floor(a / b), exactly, for 0 <= a < 2^52: the product is off by one at most.
-__device__ __forceinline__ int64_t divided(int64_t a, int64_t b, double one_by_b) {
-  const int64_t near = static_cast<int64_t>(static_cast<double>(a) * one_by_b);
+__device__ __forceinline__ int64_t floor_divide(int64_t a, int64_t b, double reciprocal_b) {
+  const int64_t near = static_cast<int64_t>(static_cast<double>(a) * reciprocal_b);
   const int64_t rest = a - near * b;
   return rest < 0 ? near - 1 : rest < b ? near : near + 1;
 }
@@ -91,7 +91,7 @@ __device__ __forceinline__ int64_t column_numerator(int column, const Spectrogra
 __device__ __forceinline__ Column column_at(int column, const SpectrogramShape& shape) {
   const int64_t numerator = column_numerator(column, shape);
   const int64_t unit = 2 * static_cast<int64_t>(shape.columns);
-  const int low = static_cast<int>(divided(numerator, unit, shape.per_column_unit));
+  const int low = static_cast<int>(floor_divide(numerator, unit, shape.per_column_unit));
   const int high = low + 1 < shape.transform_frames ? low + 1 : low;
   const float rest = static_cast<float>(numerator - low * unit);
   return {low, high, rest * static_cast<float>(shape.per_column_unit)};

@@ -33,7 +33,8 @@ py::dict contrastive_loss_workspace_bytes(int64_t rows, int64_t columns, int64_t
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Build information of libusvs_ops.so; import torch first, whose libraries it needs.";
+  module.doc() =
+      "Build information of libusvs_ops.so; import torch first, whose libraries it needs.";
   module.def("build_info", &build_info, "What was built, as a dictionary.");
   module.def("contrastive_loss_workspace_bytes", &contrastive_loss_workspace_bytes, py::arg("rows"),
              py::arg("columns"), py::arg("width"), py::arg("dtype"),
