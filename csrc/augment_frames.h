@@ -1,14 +1,15 @@
-// The augment_frames op: a crop of each frame, mirrored, resized, amplified and standardised in one
+// The augment_frames op: crops, mirrors, resizes, amplifies and standardises each frame in one
 // pass.
 //
-//   a frame is halved `halvings` times (means of 2 x 2), then read between its pixels:
+//   A frame is halved `halvings` times (means of 2 x 2 pixels), then interpolated linearly:
 //
 //   side S      |--------------------------------------|
-//   place                |<- corner
-//   step                 .--.--.--.--.--.--.             pixels of the halved frame per pixel
-//                                                        of the result, a multiple of 1 / 2^(b - 1)
-//   weights of the two neighbours are multiples of 1 / 2^b, b = 8 - halvings: a value is a sum of
-//   8 + 2 halvings + 2 b = 24 bits, which float32 holds exactly, whatever the order of adding.
+//   crop                 |<- corner
+//   step                 .--.--.--.--.--.--.             pixels of the halved frame per pixel of
+//   the
+//                                                        result, a multiple of 1 / 2^(b - 1)
+//   The weights of the two neighbours are multiples of 1 / 2^b, b = 8 - halvings. A value is a sum
+//   of 8 + 2 halvings + 2 b = 24 bits, which float32 holds exactly, in any order of additions.
 #pragma once
 #include <cstdint>
 
@@ -34,7 +35,7 @@ struct AugmentFramesParams {
 };
 
 namespace cpu {
-// On the calling thread alone: whoever loads, loads on several.
+// Runs on the calling thread: callers process several batches in parallel.
 void augment_frames(const AugmentFramesParams& params);
 }  // namespace cpu
 }  // namespace usvs

@@ -1,10 +1,10 @@
-// The contrastive op: its parameters and its entry points. No torch here.
+// The contrastive_loss op: its parameters and the functions of every backend. Includes no torch.
 //
-//   n anchors   M candidates   d = width   T = temperature
-//   a = v.s / T, b = v.s' / T, m = a - b
+//   n anchors v   M candidates c   d = width   T = temperature
+//   a = v.s / T, b = v.s' / T, m = a - b   for the positive s and the hard negative s' of an anchor
 //   eq2:     loss = -a - g(m) + logsumexp_{k != self} v.c_k / T
 //   ntxent:  loss = -a        + logsumexp_{k != self} v.c_k / T
-//   g(m) = log(1 - exp(-m)) for m >= margin_floor, and its tangent there below it
+//   g(m) = log(1 - exp(-m)) for m >= margin_floor, continued below it by its tangent there
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace usvs {
 
 enum class ContrastiveForm { eq2, ntxent };
 
-// What a dtype is summed in: float32 for bfloat16, itself otherwise.
+// The type in which sums of Input are computed: float for BFloat16, otherwise Input.
 template <typename Input>
 struct Accumulated {
   using type = Input;
@@ -37,9 +37,9 @@ struct ContrastiveLossParams {
   const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
   Real* losses;                 // [n]; the forward pass writes it
   Real* logsumexp;              // [n]; forward writes, backward reads
-  // Computed with the losses where the caller will want gradients: of every loss, the slope with
-  // respect to its anchor; of their sum, the slope with respect to every candidate; g'(m), or 0 in
-  // a form without a margin, from which the slopes of positives and hard negatives follow.
+  // Written by contrastive_loss_with_slopes: the derivative of every loss with respect to its
+  // anchor, the derivative of the sum of the losses with respect to every candidate, and g'(m) (0
+  // for ntxent), from which the gradients of positives and hard negatives follow.
   Real* anchors_slope;         // [n, d]
   Real* candidates_slope;      // [M, d]
   Real* margin_slope;          // [n]
@@ -61,22 +61,23 @@ template <typename Input>
 void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads);
 template <typename Input>
 void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads);
-// The forward pass and, from the same exponentials, the slopes: 3 products of matrices where
-// forward and backward on their own need 4.
+// The forward pass and the slopes from the same exponentials: 3 matrix products, where a forward
+// and a backward pass need 4.
 template <typename Input>
 void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
                                   const Threads& threads);
-// The backward pass from the slopes; recomputes only where the losses are weighted unequally.
+// The backward pass from the slopes. Recomputes the weights only if the losses have different
+// gradients.
 template <typename Input>
 void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
                                            const Threads& threads);
 }  // namespace cpu
 
-// float and BFloat16 only; rows and columns below 2^31. Either pass is one launch on the stream,
-// allocates nothing and waits for nothing.
+// For float and BFloat16; rows and columns below 2^31. A pass is one kernel launch on the stream;
+// it allocates nothing and does not wait.
 namespace cuda {
 enum class Pass { forward, backward };
-// What a pass wants beside its tensors: nothing where rows alone fill a device.
+// Size of the workspace of a pass; 0 if the rows alone give enough blocks.
 template <typename Input>
 size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width);
 template <typename Input>

@@ -1,9 +1,9 @@
-// The saliency scores: sums over the pixels of maps, from which usvs.evaluation.metrics makes KL,
+// The saliency_scores ops: sums over the pixels of maps, from which usvs.evaluation computes KL,
 // SIM, CC, NSS and AUC.
 //
-//   pair:      prediction [P], ground_truth [P]      -> one score a map
-//   fixations: map [P], fixated pixels [P]    -> moments of the map and ranks of the fixated pixels
-//   in it
+//   pair:       prediction [P], ground truth [P]  -> one score for each map
+//   fixations:  map [P], fixated pixels [P]       -> moments of the map, ranks of its fixated
+//   pixels
 #pragma once
 #include <cstdint>
 
@@ -25,18 +25,18 @@ struct PairScoreParams {
 
 // Columns of the statistics, in this order.
 enum FixationColumn {
-  kFixated,   // N
-  kValueSum,  // of the map over the fixated pixels
+  kFixated,   // number of fixated pixels
+  kValueSum,  // sum of the map over the fixated pixels
   kMean,      // of the map
   kSquares,   // sum of squared distances from the mean
-  kConstant,  // 1 where all pixels are alike
-  kAbove,     // pixels above a fixated one, summed over the fixated
-  kEqual,     // pixels equal to it, itself among them, summed
-  kOwnAbove,  // the same, fixated pixels alone
+  kConstant,  // 1 if all pixels are equal
+  kAbove,     // number of pixels above a fixated pixel, summed over the fixated pixels
+  kEqual,     // number of pixels equal to it, itself included, summed
+  kOwnAbove,  // the same among the fixated pixels
   kOwnEqual,
-  kLowestAbove,  // pixels not fixated above the lowest fixated value
+  kLowestAbove,  // number of pixels that are not fixated and above the lowest fixated value
   kLowestEqual,  // and equal to it
-  kLowestTied,   // fixated pixels of that value
+  kLowestTied,   // number of fixated pixels with that value
   kFixationColumns
 };
 
@@ -46,16 +46,16 @@ struct FixationStatisticsParams {
   double* statistics;   // [B, kFixationColumns]
   int64_t maps;         // B
   int64_t pixels;       // P
-  bool moments;         // the columns from kMean to kConstant are expected
-  bool ranks;           // those from kAbove on
+  bool moments;         // compute the columns from kMean to kConstant
+  bool ranks;           // compute the columns from kAbove on
 };
 
 constexpr int64_t kPairScores = static_cast<int64_t>(PairScore::correlation) + 1;
 
-// All that is expected of a map while it is in the cache.
+// All scores of a map, computed while it is in the cache.
 struct SaliencyScoresParams {
-  PairScoreParams pair;                // `score` is [B, kPairScores], `kind` is not read
-  bool kinds[kPairScores];             // which are expected; the others' columns become 0
+  PairScoreParams pair;                // `score` is [B, kPairScores]; `kind` is ignored
+  bool kinds[kPairScores];             // which scores to compute; the other columns are 0
   FixationStatisticsParams fixations;  // of the prediction
 };
 

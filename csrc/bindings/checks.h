@@ -1,4 +1,4 @@
-// One-line checks that print op, argument, what was expected and what came.
+// Argument checks. A message names the op, the argument, what was expected and what was given.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -67,7 +67,7 @@ inline std::string device_text(const Tensor& tensor) {
   return "another kind of device";
 }
 
-// On the device of `other`, which has a name too.
+// Checks that a tensor is on the device of `other`.
 inline void check_device(const char* op, const char* name, const Tensor& tensor,
                          const char* other_name, const Tensor& other) {
   if (tensor.device() != other.device()) {
@@ -83,12 +83,12 @@ inline void check_dtype(const char* op, const char* name, const Tensor& tensor, 
   }
 }
 
-// Without a call of torch's dispatcher where nothing has to be copied.
+// Makes a tensor contiguous; calls torch's dispatcher only if it has to copy.
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// Uninitialised, on the device of `like`; also without the dispatcher.
+// An uninitialised tensor on the device of `like`, without a call of torch's dispatcher.
 inline Tensor empty_strided(const Tensor& like, IntHeaderOnlyArrayRef sizes,
                             IntHeaderOnlyArrayRef strides, ScalarType dtype) {
   int32_t device_type, device_index;
@@ -103,7 +103,7 @@ inline Tensor empty_strided(const Tensor& like, IntHeaderOnlyArrayRef sizes,
   return Tensor(handle);
 }
 
-// The same and contiguous.
+// The same, contiguous.
 inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t i = sizes.size(); i-- > 1;)
@@ -111,12 +111,12 @@ inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, Scala
   return empty_strided(like, sizes, strides, dtype);
 }
 
-// The same for a result that is like a as_contiguous tensor.
+// An uninitialised tensor with the sizes, strides and dtype of `tensor`.
 inline Tensor empty_like_contiguous(const Tensor& tensor) {
   return empty_strided(tensor, tensor.sizes(), tensor.strides(), tensor.scalar_type());
 }
 
-// Where a result is to be written: it is never resized, and its elements lie side by side.
+// Checks an output tensor: it is not resized and must be contiguous.
 inline void check_out(const char* op, const Tensor& out, const std::vector<int64_t>& sizes,
                       ScalarType dtype) {
   check_sizes(op, "out", out, sizes);

@@ -1,4 +1,4 @@
-// The contrastive op, from tensors to params and results: shared by every backend.
+// The contrastive_loss op: tensors to parameters and results, for every backend.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -13,7 +13,7 @@
 
 namespace usvs {
 
-// What the contrastive op is given, checked and contiguous.
+// The checked, contiguous arguments of the op.
 struct ContrastiveTensors {
   Tensor anchors;         // [n, d]
   Tensor positives;       // [n, d]
@@ -80,8 +80,9 @@ ContrastiveLossParams<Input> contrastive_params(const ContrastiveTensors& tensor
   return params;
 }
 
-// The op of a backend, which says what dtypes it knows (`with_embedding`) and runs the passes;
-// `like` is a tensor of its device.
+// The op on a backend. Backend::with_embedding(tensor, function) calls function with a value of the
+// tensor's element type; Backend::forward(params, like) runs the pass, `like` being a tensor on its
+// device.
 template <typename Backend>
 std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
                                                     Tensor hard_negatives, Tensor candidates,
@@ -103,7 +104,7 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   return {losses, logsumexp};
 }
 
-// A vector that belongs to the losses, as_contiguous.
+// A vector with one element for each loss, checked and contiguous.
 inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t elements,
                              const ContrastiveTensors& tensors) {
   constexpr const char* op = "contrastive_loss";
@@ -113,7 +114,7 @@ inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t ele
   return as_contiguous(vector);
 }
 
-// Calls run(params) once the gradients have a place.
+// Allocates the gradients and calls run(params).
 template <typename Backend, typename Run>
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
     const ContrastiveTensors& tensors, const Tensor& losses_grad, double temperature,

@@ -1,4 +1,4 @@
-// The spectrogram op, from tensors to params and results: shared by every backend.
+// The log_spectrogram op: tensors to parameters and results, for every backend.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -13,7 +13,7 @@
 
 namespace usvs {
 
-// A call's settings in the schema's order.
+// The settings of a call, in the schema's order.
 struct SpectrogramSettings {
   int64_t n_fft, win_length, hop_length, frames;
   double eps;
@@ -39,7 +39,7 @@ inline void check_spectrogram_settings(const char* op, const SpectrogramSettings
     throw_argument_error(op, "offsets", "some beside length", "none");
 }
 
-// Clips are the rows of a waveform, or pieces of one recording.
+// Sets the clips: rows of a waveform, or parts of one recording.
 template <typename Real>
 void set_waveform(const char* op, const Tensor& waveform, const SpectrogramSettings& settings,
                   LogSpectrogramParams<Real>& params) {
@@ -65,7 +65,7 @@ void set_waveform(const char* op, const Tensor& waveform, const SpectrogramSetti
   check_range(op, "length", params.samples, 1, params.recording_samples);
 }
 
-// `waveform` and the offsets lie without gaps in their last dimension: see contiguous_samples.
+// `waveform` and the offsets must be contiguous in their last dimension: see contiguous_samples.
 template <typename Real>
 LogSpectrogramParams<Real> log_spectrogram_params(const Tensor& waveform,
                                                   const SpectrogramSettings& settings) {
@@ -87,14 +87,14 @@ LogSpectrogramParams<Real> log_spectrogram_params(const Tensor& waveform,
   return params;
 }
 
-// Rows may lie anywhere, their samples and the offsets side by side.
+// Makes the samples of each row and the offsets contiguous; rows may have any distance.
 inline Tensor contiguous_samples(const Tensor& waveform, SpectrogramSettings& settings) {
   if (settings.offsets) settings.offsets = as_contiguous(*settings.offsets);
   const int64_t dim = waveform.dim();
   return dim > 0 && waveform.stride(dim - 1) == 1 ? waveform : as_contiguous(waveform);
 }
 
-// What a result of `waveform` may be: its own dtype, or bfloat16 of float32.
+// The dtype of the result: that of the waveform, or bfloat16 for a float32 waveform.
 inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<ScalarType> expected) {
   const ScalarType own = waveform.scalar_type();
   if (!expected || *expected == own) return own;
@@ -105,8 +105,9 @@ inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<Scalar
                        torch::headeronly::toString(*expected));
 }
 
-// The op of a backend, which says what dtypes it knows (`with_waveform`) and runs the passes; they
-// get a tensor of its device.
+// The op on a backend. Backend::with_waveform(tensor, function) calls function with a value of the
+// tensor's element type; Backend::forward(params, like) runs the pass, `like` being a tensor on its
+// device.
 template <typename Backend>
 void run_log_spectrogram(const Tensor& waveform, const SpectrogramSettings& settings,
                          const std::function<Tensor(int64_t, int64_t)>& output_of) {

@@ -1,4 +1,4 @@
-// The ops on the CPU: allocate, hand out slices to torch's threads.
+// The two kernels on the CPU: registers their implementations with torch.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -12,7 +12,7 @@
 namespace usvs {
 namespace {
 
-// Only here can offsets be looked at: on a GPU this would make the host wait.
+// Checks values on the CPU only: on a GPU this would make the host wait.
 template <typename Real>
 void check_offsets(const LogSpectrogramParams<Real>& params) {
   if (!params.offsets) return;
@@ -22,7 +22,7 @@ void check_offsets(const LogSpectrogramParams<Real>& params) {
   }
 }
 
-// Only here can indices be looked at: on a GPU this would make the host wait.
+// Checks values on the CPU only: on a GPU this would make the host wait.
 void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; ++i) {
     check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
@@ -72,8 +72,8 @@ struct Cpu {
   }
 };
 
-// What the forward pass keeps for the gradients is one tensor: making, saving and passing four
-// costs a small batch microseconds.
+// The forward pass saves slopes, logsumexp and g'(m) in one tensor: allocating, saving and passing
+// four tensors costs a small batch several microseconds.
 int64_t saved_elements(const ContrastiveTensors& tensors) {
   const int64_t rows = tensors.anchors.size(0), columns = tensors.candidates.size(0);
   return (rows + columns) * tensors.anchors.size(1) + 2 * rows;

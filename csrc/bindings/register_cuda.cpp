@@ -1,4 +1,5 @@
-// The ops on CUDA: allocate, launch on torch's current stream. Nothing here makes the host wait.
+// The two kernels on CUDA: allocates outputs, launches on torch's current stream. Nothing here
+// waits for the device.
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
@@ -9,7 +10,7 @@
 #include "bindings/contrastive_loss_op.h"
 #include "bindings/log_spectrogram_op.h"
 
-// In libtorch_cpu since torch 2.13.
+// In libtorch_cpu from torch 2.13 on.
 extern "C" __attribute__((weak)) AOTITorchError torch_stream_native_handle(StreamHandle stream,
                                                                            void** handle);
 
@@ -19,7 +20,8 @@ namespace {
 using torch::stable::new_empty;
 using torch::stable::accelerator::DeviceGuard;
 
-// Before 2.13 only libtorch_cuda knows the handle, and a CPU torch has no such library to link to.
+// Before torch 2.13 only libtorch_cuda provides the handle. A CPU build of torch has no
+// libtorch_cuda to link with, so it is looked up when needed.
 void* stream_handle_before_2_13(int device) {
   using Query = AOTITorchError (*)(int32_t device, void** handle);
   void* const library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
@@ -93,7 +95,8 @@ struct Cuda {
     const DeviceGuard guard(like.get_device_index());
     const size_t bytes = cuda::contrastive_loss_workspace_bytes<Input>(
         pass, params.rows, params.columns, params.width);
-    // The allocator gives it to later work of this stream only, so it may go when this returns.
+    // May be freed when this returns: the caching allocator reuses it only for later work on this
+    // stream.
     const Tensor workspace = new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);
     launch(params, workspace.mutable_data_ptr(), current_stream(like));
   }

@@ -1,4 +1,4 @@
-// The ops of the data path, on the CPU alone: what makes frames and speech ready to be learnt from.
+// The ops of the data path (frames and voice activity), on the CPU only.
 #include <sys/mman.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -17,8 +17,8 @@ using torch::stable::new_empty;
 
 constexpr size_t kHugePage = 2 << 20;
 
-// A batch of frames lies in fresh memory, and to touch it page after small page takes longer than
-// to fill it.
+// Freshly allocated memory for a batch of frames: page faults of small pages would take longer than
+// filling it.
 void advise_huge_pages(void* memory, size_t bytes) {
   const auto begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
   const auto end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
@@ -111,7 +111,7 @@ Tensor energy_threshold(Tensor energy, double ratio, double silence, double grow
   check_positive(op, "silence", silence);
   check_positive(op, "growth", growth);
   check_positive(op, "growth_of_growth", growth_of_growth);
-  if (!(scaling <= 1)) throw_argument_error(op, "scaling", "at max_value 1", number_text(scaling));
+  if (!(scaling <= 1)) throw_argument_error(op, "scaling", "at most 1", number_text(scaling));
   energy = contiguous(energy);
   Tensor output = new_empty(energy, energy.sizes());
   cpu::energy_threshold({static_cast<const double*>(energy.const_data_ptr()),

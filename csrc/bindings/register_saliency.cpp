@@ -1,4 +1,4 @@
-// The saliency scores, on the CPU alone: elsewhere plain torch is fast enough.
+// The saliency scores, on the CPU only: on other devices plain torch is fast enough.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -12,7 +12,7 @@ namespace {
 using torch::stable::contiguous;
 using torch::stable::new_empty;
 
-// Looks at the maps of an op, and makes them what the kernels read: float32 [B, P], row by row.
+// Checks the maps of an op and makes them float32 [B, P], contiguous.
 void check_maps(const char* op, const char* name, Tensor& maps, int64_t count, int64_t pixels) {
   check_shape(op, name, maps, count, pixels);
   check_dtype(op, name, maps, ScalarType::Float);

@@ -1,4 +1,4 @@
-// The index of ops: schemas and nothing else. What they mean is written in usvs/ops/*.py.
+// The schemas of all ops. They are documented in usvs/ops/*.py.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(usvs, library) {

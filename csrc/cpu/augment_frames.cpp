@@ -1,4 +1,4 @@
-// Which level runs.
+// augment_frames on the CPU: chooses the SIMD level.
 #include "augment_frames.h"
 
 #include "cpu/augment_frames_simd.h"

@@ -1,4 +1,4 @@
-// augment_frames at one SIMD level; compiled once for each.
+// augment_frames at one SIMD level; this file is compiled once for each level.
 #include "cpu/augment_frames_simd.h"
 
 #include "cpu/scratch_allocator.h"
@@ -7,18 +7,18 @@
 namespace usvs::cpu::USVS_LEVEL {
 namespace {
 
-// Which two neighbours along an axis make each pixel of the result, and their weights (whole
-// numbers).
+// For each pixel of the result along one axis: the index of the first of the two pixels that it is
+// interpolated from, and their weights (integers).
 struct Taps {
   int32_t* index;
   float* before;  // weight of the pixel at `index`
-  float* after;   // weight of the next
+  float* after;   // weight of the next pixel
 };
 
 struct Scratch {
   Taps rows, columns;
   float* level;  // [halved side, halved side] sums of 4^halvings pixels
-  float* blend;  // [halved side + 1 + two vectors] one row between two
+  float* blend;  // [halved side + 1 + two vectors] a row interpolated between two
 };
 
 Taps allocate_taps(int64_t pixels, ScratchAllocator& allocator) {
@@ -53,7 +53,7 @@ void fill_taps(const AugmentFramesParams& params, int64_t corner, bool flip, con
   }
 }
 
-// Rows row_begin ... row_end - 1 of the halved frame.
+// Computes rows row_begin ... row_end - 1 of the halved frame.
 void halve(const AugmentFramesParams& params, const uint8_t* frame, int64_t row_begin,
            int64_t row_end, float* __restrict__ level) {
   const int64_t side = params.halved_side(), block = int64_t{1} << params.halvings;
@@ -77,7 +77,7 @@ void halve(const AugmentFramesParams& params, const uint8_t* frame, int64_t row_
 void blend_rows(const float* upper, const float* lower, float before, float after, int64_t side,
                 float* __restrict__ blend) {
   for (int64_t x = 0; x < side; ++x) blend[x] = before * upper[x] + after * lower[x];
-  blend[side] = 0;  // has weight 0 where it is read
+  blend[side] = 0;  // read with weight 0
 }
 
 USVS_INLINE IntVector<float> load_integers(const int32_t* from) {
@@ -91,8 +91,8 @@ USVS_INLINE float standardised(float level, float slope, float ceiling, float of
   return (amplified < ceiling ? amplified : ceiling) - offset;
 }
 
-// Neighbours of a vector of pixels lie in two vectors of the row and are looked up there, in
-// registers; where they lie further apart, one by one.
+// Computes one row of the result. The source pixels of a vector are in two vectors of the blended
+// row and are selected in registers; if they are further apart, they are read one by one.
 void write_row(const Taps& columns, const float* blend, float slope, float ceiling, float offset,
                int64_t pixels, float* __restrict__ output) {
   constexpr int64_t lanes = kLanes<float>;
@@ -100,7 +100,7 @@ void write_row(const Taps& columns, const float* blend, float slope, float ceili
   const float *before = columns.before, *after = columns.after;
   int64_t x = 0;
   for (; kVectorBytes >= 32 && x + lanes <= pixels; x += lanes) {
-    const int32_t left = index[x], right = index[x + lanes - 1];  // or mirrored
+    const int32_t left = index[x], right = index[x + lanes - 1];  // left > right if mirrored
     const int32_t first = left < right ? left : right, reach = left + right - 2 * first;
     if (reach >= 2 * lanes) break;
     const auto lookup = load_integers(index + x) - first;
@@ -125,7 +125,8 @@ void augment(const AugmentFramesParams& params, int64_t frame, void* memory) {
   const int64_t after_last = scratch.rows.index[pixels - 1] + 2;
   halve(params, params.frames + frame * params.side * params.side, scratch.rows.index[0],
         after_last < side ? after_last : side, scratch.level);
-  // Weights sum to 4^(8 - halvings), and a pixel is a sum of 4^halvings: 2^16 in all.
+  // The weights sum to 4^(8 - halvings), and a halved pixel is a sum of 4^halvings pixels: together
+  // 2^16.
   const float slope = params.slope[frame] * 0x1p-16f;
   for (int64_t y = 0; y < pixels; ++y) {
     const int64_t index = scratch.rows.index[y];

@@ -1,4 +1,4 @@
-// What every SIMD level offers to augment_frames.
+// The functions that every SIMD level provides for augment_frames.
 #pragma once
 #include <cstddef>
 
@@ -7,7 +7,7 @@
 namespace usvs::cpu {
 
 struct AugmentFramesLevel {
-  // Bytes of scratch memory that one call needs, 64-byte aligned.
+  // Bytes of scratch memory for one call, 64-byte aligned.
   size_t (*bytes)(const AugmentFramesParams&);
   void (*augment)(const AugmentFramesParams&, int64_t frame, void* scratch);
 };

@@ -1,11 +1,11 @@
-// bfloat16 panel_width by panel_width, as the machine's dot products of two want them.
+// Pairs of bfloat16 numbers, as the dot-product instructions of AVX512-BF16 read them.
 #pragma once
 #include "cpu/matrix_tile.h"
 
 #if defined(__AVX512BF16__)
 namespace usvs::cpu::USVS_LEVEL {
 
-// BFloat16Pair j: the j-th of `first` in the lower half, the j-th of `second` in the upper.
+// Pair j: element j of `first` in the lower half, element j of `second` in the upper half.
 USVS_INLINE void store_pairs(BFloat16Pair* to, __m256i first, __m256i second) {
   const __m512i upper = _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16);
   _mm512_storeu_si512(to, _mm512_or_si512(_mm512_cvtepu16_epi32(first), upper));
@@ -13,15 +13,15 @@ USVS_INLINE void store_pairs(BFloat16Pair* to, __m256i first, __m256i second) {
 USVS_INLINE void store_pairs(BFloat16Pair* to, Vector<float> first, Vector<float> second) {
   store_pairs(to, (__m256i)rounded_halves(first), (__m256i)rounded_halves(second));
 }
-// `filled` of 16, zeros behind; a row that is not there is all zeros.
+// Loads `filled` of 16 elements, zeros behind them; only zeros if `from` is null.
 USVS_INLINE __m256i load_halves(const BFloat16* from, int64_t filled) {
   if (from == nullptr || filled <= 0) return _mm256_setzero_si256();
   if (filled >= 16) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
   return _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << filled) - 1), from);
 }
 
-// rows [count, width]: neighbouring rows panel_width by panel_width, panels over the width,
-// `length` pairs long.
+// Packs rows [count, width] into panels over the width that are `length` pairs long; a pair holds
+// elements of two neighbouring rows.
 inline void pack_row_pairs(const BFloat16* rows, int64_t count, int64_t width, int64_t length,
                            BFloat16Pair* panels) {
   constexpr int64_t panel_width = kPanel<float>, lanes = kLanes<float>;
@@ -38,7 +38,7 @@ inline void pack_row_pairs(const BFloat16* rows, int64_t count, int64_t width, i
   }
 }
 
-// weights [rows, stride]: neighbouring rows panel_width by panel_width, [rows / 2, stride].
+// Pairs neighbouring rows of weights [rows, stride]: [rows / 2, stride].
 inline void pair_rows(const BFloat16* weights, int64_t rows, int64_t count, int64_t stride,
                       BFloat16Pair* pairs) {
   for (int64_t i = 0; i < rows; i += 2) {

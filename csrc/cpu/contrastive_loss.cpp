@@ -1,5 +1,5 @@
-// The contrastive loss: cuts the work into blocks, hands them to threads, and puts the parts
-// together in a fixed order.
+// The contrastive loss on the CPU: divides the work into blocks, distributes them to threads and
+// adds the partial results in a fixed order.
 #include "contrastive_loss.h"
 
 #include <algorithm>
@@ -14,15 +14,16 @@
 namespace usvs::cpu {
 namespace {
 
-// Candidates go to tasks in so many groups at max_elements; each costs the backward pass one block
-// of partial gradients.
+// Largest number of groups of candidates. Each group costs the backward pass one block of partial
+// gradients.
 constexpr int64_t kMaxGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
-// All the weights of a block of anchors are stored_weights between the halves of a fused pass;
-// blocks are made smaller, down to a point, to stay below this.
+// The weights of a block of anchors are stored between the two halves of
+// contrastive_loss_with_slopes; blocks have fewer rows (at least kMaxPanel) to stay below this
+// size.
 constexpr size_t kMaxWeightsBytes = 32 << 20;
-// More is fixed back after a pass: the next one takes so long that fresh pages do not count, and
-// the gradients want the room.
+// Scratch memory above this is freed after a pass: a pass that needs it takes so long that page
+// faults of the next one do not matter, and the gradients need the memory.
 constexpr size_t kMaxRetainedBytes = 8 << 20;
 
 template <typename Input>
@@ -57,7 +58,7 @@ const ContrastiveLevel<Input>& level_for() {
 
 int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
-// Group `group` of `groups`, in whole chunks.
+// Group `group` of `groups`, in complete chunks.
 ContrastiveBlock block_for_group(int64_t begin, int64_t rows, int64_t columns, int64_t group,
                                  int64_t groups) {
   const int64_t chunks = ceil_divide(columns, kChunkColumns);
@@ -65,20 +66,22 @@ ContrastiveBlock block_for_group(int64_t begin, int64_t rows, int64_t columns, i
           std::min(columns, chunks * (group + 1) / groups * kChunkColumns)};
 }
 
-// Puts the logsumexp of an anchor together from its parts, `step` elements apart. On the way `sum`
-// becomes what a part's exponentials have to be multiplied by to be probabilities. Returns g'(m).
+// Computes loss and logsumexp of an anchor from its partial results, which are `step` elements
+// apart. Replaces `sum` by the factors that turn a partial result's exponentials into
+// probabilities. Returns g'(m).
 template <typename Input, typename Real>
 double write_loss(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
-                  double* sum, int64_t parts, int64_t step) {
+                  double* sum, int64_t partials, int64_t step) {
   Real top = largest[0];
-  for (int64_t part = 1; part < parts; ++part) top = std::max(top, largest[part * step]);
+  for (int64_t partial = 1; partial < partials; ++partial)
+    top = std::max(top, largest[partial * step]);
   double total = 0;
-  for (int64_t part = 0; part < parts; ++part) {
-    const double scale = std::exp(static_cast<double>(largest[part * step]) - top);
-    total += sum[part * step] * scale;
-    sum[part * step] = scale;
+  for (int64_t partial = 0; partial < partials; ++partial) {
+    const double scale = std::exp(static_cast<double>(largest[partial * step]) - top);
+    total += sum[partial * step] * scale;
+    sum[partial * step] = scale;
   }
-  for (int64_t part = 0; part < parts; ++part) sum[part * step] /= total;
+  for (int64_t partial = 0; partial < partials; ++partial) sum[partial * step] /= total;
   const double logsumexp = top + std::log(total);
   const ContrastiveMargin margin = level_for<Input>().compute_margin(params, row);
   params.logsumexp[row] = static_cast<Real>(logsumexp);
@@ -88,14 +91,14 @@ double write_loss(const ContrastiveLossParams<Input>& params, int64_t row, const
 
 int64_t round_up_to_line(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// The memory of a pass that sums gradients block by block, and what is done with it.
+// The memory of a pass that sums gradients block by block.
 template <typename Input>
 class GradientPass {
  public:
   using Real = typename Accumulated<Input>::type;
 
-  // The candidates' gradient is summed where it is expected or, where dtype or width forbid it,
-  // aside.
+  // Sums the gradient of the candidates in `expected` or, if dtype or width do not allow it, in
+  // scratch memory.
   GradientPass(const ContrastiveLossParams<Input>& params, const Threads& threads, bool in_place,
                Real* expected, int64_t block_rows, size_t weights_bytes)
       : params_(params),
@@ -108,20 +111,20 @@ class GradientPass {
         separate_sums_(!in_place || padded_ != params.width),
         scratch_bytes_(level_.scratch_bytes(params)) {
     const size_t anchors = round_up_to_line(level_.anchors_bytes(params));
-    const size_t parts = round_up_to_line(groups_ * block_rows_ * padded_ * sizeof(Real));
+    const size_t partials = round_up_to_line(groups_ * block_rows_ * padded_ * sizeof(Real));
     const size_t sums =
         separate_sums_ ? round_up_to_line(params.columns * padded_ * sizeof(Real)) : 0;
     char* memory =
-        static_cast<char*>(call_scratch().reserve(anchors + parts + sums + weights_bytes));
+        static_cast<char*>(call_scratch().reserve(anchors + partials + sums + weights_bytes));
     anchors_ = memory;
     anchor_partials_ = reinterpret_cast<Real*>(memory + anchors);
-    candidates_ = separate_sums_ ? reinterpret_cast<Real*>(memory + anchors + parts) : expected;
-    weights_ = memory + anchors + parts + sums;
+    candidates_ = separate_sums_ ? reinterpret_cast<Real*>(memory + anchors + partials) : expected;
+    weights_ = memory + anchors + partials + sums;
   }
 
   ~GradientPass() { call_scratch().shrink_to(kMaxRetainedBytes); }
 
-  // Calls block(begin, rows) for every block of anchors, packed.
+  // Packs every block of anchors and calls block(begin, rows).
   template <typename Block>
   void for_each_block(const Block& block) {
     if (params_.rows == 0) std::fill_n(candidates_, params_.columns * padded_, Real(0));
@@ -132,7 +135,7 @@ class GradientPass {
     }
   }
 
-  // Calls group(candidates of the group, its first chunk, its part of the anchors' sum, scratch).
+  // Calls group(candidates of the group, its first chunk, its partial sum of the anchors, scratch).
   template <typename Group>
   void for_each_group(int64_t begin, int64_t rows, const Group& group) {
     threads_.for_each(groups_, [&](int64_t index) {
@@ -143,14 +146,14 @@ class GradientPass {
     });
   }
 
-  // The sum over the candidates for one anchor of the block, in the order of the groups.
+  // The gradient of one anchor of the block: partial sums added in the order of the groups.
   Real* anchors_sum(int64_t row) const {
     Real* first = anchor_partials_ + row * padded_;
     level_.sum_partials(first, groups_, block_rows_ * padded_, params_.width, first);
     return first;
   }
 
-  // Real or Input, whichever the candidates' gradient is expected in.
+  // Writes the gradient of the candidates, in Real or Input.
   template <typename To>
   void write_candidate_gradients(To* to) {
     if (!separate_sums_) return;
@@ -268,8 +271,8 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
     threads.for_each(rows, [&](int64_t i) {
       params.margin_slope[begin + i] = static_cast<Real>(
           write_loss(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
-      for (int64_t part = i; part < chunks * kBlockRows; part += kBlockRows) {
-        scale[part] = static_cast<Real>(sum[part] / params.temperature);
+      for (int64_t at = i; at < chunks * kBlockRows; at += kBlockRows) {
+        scale[at] = static_cast<Real>(sum[at] / params.temperature);
       }
     });
     pass.for_each_group(
@@ -307,10 +310,11 @@ void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& p
     level.scale_and_store(params.anchors_slope + begin * params.width, weight,
                           (end - begin) * params.width, params.anchors_grad + begin * params.width);
   });
-  const int64_t elements = params.columns * params.width, part = slice * 1024;
-  threads.for_each(ceil_divide(elements, part), [&](int64_t task) {
-    const int64_t begin = task * part;
-    level.scale_and_store(params.candidates_slope + begin, weight, std::min(part, elements - begin),
+  const int64_t elements = params.columns * params.width, elements_per_task = slice * 1024;
+  threads.for_each(ceil_divide(elements, elements_per_task), [&](int64_t task) {
+    const int64_t begin = task * elements_per_task;
+    level.scale_and_store(params.candidates_slope + begin, weight,
+                          std::min(elements_per_task, elements - begin),
                           params.candidates_grad + begin);
   });
 }

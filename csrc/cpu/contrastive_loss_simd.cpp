@@ -1,4 +1,4 @@
-// The contrastive loss at one SIMD level; compiled once for each.
+// The contrastive loss at one SIMD level; this file is compiled once for each level.
 #include "cpu/contrastive_loss_simd.h"
 
 #include "cpu/contrastive_rows.h"
@@ -10,11 +10,12 @@ namespace {
 template <typename Input>
 using RealOf = typename Accumulated<Input>::type;
 
-// Below every logit, and not -inf, which minus itself is NaN.
+// Below every logit. Not -inf: -inf - -inf is NaN.
 template <typename Real>
-constexpr Real kLowest = std::numeric_limits<Real>::lowest();
+constexpr Real kLowestValue = std::numeric_limits<Real>::lowest();
 
-// Calls function(column, count, chunk) for every chunk of the block, counted from its first.
+// Calls function(column, count, chunk) for every chunk of the block; chunks are counted from its
+// first.
 template <typename Function>
 USVS_INLINE void for_each_chunk(ContrastiveBlock block, const Function& function) {
   int64_t chunk = 0;
@@ -30,18 +31,19 @@ void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
-  Real top[kBlockRows], added[kBlockRows];
-  for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
+  Real running_max[kBlockRows], chunk_sum[kBlockRows];
+  for (int64_t i = 0; i < kBlockRows; ++i) running_max[i] = kLowestValue<Real>;
   for (int64_t i = 0; i < block.rows; ++i) sum[i] = 0;
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t) {
-    for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
+    for (int64_t i = 0; i < block.rows; ++i) largest[i] = running_max[i];
     chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
-                                           scratch.weights, top, added);
+                                           scratch.weights, running_max, chunk_sum);
     for (int64_t i = 0; i < block.rows; ++i) {
-      sum[i] = sum[i] * __builtin_exp(static_cast<double>(largest[i]) - top[i]) + added[i];
+      sum[i] =
+          sum[i] * __builtin_exp(static_cast<double>(largest[i]) - running_max[i]) + chunk_sum[i];
     }
   });
-  for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
+  for (int64_t i = 0; i < block.rows; ++i) largest[i] = running_max[i];
 }
 
 template <typename Input>
@@ -51,15 +53,15 @@ void compute_weights(const ContrastiveLossParams<Input>& params, ContrastiveBloc
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
-  Real added[kBlockRows];
+  Real chunk_sum[kBlockRows];
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
     auto* stored_weights =
         static_cast<WeightOf<Input>*>(weights) + chunk * kChunkColumns * tile_stride(block.rows);
-    Real* top = largest + chunk * kBlockRows;
-    for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
+    Real* running_max = largest + chunk * kBlockRows;
+    for (int64_t i = 0; i < kBlockRows; ++i) running_max[i] = kLowestValue<Real>;
     chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
-                                           stored_weights, top, added);
-    for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = added[i];
+                                           stored_weights, running_max, chunk_sum);
+    for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = chunk_sum[i];
   });
 }
 
@@ -143,7 +145,7 @@ constexpr ContrastiveLevel<Input> make_level() {
 
 }  // namespace
 
-#if !defined(__AVX512BF16__)  // where it is, these would be what the level below has already
+#if !defined(__AVX512BF16__)  // there they would equal those of avx512
 const ContrastiveLevel<float> contrastive_float = make_level<float>();
 const ContrastiveLevel<double> contrastive_double = make_level<double>();
 #endif

@@ -1,5 +1,4 @@
-// What happens once for an anchor or a candidate, however many it is held against: margins, sums of
-// parts, and the gradients as they are handed out.
+// Computed once for each anchor or candidate: margins, sums of partial results, rounded gradients.
 #pragma once
 #include "cpu/contrastive_loss_simd.h"
 #include "cpu/matrix_tile.h"
@@ -10,7 +9,7 @@ USVS_INLINE void store_rounded(float value, float& to) { to = value; }
 USVS_INLINE void store_rounded(double value, double& to) { to = value; }
 USVS_INLINE void store_rounded(float value, BFloat16& to) { to.bits = rounded_bfloat16(value); }
 
-// In sixteen sums, of which a machine can add several at once.
+// In sixteen independent sums, so that additions overlap.
 template <typename Input>
 USVS_INLINE double dot(const Input* left, const Input* right, int64_t width) {
   double sums[16] = {}, total = 0;
@@ -38,7 +37,7 @@ ContrastiveMargin compute_margin(const ContrastiveLossParams<Input>& params, int
   return {positive, slope, (margin - tangent_point) * slope - __builtin_log1p(slope)};
 }
 
-// The slopes of a loss of some weight with respect to v.s and v.s'.
+// Derivatives of a weighted loss with respect to v.s and v.s'.
 template <typename Real>
 struct PairSlopes {
   Real positive, negative;
@@ -47,7 +46,7 @@ struct PairSlopes {
         negative(weight * margin_slope / temperature) {}
 };
 
-// sum [width] += what reaches an anchor through its positive and its hard negative.
+// sum [width] += the gradient of an anchor through its positive and its hard negative.
 template <typename Input, typename Real>
 void add_pair_gradient(const ContrastiveLossParams<Input>& params, int64_t row, double weight,
                        double margin_slope, Real* __restrict sum) {
@@ -59,7 +58,7 @@ void add_pair_gradient(const ContrastiveLossParams<Input>& params, int64_t row, 
   }
 }
 
-// The gradients of an anchor's positive and of its hard negative.
+// Writes the gradients of an anchor's positive and hard negative.
 template <typename Input>
 void pair_gradients(const ContrastiveLossParams<Input>& params, int64_t row, double weight,
                     double margin_slope) {
@@ -75,24 +74,24 @@ void pair_gradients(const ContrastiveLossParams<Input>& params, int64_t row, dou
   }
 }
 
-// to = factor * values, round_up_to_line.
+// to = factor * values, rounded to Input.
 template <typename Input, typename Real>
 void scale_and_store(const Real* __restrict values, Real factor, int64_t elements,
                      Input* __restrict to) {
   for (int64_t i = 0; i < elements; ++i) store_rounded(factor * values[i], to[i]);
 }
 
-// sum [whole panels of width] of `parts` rows, `stride` elements apart, in their order; it may be
-// the first of them.
+// sum [complete panels of width] of `partials` rows that are `stride` elements apart, in order; may
+// be the first of them.
 template <typename Real>
-void sum_partials(const Real* part, int64_t parts, int64_t stride, int64_t width, Real* sum) {
+void sum_partials(const Real* first, int64_t partials, int64_t stride, int64_t width, Real* sum) {
   constexpr int64_t panel_width = kPanel<Real>;
-  if (parts == 1 && sum == part) return;
+  if (partials == 1 && sum == first) return;
   for (int64_t begin = 0; begin < width; begin += panel_width) {
     double sums[panel_width];
-    for (int64_t k = 0; k < panel_width; ++k) sums[k] = part[begin + k];
-    for (int64_t i = 1; i < parts; ++i) {
-      for (int64_t k = 0; k < panel_width; ++k) sums[k] += part[i * stride + begin + k];
+    for (int64_t k = 0; k < panel_width; ++k) sums[k] = first[begin + k];
+    for (int64_t i = 1; i < partials; ++i) {
+      for (int64_t k = 0; k < panel_width; ++k) sums[k] += first[i * stride + begin + k];
     }
     for (int64_t k = 0; k < panel_width; ++k) sum[begin + k] = Real(sums[k]);
   }

@@ -1,5 +1,5 @@
-// A block of anchors against a chunk of candidates: logits, their exponentials (the weights), and
-// the two sums over the weights that are the gradients.
+// A block of anchors and a chunk of candidates: logits, their exponentials (the weights), and the
+// two matrix products with the weights that give the gradients.
 #pragma once
 #include <type_traits>
 
@@ -15,8 +15,8 @@ static_assert(kMaxPanel % kPanel<float> == 0 && kMaxPanel % kPanel<double> == 0)
 static_assert(kBlockRows % kMaxPanel == 0 && kChunkColumns % kTileRows == 0);
 static_assert(kBlockRows % 2 == 0 && kChunkColumns % 2 == 0);
 
-// What is multiplied: pairs of bfloat16 where the machine can, numbers wide enough to sum
-// elsewhere.
+// Element type of the matrix products: pairs of bfloat16 with AVX512-BF16, otherwise the type in
+// which sums are computed.
 #if defined(__AVX512BF16__)
 template <typename Input>
 using ElementOf = std::conditional_t<std::is_same_v<Input, BFloat16>, BFloat16Pair,
@@ -27,12 +27,12 @@ using ElementOf = typename Accumulated<Input>::type;
 #endif
 template <typename Input>
 inline constexpr bool kBFloat16Pairs = std::is_same_v<ElementOf<Input>, BFloat16Pair>;
-// As which a weight is stored_weights.
+// Type in which a weight is stored.
 template <typename Input>
 using WeightOf =
     std::conditional_t<kBFloat16Pairs<Input>, BFloat16, typename Accumulated<Input>::type>;
 
-// Elements that hold `count` neighbours.
+// Number of elements that hold `count` neighbours.
 template <typename Input>
 constexpr int64_t element_count(int64_t count) {
   return kBFloat16Pairs<Input> ? (count + 1) / 2 : count;
@@ -59,7 +59,7 @@ struct AnchorBlock {
   void pack(const Input* anchors, int64_t count, int64_t width) {
     pack_panels(anchors, count, width, kBlockRows, panels);
     constexpr int64_t lanes = kLanes<Real>;
-    // Pairs travel as float32 do: excluded computes with them on the way.
+    // Pairs are moved as if they were float32; no arithmetic is done on them here.
     constexpr bool unconverted = std::is_same_v<Input, Real> || kBFloat16Pairs<Input>;
     const bool whole = unconverted && (!kBFloat16Pairs<Input> || width % 2 == 0);
     transpose_rows(whole ? reinterpret_cast<const Real*>(anchors) : nullptr, count,
@@ -87,12 +87,12 @@ struct ChunkScratch {
   using Real = typename Accumulated<Input>::type;
   using Element = ElementOf<Input>;
   static constexpr bool unconverted = std::is_same_v<Input, Element>;
-  Element* rows;             // candidates, where they are not multiplied as they are
-  Element* panels;           // the same, panels over the width
-  Element* scaled;           // anchors times their scale, panels over the width
-  Element* paired_weights;   // pairs only: the weights of two candidates panel_width by panel_width
+  Element* rows;             // converted candidates, if they have to be converted
+  Element* panels;           // candidates in panels over the width
+  Element* scaled;           // scaled anchors in panels over the width
+  Element* paired_weights;   // pairs only: the weights of two candidates interleaved
   Real* tile;                // [kChunkColumns, tile_stride(rows)] logits
-  WeightOf<Input>* weights;  // as large; the tile itself, except for pairs
+  WeightOf<Input>* weights;  // same shape; the tile itself, except for pairs
   size_t bytes;
 
   ChunkScratch(int64_t width, void* memory) {
@@ -113,7 +113,7 @@ struct ChunkScratch {
     bytes = allocator.bytes();
   }
 
-  // Logits become weights where they are stored_weights, if they are as wide.
+  // Where to compute the logits: in the memory of the weights if these have the same size.
   Real* tile_for(WeightOf<Input>* stored_weights) const {
     if constexpr (kBFloat16Pairs<Input>)
       return tile;
@@ -122,7 +122,7 @@ struct ChunkScratch {
   }
 };
 
-// Candidates, panels over the width, for the anchors' sum.
+// Packs candidates into panels over the width, for the gradient of the anchors.
 template <typename Input>
 void pack_candidates(const ContrastiveLossParams<Input>& params, int64_t column, int64_t count,
                      ChunkScratch<Input>& scratch) {
@@ -134,7 +134,7 @@ void pack_candidates(const ContrastiveLossParams<Input>& params, int64_t column,
   }
 }
 
-// Candidates row by row, for the logits.
+// Returns the candidates row by row, for the logits.
 template <typename Input>
 const ElementOf<Input>* candidate_rows(const ContrastiveLossParams<Input>& params, int64_t column,
                                        int64_t count, ChunkScratch<Input>& scratch) {
@@ -164,13 +164,13 @@ USVS_INLINE void store_weight(BFloat16* to, Vector<float> value) {
   store_bfloat16<false>(to, value);
 }
 
-// largest [panel] = the larger of it and the largest of the logits [count, panel].
+// largest [panel] = max(largest, the logits [count, panel]).
 template <typename Real>
 USVS_INLINE void update_largest(const Real* logits, int64_t count, int64_t stride, Real* largest) {
   unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
     constexpr int64_t begin = half * kLanes<Real>;
     Vector<Real> top = load(largest + begin);
-    // A NaN is never larger: it is met again in the sum.
+    // A NaN is ignored here; it appears in the sum.
     for (int64_t k = 0; k < count; ++k) {
       top = larger<Real>(load(logits + k * stride + begin), top);
     }
@@ -199,9 +199,10 @@ USVS_INLINE void exponentials(const Real* logits, int64_t count, int64_t stride,
 
 enum class Shift { fixed, raise_to_largest };
 
-// weights = exp(logits - shift) of a chunk of `count` candidates, an anchor's in a column, and
-// their sums; the shift may be raised to the largest logit first. A panel of anchors at a time,
-// while its logits are at hand; the last one is filled up, shift and sum included.
+// weights = exp(logits - shift) of a chunk of `count` candidates, one column for each anchor, and
+// their sums. Shift::raise_to_largest first raises the shift to the largest logit. Works on one
+// panel of anchors at a time; in the last one, rows behind the block's are computed as well, shift
+// and sum included.
 template <Shift kind, typename Input>
 void chunk_weights(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
                    ContrastiveBlock block, int64_t column, int64_t count,
@@ -221,11 +222,11 @@ void chunk_weights(const ContrastiveLossParams<Input>& params, const AnchorBlock
                     anchors.transposed + i * AnchorBlock<Input>::panel_rows(params.width), 0, count,
                     panel_width, inner, tile + i, stride, false, scale);
     const int64_t end = i + panel_width < block.rows ? i + panel_width : block.rows;
-    for (int64_t j = i; j < end; ++j) {  // an anchor is not held against itself
+    for (int64_t j = i; j < end; ++j) {  // the anchor itself is no candidate
       const int64_t self = params.self_index[block.begin + j] - column;
       if (self >= 0 && self < count) tile[self * stride + j] = excluded;
     }
-    if (kBFloat16Pairs<Input> && end % 2) {  // its neighbour in the pair weighs excluded
+    if (kBFloat16Pairs<Input> && end % 2) {  // the other half of the last pair gets weight 0
       for (int64_t k = 0; k < count; ++k) tile[k * stride + end] = excluded;
     }
     if constexpr (kind == Shift::raise_to_largest)
@@ -234,7 +235,7 @@ void chunk_weights(const ContrastiveLossParams<Input>& params, const AnchorBlock
   }
 }
 
-// The anchors of a block times their scale.
+// scaled = anchors of a block times scale.
 template <typename Input>
 void scale_anchors(const AnchorBlock<Input>& anchors, int64_t rows, int64_t width,
                    const typename Accumulated<Input>::type* scale, ElementOf<Input>* scaled) {

@@ -1,4 +1,4 @@
-// A recursion has no parallel part but its recordings.
+// Recordings are processed in parallel; within one the recursion is sequential.
 #include "energy_threshold.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
-// A recording is gone through once, sample after sample: a filter has no parallel part but its
-// recordings.
+// Recordings are processed in parallel; within one the filter is sequential.
 #include "frame_energy.h"
 
 #include <cmath>
@@ -24,7 +23,7 @@ struct MeanRemoval {
 // Butterworth of order 2 by the bilinear transform, in the transposed direct form II.
 class HighPass {
  public:
-  // As if `level` had been there for ever: no step at the beginning.
+  // Starts in the state of a constant input `level`, so that the filter has no initial transient.
   HighPass(double cycles, double level) {
     const double warped = std::tan(kPi * cycles);
     gain_ = 1 / (1 + std::sqrt(2.0) * warped + warped * warped);

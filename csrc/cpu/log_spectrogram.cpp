@@ -1,4 +1,4 @@
-// Which level runs, with which plan, and what one thread does of the work.
+// log_spectrogram on the CPU: chooses the SIMD level, gets the plan, distributes tiles to threads.
 #include "log_spectrogram.h"
 
 #include <algorithm>
@@ -10,7 +10,8 @@
 namespace usvs::cpu {
 namespace {
 
-// Above this the result is written past the caches, which it would only sweep.
+// Results above this size are written with non-temporal stores, since they do not fit into the
+// caches.
 constexpr int64_t kStreamingBytes = 8 << 20;
 
 const LogSpectrogramLevel<float>& level_for(float) {
@@ -57,8 +58,8 @@ void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Thr
 
 namespace {
 
-// Adds the gradients of the pieces of a recording where they were read; the order is always that of
-// the clips, and no two tasks write the same sample.
+// Adds the gradients of the clips of a recording to the samples that they were read from, in the
+// order of the clips; no two tasks write the same sample.
 template <typename Real>
 void add_pieces(const LogSpectrogramParams<Real>& params, const Real* pieces,
                 const Threads& threads) {

@@ -1,4 +1,4 @@
-// The log-spectrogram at one SIMD level; compiled once for each.
+// The log-spectrogram at one SIMD level; this file is compiled once for each level.
 #include "cpu/log_spectrogram_simd.h"
 
 #include "cpu/spectrogram_bands.h"
@@ -14,7 +14,8 @@ size_t forward_bytes(const LogSpectrogramParams<Real>& params, const Spectrogram
   return allocator.bytes();
 }
 
-// Not a lambda, of which there would be one for every type of result, each with its own transforms.
+// A struct, not a lambda: a lambda would be a new type for every type of result, each with its own
+// copy of the transforms.
 template <typename Real>
 struct StorePower {
   Real* power;  // [bands, lanes]
@@ -36,7 +37,7 @@ void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPla
   });
 }
 
-// One tile of one clip.
+// Computes one tile of one clip.
 template <typename Real>
 void forward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
              int64_t clip, int64_t tile, bool streaming, void* memory) {

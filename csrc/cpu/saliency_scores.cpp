@@ -1,4 +1,4 @@
-// Which level runs; a map is a task.
+// Saliency scores on the CPU: chooses the SIMD level; every map is one task.
 #include "saliency_scores.h"
 
 #include <algorithm>
@@ -27,7 +27,7 @@ const SaliencyLevel& level_in_use() {
   }
 }
 
-// Values of the fixated pixels; few among many, so a cache line without any is passed over at once.
+// Values of the fixated pixels. Few pixels are fixated, so cache lines without any are skipped.
 std::vector<float> fixated_values(const FixationStatisticsParams& params, int64_t map) {
   constexpr int64_t line = 64;
   const float* values = params.values + map * params.pixels;

@@ -1,5 +1,5 @@
-// Sums over the pixels of one map. Lanes add up float32 over a run of pixels, and runs are added in
-// double: as exact as all in double, at the speed of float32.
+// Sums over the pixels of one map. Lanes add up to 32 values in float32, and these sums are added
+// in float64: as exact as float64 throughout, at the speed of float32.
 #include "cpu/saliency_scores_simd.h"
 
 #include "cpu/vector_math.h"
@@ -9,7 +9,7 @@ namespace {
 
 using Floats = Vector<float>;
 constexpr int kLanesFloat = kLanes<float>;
-constexpr int64_t kRun = 32 * kLanesFloat;  // pixels between additions to the double sums
+constexpr int64_t kRun = 32 * kLanesFloat;  // pixels between additions to the float64 sums
 
 USVS_INLINE Floats smaller_of(Floats a, Floats b) { return a < b ? a : b; }
 USVS_INLINE Floats larger_of(Floats a, Floats b) { return a > b ? a : b; }
@@ -20,7 +20,7 @@ USVS_INLINE double sum_lanes(Floats lanes) {
   return sum;
 }
 
-// Calls body(first, valid) on vectors of pixels; the last one may hold fewer than a whole vector.
+// Calls body(first, valid, sums) on vectors of pixels; the last one may be incomplete.
 template <int Sums, typename Body>
 USVS_INLINE void sum_runs(int64_t pixels, double (&totals)[Sums], const Body& body) {
   for (int64_t begin = 0; begin < pixels; begin += kRun) {
@@ -33,7 +33,7 @@ USVS_INLINE void sum_runs(int64_t pixels, double (&totals)[Sums], const Body& bo
   }
 }
 
-// A vector of pixels; lanes beyond the map hold `filler`.
+// A vector of pixels; lanes behind the map hold `filler`.
 USVS_INLINE Floats pixels_at(const float* values, int64_t first, int valid, float filler) {
   if (valid == kLanesFloat) return load(values + first);
   Floats result = broadcast(filler);
@@ -46,7 +46,7 @@ struct Range {
   float lowest, highest;
 };
 
-// Two vectors at a time, so that one's additions do not wait for the other's.
+// Two vectors at a time, so that additions overlap.
 USVS_INLINE Range range_of(const float* values, int64_t pixels) {
   Range range;
   const int64_t pairs = pixels / (2 * kLanesFloat) * (2 * kLanesFloat);
@@ -84,8 +84,8 @@ USVS_INLINE Range range_of(const float* values, int64_t pixels) {
   return range;
 }
 
-// A density is (value - lift) * scale + rest: lifted to 0 where asked or negative, uniform where it
-// is zero.
+// A density is (value - lift) * scale + rest: lifted to a minimum of 0 if requested or negative,
+// uniform if the map is zero.
 struct Density {
   float lift, scale, rest;
 };
@@ -111,8 +111,7 @@ double overlap(const PairScoreParams& params, const float* p, const float* q) {
   auto both = [&](int64_t i, int valid, auto add, Floats& sum) USVS_INLINE_LAMBDA {
     Floats a = (pixels_at(p, i, valid, of_p.lift) - of_p.lift) * of_p.scale + of_p.rest;
     Floats b = (pixels_at(q, i, valid, of_q.lift) - of_q.lift) * of_q.scale + of_q.rest;
-    for (int lane = valid; lane < kLanesFloat; ++lane)
-      b[lane] = 0;  // what is beyond the map adds nothing
+    for (int lane = valid; lane < kLanesFloat; ++lane) b[lane] = 0;  // pixels behind the map add 0
     sum += add(a, b);
   };
   if (params.kind == PairScore::kl) {
@@ -138,7 +137,7 @@ double correlation(const float* p, const float* q, int64_t pixels) {
   if (of_p.lowest == of_p.highest || of_q.lowest == of_q.highest) return 0;
   const float mean_p = static_cast<float>(of_p.sum / pixels);
   const float mean_q = static_cast<float>(of_q.sum / pixels);
-  double sums[5] = {};  // about a mean that is rounded, so what is left of it is taken off again
+  double sums[5] = {};  // about a rounded mean; the rounding error is corrected below
   sum_runs(pixels, sums, [&](int64_t i, int valid, Floats(&parts)[5]) USVS_INLINE_LAMBDA {
     const Floats a = pixels_at(p, i, valid, mean_p) - mean_p;
     const Floats b = pixels_at(q, i, valid, mean_q) - mean_q;
@@ -177,7 +176,7 @@ void moments(const float* values, int64_t pixels, double* mean, double* squares,
 
 void count(const float* values, int64_t pixels, float threshold, int64_t* above, int64_t* equal) {
   const Floats level = broadcast(threshold);
-  IntVector<float> over = {}, same = {};  // comparisons are -1 where they hold
+  IntVector<float> over = {}, same = {};  // a comparison is -1 where it is true
   int64_t i = 0;
   for (; i + kLanesFloat <= pixels; i += kLanesFloat) {
     const Floats valid_pixels = load(values + i);

@@ -1,11 +1,11 @@
-// Scratch memory cut into pieces. Compiled per SIMD level, hence in its namespace.
+// Divides scratch memory into arrays. Compiled for each SIMD level, in its namespace.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace usvs::cpu::USVS_LEVEL {
 
-// Hands out 64-byte aligned pieces of one memory; of none, to count the bytes.
+// Returns 64-byte aligned arrays of one memory block; with a null block it only counts bytes.
 class ScratchAllocator {
  public:
   explicit ScratchAllocator(void* memory) : memory_(static_cast<char*>(memory)) {}

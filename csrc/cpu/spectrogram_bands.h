@@ -1,4 +1,4 @@
-// From the power of the bands to the rows of the result: logarithm, then the linear resize of time.
+// From power to rows of the result: logarithm, then linear resize in time.
 #pragma once
 #include "cpu/spectrogram_frames.h"
 #include "cpu/vector_bfloat16.h"
@@ -6,7 +6,7 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-// Results are written as they are, or rounded to bfloat16.
+// Writes results as they are, or rounded to bfloat16.
 template <bool Streaming, typename Real>
 USVS_INLINE void store_output(Real* to, Vector<Real> value) {
   if constexpr (Streaming) {
@@ -25,8 +25,8 @@ USVS_INLINE void store_output_element(BFloat16* to, float value) {
   to->bits = rounded_bfloat16(value);
 }
 
-// What the rows of a step are written from: the logarithms of the step before, and the power of
-// this one, which becomes its logarithm.
+// The inputs of the rows of one step: the logarithms of the previous step, and the power of this
+// step, which is replaced by its logarithm.
 template <typename Real, typename Output>
 struct BandRows {
   const Real* before;  // [bands, lanes]
@@ -37,7 +37,8 @@ struct BandRows {
   int64_t out_stride;
 };
 
-// `Count` vectors of columns: from which lanes of two steps, with which weight, to where.
+// `Count` vectors of columns: the lanes of two steps that they are interpolated from, the weights,
+// and the output.
 template <int Count, typename Real, typename Output>
 struct ColumnVectors {
   IntVector<Real> low[Count], high[Count];
@@ -54,7 +55,7 @@ struct ColumnVectors {
     });
   }
 
-  // Writes one band and goes on to the next.
+  // Writes one band and advances to the next.
   template <bool Streaming>
   USVS_INLINE void write(Vector<Real> before, Vector<Real> now, int64_t out_stride) {
     unroll<Count>([&](auto v) USVS_INLINE_LAMBDA {
@@ -84,8 +85,8 @@ void write_vectors(const SpectrogramPlan<Real>& plan, int64_t first,
   }
 }
 
-// Two steps of two vectors each, `between` and `rows.now` holding power still: longer pieces of a
-// row at once, and logarithms that never leave the registers.
+// Writes two steps of two vectors each; `between` and `rows.now` still hold power. Writes longer
+// pieces of a row at a time and keeps logarithms in registers.
 template <bool Streaming, typename Real, typename Output>
 void write_two_steps(const SpectrogramPlan<Real>& plan, int64_t first, const Real* between,
                      const BandRows<Real, Output>& rows) {
@@ -130,7 +131,7 @@ void write_singles(const SpectrogramPlan<Real>& plan, const SpectrogramStep& ste
   }
 }
 
-// Whether every vector of the result lies where it can be written past the caches.
+// Whether every vector of the result is aligned for non-temporal stores.
 template <typename Real, typename Output>
 bool can_stream(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
                 const Output* out) {
@@ -139,7 +140,7 @@ bool can_stream(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<
          reinterpret_cast<uintptr_t>(out) % bytes == 0;
 }
 
-// Writes the rows of a tile step by step, two at once where they are made for it.
+// Writes the rows of a tile step by step, and two steps at a time if both consist of two vectors.
 template <typename Real, typename Output>
 class TileWriter {
  public:
@@ -162,7 +163,7 @@ class TileWriter {
     if (streaming_) finish_streaming();
   }
 
-  // Where the next step's power is to be store_output, [bands, lanes].
+  // Buffer for the power of the next step, [bands, lanes].
   Real* power() const { return step_pending_ ? rows_.now : between_; }
 
   void write_step() {
@@ -201,7 +202,7 @@ class TileWriter {
   Real *before_, *between_;
   BandRows<Real, Output> rows_;
   bool streaming_;
-  bool step_pending_ = false;  // the step in between_ is written together with the next
+  bool step_pending_ = false;  // the step in between_ will be written together with the next one
 };
 
 }  // namespace usvs::cpu::USVS_LEVEL

@@ -1,7 +1,6 @@
-// The gradient of the log-spectrogram with respect to the waveform: the same tiles, walked
-// backwards.
+// The gradient of the log-spectrogram with respect to the waveform, tile by tile.
 //
-// With G = dL/d ln(power + eps) per band and frame, the gradient of frame sample i is
+// With G = dL/d ln(power + eps) of each band and frame, the gradient of frame sample i is
 //   window[i] * Re sum_{k = 1 .. N/2} conj(X_k) * 2 G_k / (power_k + eps) * w_N^(k i).
 #pragma once
 #include "cpu/spectrogram_frames.h"
@@ -10,13 +9,13 @@ namespace usvs::cpu::USVS_LEVEL {
 
 template <typename Real>
 struct GradientScratch {
-  Real* spectrum;         // [bands, 2, lanes] of the frames at hand
+  Real* spectrum;         // [bands, 2, lanes] of `lanes` frames
   Real* frame_grad;       // [bands, frame_stride] G
   Real* transposed_grad;  // [block, block_stride]
-  Real* middle;           // [R1, R2, 2, lanes] between the stages of the sum
+  Real* middle;           // [R1, R2, 2, lanes] between the two sums
 };
 
-// G: every column gives its gradient to the two frames it lies between.
+// Computes G: every column adds its gradient to the two frames that it was interpolated from.
 template <typename Real>
 void spread_to_frames(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
                       const SpectrogramTile& tile, const Real* grad, Real* frame_grad) {
@@ -31,7 +30,7 @@ void spread_to_frames(const LogSpectrogramParams<Real>& params, const Spectrogra
   }
 }
 
-// For every k1: the transform over k2 of conj(X) * 2 G / (power + eps), rotated by w_N^(k1 n2).
+// For every k1: the transform over k2 of conj(X) * 2 G / (power + eps), times w_N^(k1 n2).
 template <typename Real, int R2>
 void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
                  int64_t t, const GradientScratch<Real>& scratch) {
@@ -79,7 +78,7 @@ void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t,
     dft<R1, Real>(x);
     for (int64_t m = 0; m < points; ++m) {
       const Real weight = plan.weight_in_window[n2 * points + m];
-      if (weight == 0) continue;  // behind the window
+      if (weight == 0) continue;  // outside the window
       Real* to = scratch.transposed_grad + plan.sample_index[n2 * points + m] + t;
       store(to, load(to) + weight * x[m].re);
     }
@@ -114,7 +113,7 @@ void frame_gradients(const LogSpectrogramParams<Real>& params, const Spectrogram
   }
 }
 
-// Adds the tile's gradient to the clip's, reflecting as the forward pass did.
+// Adds the tile's gradient to the clip's, with the reflection of the forward pass.
 template <typename Real>
 void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
                  const SpectrogramTile& tile, const Real* transposed_grad, Real* clip_grad) {

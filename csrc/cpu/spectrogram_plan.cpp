@@ -10,7 +10,7 @@ namespace usvs::cpu {
 namespace {
 
 constexpr double kPi = 3.14159265358979323846;
-constexpr int64_t kTileFrames = 128;  // its log-power rows stay in the second-level cache
+constexpr int64_t kTileFrames = 128;  // their log-power fits into the second-level cache
 constexpr size_t kMaxCachedPlans = 8;
 
 int64_t round_up_to_lanes(int64_t count, int64_t lanes) {
@@ -23,7 +23,7 @@ int64_t first_stage_of(int64_t n_fft) {
   return first;
 }
 
-// The periodic Hann window; as torch has it, one sample alone weighs 1.
+// The periodic Hann window; a window of one sample is 1, as in torch.
 double hann(int64_t i, int64_t length) {
   return length == 1 ? 1 : 0.5 - 0.5 * std::cos(2 * kPi * i / length);
 }
@@ -96,7 +96,8 @@ void add_single(SpectrogramPlan<Real>& plan, int64_t column, int64_t first_frame
   plan.single_high.push_back(plan.high[column] - first_frame);
 }
 
-// Says of every column of a tile when, and whether in a vector, it is written.
+// Assigns every column of a tile to the step in which it is written, in a vector or as a single
+// column.
 template <typename Real>
 void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
   const int64_t lanes = plan.lanes, steps = round_up_to_lanes(tile.frames, lanes) / lanes;
@@ -108,7 +109,7 @@ void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
     now.vector_begin = plan.vector_column.size();
     now.single_begin = plan.single_column.size();
     while (column < tile.column_end && plan.high[column] < frames_end) {
-      // The last vector of a tile may begin early, and write some columns once more.
+      // The last vector of a tile may start early and write some columns twice.
       const int64_t begin = std::min(column, tile.column_end - lanes), last = begin + lanes - 1;
       const bool vector = (column - tile.column_begin) % lanes == 0 && begin >= tile.column_begin;
       if (vector && plan.low[begin] >= first_frame && plan.high[last] < frames_end) {
@@ -116,7 +117,7 @@ void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
         column = last + 1;
       } else if (vector && plan.low[begin] >= frames_end - lanes &&
                  plan.high[last] < frames_end + lanes) {
-        break;  // whole in the next step
+        break;  // a complete vector in the next step
       } else {
         add_single(plan, column++, first_frame);
       }

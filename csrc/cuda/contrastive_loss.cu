@@ -1,4 +1,4 @@
-// Launches the contrastive loss: how the work is plan, and where its parts lie.
+// Launches the contrastive loss: divides the work among blocks and lays out the workspace.
 #include <algorithm>
 
 #include "contrastive_loss.h"
@@ -8,7 +8,8 @@
 namespace usvs::cuda {
 namespace {
 
-// The splits of a pass: one in the forward pass; the anchors' and the candidates' in the backward.
+// How a pass is launched. The forward pass has one split plan; the backward pass one for the
+// anchors and one for the candidates.
 struct LaunchPlan {
   EmbeddingLayout layout;
   SplitPlan splits[2] = {};
@@ -38,15 +39,15 @@ struct LaunchPlan {
     return counter_bytes() + splits[0].partial_sum_bytes(partial_floats) +
            splits[1].partial_sum_bytes(partial_floats);
   }
-  // Gives the splits their places in the workspace, and clears what is counted there.
+  // Sets the workspace pointers of the split plans and clears the counters.
   void assign_workspace(void* workspace, const Stream& stream) {
     char* const memory = static_cast<char*>(workspace);
     if (counter_bytes() > 0) clear(memory, counter_bytes(), stream);
     splits[0].finished_splits = reinterpret_cast<unsigned*>(memory);
     splits[1].finished_splits = reinterpret_cast<unsigned*>(memory + splits[0].counter_bytes());
-    splits[0].parts = reinterpret_cast<float*>(memory + counter_bytes());
-    splits[1].parts = reinterpret_cast<float*>(memory + counter_bytes() +
-                                               splits[0].partial_sum_bytes(partial_floats));
+    splits[0].partial_sums = reinterpret_cast<float*>(memory + counter_bytes());
+    splits[1].partial_sums = reinterpret_cast<float*>(memory + counter_bytes() +
+                                                      splits[0].partial_sum_bytes(partial_floats));
   }
 };
 

@@ -6,7 +6,8 @@ namespace {
 
 constexpr int64_t kMaxTileColumns = 256;
 
-// As many columns as the frames in shared memory allow: neighbours share frames.
+// Columns of a tile: as many as the frames in shared memory allow, since neighbouring columns use
+// the same frames.
 ColumnTiles column_tiles(const LogSpectrogramParams<float>& params, int slots) {
   const int64_t frames = params.transform_frames();
   const int64_t contiguous_columns = (slots - 2) * params.frames / frames + 1;

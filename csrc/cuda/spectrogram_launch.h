@@ -1,4 +1,4 @@
-// What the launchers of both passes share.
+// Shared by the launchers of both passes.
 #pragma once
 #include <algorithm>
 #include <limits>
@@ -42,7 +42,7 @@ inline unsigned grid_blocks(const char* name, int64_t groups, int64_t blocks_per
   return static_cast<unsigned>(groups * blocks_per_group);
 }
 
-// Calls function with n_fft as a type.
+// Calls function(n_fft as a compile-time constant).
 template <typename Function>
 void with_n_fft(int64_t n_fft, const Function& function) {
   switch (n_fft) {

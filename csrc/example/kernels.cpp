@@ -1,4 +1,4 @@
-// Both ops from C++: the picture of a tone, and the loss of two pairs.
+// Both ops from C++: the log-spectrogram of a tone, and the loss of two pairs.
 #include <cmath>
 #include <cstdio>
 #include <vector>

@@ -1,25 +1,34 @@
-// The backward pass, one body for both sums over the weights w_ik = losses_grad_i / T softmax_ik:
+// Contrastive loss, backward pass. With the weights w_ik = losses_grad_i / T softmax_ik:
 //
-//   anchors own:     sums_i = sum over k of w_ik c_k; then the terms of s_i and s'_i, and theirs
-//   candidates own:  sums_k = sum over i of w_ik v_i
+//   rows are anchors:     gradient of v_i = sum over k of w_ik c_k + the terms of s_i and s'_i
+//   rows are candidates:  gradient of c_k = sum over i of w_ik v_i
 //
-// Either recomputes the tiles of logits that it needs, so that every sum lies in the registers of
-// one block: no atomic addition of floats, and the same bits every time.
+// Each block recomputes the logits that it needs and keeps its sums in registers. No floats are
+// added atomically, so the result has the same bits in every run.
+//
+//   block          256 threads, 8 warps; 128 rows, 16 for each warp
+//   tile           128 rows x 32 columns (kTileColumns)
+//   grid           row tiles of anchors, then of candidates, x splits of the columns x slices of d
+//   stages         2: one tile of columns is multiplied while cp.async loads the next
+//   tensor cores   logits as in the forward pass; weights, split in two, times y
+//   registers      at most 128; on sm_90 128
+//   shared memory  kSharedBytes: 101,376 bytes (float32), 67,584 bytes (bfloat16)
+//   blocks per SM  2; float32 on sm_80: 1
 #pragma once
 #include "kernels/contrastive_loss_forward.cuh"
 
 namespace usvs::cuda {
 
 template <typename Input>
-__device__ __forceinline__ AnchorMetadata anchor_at(const ContrastiveLossParams<Input>& params,
-                                                    const EmbeddingLayout& layout, int row) {
-  // Beyond the end there is no weight: exp(-inf).
+__device__ __forceinline__ AnchorMetadata anchor_metadata(
+    const ContrastiveLossParams<Input>& params, const EmbeddingLayout& layout, int row) {
+  // Rows behind the last get weight exp(-inf) = 0.
   if (row >= params.rows) return {INFINITY, 0, -1};
-  return {params.logsumexp[row], layout.to_logit(params.losses_grad[row]),
+  return {params.logsumexp[row], layout.over_temperature(params.losses_grad[row]),
           static_cast<int>(params.self_index[row])};
 }
 
-// Turns a lane's part of a tile of similarities into weights.
+// Turns a lane's similarities into weights.
 template <bool kRowsAreAnchors, typename Input>
 __device__ __forceinline__ void logits_to_weights(float (&tile)[kFragments][4], const Input* x_rows,
                                                   const Input* y_tile,
@@ -27,31 +36,31 @@ __device__ __forceinline__ void logits_to_weights(float (&tile)[kFragments][4], 
                                                   int first_column, int columns) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-  for (int part = 0; part < kFragments; ++part) {
+  for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = g + i / 2 * 8, column = 8 * part + 2 * t + i % 2;
+      const int row = g + i / 2 * 8, column = 8 * fragment + 2 * t + i % 2;
       const Input* const anchor_row =
           kRowsAreAnchors ? &x_rows[row * kPitch<Input>] : &y_tile[column * kPitch<Input>];
       const AnchorMetadata& anchor = row_metadata(anchor_row);
       const int candidate = kRowsAreAnchors ? first_column + column : first_row + row;
       const bool counts =
           candidate != anchor.self && (!kRowsAreAnchors || first_column + column < columns);
-      float& value = tile[part][i];
-      const float softmax = fast_exp(layout.to_logit(value) - anchor.logsumexp);
+      float& value = tile[fragment][i];
+      const float softmax = fast_exp(layout.over_temperature(value) - anchor.logsumexp);
       value = counts ? softmax * anchor.weight : 0;
     }
   }
 }
 
-// Puts the block's sums, summed over all splits, into shared memory; false where another block
-// will.
+// Writes the block's sums to shared memory, summed over all splits. Returns false if another block
+// does that.
 __device__ __forceinline__ bool reduce_splits(const float (&sums)[kSliceWidth / 8][4],
                                               const EmbeddingLayout& layout, const SplitPlan& plan,
                                               const BlockTile& block_tile, float* shared) {
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
   const int width = layout.slice_width, pitch = kSumsPitch;
-  __syncthreads();  // the tiles have been read; sums take their assign_workspace
+  __syncthreads();  // all warps have read the tiles, which the sums overwrite
 #pragma unroll
   for (int column = 0; column < kSliceWidth; column += 8) {
 #pragma unroll
@@ -62,18 +71,19 @@ __device__ __forceinline__ bool reduce_splits(const float (&sums)[kSliceWidth / 
   if (plan.splits > 1) {
     __syncthreads();
     const int64_t floats = int64_t{kTileRows} * width;
-    float* const parts = &plan.parts[block_tile.tile(plan) * plan.splits * floats];
+    float* const partials = &plan.partial_sums[block_tile.sums_index(plan) * plan.splits * floats];
     for (int i = threadIdx.x / 32; i < kTileRows; i += kWarps) {
       for (int k = lane; k < width; k += 32) {
-        parts[block_tile.split() * floats + i * width + k] = shared[i * pitch + k];
+        partials[block_tile.split() * floats + i * width + k] = shared[i * pitch + k];
       }
     }
-    if (!is_last_block(&plan.finished_splits[block_tile.tile(plan)], plan.splits)) return false;
+    if (!is_last_block(&plan.finished_splits[block_tile.sums_index(plan)], plan.splits))
+      return false;
     for (int i = threadIdx.x / 32; i < kTileRows; i += kWarps) {
       for (int k = lane; k < width; k += 32) {
         float sum = 0;
         for (int split = 0; split < plan.splits; ++split) {
-          sum += parts[split * floats + i * width + k];
+          sum += partials[split * floats + i * width + k];
         }
         shared[i * pitch + k] = sum;
       }
@@ -135,7 +145,7 @@ __device__ __forceinline__ void accumulate_gradients(const ContrastiveLossParams
   float sums[kSliceWidth / 8][4] = {};
   stream_tiles(
       operands, layout, plan, block_tile, shared,
-      [&](int row) { return anchor_at(params, layout, row); },
+      [&](int row) { return anchor_metadata(params, layout, row); },
       [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile) {
         const int first_row = block_tile.first_row() + threadIdx.x / 32 * 16;
         logits_to_weights<kRowsAreAnchors>(tile, x_rows, y_tile, layout, first_row, column,
@@ -151,7 +161,7 @@ __device__ __forceinline__ void accumulate_gradients(const ContrastiveLossParams
   }
 }
 
-// Row tiles of anchors come first: where candidates are many, theirs is the longest work.
+// Row tiles of anchors have the lower block indices: with many candidates they take longest.
 template <typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
     contrastive_loss_backward_kernel(ContrastiveLossParams<Input> params, EmbeddingLayout layout,

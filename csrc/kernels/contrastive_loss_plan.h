@@ -1,5 +1,5 @@
-// How a pass of the contrastive loss is plan into blocks. Sizes alone decide, never the device, so
-// that the same inputs give the same bits everywhere.
+// How a pass of the contrastive loss is divided among blocks. The division depends on the sizes
+// alone, never on the device, so the same inputs give the same bits on every GPU.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,16 +10,17 @@ namespace usvs::cuda {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
-constexpr int kTileRows = 16 * kWarps;  // owned by a block
-constexpr int kSliceWidth = 128;        // at most so many columns of the embeddings at once
-constexpr int kTileColumns = 32;        // streamed at a time
+constexpr int kTileRows = 16 * kWarps;  // rows of x that stay in a block's shared memory
+constexpr int kSliceWidth = 128;        // at most this many of the d columns of x and y at once
+constexpr int kTileColumns = 32;        // rows of y that are loaded at a time
 constexpr int kFragments = kTileColumns / 8;
 template <typename Input>
-constexpr int kPitch = kSliceWidth + 16 / sizeof(Input);  // from row to row in shared memory
-constexpr int kSumsPitch = kSliceWidth + 4;               // the same where sums lie there
+constexpr int kPitch = kSliceWidth + 16 / sizeof(Input);  // elements between rows in shared memory
+constexpr int kSumsPitch = kSliceWidth + 4;               // the same for the block's sums
 
-// Shared memory of a block: one owned and two streamed tiles, whose assign_workspace its sums take
-// in the end. In float32 that is all that a multiprocessor of compute capability 8.6 has.
+// Shared memory of a block: one tile of rows and two of columns, later overwritten by the block's
+// sums. In float32 this is all the shared memory that a multiprocessor of compute capability 8.6
+// has.
 template <typename Input>
 constexpr int kTilesBytes = (kTileRows + 2 * kTileColumns) * kPitch<Input> * sizeof(Input);
 constexpr int kSumsBytes = kTileRows * kSumsPitch * sizeof(float);
@@ -27,19 +28,20 @@ template <typename Input>
 constexpr int kSharedBytes = kTilesBytes<Input> > kSumsBytes ? kTilesBytes<Input> : kSumsBytes;
 
 constexpr int kTargetBlocks = 1024;   // four waves of two blocks on each of 132 multiprocessors
-constexpr int kMinTilesPerSplit = 4;  // streamed by a block, or loading its rows would not pay
-constexpr int kMaxSplitsOfGradients = 32;  // what the last block adds up: 64 KiB a split
-constexpr int kMaxSplitsOfLogits = 128;    // 1 KiB a split
+constexpr int kMinTilesPerSplit = 4;  // fewer would not repay loading the block's rows
+constexpr int kMaxSplitsOfGradients = 32;  // the last block reads 64 KiB for each split
+constexpr int kMaxSplitsOfLogits = 128;    // the last block reads 1 KiB for each split
 
 constexpr int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
-// How the width is gone through, and what turns similarities into logits.
+// How the embedding width d is divided into slices, and the scale that turns similarities into
+// logits.
 struct EmbeddingLayout {
   int width;          // d
-  int slices;         // of the width
-  int slice_width;    // columns of a slice, whole steps of the tensor cores
-  bool aligned_rows;  // rows begin at multiples of 16 bytes
-  // 1 / T in two parts: in one, it would cost logits half a unit of their last assign_workspace.
+  int slices;         // number of slices of the width
+  int slice_width;    // columns of a slice, a multiple of a tensor core's depth
+  bool aligned_rows;  // every row starts at a multiple of 16 bytes
+  // 1 / T as the sum of two floats: one float would add an error of half a unit in the last place.
   float scale_high, scale_low;
 
   template <typename Input>
@@ -57,22 +59,23 @@ struct EmbeddingLayout {
     return layout;
   }
 
-  __device__ __forceinline__ float to_logit(float value) const {
+  __device__ __forceinline__ float over_temperature(float value) const {
     return fmaf(value, scale_high, value * scale_low);
   }
 };
 
-// Blocks of a product x y^T: a grid of row_tiles x splits x slices. Those that differ in their
-// split stream different columns for the same sums; the last of them to end adds up in the order of
-// splits.
+// The grid of a product x y^T: row_tiles x splits x slices blocks. Blocks that differ in their
+// split alone go through different columns for the same sums; the last of them to finish adds the
+// partial sums in the order of the splits.
 struct SplitPlan {
   int row_tiles;
   int column_tiles;
   int slices;
   int splits;
-  int tiles_per_split;        // that a block streams; the last split perhaps fewer
-  unsigned* finished_splits;  // [row_tiles, slices] splits that have written their part; 0 before
-  float* parts;               // [row_tiles, slices, splits, floats of a part]
+  int tiles_per_split;  // column tiles of a block; the last split may have fewer
+  unsigned*
+      finished_splits;  // [row_tiles, slices] splits that have written their sums; 0 at launch
+  float* partial_sums;  // [row_tiles, slices, splits, partial_floats]
 
   int tiles() const { return row_tiles * slices; }
 
@@ -94,7 +97,7 @@ struct SplitPlan {
     return plan;
   }
 
-  // ---- memory, expected only where columns are split
+  // ---- workspace, needed only if there is more than one split
   size_t counter_bytes() const { return splits > 1 ? ceil_divide(4 * tiles(), 16) * 16 : 0; }
   size_t partial_sum_bytes(int64_t floats) const {
     return splits > 1 ? 4 * static_cast<size_t>(floats) * tiles() * splits : 0;

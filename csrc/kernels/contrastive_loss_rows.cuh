@@ -1,5 +1,5 @@
-// What is finished_splits once a row: the margin of an anchor, and the meeting of blocks that split
-// its columns.
+// Computed once for each row: the margin of an anchor, and the reduction of the splits of a row
+// tile.
 #pragma once
 #include "contrastive_loss.h"
 #include "kernels/contrastive_loss_plan.h"
@@ -18,14 +18,14 @@ __device__ __forceinline__ void store_rounded(float x, BFloat16& to) {
   to.bits = static_cast<uint16_t>(pack_bf16(x, 0.0f));
 }
 
-// In double: the loss is a small difference of these and the logsumexp.
+// In float64: the loss is a small difference between these terms and the logsumexp.
 struct Margin {
   double positive;  // v.s / T
-  double slope;     // g'(m), 0 in a form without a margin
-  double value;     // g(m), likewise
+  double slope;     // g'(m); 0 for ntxent
+  double value;     // g(m); 0 for ntxent
 };
 
-// Called by a whole warp; every lane gets the result.
+// All lanes of a warp must call this; every lane gets the result.
 template <typename Input>
 __device__ Margin compute_margin(const ContrastiveLossParams<Input>& params, int row) {
   const int64_t offset = int64_t{row} * params.width;
@@ -47,8 +47,9 @@ __device__ Margin compute_margin(const ContrastiveLossParams<Input>& params, int
   return {positive, slope, log(-expm1(-tangent_point)) + (margin - tangent_point) * slope};
 }
 
-// Whether all blocks that block_tile a tile have written their parts, so that this one, the last,
-// may read them. Every thread of the block has the answer, and sees the parts.
+// Whether all splits of a tile have written their partial sums, which makes this block the one that
+// adds them. All threads of the block must call this; they get the same answer and see the partial
+// sums.
 __device__ __forceinline__ bool is_last_block(unsigned* finished_splits, int splits) {
   __syncthreads();
   bool last = false;
