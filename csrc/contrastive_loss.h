@@ -27,49 +27,76 @@ struct Accumulated<BFloat16> {
   using type = float;
 };
 
+// What every pass reads.
 template <typename Input>
-struct ContrastiveLossParams {
+struct ContrastiveLossInputs {
   using Real = typename Accumulated<Input>::type;
   const Input* anchors;         // [n, d]
   const Input* positives;       // [n, d]
   const Input* hard_negatives;  // [n, d]
   const Input* candidates;      // [M, d]
   const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
-  Real* losses;                 // [n]; the forward pass writes it
-  Real* logsumexp;              // [n]; forward writes, backward reads
-  // Written by contrastive_loss_with_slopes: the derivative of every loss with respect to its
-  // anchor, the derivative of the sum of the losses with respect to every candidate, and g'(m) (0
-  // for ntxent), from which the gradients of positives and hard negatives follow.
-  Real* anchors_slope;         // [n, d]
-  Real* candidates_slope;      // [M, d]
-  Real* margin_slope;          // [n]
-  const Real* losses_grad;     // [n]; from here on the backward pass only
-  Input* anchors_grad;         // [n, d]
-  Input* positives_grad;       // [n, d]
-  Input* hard_negatives_grad;  // [n, d]
-  Input* candidates_grad;      // [M, d]
-  int64_t rows;                // n
-  int64_t columns;             // M
-  int64_t width;               // d
+  int64_t rows;                 // n
+  int64_t columns;              // M
+  int64_t width;                // d
   double temperature;
   double margin_floor;
   ContrastiveForm form;
 };
 
+template <typename Input>
+struct ContrastiveForwardParams : ContrastiveLossInputs<Input> {
+  using Real = typename Accumulated<Input>::type;
+  Real* losses;     // [n]
+  Real* logsumexp;  // [n]
+};
+
+// The forward pass with slopes also writes the derivative of every loss with respect to its anchor,
+// the derivative of the sum of the losses with respect to every candidate, and g'(m) (0 for
+// ntxent), from which the gradients of positives and hard negatives follow.
+template <typename Input>
+struct ContrastiveSlopesParams : ContrastiveForwardParams<Input> {
+  using Real = typename Accumulated<Input>::type;
+  Real* anchors_slope;     // [n, d]
+  Real* candidates_slope;  // [M, d]
+  Real* margin_slope;      // [n]
+};
+
+template <typename Input>
+struct ContrastiveBackwardParams : ContrastiveLossInputs<Input> {
+  using Real = typename Accumulated<Input>::type;
+  const Real* logsumexp;       // [n], of the forward pass
+  const Real* losses_grad;     // [n]
+  Input* anchors_grad;         // [n, d]
+  Input* positives_grad;       // [n, d]
+  Input* hard_negatives_grad;  // [n, d]
+  Input* candidates_grad;      // [M, d]
+};
+
+template <typename Input>
+struct ContrastiveBackwardFromSlopesParams : ContrastiveBackwardParams<Input> {
+  using Real = typename Accumulated<Input>::type;
+  const Real* anchors_slope;     // [n, d]
+  const Real* candidates_slope;  // [M, d]
+  const Real* margin_slope;      // [n]
+};
+
 namespace cpu {
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads);
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params,
+                              const Threads& threads);
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads);
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params,
+                               const Threads& threads);
 // The forward pass and the slopes from the same exponentials: 3 matrix products, where a forward
 // and a backward pass need 4.
 template <typename Input>
-void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>& params,
                                   const Threads& threads);
 // The backward pass from the slopes. Recomputes the weights only if the losses have different
 // gradients.
 template <typename Input>
-void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_backward_from_slopes(const ContrastiveBackwardFromSlopesParams<Input>& params,
                                            const Threads& threads);
 }  // namespace cpu
 
@@ -81,10 +108,10 @@ enum class Pass { forward, backward };
 template <typename Input>
 size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width);
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, void* workspace,
                               const Stream& stream);
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params, void* workspace,
                                const Stream& stream);
 }  // namespace cuda
 }  // namespace usvs

@@ -16,14 +16,11 @@
 
 namespace usvs {
 
+// What both passes read.
 template <typename Real>
-struct LogSpectrogramParams {
-  const Real* waveform;  // [B, S] with rows waveform_stride elements apart, or one recording [any]
-  const int64_t* offsets;  // [B] start of each clip in the recording; null for rows
-  void* output;            // [B, 1, N / 2, frames] Real or BFloat16; the forward pass writes it
-  bool bfloat16_output;
-  const Real* output_grad;    // [B, 1, N / 2, frames]; the backward pass reads it
-  Real* waveform_grad;        // [B, S] contiguous, or the recording's; the backward pass writes it
+struct LogSpectrogramInputs {
+  const Real* waveform;       // [B, S] with rows waveform_stride elements apart, or one recording
+  const int64_t* offsets;     // [B] start of each clip in the recording; null for rows
   int64_t clips;              // B
   int64_t samples;            // S
   int64_t waveform_stride;    // elements
@@ -43,16 +40,32 @@ struct LogSpectrogramParams {
   }
 };
 
+template <typename Real>
+struct LogSpectrogramForwardParams : LogSpectrogramInputs<Real> {
+  void* output;  // [B, 1, N / 2, frames] Real, or BFloat16 if bfloat16_output
+  bool bfloat16_output;
+};
+
+template <typename Real>
+struct LogSpectrogramBackwardParams : LogSpectrogramInputs<Real> {
+  const Real* output_grad;  // [B, 1, N / 2, frames]
+  Real* waveform_grad;      // [B, S] contiguous, or that of the recording
+};
+
 namespace cpu {
 template <typename Real>
-void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Threads& threads);
+void log_spectrogram_forward(const LogSpectrogramForwardParams<Real>& params,
+                             const Threads& threads);
 template <typename Real>
-void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads);
+void log_spectrogram_backward(const LogSpectrogramBackwardParams<Real>& params,
+                              const Threads& threads);
 }  // namespace cpu
 
 // A pass is one kernel launch on the stream; it allocates nothing and does not wait.
 namespace cuda {
-void log_spectrogram_forward(const LogSpectrogramParams<float>& params, const Stream& stream);
-void log_spectrogram_backward(const LogSpectrogramParams<float>& params, const Stream& stream);
+void log_spectrogram_forward(const LogSpectrogramForwardParams<float>& params,
+                             const Stream& stream);
+void log_spectrogram_backward(const LogSpectrogramBackwardParams<float>& params,
+                              const Stream& stream);
 }  // namespace cuda
 }  // namespace usvs

@@ -60,24 +60,24 @@ inline ContrastiveForm contrastive_form(const std::string& form) {
 }
 
 template <typename Input>
-ContrastiveLossParams<Input> contrastive_params(const ContrastiveTensors& tensors,
+ContrastiveLossInputs<Input> contrastive_inputs(const ContrastiveTensors& tensors,
                                                 double temperature, double margin_floor,
                                                 const std::string& form) {
   check_positive("contrastive_loss", "temperature", temperature);
   check_positive("contrastive_loss", "margin_floor", margin_floor);
-  ContrastiveLossParams<Input> params{};
-  params.anchors = static_cast<const Input*>(tensors.anchors.const_data_ptr());
-  params.positives = static_cast<const Input*>(tensors.positives.const_data_ptr());
-  params.hard_negatives = static_cast<const Input*>(tensors.hard_negatives.const_data_ptr());
-  params.candidates = static_cast<const Input*>(tensors.candidates.const_data_ptr());
-  params.self_index = static_cast<const int64_t*>(tensors.self_index.const_data_ptr());
-  params.rows = tensors.anchors.size(0);
-  params.columns = tensors.candidates.size(0);
-  params.width = tensors.anchors.size(1);
-  params.temperature = temperature;
-  params.margin_floor = margin_floor;
-  params.form = contrastive_form(form);
-  return params;
+  ContrastiveLossInputs<Input> inputs{};
+  inputs.anchors = static_cast<const Input*>(tensors.anchors.const_data_ptr());
+  inputs.positives = static_cast<const Input*>(tensors.positives.const_data_ptr());
+  inputs.hard_negatives = static_cast<const Input*>(tensors.hard_negatives.const_data_ptr());
+  inputs.candidates = static_cast<const Input*>(tensors.candidates.const_data_ptr());
+  inputs.self_index = static_cast<const int64_t*>(tensors.self_index.const_data_ptr());
+  inputs.rows = tensors.anchors.size(0);
+  inputs.columns = tensors.candidates.size(0);
+  inputs.width = tensors.anchors.size(1);
+  inputs.temperature = temperature;
+  inputs.margin_floor = margin_floor;
+  inputs.form = contrastive_form(form);
+  return inputs;
 }
 
 // The op on a backend. Backend::with_embedding(tensor, function) calls function with a value of the
@@ -94,11 +94,12 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;
-    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
-    losses = empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
-    logsumexp = empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
-    params.losses = static_cast<Real*>(losses.mutable_data_ptr());
-    params.logsumexp = static_cast<Real*>(logsumexp.mutable_data_ptr());
+    const auto inputs = contrastive_inputs<Input>(tensors, temperature, margin_floor, form);
+    losses = empty(tensors.anchors, {inputs.rows}, tensors.accumulated_dtype());
+    logsumexp = empty(tensors.anchors, {inputs.rows}, tensors.accumulated_dtype());
+    const ContrastiveForwardParams<Input> params{inputs,
+                                                 static_cast<Real*>(losses.mutable_data_ptr()),
+                                                 static_cast<Real*>(logsumexp.mutable_data_ptr())};
     Backend::forward(params, tensors.anchors);
   });
   return {losses, logsumexp};
@@ -114,7 +115,7 @@ inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t ele
   return as_contiguous(vector);
 }
 
-// Allocates the gradients and calls run(params).
+// Allocates the gradients and calls run(params), which sets what the forward pass saved.
 template <typename Backend, typename Run>
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
     const ContrastiveTensors& tensors, const Tensor& losses_grad, double temperature,
@@ -127,7 +128,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;
-    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+    ContrastiveBackwardFromSlopesParams<Input> params{
+        {contrastive_inputs<Input>(tensors, temperature, margin_floor, form)}};
     params.losses_grad = static_cast<const Real*>(grad.const_data_ptr());
     params.anchors_grad = static_cast<Input*>(anchors_grad.mutable_data_ptr());
     params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
@@ -148,8 +150,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
   const Tensor sums = checked_vector("logsumexp", logsumexp, tensors.anchors.size(0), tensors);
   return contrastive_gradients<Backend>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {
-        using Real = std::remove_pointer_t<decltype(params.logsumexp)>;
-        params.logsumexp = static_cast<Real*>(sums.data_ptr());
+        params.logsumexp = static_cast<decltype(params.logsumexp)>(sums.const_data_ptr());
         Backend::backward(params, tensors.anchors);
       });
 }

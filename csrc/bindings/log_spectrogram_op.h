@@ -42,13 +42,13 @@ inline void check_spectrogram_settings(const char* op, const SpectrogramSettings
 // Sets the clips: rows of a waveform, or parts of one recording.
 template <typename Real>
 void set_waveform(const char* op, const Tensor& waveform, const SpectrogramSettings& settings,
-                  LogSpectrogramParams<Real>& params) {
-  params.waveform = static_cast<const Real*>(waveform.const_data_ptr());
+                  LogSpectrogramInputs<Real>& inputs) {
+  inputs.waveform = static_cast<const Real*>(waveform.const_data_ptr());
   if (!settings.offsets) {
     check_shape(op, "waveform", waveform, -1, -1);
-    params.clips = waveform.size(0);
-    params.samples = waveform.size(1);
-    params.waveform_stride = waveform.stride(0);
+    inputs.clips = waveform.size(0);
+    inputs.samples = waveform.size(1);
+    inputs.waveform_stride = waveform.stride(0);
     return;
   }
   const Tensor& offsets = *settings.offsets;
@@ -58,33 +58,33 @@ void set_waveform(const char* op, const Tensor& waveform, const SpectrogramSetti
   check_dtype(op, "offsets", offsets, ScalarType::Long);
   if (offsets.dim() != 1) throw_argument_error(op, "offsets", "shape [any]", shape_text(offsets));
   check_device(op, "offsets", offsets, "waveform", waveform);
-  params.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
-  params.clips = offsets.size(0);
-  params.samples = *settings.length;
-  params.recording_samples = waveform.size(0);
-  check_range(op, "length", params.samples, 1, params.recording_samples);
+  inputs.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
+  inputs.clips = offsets.size(0);
+  inputs.samples = *settings.length;
+  inputs.recording_samples = waveform.size(0);
+  check_range(op, "length", inputs.samples, 1, inputs.recording_samples);
 }
 
 // `waveform` and the offsets must be contiguous in their last dimension: see contiguous_samples.
 template <typename Real>
-LogSpectrogramParams<Real> log_spectrogram_params(const Tensor& waveform,
+LogSpectrogramInputs<Real> log_spectrogram_inputs(const Tensor& waveform,
                                                   const SpectrogramSettings& settings) {
   constexpr const char* op = "log_spectrogram";
-  LogSpectrogramParams<Real> params{};
+  LogSpectrogramInputs<Real> inputs{};
   check_spectrogram_settings(op, settings);
-  set_waveform(op, waveform, settings, params);
-  params.n_fft = settings.n_fft;
-  params.win_length = settings.win_length;
-  params.hop_length = settings.hop_length;
-  params.frames = settings.frames;
-  params.eps = settings.eps;
-  if (params.samples <= params.reach()) {
+  set_waveform(op, waveform, settings, inputs);
+  inputs.n_fft = settings.n_fft;
+  inputs.win_length = settings.win_length;
+  inputs.hop_length = settings.hop_length;
+  inputs.frames = settings.frames;
+  inputs.eps = settings.eps;
+  if (inputs.samples <= inputs.reach()) {
     throw_argument_error(op, settings.offsets ? "length" : "waveform",
-                         "more than " + std::to_string(params.reach()) +
+                         "more than " + std::to_string(inputs.reach()) +
                              " samples, half a window (the ends are reflected)",
-                         std::to_string(params.samples));
+                         std::to_string(inputs.samples));
   }
-  return params;
+  return inputs;
 }
 
 // Makes the samples of each row and the offsets contiguous; rows may have any distance.
@@ -113,7 +113,7 @@ void run_log_spectrogram(const Tensor& waveform, const SpectrogramSettings& sett
                          const std::function<Tensor(int64_t, int64_t)>& output_of) {
   Backend::with_waveform(waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params = log_spectrogram_params<Real>(waveform, settings);
+    LogSpectrogramForwardParams<Real> params{log_spectrogram_inputs<Real>(waveform, settings)};
     Tensor output = output_of(params.clips, params.bands());
     params.output = output.mutable_data_ptr();
     params.bfloat16_output = output.scalar_type() == ScalarType::BFloat16;
@@ -158,7 +158,7 @@ Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int
   Tensor waveform_grad = empty(waveform, sizes_of(waveform), waveform.scalar_type());
   Backend::with_waveform(waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params = log_spectrogram_params<Real>(waveform, settings);
+    LogSpectrogramBackwardParams<Real> params{log_spectrogram_inputs<Real>(waveform, settings)};
     check_dtype("log_spectrogram", "grad", grad, waveform.scalar_type());
     check_sizes("log_spectrogram", "grad", grad, {params.clips, 1, params.bands(), frames});
     params.output_grad = static_cast<const Real*>(grad.const_data_ptr());

@@ -14,7 +14,7 @@ namespace {
 
 // Checks values on the CPU only: on a GPU this would make the host wait.
 template <typename Real>
-void check_offsets(const LogSpectrogramParams<Real>& params) {
+void check_offsets(const LogSpectrogramInputs<Real>& params) {
   if (!params.offsets) return;
   for (int64_t i = 0; i < params.clips; ++i) {
     check_range("log_spectrogram", "offsets", params.offsets[i], 0,
@@ -42,12 +42,12 @@ struct Cpu {
                          torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Real>
-  static void forward(const LogSpectrogramParams<Real>& params, const Tensor&) {
+  static void forward(const LogSpectrogramForwardParams<Real>& params, const Tensor&) {
     check_offsets(params);
     cpu::log_spectrogram_forward(params, torch_threads);
   }
   template <typename Real>
-  static void backward(const LogSpectrogramParams<Real>& params, const Tensor&) {
+  static void backward(const LogSpectrogramBackwardParams<Real>& params, const Tensor&) {
     check_offsets(params);
     cpu::log_spectrogram_backward(params, torch_threads);
   }
@@ -61,12 +61,12 @@ struct Cpu {
                          torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Input>
-  static void forward(const ContrastiveLossParams<Input>& params, const Tensor&) {
+  static void forward(const ContrastiveForwardParams<Input>& params, const Tensor&) {
     check_self_index(params.self_index, params.rows, params.columns);
     cpu::contrastive_loss_forward(params, torch_threads);
   }
   template <typename Input>
-  static void backward(const ContrastiveLossParams<Input>& params, const Tensor&) {
+  static void backward(const ContrastiveBackwardParams<Input>& params, const Tensor&) {
     check_self_index(params.self_index, params.rows, params.columns);
     cpu::contrastive_loss_backward(params, torch_threads);
   }
@@ -79,11 +79,11 @@ int64_t saved_elements(const ContrastiveTensors& tensors) {
   return (rows + columns) * tensors.anchors.size(1) + 2 * rows;
 }
 
-template <typename Input>
-void assign_saved(ContrastiveLossParams<Input>& params, const Tensor& saved) {
-  using Real = typename Accumulated<Input>::type;
-  params.anchors_slope = static_cast<Real*>(saved.data_ptr());
-  params.candidates_slope = params.anchors_slope + params.rows * params.width;
+// Points the members that params has in common with ContrastiveSlopesParams into `saved`.
+template <typename Params>
+void assign_saved(Params& params, typename Params::Real* saved) {
+  params.anchors_slope = saved;
+  params.candidates_slope = saved + params.rows * params.width;
   params.logsumexp = params.candidates_slope + params.columns * params.width;
   params.margin_slope = params.logsumexp + params.rows;
 }
@@ -98,11 +98,13 @@ std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor p
   Tensor losses = empty(tensors.anchors, {tensors.anchors.size(0)}, dtype);
   Tensor saved = empty(tensors.anchors, {saved_elements(tensors)}, dtype);
   Cpu::with_embedding(tensors.anchors, [&](auto zero) {
-    using Real = typename Accumulated<decltype(zero)>::type;
-    auto params = contrastive_params<decltype(zero)>(tensors, temperature, margin_floor, form);
+    using Input = decltype(zero);
+    using Real = typename Accumulated<Input>::type;
+    ContrastiveSlopesParams<Input> params{
+        {contrastive_inputs<Input>(tensors, temperature, margin_floor, form)}};
     check_self_index(params.self_index, params.rows, params.columns);
     params.losses = static_cast<Real*>(losses.mutable_data_ptr());
-    assign_saved(params, saved);
+    assign_saved(params, static_cast<Real*>(saved.mutable_data_ptr()));
     cpu::contrastive_loss_with_slopes(params, torch_threads);
   });
   return {losses, saved};
@@ -117,7 +119,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes
   return contrastive_gradients<Cpu>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {
         check_self_index(params.self_index, params.rows, params.columns);
-        assign_saved(params, slopes);
+        using Real = typename std::remove_reference_t<decltype(params)>::Real;
+        assign_saved(params, static_cast<Real*>(slopes.data_ptr()));
         cpu::contrastive_loss_backward_from_slopes(params, torch_threads);
       });
 }

@@ -60,11 +60,11 @@ struct Cuda {
     throw_argument_error("log_spectrogram", "waveform", "float32 on CUDA",
                          torch::headeronly::toString(tensor.scalar_type()));
   }
-  static void forward(const LogSpectrogramParams<float>& params, const Tensor& like) {
+  static void forward(const LogSpectrogramForwardParams<float>& params, const Tensor& like) {
     const DeviceGuard guard(like.get_device_index());
     cuda::log_spectrogram_forward(params, current_stream(like));
   }
-  static void backward(const LogSpectrogramParams<float>& params, const Tensor& like) {
+  static void backward(const LogSpectrogramBackwardParams<float>& params, const Tensor& like) {
     const DeviceGuard guard(like.get_device_index());
     cuda::log_spectrogram_backward(params, current_stream(like));
   }
@@ -77,18 +77,17 @@ struct Cuda {
                          torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Input>
-  static void forward(const ContrastiveLossParams<Input>& params, const Tensor& like) {
-    run(cuda::Pass::forward, cuda::contrastive_loss_forward<Input>, params, like);
+  static void forward(const ContrastiveForwardParams<Input>& params, const Tensor& like) {
+    run<Input>(cuda::Pass::forward, cuda::contrastive_loss_forward<Input>, params, like);
   }
   template <typename Input>
-  static void backward(const ContrastiveLossParams<Input>& params, const Tensor& like) {
-    run(cuda::Pass::backward, cuda::contrastive_loss_backward<Input>, params, like);
+  static void backward(const ContrastiveBackwardParams<Input>& params, const Tensor& like) {
+    run<Input>(cuda::Pass::backward, cuda::contrastive_loss_backward<Input>, params, like);
   }
 
  private:
-  template <typename Input, typename Launch>
-  static void run(cuda::Pass pass, Launch launch, const ContrastiveLossParams<Input>& params,
-                  const Tensor& like) {
+  template <typename Input, typename Launch, typename Params>
+  static void run(cuda::Pass pass, Launch launch, const Params& params, const Tensor& like) {
     constexpr int64_t max_value = std::numeric_limits<int32_t>::max();
     check_range("contrastive_loss", "rows of anchors", params.rows, 0, max_value);
     check_range("contrastive_loss", "rows of candidates", params.columns, 0, max_value);

@@ -70,7 +70,7 @@ ContrastiveBlock block_for_group(int64_t begin, int64_t rows, int64_t columns, i
 // apart. Replaces `sum` by the factors that turn a partial result's exponentials into
 // probabilities. Returns g'(m).
 template <typename Input, typename Real>
-double write_loss(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
+double write_loss(const ContrastiveForwardParams<Input>& params, int64_t row, const Real* largest,
                   double* sum, int64_t partials, int64_t step) {
   Real top = largest[0];
   for (int64_t partial = 1; partial < partials; ++partial)
@@ -99,7 +99,7 @@ class GradientPass {
 
   // Sums the gradient of the candidates in `expected` or, if dtype or width do not allow it, in
   // scratch memory.
-  GradientPass(const ContrastiveLossParams<Input>& params, const Threads& threads, bool in_place,
+  GradientPass(const ContrastiveLossInputs<Input>& params, const Threads& threads, bool in_place,
                Real* expected, int64_t block_rows, size_t weights_bytes)
       : params_(params),
         threads_(threads),
@@ -177,7 +177,7 @@ class GradientPass {
   }
 
  private:
-  const ContrastiveLossParams<Input>& params_;
+  const ContrastiveLossInputs<Input>& params_;
   const Threads& threads_;
   const ContrastiveLevel<Input>& level_;
   const int64_t padded_, chunks_, groups_, block_rows_;
@@ -192,7 +192,8 @@ class GradientPass {
 }  // namespace
 
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params,
+                              const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const auto& level = level_for<Input>();
   const size_t anchors_bytes = round_up_to_line(level.anchors_bytes(params));
@@ -220,7 +221,8 @@ void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const 
 }
 
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params,
+                               const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   constexpr bool in_place = std::is_same_v<Input, Real>;
   GradientPass<Input> pass(params, threads, in_place,
@@ -246,7 +248,7 @@ void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const
 }
 
 template <typename Input>
-void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>& params,
                                   const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const int64_t chunks = ceil_divide(params.columns, kChunkColumns);
@@ -293,7 +295,7 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
 }
 
 template <typename Input>
-void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_backward_from_slopes(const ContrastiveBackwardFromSlopesParams<Input>& params,
                                            const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const Real weight = params.rows > 0 ? params.losses_grad[0] : Real(0);
@@ -319,12 +321,14 @@ void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& p
   });
 }
 
-#define USVS_INSTANTIATE(Input)                                                                    \
-  template void contrastive_loss_forward(const ContrastiveLossParams<Input>&, const Threads&);     \
-  template void contrastive_loss_backward(const ContrastiveLossParams<Input>&, const Threads&);    \
-  template void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>&, const Threads&); \
-  template void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>&,         \
-                                                      const Threads&);
+#define USVS_INSTANTIATE(Input)                                                                   \
+  template void contrastive_loss_forward(const ContrastiveForwardParams<Input>&, const Threads&); \
+  template void contrastive_loss_backward(const ContrastiveBackwardParams<Input>&,                \
+                                          const Threads&);                                        \
+  template void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>&,               \
+                                             const Threads&);                                     \
+  template void contrastive_loss_backward_from_slopes(                                            \
+      const ContrastiveBackwardFromSlopesParams<Input>&, const Threads&);
 USVS_INSTANTIATE(float)
 USVS_INSTANTIATE(double)
 USVS_INSTANTIATE(BFloat16)

@@ -26,7 +26,7 @@ USVS_INLINE void for_each_chunk(ContrastiveBlock block, const Function& function
 }
 
 template <typename Input>
-void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, const void* packed,
+void forward(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block, const void* packed,
              RealOf<Input>* largest, double* sum, void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
@@ -47,7 +47,7 @@ void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
 }
 
 template <typename Input>
-void compute_weights(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
+void compute_weights(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
                      const void* packed, void* weights, RealOf<Input>* largest, double* sum,
                      void* memory) {
   using Real = RealOf<Input>;
@@ -66,7 +66,7 @@ void compute_weights(const ContrastiveLossParams<Input>& params, ContrastiveBloc
 }
 
 template <typename Input>
-void multiply_chunks(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
+void multiply_chunks(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
                      const void* packed, const void* weights, const RealOf<Input>* scale,
                      RealOf<Input>* anchors_partial, RealOf<Input>* candidates_grad,
                      int64_t grad_stride, bool accumulate, void* memory) {
@@ -82,7 +82,7 @@ void multiply_chunks(const ContrastiveLossParams<Input>& params, ContrastiveBloc
 }
 
 template <typename Input>
-void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
+void backward(const ContrastiveBackwardParams<Input>& params, ContrastiveBlock block,
               const void* packed, RealOf<Input>* anchors_partial, RealOf<Input>* candidates_grad,
               int64_t grad_stride, bool accumulate, void* memory) {
   using Real = RealOf<Input>;
@@ -103,7 +103,7 @@ void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block
 }
 
 template <typename Input>
-void pack_anchors(const ContrastiveLossParams<Input>& params, int64_t begin, int64_t rows,
+void pack_anchors(const ContrastiveLossInputs<Input>& params, int64_t begin, int64_t rows,
                   void* memory) {
   AnchorBlock<Input> anchors(params.width, memory);
   anchors.pack(params.anchors + begin * params.width, rows, params.width);
@@ -115,12 +115,12 @@ int64_t padded_width(int64_t width) {
 }
 
 template <typename Input>
-size_t anchors_bytes(const ContrastiveLossParams<Input>& params) {
+size_t anchors_bytes(const ContrastiveLossInputs<Input>& params) {
   return AnchorBlock<Input>(params.width, nullptr).bytes;
 }
 
 template <typename Input>
-size_t scratch_bytes(const ContrastiveLossParams<Input>& params) {
+size_t scratch_bytes(const ContrastiveLossInputs<Input>& params) {
   return ChunkScratch<Input>(params.width, nullptr).bytes;
 }
 

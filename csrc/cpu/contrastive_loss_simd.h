@@ -35,35 +35,37 @@ struct ContrastiveMargin {
 template <typename Input>
 struct ContrastiveLevel {
   using Real = typename Accumulated<Input>::type;
-  using Params = ContrastiveLossParams<Input>;
+  using Inputs = ContrastiveLossInputs<Input>;
+  using BackwardParams = ContrastiveBackwardParams<Input>;
 
   size_t weight_bytes;
   int64_t (*padded_width)(int64_t width);
-  size_t (*anchors_bytes)(const Params&);  // for one block of packed anchors
-  size_t (*scratch_bytes)(const Params&);  // for every call except pack_anchors, 64-byte aligned
-  void (*pack_anchors)(const Params&, int64_t begin, int64_t rows, void* anchors);
+  size_t (*anchors_bytes)(const Inputs&);  // for one block of packed anchors
+  size_t (*scratch_bytes)(const Inputs&);  // for every call except pack_anchors, 64-byte aligned
+  void (*pack_anchors)(const Inputs&, int64_t begin, int64_t rows, void* anchors);
   // For each anchor of the block: the largest logit and the sum of exp(logit - largest).
-  void (*forward)(const Params&, ContrastiveBlock, const void* anchors, Real* largest, double* sum,
+  void (*forward)(const Inputs&, ContrastiveBlock, const void* anchors, Real* largest, double* sum,
                   void* scratch);
   // The same for each chunk, and weights = exp(logit - largest of the chunk).
-  void (*compute_weights)(const Params&, ContrastiveBlock, const void* anchors, void* weights,
+  void (*compute_weights)(const Inputs&, ContrastiveBlock, const void* anchors, void* weights,
                           Real* largest, double* sum, void* scratch);
   // With p = scale (of the anchor, for each chunk) * weights: anchors_partial [rows, padded_width]
   // = p times the candidates; candidates_grad [columns, grad_stride] = or += p transposed times the
   // anchors.
-  void (*multiply)(const Params&, ContrastiveBlock, const void* anchors, const void* weights,
+  void (*multiply)(const Inputs&, ContrastiveBlock, const void* anchors, const void* weights,
                    const Real* scale, Real* anchors_partial, Real* candidates_grad,
                    int64_t grad_stride, bool accumulate, void* scratch);
   // The same with p = losses_grad / temperature * softmax, from the logsumexp.
-  void (*backward)(const Params&, ContrastiveBlock, const void* anchors, Real* anchors_partial,
-                   Real* candidates_grad, int64_t grad_stride, bool accumulate, void* scratch);
+  void (*backward)(const BackwardParams&, ContrastiveBlock, const void* anchors,
+                   Real* anchors_partial, Real* candidates_grad, int64_t grad_stride,
+                   bool accumulate, void* scratch);
 
-  ContrastiveMargin (*compute_margin)(const Params&, int64_t row);
+  ContrastiveMargin (*compute_margin)(const Inputs&, int64_t row);
   // For a loss with the given weight: sum [d] += the gradient of its anchor through the positive
   // and the hard negative; and the gradients of these two.
-  void (*add_pair_gradient)(const Params&, int64_t row, double weight, double margin_slope,
+  void (*add_pair_gradient)(const Inputs&, int64_t row, double weight, double margin_slope,
                             Real* sum);
-  void (*pair_gradients)(const Params&, int64_t row, double weight, double margin_slope);
+  void (*pair_gradients)(const BackwardParams&, int64_t row, double weight, double margin_slope);
   // to = factor * values, rounded to Input.
   void (*scale_and_store)(const Real* values, Real factor, int64_t elements, Input* to);
   // sum [padded width] of `partials` rows that are `stride` elements apart, in order; may be the

@@ -25,7 +25,7 @@ USVS_INLINE double dot(const Input* left, const Input* right, int64_t width) {
 }
 
 template <typename Input>
-ContrastiveMargin compute_margin(const ContrastiveLossParams<Input>& params, int64_t row) {
+ContrastiveMargin compute_margin(const ContrastiveLossInputs<Input>& params, int64_t row) {
   const int64_t offset = row * params.width;
   const Input* anchor = params.anchors + offset;
   const double positive = dot(anchor, params.positives + offset, params.width) / params.temperature;
@@ -48,7 +48,7 @@ struct PairSlopes {
 
 // sum [width] += the gradient of an anchor through its positive and its hard negative.
 template <typename Input, typename Real>
-void add_pair_gradient(const ContrastiveLossParams<Input>& params, int64_t row, double weight,
+void add_pair_gradient(const ContrastiveLossInputs<Input>& params, int64_t row, double weight,
                        double margin_slope, Real* __restrict sum) {
   const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);
   const Input* const positive = params.positives + row * params.width;
@@ -60,7 +60,7 @@ void add_pair_gradient(const ContrastiveLossParams<Input>& params, int64_t row, 
 
 // Writes the gradients of an anchor's positive and hard negative.
 template <typename Input>
-void pair_gradients(const ContrastiveLossParams<Input>& params, int64_t row, double weight,
+void pair_gradients(const ContrastiveBackwardParams<Input>& params, int64_t row, double weight,
                     double margin_slope) {
   using Real = typename Accumulated<Input>::type;
   const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);

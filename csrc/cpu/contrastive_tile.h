@@ -124,7 +124,7 @@ struct ChunkScratch {
 
 // Packs candidates into panels over the width, for the gradient of the anchors.
 template <typename Input>
-void pack_candidates(const ContrastiveLossParams<Input>& params, int64_t column, int64_t count,
+void pack_candidates(const ContrastiveLossInputs<Input>& params, int64_t column, int64_t count,
                      ChunkScratch<Input>& scratch) {
   const Input* rows = params.candidates + column * params.width;
   if constexpr (kBFloat16Pairs<Input>) {
@@ -136,7 +136,7 @@ void pack_candidates(const ContrastiveLossParams<Input>& params, int64_t column,
 
 // Returns the candidates row by row, for the logits.
 template <typename Input>
-const ElementOf<Input>* candidate_rows(const ContrastiveLossParams<Input>& params, int64_t column,
+const ElementOf<Input>* candidate_rows(const ContrastiveLossInputs<Input>& params, int64_t column,
                                        int64_t count, ChunkScratch<Input>& scratch) {
   const int64_t width = params.width, step = element_count<Input>(width);
   const Input* from = params.candidates + column * width;
@@ -204,7 +204,7 @@ enum class Shift { fixed, raise_to_largest };
 // panel of anchors at a time; in the last one, rows behind the block's are computed as well, shift
 // and sum included.
 template <Shift kind, typename Input>
-void chunk_weights(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
+void chunk_weights(const ContrastiveLossInputs<Input>& params, const AnchorBlock<Input>& anchors,
                    ContrastiveBlock block, int64_t column, int64_t count,
                    ChunkScratch<Input>& scratch, WeightOf<Input>* weights,
                    typename Accumulated<Input>::type* shift,
@@ -265,7 +265,7 @@ void scale_anchors(const AnchorBlock<Input>& anchors, int64_t rows, int64_t widt
 // anchors_partial = or += scale * weights times the candidates; candidates_grad = or += the weights
 // times the scaled anchors.
 template <typename Input>
-void chunk_products(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
+void chunk_products(const ContrastiveLossInputs<Input>& params, const AnchorBlock<Input>& anchors,
                     int64_t rows, int64_t column, int64_t count, const WeightOf<Input>* weights,
                     const typename Accumulated<Input>::type* scale, ChunkScratch<Input>& scratch,
                     typename Accumulated<Input>::type* anchors_partial, bool accumulate_partial,

@@ -38,7 +38,8 @@ const LogSpectrogramLevel<double>& level_for(double) { return portable::spectrog
 }  // namespace
 
 template <typename Real>
-void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
+void log_spectrogram_forward(const LogSpectrogramForwardParams<Real>& params,
+                             const Threads& threads) {
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const int64_t tiles = plan->tiles.size();
@@ -61,7 +62,7 @@ namespace {
 // Adds the gradients of the clips of a recording to the samples that they were read from, in the
 // order of the clips; no two tasks write the same sample.
 template <typename Real>
-void add_pieces(const LogSpectrogramParams<Real>& params, const Real* pieces,
+void add_pieces(const LogSpectrogramBackwardParams<Real>& params, const Real* pieces,
                 const Threads& threads) {
   constexpr int64_t slice = 1 << 16;
   threads.for_each((params.recording_samples + slice - 1) / slice, [&](int64_t task) {
@@ -80,7 +81,8 @@ void add_pieces(const LogSpectrogramParams<Real>& params, const Real* pieces,
 }  // namespace
 
 template <typename Real>
-void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
+void log_spectrogram_backward(const LogSpectrogramBackwardParams<Real>& params,
+                              const Threads& threads) {
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const size_t bytes = level.backward_bytes(params, *plan);
@@ -96,9 +98,9 @@ void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Th
   if (params.offsets) add_pieces(params, grads, threads);
 }
 
-template void log_spectrogram_forward(const LogSpectrogramParams<float>&, const Threads&);
-template void log_spectrogram_forward(const LogSpectrogramParams<double>&, const Threads&);
-template void log_spectrogram_backward(const LogSpectrogramParams<float>&, const Threads&);
-template void log_spectrogram_backward(const LogSpectrogramParams<double>&, const Threads&);
+template void log_spectrogram_forward(const LogSpectrogramForwardParams<float>&, const Threads&);
+template void log_spectrogram_forward(const LogSpectrogramForwardParams<double>&, const Threads&);
+template void log_spectrogram_backward(const LogSpectrogramBackwardParams<float>&, const Threads&);
+template void log_spectrogram_backward(const LogSpectrogramBackwardParams<double>&, const Threads&);
 
 }  // namespace usvs::cpu

@@ -8,7 +8,7 @@ namespace usvs::cpu::USVS_LEVEL {
 namespace {
 
 template <typename Real>
-size_t forward_bytes(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan) {
+size_t forward_bytes(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan) {
   ScratchAllocator allocator(nullptr);
   allocate_scratch(params, plan, allocator);
   return allocator.bytes();
@@ -25,8 +25,9 @@ struct StorePower {
 };
 
 template <typename Real, typename Output>
-void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-                  int64_t clip, int64_t tile_index, bool streaming, void* memory) {
+void forward_into(const LogSpectrogramForwardParams<Real>& params,
+                  const SpectrogramPlan<Real>& plan, int64_t clip, int64_t tile_index,
+                  bool streaming, void* memory) {
   const SpectrogramTile& tile = plan.tiles[tile_index];
   ScratchAllocator allocator(memory);
   const SpectrogramScratch<Real> scratch = allocate_scratch(params, plan, allocator);
@@ -39,7 +40,7 @@ void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPla
 
 // Computes one tile of one clip.
 template <typename Real>
-void forward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void forward(const LogSpectrogramForwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
              int64_t clip, int64_t tile, bool streaming, void* memory) {
   if constexpr (std::is_same_v<Real, float>) {
     if (params.bfloat16_output) {

@@ -10,14 +10,14 @@ template <typename Real>
 struct LogSpectrogramLevel {
   int64_t lanes;
   // Bytes of scratch memory for one call, 64-byte aligned.
-  size_t (*forward_bytes)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&);
-  size_t (*backward_bytes)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&);
+  size_t (*forward_bytes)(const LogSpectrogramInputs<Real>&, const SpectrogramPlan<Real>&);
+  size_t (*backward_bytes)(const LogSpectrogramInputs<Real>&, const SpectrogramPlan<Real>&);
   // Computes one tile of one clip. streaming: the result is written with non-temporal stores.
-  void (*forward)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&, int64_t clip,
-                  int64_t tile, bool streaming, void* scratch);
+  void (*forward)(const LogSpectrogramForwardParams<Real>&, const SpectrogramPlan<Real>&,
+                  int64_t clip, int64_t tile, bool streaming, void* scratch);
   // Computes the gradient of one clip, clip_grad [S].
-  void (*backward)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&, int64_t clip,
-                   Real* clip_grad, void* scratch);
+  void (*backward)(const LogSpectrogramBackwardParams<Real>&, const SpectrogramPlan<Real>&,
+                   int64_t clip, Real* clip_grad, void* scratch);
 };
 
 namespace portable {

@@ -133,7 +133,7 @@ void write_singles(const SpectrogramPlan<Real>& plan, const SpectrogramStep& ste
 
 // Whether every vector of the result is aligned for non-temporal stores.
 template <typename Real, typename Output>
-bool can_stream(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+bool can_stream(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                 const Output* out) {
   constexpr int64_t bytes = kLanes<Real> * sizeof(Output);
   return plan.aligned && params.frames % kLanes<Real> == 0 &&
@@ -144,7 +144,7 @@ bool can_stream(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<
 template <typename Real, typename Output>
 class TileWriter {
  public:
-  TileWriter(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+  TileWriter(const LogSpectrogramForwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
              const SpectrogramTile& tile, int64_t clip, bool streaming,
              const SpectrogramScratch<Real>& scratch)
       : plan_(plan),

@@ -26,7 +26,7 @@ int64_t padded_block(const SpectrogramPlan<Real>& plan) {
 }
 
 template <typename Real>
-SpectrogramScratch<Real> allocate_scratch(const LogSpectrogramParams<Real>& params,
+SpectrogramScratch<Real> allocate_scratch(const LogSpectrogramInputs<Real>& params,
                                           const SpectrogramPlan<Real>& plan,
                                           ScratchAllocator& allocator) {
   constexpr int64_t lanes = kLanes<Real>;
@@ -46,7 +46,7 @@ USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
 
 // Copies the hops [first, first + lanes) of a tile; zeros behind its last.
 template <typename Real>
-void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void copy_segment(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                   const SpectrogramTile& tile, int64_t first, const Real* clip, Real* segment) {
   const int64_t padded = padded_block(plan), filled = tile.frames + plan.overlap_hops;
   for (int64_t b = first; b < first + kLanes<Real>; ++b, segment += padded) {
@@ -68,7 +68,7 @@ void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPla
 
 // Transposes the hops [first, first + lanes) of a tile into `blocks`.
 template <typename Real>
-void transpose_blocks(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void transpose_blocks(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                       const SpectrogramTile& tile, int64_t first, const Real* clip,
                       const SpectrogramScratch<Real>& scratch) {
   constexpr int64_t lanes = kLanes<Real>;
@@ -191,7 +191,7 @@ void transform_frames(const SpectrogramPlan<Real>& plan, const Real* blocks, Rea
 
 // Calls step(t) when the blocks of frames t ... t + lanes - 1 of the tile are in scratch.blocks.
 template <typename Real, typename Step>
-USVS_INLINE void for_each_step(const LogSpectrogramParams<Real>& params,
+USVS_INLINE void for_each_step(const LogSpectrogramInputs<Real>& params,
                                const SpectrogramPlan<Real>& plan, const SpectrogramTile& tile,
                                const Real* clip, const SpectrogramScratch<Real>& scratch,
                                const Step& step) {

@@ -17,7 +17,7 @@ struct GradientScratch {
 
 // Computes G: every column adds its gradient to the two frames that it was interpolated from.
 template <typename Real>
-void spread_to_frames(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void spread_to_frames(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                       const SpectrogramTile& tile, const Real* grad, Real* frame_grad) {
   for (int64_t band = 0; band < params.bands(); ++band) {
     const Real* from = grad + band * params.frames;
@@ -32,7 +32,7 @@ void spread_to_frames(const LogSpectrogramParams<Real>& params, const Spectrogra
 
 // For every k1: the transform over k2 of conj(X) * 2 G / (power + eps), times w_N^(k1 n2).
 template <typename Real, int R2>
-void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void sum_over_k2(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                  int64_t t, const GradientScratch<Real>& scratch) {
   constexpr int lanes = kLanes<Real>;
   using C = Complex<Vector<Real>>;
@@ -86,7 +86,7 @@ void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t,
 }
 
 template <typename Real>
-void frame_gradients(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void frame_gradients(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                      int64_t t, const GradientScratch<Real>& scratch) {
   switch (plan.second_stage) {
     case 8:
@@ -115,7 +115,7 @@ void frame_gradients(const LogSpectrogramParams<Real>& params, const Spectrogram
 
 // Adds the tile's gradient to the clip's, with the reflection of the forward pass.
 template <typename Real>
-void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void add_to_clip(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                  const SpectrogramTile& tile, const Real* transposed_grad, Real* clip_grad) {
   for (int64_t b = 0; b < tile.frames + plan.overlap_hops; ++b) {
     const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
@@ -128,7 +128,7 @@ void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan
 }
 
 template <typename Real>
-GradientScratch<Real> allocate_gradient_scratch(const LogSpectrogramParams<Real>& params,
+GradientScratch<Real> allocate_gradient_scratch(const LogSpectrogramInputs<Real>& params,
                                                 const SpectrogramPlan<Real>& plan,
                                                 ScratchAllocator& allocator) {
   constexpr int64_t lanes = kLanes<Real>;
@@ -139,7 +139,7 @@ GradientScratch<Real> allocate_gradient_scratch(const LogSpectrogramParams<Real>
 }
 
 template <typename Real>
-size_t backward_bytes(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan) {
+size_t backward_bytes(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan) {
   ScratchAllocator allocator(nullptr);
   allocate_scratch(params, plan, allocator);
   allocate_gradient_scratch(params, plan, allocator);
@@ -147,7 +147,7 @@ size_t backward_bytes(const LogSpectrogramParams<Real>& params, const Spectrogra
 }
 
 template <typename Real>
-void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void backward(const LogSpectrogramBackwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
               int64_t clip, Real* clip_grad, void* memory) {
   constexpr int lanes = kLanes<Real>;
   ScratchAllocator allocator(memory);

@@ -29,7 +29,7 @@ double hann(int64_t i, int64_t length) {
 }
 
 template <typename Real>
-void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
+void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real>& params) {
   const int64_t n = params.n_fft;
   plan.first_stage = first_stage_of(n);
   plan.second_stage = n / plan.first_stage;
@@ -55,7 +55,7 @@ void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real
 }
 
 template <typename Real>
-void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
+void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real>& params) {
   const int64_t frames = params.transform_frames();
   int64_t first = 0;
   for (int64_t column = 0; column < params.frames; ++column) {
@@ -129,7 +129,7 @@ void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
 }
 
 template <typename Real>
-SpectrogramPlan<Real> make_plan(const LogSpectrogramParams<Real>& params, int64_t lanes) {
+SpectrogramPlan<Real> make_plan(const LogSpectrogramInputs<Real>& params, int64_t lanes) {
   SpectrogramPlan<Real> plan{};
   plan.aligned = true;
   plan.lanes = lanes;
@@ -150,7 +150,7 @@ using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>
 
 template <typename Real>
 std::shared_ptr<const SpectrogramPlan<Real>> spectrogram_plan(
-    const LogSpectrogramParams<Real>& params, int64_t lanes) {
+    const LogSpectrogramInputs<Real>& params, int64_t lanes) {
   using Key = PlanKey<Real>;
   static std::mutex mutex;
   static std::deque<std::pair<Key, std::shared_ptr<const SpectrogramPlan<Real>>>> cached;
@@ -167,8 +167,8 @@ std::shared_ptr<const SpectrogramPlan<Real>> spectrogram_plan(
 }
 
 template std::shared_ptr<const SpectrogramPlan<float>> spectrogram_plan(
-    const LogSpectrogramParams<float>&, int64_t);
+    const LogSpectrogramInputs<float>&, int64_t);
 template std::shared_ptr<const SpectrogramPlan<double>> spectrogram_plan(
-    const LogSpectrogramParams<double>&, int64_t);
+    const LogSpectrogramInputs<double>&, int64_t);
 
 }  // namespace usvs::cpu

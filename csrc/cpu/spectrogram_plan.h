@@ -69,6 +69,6 @@ struct SpectrogramPlan {
 
 template <typename Real>
 std::shared_ptr<const SpectrogramPlan<Real>> spectrogram_plan(
-    const LogSpectrogramParams<Real>& params, int64_t lanes);
+    const LogSpectrogramInputs<Real>& params, int64_t lanes);
 
 }  // namespace usvs::cpu

@@ -52,14 +52,14 @@ struct LaunchPlan {
 };
 
 template <typename Input>
-bool rows_are_aligned(const ContrastiveLossParams<Input>& params) {
+bool rows_are_aligned(const ContrastiveLossInputs<Input>& params) {
   const auto addresses =
       reinterpret_cast<uintptr_t>(params.anchors) | reinterpret_cast<uintptr_t>(params.candidates);
   return addresses % 16 == 0 && params.width * sizeof(Input) % 16 == 0;
 }
 
 template <typename Input>
-LaunchPlan make_launch_plan(Pass pass, const ContrastiveLossParams<Input>& params) {
+LaunchPlan make_launch_plan(Pass pass, const ContrastiveLossInputs<Input>& params) {
   return LaunchPlan::make<Input>(pass, params.rows, params.columns, params.width,
                                  rows_are_aligned(params), params.temperature);
 }
@@ -72,7 +72,7 @@ size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns
 }
 
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, void* workspace,
                               const Stream& stream) {
   LaunchPlan plan = make_launch_plan(Pass::forward, params);
   if (params.rows == 0) return;
@@ -83,7 +83,7 @@ void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, void* 
 }
 
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params, void* workspace,
                                const Stream& stream) {
   LaunchPlan plan = make_launch_plan(Pass::backward, params);
   const auto& [anchors, candidates] = plan.splits;
@@ -97,9 +97,9 @@ void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, void*
 
 #define USVS_INSTANTIATE(Input)                                                             \
   template size_t contrastive_loss_workspace_bytes<Input>(Pass, int64_t, int64_t, int64_t); \
-  template void contrastive_loss_forward(const ContrastiveLossParams<Input>&, void*,        \
+  template void contrastive_loss_forward(const ContrastiveForwardParams<Input>&, void*,     \
                                          const Stream&);                                    \
-  template void contrastive_loss_backward(const ContrastiveLossParams<Input>&, void*,       \
+  template void contrastive_loss_backward(const ContrastiveBackwardParams<Input>&, void*,   \
                                           const Stream&);
 USVS_INSTANTIATE(float)
 USVS_INSTANTIATE(BFloat16)

@@ -8,7 +8,7 @@ constexpr int64_t kMaxTileColumns = 256;
 
 // Columns of a tile: as many as the frames in shared memory allow, since neighbouring columns use
 // the same frames.
-ColumnTiles column_tiles(const LogSpectrogramParams<float>& params, int slots) {
+ColumnTiles column_tiles(const LogSpectrogramForwardParams<float>& params, int slots) {
   const int64_t frames = params.transform_frames();
   const int64_t contiguous_columns = (slots - 2) * params.frames / frames + 1;
   ColumnTiles tiles{};
@@ -25,7 +25,8 @@ ColumnTiles column_tiles(const LogSpectrogramParams<float>& params, int slots) {
 
 }  // namespace
 
-void log_spectrogram_forward(const LogSpectrogramParams<float>& params, const Stream& stream) {
+void log_spectrogram_forward(const LogSpectrogramForwardParams<float>& params,
+                             const Stream& stream) {
   constexpr const char* name = "log_spectrogram_forward";
   with_n_fft(params.n_fft, [&](auto n_fft) {
     using Plan = ForwardPlan<n_fft.value>;

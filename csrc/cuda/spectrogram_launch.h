@@ -11,7 +11,7 @@ namespace usvs::cuda {
 
 constexpr int64_t kMaxSamples = 1 << 30;
 
-inline SpectrogramShape spectrogram_shape(const LogSpectrogramParams<float>& params) {
+inline SpectrogramShape spectrogram_shape(const LogSpectrogramInputs<float>& params) {
   if (params.samples >= kMaxSamples) {
     throw std::runtime_error(
         "usvs: log_spectrogram: expected clips of less than 2^30 samples, got " +

@@ -21,7 +21,7 @@ namespace usvs::cuda {
 
 template <typename Input>
 __device__ __forceinline__ AnchorMetadata anchor_metadata(
-    const ContrastiveLossParams<Input>& params, const EmbeddingLayout& layout, int row) {
+    const ContrastiveBackwardParams<Input>& params, const EmbeddingLayout& layout, int row) {
   // Rows behind the last get weight exp(-inf) = 0.
   if (row >= params.rows) return {INFINITY, 0, -1};
   return {params.logsumexp[row], layout.over_temperature(params.losses_grad[row]),
@@ -94,7 +94,7 @@ __device__ __forceinline__ bool reduce_splits(const float (&sums)[kSliceWidth / 
 }
 
 template <typename Input>
-__device__ void write_anchor_gradients(const ContrastiveLossParams<Input>& params,
+__device__ void write_anchor_gradients(const ContrastiveBackwardParams<Input>& params,
                                        const EmbeddingLayout& layout, const BlockTile& block_tile,
                                        const float* sums) {
   const int begin = block_tile.sums_slice() * layout.slice_width;
@@ -120,7 +120,7 @@ __device__ void write_anchor_gradients(const ContrastiveLossParams<Input>& param
 }
 
 template <typename Input>
-__device__ void write_candidate_gradients(const ContrastiveLossParams<Input>& params,
+__device__ void write_candidate_gradients(const ContrastiveBackwardParams<Input>& params,
                                           const EmbeddingLayout& layout,
                                           const BlockTile& block_tile, const float* sums) {
   const int begin = block_tile.sums_slice() * layout.slice_width;
@@ -136,7 +136,7 @@ __device__ void write_candidate_gradients(const ContrastiveLossParams<Input>& pa
 }
 
 template <bool kRowsAreAnchors, typename Input>
-__device__ __forceinline__ void accumulate_gradients(const ContrastiveLossParams<Input>& params,
+__device__ __forceinline__ void accumulate_gradients(const ContrastiveBackwardParams<Input>& params,
                                                      const EmbeddingLayout& layout,
                                                      const SplitPlan& plan, int row_tile,
                                                      Input* shared) {
@@ -164,8 +164,9 @@ __device__ __forceinline__ void accumulate_gradients(const ContrastiveLossParams
 // Row tiles of anchors have the lower block indices: with many candidates they take longest.
 template <typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
-    contrastive_loss_backward_kernel(ContrastiveLossParams<Input> params, EmbeddingLayout layout,
-                                     SplitPlan anchors, SplitPlan candidates) {
+    contrastive_loss_backward_kernel(ContrastiveBackwardParams<Input> params,
+                                     EmbeddingLayout layout, SplitPlan anchors,
+                                     SplitPlan candidates) {
   USVS_DYNAMIC_SHARED(Input, shared, 0, kSharedBytes<Input> / sizeof(Input));
   const int row_tile = blockIdx.x, split = blockIdx.y;
   if (row_tile < anchors.row_tiles) {

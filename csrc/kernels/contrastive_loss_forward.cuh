@@ -65,7 +65,7 @@ __device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments
 // Writes loss and logsumexp of the block's rows; `sums` holds {largest, sum} of each row for every
 // split.
 template <typename Input>
-__device__ void write_losses(const ContrastiveLossParams<Input>& params,
+__device__ void write_losses(const ContrastiveForwardParams<Input>& params,
                              const BlockTile& block_tile, const float2* sums, int splits) {
   const int rows = owned_rows(params.rows, block_tile);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
@@ -114,7 +114,7 @@ __device__ __forceinline__ void mask_logits(float (&tile)[kFragments][4], const 
 
 template <typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
-    contrastive_loss_forward_kernel(ContrastiveLossParams<Input> params, EmbeddingLayout layout,
+    contrastive_loss_forward_kernel(ContrastiveForwardParams<Input> params, EmbeddingLayout layout,
                                     SplitPlan plan) {
   USVS_DYNAMIC_SHARED(Input, shared, 0, kTilesBytes<Input> / sizeof(Input));
   const BlockTile block_tile{static_cast<int>(blockIdx.x)};

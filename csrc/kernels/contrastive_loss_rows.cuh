@@ -27,7 +27,7 @@ struct Margin {
 
 // All lanes of a warp must call this; every lane gets the result.
 template <typename Input>
-__device__ Margin compute_margin(const ContrastiveLossParams<Input>& params, int row) {
+__device__ Margin compute_margin(const ContrastiveLossInputs<Input>& params, int row) {
   const int64_t offset = int64_t{row} * params.width;
   double positive = 0, negative = 0;
   for (int64_t k = threadIdx.x % 32; k < params.width; k += 32) {

@@ -37,7 +37,7 @@ struct Operands {
   const Input* y;  // [columns, width]
   int rows, columns;
 
-  __device__ __forceinline__ explicit Operands(const ContrastiveLossParams<Input>& params)
+  __device__ __forceinline__ explicit Operands(const ContrastiveLossInputs<Input>& params)
       : x(kRowsAreAnchors ? params.anchors : params.candidates),
         y(kRowsAreAnchors ? params.candidates : params.anchors),
         rows(static_cast<int>(kRowsAreAnchors ? params.rows : params.columns)),

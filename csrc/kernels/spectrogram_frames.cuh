@@ -4,7 +4,7 @@
 
 namespace usvs::cuda {
 
-// LogSpectrogramParams for both kernels, with derived values. Clips are shorter than 2^30 samples,
+// LogSpectrogramInputs for both kernels, with derived values. Clips are shorter than 2^30 samples,
 // so a position in a clip is an int; the position of a clip in the waveform is not bounded.
 struct SpectrogramShape {
   const float* waveform;   // rows, or one recording

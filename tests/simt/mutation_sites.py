@@ -1,7 +1,7 @@
 """Find where a kernel can be broken, and write copies in which each place is broken when its number is called.
 
-A planted copy holds every plant of a file at once, each behind `::emulator::planted(NUMBER)`; the environment says
-which one is awake. So a kernel is compiled once for all its plants, and still broken in one place at a time.
+A planted copy holds every mutant of a file at once, each behind `::emulator::is_active(NUMBER)`; the environment says
+which one is awake. So a kernel is compiled once for all its mutants, and still broken in one place at a time.
 """
 
 import bisect
@@ -18,7 +18,7 @@ KEYWORDS = {"return", "else", "case", "sizeof", "const"}  # a name behind one of
 
 
 @dataclasses.dataclass(frozen=True)
-class Plant:
+class Mutant:
     """One mistake: which, where, and the text that is broken."""
 
     number: int
@@ -26,12 +26,12 @@ class Plant:
     file: str
     line: int
     text: str
-    turn: int  # among those of the same text in the file
+    occurrence: int  # among those of the same text in the file
 
     @property
     def key(self) -> str:
         """What an explanation refers to: it outlives lines that move."""
-        return f"{self.file} {self.kind}: {' '.join(self.text.split())}" + (f" #{self.turn}" if self.turn > 1 else "")
+        return f"{self.file} {self.kind}: {' '.join(self.text.split())}" + (f" #{self.occurrence}" if self.occurrence > 1 else "")
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class Plant:
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """Text [begin, end) of a file becomes `before` + itself + `after`, with {} for the plant's condition."""
+    """Text [begin, end) of a file becomes `before` + itself + `after`, with {} for the mutant's condition."""
 
     begin: int
     end: int
@@ -280,8 +280,8 @@ def opening_of(code: str, close: int) -> int:
     raise ValueError("unopened bracket")
 
 
-def planted_copy(csrc: Path, copy: Path, without: set[int] | None = None, always: int | None = None) -> list[Plant]:
-    """Write a copy of `csrc` with every plant in its kernels, but those in `without`; `always` is awake unasked."""
+def mutated_copy(csrc: Path, copy: Path, without: set[int] | None = None, always: int | None = None) -> list[Mutant]:
+    """Write a copy of `csrc` with every mutant in its kernels, but those in `without`; `always` is awake unasked."""
     kernels = sorted((csrc / "kernels").glob("*.cuh"))
     sources = {file.name: file.read_text() for file in kernels}
     members = array_members(sources)
@@ -290,24 +290,24 @@ def planted_copy(csrc: Path, copy: Path, without: set[int] | None = None, always
             target = copy / file.relative_to(csrc)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(file.read_text())
-    plants: list[Plant] = []
+    mutants: list[Mutant] = []
     for name, source in sources.items():
         starts = [0, *(match.end() for match in re.finditer("\n", source))]
         inserts: list[tuple[int, int, str]] = []
         for edit in sorted(find_edits(source, members), key=lambda e: (e.begin, -e.end)):
-            number = len(plants)
+            number = len(mutants)
             line = bisect.bisect_right(starts, edit.begin)
             sign = edit.after.strip()[2:3] if edit.kind == "index off by one" else ""
             kind = edit.kind + (f" ({sign}1)" if sign in {"+", "-"} else "")
             text = line_text(source, edit)
-            turn = 1 + sum((plant.file, plant.kind, plant.text) == (name, kind, text) for plant in plants)
-            plants.append(Plant(number, kind, name, line, text, turn))
+            occurrence = 1 + sum((mutant.file, mutant.kind, mutant.text) == (name, kind, text) for mutant in mutants)
+            mutants.append(Mutant(number, kind, name, line, text, occurrence))
             if number not in (without or set()):
-                called = "true" if number == always else f"::emulator::planted({number})"
+                called = "true" if number == always else f"::emulator::is_active({number})"
                 inserts.append((edit.begin, 1, edit.before.format(called)))
                 inserts.append((edit.end, 0, edit.after.format(called)))
         (copy / "kernels" / name).write_text(apply(source, inserts))
-    return plants
+    return mutants
 
 
 def line_text(source: str, edit: Edit) -> str:

@@ -13,7 +13,8 @@ namespace emulator {
 ThreadIds* current = nullptr;
 Options options;
 Statistics statistics;
-const int plant = std::getenv("EMULATOR_PLANT") ? std::atoi(std::getenv("EMULATOR_PLANT")) : -1;
+const int active_mutant =
+    std::getenv("EMULATOR_MUTANT") ? std::atoi(std::getenv("EMULATOR_MUTANT")) : -1;
 Block block;
 
 bool Site::operator==(const Site& other) const {
