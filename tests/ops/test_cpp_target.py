@@ -1,4 +1,4 @@
-"""`usvs::kernels`: what a C++ program links, without torch; its example and its ctest, from what was built."""
+"""`usvs::kernels`, the library for C++ programs, without torch: its example and its ctest."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ HEADERS = ["usvs_kernels.h", "log_spectrogram.h", "contrastive_loss.h", "threads
 
 @pytest.fixture(scope="module")
 def build_folder() -> Path:
-    """The folder that usvs._C was built in."""
+    """The folder that libusvs_ops.so was built in."""
     named = os.environ.get("USVS_BUILD_DIR")
     folders = (
         [Path(named)] if named else sorted((ROOT / "build").glob("cmake*"), key=lambda folder: folder.stat().st_mtime)
@@ -30,6 +30,8 @@ def run(*command: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.compile
 def test_the_example_and_the_tests_of_cpp(build_folder: Path):
     tools = Path(sys.executable).parent
     if not (tools / "cmake").exists():
@@ -39,10 +41,10 @@ def test_the_example_and_the_tests_of_cpp(build_folder: Path):
         str(tools / "ctest"), "--test-dir", str(build_folder), "-R", "^(kernels|example)$", "--output-on-failure"
     )
     assert "100% tests passed" in tests and "out of 2" in tests
-    said = run(str(build_folder / "usvs_example"))
-    assert "3000 Hz is loudest in the band of 3000 Hz" in said
+    output = run(str(build_folder / "usvs_example"))
+    assert "3000 Hz is loudest in the band of 3000 Hz" in output
     # By hand: logits 0, 2, 0 without the anchor itself, a = 2, b = 0, m = 2.
-    assert "losses 0.3850 0.3850" in said
+    assert "losses 0.3850 0.3850" in output
 
 
 @pytest.mark.parametrize("name", HEADERS)

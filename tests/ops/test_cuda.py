@@ -62,6 +62,7 @@ def test_what_the_loss_takes_in_memory_can_be_asked():
         _C.contrastive_loss_workspace_bytes(64, 192, 128, "float64")
 
 
+@pytest.mark.compile
 def test_a_build_without_cuda_says_how_to_get_it(tmp_path: Path):
     torch_dir, library = Path(torch.__file__).parent, tmp_path / "absent.so"
     sources = [ROOT / "csrc" / "bindings" / name for name in ("schemas.cpp", "register_cuda_absent.cpp")]
@@ -80,6 +81,7 @@ def test_a_build_without_cuda_says_how_to_get_it(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.compile
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver")
 def test_a_launch_without_a_driver_says_so(tmp_path: Path):

@@ -193,6 +193,7 @@ def test_the_ops_library_uses_neither_python_nor_the_unstable_abi_of_torch():
     assert [name for name in dynamic_symbols(Path(_C.__file__)) if name.startswith("Py")]  # what the search would find
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("definitions", "message"),
     [

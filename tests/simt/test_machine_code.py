@@ -129,6 +129,7 @@ def regression_binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return binaries
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_a_regression_is_detected(regression_binaries: dict[str, Path], name: str):
     (kernel,) = kernels(regression_binaries[name], "sm_90").values()
