@@ -22,17 +22,16 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import check_settings
 from usvs.data.dali_frames import import_dali
 from usvs.data.dali_loader import DaliPairLoader
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.errors import MissingDependencyError
-from usvs.store.catalogue import index_archive
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.environment import describe_environment
 
@@ -70,8 +69,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     stores = {}
     for codec in ("jpeg", "raw"):
         stores[codec] = root / codec
-        index_archive(root / "archive", stores[codec], ClipSettings(), VoiceActivitySettings(), workers=1)
-        prepare_store(stores[codec], PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
+        index_archive(root / "archive", stores[codec], workers=1)
+        prepare_store(stores[codec], profile=PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
     return Bench(video, stores)
 
 
@@ -198,15 +197,15 @@ def test_store(benchmark: Any, bench: Bench, codec: str):
 def test_loader(benchmark: Any, bench: Bench, loader: str, codec: str):
     values = {"run": {"loader_workers": 0, "loader": loader}, "optimiser": {"batch_clips": BATCH}}
     settings, store = check_settings(PretrainSettings, values), PreparedStore(bench.stores[codec])
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, BATCH)
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, BATCH)
     if loader == "dali":
         try:
             import_dali()
         except MissingDependencyError as error:
             pytest.skip(str(error))
-        batches = DaliPairLoader(store, plan, settings, torch.device("cpu")).batches(0, 1 << 20)
+        batches = DaliPairLoader(store, plan, settings.pairs, torch.device("cpu")).batches(0, 1 << 20)
     else:
-        batches = PairLoader(store, plan, settings).batches(0, 1 << 20)
+        batches = PairLoader(store, plan, settings.pairs).batches(0, 1 << 20)
     with closing(batches):  # type: ignore[type-var]
         benchmark.pedantic(lambda: next(batches), rounds=20, warmup_rounds=3)
     note(benchmark, plan.batch_size, size_of(bench, codec), batch=plan.batch_size)
@@ -218,8 +217,8 @@ def test_workers(benchmark: Any, bench: Bench, worker_kind: str, workers: int):
     """Threads share memory and the interpreter's lock; processes copy each batch. Wall time, on all the cores given."""
     values = {"run": {"loader_workers": workers}, "optimiser": {"batch_clips": BATCH}}
     settings, store = check_settings(PretrainSettings, values), PreparedStore(bench.stores["jpeg"])
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, BATCH)
-    loader = PairLoader(store, plan, settings)
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, BATCH)
+    loader = PairLoader(store, plan, settings.pairs)
     if worker_kind == "threads":
         batches = loader.batches(0, 1 << 20)
     else:
@@ -274,7 +273,7 @@ def test_prepare(benchmark: Any, bench: Bench, way: str):
         codec = way.removeprefix("prepare_")
         for folder in (bench.stores[codec] / "prepared").iterdir():
             (folder / "manifest.json").unlink()
-        prepare_store(bench.stores[codec], PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
+        prepare_store(bench.stores[codec], profile=PrepareSettings(frame_pixels=SIDE, codec=codec), workers=1)
 
     benchmark.pedantic(prepare if way.startswith("prepare") else sequential, rounds=3)
     benchmark.extra_info["frames_per_second"] = SECONDS * RATE_HZ / benchmark.stats.stats.min

@@ -31,13 +31,13 @@ from benchmarks.memory import memory_mib
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.audio.voice_activity import voice_activity
 from usvs.config import check_settings
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.losses.settings import ObjectiveSettings
 from usvs.media.decoders import iter_gray_frames, probe, read_sound
 from usvs.media.sector import detect_sector
-from usvs.store.catalogue import index_archive
 from usvs.store.clips import ClipTable
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import VOICE_RATE_HZ
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
@@ -85,19 +85,19 @@ def make_archive(archive: Path, scans: int) -> None:
 
 
 def index(root: Path) -> None:
-    index_archive(root / "archive", root / "store", CLIPS, VoiceActivitySettings(), workers=1)
+    index_archive(root / "archive", root / "store", clips=CLIPS, workers=1)
 
 
 def prepare(root: Path) -> None:
-    prepare_store(root / "store", PrepareSettings(frame_pixels=32), workers=1)
+    prepare_store(root / "store", profile=PrepareSettings(frame_pixels=32), workers=1)
 
 
 def load(root: Path) -> None:
     """Two hundred batches from everywhere in the store."""
     values = {"clips": CLIPS.model_dump(), "model": {"frame_pixels": 32}, "optimiser": {"batch_clips": 16}}
     settings, store = check_settings(PretrainSettings, values), PreparedStore(root / "store")
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, 16)
-    for _ in PairLoader(store, plan, settings).batches(0, 200):
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, 16)
+    for _ in PairLoader(store, plan, settings.pairs).batches(0, 200):
         pass
 
 
@@ -195,7 +195,7 @@ def sampler(folder: Path, scans: int) -> dict[str, float]:
     before = memory_mib("RssAnon")
     columns = [map_column(folder / f"{name}.npy") for name in kinds]
     table = ClipTable(*columns, np.zeros(scans, np.int32)).of_scans(np.arange(scans) % 10 > 0)
-    plan = Plan(table, ClipSettings(), ObjectiveSettings(), 0, 32)
+    plan = SamplingPlan(table, ClipSettings(), ObjectiveSettings(), 0, 32)
     for step in range(200):
         plan.batch_at(step)
     grown = memory_mib("RssAnon") - before

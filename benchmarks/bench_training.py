@@ -48,7 +48,7 @@ class Contender:
     """A way to train: `step` makes one update and says how long it waited for its batch."""
 
     def __init__(self, who: str, store: Path, settings: PretrainSettings) -> None:
-        from usvs.data.sampling_plan import Plan
+        from usvs.data.sampling_plan import SamplingPlan
         from usvs.data.validation_split import split_store
         from usvs.store.prepared import PreparedStore
         from usvs.tasks.pretraining.module import PretrainModel
@@ -57,13 +57,13 @@ class Contender:
 
         prepared = PreparedStore(store)
         split = split_store(prepared, settings.validation_fraction)
-        clips = prepared.clips.select(split.clips_of(split.trained, prepared.clips.scan))
-        plan = Plan(clips, settings.clips, settings.objective, 1, settings.optimiser.batch_clips)
+        clips = prepared.clips.select(split.clips_of(split.train, prepared.clips.scan))
+        plan = SamplingPlan(clips, settings.clips, settings.objective, 1, settings.optimiser.batch_clips)
         torch.manual_seed(1)
         model = PretrainModel(settings)
         total = plan.steps_per_epoch * EPOCHS
         self.trainer = Trainer(model, settings.optimiser, settings.run, total, plan.steps_per_epoch)
-        held_out = prepared.clips.select(split.clips_of(split.held_out, prepared.clips.scan))
+        held_out = prepared.clips.select(split.clips_of(split.validation, prepared.clips.scan))
         self.watched = Validation(prepared, held_out, settings)
         self.model, self.settings, self.plan, self.done = model, settings, plan, 0
         self.batches = self._usvs(prepared) if who != "peer" else self._peers(store, list(prepared.scans))
@@ -88,7 +88,7 @@ class Contender:
         from usvs.data.loader import make_loader
         from usvs.tasks.pretraining.module import model_inputs
 
-        loader = make_loader(prepared, self.plan, self.settings, self.trainer.device)
+        loader = make_loader(prepared, self.plan, self.settings.pairs, self.trainer.device)
         for batch in loader.batches(0, self.trainer.total_steps):
             yield model_inputs(batch)
 
@@ -191,20 +191,18 @@ def run(who: str, model: str, store: Path, clips: int, seconds: float, curve: in
 
 def make_store(folder: Path, model: str, patients: int) -> tuple[Path, float]:
     """Return a store for one network, and the seconds it took to index and prepare a clip."""
-    from usvs.audio.settings import VoiceActivitySettings
     from usvs.phantom import make_phantom
-    from usvs.store.catalogue import index_archive
+    from usvs.store.indexing import index_archive
     from usvs.store.prepare import prepare_store
     from usvs.store.prepared import PreparedStore
-    from usvs.store.settings import ClipSettings, prepare_profile
 
     archive, store = folder / "archive", folder / f"store-{model}"
     if not archive.exists():
         make_phantom(archive, patients=patients, seed=1)
     if not store.exists():
         began = time.perf_counter()
-        index_archive(archive, store, ClipSettings(), VoiceActivitySettings())
-        prepare_store(store, prepare_profile("quick" if model == "quick" else "paper"))
+        index_archive(archive, store)
+        prepare_store(store, profile="quick" if model == "quick" else "paper")
         (folder / f"seconds-{model}").write_text(str(time.perf_counter() - began))
     return store, float((folder / f"seconds-{model}").read_text()) / len(PreparedStore(store).clips)
 

@@ -57,7 +57,7 @@ def utterances(prompts: Path | None, rng: np.random.Generator) -> Iterator[np.nd
                 yield soxr.resample(sound, rate, RATE_HZ)
     with Speakers([draw_voice(5, sonographer) for sonographer in range(3)]) as speakers:
         spoken = [
-            soxr.resample(speakers.say(text, speaker), speakers.rate_hz, RATE_HZ)
+            soxr.resample(speakers.synthesize(text, speaker), speakers.rate_hz, RATE_HZ)
             for speaker in range(3)
             for text in SENTENCES
         ]

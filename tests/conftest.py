@@ -46,14 +46,12 @@ def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_store(tiny_archive: Path) -> Path:
     """The store of `tiny_archive`, prepared for the quick profile."""
-    from usvs.audio.settings import VoiceActivitySettings
-    from usvs.store.catalogue import index_archive
+    from usvs.store.indexing import index_archive
     from usvs.store.prepare import prepare_store
-    from usvs.store.settings import ClipSettings, prepare_profile
 
     store = tiny_archive.parent / "store"
-    index_archive(tiny_archive, store, ClipSettings(), VoiceActivitySettings())
-    prepare_store(store, prepare_profile("quick"))
+    index_archive(tiny_archive, store)
+    prepare_store(store, profile="quick")
     return store
 
 

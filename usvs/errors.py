@@ -1,8 +1,8 @@
-"""The errors a user may meet; each carries the exit code its command ends with."""
+"""Errors that a user can correct; each carries the exit code that its command ends with."""
 
 
 class UsvsError(Exception):
-    """Something the user can mend; the message names the thing, what was expected and what came."""
+    """Something the user can correct; the message names what is wrong, what was expected and what was found."""
 
     exit_code = 1
 
@@ -14,18 +14,24 @@ class ConfigError(UsvsError):
 
 
 class DataError(UsvsError):
-    """The archive, the store or a file in them is not what it should be."""
+    """The archive, the store or a file in them is damaged or not what was expected."""
 
     exit_code = 3
 
 
 class MissingDependencyError(UsvsError):
-    """A package, a device or a permission that the work needs is missing."""
+    """A Python package, a program or a library that the work needs is not installed."""
+
+    exit_code = 4
+
+
+class ResourceError(UsvsError):
+    """The machine lacks something: disk space, memory, a device or a permission."""
 
     exit_code = 4
 
 
 class Preempted(UsvsError):
-    """The run was asked to stop and saved its state; starting it again goes on from there."""
+    """The run received SIGTERM or SIGINT and saved its state; ``--resume`` continues it."""
 
     exit_code = 75

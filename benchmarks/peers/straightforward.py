@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.models.two_stream import TwoStream
 from usvs.store.catalogue import Catalogue
-from usvs.store.folder import archive_of
+from usvs.store.folder import read_archive_path
 from usvs.tasks.pretraining.settings import PretrainSettings
 
 GRAY_MEAN = GRAY_SPREAD = 0.25
@@ -30,11 +30,11 @@ GRAY_MEAN = GRAY_SPREAD = 0.25
 class ScanDataset(Dataset):  # type: ignore[type-arg]
     """Sample g of an epoch: frames, order frames, both spectrograms, whether the pair counts, and the order's class."""
 
-    def __init__(self, store: Path, plan: Plan, settings: PretrainSettings, keys: list[str]) -> None:
+    def __init__(self, store: Path, plan: SamplingPlan, settings: PretrainSettings, keys: list[str]) -> None:
         self.plan, self.settings, self.epoch = plan, settings, 0
         rows = {row["scan_key"]: row for row in Catalogue.load(store).scans.to_pylist()}
         self.scans = [rows[key] for key in keys]
-        self.archive = archive_of(store)
+        self.archive = read_archive_path(store)
         spectrogram = settings.spectrogram
         self.spectrogram = torchaudio.transforms.Spectrogram(
             n_fft=spectrogram.n_fft, win_length=spectrogram.win_length, hop_length=spectrogram.hop_length

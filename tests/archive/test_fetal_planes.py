@@ -8,14 +8,13 @@ import pytest
 
 from usvs.archive.fetal_planes import import_fetal_planes
 from usvs.archive.plane_labels import PLANES
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import DataError
-from usvs.store.catalogue import index_archive
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 
 HEAD = "Image_name;Patient_num;Plane;Brain_plane;Operator;US_Machine;Train \n"
 ROWS = [
@@ -45,14 +44,14 @@ def source(tmp_path: Path) -> Path:
 def test_every_image_arrives_with_its_label_patient_and_pixels(source: Path, tmp_path: Path):
     archive, store = tmp_path / "archive", tmp_path / "store"
     main(["import", "fetal-planes", str(source), str(archive)])
-    summary = index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
-    assert (summary.found, summary.ok, summary.no_planes, summary.clips) == (4, 4, 0, 0)
-    prepare_store(store, PrepareSettings(frame_pixels=64, codec="raw"), workers=1)
+    summary = index_archive(archive, store, workers=1)
+    assert (summary.found, summary.usable, summary.no_planes, summary.clips) == (4, 4, 0, 0)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=64, codec="raw"), workers=1)
     prepared = PreparedStore(store)
     table = labelled_frames(prepared, stride=1)
     expected = sorted(PLANES.index(row[5]) for row in ROWS if row[5])
-    assert sorted(table.plane.tolist()) == expected and len(set(table.group.tolist())) == 3
-    (row,) = np.flatnonzero(table.plane == PLANES.index("brain_tc"))
+    assert sorted(table.label.tolist()) == expected and len(set(table.group.tolist())) == 3
+    (row,) = np.flatnonzero(table.label == PLANES.index("brain_tc"))
     frame = read_frames(prepared, table.take(np.array([row])))[0]
     sector = prepared.scan(int(table.scan[row])).manifest.sector
     picture = cv2.imread(str(source / "Images" / f"{ROWS[2][0]}.png"), cv2.IMREAD_GRAYSCALE)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from usvs.archive.manifest import read_manifest
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedScan
 from usvs.store.settings import ClipSettings, PrepareSettings
@@ -20,8 +20,8 @@ CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds
 
 def prepare(archive: Path) -> PreparedScan:
     store = archive.parent / "store"
-    index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
-    prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    index_archive(archive, store, clips=CLIPS, workers=1)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=32), workers=1)
     return PreparedScan(store / "prepared" / Catalogue.load(store).scans["scan_key"][0].as_py())
 
 
@@ -67,7 +67,7 @@ def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_p
     (archive / "manifest.csv").write_text("scan,patient,sound_offset_seconds\np/a.mp4,p,0.5\n")
     scan = prepare(archive)
     assert np.abs(scan.speech(0.1, 2400)).max() == 0 and np.abs(scan.speech(0.6, 2400)).max() > 3000
-    assert prepare_store(store, PrepareSettings(frame_pixels=32), workers=1).skipped == 1
+    assert prepare_store(store, profile=PrepareSettings(frame_pixels=32), workers=1).unchanged == 1
 
 
 @pytest.mark.parametrize(

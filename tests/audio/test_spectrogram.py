@@ -65,7 +65,7 @@ def test_spoken_words_come_out_near_zero_and_one():
     import soxr
 
     with voice.Speakers([voice.draw_voice(seed=1, sonographer=0)]) as speaker:
-        words = speaker.say("here is the four chamber view of the heart, and now we look at the femur")
+        words = speaker.synthesize("here is the four chamber view of the heart, and now we look at the femur")
         rate = speaker.rate_hz
     sound = torch.from_numpy(soxr.resample(words, rate, 24_000).astype("float32"))
     pieces = sound[: len(sound) // 14_400 * 14_400].view(-1, 14_400)

@@ -9,16 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.labelled_stores import gaze_store, grating_store
+from tests.support.pretraining_stores import store_writer
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedScan, write_prepared_scan
 from usvs.store.settings import PrepareSettings
 
-RATE_HZ, FRAME_RATE_HZ = 24_000, 20
-
-from tests.support.labelled_stores import gaze_store, grating_store
-from tests.support.pretraining_stores import store_writer
-
 __all__ = ["gaze_store", "grating_store", "store_writer"]
+
+RATE_HZ, FRAME_RATE_HZ = 24_000, 20
 
 
 class SmallStore:

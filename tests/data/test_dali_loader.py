@@ -1,4 +1,4 @@
-"""DALI gives the samples of the torch loader, to the last bit on the CPU; the same code defines the GPU's graph."""
+"""DALI gives the samples of the torch loader, bit for bit on the CPU; the same code defines the pipeline for a GPU."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from usvs.config import check_settings, load_settings
 from usvs.data.dali_frames import FramesGraph, frames_pipeline, import_dali
 from usvs.data.dali_loader import DaliPairLoader
 from usvs.data.loader import make_loader
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.data.transforms import crop_grid
 from usvs.errors import ConfigError, DataError, MissingDependencyError
@@ -35,8 +35,8 @@ def make_settings(pixels: int, workers: int = 1, **augment: object) -> PretrainS
 
 
 def loaders(store: Any, settings: PretrainSettings, device: torch.device = CPU) -> tuple[PairLoader, DaliPairLoader]:
-    plan = Plan(store.clips, settings.clips, settings.objective, 3, 8)
-    return PairLoader(store, plan, settings), DaliPairLoader(store, plan, settings, device)
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 3, 8)
+    return PairLoader(store, plan, settings.pairs), DaliPairLoader(store, plan, settings.pairs, device)
 
 
 def assert_equal(one: tuple, other: tuple) -> None:
@@ -59,32 +59,34 @@ def assert_equal(one: tuple, other: tuple) -> None:
     ],
 )
 def test_equal_samples(small_store: Callable[..., Any], codec: str, side: int, pixels: int, augment: dict):
-    ours, dali = loaders(small_store(side, codec), make_settings(pixels, **augment))
+    torch_loader, dali = loaders(small_store(side, codec), make_settings(pixels, **augment))
     with closing(dali.batches(2, 7)) as batches:
         for step, batch in enumerate(batches, start=2):
-            assert_equal(ours.batch(step), batch)
+            assert_equal(torch_loader.batch(step), batch)
     assert step == 6
 
 
 @needs_dali
-@pytest.mark.parametrize("share", [0.25, 0.05])
-def test_equal_samples_where_few_clips_or_none_show_the_order_task(small_store: Callable[..., Any], share: float):
+@pytest.mark.parametrize("fraction", [0.25, 0.05])
+def test_equal_samples_where_few_clips_or_none_are_used_for_the_order_task(
+    small_store: Callable[..., Any], fraction: float
+):
     settings = make_settings(64)
-    objective = settings.objective.model_copy(update={"order_fraction": share})
-    ours, dali = loaders(small_store(72, "jpeg"), settings.model_copy(update={"objective": objective}))
+    objective = settings.objective.model_copy(update={"order_fraction": fraction})
+    torch_loader, dali = loaders(small_store(72, "jpeg"), settings.model_copy(update={"objective": objective}))
     with closing(dali.batches(0, 5)) as batches:
         for step, batch in enumerate(batches):
-            assert_equal(ours.batch(step), batch)
+            assert_equal(torch_loader.batch(step), batch)
 
 
 @needs_dali
 @pytest.mark.parametrize("workers", [0, 3])
 def test_threads_change_nothing_and_a_batch_stays_as_it_was(small_store: Callable[..., Any], workers: int):
-    ours, dali = loaders(small_store(72, "jpeg"), make_settings(64, workers))
-    kept = list(dali.batches(0, 6))  # DALI's own memory has been used again since
+    torch_loader, dali = loaders(small_store(72, "jpeg"), make_settings(64, workers))
+    kept = list(dali.batches(0, 6))  # DALI has reused its memory since
     for step, batch in enumerate(kept):
-        assert_equal(ours.batch(step), batch)
-    assert_equal(ours.batch(4), dali.batch(4))
+        assert_equal(torch_loader.batch(step), batch)
+    assert_equal(torch_loader.batch(4), dali.batch(4))
     assert list(dali.batches(3, 3)) == []
 
 
@@ -115,18 +117,18 @@ def test_the_graph_of_a_gpu_is_defined_by_the_same_code(codec: str):
 @needs_dali
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])
 def test_equal_samples_on_a_gpu(small_store: Callable[..., Any], codec: str):
-    ours, dali = loaders(small_store(72, codec), make_settings(64, gain_db=0.0), torch.device("cuda"))
+    torch_loader, dali = loaders(small_store(72, codec), make_settings(64, gain_db=0.0), torch.device("cuda"))
     for step, batch in enumerate(dali.batches(0, 5)):
         assert batch.frames.is_cuda and batch.order_frames.is_cuda
-        expected = ours.batch(step)
+        expected = torch_loader.batch(step)
         for name in ("frames", "order_frames"):
             levels = (getattr(batch, name).cpu() - getattr(expected, name)).abs() * 0.25 * 255
-            # raw: no decoder, so nothing may differ; nvJPEG's inverse transform rounds otherwise than libjpeg-turbo's
+            # raw: no decoder, so nothing may differ; nvJPEG's inverse transform rounds differently from libjpeg-turbo's
             assert levels.max() <= (0 if codec == "raw" else 2)
 
 
 @needs_dali
-def test_a_run_by_dali_learns_the_same_weights(tiny_store: Path, tmp_path: Path):
+def test_a_run_by_dali_gives_the_same_weights(tiny_store: Path, tmp_path: Path):
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.checkpoint import load_newest_checkpoint
 
@@ -140,10 +142,10 @@ def test_a_run_by_dali_learns_the_same_weights(tiny_store: Path, tmp_path: Path)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_without_dali_one_sentence_says_what_to_install(tiny_store: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_dali_the_error_names_what_to_install(tiny_store: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     store, settings = PreparedStore(tiny_store), make_settings(64)
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"loader": "dali"})})
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, 8)
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, 8)
     with pytest.raises(MissingDependencyError, match=r"pip install 'usvs\[dali\]', or use --loader torch"):
-        make_loader(store, plan, settings, CPU)
+        make_loader(store, plan, settings.pairs, CPU)

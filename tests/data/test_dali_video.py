@@ -47,7 +47,7 @@ def test_clips_are_found_in_the_archive(tiny_store: Path):
 
 def test_clips_of_different_length_are_refused():
     clips = [VideoClip(Path("a"), 0, count, (0, 0, 1, 1)) for count in (59, 60)]
-    with pytest.raises(DataError, match=r"have \[59, 60\] frames"):
+    with pytest.raises(DataError, match=r"expected one number of frames, got \[59, 60\]"):
         next(decode_clips(clips, 64, 2, torch.device("cpu")))
 
 

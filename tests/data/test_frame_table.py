@@ -10,7 +10,7 @@ def test_every_nth_frame_counts_in_each_scan(grating_store):
     table = every_nth_frame(PreparedStore(grating_store), [0, 3], stride=8)
     assert table.scan.tolist() == [0, 0, 0, 3, 3, 3]
     assert table.frame.tolist() == [0, 8, 16, 0, 8, 16]
-    assert table.plane.tolist() == [1, 3, 9] * 2
+    assert table.label.tolist() == [1, 3, 9] * 2
 
 
 def test_frames_of_a_patient_come_from_both_scans(grating_store):
@@ -42,7 +42,7 @@ def test_unlabelled_frames_are_left_out_and_a_store_without_labels_is_refused(gr
     monkeypatch.setitem(vars(store.scan(0)), "planes", planes)
     table = labelled_frames(store, stride=1)
     assert (table.scan == 0).sum() == 4
-    assert (table.plane >= 0).all()
+    assert (table.label >= 0).all()
     for number in range(len(store.scans)):
         monkeypatch.setitem(vars(store.scan(number)), "planes", None)
     with pytest.raises(DataError, match="no scan of this store has plane labels"):

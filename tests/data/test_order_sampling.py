@@ -4,7 +4,7 @@ from itertools import permutations
 
 import numpy as np
 
-from usvs.data.order_sampling import ORDER_CLASSES, SHOWN_ORDERS, chronological_seconds, shuffle_frames
+from usvs.data.order_sampling import FRAME_ORDERS, ORDER_CLASSES, order_frame_seconds, shuffle_frames
 from usvs.store.settings import ClipSettings
 
 
@@ -17,7 +17,7 @@ def test_each_order_and_its_reverse_share_one_class():
 
 
 def test_the_24_shown_orders():
-    assert sorted(map(tuple, SHOWN_ORDERS.tolist())) == sorted(permutations(range(4)))
+    assert sorted(map(tuple, FRAME_ORDERS.tolist())) == sorted(permutations(range(4)))
     seconds = np.tile([0.0, 1.0, 2.0, 3.0], (24, 1))
     shown, classes = shuffle_frames(seconds, np.arange(24))
     for times, number in zip(shown.tolist(), classes.tolist(), strict=True):
@@ -25,14 +25,14 @@ def test_the_24_shown_orders():
         assert min(order, order[::-1]) == tuple(ORDER_CLASSES[number])
 
 
-def test_frames_lie_in_order_inside_the_clip():
+def test_frames_are_in_order_inside_the_clip():
     settings = ClipSettings()
     draws = np.random.default_rng(0)
     start = np.full(5000, 1798.0)
     extremes = np.array([0.0, 1 - 2**-53])
     phase = np.concatenate([extremes, draws.random(4998)])
     jitter = np.concatenate([np.tile(extremes[:, None], 4), draws.random((4998, 4))])
-    seconds = chronological_seconds(start, phase, jitter, settings)
+    seconds = order_frame_seconds(start, phase, jitter, settings)
     assert seconds.min() >= 1798.0
     assert seconds.max() < 1800.0
     gaps = np.diff(seconds, axis=1)
@@ -44,5 +44,5 @@ def test_frames_lie_in_order_inside_the_clip():
 
 def test_four_frames_that_just_fit():
     settings = ClipSettings(clip_seconds=1.7, order_spacing_seconds=0.5, order_jitter_seconds=0.1)
-    seconds = chronological_seconds(np.array([3.0]), np.array([0.9]), np.full((1, 4), 1 - 2**-53), settings)
+    seconds = order_frame_seconds(np.array([3.0]), np.array([0.9]), np.full((1, 4), 1 - 2**-53), settings)
     assert seconds.max() < 4.7

@@ -1,17 +1,17 @@
-"""Hard pairs: where negatives lie, what happens at the ends of scans and in gaps, who lends to the control."""
+"""Hard pairs: negatives, ends of scans, gaps, and the speech of the shuffled control."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from usvs.data.pair_sampling import (
-    choose_donor,
     choose_negative,
-    find_donors,
-    frame_moments,
+    choose_speech_source,
+    draw_frame_seconds,
+    draw_speech_starts,
+    find_speech_sources,
+    has_usable_speech,
     negative_candidates,
-    piece_starts,
-    speaks,
 )
 from usvs.errors import DataError
 from usvs.store.clips import ClipTable
@@ -35,19 +35,19 @@ def candidates(clips: ClipTable, row: int) -> list[int]:
     return negative_candidates(clips, np.array([row]), SETTINGS)[0].tolist()
 
 
-def test_moments_are_inside_the_half_open_clip():
+def test_times_are_inside_the_half_open_clip():
     start = np.array([0.0, 1800.0, 3599.999])
     uniform = np.array([[0.0, ALMOST_ONE]] * 3)
-    moments = frame_moments(start, uniform, SETTINGS)
-    assert np.all(moments >= start[:, None])
-    assert np.all(moments < start[:, None] + SETTINGS.clip_seconds)
-    pieces = piece_starts(start, uniform, SETTINGS)
+    seconds = draw_frame_seconds(start, uniform, SETTINGS)
+    assert np.all(seconds >= start[:, None])
+    assert np.all(seconds < start[:, None] + SETTINGS.clip_seconds)
+    pieces = draw_speech_starts(start, uniform, SETTINGS)
     assert np.all(pieces >= start[:, None])
     assert np.all(pieces + SETTINGS.speech_seconds <= start[:, None] + SETTINGS.clip_seconds + 1e-9)
     assert pieces[0, 1] > 1.39
 
 
-def test_negatives_lie_later_and_at_the_end_earlier():
+def test_negatives_are_later_and_at_the_end_earlier():
     clips = table([0.9] * 7, [0.9] * 7)
     assert candidates(clips, 0) == [1, 2, 3, 4]
     assert candidates(clips, 4) == [5, 6, 1, 0]
@@ -55,7 +55,7 @@ def test_negatives_lie_later_and_at_the_end_earlier():
     assert candidates(clips, 7) == [8, 9, 10, 11], "the next scan starts anew"
 
 
-def test_gaps_and_clips_without_sound_are_passed_over():
+def test_gaps_and_clips_without_sound_are_skipped():
     nan = float("nan")
     clips = table([0.9, None, nan, 0.9, None, None, 0.0, 0.9])  # rows 0, 1 (no sound), 2, 3, 4 at clips 0, 2, 3, 6, 7
     assert candidates(clips, 0) == [-1, -1, 2, -1]
@@ -96,25 +96,25 @@ def test_all_candidates_are_equally_likely():
     assert nothing.tolist() == [-1, -1, -1]
 
 
-def test_affinity_decides_who_speaks():
+def test_affinity_decides_which_speech_is_usable():
     clips = table([0.5, 0.49, float("nan"), 0.0])
     rows = np.arange(4)
-    assert speaks(clips, rows, SETTINGS, affinity=True).tolist() == [True, False, False, False]
-    assert speaks(clips, rows, SETTINGS, affinity=False).tolist() == [True, True, False, True]
+    assert has_usable_speech(clips, rows, SETTINGS, affinity=True).tolist() == [True, False, False, False]
+    assert has_usable_speech(clips, rows, SETTINGS, affinity=False).tolist() == [True, True, False, True]
 
 
-def test_donors_come_from_other_scans_evenly():
+def test_speech_of_the_control_comes_from_other_scans_evenly():
     clips = table([0.9] * 3, [0.1] * 3, [0.9, 0.1, 0.9], [0.9], [0.9] * 2)
-    donors = find_donors(clips, SETTINGS, affinity=True)
-    assert donors.rows.tolist() == [0, 1, 2, 6, 8, 10, 11], "row 9 has no neighbour to be its negative"
+    sources = find_speech_sources(clips, SETTINGS, affinity=True)
+    assert sources.rows.tolist() == [0, 1, 2, 6, 8, 10, 11], "row 9 has no neighbour to be its negative"
     uniform = np.random.default_rng(3).random(20_000)
     for scan in range(5):
-        drawn = choose_donor(donors, np.full(20_000, scan, np.int32), uniform)
+        drawn = choose_speech_source(sources, np.full(20_000, scan, np.int32), uniform)
         rows, counts = np.unique(drawn, return_counts=True)
-        assert rows.tolist() == [row for row in donors.rows if clips.scan[row] != scan]
+        assert rows.tolist() == [row for row in sources.rows if clips.scan[row] != scan]
         assert stats.chisquare(counts).pvalue > 1e-4
 
 
-def test_a_control_with_one_speaking_scan_is_refused():
+def test_a_control_with_one_scan_of_usable_speech_is_refused():
     with pytest.raises(DataError, match="at least two scans"):
-        find_donors(table([0.9] * 5, [0.1] * 5), SETTINGS, affinity=True)
+        find_speech_sources(table([0.9] * 5, [0.1] * 5), SETTINGS, affinity=True)

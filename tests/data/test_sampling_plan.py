@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from usvs.data.sampling_plan import Plan, PlanBatch
+from usvs.data.sampling_plan import PlanBatch, SamplingPlan
 from usvs.errors import ConfigError, DataError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.store.clips import ClipTable
@@ -25,12 +25,14 @@ def make_clips(scans: int = 12, clips: int = 30, seed: int = 0) -> ClipTable:
     )
 
 
-def make_plan(clips: ClipTable | None = None, batch_clips: int = 32, seed: int = 5, **objective: object) -> Plan:
+def make_plan(
+    clips: ClipTable | None = None, batch_clips: int = 32, seed: int = 5, **objective: object
+) -> SamplingPlan:
     clips = make_clips() if clips is None else clips
-    return Plan(clips, SETTINGS, ObjectiveSettings.model_validate(objective), seed, batch_clips)
+    return SamplingPlan(clips, SETTINGS, ObjectiveSettings.model_validate(objective), seed, batch_clips)
 
 
-def epoch_of(plan: Plan, epoch: int = 0) -> PlanBatch:
+def epoch_of(plan: SamplingPlan, epoch: int = 0) -> PlanBatch:
     return plan.samples(epoch, np.arange(len(plan.clips)))
 
 
@@ -71,15 +73,15 @@ def test_every_clip_exactly_once_an_epoch_in_another_order_each():
 
 def test_a_sample_is_the_same_however_it_is_asked_for():
     plan = make_plan()
-    whole = epoch_of(plan, 2)
+    complete = epoch_of(plan, 2)
     backwards = plan.samples(2, np.arange(len(plan.clips))[::-1])
-    assert equal(PlanBatch(*(values[::-1] for values in backwards)), whole)
+    assert equal(PlanBatch(*(values[::-1] for values in backwards)), complete)
     for batch_clips in (1, 7, 32, 360):
         cut = make_plan(batch_clips=batch_clips)
         batches = [cut.batch(2, step) for step in range(cut.steps_per_epoch)]
         joined = PlanBatch(*(np.concatenate(columns) for columns in zip(*batches, strict=True)))
         kept = cut.steps_per_epoch * cut.batch_size
-        assert equal(joined, PlanBatch(*(values[:kept] for values in whole)))
+        assert equal(joined, PlanBatch(*(values[:kept] for values in complete)))
     assert equal(plan.batch_at(2 * plan.steps_per_epoch + 4), plan.batch(2, 4))
 
 
@@ -93,7 +95,7 @@ def test_the_last_incomplete_batch_is_dropped(count: int, batch_clips: int, step
         plan.batch(0, steps)
 
 
-def test_pairs_lie_where_they_should():
+def test_pairs_are_inside_their_clips():
     plan = make_plan()
     clips = plan.clips
     deltas = []
@@ -142,7 +144,7 @@ def test_draws_are_uniform_and_independent():
     assert len(np.unique(np.concatenate([b.augment_key for b in batches]))) == 3600
 
 
-def test_who_makes_a_pair():
+def test_which_clips_form_valid_pairs():
     plan, anyone = make_plan(), make_plan(affinity=False)
     batch, free = epoch_of(plan), epoch_of(anyone)
     fraction = plan.clips.speech_fraction[batch.clip]
@@ -155,22 +157,22 @@ def test_who_makes_a_pair():
     assert np.all(np.isnan(batch.negative_start_seconds))
 
 
-def test_refilled_pairs_come_from_clips_that_speak_and_the_order_task_from_all():
-    masked, refilled = make_plan(), make_plan(resample_invalid_pairs=True)
+def test_resampled_pairs_come_from_clips_with_usable_speech_and_the_order_task_from_all():
+    masked, resampled = make_plan(), make_plan(resample_invalid_pairs=True)
     clips = masked.clips
     drawn = []
     for epoch in range(8):
-        some, full = epoch_of(masked, epoch), epoch_of(refilled, epoch)
+        some, full = epoch_of(masked, epoch), epoch_of(resampled, epoch)
         assert np.array_equal(some.pair_clip, some.clip)
         assert full.pair_valid.all()
-        assert np.array_equal(full.pair_clip[some.pair_valid], full.clip[some.pair_valid]), "who speaks keeps its place"
+        assert np.array_equal(full.pair_clip[some.pair_valid], full.clip[some.pair_valid]), "valid pairs are kept"
         assert np.all(clips.speech_fraction[full.pair_clip] >= 0.5)
         assert np.array_equal(full.pair_scan, clips.scan[full.pair_clip])
         assert np.array_equal(full.speech_scan, full.pair_scan[:, None].repeat(2, 1))
         start = clips.start_seconds[full.pair_clip][:, None]
         assert np.all((full.frame_seconds >= start) & (full.frame_seconds < start + 2))
         for name in ("clip", "scan", "order_seconds", "order_class", "order_valid", "augment_key"):
-            assert np.array_equal(getattr(full, name), getattr(some, name)), f"refilling changes {name}"
+            assert np.array_equal(getattr(full, name), getattr(some, name)), f"resampling changes {name}"
         drawn.append(full.pair_clip[~some.pair_valid])
     able = np.flatnonzero(clips.speech_fraction >= 0.5)
     assert stats.chisquare(np.bincount(np.searchsorted(able, np.concatenate(drawn)), minlength=len(able))).pvalue > 1e-4
@@ -188,8 +190,8 @@ def test_the_shuffled_control_takes_all_speech_from_one_other_scan():
         assert np.array_equal(control.pair_valid, real.pair_valid)
         for name in ("clip", "frame_seconds", "order_seconds", "order_class", "augment_key"):
             assert np.array_equal(getattr(control, name), getattr(real, name)), f"the control changes {name}"
-        donor = control.speech_scan[:, 0] * 30 + (control.speech_start_seconds[:, 0] // 2).astype(int)
-        assert np.all(clips.speech_fraction[donor] >= 0.5)
+        source = control.speech_scan[:, 0] * 30 + (control.speech_start_seconds[:, 0] // 2).astype(int)
+        assert np.all(clips.speech_fraction[source] >= 0.5)
         apart = np.abs(control.negative_start_seconds // 2 - control.speech_start_seconds // 2)
         assert np.all((apart >= 1) & (apart <= 4))
     assert not np.array_equal(epoch_of(shuffled, 0).speech_scan, epoch_of(shuffled, 1).speech_scan)
@@ -207,15 +209,17 @@ def test_what_cannot_be_sampled_is_refused():
         make_plan().batch(-1, 0)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.25, 0.3])
-def test_a_share_of_every_epoch_shows_the_order_task_and_nothing_else_changes(share):
+@pytest.mark.parametrize("fraction", [1.0, 0.5, 0.25, 0.3])
+def test_a_fraction_of_every_epoch_is_used_for_the_order_task_and_nothing_else_changes(fraction):
     clips = make_clips()
-    whole = Plan(clips, ClipSettings(), ObjectiveSettings(), 3, 32).samples(1, np.arange(len(clips)))
-    part = Plan(clips, ClipSettings(), ObjectiveSettings(order_fraction=share), 3, 32).samples(1, np.arange(len(clips)))
-    assert whole.order_valid.all()
-    assert part.order_valid.sum() == pytest.approx(share * len(clips), abs=1)
-    assert np.diff(np.flatnonzero(part.order_valid)).max() <= -(-1 // share)
+    complete = SamplingPlan(clips, ClipSettings(), ObjectiveSettings(), 3, 32).samples(1, np.arange(len(clips)))
+    part = SamplingPlan(clips, ClipSettings(), ObjectiveSettings(order_fraction=fraction), 3, 32).samples(
+        1, np.arange(len(clips))
+    )
+    assert complete.order_valid.all()
+    assert part.order_valid.sum() == pytest.approx(fraction * len(clips), abs=1)
+    assert np.diff(np.flatnonzero(part.order_valid)).max() <= -(-1 // fraction)
     assert all(
         np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-        for a, b in zip(part._replace(order_valid=whole.order_valid), whole, strict=True)
+        for a, b in zip(part._replace(order_valid=complete.order_valid), complete, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The pair loader: batches hold what the plan names, whoever loads them, however many threads."""
+"""The pair loader: batches hold what the plan names, whatever the number of threads."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from usvs.config import check_settings
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
-from usvs.data.transforms import GRAY_MEAN, GRAY_SPREAD
 from usvs.errors import ConfigError, DataError
+from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedScan, PreparedStore, write_prepared_scan
 from usvs.store.settings import PrepareSettings
@@ -32,7 +32,7 @@ class FakeStore:
                 folder / key,
                 scan_key=key,
                 patient_key=f"patient{number}",
-                # every pixel tells its scan and frame: 60 levels a scan, 400 frames in steps of a seventh
+                # every pixel shows its scan and frame: 60 levels per scan, 400 frames in steps of a seventh
                 frames=((i / FRAME_RATE_HZ, frame_of(number, i)) for i in range(SECONDS * FRAME_RATE_HZ)),
                 speech=None if number == 3 else speech_of(number),
                 gaze=None,
@@ -65,12 +65,12 @@ class FakeStore:
 
 
 def frame_of(scan: int, index: int) -> np.ndarray:
-    """Gray levels that tell scan and second: 60 a scan, 3 a second of the 20."""
+    """Gray levels that show scan and second: 60 per scan, 3 per second of the 20."""
     return np.full((SIDE, SIDE), 60 * scan + 3 * (index // FRAME_RATE_HZ), np.uint8)
 
 
 def speech_of(scan: int) -> np.ndarray:
-    """A rising line, so that a piece tells where it was cut: 1 a millisecond, another offset a scan."""
+    """A rising line, so that a piece shows where it was cut: 1 a millisecond, another offset a scan."""
     return (np.arange(SECONDS * RATE_HZ) // 24 + scan * 5).astype(np.int16)
 
 
@@ -89,7 +89,7 @@ def make_settings(**changes: object) -> PretrainSettings:
 
 def make_loader(store: FakeStore, workers: int = 0, **changes: object) -> PairLoader:
     settings = make_settings(run={"loader_workers": workers}, **changes)
-    return PairLoader(store, Plan(store.clips, settings.clips, settings.objective, 3, 8), settings)
+    return PairLoader(store, SamplingPlan(store.clips, settings.clips, settings.objective, 3, 8), settings.pairs)
 
 
 def equal(one: tuple, other: tuple) -> bool:
@@ -127,9 +127,9 @@ def test_batches_hold_what_the_plan_names(store: FakeStore):
             (batch.negative_speech, planned.negative_scan, planned.negative_start_seconds),
         ):
             first = pieces[:, :, 0].numpy() * 32768 - 5 * scans
-            there = scans >= 0
-            assert np.allclose(first[there], np.floor(starts[there] * 1000), atol=1.01)
-            assert np.all(pieces.numpy()[~there] == 0)
+            exists = scans >= 0
+            assert np.allclose(first[exists], np.floor(starts[exists] * 1000), atol=1.01)
+            assert np.all(pieces.numpy()[~exists] == 0)
         assert batch.pair_valid.tolist() == (planned.scan != 3).tolist()
         assert np.array_equal(batch.clip, planned.clip)
 
@@ -149,15 +149,15 @@ def test_a_frame_is_decoded_once_a_clip(store: FakeStore):
     assert len(store.decoded) == len(set(store.decoded)) <= 8 * 41, "a clip has 40 frames; the piece after it lends one"
 
 
-def test_order_frames_that_nobody_shows_are_not_read(store: FakeStore):
+def test_unused_order_frames_are_not_read(store: FakeStore):
     all_shown, some_shown = make_loader(store), make_loader(store, objective={"order_fraction": 0.25}, model=SMALL)
     for step in range(3):
-        batch, whole = some_shown.batch(step), all_shown.batch(step)
+        batch, complete = some_shown.batch(step), all_shown.batch(step)
         shown = batch.order_valid
         assert 0 < shown.sum() < 8
-        assert torch.equal(batch.order_frames[shown], whole.order_frames[shown])
+        assert torch.equal(batch.order_frames[shown], complete.order_frames[shown])
         assert torch.all(batch.order_frames[~shown] == 0)
-        assert torch.equal(batch.frames, whole.frames)
+        assert torch.equal(batch.frames, complete.frames)
     store.decoded.clear()
     some_shown.batch(0)
     assert len(store.decoded) <= 8 * 2 + 2 * 4
@@ -186,11 +186,11 @@ def test_wrong_requests_are_refused(store: FakeStore):
 def test_every_step_of_a_store_made_the_users_way(tiny_store: Path):
     settings = check_settings(PretrainSettings, {"model": {"frame_pixels": 64}, "run": {"loader_workers": 2}})
     store = PreparedStore(tiny_store)
-    plan = Plan(store.clips, settings.clips, settings.objective, 0, 8)
-    batches = list(PairLoader(store, plan, settings).batches(0, 2 * plan.steps_per_epoch))
-    heard = torch.cat([batch.speech[batch.pair_valid] for batch in batches])
-    assert len(heard) > 0
-    assert (heard.abs().amax(dim=2) > 1e-3).float().mean() > 0.5, "high-affinity clips are heard"
+    plan = SamplingPlan(store.clips, settings.clips, settings.objective, 0, 8)
+    batches = list(PairLoader(store, plan, settings.pairs).batches(0, 2 * plan.steps_per_epoch))
+    speech = torch.cat([batch.speech[batch.pair_valid] for batch in batches])
+    assert len(speech) > 0
+    assert (speech.abs().amax(dim=2) > 1e-3).float().mean() > 0.5, "high-affinity clips have sound"
     for batch in batches:
         assert all(torch.isfinite(value).all() for value in batch[:4])
         assert batch.frames.std() > 0.1

@@ -1,4 +1,4 @@
-"""AugmentParams is drawn from keys alone; the four order frames are varied as one; evaluation has no randomness."""
+"""Augmentation parameters depend on keys alone, are equal for the order frames; evaluation has no randomness."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,6 @@ import torch
 
 from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import (
-    GRAY_MEAN,
-    GRAY_SPREAD,
-    AugmentParams,
     draw_augment_params,
     draw_shared_augment_params,
     evaluation_frames,
@@ -16,6 +13,7 @@ from usvs.data.transforms import (
     transform_frames,
 )
 from usvs.errors import ConfigError
+from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD, AugmentParams
 
 SETTINGS = AugmentSettings()
 PLAIN = AugmentSettings(crop_fraction=1.0, flip=False, gain_db=0.0)
@@ -32,11 +30,11 @@ def gray(frames: torch.Tensor) -> np.ndarray:
     return (frames.numpy() * GRAY_SPREAD + GRAY_MEAN) * 255
 
 
-def make_variation(top: float = 0, left: float = 0, flip: bool = False, gain: float = 1, shift: tuple = (0, 0)):
+def make_params(top: float = 0, left: float = 0, flip: bool = False, gain: float = 1, shift: tuple = (0, 0)):
     return AugmentParams(*(np.full(2, value) for value in (top, left, flip, gain)), np.tile(shift, (2, 1)))
 
 
-def test_nothing_varied_is_the_frame_itself():
+def test_without_augmentation_the_result_is_the_frame():
     frames = np.random.default_rng(1).integers(0, 256, (5, 64, 64), np.uint8)
     for result in (training_frames(frames, KEYS[:5], 64, PLAIN), evaluation_frames(frames, 64, PLAIN)):
         assert result.shape == (5, 1, 64, 64)
@@ -45,26 +43,26 @@ def test_nothing_varied_is_the_frame_itself():
         assert np.allclose(gray(result)[:, 0], frames, atol=1e-3)
 
 
-def test_crop_is_where_the_variation_says():
+def test_crop_is_where_the_params_say():
     for top, left, corner in ((0, 0, (0, 0)), (0.999, 0, (8, 0)), (0.5, 0.2, (4, 1))):
-        varied = gray(transform_frames(coordinates(72), make_variation(top, left), 64, 64 / 72))
-        assert np.allclose(varied[0, 0, 0], corner[1] + np.arange(64), atol=1e-3)
-        assert np.allclose(varied[1, 0, :, 0], corner[0] + np.arange(64), atol=1e-3)
-    shifted = gray(transform_frames(coordinates(72), make_variation(0.5, 0.5, shift=(-2, 30)), 64, 64 / 72))
-    assert np.allclose(shifted[:, 0, 0, 0], [8, 2], atol=1e-3), "moved as far as the frame goes"
+        result = gray(transform_frames(coordinates(72), make_params(top, left), 64, 64 / 72))
+        assert np.allclose(result[0, 0, 0], corner[1] + np.arange(64), atol=1e-3)
+        assert np.allclose(result[1, 0, :, 0], corner[0] + np.arange(64), atol=1e-3)
+    shifted = gray(transform_frames(coordinates(72), make_params(0.5, 0.5, shift=(-2, 30)), 64, 64 / 72))
+    assert np.allclose(shifted[:, 0, 0, 0], [8, 2], atol=1e-3), "clipped to the frame"
 
 
 def test_flip_mirrors_left_and_right_only():
-    there = transform_frames(coordinates(72), make_variation(0.3, 0.1), 64, 0.9)
-    mirrored = transform_frames(coordinates(72), make_variation(0.3, 0.1, flip=True), 64, 0.9)
-    assert torch.equal(mirrored, there.flip(-1))
-    assert not torch.equal(mirrored, there)
+    plain = transform_frames(coordinates(72), make_params(0.3, 0.1), 64, 0.9)
+    mirrored = transform_frames(coordinates(72), make_params(0.3, 0.1, flip=True), 64, 0.9)
+    assert torch.equal(mirrored, plain.flip(-1))
+    assert not torch.equal(mirrored, plain)
 
 
 def test_gain_multiplies_and_saturates():
     frames = np.full((2, 64, 64), 200, np.uint8)
-    assert np.allclose(gray(transform_frames(frames, make_variation(gain=1.2), 64, 1.0)), 240, atol=1e-3)
-    assert np.allclose(gray(transform_frames(frames, make_variation(gain=1.4), 64, 1.0)), 255, atol=1e-3)
+    assert np.allclose(gray(transform_frames(frames, make_params(gain=1.2), 64, 1.0)), 240, atol=1e-3)
+    assert np.allclose(gray(transform_frames(frames, make_params(gain=1.4), 64, 1.0)), 255, atol=1e-3)
 
 
 def test_resizing_keeps_the_picture():
@@ -76,9 +74,9 @@ def test_resizing_keeps_the_picture():
 
 def test_draws_cover_their_ranges():
     drawn = draw_augment_params(KEYS, SETTINGS)
-    for place in (drawn.top, drawn.left):
-        assert 0 <= place.min() < 0.01
-        assert 0.99 < place.max() < 1
+    for position in (drawn.top, drawn.left):
+        assert 0 <= position.min() < 0.01
+        assert 0.99 < position.max() < 1
     assert 0.45 < drawn.flip.mean() < 0.55
     decibels = 20 * np.log10(drawn.gain)
     assert -2 <= decibels.min() < -1.98
@@ -96,15 +94,15 @@ def test_a_frame_depends_on_its_key_only():
 
 
 def test_order_frames_are_varied_as_one():
-    tied = draw_shared_augment_params(KEYS[:50], 4, SETTINGS)
-    for values in tied:
+    shared = draw_shared_augment_params(KEYS[:50], 4, SETTINGS)
+    for values in shared:
         groups = values.reshape(50, 4, -1)
         assert np.all(groups == groups[:, :1])
     one = np.random.default_rng(3).integers(0, 256, (1, 72, 72), np.uint8)
-    varied = transform_frames(np.repeat(one, 8, axis=0), draw_shared_augment_params(KEYS[:2], 4, SETTINGS), 64, 0.9)
-    assert all(torch.equal(varied[0], varied[i]) for i in range(4))
-    assert all(torch.equal(varied[4], varied[i]) for i in range(4, 8))
-    assert not torch.equal(varied[0], varied[4])
+    result = transform_frames(np.repeat(one, 8, axis=0), draw_shared_augment_params(KEYS[:2], 4, SETTINGS), 64, 0.9)
+    assert all(torch.equal(result[0], result[i]) for i in range(4))
+    assert all(torch.equal(result[4], result[i]) for i in range(4, 8))
+    assert not torch.equal(result[0], result[4])
 
 
 def test_order_jitter_moves_each_frame_within_reach():

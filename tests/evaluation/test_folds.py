@@ -85,7 +85,7 @@ def test_a_missing_patient_id_is_refused_unless_scans_are_asked_for():
 def run_with(folder: Path, trained) -> Path:
     checkpoint = folder / "checkpoints" / "step_00000010"
     checkpoint.mkdir(parents=True)
-    (folder / "patients.json").write_text(json.dumps({"trained": trained, "held_out": []}))
+    (folder / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
     return checkpoint
 
 

@@ -1,173 +1,120 @@
+"""The preset ``evidence`` of `reproduce`."""
+
 import json
 
 import pytest
-import torch
 
-from usvs.errors import ConfigError, DataError
-from usvs.experiments import evidence, pretrainings
-from usvs.experiments.evidence import EvidenceSettings, run_evidence
-from usvs.models.se_resnext import SEResNeXt
-from usvs.report.plots import save_evidence_picture
-from usvs.tasks import initial_encoder as inits
+from tests.support.experiment_stubs import stub_pretraining
+from usvs.errors import DataError
+from usvs.experiments.evidence_table import evidence_differences
+from usvs.experiments.presets import PRESETS, ReproduceSettings
+from usvs.experiments.reproduce import reproduce
+from usvs.report.experiments import save_reproduction_figures
 
 PATIENTS = [f"9a7{number:09x}" for number in range(6)]
-PROBE_ONLY = {"probe": evidence.READINGS["probe"]}
-
-
-def stand_in(patch, settings):
-    """Let pretraining only write what a run leaves behind; returns the list in which its calls are noted."""
-    calls = []
-
-    def pretrain(store, run, settings, resume=False, patients=None):
-        calls.append((run.name, settings.objective.speech, settings.run.seed, tuple(patients)))
-        run.mkdir(parents=True)
-        (run / "patients.json").write_text(json.dumps({"trained": patients, "held_out": []}))
-        record = {"step": 9, "split": "held_out", "order": 2.1, "order_chance": 2.48}
-        (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
-
-    def load(path):
-        torch.manual_seed(3 if "joint" in str(path) else 4)
-        return SEResNeXt(settings.planes.model.video)
-
-    patch.setattr(pretrainings, "pretrain", pretrain)
-    patch.setattr(inits, "load_encoder", load)
-    return calls
 
 
 @pytest.fixture(scope="module")
 def settings(tiny_planes):
     optimiser = tiny_planes.optimiser.model_copy(update={"epochs": 1})
     planes = tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 4, "folds": 2})
-    return EvidenceSettings(planes=planes, pretraining_fraction=0.34, few_patients=1, ceiling_epochs=2)
+    values = {"planes": planes, "pretraining_fraction": 0.34, "few_patients": 1, "ceiling_epochs": 2}
+    return ReproduceSettings(preset="evidence", profile="quick", keep_networks=False, **values)
 
 
 @pytest.fixture(scope="module")
 def finished(grating_store, tmp_path_factory, settings):
-    """A whole run: its folder, its result and the pretrainings it asked for."""
+    """A run whose pretrainings alone are stand-ins: its folder, its result and the pretrainings that it asked for."""
     out = tmp_path_factory.mktemp("evidence") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        calls = stand_in(patch, settings)
-        result = run_evidence(grating_store, out, [0, 1], settings)
-    return out, result, calls
+        calls = stub_pretraining(patch, settings.planes.model.video)
+        result = reproduce(grating_store, out, settings, seeds=[0, 1])
+    return out, result, calls.pretrained
 
 
-@pytest.fixture
-def probes_only(monkeypatch, settings):
-    monkeypatch.setattr(evidence, "READINGS", PROBE_ONLY)
-    return stand_in(monkeypatch, settings)
-
-
-def test_every_cell_is_measured_and_stored(finished):
-    out, result, calls = finished
+def test_everything_is_measured_and_stored(finished):
+    out, result, pretrained = finished
     stored = json.loads((out / "results.json").read_text())
     assert stored == json.loads(json.dumps(result.results))
-    assert {"command", "environment", "settings", "seeds", "folds", "patients", "chance_f1"} <= stored.keys()
+    assert {"command", "environment", "settings", "seeds", "patients", "chance_f1", "data", "code"} <= stored.keys()
     assert {"device", "git_revision"} <= stored["environment"].keys()
-    assert set(stored["readings"]) == set(evidence.READINGS)
-    for name, reading in stored["readings"].items():
-        assert set(reading) == ({"random"} if name == "ceiling" else {"random", "shuffled", "joint"})
-        places = [(0, 0), (0, 1)] if name == "ceiling" else [(0, 0), (0, 1), (1, 0), (1, 1)]
-        for cells in reading.values():
-            assert [(cell["seed"], cell["fold"]) for cell in cells] == places
-    assert sorted(call[:3] for call in calls) == [
+    assert list(stored["measured"]) == list(PRESETS["evidence"].evaluations)
+    for name, inits in stored["measured"].items():
+        assert set(inits) == ({"random"} if name == "ceiling" else {"random", "shuffled", "joint"})
+        expected = [(0, 0), (0, 1)] if name == "ceiling" else [(0, 0), (0, 1), (1, 0), (1, 1)]
+        for results in inits.values():
+            assert [(one["seed"], one["fold"]) for one in results] == expected
+    assert sorted((name, chosen.objective.speech, chosen.run.seed) for name, chosen, _ in pretrained) == [
         ("joint_seed_0", "own", 0),
         ("joint_seed_1", "own", 1),
         ("shuffled_seed_0", "shuffled", 0),
         ("shuffled_seed_1", "shuffled", 1),
     ]
+    assert not (out / "run" / "models").exists()
 
 
-def test_the_table_and_the_picture_come_from_what_is_stored(finished):
-    out, result, _ = finished
-    cells = result.results["readings"]["probe"]
-    differences = [ours["f1"] - random["f1"] for ours, random in zip(cells["joint"], cells["random"], strict=True)]
-    assert result.results["differences"]["probe"]["joint - random"]["values"] == pytest.approx(differences)
+def test_the_table_is_made_of_the_stored_results(finished):
+    _, result, _ = finished
+    probe = result.results["measured"]["probe"]
+    differences = [joint["f1"] - random["f1"] for joint, random in zip(probe["joint"], probe["random"], strict=True)]
+    found = evidence_differences(result.results)["probe"]["joint", "random"]
+    assert found.values == pytest.approx(differences)
     text = str(result)
-    assert f"{100 * sum(differences) / 4:+.1f}" in text
+    assert f"{100 * sum(differences) / 4:+.1f}" in text and "Ours - Rand" in text and "Ours - Shuffled" in text
+    assert "mean ± standard deviation over 2 seeds x 2 patient folds" in text
     assert "order                                  2.480       2.100       2.100" in text
-    assert save_evidence_picture(out).exists()
 
 
-def test_nobody_is_both_pretrained_on_and_read(finished):
-    _, result, calls = finished
-    people = result.results["patients"]
-    assert len(people["pretraining"]) == 2 and len(people["downstream"]) == 4
-    assert sorted(people["pretraining"] + people["downstream"]) == PATIENTS
-    assert all(set(call[3]) == set(people["pretraining"]) for call in calls)
-    for name, reading in result.results["readings"].items():
-        read = PATIENTS if name == "ceiling" else people["downstream"]
-        for cell in (cell for cells in reading.values() for cell in cells):
-            assert set(cell["train_patients"]) | set(cell["test_patients"]) <= set(read)
-            assert set(cell["test_patients"]) <= set(people["downstream"])
-    ceiling = result.results["readings"]["ceiling"]["random"]
-    assert all(len(cell["train_patients"]) + len(cell["test_patients"]) == 6 for cell in ceiling)
-    assert {len(cell["train_patients"]) for cell in result.results["readings"]["probe"]["joint"]} == {2}
-    few = result.results["readings"]["fine-tuned, few labels"]["joint"]
-    assert {len(cell["train_patients"]) for cell in few} == {1}
+def test_the_figure_is_drawn_from_the_stored_results(finished):
+    assert save_reproduction_figures(finished[0]) == [finished[0] / "evidence.png"]
+
+
+def test_no_patient_is_in_both_pretraining_and_tests(finished):
+    _, result, pretrained = finished
+    patients = result.results["patients"]
+    assert len(patients["pretraining"]) == 2 and len(patients["downstream"]) == 4
+    assert sorted(patients["pretraining"] + patients["downstream"]) == PATIENTS
+    assert all(set(trained) == set(patients["pretraining"]) for _, _, trained in pretrained)
+    measured = result.results["measured"]
+    for name, inits in measured.items():
+        labelled = PATIENTS if name == "ceiling" else patients["downstream"]
+        for one in (one for results in inits.values() for one in results):
+            assert set(one["train_patients"]) | set(one["test_patients"]) <= set(labelled)
+            assert set(one["test_patients"]) <= set(patients["downstream"])
+    ceiling = measured["ceiling"]["random"]
+    assert all(len(one["train_patients"]) + len(one["test_patients"]) == 6 for one in ceiling)
+    assert {len(one["train_patients"]) for one in measured["probe"]["joint"]} == {2}
+    assert {len(one["train_patients"]) for one in measured["fine-tuned, few labels"]["joint"]} == {1}
+
+
+def test_more_epochs_are_trained_with_all_labels(finished):
+    measured = finished[1].results["measured"]
+    few, ceiling = measured["fine-tuned, few labels"]["random"][0], measured["ceiling"]["random"][0]
+    assert few["train_frames"] * 4 == ceiling["train_frames"]
+    assert ceiling["updates"] == 2 * -(-ceiling["train_frames"] // 24)
 
 
 def test_random_probes_are_calibrated_and_all_inits_share_folds(finished):
-    probes = finished[1].results["readings"]["probe"]
-    people = [cell["test_patients"] for cell in probes["random"]]
-    for init, cells in probes.items():
-        assert {cell["calibrated"] for cell in cells} == {init == "random"}
-        assert [cell["test_patients"] for cell in cells] == people
-        assert len({cell["encoder_sha256"] for cell in cells if cell["seed"] == 0}) == 1
+    probes = finished[1].results["measured"]["probe"]
+    patients = [one["test_patients"] for one in probes["random"]]
+    for init, results in probes.items():
+        assert {one["calibrated"] for one in results} == {init == "random"}
+        assert [one["test_patients"] for one in results] == patients
+        assert len({one["encoder_sha256"] for one in results if one["seed"] == 0}) == 1
 
 
-def test_a_second_call_measures_nothing_again(finished, grating_store, settings, monkeypatch):
-    out, result, _ = finished
-
-    def fail(*arguments, **options):
-        raise AssertionError("measured again")
-
-    monkeypatch.setattr(evidence, "measure_fold", fail)
-    monkeypatch.setattr(pretrainings, "pretrain", fail)
-    assert run_evidence(grating_store, out, [0, 1], settings).results["readings"] == result.results["readings"]
-
-
-def test_what_was_stopped_goes_on(grating_store, tmp_path, probes_only, settings, monkeypatch):
-    measure, done = evidence.measure_fold, []
-
-    def stop_after_three(*arguments):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(arguments)
-        return measure(*arguments)
-
-    monkeypatch.setattr(evidence, "measure_fold", stop_after_three)
-    with pytest.raises(KeyboardInterrupt):
-        run_evidence(grating_store, tmp_path / "out", [0], settings)
-    kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "cells").iterdir()}
-    assert len(kept) == 3 + 2
-    monkeypatch.setattr(evidence, "measure_fold", measure)
-    run_evidence(grating_store, tmp_path / "out", [0], settings)
-    assert all((tmp_path / "out" / "cells" / name).stat().st_mtime_ns == time for name, time in kept.items())
-
-
-def test_cells_of_other_settings_are_never_mixed_in(finished, grating_store, tmp_path, settings):
-    with pytest.raises(ConfigError, match="cells of other settings or another store"):
-        run_evidence(grating_store, finished[0], [0], settings.model_copy(update={"few_patients": 2}))
-    (tmp_path / "thing").touch()
-    with pytest.raises(ConfigError, match="holds no run of kind 'evidence'"):
-        run_evidence(grating_store, tmp_path, [0], settings)
-
-
-def test_a_run_that_saw_the_tested_patients_is_refused(grating_store, tmp_path, probes_only, settings, monkeypatch):
-    pretrain = pretrainings.pretrain
-
-    def pretrain_on_everyone(store, run, settings, resume, patients):
-        pretrain(store, run, settings, resume, PATIENTS)
-
-    monkeypatch.setattr(pretrainings, "pretrain", pretrain_on_everyone)
+def test_a_pretraining_that_saw_test_patients_is_refused(grating_store, tmp_path, settings, monkeypatch):
+    stub_pretraining(monkeypatch, settings.planes.model.video, PATIENTS)
     with pytest.raises(DataError, match="test patients were pretrained on"):
-        run_evidence(grating_store, tmp_path / "out", [0], settings)
+        reproduce(grating_store, tmp_path / "out", settings, seeds=[0])
 
 
-def test_a_damaged_cell_is_named(finished, grating_store, settings, tmp_path):
-    cell = finished[0] / "cells" / "probe_joint_seed_0_fold_0.json"
-    whole = cell.read_text()
-    cell.write_text(whole[:40])
-    with pytest.raises(DataError, match=r"probe_joint_seed_0_fold_0.json.*remove it to have it measured again"):
-        run_evidence(grating_store, finished[0], [0], settings)
-    cell.write_text(whole)
+def test_a_store_without_labels_is_refused(gaze_store, grating_store, tmp_path, settings, monkeypatch):
+    def none(*arguments, **options):
+        raise DataError("no scan of this store has plane labels")
+
+    monkeypatch.setattr(
+        type(__import__("usvs.experiments.reproduce", fromlist=["TASKS"]).TASKS["planes"]), "dataset", none
+    )
+    with pytest.raises(DataError, match="no data for any task; planes: no scan of this store has plane labels"):
+        reproduce(grating_store, tmp_path / "out", settings, seeds=[0])

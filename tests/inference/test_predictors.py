@@ -110,7 +110,7 @@ def test_our_own_detectors_name_pictures(detector, tmp_path):
     whole = Box(0, 0, 36, 36)
     for model in (run, run / "detectors" / "random", run / "detectors" / "random" / "fold_1"):
         found = predict_planes(files, model, whole)
-        right = [one.plane == PLANES[plane] for one, plane in zip(found, table.plane[rows], strict=True)]
+        right = [one.plane == PLANES[plane] for one, plane in zip(found, table.label[rows], strict=True)]
         assert np.mean(right) > 0.9
 
 

@@ -11,7 +11,8 @@ from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.media.decoders import probe
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import IndexTask, inspect_scan
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
@@ -56,7 +57,7 @@ def test_a_whole_file_is_taken(good: Path, kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.02, 0.5])
-def test_a_file_broken_off_is_put_aside(good: Path, tmp_path: Path, kind: str, share: float):
+def test_a_file_broken_off_is_skipped(good: Path, tmp_path: Path, kind: str, share: float):
     content = (good / kind).read_bytes()
     path = tmp_path / f"{NAME}{Path(kind).suffix}"
     path.write_bytes(content[: int(len(content) * share)])
@@ -64,7 +65,7 @@ def test_a_file_broken_off_is_put_aside(good: Path, tmp_path: Path, kind: str, s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_header_without_pictures_is_put_aside(good: Path, tmp_path: Path, kind: str):
+def test_a_header_without_pictures_is_skipped(good: Path, tmp_path: Path, kind: str):
     content = (good / kind).read_bytes()
     begins = {"mp4": b"mdat", "mov": b"mdat", "mkv": b"\x1f\x43\xb6\x75", "avi": b"movi", "dcm": b"\xe0\x7f\x10\x00"}
     ending = Path(kind).suffix[1:]
@@ -87,7 +88,7 @@ def test_a_header_without_pictures_is_put_aside(good: Path, tmp_path: Path, kind
         ("empty.dcm", bytes(128) + b"DICM"),
     ],
 )
-def test_another_kind_of_file_under_a_videos_name_is_put_aside(tmp_path: Path, name: str, content: bytes):
+def test_another_kind_of_file_under_a_videos_name_is_skipped(tmp_path: Path, name: str, content: bytes):
     path = tmp_path / f"{NAME}_{name}"
     path.write_bytes(content)
     assert reason(path, tmp_path)
@@ -103,7 +104,7 @@ def test_a_codec_nobody_knows_and_a_header_that_contradicts_itself(good: Path, t
         assert "contradicts itself" in str(reason(tmp_path / f"{name}.dcm", tmp_path))
 
 
-def test_a_sound_under_a_videos_name_is_put_aside(tmp_path: Path):
+def test_a_sound_under_a_videos_name_is_skipped(tmp_path: Path):
     import soundfile
 
     path = tmp_path / f"{NAME}.wav"
@@ -138,26 +139,26 @@ def test_an_archive_with_all_of_it(good: Path, tmp_path: Path):
         (folder / f"head{Path(kind).suffix}").write_bytes(content[:48])
     (archive / "renamed").mkdir()
     (archive / "renamed" / "really_mp4.avi").write_bytes((good / "a.mp4").read_bytes())
-    summary = index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
+    summary = index_archive(archive, store, clips=CLIPS, workers=1)
     rows = {row["path"]: row for row in Catalogue.load(store).scans.to_pylist()}
     assert len(rows) == summary.found == 3 * len(KINDS) + 1
     bad = {path for path in rows if Path(path).stem in ("zero", "head")}
-    assert {path for path, row in rows.items() if row["status"] == "quarantined"} == bad
+    assert {path for path, row in rows.items() if row["status"] == "skipped"} == bad
     assert all(rows[path]["reason"] for path in bad)
     assert "the file is mov" in rows["renamed/really_mp4.avi"]["file_note"]
-    prepared = prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    prepared = prepare_store(store, profile=PrepareSettings(frame_pixels=32), workers=1)
     assert prepared.failed == 0 and not prepared.differences
     assert len(PreparedStore(store).scans) == len(KINDS) + 1
 
 
-def test_an_mp4_in_fragments_that_breaks_off_inside_of_one_is_put_aside(tmp_path: Path):
+def test_an_mp4_in_fragments_that_breaks_off_inside_of_one_is_skipped(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4", count=60, container_options={"movflags": "frag_keyframe+empty_moov"})
     assert reason(path, tmp_path) is None
     path.write_bytes(path.read_bytes()[:-200])
     assert reason(path, tmp_path) == "truncated: the file ends before its own lengths say"
 
 
-def test_an_mp4_whose_table_of_frames_is_damaged_is_put_aside(good: Path, tmp_path: Path):
+def test_an_mp4_whose_table_of_frames_is_damaged_is_skipped(good: Path, tmp_path: Path):
     """FFmpeg ends at the first frame that lies nowhere, without a word."""
     content = bytearray((good / "a.mp4").read_bytes())
     at = content.find(b"stco") + 4  # version and flags, number of places, then where each piece lies

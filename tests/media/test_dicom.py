@@ -17,16 +17,16 @@ from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from tests.support.dicom_files import LEVELS, gray_frames, jpegs, write_dicom
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.media import dicom as dicom_room
 from usvs.media.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
 from usvs.media.sector import Box
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.keys import Keys
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 
 H264 = UID("1.2.840.10008.1.2.4.102")
 
@@ -265,8 +265,8 @@ def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
     archive, store = tmp_path / "archive", tmp_path / "store"
     (archive / "patient").mkdir(parents=True)
     shutil.copy(path, archive / "patient" / "IM0001")  # as it lies on a disc that a scanner wrote
-    assert index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1).ok == 1
-    assert prepare_store(store, PrepareSettings(frame_pixels=64, codec="raw"), workers=1).differences == {}
+    assert index_archive(archive, store, workers=1).usable == 1
+    assert prepare_store(store, profile=PrepareSettings(frame_pixels=64, codec="raw"), workers=1).differences == {}
     (key,) = PreparedStore(store).scans
     scan = PreparedStore(store).scan(0)
     np.testing.assert_allclose(scan.frame_seconds, np.arange(120) * 0.033333, atol=1e-9)
@@ -290,7 +290,7 @@ def test_its_patient_id_tells_people_apart_and_is_kept_as_a_hash_alone(tmp_path:
     (archive / "manifest.csv").write_text("scan,patient\n2021/f.dcm,MRN78\n")
 
     def patients() -> list[str | None]:
-        index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
+        index_archive(archive, store, workers=1)
         return Catalogue.load(store).scans["patient_key"].to_pylist()
 
     found, keys = patients(), Keys.load(store).patient_key

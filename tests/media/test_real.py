@@ -7,25 +7,25 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.media.decoders import probe
 from usvs.media.grayscale import as_shown, to_gray
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 
 
 @pytest.mark.shared
 @pytest.mark.slow
 def test_every_real_clip_is_prepared_frame_for_frame(shared_data: Path, tmp_path: Path):
     archive, store = shared_data / "lung_videos", tmp_path / "store"
-    summary = index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=2)
-    assert (summary.found, summary.ok, summary.no_sound) == (42, 42, 39)
+    summary = index_archive(archive, store, workers=2)
+    assert (summary.found, summary.usable, summary.no_sound) == (42, 42, 39)
     # a fan was found in each, and no clock had to be rebuilt; three are not what their names say
     assert summary.notes == {"the name ends in .avi, the file is mov; read as what it is": 3}
-    prepared = prepare_store(store, PrepareSettings(frame_pixels=64), workers=2)
-    assert (prepared.prepared, prepared.reasons, prepared.differences) == (42, {}, {})
+    prepared = prepare_store(store, profile=PrepareSettings(frame_pixels=64), workers=2)
+    assert (prepared.prepared, prepared.failures, prepared.differences) == (42, {}, {})
     scans = PreparedStore(store)
     for row in Catalogue.load(store).scans.to_pylist():
         left, top, right, bottom = (row[f"sector_{side}"] for side in ("left", "top", "right", "bottom"))

@@ -8,12 +8,12 @@ import pytest
 
 from tests.media.test_sector import SIZE, fan_area
 from tests.support.media_files import write_video
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.media.sector import detect_sector
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedScan
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 
 COUNT = 16
 SPACE = cv2.dilate(fan_area().astype(np.uint8), np.ones((9, 9))) > 0
@@ -64,14 +64,14 @@ def test_what_is_prepared_does_not_depend_on_it(tmp_path: Path):
     for number in range(2):
         pictures = list(np.maximum(speckle(), overlay(number)))
         write_video(archive / f"{number}.mkv", pictures=pictures, codec="ffv1", form="gray", full_range=True)
-    index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
+    index_archive(archive, store, workers=1)
     rows = Catalogue.load(store).scans.to_pylist()
     box = [rows[0][f"sector_{side}"] for side in ("left", "top", "right", "bottom")]
     (archive / "manifest.csv").write_text(
         f'scan,sector\n1.mkv,"{",".join(map(str, box))}"\n'
     )  # what was found in the other
-    index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
-    prepare_store(store, PrepareSettings(frame_pixels=96, codec="raw"), workers=1)
+    index_archive(archive, store, workers=1)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=96, codec="raw"), workers=1)
     one, other = (PreparedScan(store / "prepared" / row["scan_key"]).frames(np.arange(COUNT)) for row in rows)
     np.testing.assert_array_equal(one, other)
     assert one.std() > 3

@@ -94,7 +94,7 @@ def test_a_clips_dropout_is_its_own_whoever_else_is_here():
 
     def drop(here, shown):
         torch.manual_seed(0)
-        dropout.whole_clips, dropout.clips = 6, torch.tensor(here)
+        dropout.global_clips, dropout.clips = 6, torch.tensor(here)
         return dropout(torch.ones(4 * len(shown), 16), torch.tensor(shown)).view(-1, 4, 16)
 
     whole = drop([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])

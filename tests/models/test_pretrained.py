@@ -1,15 +1,24 @@
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError, MissingDependencyError
+from usvs.models import pretrained
+from usvs.models.encoder import as_encoder
 from usvs.models.pretrained import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
+    create_encoder_from_weights,
     load_encoder_weights,
     load_imagenet_weights,
+    load_weights,
 )
+from usvs.models.registry import create_encoder
 from usvs.models.se_resnext import SEResNeXt
 from usvs.models.settings import EncoderSettings
+from usvs.models.sononet import SonoNet, SonoNetEncoder
 
 TINY = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, se_ratio=1 / 8)
 
@@ -117,3 +126,77 @@ def test_a_gate_that_begins_as_the_identity_can_learn():
     load_imagenet_weights(encoder, imagenet_state(gated=False), 0.25, 0.25)
     encoder(torch.rand(4, 1, 32, 32)).square().sum().backward()
     assert encoder.layer1[0].se.fc2.weight.grad.abs().sum() > 0
+
+
+def test_three_gray_channels_compute_what_one_does():
+    state = imagenet_state(gated=True)
+    one, three = SEResNeXt(TINY).eval(), SEResNeXt(TINY.model_copy(update={"in_chans": 3})).eval()
+    for encoder in (one, three):
+        load_imagenet_weights(encoder, state)
+    assert three.conv1.weight.shape == (8, 3, 7, 7)
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(three(images), one(images), rtol=1e-4, atol=1e-4)
+
+
+def test_sources_of_weights(tmp_path):
+    torch.manual_seed(0)
+    network = SonoNet(16)
+    torch.save(network.state_dict(), tmp_path / "sononet.pth")
+    encoder, report = create_encoder_from_weights(f"sononet:{tmp_path / 'sononet.pth'}", height=48, columns=64)
+    assert isinstance(encoder, SonoNetEncoder) and (encoder.height, encoder.columns) == (48, 64)
+    assert len(report.loaded) == 78 and not report.missing and len(report.unexpected) == 12
+    assert torch.equal(encoder.features[2][1][0].weight, network.features[2][1][0].weight)
+    with pytest.raises(DataError, match="expected shape"):
+        load_weights(create_encoder("sononet32"), f"sononet:{tmp_path / 'sononet.pth'}")
+
+    fifty = SEResNeXt(EncoderSettings()).state_dict()
+    fifty["conv1.weight"] = torch.randn(64, 3, 7, 7)
+    save_file({name: value for name, value in fifty.items() if ".se." not in name}, tmp_path / "imagenet.safetensors")
+    encoder, report = create_encoder_from_weights(f"imagenet:{tmp_path / 'imagenet.safetensors'}", output_stride=8)
+    assert isinstance(encoder, SEResNeXt) and encoder.stride == 8
+    assert torch.equal(encoder.layer4[2].conv3.weight, fifty["layer4.2.conv3.weight"])
+    assert len(report.missing) == 64 and report.notes == (
+        "first layer folded from RGB to 1 gray channel(s)",
+        "weights without squeeze-and-excitation: gates initialised to the identity",
+    )
+    assert all(note in str(report) for note in report.notes)
+
+
+@pytest.mark.parametrize("source", ["imagenet", "imagenet:", "random", "timm:", "usvs:run"])
+def test_other_sources_are_refused(source):
+    with pytest.raises(ConfigError, match="expected imagenet:FILE, imagenet:timm, imagenet:torchvision"):
+        load_weights(create_encoder("se_resnext_quick"), source)
+
+
+def test_weights_of_another_kind_of_encoder_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="an encoder of class SEResNeXt cannot load them"):
+        load_weights(create_encoder("se_resnext_quick"), "sononet:weights.npz")
+
+    class Own(torch.nn.Module):
+        num_features = 1
+
+        def forward_features(self, images):
+            return images
+
+    with pytest.raises(ConfigError, match=r"expected an encoder made by create_encoder\('timm:resnet18'\)"):
+        load_weights(as_encoder(Own()), "timm:resnet18")
+
+
+def test_weights_of_a_library_are_read_from_its_cache_and_never_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(pretrained, "cached_file", lambda repository: None)
+    encoder = create_encoder("se_resnext50_32x4d")
+    for library in ("timm", "torchvision"):
+        with pytest.raises(MissingDependencyError, match=f"no weights of {library} on this machine.*name a file"):
+            load_weights(encoder, f"imagenet:{library}")
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "resnext50_32x4d-1a0047aa.pth"
+    torch.save(encoder.state_dict(), file)
+    assert not load_weights(encoder, "imagenet:torchvision").missing
+
+    def cached(repository: str) -> Path | None:
+        return file if repository == "timm/seresnext50_32x4d.gluon_in1k" else None
+
+    monkeypatch.setattr(pretrained, "cached_file", cached)
+    assert not load_weights(encoder, "imagenet:timm").missing

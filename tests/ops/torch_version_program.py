@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from usvs import ops
-from usvs.ops import saliency_scores
+from usvs.ops import saliency_statistics
 
 
 def digest(*tensors: Tensor) -> str:
@@ -72,5 +72,5 @@ def results() -> dict[str, str]:
     return found
 
 
-assert saliency_scores  # its fake implementations are registered as well
+assert saliency_statistics  # its fake implementations are registered as well
 print(json.dumps({"torch": torch.__version__, "results": results()}))

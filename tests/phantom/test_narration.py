@@ -58,7 +58,7 @@ def test_a_scan_sounds_the_same_whatever_was_spoken_before():
     scan = PhantomScan(1, 2, 1, PhantomSettings(scan_seconds=8.0))
     first = scan.sounds()
     with Speakers([draw_voice(9, 9)]) as other:
-        other.say("something else entirely")
+        other.synthesize("something else entirely")
     again = scan.sounds()
     np.testing.assert_array_equal(first.recorded, again.recorded)
     np.testing.assert_array_equal(first.narration.topic, again.narration.topic)
@@ -68,7 +68,7 @@ SPEAK = """
 import zlib
 from usvs.phantom.voice import Speakers, Voice
 with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
-    print(zlib.crc32(speaker.say("is this your first one").tobytes()))
+    print(zlib.crc32(speaker.synthesize("is this your first one").tobytes()))
 """
 
 
@@ -85,7 +85,7 @@ def test_every_voice_can_be_loaded_and_differs():
     for number in range(max(len(ACCENTS), len(SPEAKERS))):
         name = f"{ACCENTS[number % len(ACCENTS)]}+{SPEAKERS[number % len(SPEAKERS)]}"
         with Speakers([Voice(name, 160, 50, 50)]) as speaker:
-            lengths.add(len(speaker.say("femur length")))
+            lengths.add(len(speaker.synthesize("femur length")))
     assert len(lengths) > 8
 
 
@@ -98,7 +98,7 @@ def test_a_long_data_path_is_shortened(monkeypatch, tmp_path):
     (folder / "espeak-ng-data").symlink_to(data)
     monkeypatch.setattr(voice, "espeak_paths", lambda: (library, str(folder / "espeak-ng-data")))
     with Speakers([draw_voice(0, 0)]) as speaker:
-        assert len(speaker.say("femur")) > 1000
+        assert len(speaker.synthesize("femur")) > 1000
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):
@@ -148,5 +148,5 @@ def test_every_scan_is_narrated_by_all_voices_so_that_a_voice_tells_nothing_abou
 
 def test_the_voices_differ_within_one_scan():
     with Speakers([draw_voice(0, number) for number in range(3)]) as speakers:
-        lengths = {len(speakers.say("femur length", number)) for number in range(3)}
+        lengths = {len(speakers.synthesize("femur length", number)) for number in range(3)}
     assert len(lengths) == 3

@@ -1,4 +1,4 @@
-"""From media on disk to the prepared store: what is decoded, what is quarantined, and what stays private."""
+"""From media on disk to the prepared store: what is decoded, what is skipped, and what stays private."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -7,13 +7,13 @@ import av
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.store.catalogue import Catalogue, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.indexing import index_archive
 from usvs.store.keys import Keys
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.settings import PrepareSettings
 
 FLASH_SECONDS = (1.0, 3.0)  # when the picture turns white and the beep sounds
 PICTURE = 64
@@ -61,16 +61,16 @@ def mixed_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (bad / "empty.mp4").write_bytes(b"")
     (bad / "letter.mp4").write_text("Dear colleague, ...")
     store = archive.parent / "store"
-    index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers=1)
-    prepare_store(store, PrepareSettings(frame_pixels=48), workers=1)
+    index_archive(archive, store, workers=1)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=48), workers=1)
     return store
 
 
-def test_damaged_files_are_quarantined_with_a_reason(mixed_store: Path):
+def test_damaged_files_are_skipped_with_a_reason(mixed_store: Path):
     rows = {Path(row["path"]).name: row for row in Catalogue.load(mixed_store).scans.to_pylist()}
     assert rows["visit.mp4"]["status"] == "ok"
     for name in ("truncated.mp4", "empty.mp4", "letter.mp4"):
-        assert rows[name]["status"] == "quarantined", name
+        assert rows[name]["status"] == "skipped", name
         assert rows[name]["reason"], name
     assert len(PreparedStore(mixed_store).scans) == 1
 
@@ -97,7 +97,7 @@ def test_names_stay_in_the_catalogue(mixed_store: Path):
 
 def test_prepare_again_does_nothing(mixed_store: Path):
     before = {file: file.stat().st_mtime_ns for file in (mixed_store / "prepared").rglob("*")}
-    prepare_store(mixed_store, PrepareSettings(frame_pixels=48), workers=1)
+    prepare_store(mixed_store, profile=PrepareSettings(frame_pixels=48), workers=1)
     assert {file: file.stat().st_mtime_ns for file in (mixed_store / "prepared").rglob("*")} == before
 
 

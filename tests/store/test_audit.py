@@ -1,4 +1,4 @@
-"""`usvs audit`: a flipped bit, a missing file, a changed source, a patient on two sides; and the contact sheet."""
+"""`usvs audit`: a flipped bit, a missing file, a changed source, a patient in two splits; and the contact sheet."""
 
 import json
 import os
@@ -8,17 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.cli import main
 from usvs.errors import DataError
 from usvs.store.audit import audit_store
 from usvs.store.audit_archive import audit_archive
-from usvs.store.catalogue import Catalogue, index_archive
-from usvs.store.contact_sheet import CAPTION, COLOURS, GAP, TILE, save_contact_sheets
+from usvs.store.catalogue import Catalogue
+from usvs.store.contact_sheet import CAPTION_HEIGHT, CROP_COLOURS, GAP, LEGEND_HEIGHT, TILE_SIZE, save_contact_sheets
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.tasks.audit_runs import audit_run
 
+AGAIN = "remove its folder in 'prepared', then run 'usvs prepare'"
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 
 
@@ -34,8 +35,8 @@ def archive(make_video, tmp_path: Path) -> Path:
 
 def make_store(archive: Path) -> Path:
     store = archive.parent / "store"
-    index_archive(archive, store, CLIPS, VoiceActivitySettings(), workers=1)
-    prepare_store(store, PrepareSettings(frame_pixels=32), workers=1)
+    index_archive(archive, store, clips=CLIPS, workers=1)
+    prepare_store(store, profile=PrepareSettings(frame_pixels=32), workers=1)
     return store
 
 
@@ -43,7 +44,7 @@ def key_of(store: Path, path: str) -> str:
     return {row["path"]: row["scan_key"] for row in Catalogue.load(store).scans.to_pylist()}[path]
 
 
-def said(store: Path, **settings) -> list[str]:
+def findings_of(store: Path, **settings) -> list[str]:
     findings = [str(finding) for finding in audit_store(store, workers=1, **settings).findings]
     for name in ("Doe", "Roe", "a.mp4", str(store.parent)):
         assert not any(name in line for line in findings), findings
@@ -53,7 +54,7 @@ def said(store: Path, **settings) -> list[str]:
 
 def test_a_whole_store_has_no_findings(archive: Path):
     store = make_store(archive)
-    assert said(store) == [] and audit_store(store, workers=1).scans == 3
+    assert findings_of(store) == [] and audit_store(store, workers=1).scans == 3
     main(["audit", str(store), "--workers", "1"])  # and ends without an error
 
 
@@ -65,8 +66,8 @@ def test_one_flipped_bit_is_found(archive: Path, name: str):
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
-    assert said(store) == [f"scan {key}: {name} is damaged (its SHA-256 is not the manifest's); prepare it again"]
-    assert said(store, contents=False) == []  # that is what the quick audit leaves out
+    assert findings_of(store) == [f"scan {key}: {name} is damaged (its SHA-256 is not the manifest's): {AGAIN}"]
+    assert findings_of(store, check_contents=False) == []  # that is what the quick audit leaves out
 
 
 def test_missing_and_foreign_files_are_found(archive: Path):
@@ -76,11 +77,11 @@ def test_missing_and_foreign_files_are_found(archive: Path):
     (store / "prepared" / b / "notes.txt").write_text("x")
     (store / "prepared" / c / "manifest.json").write_text("{}")
     (store / "prepared" / "0123456789ab").mkdir()
-    assert set(said(store)) == {
-        f"scan {a}: speech.npy is missing; prepare it again",
-        f"scan {b}: notes.txt does not belong here",
+    assert set(findings_of(store)) == {
+        f"scan {a}: speech.npy is missing: {AGAIN}",
+        f"scan {b}: unexpected file notes.txt",
         f"scan {c}: manifest.json is damaged or of another version",
-        "scan 0123456789ab: is prepared and not in the catalogue; remove its folder in 'prepared'",
+        "scan 0123456789ab: is prepared but not in the catalogue: remove its folder in 'prepared'",
     }
 
 
@@ -90,7 +91,7 @@ def test_a_scan_that_is_not_prepared_is_found(archive: Path):
     for file in (store / "prepared" / key).iterdir():
         file.unlink()
     (store / "prepared" / key).rmdir()
-    assert said(store) == [f"scan {key}: is not prepared; run 'usvs prepare'"]
+    assert findings_of(store) == [f"scan {key}: is not prepared: run 'usvs prepare'"]
 
 
 def test_changed_sources_are_found(archive: Path):
@@ -104,17 +105,17 @@ def test_changed_sources_are_found(archive: Path):
     b.unlink()
     c.write_text("start_seconds,end_seconds,plane\n0,1,4CH\n")
     keys = [key_of(store, path) for path in ("Doe_Jane/a.mp4", "Doe_Jane/b.mp4", "Roe_Mary/c.mp4")]
-    assert said(store) == [
-        f"scan {keys[0]}: the video has changed since 'usvs prepare', though its size and date have not",
-        f"scan {keys[1]}: the video is not in the archive any more",
+    assert findings_of(store) == [
+        f"scan {keys[0]}: the video has changed since 'usvs prepare', though its size and time have not",
+        f"scan {keys[1]}: the video does not exist in the archive any more",
         f"scan {keys[2]}: the planes file has changed since 'usvs prepare'",
     ]
-    assert len(said(store, contents=False)) == 2
+    assert len(findings_of(store, check_contents=False)) == 2
     archive.rename(archive.with_name("moved"))
-    assert said(store) == ["archive: is not there any more"]
+    assert findings_of(store) == ["archive: does not exist any more"]
 
 
-def test_a_patient_on_two_sides_and_a_video_under_two_patients(archive: Path):
+def test_a_patient_in_two_splits_and_a_video_under_two_patients(archive: Path):
     (archive / "Roe_Mary/twin.mp4").write_bytes((archive / "Doe_Jane/b.mp4").read_bytes())
     rows = [
         ("Doe_Jane/a.mp4", "Doe", "train"),
@@ -126,9 +127,9 @@ def test_a_patient_on_two_sides_and_a_video_under_two_patients(archive: Path):
     store = make_store(archive)
     patients = {row["path"]: row["patient_key"] for row in Catalogue.load(store).scans.to_pylist()}
     twins = sorted(key_of(store, path) for path in ("Doe_Jane/b.mp4", "Roe_Mary/twin.mp4"))
-    assert said(store) == [
-        f"patient {patients['Doe_Jane/a.mp4']}: is on 2 sides of the split: test, train",
-        f"scan {twins[0]}: is the same video as scan {twins[1]}, under two patients",
+    assert findings_of(store) == [
+        f"patient {patients['Doe_Jane/a.mp4']}: is in 2 parts of the split: test, train",
+        f"scan {twins[0]}: is the same video as scan {twins[1]}, of another patient",
     ]
 
 
@@ -143,12 +144,12 @@ def test_the_splits_of_runs(tmp_path: Path):
         audit_run(run)
     folds = [fold(["p1", "p2"], ["p3"]), fold(["p3", "p2"], ["p1"])]
     (run / "results.json").write_text(json.dumps({"inits": {"random": {"finetune": {"folds": folds}}}}))
-    (run / "patients.json").write_text(json.dumps({"trained": ["p1"], "held_out": ["p2"]}))
+    (run / "patients.json").write_text(json.dumps({"trained": ["p1"], "validation": ["p2"]}))
     assert audit_run(run) == ()
     folds[0]["train_patients"].append("p3")
     folds[1]["test_patients"].append("p3")
     (run / "results.json").write_text(json.dumps({"inits": {"random": {"finetune": {"folds": folds}}}}))
-    (run / "patients.json").write_text(json.dumps({"trained": ["p1", "p4"], "held_out": ["p4"]}))
+    (run / "patients.json").write_text(json.dumps({"trained": ["p1", "p4"], "validation": ["p4"]}))
     lines = [str(finding) for finding in audit_run(run)]
     assert lines == [
         "run run: patients: patient p4 is trained on and tested on",
@@ -166,10 +167,10 @@ def test_the_command_ends_with_an_error_and_a_line_for_each_finding(archive: Pat
         main(["audit", str(store), "--workers", "1"])
     assert ended.value.code == 3
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 2 and "usvs: audit: 2 findings" in printed.err
+    assert len(printed.out.splitlines()) == 2 and "usvs: audit: 2 problems found" in printed.err
 
 
-def test_an_archive_is_looked_into_without_a_store(archive: Path, tmp_path: Path):
+def test_an_archive_is_audited_without_a_store(archive: Path, tmp_path: Path):
     (archive / "Doe_Jane/z.mp4").write_bytes(b"")
     before = sorted(path for path in tmp_path.rglob("*"))
     findings, pages = audit_archive(archive, workers=1)
@@ -194,13 +195,13 @@ def test_the_contact_sheet_shows_boxes_and_no_names(make_video, tmp_path: Path):
     (tmp_path / "archive/manifest.csv").write_text('scan,sector\nDoe/b.mp4,"100,100,200,200"\n')
     store = make_store(tmp_path / "archive")
     (page,) = save_contact_sheets(store, tmp_path / "out", workers=1)
-    assert page.name == "fans_001.png"
+    assert page.name == "sectors_001.png"
     drawn = cv2.imread(str(page))
-    tiles = [drawn[GAP : GAP + TILE[1], left : left + TILE[0]] for left in (GAP, 2 * GAP + TILE[0])]
+    tiles = [drawn[GAP : GAP + TILE_SIZE[1], left : left + TILE_SIZE[0]] for left in (GAP, 2 * GAP + TILE_SIZE[0])]
     for tile, source in zip(tiles, ("found", "manifest"), strict=True):
-        assert (tile == COLOURS[source]).all(axis=-1).sum() > 200  # the box's outline
+        assert (tile == CROP_COLOURS[source]).all(axis=-1).sum() > 200  # the box's outline
         letters = tile[18:45, 20:250].astype(int)
         assert np.abs(np.diff(letters, axis=1)).max() < 140  # no stroke of a letter is left
         assert np.abs(np.diff(letters, axis=1)).astype(bool).mean() < 0.2  # but blocks
     assert tiles[1][120:180, 120:180, 0].std() > 6  # and inside it is sharp
-    assert drawn.shape[0] == GAP + TILE[1] + CAPTION + GAP + 24
+    assert drawn.shape[0] == GAP + TILE_SIZE[1] + CAPTION_HEIGHT + GAP + LEGEND_HEIGHT

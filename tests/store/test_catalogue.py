@@ -1,4 +1,4 @@
-"""From a folder of files to the catalogue: what is found, what is put aside and why, and what may be said of it."""
+"""From a folder of files to the catalogue: what is found, what is skipped and why, and what messages may contain."""
 
 import os
 from dataclasses import replace
@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.media.timing import Timing
-from usvs.store.catalogue import Catalogue, IndexSummary, index_archive
+from usvs.store.catalogue import Catalogue
+from usvs.store.index_summary import IndexSummary
+from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import clip_count
 from usvs.store.settings import ClipSettings
 
@@ -18,7 +19,7 @@ CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds
 
 
 def index(archive: Path, store: Path, clips: ClipSettings = CLIPS) -> IndexSummary:
-    return index_archive(archive, store, clips, VoiceActivitySettings(), workers=1)
+    return index_archive(archive, store, clips=clips, workers=1)
 
 
 def rows(store: Path) -> dict[str, dict]:
@@ -35,7 +36,7 @@ def archive(tmp_path: Path) -> Path:
     return tmp_path / "archive"
 
 
-def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
+def test_a_scan_and_its_companion_files(make_video, archive: Path, store: Path):
     noise = 0.3 * np.sin(np.arange(48_000) * 0.5)
     noise[:24_000] *= 1e-3
     make_video("Doe Jane/one.mp4", count=25, sound=noise)
@@ -46,7 +47,7 @@ def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
     (archive / "Doe Jane/two.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,knee\n")
     (archive / "notes.txt").write_text("Jane Doe")
     summary = index(archive, store)
-    assert (summary.found, summary.ok, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
+    assert (summary.found, summary.usable, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
     assert summary.patients == 1 and summary.no_patient == 1 and summary.other == {".txt": 1}
     assert any("unknown plane 'knee'" in note for note in summary.notes)
     one, two, top = (rows(store)[path] for path in ("Doe Jane/one.mp4", "Doe Jane/two.MP4", "top.mkv"))
@@ -61,15 +62,15 @@ def test_a_scan_and_what_lies_beside_it(make_video, archive: Path, store: Path):
     assert one["high_affinity_clips"] == summary.high_affinity_clips == 1
 
 
-def test_files_that_cannot_be_used_are_put_aside_with_the_reason(make_video, archive: Path, store: Path):
+def test_files_that_cannot_be_used_are_skipped_with_the_reason(make_video, archive: Path, store: Path):
     make_video("good.mp4")
     whole = make_video("a/Doe.mp4", count=60).read_bytes()
     (archive / "a/Doe.mp4").write_bytes(whole[: len(whole) // 2])
     (archive / "a/Zero.mp4").write_bytes(b"")
     (archive / "a/Letter.mp4").write_text("Dear Jane")
     summary = index(archive, store)
-    assert (summary.found, summary.ok, summary.quarantined) == (4, 1, 3)
-    reasons = {path: row["reason"] for path, row in rows(store).items() if row["status"] == "quarantined"}
+    assert (summary.found, summary.usable, summary.skipped) == (4, 1, 3)
+    reasons = {path: row["reason"] for path, row in rows(store).items() if row["status"] == "skipped"}
     assert "empty" in reasons["a/Zero.mp4"]
     assert "not readable" in reasons["a/Doe.mp4"] and "not readable" in reasons["a/Letter.mp4"]
     assert sum(summary.reasons.values()) == 3
@@ -81,7 +82,7 @@ def test_a_name_cannot_command_the_terminal(make_video, archive: Path, store: Pa
     make_video("good.mp4")
     (archive / "a\nb\x1b[31m.mp4").write_bytes(b"")
     text = str(index(archive, store))
-    assert "  put aside: a\\nb\\x1b[31m.mp4: the file is empty (0 bytes)" in text.splitlines()
+    assert "  skipped: a\\nb\\x1b[31m.mp4: the file is empty (0 bytes)" in text.splitlines()
 
 
 def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store: Path):
@@ -94,7 +95,7 @@ def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store:
     assert found["x/a.mp4"]["patient_key"] != found["x/b.mp4"]["patient_key"]
     assert found["x/c.mp4"]["patient_key"] is None  # not the folder's name: the manifest knows the patients
     assert [found["x/a.mp4"][f"sector_{side}"] for side in ("left", "top", "right", "bottom")] == [4, 6, 60, 40]
-    assert found["x/gone.mp4"]["status"] == "quarantined" and summary.quarantined == 1
+    assert found["x/gone.mp4"]["status"] == "skipped" and summary.skipped == 1
 
 
 @pytest.mark.parametrize(
@@ -112,10 +113,11 @@ def test_a_mistake_in_the_manifest_ends_in_one_sentence(make_video, archive: Pat
         index(archive, store)
 
 
-def test_a_sector_outside_of_the_picture_puts_the_scan_aside(make_video, archive: Path, store: Path):
+def test_a_scan_whose_sector_is_outside_the_picture_is_skipped(make_video, archive: Path, store: Path):
     make_video("a.mp4"), make_video("b.mp4")
     (archive / "manifest.csv").write_text('scan,sector\na.mp4,"0,0,65,48"\n')
-    assert "outside of the picture" in next(iter(index(archive, store).reasons))
+    (reason,) = index(archive, store).reasons
+    assert reason.endswith("expected a sector inside the picture of 64 x 48 pixels, got 0,0,65,48")
 
 
 def test_indexing_again_keeps_keys_and_sees_changes(make_video, archive: Path, store: Path):
@@ -132,7 +134,7 @@ def test_an_archive_is_never_written_to(make_video, archive: Path, store: Path):
     before = sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*"))
     index(archive, store)
     assert sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*")) == before
-    with pytest.raises(DataError, match="inside the archive"):
+    with pytest.raises(DataError, match="is inside the archive"):
         index(archive, archive / "store")
 
 
@@ -158,13 +160,13 @@ def test_a_store_that_cannot_be_or_is_something_else_ends_in_one_sentence(make_v
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.doc").write_text("")
-    with pytest.raises(DataError, match="holds other files"):
+    with pytest.raises(DataError, match="contains other files"):
         index(archive, home)
     store = tmp_path / "store"
     index(archive, store)
     other = tmp_path / "other"
     archive.rename(other)
-    with pytest.raises(DataError, match="belongs to the archive"):
+    with pytest.raises(DataError, match="belongs to archive"):
         index(other, store)
 
 
@@ -181,21 +183,21 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
     assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}
 
 
-def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    from usvs.store import catalogue
+def record_inspections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    from usvs.store import indexing
 
-    looked: list[str] = []
-    inspect_scan = catalogue.inspect_scan
+    inspected: list[str] = []
+    inspect_scan = indexing.inspect_scan
 
     def counted(task):
-        looked.append(task.files.path)
+        inspected.append(task.files.path)
         return inspect_scan(task)
 
-    monkeypatch.setattr(catalogue, "inspect_scan", counted)
-    return looked
+    monkeypatch.setattr(indexing, "inspect_scan", counted)
+    return inspected
 
 
-def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, store: Path, monkeypatch):
+def test_only_what_has_changed_is_inspected_again(make_video, archive: Path, store: Path, monkeypatch):
     sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
     for number in range(5):
         make_video(f"p/{number}.mp4", count=25 + number, sound=sound if number % 2 else None)
@@ -203,15 +205,15 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
     first = index(archive, store)
     before, clips = rows(store), Catalogue.load(store).clips.to_pydict()
     files = {path.name: path.stat().st_mtime_ns for path in (store / "catalogue").iterdir()}
-    looked = count_looks(monkeypatch)
-    assert str(index(archive, store)) == str(first) and looked == []
+    inspected = record_inspections(monkeypatch)
+    assert str(index(archive, store)) == str(first) and inspected == []
     assert files == {path.name: path.stat().st_mtime_ns for path in (store / "catalogue").iterdir()}
     (archive / "p/3.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,femur\n")
     make_video("p/2b.mp4", count=50, sound=sound)
     (archive / "p/0.mp4").unlink()
     second = index(archive, store)
-    assert looked == ["p/2b.mp4", "p/3.mp4"]
-    assert (second.found, second.ok, second.quarantined) == (6, 5, 1)
+    assert inspected == ["p/2b.mp4", "p/3.mp4"]
+    assert (second.found, second.usable, second.skipped) == (6, 5, 1)
     after = rows(store)
     assert after["p/3.mp4"]["planes"] and {path: after[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")} == {
         path: before[path] for path in ("p/1.mp4", "p/2.mp4", "p/9.mp4")
@@ -223,13 +225,13 @@ def test_only_what_has_changed_is_looked_into_again(make_video, archive: Path, s
             now = [value for value, scan in zip(found[name], found["scan"], strict=True) if scan == numbers[path]]
             was = [value for value, scan in zip(clips[name], clips["scan"], strict=True) if scan == old]
             assert now == was or (name == "speech_fraction" and np.isnan(now).all() and np.isnan(was).all())
-    looked.clear()
+    inspected.clear()
     index(archive, store, CLIPS.model_copy(update={"speech_fraction_high": 0.9}))
-    assert len(looked) == 6, "other settings, other rows"
+    assert len(inspected) == 6, "other settings, other rows"
 
 
 def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archive: Path, store: Path, monkeypatch):
-    from usvs.store import catalogue
+    from usvs.store import indexing
 
     make_video("a.mp4")
     index(archive, store)
@@ -239,17 +241,17 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
     def interrupted(task):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalogue, "inspect_scan", interrupted)
+    monkeypatch.setattr(indexing, "inspect_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index(archive, store)
     assert rows(store) == before and Catalogue.load(store).clips.num_rows == 2
     monkeypatch.undo()
-    assert index(archive, store).ok == 2
+    assert index(archive, store).usable == 2
     assert len(list((store / "catalogue").glob("clips.*"))) == 1
 
 
-def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: Path, store: Path, monkeypatch, capsys):
-    from usvs.store import catalogue
+def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: Path, monkeypatch, caplog):
+    from usvs.store import indexing
 
     sound = 0.3 * np.sin(np.arange(48_000) * 0.5)
     for number in range(6):
@@ -257,28 +259,27 @@ def test_an_index_that_is_interrupted_goes_on_where_it_was(make_video, archive: 
     (archive / "Doe/1b.mp4").write_bytes(b"")
     whole = archive.parent / "whole"
     index(archive, whole)
-    inspect_scan = catalogue.inspect_scan
+    inspect_scan = indexing.inspect_scan
 
     def interrupted(task):
         if task.files.path == "Doe/4.mp4":
             raise KeyboardInterrupt
         return inspect_scan(task)
 
-    monkeypatch.setattr(catalogue, "inspect_scan", interrupted)
+    monkeypatch.setattr(indexing, "inspect_scan", interrupted)
     with pytest.raises(KeyboardInterrupt):
         index(archive, store)
     monkeypatch.undo()
-    (journal,) = (store / "catalogue").glob(".looked_into")
+    (journal,) = (store / "catalogue").glob(".index_journal")
     journal.write_bytes(journal.read_bytes()[:-9])  # of Doe/3.mp4, as a kill leaves it
     make_video("Doe/1.mp4", count=40)
     make_video("Doe/0a.mp4", count=25)
     make_video("Doe/9.mp4", count=25)
-    capsys.readouterr()
-    looked = count_looks(monkeypatch)
+    caplog.clear()
+    inspected = record_inspections(monkeypatch)
     index(archive, store)
-    assert looked == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
-    told = capsys.readouterr().err
-    assert "3 scans were looked into by a run that did not end" in told and "Doe" not in told
+    assert inspected == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
+    assert "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
     assert not journal.exists()
     resumed, straight = rows(store), rows(whole)
     for path in ("Doe/0.mp4", "Doe/1b.mp4", "Doe/2.mp4", "Doe/3.mp4"):
@@ -297,7 +298,7 @@ def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     column.write_bytes(column.read_bytes()[:-1])
     with pytest.raises(DataError, match="no readable clips"):
         Catalogue.load(store)
-    assert index(archive, store).ok == 1, "and indexing mends it"
+    assert index(archive, store).usable == 1, "and indexing mends it"
     (store / "catalogue" / "scans.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"no readable scans\.parquet"):
         Catalogue.load(store)
@@ -321,3 +322,19 @@ def test_rounding_of_a_frames_length_costs_no_clip_and_makes_none(frames: int, f
     if frames == 1:
         timing = replace(timing, duration_seconds=frame_seconds, rate_hz=1 / frame_seconds)
     assert clip_count(timing, ClipSettings(clip_seconds=2)) == clips
+
+
+def test_missing_scans_may_change_their_order_in_the_manifest(make_video, archive: Path, store: Path):
+    make_video("a.mp4")
+    for missing in (["gone1.mp4", "gone2.mp4"], ["gone2.mp4", "gone1.mp4"]):
+        (archive / "manifest.csv").write_text("scan,patient\na.mp4,p\n" + "".join(f"{name},p\n" for name in missing))
+        assert index(archive, store).skipped == 2
+        assert list(rows(store)) == ["a.mp4", *missing]
+
+
+def test_settings_of_the_index_are_objects_or_mappings(make_video, archive: Path, store: Path):
+    make_video("a.mp4", count=40)
+    index_archive(str(archive), str(store), clips={"clip_seconds": 1.0, "speech_seconds": 0.2, "order_spacing_seconds": 0.25})
+    assert Catalogue.load(str(store)).clips["start_seconds"].to_pylist() == [0.0, 1.0]
+    with pytest.raises(ConfigError, match=r"unknown setting 'clips\.seconds': did you mean 'clips\.clip_seconds'"):
+        index_archive(archive, store, clips={"seconds": 1.0})

@@ -1,4 +1,4 @@
-"""The clip table keeps its columns honest."""
+"""The clip table validates its columns and selects clips from memory and from files."""
 
 from dataclasses import replace
 

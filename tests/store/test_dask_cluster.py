@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
-from usvs.errors import MissingDependencyError
-from usvs.store.catalogue import index_archive
+from usvs.errors import MissingDependencyError, ResourceError
 from usvs.store.dask_cluster import dask_cluster
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import ClipSettings, PrepareSettings
@@ -24,7 +23,7 @@ def store(make_video, tmp_path: Path) -> Path:
     for number in range(12):
         make_video(f"p{number // 3}/scan{number}.mp4", count=40)
     clips = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
-    index_archive(tmp_path / "archive", tmp_path / "store", clips, VoiceActivitySettings(), workers=1)
+    index_archive(tmp_path / "archive", tmp_path / "store", clips=clips, workers=1)
     return tmp_path / "store"
 
 
@@ -46,22 +45,22 @@ def test_a_worker_that_is_killed_costs_nothing(store: Path, capsys: pytest.Captu
                 return submit(*task)
 
             cluster.executor.submit = submit_and_kill  # type: ignore[method-assign]
-            summary = prepare_store(store, SETTINGS, cluster=cluster)
+            summary = prepare_store(store, profile=SETTINGS, cluster=cluster)
     assert killed == [victim]
-    assert (summary.prepared + summary.skipped, summary.failed, summary.found) == (12, 0, 12)
+    assert (summary.prepared + summary.unchanged, summary.failed, summary.found) == (12, 0, 12)
     scans = PreparedStore(store)
     assert len(scans.scans) == 12
     assert all(scans.scan(n).frames(np.array([39])).shape == (1, 32, 32) for n in range(12))
     assert not list((store / "prepared").glob(".partial*"))
     said = capsys.readouterr()
     assert not any(name in said.out + said.err for name in ("scan1", str(store.parent / "archive")))
-    assert prepare_store(store, SETTINGS, workers=1).skipped == 12
+    assert prepare_store(store, profile=SETTINGS, workers=1).unchanged == 12
 
 
 def test_what_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
     if "distributed" in sys.modules or pytest.importorskip("distributed"):
         with (
-            pytest.raises(MissingDependencyError, match="no scheduler answers at 'nowhere'"),
+            pytest.raises(ResourceError, match="no scheduler answers at 'nowhere'"),
             dask_cluster("nowhere"),
         ):
             pass

@@ -29,5 +29,5 @@ def test_a_store_without_its_key_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="not a store"):
         Keys.load(tmp_path)
     (tmp_path / "private.key").write_bytes(b"short")
-    with pytest.raises(DataError, match="5 bytes"):
+    with pytest.raises(DataError, match="expected 32 bytes, got 5"):
         Keys.load(tmp_path)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.store import prepare, writer
-from usvs.store.catalogue import Catalogue, index_archive
-from usvs.store.folder import locked
+from usvs.store import prepare_scan, writer
+from usvs.store.catalogue import Catalogue
+from usvs.store.folder import lock_store
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import ClipSettings, PrepareSettings
@@ -39,7 +39,7 @@ def store(make_video, tmp_path: Path) -> Path:
 
 
 def index(tmp_path: Path) -> None:
-    index_archive(tmp_path / "archive", tmp_path / "store", CLIPS, VoiceActivitySettings(), workers=1)
+    index_archive(tmp_path / "archive", tmp_path / "store", clips=CLIPS, workers=1)
 
 
 def files(store: Path) -> dict[Path, int]:
@@ -51,7 +51,7 @@ def key_of(store: Path, path: str) -> str:
 
 
 def test_everything_of_a_scan_is_there(store: Path):
-    summary = prepare_store(store, SETTINGS, workers=1)
+    summary = prepare_store(store, profile=SETTINGS, workers=1)
     assert (summary.prepared, summary.failed, summary.frames, summary.differences) == (3, 0, 80, {})
     prepared = PreparedStore(store)
     scan = prepared.scan(prepared.scans.index(key_of(store, "p2/c.mp4")))
@@ -65,7 +65,7 @@ def test_everything_of_a_scan_is_there(store: Path):
 
 
 def test_clips_carry_scan_and_patient_numbers(store: Path):
-    prepare_store(store, SETTINGS, workers=1)
+    prepare_store(store, profile=SETTINGS, workers=1)
     prepared = PreparedStore(store)
     clips = prepared.clips
     np.testing.assert_array_equal(clips.scan, [0, 0, 1, 1, 1, 2, 2])
@@ -75,7 +75,7 @@ def test_clips_carry_scan_and_patient_numbers(store: Path):
 
 
 def test_only_prepared_scans_count(store: Path):
-    prepare_store(store, SETTINGS, workers=1)
+    prepare_store(store, profile=SETTINGS, workers=1)
     whole = PreparedStore(store)
     (store / "prepared" / whole.scans[0] / "manifest.json").unlink()
     rest = PreparedStore(store)
@@ -85,30 +85,30 @@ def test_only_prepared_scans_count(store: Path):
 
 
 def test_a_second_time_does_only_what_is_needed(store: Path, tmp_path: Path):
-    prepare_store(store, SETTINGS, workers=1)
+    prepare_store(store, profile=SETTINGS, workers=1)
     before = files(store)
-    assert prepare_store(store, SETTINGS, workers=1).skipped == 3
+    assert prepare_store(store, profile=SETTINGS, workers=1).unchanged == 3
     assert files(store) == before
     (tmp_path / "archive/p2/c.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1.0,4CH\n")
-    assert prepare_store(store, SETTINGS, workers=1).prepared == 1
-    assert prepare_store(store, SETTINGS.model_copy(update={"jpeg_quality": 80}), workers=1).prepared == 3
+    assert prepare_store(store, profile=SETTINGS, workers=1).prepared == 1
+    assert prepare_store(store, profile=SETTINGS.model_copy(update={"jpeg_quality": 80}), workers=1).prepared == 3
 
 
 def test_a_scan_without_checksums_of_its_frames_is_prepared_again(store: Path):
-    prepare_store(store, SETTINGS, workers=1)
+    prepare_store(store, profile=SETTINGS, workers=1)
     folder = next((store / "prepared").iterdir())
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["sha256"]["frame_crc32.npy"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "frame_crc32.npy").unlink()
-    summary = prepare_store(store, SETTINGS, workers=1)
-    assert (summary.prepared, summary.skipped) == (1, 2) and (folder / "frame_crc32.npy").exists()
+    summary = prepare_store(store, profile=SETTINGS, workers=1)
+    assert (summary.prepared, summary.unchanged) == (1, 2) and (folder / "frame_crc32.npy").exists()
 
 
 def test_what_a_killed_run_left_is_removed(store: Path):
     (store / "prepared" / ".partial.abc.123").mkdir()
     (store / "prepared" / ".partial.abc.123" / "frames.bin").write_bytes(b"x")
-    prepare_store(store, SETTINGS, workers=1)
+    prepare_store(store, profile=SETTINGS, workers=1)
     assert sorted(path.name for path in (store / "prepared").iterdir()) == sorted(PreparedStore(store).scans)
 
 
@@ -116,19 +116,19 @@ def test_one_scans_failure_is_reported_by_key_and_the_others_go_on(store: Path, 
     gone, changed = tmp_path / "archive/p1/a.mp4", tmp_path / "archive/p1/b.mp4"
     gone.unlink()
     os.utime(changed, ns=(1, 1))
-    summary = prepare_store(store, SETTINGS, workers=1)
+    summary = prepare_store(store, profile=SETTINGS, workers=1)
     assert (summary.prepared, summary.failed) == (1, 2)
-    assert "changed since" in summary.reasons[key_of(store, "p1/b.mp4")]
-    assert "the video is not in the archive any more" in summary.reasons[key_of(store, "p1/a.mp4")]
+    assert "changed since" in summary.failures[key_of(store, "p1/b.mp4")]
+    assert "the video does not exist in the archive any more" in summary.failures[key_of(store, "p1/a.mp4")]
     for name in ("p1", "a.mp4", str(tmp_path)):
-        assert not any(name in reason for reason in summary.reasons.values())
+        assert not any(name in reason for reason in summary.failures.values())
     assert len(PreparedStore(store).scans) == 1
 
 
 def test_a_companion_that_is_gone_is_named(store: Path, tmp_path: Path):
     (tmp_path / "archive/p2/c.gaze.csv").unlink()
-    reason = prepare_store(store, SETTINGS, workers=1).reasons[key_of(store, "p2/c.mp4")]
-    assert reason == "the gaze file is not in the archive any more; index the archive again"
+    reason = prepare_store(store, profile=SETTINGS, workers=1).failures[key_of(store, "p2/c.mp4")]
+    assert reason == "the gaze file does not exist in the archive any more: index the archive again"
 
 
 def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monkeypatch: pytest.MonkeyPatch):
@@ -140,18 +140,18 @@ def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(path, values)
 
-    words = r"No space left on device; 1 of 3 scans are ready, the same command goes on"
+    words = r"No space left on device; 1 of 3 scans are prepared; free some space, then run the same command again"
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_save", full)
         with pytest.raises(DataError, match=words):
-            prepare_store(store, SETTINGS, workers=1)
+            prepare_store(store, profile=SETTINGS, workers=1)
     assert len(folders) == 2 and len(list((store / "prepared").iterdir())) == 1  # the third was not tried
-    summary = prepare_store(store, SETTINGS, workers=1)
-    assert (summary.prepared, summary.skipped) == (2, 1)
+    summary = prepare_store(store, profile=SETTINGS, workers=1)
+    assert (summary.prepared, summary.unchanged) == (2, 1)
 
 
 def test_a_file_replaced_while_it_is_prepared_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch):
-    real = prepare.iter_gray_frames
+    real = prepare_scan.iter_gray_frames
 
     def replaced(path: Path, *given):
         for number, frame in enumerate(real(path, *given)):
@@ -159,10 +159,10 @@ def test_a_file_replaced_while_it_is_prepared_leaves_nothing(store: Path, monkey
                 os.utime(path, ns=(1, 1))
             yield frame
 
-    monkeypatch.setattr(prepare, "iter_gray_frames", replaced)
-    summary = prepare_store(store, SETTINGS, workers=1)
+    monkeypatch.setattr(prepare_scan, "iter_gray_frames", replaced)
+    summary = prepare_store(store, profile=SETTINGS, workers=1)
     key = key_of(store, "p1/b.mp4")
-    assert "has changed while it was prepared" in summary.reasons[key]
+    assert "has changed while it was prepared" in summary.failures[key]
     assert summary.prepared == 2 and not (store / "prepared" / key).exists()
 
 
@@ -181,23 +181,23 @@ def test_frames_lost_to_damage_are_reported_or_end_the_scan(make_video, tmp_path
         path.write_bytes(bytes(content))
     index(tmp_path)
     store = tmp_path / "store"
-    summary = prepare_store(store, SETTINGS, workers=1)
-    said = {**summary.reasons, **summary.differences}
+    summary = prepare_store(store, profile=SETTINGS, workers=1)
+    said = {**summary.failures, **summary.differences}
     assert key_of(store, "slight.mp4") in said
     assert key_of(store, "ruined.mp4") in said
     assert key_of(store, "good.mp4") not in said
 
 
 def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Path):
-    with pytest.raises(DataError, match="run 'usvs prepare"):
+    with pytest.raises(DataError, match="has no prepared scan; run: usvs prepare "):
         PreparedStore(store)
     with pytest.raises(DataError, match="is not a store"):
-        prepare_store(tmp_path, SETTINGS, workers=1)
-    with locked(store), pytest.raises(DataError, match="another usvs is writing"):
-        prepare_store(store, SETTINGS, workers=1)
+        prepare_store(tmp_path, profile=SETTINGS, workers=1)
+    with lock_store(store), pytest.raises(DataError, match="another usvs process is writing"):
+        prepare_store(store, profile=SETTINGS, workers=1)
     (tmp_path / "archive").rename(tmp_path / "moved")
-    with pytest.raises(DataError, match=r"is gone|is not there"):
-        prepare_store(store, SETTINGS, workers=1)
+    with pytest.raises(DataError, match="does not exist: restore it"):
+        prepare_store(store, profile=SETTINGS, workers=1)
 
 
 def test_a_process_that_prepares_starts_without_torch():

@@ -32,7 +32,7 @@ def test_frames_come_back(make_prepared, tmp_path: Path, pictures: np.ndarray, c
     again = pickle.loads(pickle.dumps(scan))
     np.testing.assert_array_equal(again.frames(numbers), frames)
     for number in (-1, 30):
-        with pytest.raises(DataError, match=f"frame {number} is asked for, it has 30"):
+        with pytest.raises(DataError, match=f"expected a frame index below 30, got {number}"):
             scan.frames(np.array([number]))
 
 
@@ -54,7 +54,7 @@ def test_speech_is_read_by_time_and_never_beyond_the_end(make_prepared, tmp_path
     for start in (0.9, 0.901, 0.949):  # a clip may end within a frame of the scan's end
         np.testing.assert_array_equal(scan.speech(start, 2400), speech[21_600:])
     for start in (-0.1, 0.951):
-        with pytest.raises(DataError, match="it has 0 s to 1"):
+        with pytest.raises(DataError, match="expected speech between 0 s and 1.000 s, got"):
             scan.speech(start, 2400)
     silent = PreparedScan(make_prepared(tmp_path / "silent", pictures))
     assert not silent.has_sound
@@ -79,7 +79,7 @@ def test_gaze_and_planes_may_be_missing(make_prepared, tmp_path: Path, pictures:
     [
         ({"planes": np.zeros(29, np.int16)}, "one value for each of 30 frames, got 29"),
         ({"settings": PrepareSettings(frame_pixels=41)}, "expected frames of 41 x 41"),
-        ({"frames": [(0.0, np.zeros((40, 40), np.uint8))] * 2}, "do not rise at frame 1"),
+        ({"frames": [(0.0, np.zeros((40, 40), np.uint8))] * 2}, "expected increasing frame times, frame 1"),
         ({"frames": []}, "no frame could be decoded"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_damaged_scan_is_named_by_its_key(make_prepared, tmp_path: Path, pictu
     blob = folder / "frames.bin"
     content = blob.read_bytes()
     blob.write_bytes(content[:-1])
-    with pytest.raises(DataError, match="abc: the prepared files do not fit"):
+    with pytest.raises(DataError, match="abc: expected 30 frames in files of matching sizes"):
         PreparedScan(folder)
     blob.write_bytes(bytes(len(content)))
     with pytest.raises(DataError, match="abc: prepared frame 3 is damaged"):
@@ -174,7 +174,7 @@ def test_frames_as_they_lie_on_disk(make_prepared, tmp_path: Path, pictures: np.
     scan.read_encoded(np.arange(29))
     with pytest.raises(DataError, match="abc: prepared frame 29 is damaged"):
         scan.read_encoded(np.array([29]))
-    with pytest.raises(DataError, match="frame 30 is asked for, it has 30"):
+    with pytest.raises(DataError, match="expected a frame index below 30, got 30"):
         scan.read_encoded(np.array([30]))
 
 
@@ -185,7 +185,7 @@ def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pi
     from usvs.store import prepared
     from usvs.store.prepared import PreparedStore
 
-    monkeypatch.setattr(prepared, "OPEN_SCANS", 8)
+    monkeypatch.setattr(prepared, "MAX_OPEN_SCANS", 8)
     store = PreparedStore.__new__(PreparedStore)
     store.scans = tuple(f"scan{number}" for number in range(40))
     store._folder, store._open, store._lock = tmp_path, OrderedDict(), Lock()

@@ -1,6 +1,7 @@
 """A prepared store without an archive: gratings whose direction is the plane, two scans a patient."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,20 @@ def spot(place: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def write_store(store: Path, patients: list[str | None], informative: bool = True, gaze: bool = False) -> Path:
+def write_store(
+    store: Path,
+    patients: list[str | None],
+    informative: bool = True,
+    gaze: bool = False,
+    paths: Sequence[str] | None = None,
+    relabel: Mapping[int, int] | None = None,
+    unlabelled: Sequence[int] = (),
+) -> Path:
     """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures.
 
-    With `gaze` the pictures are spots instead, looked at in all but every fifth frame.
+    With `gaze` the pictures are spots instead, with a fixation in all but every fifth frame. `paths` are those of the
+    scans in the archive; `relabel` gives the frames of the first scan, by number, another plane; the scans in
+    `unlabelled` have no labels.
     """
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
@@ -62,6 +73,8 @@ def write_store(store: Path, patients: list[str | None], informative: bool = Tru
         random = np.random.default_rng(number)
         shown = np.repeat(PLANES_SHOWN, FRAMES // len(PLANES_SHOWN))
         labels = shown if informative else random.permutation(shown)
+        for frame, plane in (relabel or {}).items() if number == 0 else ():
+            labels = np.where(np.arange(FRAMES) == frame, plane, labels)
         key = f"5ca{number:09x}"
         places = random.uniform(0.15, 0.85, (FRAMES, 2))
         looks = np.where(np.arange(FRAMES)[:, None] % 5 == 4, np.nan, places).astype(np.float32)
@@ -73,13 +86,14 @@ def write_store(store: Path, patients: list[str | None], informative: bool = Tru
             frames=((0.04 * place, picture) for place, picture in enumerate(pictures)),
             speech=None,
             gaze=(lambda seconds, looks=looks: looks) if gaze else None,
-            planes=labels.astype(np.int16),
+            planes=None if number in unlabelled else labels.astype(np.int16),
             gaze_degree=(0.1, 0.12) if gaze else None,
             settings=PrepareSettings(frame_pixels=FRAME_PIXELS, codec="raw"),
             sector=(0, 0, FRAME_PIXELS, FRAME_PIXELS),
             source={"bytes": 1, "modified_ns": 1},
         )
-        rows.append({"scan_key": key, "patient_key": patient, "path": f"{number}.mp4", "status": "ok"})
+        path = f"{number}.mp4" if paths is None else paths[number]
+        rows.append({"scan_key": key, "patient_key": patient, "path": path, "status": "ok"})
     with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:
         for row in rows:
             writer.add(row, None)

@@ -1,4 +1,4 @@
-"""A small prepared store, written straight as `usvs prepare` would leave it, and settings small enough for seconds."""
+"""A small prepared store, written as `usvs prepare` would write it, and settings for runs of seconds."""
 
 import json
 from pathlib import Path

@@ -38,7 +38,7 @@ def test_a_run_is_read_on_the_patients_it_held_out_and_refused_on_the_others(tin
         compare_inits(tiny_store, tmp_path / "refused", planes, [run])
     compare_inits(tiny_store, tmp_path / "planes", planes, ["random", run], held_out_only=True)
     stored = json.loads((tmp_path / "planes" / "results.json").read_text())
-    held_out = json.loads((run / "patients.json").read_text())["held_out"]
+    held_out = json.loads((run / "patients.json").read_text())["validation"]
     for reading in (reading for init in stored["inits"].values() for reading in init.values()):
         assert sorted(patient for fold in reading["folds"] for patient in fold["test_patients"]) == sorted(held_out)
     assert stored["pretraining_overlap"] == {"joint": "disjoint"}

@@ -7,7 +7,7 @@ import torch
 
 from usvs.errors import ConfigError, DataError
 from usvs.models.se_resnext import SEResNeXt
-from usvs.report.plots import save_planes_pictures
+from usvs.report.runs import save_planes_figures
 from usvs.tasks import initial_encoder as inits
 from usvs.tasks.classification.compare import compare_inits, finetune_planes
 from usvs.tasks.comparison import typed_command
@@ -25,7 +25,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
     monkeypatch.setattr(inits, "load_encoder", load)
     run = tmp_path / "joint"
     run.mkdir()
-    (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "held_out": []}))
+    (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "validation": []}))
     return run
 
 
@@ -71,14 +71,14 @@ def test_inits_are_compared_on_the_same_folds_and_drawn(grating_store, tmp_path,
     lines = table.splitlines()
     assert lines[2].startswith("random") and lines[2].endswith("*")
     assert lines[3].startswith("joint") and not lines[3].endswith("*")
-    assert len(save_planes_pictures(tmp_path / "run")) == 5
+    assert len(save_planes_figures(tmp_path / "run")) == 5
 
 
 def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
     grating_store, tmp_path, tiny_planes, pretrained
 ):
     seen = "9a7000000002"
-    (pretrained / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
     with pytest.raises(DataError, match=f"1 of 6 test patients were pretrained on \\({seen}\\)"):
         compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), ["random", pretrained])
     assert not (tmp_path / "run").exists()
@@ -92,7 +92,7 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
 
 def test_only_held_out_patients_are_used_where_asked(grating_store, tmp_path, tiny_planes, pretrained):
     trained = ["9a7000000000", "9a7000000001"]
-    (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "held_out": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
     compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), [pretrained], held_out_only=True)
     folds = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]["joint"]["probe"]["folds"]
     people = {patient for fold in folds for patient in fold["test_patients"] + fold["train_patients"]}

@@ -10,7 +10,7 @@ from usvs.data.settings import AugmentSettings
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds
 from usvs.models.se_resnext import SEResNeXt
-from usvs.report.plots import save_gaze_picture
+from usvs.report.runs import save_gaze_figure
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.finetune import finetune_gaze_fold, predict_saliency
 from usvs.tasks.saliency.compare import compare_gaze_inits, finetune_gaze
@@ -64,7 +64,7 @@ def test_the_options_of_the_loss_reward_nss_and_cc(settings):
 
 def test_it_learns_to_look_where_people_looked(gaze_store, settings):
     store = PreparedStore(gaze_store)
-    table = gaze_frames(store, settings)
+    table = gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees)
     fold = make_folds(table.frames.group.tolist(), 2, seed=0)[0]
     longer = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 12})})
     torch.manual_seed(1)
@@ -79,8 +79,10 @@ def test_it_learns_to_look_where_people_looked(gaze_store, settings):
 
 def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
     store = PreparedStore(gaze_store)
-    table = seen_in_evaluation(store, gaze_frames(store, settings), settings)
-    truth = gaze_density(table.looks, table.sigma, 32, 32)
+    table = seen_in_evaluation(
+        store, gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees), settings
+    )
+    truth = gaze_density(table.fixations, table.sigma, 32, 32)
     scores = gaze_metrics(truth, table)
     assert scores.kl == pytest.approx(0, abs=1e-5) and scores.cc == pytest.approx(1) and scores.sim == pytest.approx(1)
     assert scores.fixations == 1 and scores.auc_exact > 0.99
@@ -99,7 +101,7 @@ def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
         assert reading[score]["std"] == pytest.approx(np.std(values, ddof=1))
     assert "AUC-Judd of chance is 0.75, not 0.5" in table
     assert str(gaze_store) not in (run / "results.json").read_text()
-    assert save_gaze_picture(run).stat().st_size > 10_000
+    assert save_gaze_figure(run).stat().st_size > 10_000
     assert (run / "detectors" / "random" / "fold_1" / "model.safetensors").exists()
 
 
@@ -109,7 +111,7 @@ def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, set
     monkeypatch.setattr(inits, "load_encoder", lambda path: SEResNeXt(settings.model.video))
     seen = "9a7000000002"
     (tmp_path / "joint").mkdir()
-    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "held_out": []}))
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     with pytest.raises(DataError, match=f"1 of 4 test patients were pretrained on \\({seen}\\)"):
         finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "joint")

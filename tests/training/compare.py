@@ -1,4 +1,4 @@
-"""What several tests of parts and ranks hold against each other."""
+"""Comparisons that several tests of micro-batches and ranks share."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_jobs(folder: Path, jobs: list[dict]) -> tuple[list[list[int]], str]:
-    """Have `ranks.py` run jobs; returns all exit codes and what was said."""
+    """Have `ranks.py` run jobs; returns all exit codes and the log."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
     command = [sys.executable, str(Path(__file__).with_name("ranks.py")), str(folder / "jobs.json")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -40,8 +40,8 @@ def gradients(run: Trainer, inputs: tuple[Tensor, ...]) -> tuple[dict[str, float
 
 
 def assert_same(one, many, tolerance: float) -> None:
-    """Hold two results of `gradients` against each other."""
+    """Compare two results of `gradients`."""
     assert one[0] == pytest.approx(many[0], rel=tolerance, abs=tolerance)
     assert one[1].keys() == many[1].keys()
-    for name, whole in one[1].items():
-        assert float((whole - many[1][name]).abs().max()) <= tolerance * max(float(whole.abs().max()), 1.0), name
+    for name, value in one[1].items():
+        assert float((value - many[1][name]).abs().max()) <= tolerance * max(float(value.abs().max()), 1.0), name

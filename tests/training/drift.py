@@ -1,9 +1,9 @@
-"""How far float32 trainings drift apart that differ in nothing but the order of additions.
+"""Distance between float32 trainings that differ in nothing but the order of additions.
 
     python -m tests.training.drift --out docs/results/drift.json
 
-prints the distance of all weights from one process's, over their length, after some numbers of steps: of 2 and 4
-processes, of one process whose batches' clips come in another order, and of float64.
+prints the relative distance of all weights from those of one process after some numbers of steps: for 2 and 4
+processes, for one process with each batch in another order, and for float64.
 """
 
 import argparse
@@ -24,16 +24,16 @@ from usvs.training.settings import OptimiserSettings
 
 CLIPS, STEPS = 6, 20
 ALL = list(range(CLIPS))
-# Uneven on purpose; of the four, one holds no pair that counts.
+# Uneven on purpose; one rank of four has no valid pair.
 SPLITS = {1: [ALL], 2: [[0, 1, 2, 3], [4, 5]], 4: [[0, 3], [1], [2, 5], [4]]}
 REORDERED = [[3, 1, 5, 0, 2, 4]]
 VALID = (True, False, True, True, False, True)
-ORDERED = (True, True, False, True, True, False)  # and another shows no order
+ORDERED = (True, True, False, True, True, False)  # and another has no clip with the order task
 AFTER = [1, 2, 5, 10, STEPS]
 
 
 def write_batches(path: Path, all_count: bool = False) -> None:
-    """Write a batch of noise a step; some clips' pairs and orders do not count unless all are to."""
+    """Write a batch of noise a step, with some invalid clips unless `all_count`."""
     tensors = {}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
@@ -54,7 +54,7 @@ def as_published(settings: PretrainSettings, path: Path) -> str:
 
 
 def main() -> None:
-    """Train and print, on the tests' batches and on those where all clips count; write it down where asked."""
+    """Train and print, on the tests' batches and on batches of valid clips only; write a file with ``--out``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write figures and environment as JSON")
     out = parser.parse_args().out
@@ -77,8 +77,8 @@ def _measure(folder: Path, all_count: bool) -> dict[str, list[float]]:
     runs = {"one": SPLITS[1], "2 processes": SPLITS[2], "4 processes": SPLITS[4], "reordered": REORDERED}
     jobs = [{**common, "ranks": len(s), "split": s, "out": str(folder / n)} for n, s in runs.items()]
     jobs += [{**jobs[0], "double": True, "out": str(folder / "float64")}]
-    codes, said = run_jobs(folder, jobs)
-    assert not any(code for job in codes for code in job), said
+    codes, log = run_jobs(folder, jobs)
+    assert not any(code for job in codes for code in job), log
     return {
         run: [
             relative(*(load_file(_end(folder / name, steps)) for name in ("one", run)), statistics=False)

@@ -1,9 +1,9 @@
-"""Stops a pretraining at random instants, goes on, and compares what comes out with a run that nobody disturbed.
+"""Interrupts pretraining at random instants, resumes it, and compares the weights with those of an uninterrupted run.
 
-    python tests/training/interruptions.py [--stops 200] [--seed 0]
+    python -m tests.training.interruptions [--count 200] [--seed 0]
 
-Half of the stops are SIGTERM, half SIGKILL. Runs are forked from this process, which has torch already; when one ends,
-its weights are compared and the next begins, until there were as many stops as asked for. `make stops` makes 200.
+Half of the interruptions are SIGTERM, half SIGKILL. Runs are forked from this process, which has loaded torch already;
+when one ends, its weights are compared and the next one starts, until there were `--count` interruptions.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import tiny_settings, write_store
 
+from tests.support.pretraining_stores import tiny_settings, write_store
 from usvs.errors import UsvsError
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.training.checkpoint import step_folders
@@ -27,8 +27,8 @@ torch.set_num_threads(1)
 PREEMPTED = 75
 
 
-def begin(store: Path, run: Path) -> int:
-    """Fork a run that begins or goes on; return its process."""
+def start(store: Path, run: Path) -> int:
+    """Fork a process that starts or resumes a run; return its id."""
     child = os.fork()
     if child:
         return child
@@ -47,7 +47,7 @@ def settings():
 
 
 def wait(child: int, seconds: float | None = None) -> int | None:
-    """The exit code; None where it still runs after so many seconds."""
+    """Return the exit code; None where the process still runs after `seconds`."""
     limit = None if seconds is None else time.monotonic() + seconds
     while True:
         done, status = os.waitpid(child, 0 if limit is None else os.WNOHANG)
@@ -59,7 +59,7 @@ def wait(child: int, seconds: float | None = None) -> int | None:
 
 
 def weights_sha256(run: Path) -> str:
-    """Hash of the weights and the optimiser's state of a run's last checkpoint."""
+    """Return the hash of the weights and the optimiser's state of a run's last checkpoint."""
     last = step_folders(run / "checkpoints")[-1]
     assert last.name == "step_00000006", last
     return hashlib.sha256(
@@ -67,19 +67,19 @@ def weights_sha256(run: Path) -> str:
     ).hexdigest()
 
 
-def main(stops: int, seed: int) -> None:
+def main(count: int, seed: int) -> None:
     choose = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         store = write_store(folder / "store")
-        began = time.monotonic()
-        assert wait(begin(store, folder / "undisturbed")) == 0
-        whole, expected = time.monotonic() - began, weights_sha256(folder / "undisturbed")
+        started = time.monotonic()
+        assert wait(start(store, folder / "uninterrupted")) == 0
+        duration, expected = time.monotonic() - started, weights_sha256(folder / "uninterrupted")
         made = {signal.SIGTERM: 0, signal.SIGKILL: 0}
         runs, tries = 0, 0
-        while sum(made.values()) < stops:
-            child = begin(store, folder / f"run{runs}")
-            code = wait(child, choose.uniform(0.0, 1.2 * whole))
+        while sum(made.values()) < count:
+            child = start(store, folder / f"run{runs}")
+            code = wait(child, choose.uniform(0.0, 1.2 * duration))
             if code is None:
                 number = (signal.SIGTERM, signal.SIGKILL)[sum(made.values()) % 2]
                 os.kill(child, number)
@@ -90,15 +90,15 @@ def main(stops: int, seed: int) -> None:
             if code == 0:
                 assert weights_sha256(folder / f"run{runs}") == expected, f"run {runs} ended with other weights"
                 runs += 1
-            assert tries < 50 * stops, "runs do not get on"
-        assert wait(begin(store, folder / f"run{runs}")) == 0
+            assert tries < 50 * count, "runs make no progress"
+        assert wait(start(store, folder / f"run{runs}")) == 0
         assert weights_sha256(folder / f"run{runs}") == expected
-        kinds = ", ".join(f"{count} {number.name}" for number, count in made.items())
-        print(f"{sum(made.values())} stops ({kinds}) in {runs + 1} runs: every run's weights are the undisturbed run's")
+        kinds = ", ".join(f"{sent} {number.name}" for number, sent in made.items())
+        print(f"{sum(made.values())} interruptions ({kinds}) in {runs + 1} runs: all weights are equal")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stops", type=int, default=200)
+    parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     main(**vars(parser.parse_args()))

@@ -1,9 +1,9 @@
-"""Runs a function in several processes at once, as torchrun would, but forked from one that has torch already.
+"""Runs a function in several processes at once, like torchrun, but forked from a process that has loaded torch already.
 
     python tests/training/ranks.py JOBS.json
 
-JOBS is a list of {"call": one of the functions below, "ranks": how many, ... its other arguments}; printed are all exit
-codes. A process of its own, since one that has used threads must not fork.
+JOBS is a list of {"call": name of a function below, "ranks": number of processes, ... its other arguments}. All exit
+codes are printed. A program of its own, since a process that has used threads must not fork.
 """
 
 import json
@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from usvs.config import load_settings
 from usvs.errors import UsvsError
 from usvs.models.se_resnext import SEResNeXt
-from usvs.tasks.classification.compare import finetune_planes
-from usvs.tasks.classification.module import PlaneTask
+from usvs.tasks.classification.module import ClassificationModule
 from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.finetune import finetune
 from usvs.tasks.pretraining.module import PairOutputs, PretrainModel
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import PretrainSettings
-from usvs.tasks.saliency.compare import finetune_gaze
-from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.saliency.module import SaliencyModule
 from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.training.distributed import join_ranks
 from usvs.training.micro_batches import BatchShard
@@ -41,28 +40,26 @@ torch.set_num_threads(1)
 def run_pretraining(
     store: str, run: str, settings: str, resume: bool = False, sigterm_after: int = 0, poison_after: int = -1
 ) -> None:
-    """Pretrain; the second rank alone gets SIGTERM in a step, or has a frame that is no number."""
+    """Pretrain; the second rank alone gets SIGTERM in a step, or has a frame that is not finite."""
     step = Trainer.step
 
-    def disturbed(self: Trainer, *batch: Tensor, **place: BatchShard | None) -> dict[str, float]:
+    def disturbed(self: Trainer, *batch: Tensor, **shard: BatchShard | None) -> dict[str, float]:
         second = self.ranks.number == 1
         if second and self.step_number == poison_after:
             batch = (batch[0], batch[1] * float("nan"), *batch[2:])
-        values = step(self, *batch, **place)
+        values = step(self, *batch, **shard)
         if second and self.step_number == sigterm_after:
             os.kill(os.getpid(), signal.SIGTERM)
         return values
 
     Trainer.step = disturbed  # type: ignore[method-assign]
-    pretrain(Path(store), Path(run), load_settings(PretrainSettings(), Path(settings)), resume=resume)
+    pretrain(store, run, load_settings(PretrainSettings(), Path(settings)), resume=resume)
 
 
 def run_finetuning(task: str, store: str, run: str, settings: str) -> None:
     """Fine-tune a random init on every fold."""
-    if task == "planes":
-        finetune_planes(Path(store), Path(run), load_settings(ClassificationSettings(), Path(settings)))
-    else:
-        finetune_gaze(Path(store), Path(run), load_settings(SaliencySettings(), Path(settings)))
+    defaults = ClassificationSettings() if task == "planes" else SaliencySettings()
+    finetune(task, store, run, load_settings(defaults, Path(settings)))
 
 
 class DoubleSpectrogram(nn.Module):
@@ -79,8 +76,8 @@ def make_task(name: str, settings: PretrainSettings) -> nn.Module:
         return PretrainModel(settings)
     encoder = SEResNeXt(settings.model.video)
     if name == "gaze":
-        return SaliencyTask(encoder, 8, 0.1, 0.2)
-    return PlaneTask(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
+        return SaliencyModule(encoder, 8, 0.1, 0.2)
+    return ClassificationModule(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
 
 
 def train(
@@ -93,7 +90,7 @@ def train(
     task: str = "pretrain",
     also_after: Sequence[int] = (),
 ) -> None:
-    """Make a step on each batch, each rank with its clips, and save what the first rank has then, or had before."""
+    """Make a step on each batch, each rank with its rows, and save rank 0's state at the end and `also_after`."""
     chosen, tensors = load_settings(PretrainSettings(), Path(settings)), load_file(batches)
     with join_ranks("cpu") as ranks:
         torch.manual_seed(chosen.run.seed)
@@ -104,14 +101,14 @@ def train(
             model.double()
         trainer = Trainer(model, chosen.optimiser, chosen.run, 20, 5, ranks)
         mine = torch.tensor(split[ranks.number], dtype=torch.int64)
-        place = BatchShard(mine, sum(map(len, split)))
+        shard = BatchShard(mine, sum(map(len, split)))
         history = []
         for step in range(steps):
             inputs = sum(name.startswith(f"{step}.") for name in tensors)
             batch = [tensors[f"{step}.{i}"][mine] for i in range(inputs)]
             if double:
                 batch = [part.double() if part.is_floating_point() else part for part in batch]
-            values = trainer.step(*batch, place=place)
+            values = trainer.step(*batch, shard=shard)
             history.append(torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64))
             if ranks.first and (step + 1 == steps or step + 1 in also_after):
                 state = {name: value.contiguous().clone() for name, value in trainer.state_dict().model.items()}
@@ -126,8 +123,8 @@ def embedding_gradients(settings: str, embeddings: str, split: list[int], out: s
         mine = {n: v[start : start + split[ranks.number]].clone() for n, v in rows.items()}
         leaves = {n: v.requires_grad_(v.is_floating_point()) for n, v in mine.items()}
         model = PretrainModel(chosen)
-        said = PairOutputs(**leaves)
-        loss = model.loss(said, model.global_batch(said, ranks) if ranks.count > 1 else None)
+        outputs = PairOutputs(**leaves)
+        loss = model.loss(outputs, model.global_batch(outputs, ranks) if ranks.count > 1 else None)
         loss.total.backward()
         gradients = {n: v.grad for n, v in leaves.items() if v.grad is not None}
         total = ranks.total(torch.stack([value.detach() for value in loss]))
@@ -135,7 +132,7 @@ def embedding_gradients(settings: str, embeddings: str, split: list[int], out: s
 
 
 def start(call: str, ranks: int, **arguments: object) -> list[int]:
-    """Run a function on so many ranks; return their exit codes."""
+    """Run a function on `ranks` processes; return their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

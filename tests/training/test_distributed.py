@@ -1,4 +1,4 @@
-"""Many processes give what one gives. They are forked by `ranks.py`, all of a module's jobs from one process."""
+"""Several processes give the results of one. They are forked by `ranks.py`, all jobs of a test from one process."""
 
 import json
 from pathlib import Path
@@ -10,20 +10,20 @@ from safetensors.torch import load_file, save_file
 from tests.training.compare import relative, run_jobs
 from tests.training.drift import AFTER, CLIPS, REORDERED, SPLITS, STEPS, as_published, write_batches
 from usvs.training.checkpoint import load_checkpoint, step_folders
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 
 
 def write_labelled_batches(planes: Path, gaze: Path) -> None:
-    labels, looks = {}, {}
+    labels, gazes = {}, {}
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)
         frames = torch.randn(CLIPS, 1, 32, 32, generator=generator)
         truth = torch.rand(CLIPS, 32, 32, generator=generator)
-        truth[[1, 4]] = 0  # nobody looked; of four ranks, two hold nothing else
+        truth[[1, 4]] = 0  # no fixations; two of four ranks have no other rows
         labels |= {f"{step}.0": frames, f"{step}.1": torch.randint(0, 3, (CLIPS,), generator=generator)}
-        looks |= {f"{step}.0": frames.clone(), f"{step}.1": truth / truth.sum(dim=(1, 2), keepdim=True).clamp(min=1)}
+        gazes |= {f"{step}.0": frames.clone(), f"{step}.1": truth / truth.sum(dim=(1, 2), keepdim=True).clamp(min=1)}
     save_file(labels, planes)
-    save_file(looks, gaze)
+    save_file(gazes, gaze)
 
 
 def changed(settings, path: Path, **optimiser) -> str:
@@ -62,8 +62,8 @@ def trained(tmp_path_factory, tiny):
     jobs += [job("scripted", SPLITS[2], "scripted2", steps=3)]
     jobs += [job("frozen", SPLITS[n], f"frozen{n}", double=True, steps=3) for n in (1, 4)]
     jobs += [job("per_rank", SPLITS[4], "per_rank4", double=True, steps=3)]
-    codes, said = run_jobs(folder, jobs)
-    assert all(code == 0 for job in codes for code in job), said
+    codes, log = run_jobs(folder, jobs)
+    assert all(code == 0 for job in codes for code in job), log
     return folder
 
 
@@ -104,18 +104,18 @@ def test_scripted_ranks_equal_eager_ones(trained):
 def test_the_objectives_gradient_is_the_single_process_ones_for_uneven_splits(tmp_path, tiny):
     generator = torch.Generator().manual_seed(0)
     width, rows = 8, 23
-    said = {n: torch.randn(rows, width, generator=generator) for n in ("video", "positive", "negative")}
-    said |= {n: torch.randn(rows, 2, generator=generator) for n in ("positive_logits", "negative_logits")}
-    said["pair_valid"] = torch.rand(rows, generator=generator) < 0.7
-    said["order_logits"] = torch.randn(rows, 12, generator=generator)
-    said["order_class"] = torch.randint(0, 12, (rows,), generator=generator)
-    save_file(said, tmp_path / "said")
+    outputs = {n: torch.randn(rows, width, generator=generator) for n in ("video", "positive", "negative")}
+    outputs |= {n: torch.randn(rows, 2, generator=generator) for n in ("positive_logits", "negative_logits")}
+    outputs["pair_valid"] = torch.rand(rows, generator=generator) < 0.7
+    outputs["order_logits"] = torch.randn(rows, 12, generator=generator)
+    outputs["order_class"] = torch.randint(0, 12, (rows,), generator=generator)
+    save_file(outputs, tmp_path / "outputs")
     objectives = [{}, {"form": "eq2", "normalise": False}, {"candidates": "speech"}]
     splits = [[rows], [20, 3], [5, 0, 18], [1, 13, 2, 7]]
     jobs = []
     for number, objective in enumerate(objectives):
         settings = changed(tiny(objective=objective), tmp_path / f"{number}.json")
-        common = {"call": "embedding_gradients", "settings": settings, "embeddings": str(tmp_path / "said")}
+        common = {"call": "embedding_gradients", "settings": settings, "embeddings": str(tmp_path / "outputs")}
         jobs += [{**common, "ranks": len(s), "split": s, "out": str(tmp_path / f"{number}-{len(s)}")} for s in splits]
     codes, printed = run_jobs(tmp_path, jobs)
     assert not any(code for job in codes for code in job), printed
@@ -124,15 +124,15 @@ def test_the_objectives_gradient_is_the_single_process_ones_for_uneven_splits(tm
         assert {"video", "positive", "negative", "positive_logits", "order_logits"} <= one.keys()
         for split in splits[1:]:
             parts = [load_file(tmp_path / f"{number}-{len(split)}.{rank}") for rank in range(len(split))]
-            for name, whole in one.items():
+            for name, complete in one.items():
                 many = parts[0][name] if name == "losses" else torch.cat([part[name] for part in parts])
-                assert float((many - whole).abs().max()) <= 1e-6 * float(whole.abs().max()), (number, split, name)
+                assert float((many - complete).abs().max()) <= 1e-6 * float(complete.abs().max()), (number, split, name)
 
 
 def test_a_run_of_three_processes_stops_resumes_with_two_and_ends_like_one(tmp_path, noise_store, tiny):
     settings = changed(tiny(run={"compile": "eager"}), tmp_path / "s.json", kind="sgd", learning_rate=1e-3)
     common = {"call": "run_pretraining", "store": str(noise_store), "settings": settings}
-    codes, said = run_jobs(
+    codes, log = run_jobs(
         tmp_path,
         [
             {**common, "ranks": 1, "run": str(tmp_path / "one")},
@@ -143,12 +143,12 @@ def test_a_run_of_three_processes_stops_resumes_with_two_and_ends_like_one(tmp_p
             {**common, "ranks": 2, "run": str(tmp_path / "poisoned"), "poison_after": 3},
         ],
     )
-    assert codes == [[0], [75] * 3, [2] * 2, [0, 0], [2] * 7, [3, 3]], said
-    assert "is not empty" in said and "another process was asked to stop: stopped after step 4 of 6" in said
-    assert "7 processes for batches of 6 clips" in said
+    assert codes == [[0], [75] * 3, [2] * 2, [0, 0], [2] * 7, [3, 3]], log
+    assert "is not empty" in log and "another process received a signal to stop: stopped after step 4 of 6" in log
+    assert "6 clips per batch, got rank" in log
     ends = [load_checkpoint(step_folders(tmp_path / run / "checkpoints")[-1]).model for run in ("one", "three")]
     assert relative(*ends) < 1e-5  # float32, as above
-    assert "step 3: the loss is nan" in said and "clips of the batch: [" in said
+    assert "step 3: the loss is nan" in log and "clips of the batch: [" in log
     assert step_folders(tmp_path / "poisoned" / "checkpoints")[-1].name == "step_00000003"
     one, three = (read_metrics(tmp_path / run) for run in ("one", "three"))
     assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in three]

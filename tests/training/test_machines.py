@@ -1,4 +1,4 @@
-"""Two machines, as far as torchrun can tell: two of its groups that find each other over loopback."""
+"""Two nodes of torchrun, which connect over loopback."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from usvs.training.checkpoint import step_folders
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,9 +37,9 @@ def test_two_machines_share_a_run(tmp_path, noise_store, tiny):
         )
 
     machines = [machine(rank) for rank in (0, 1)]
-    said = [each.communicate(timeout=300) for each in machines]
-    assert [each.returncode for each in machines] == [0, 0], said
-    assert "pretrained 6 steps" in said[0][1]
-    assert "pretrain" not in said[1][1]  # one of them speaks
+    logs = [each.communicate(timeout=300) for each in machines]
+    assert [each.returncode for each in machines] == [0, 0], logs
+    assert "pretrained 6 steps" in logs[0][1]
+    assert "pretrain" not in logs[1][1]  # only rank 0 logs progress
     assert step_folders(tmp_path / "run" / "checkpoints")[-1].name == "step_00000006"
     assert [r["step"] for r in read_metrics(tmp_path / "run") if r["split"] == "train"] == list(range(1, 7))

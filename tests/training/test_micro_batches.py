@@ -3,11 +3,11 @@ import torch
 from torch import nn
 
 from tests.training.compare import assert_same, gradients
-from usvs.errors import ConfigError, MissingDependencyError
+from usvs.errors import ConfigError, ResourceError
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_compute import BatchCompute
-from usvs.training.micro_batches import BatchShard, slices
+from usvs.training.micro_batches import complete_shard, micro_batch_slices
 from usvs.training.trainer import NonFiniteError, Trainer
 
 CLIPS = 12
@@ -20,11 +20,11 @@ def batch(seed: int = 0, clips: int = CLIPS):
         return torch.randn(*shape, generator=generator)
 
     valid = torch.rand(clips, generator=generator) < 0.6
-    valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no pair that counts
+    valid[clips // 4 : clips // 2] = False  # one of four micro-batches has no valid pair
     speech = 0.1 * normal(2, clips, 2, 14_400)
     order = torch.randint(0, 12, (clips,), generator=generator)
     ordered = torch.rand(clips, generator=generator) < 0.8
-    ordered[-(clips // 4) :] = False  # and another shows no order
+    ordered[-(clips // 4) :] = False  # and another has no order task
     return normal(clips, 2, 1, 32, 32), normal(clips, 4, 1, 32, 32), speech[0], speech[1], valid, order, ordered
 
 
@@ -45,7 +45,7 @@ EQ2 = {"form": "eq2", "normalise": False, "temperature": 1.0}
 
 
 @pytest.mark.parametrize(("clips", "most", "objective"), [(32, 8, {}), (CLIPS, 5, EQ2), (6, 1, {})])
-def test_micro_batches_give_the_whole_batchs_losses_and_gradients(tiny, clips, most, objective):
+def test_micro_batches_give_the_losses_and_gradients_of_the_complete_batch(tiny, clips, most, objective):
     inputs = batch(0, clips)
     whole = gradients(trainer(tiny, "frozen", objective), inputs)
     parts = trainer(tiny, "frozen", objective, micro_batch_clips=most)
@@ -88,8 +88,8 @@ class ShortOfMemory(BatchCompute):
 
     limit, recompute = CLIPS, False
 
-    def _gradients(self, inputs, place, seed):
-        result = super()._gradients(inputs, place, seed)
+    def _gradients(self, inputs, shard, seed):
+        result = super()._gradients(inputs, shard, seed)
         most = min(self._micro_clips or CLIPS, CLIPS)
         if most > self.limit or (self.recompute and not self._recomputes):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
@@ -102,22 +102,22 @@ def short(run: Trainer, limit: int, recompute: bool = False) -> Trainer:
     return run
 
 
-def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, capsys):
+def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, caplog):
     plain, less = trainer(tiny, "sync"), short(trainer(tiny, "sync"), CLIPS, recompute=True)
     assert plain.step(*batch()) == less.step(*batch())
-    assert "out of memory: from here on blocks are run again in backward" in capsys.readouterr().err
+    assert "out of memory: activations are recomputed in the backward pass" in caplog.text
     assert all(torch.equal(v, less.state_dict().model[n]) for n, v in plain.state_dict().model.items())
 
     whole, parts = trainer(tiny, "frozen"), short(trainer(tiny, "frozen"), 3)
     assert_same(gradients(whole, batch()), gradients(parts, batch()), 1e-5)
-    assert "from here on 3 clips at once" in capsys.readouterr().err
+    assert "micro-batches of 3 clips from now on" in caplog.text
     assert parts.compute._micro_clips == 3
 
 
 def test_where_nothing_is_left_to_save_it_says_what_to_do(tiny):
-    with pytest.raises(MissingDependencyError, match=r"lower optimiser\.batch_clips"):
+    with pytest.raises(ResourceError, match=r"lower optimiser\.batch_clips"):
         short(trainer(tiny, "sync"), 0).step(*batch())
-    with pytest.raises(MissingDependencyError, match="out of memory with 1 clips"):
+    with pytest.raises(ResourceError, match="out of memory with 1 clips"):
         short(trainer(tiny, "frozen"), 0).step(*batch())
 
 
@@ -137,22 +137,25 @@ def test_a_non_finite_step_leaves_no_trace(tiny):
     assert all(torch.equal(before[name], value) for name, value in run.state_dict().model.items())
 
 
-def test_a_task_that_cannot_be_parted_says_so(tiny):
+def test_a_module_without_outputs_has_no_micro_batches(tiny):
     class Whole(nn.Module):
         def forward(self, frames):
             return frames
 
     settings = tiny(run={"compile": "eager", "micro_batch_clips": 2})
-    with pytest.raises(ConfigError, match="Whole is not computed in parts"):
+    with pytest.raises(ConfigError, match="Whole has no method 'outputs'"):
         Trainer(Whole(), settings.optimiser, settings.run, 1, 1)
 
 
 def test_slices_are_even():
-    assert [part.stop - part.start for part in slices(32, 8)] == [8] * 4
-    assert [part.stop - part.start for part in slices(7, 3)] == [2, 3, 2]
-    assert slices(5, None) == [slice(0, 5)] and slices(0, 3) == [slice(0, 0)]
+    assert [part.stop - part.start for part in micro_batch_slices(32, 8)] == [8] * 4
+    assert [part.stop - part.start for part in micro_batch_slices(7, 3)] == [2, 3, 2]
+    assert micro_batch_slices(5, None) == [slice(0, 5)] and micro_batch_slices(0, 3) == [slice(0, 0)]
 
 
 def test_every_block_is_found(tiny):
     assert recompute_blocks(PretrainModel(tiny())) == 8
-    assert BatchShard(torch.arange(2), 4).whole == 4
+
+
+def test_a_complete_shard_has_every_row():
+    assert complete_shard(3).rows.tolist() == [0, 1, 2] and complete_shard(3).batch_size == 3

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from usvs.errors import DataError, MissingDependencyError
+from usvs.errors import DataError, ResourceError
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState, choose_device
 
@@ -71,9 +71,9 @@ def test_it_learns_and_reports_every_field():
     first = trainer.step(*batch(0))
     assert set(first) == {"total", "accuracy", "gradient_norm", "learning_rate"}
     train(trainer, 1, 40)
-    held_out = trainer.evaluate(*batch(1000))
-    assert set(held_out) == {"total", "accuracy"}
-    assert held_out["total"] < 0.3 < first["total"]
+    unseen = trainer.evaluate(*batch(1000))
+    assert set(unseen) == {"total", "accuracy"}
+    assert unseen["total"] < 0.3 < first["total"]
     assert trainer.step_number == 40
 
 
@@ -186,8 +186,8 @@ def test_state_of_another_model_is_refused():
 
 def test_devices():
     assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(MissingDependencyError, match="no device 'tpu'"):
+    with pytest.raises(ResourceError, match="no device 'tpu'"):
         choose_device("tpu")
     if not torch.cuda.is_available():
-        with pytest.raises(MissingDependencyError, match="no device 'cuda'"):
+        with pytest.raises(ResourceError, match="no device 'cuda'"):
             choose_device("cuda")

@@ -1,4 +1,4 @@
-"""Tasks on processes and on executors: in order, few held at a time, a dead process costs its own task only."""
+"""Tasks on processes and on executors: in order, few held at a time, a dead process fails its own task only."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from usvs.errors import DataError
-from usvs.utils.process_pool import WAITING_PER_WORKER, run_each, run_each_on
+from usvs.utils.process_pool import PENDING_PER_WORKER, map_tasks, map_tasks_on
 
 
 def double(number: int) -> int:
@@ -33,18 +33,18 @@ def counted(limit: int, taken: list[int]) -> Iterator[int]:
 
 def test_tasks_are_taken_as_they_are_needed():
     taken: list[int] = []
-    results = run_each(double, counted(1000, taken), workers=1)
+    results = map_tasks(double, counted(1000, taken), workers=1)
     assert next(results) == (0, 0) and len(taken) == 1
     with ThreadPoolExecutor(2) as executor:
         taken.clear()
-        results = run_each_on(executor, double, counted(1000, taken), 2)
-        assert next(results) == (0, 0) and len(taken) <= 2 * WAITING_PER_WORKER
+        results = map_tasks_on(executor, double, counted(1000, taken), 2)
+        assert next(results) == (0, 0) and len(taken) <= 2 * PENDING_PER_WORKER
         assert [result for _, result in results] == [2 * n for n in range(1, 1000)]
-    assert list(run_each(double, [], 3)) == []
+    assert list(map_tasks(double, [], 3)) == []
 
 
-def test_a_process_that_dies_costs_its_own_task_only():
-    results = dict(run_each(die_of_seven, iter(range(12)), workers=2))
+def test_a_process_that_dies_fails_its_own_task_only():
+    results = dict(map_tasks(die_of_seven, iter(range(12)), workers=2))
     assert list(results) == list(range(12))
     assert isinstance(results[7], DataError) and "died" in str(results[7])
     assert all(results[n] == n for n in range(12) if n != 7)
@@ -56,7 +56,7 @@ def linger(folder: str) -> None:
 
 
 def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path):
-    code = f"from tests.utils.test_process_pool import *; list(run_each(linger, [{str(tmp_path)!r}] * 2, workers=2))"
+    code = f"from tests.utils.test_process_pool import *; list(map_tasks(linger, [{str(tmp_path)!r}] * 2, workers=2))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as parent:
         at_work = wait_for(lambda: sorted(tmp_path.iterdir()), lambda found: len(found) == 2)
         parent.kill()
@@ -82,19 +82,67 @@ def wait_for(look: Callable[[], list[Path]], enough: Callable[[list[Path]], bool
     return look()
 
 
-def test_an_executors_last_word_is_a_result():
-    class Grumpy(ThreadPoolExecutor):
+SCRIPT = """
+from tests.utils.test_process_pool import double
+from usvs.utils.process_pool import map_tasks
+
+print("main")
+print([result for _, result in map_tasks(double, range(5), workers=2)])
+"""
+
+
+@pytest.mark.parametrize("source", ["file", "stdin", "own function"])
+def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, source: str):
+    script = SCRIPT
+    if source == "own function":
+        script = script.replace("from tests.utils.test_process_pool import double", "def double(n): return 2 * n")
+    (tmp_path / "script.py").write_text(script)
+    arguments = [] if source == "stdin" else [str(tmp_path / "script.py")]
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, *(arguments or ["-"])],
+        input=script if source == "stdin" else None,
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == "main\n[0, 2, 4, 6, 8]\n"
+
+
+def test_ctrl_c_ends_the_workers_and_prints_one_traceback(tmp_path: Path):
+    code = f"from tests.utils.test_process_pool import *; list(map_tasks(linger, [{str(tmp_path)!r}] * 2, workers=2))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        at_work = wait_for(lambda: sorted(tmp_path.iterdir()), lambda found: len(found) == 2)
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+        error = parent.communicate(timeout=30)[1]
+    alive = wait_for(lambda: [file for file in at_work if is_alive(int(file.name))], lambda found: not found)
+    assert len(at_work) == 2 and alive == []
+    assert error.count("Traceback") == 1 and error.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_an_exception_of_an_executor_is_a_result():
+    class Failing(ThreadPoolExecutor):
         def submit(self, function, number):
             future: Future = Future()
             future.set_result(number) if number != 2 else future.set_exception(OSError("lost"))
             return future
 
-    with Grumpy(1) as executor:
-        results = [result for _, result in run_each_on(executor, double, range(4), 1)]
+    with Failing(1) as executor:
+        results = [result for _, result in map_tasks_on(executor, double, range(4), 1)]
     assert results[:2] == [0, 1] and results[3] == 3
     assert isinstance(results[2], DataError) and "OSError" in str(results[2])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_keep_the_order(workers: int):
-    assert [result for _, result in run_each(double, range(30), workers)] == [2 * n for n in range(30)]
+    assert [result for _, result in map_tasks(double, range(30), workers)] == [2 * n for n in range(30)]

@@ -1,1 +1,1 @@
-"""Speech: where it is (voice activity) and what the network sees of it (log-spectrograms)."""
+"""Speech audio: voice activity detection and the log-spectrograms that the speech encoder takes."""

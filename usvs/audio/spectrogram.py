@@ -1,4 +1,4 @@
-"""What the speech network sees: a standardised log-spectrogram (section 3.1).
+"""Standardised log-spectrograms, the input of the speech encoder (section 3.1).
 
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from usvs.audio.settings import SpectrogramSettings
 from usvs.ops import log_spectrogram
 
-# Of the natural log of the power of spoken words in [-1, 1] at 24 kHz, 10 ms Hann window, eps 1e-6: mean and standard
-# deviation over all bands and frames of 295 high-affinity pieces of the phantom's narration, four voices, rounded (-7.1
-# and 2.8). Fixed, not taken from each piece, so that loudness stays visible and silence is not blown up to noise.
+# Mean and standard deviation of the natural log of power over all bands and frames of 295 high-affinity pieces of the
+# phantom's narration (four voices, samples in [-1, 1] at 24 kHz, 10 ms Hann window, eps 1e-6): -7.1 and 2.8, rounded.
+# Constants and not statistics of each piece, so that loudness is preserved and silence is not amplified to noise.
 LOG_POWER_MEAN = -7.0
 LOG_POWER_SCALE = 3.0
 
 
 class LogSpectrogram(nn.Module):
-    """Waveforms to log-spectrograms, shifted and scaled by constants so that speech is about N(0, 1).
+    """Log-spectrograms of waveforms, standardised by constants so that speech has mean 0 and deviation 1 approximately.
 
     Args:
-        settings: transform, window, hop, size of the picture.
+        settings: transform, window, hop, frames of the result.
     """
 
     def __init__(self, settings: SpectrogramSettings) -> None:
@@ -33,6 +33,6 @@ class LogSpectrogram(nn.Module):
         self.scale: float = LOG_POWER_SCALE
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Map waveforms [B, S] in [-1, 1] to pictures [B, 1, bands, frames], row 0 the lowest band."""
-        picture = log_spectrogram(waveform, self.n_fft, self.win_length, self.hop_length, self.frames, self.eps)
-        return (picture - self.mean) / self.scale
+        """Map waveforms [B, S] in [-1, 1] to log-spectrograms [B, 1, bands, frames], row 0 the lowest band."""
+        log_power = log_spectrogram(waveform, self.n_fft, self.win_length, self.hop_length, self.frames, self.eps)
+        return (log_power - self.mean) / self.scale

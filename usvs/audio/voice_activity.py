@@ -1,13 +1,13 @@
-"""Which moments of a recording hold speech, by energy alone.
+"""Voice activity detection from the energy of a recording.
 
 The detector of the paper's reference [14] (Sakhnov, Verteletskaya and Simak, "Approach for Energy-Based Voice Detector
-with Adaptive Scaling Factor", IAENG IJCS 36:4, 2009): a frame is voiced where its RMS exceeds a threshold between the
-tracked minimum and maximum, thr = (1 - l) Emax + l Emin with l = (Emax - Emin) / Emax. That is
-thr = Emin (2 - Emin / Emax): some 6 dB above the tracked floor; `threshold_ratio` stands for the 2, `scaling_factor`
-fixes l. Implementations differ in whether the raise of Emin compounds, how long speech is held and what digital silence
-does: options too. A click is louder than the threshold as well, so runs shorter than a syllable do not count. Hum and
-rumble, which lie below the voice, are filtered off first (`high_pass_hz`): that is ours. The two recursions are
-`usvs.ops.frame_energy` and `usvs.ops.energy_threshold`.
+with Adaptive Scaling Factor", IAENG IJCS 36:4, 2009): a frame is speech where its RMS exceeds a threshold between the
+tracked minimum and maximum, (1 - l) Emax + l Emin with l = (Emax - Emin) / Emax, which is Emin (2 - Emin / Emax), about
+6 dB above the tracked floor. `threshold_ratio` replaces the 2, `scaling_factor` fixes l. Descriptions differ in whether
+the growth of Emin compounds, how long speech is extended and how digital silence is treated: these are settings. Clicks
+exceed the threshold too, so runs shorter than a syllable do not count. Not in the paper: hum and rumble are removed by
+a high-pass filter first (`high_pass_hz`). The two recursions are `usvs.ops.frame_energy` and
+`usvs.ops.energy_threshold`.
 """
 
 import math
@@ -22,32 +22,40 @@ from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import ConfigError
 from usvs.ops.energy_threshold import ADAPTIVE
 
-GROWTH_OF_GROWTH = 1.0001  # of the compounding variant, a frame
+GROWTH_OF_GROWTH = 1.0001  # factor per frame of the compounding variant
 
 
 def voice_activity(waveform: ArrayLike, rate_hz: int, settings: VoiceActivitySettings) -> NDArray[np.bool_]:
-    """Say for each whole frame of mono recordings of one length whether it holds speech.
+    """Return which frames of mono recordings contain speech.
 
     Args:
-        waveform: samples in [-1, 1] or int16 [..., S].
-        rate_hz: of the samples.
+        waveform: [..., S] samples, floating point in [-1, 1] or int16.
+        rate_hz: sampling rate.
         settings: frame length and the detector's constants.
 
     Returns:
-        True where there is speech [..., floor(S / frame length)].
+        bool [..., frames], frames = floor(S / samples per frame).
+
+    Raises:
+        ConfigError: where the cutoff of the high-pass filter is not below half of the sampling rate.
     """
     energy = frame_energy(np.asarray(waveform), rate_hz, settings)
     voiced = energy > threshold(energy, settings)
     shortest = round(settings.minimum_run_seconds / settings.frame_seconds)
     hangover = round(settings.hangover_seconds / settings.frame_seconds)
-    return _held(_runs_of(voiced, shortest), hangover)
+    return _extend_runs(_drop_short_runs(voiced, shortest), hangover)
 
 
 def frame_energy(samples: NDArray[Any], rate_hz: int, settings: VoiceActivitySettings) -> NDArray[np.float64]:
-    """Return the RMS of each whole frame, full scale 1, of what lies above `settings.high_pass_hz` [..., frames].
+    """Return the RMS of each frame after the high-pass filter, [..., frames], full scale 1.
+
+    Args:
+        samples: [..., S], floating point in [-1, 1] or int16.
+        rate_hz: sampling rate.
+        settings: frame length and cutoff.
 
     Raises:
-        ConfigError: where there is nothing above it.
+        ConfigError: where the cutoff is not below half of the sampling rate.
     """
     if settings.high_pass_hz >= rate_hz / 2:
         raise ConfigError(f"voice.high_pass_hz is {settings.high_pass_hz:g}, expected less than half of {rate_hz} Hz")
@@ -61,10 +69,11 @@ def frame_energy(samples: NDArray[Any], rate_hz: int, settings: VoiceActivitySet
 
 
 def threshold(energy: NDArray[np.float64], settings: VoiceActivitySettings) -> NDArray[np.float64]:
-    """Return the adaptive threshold that each frame's energy is held against [..., frames].
+    """Return the adaptive threshold of each frame's energy, [..., frames], in its unit.
 
-    A frame of digital silence neither lowers the floor to zero nor counts as a minimum: the floor stays at or above
-    `settings.silence_rms`.
+    Args:
+        energy: [..., frames] as of `frame_energy`.
+        settings: the detector's constants; the floor is at least `silence_rms`, also in digital silence.
     """
     frames = energy.shape[-1]
     found = ops.energy_threshold(
@@ -80,16 +89,22 @@ def threshold(energy: NDArray[np.float64], settings: VoiceActivitySettings) -> N
 
 
 def speech_fraction(active: NDArray[np.bool_], start_frame: int, end_frame: int) -> float:
-    """Return the share of voiced frames in [start_frame, end_frame); NaN where the recording has none of them."""
-    part = active[max(start_frame, 0) : end_frame]
-    return float(part.mean()) if len(part) else float("nan")
+    """Return the fraction of frames with speech in [start_frame, end_frame); NaN where the recording has none of them.
+
+    Args:
+        active: bool [frames], as of `voice_activity`.
+        start_frame: first frame; may be negative.
+        end_frame: frame after the last; may be beyond the recording.
+    """
+    inside = active[max(start_frame, 0) : end_frame]
+    return float(inside.mean()) if len(inside) else float("nan")
 
 
-def _runs_of(voiced: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
-    """Drop runs of fewer than `shortest` frames."""
+def _drop_short_runs(voiced: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
+    """Set runs of fewer than `shortest` frames to False."""
     padded = np.pad(voiced, [(0, 0)] * (voiced.ndim - 1) + [(1, 1)])
     changes = padded[..., 1:] != padded[..., :-1]  # [..., frames + 1]
-    edges = np.flatnonzero(changes)  # a run's begin and end by turns, row after row
+    edges = np.flatnonzero(changes)  # begin and end of each run, alternating, row after row
     starts, ends = edges[::2], edges[1::2]
     kept = ends - starts >= shortest
     marks = np.zeros(changes.size, np.int8)
@@ -99,8 +114,9 @@ def _runs_of(voiced: NDArray[np.bool_], shortest: int) -> NDArray[np.bool_]:
     return inside
 
 
-def _held(voiced: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+def _extend_runs(voiced: NDArray[np.bool_], frames: int) -> NDArray[np.bool_]:
+    """Extend every run by `frames` frames."""
     number = np.arange(voiced.shape[-1])
     last = np.maximum.accumulate(np.where(voiced, number, -frames - 1), axis=-1)
-    held: NDArray[np.bool_] = number - last <= frames
-    return held
+    extended: NDArray[np.bool_] = number - last <= frames
+    return extended

@@ -1,4 +1,4 @@
-"""The command `usvs`: one command a step, from a folder of scans to a fine-tuned model."""
+"""The command line `usvs`: one command per step, from a folder of scans to a fine-tuned network."""
 
 import logging
 import sys
@@ -12,33 +12,58 @@ from usvs.cli.options import Parser
 from usvs.cli.pretrain_commands import add_pretrain_commands
 from usvs.cli.task_commands import add_task_commands
 from usvs.errors import UsvsError
+from usvs.utils.dependencies import is_missing_dependency, missing_dependency
 
 logger = logging.getLogger(__name__)
 
+EPILOG = """\
+example, from a synthetic archive to a pretrained network:
+  usvs phantom ARCHIVE --patients 8
+  usvs index ARCHIVE STORE
+  usvs prepare STORE --profile quick
+  usvs pretrain STORE RUN --profile quick
+
+exit codes:
+  0    success
+  2    wrong setting or argument
+  3    damaged or unsuitable archive, store or file
+  4    a package, disk space, memory, a device or a permission is missing
+  75   interrupted; the state is saved, the same command with --resume continues
+  130  interrupted by Ctrl-C
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code; a `UsvsError` is one line, never a traceback."""
+    """Run one command and exit with its code; an error that the user can correct is one line, never a traceback."""
     options = _parser().parse_args(arguments)
     configure_logging()
     try:
         options.run_command(options)
     except UsvsError as error:
-        logger.error(f"usvs: {error}")
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        logger.error("usvs: interrupted")
-        sys.exit(130)
+        _fail("interrupted", 130)
     except PermissionError as error:
-        logger.error(f"usvs: no permission for '{error.filename}': choose a folder that you may write to")
-        sys.exit(4)
+        _fail(f"no permission for '{error.filename}': choose a folder that you may write to", 4)
     except OSError as error:
-        logger.error(f"usvs: {error.strerror or error}: '{error.filename}'")
-        sys.exit(4)
+        of_file = "" if error.filename is None else f": '{error.filename}'"
+        _fail(f"{error.strerror or error}{of_file}", 4)
+    except ModuleNotFoundError as error:
+        if not is_missing_dependency(error):
+            raise
+        missing = missing_dependency(error)
+        _fail(str(missing), missing.exit_code)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    logger.error(f"usvs: {message}")
+    sys.exit(exit_code)
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="usvs", description="Learn from narrated ultrasound: video and speech, no labels.")
-    parser.add_argument("--version", action="version", version=f"usvs {__version__}")
+    summary = "Learn representations from narrated ultrasound: video and speech, without labels."
+    parser = Parser(prog="usvs", description=summary, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"usvs {__version__}", help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_archive_commands(commands)
     add_pretrain_commands(commands)

@@ -1,105 +1,152 @@
-"""Commands about the archive: phantom, index, prepare, audit, import."""
+"""Commands for archives and stores: phantom, index, prepare, audit, import."""
 
 import argparse
 import logging
 from contextlib import nullcontext
 from pathlib import Path
 
-from usvs.archive.settings import GazeSettings
-from usvs.audio.settings import VoiceActivitySettings
-from usvs.cli.options import Commands, add_settings_options, chosen_profile, chosen_settings, count
-from usvs.config import Settings
+from usvs.cli.options import (
+    WORKERS_HELP,
+    Commands,
+    add_command,
+    add_settings_options,
+    chosen_profile,
+    chosen_settings,
+    count,
+)
 from usvs.errors import ConfigError, DataError
 from usvs.phantom.settings import PhantomSettings
-from usvs.store.settings import ClipSettings, prepare_profile
+from usvs.store.settings import IndexSettings, prepare_profile
 
 logger = logging.getLogger(__name__)
 
 
 def add_archive_commands(commands: Commands) -> None:
-    """Add them to the command."""
-    command = commands.add_parser("phantom", help="make a synthetic archive of narrated scans with known truth")
-    command.add_argument("out", type=Path, metavar="OUT", help="a new folder; the truth goes to OUT.truth beside it")
-    command.add_argument("--patients", type=count, default=20)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--pictures", type=Path, help="also draw planes and narration into this folder")
-    command.add_argument("--real", type=Path, help="real frames to show beside the phantom's in the pictures")
-    add_settings_options(command)
-    command.set_defaults(run_command=_phantom)
-
-    command = commands.add_parser("index", help="find the scans of an archive and what each one has")
-    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
-    command.add_argument("store", type=Path, metavar="STORE", help="a private folder for all that is derived")
-    command.add_argument("--workers", type=count, help="processes; default: one a core")
-    add_settings_options(command)
-    command.set_defaults(run_command=_index)
-
-    command = commands.add_parser("prepare", help="write the fast store: frames, speech, gaze and labels of each scan")
-    command.add_argument("store", type=Path, metavar="STORE")
-    command.add_argument("--workers", type=count, help="processes; default: one a core")
-    command.add_argument("--dask", metavar="ADDRESS", help="work on a Dask cluster that sees both folders")
-    add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_prepare)
-    _add_audit_verb(commands)
-    _add_import_verbs(commands)
+    """Add these commands to the command line."""
+    _add_phantom(commands)
+    _add_index(commands)
+    _add_prepare(commands)
+    _add_audit(commands)
+    _add_import(commands)
 
 
-def _add_audit_verb(commands: Commands) -> None:
-    command = commands.add_parser(
-        "audit", help="is everything still whole and apart; pictures of the fans to look through"
+def _add_phantom(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "phantom",
+        "make a synthetic archive of narrated scans with known ground truth",
+        "usvs phantom ARCHIVE --patients 8 --seed 1 --pictures PICTURES",
     )
-    command.add_argument("store", type=Path, metavar="STORE|ARCHIVE", help="an archive is looked into and nothing kept")
     command.add_argument(
-        "--pictures", type=Path, metavar="OUT", help="contact sheets of the fans, as PNG in this folder"
+        "out", type=Path, metavar="ARCHIVE", help="a new folder; the ground truth is written to ARCHIVE.ground_truth"
     )
-    command.add_argument("--run", type=Path, action="append", default=[], help="check the splits of this run; repeat")
-    command.add_argument("--quick", action="store_true", help="sizes and dates only; contents are not hashed")
-    command.add_argument("--workers", type=count, help="processes; default: one a core")
-    command.set_defaults(run_command=_audit)
+    command.add_argument("--patients", type=count, default=20, help="number of patients; default: 20")
+    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same archive; default: 0")
+    command.add_argument("--pictures", type=Path, metavar="OUT", help="also draw planes and narration into this folder")
+    command.add_argument("--real", type=Path, metavar="IMAGES", help="folder of real frames (.png) to draw beside them")
+    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    add_settings_options(command)
+    command.set_defaults(run_command=_run_phantom)
 
 
-def _add_import_verbs(commands: Commands) -> None:
+def _add_index(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "index",
+        "find the scans of an archive and what each one has: sound, gaze, labels, patient",
+        "usvs index ARCHIVE STORE --set clips.clip_seconds=2",
+    )
+    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
+    command.add_argument("store", type=Path, metavar="STORE", help="a private folder for everything that is derived")
+    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    add_settings_options(command)
+    command.set_defaults(run_command=_run_index)
+
+
+def _add_prepare(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "prepare",
+        "write frames, speech, gaze and labels of each scan in a form that is fast to read",
+        "usvs prepare STORE --profile quick",
+    )
+    command.add_argument("store", type=Path, metavar="STORE", help="a folder made by 'usvs index'")
+    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
+    add_settings_options(command, profile=True)
+    command.set_defaults(run_command=_run_prepare)
+
+
+def _add_audit(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "audit",
+        "verify store integrity and patient splits; draw contact sheets of the sectors",
+        "usvs audit STORE --pictures PICTURES --run RUN",
+    )
+    command.add_argument(
+        "store", type=Path, metavar="STORE|ARCHIVE", help="a store, or an archive, which is inspected without a store"
+    )
+    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets of the sectors into this folder")
+    command.add_argument(
+        "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
+    )
+    command.add_argument("--quick", action="store_true", help="compare sizes and times only, do not hash contents")
+    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.set_defaults(run_command=_run_audit)
+
+
+def _add_import(commands: Commands) -> None:
     imports = commands.add_parser("import", help="make an archive from a published image set")
     sets = imports.add_subparsers(required=True, metavar="SET")
-    command = sets.add_parser("fetal-planes", help="FETAL_PLANES_DB: a csv and a folder of images")
-    command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked set; never written to")
+    command = add_command(
+        sets,
+        "fetal-planes",
+        "make an archive from FETAL_PLANES_DB, a csv file and a folder of images",
+        "usvs import fetal-planes FETAL_PLANES_DB ARCHIVE --map 'Maternal cervix='",
+    )
+    command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
     command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
-    command.add_argument("--map", action="append", default=[], metavar="LABEL=PLANE", help="another plane for a label")
-    command.set_defaults(run_command=_import_fetal_planes)
+    command.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="LABEL=PLANE",
+        help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
+    )
+    command.set_defaults(run_command=_run_import_fetal_planes)
 
 
-def _phantom(options: argparse.Namespace) -> None:
+def _run_phantom(options: argparse.Namespace) -> None:
     from usvs.phantom import make_phantom, save_phantom_pictures
 
-    summary = make_phantom(options.out, options.patients, options.seed, chosen_settings(options, PhantomSettings()))
-    logger.info(f"phantom: {summary}")
+    settings = chosen_settings(options, PhantomSettings())
+    summary = make_phantom(
+        options.out, patients=options.patients, seed=options.seed, settings=settings, workers=options.workers
+    )
+    logger.info(str(summary))
     if options.pictures is not None:
-        save_phantom_pictures(options.out, options.pictures, options.real)
+        for file in save_phantom_pictures(options.out, options.pictures, options.real):
+            logger.info(f"picture: {file}")
 
 
-def _index(options: argparse.Namespace) -> None:
-    from usvs.store.catalogue import index_archive
+def _run_index(options: argparse.Namespace) -> None:
+    from usvs.store.indexing import index_archive
 
-    class IndexSettings(Settings):
-        clips: ClipSettings = ClipSettings()
-        voice: VoiceActivitySettings = VoiceActivitySettings()
-        gaze: GazeSettings = GazeSettings()
-
-    settings = chosen_settings(options, IndexSettings())
-    clips, voice, gaze = settings.clips, settings.voice, settings.gaze
-    logger.info(str(index_archive(options.archive, options.store, clips, voice, options.workers, gaze)))
+    settings = dict(chosen_settings(options, IndexSettings()))
+    logger.info(str(index_archive(options.archive, options.store, workers=options.workers, **settings)))
 
 
-def _prepare(options: argparse.Namespace) -> None:
+def _run_prepare(options: argparse.Namespace) -> None:
     from usvs.store.dask_cluster import dask_cluster
     from usvs.store.prepare import prepare_store
 
     settings = chosen_settings(options, prepare_profile(chosen_profile(options)))
     with dask_cluster(options.dask) if options.dask else nullcontext() as cluster:
-        logger.info(str(prepare_store(options.store, settings, options.workers, cluster)))
+        logger.info(str(prepare_store(options.store, profile=settings, workers=options.workers, cluster=cluster)))
 
 
-def _audit(options: argparse.Namespace) -> None:
+def _run_audit(options: argparse.Namespace) -> None:
     from usvs.store.audit import Finding, audit_store
     from usvs.store.audit_archive import audit_archive
     from usvs.store.contact_sheet import save_contact_sheets
@@ -108,10 +155,10 @@ def _audit(options: argparse.Namespace) -> None:
 
     findings: list[Finding] = []
     if (options.store / KEY_FILE).exists():
-        summary = audit_store(options.store, contents=not options.quick, workers=options.workers)
+        summary = audit_store(options.store, check_contents=not options.quick, workers=options.workers)
         pages = save_contact_sheets(options.store, options.pictures, options.workers) if options.pictures else ()
         findings += summary.findings
-        logger.info(summary.headline)
+        logger.info(str(summary))
     else:
         found, pages = audit_archive(options.store, options.pictures, options.workers)
         findings += found
@@ -119,16 +166,17 @@ def _audit(options: argparse.Namespace) -> None:
     for finding in findings:
         print(finding)
     if pages:
-        logger.info(f"pictures: {len(pages)} pages in {options.pictures}")
+        logger.info(f"audit: {len(pages)} contact sheets in '{options.pictures}'")
     if findings:
-        raise DataError(f"audit: {len(findings)} findings")
+        raise DataError(f"audit: {len(findings)} problems found")
 
 
-def _import_fetal_planes(options: argparse.Namespace) -> None:
+def _run_import_fetal_planes(options: argparse.Namespace) -> None:
     from usvs.archive.fetal_planes import import_fetal_planes
 
     pairs = [text.partition("=") for text in options.map]
-    if not all(equals for _, equals, _ in pairs):
-        raise ConfigError("--map: expected LABEL=PLANE, an empty plane to leave a label out")
+    for text, (_, equals, _) in zip(options.map, pairs, strict=True):
+        if not equals:
+            raise ConfigError(f"--map: expected LABEL=PLANE, or LABEL= to leave a label out, got '{text}'")
     classes = {label.strip(): plane.strip() or None for label, _, plane in pairs}
     logger.info(str(import_fetal_planes(options.source, options.archive, classes)))

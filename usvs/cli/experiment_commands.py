@@ -1,4 +1,4 @@
-"""Commands that run whole experiments: reproduce, curves, probe-video, evidence."""
+"""Commands for whole experiments: reproduce, curves, probe-video."""
 
 import argparse
 import logging
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from usvs.cli.options import (
     Commands,
+    add_command,
     add_settings_options,
     chosen_profile,
     chosen_settings,
-    compared_inits,
     count,
     labelled_patients,
 )
@@ -18,106 +18,165 @@ from usvs.tasks.classification.settings import classification_profile
 
 logger = logging.getLogger(__name__)
 
+OUT_HELP = "folder for all results; the same command resumes an interrupted one"
+SEEDS_HELP = "number of seeds; more can be added later; default: 3"
+
 
 def add_experiment_commands(commands: Commands) -> None:
-    """Add them to the command."""
-    command = commands.add_parser(
-        "reproduce", help="the paper's Tables 1, 2 and 3 and Figures 3 and 4, with our controls"
+    """Add the commands to the parser."""
+    _add_reproduce(commands)
+    _add_curves(commands)
+    _add_probe_video(commands)
+
+
+def _add_reproduce(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "reproduce",
+        "measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls",
+        """
+        usvs reproduce ARCHIVE OUT --profile quick --seeds 3
+        usvs reproduce STORE OUT --profile quick --preset evidence
+        """,
     )
-    command.add_argument("archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is prepared into OUT")
-    command.add_argument("out", type=Path, metavar="OUT", help="all runs and cells are kept; the same command goes on")
-    command.add_argument("--seeds", type=count, default=3)
-    command.add_argument("--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.")
-    command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet")
-    command.add_argument("--labelled-patients", type=count, help="how many to fine-tune on in each fold; default: all")
+    _add_archive_or_store(command)
+    command.add_argument(
+        "--preset",
+        choices=["paper", "evidence"],
+        default="paper",
+        help="paper: all rows of the tables; evidence: Ours against Shuffled and Rand, with few labels and with all;"
+        " default: paper",
+    )
+    command.add_argument("--seeds", type=count, default=3, metavar="N", help=SEEDS_HELP)
+    command.add_argument(
+        "--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.; default: not run"
+    )
+    command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet; default: not run")
+    command.add_argument(
+        "--labelled-patients", type=count, metavar="N", help="number of patients with labels in each fold; default: all"
+    )
     command.add_argument("--allow-overlap", action="store_true", help="pretrain and test on the same patients")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_reproduce)
 
-    command = commands.add_parser(
-        "curves", help="macro F1 against the share of labelled patients, fine-tuned and frozen"
+
+def _add_curves(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "curves",
+        "measure macro F1 against the number of labelled patients, fine-tuned and frozen",
+        "usvs curves STORE OUT --profile quick --init random --init RUN --patients held-out --fractions 0.05,0.1,0.25",
     )
-    command.add_argument("store", type=Path, metavar="STORE")
-    command.add_argument("out", type=Path, metavar="OUT", help="cells are kept; the same command goes on")
-    command.add_argument("--init", action="append", metavar="INIT", help="as of 'usvs finetune'; repeat to compare")
-    command.add_argument("--shares", default="0.01,0.05,0.1,1", metavar="LIST", help="of each fold's training patients")
-    command.add_argument("--seeds", type=count, default=3)
-    command.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
+    command.add_argument("store", type=Path, metavar="STORE", help="a prepared store with labels")
+    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
+    command.add_argument(
+        "--init", action="append", metavar="INIT", help="as for 'usvs finetune'; repeat to compare; default: random"
+    )
+    command.add_argument(
+        "--fractions",
+        default="0.01,0.05,0.1,1",
+        metavar="LIST",
+        help="fractions of each fold's training patients; default: 0.01,0.05,0.1,1",
+    )
+    command.add_argument("--seeds", type=count, default=3, metavar="N", help=SEEDS_HELP)
+    command.add_argument(
+        "--patients",
+        choices=["all", "held-out"],
+        default="all",
+        help="held-out: only patients that no init was pretrained on; default: all",
+    )
     command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_curves)
 
-    command = commands.add_parser("probe-video", help="order pretraining against a random init on labelled videos")
-    command.add_argument("archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is prepared into OUT")
-    command.add_argument("out", type=Path, metavar="OUT", help="runs and cells are kept; the same command goes on")
-    command.add_argument("--labels", type=Path, required=True, metavar="CSV", help="a line a video")
-    command.add_argument("--classes", required=True, metavar="LIST", help="labels to tell apart, with commas between")
-    command.add_argument(
-        "--columns", default="file,label,source_id", metavar="FILE,LABEL,SOURCE", help="names in the csv"
+
+def _add_probe_video(commands: Commands) -> None:
+    command = add_command(
+        commands,
+        "probe-video",
+        "compare frame-order pretraining with an untrained encoder on labelled videos",
+        "usvs probe-video ARCHIVE OUT --labels labels.csv --classes covid,pneumonia,regular",
     )
-    command.add_argument("--repeats", type=count, default=5)
+    _add_archive_or_store(command)
+    command.add_argument(
+        "--labels",
+        type=Path,
+        required=True,
+        metavar="CSV",
+        help="one line for each video: path in the archive or file name, label, source",
+    )
+    command.add_argument("--classes", required=True, metavar="LIST", help="the labels to use, separated by commas")
+    command.add_argument(
+        "--columns",
+        default="file,label,source_id",
+        metavar="FILE,LABEL,SOURCE",
+        help="names of the csv's columns; default: file,label,source_id",
+    )
+    command.add_argument(
+        "--repeats", type=count, default=5, metavar="N", help="number of divisions into folds; default: 5"
+    )
     add_settings_options(command)
     command.set_defaults(run_command=_probe_video)
 
-    command = commands.add_parser(
-        "evidence", help="does it learn? Ours, Shuffled and Rand over seeds and patient folds"
+
+def _add_archive_or_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is indexed and prepared into OUT/store"
     )
-    command.add_argument("store", type=Path, metavar="STORE")
-    command.add_argument("out", type=Path, metavar="OUT", help="cells are kept; the same command goes on")
-    command.add_argument("--seeds", type=count, default=3)
-    command.set_defaults(run_command=_evidence)
+    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from usvs.experiments.reproduce import reproduce, reproduce_profile
-    from usvs.report.reproduction import save_reproduction_figures
+    from usvs.experiments.presets import reproduce_profile
+    from usvs.experiments.reproduce import reproduce
+    from usvs.report.experiments import save_reproduction_figures
 
     labelled = [f"{task}.{text}" for task in ("planes", "gaze") for text in labelled_patients(options)]
-    settings = chosen_settings(options, reproduce_profile(chosen_profile(options)), labelled)
+    settings = chosen_settings(options, reproduce_profile(chosen_profile(options), options.preset), labelled)
     print(
         reproduce(
             options.archive_or_store,
             options.out,
             settings,
-            range(options.seeds),
-            options.imagenet,
-            options.sononet,
-            options.allow_overlap,
+            seeds=range(options.seeds),
+            imagenet=options.imagenet,
+            sononet=options.sononet,
+            allow_overlap=options.allow_overlap,
         )
     )
     for file in save_reproduction_figures(options.out):
-        logger.info(f"picture: {file}")
+        logger.info(f"figure: {file}")
 
 
 def _curves(options: argparse.Namespace) -> None:
-    from usvs.experiments.curves import parse_shares, run_curves
-    from usvs.report.reproduction import save_curves
+    from usvs.experiments.curves import parse_fractions, run_curves
+    from usvs.report.experiments import save_curves_figure
 
     settings = chosen_settings(options, classification_profile(chosen_profile(options)))
-    compared = {name: value for name, value in compared_inits(options).items() if name != "group_by"}
-    shares = parse_shares(options.shares)
-    print(run_curves(options.store, options.out, settings, shares=shares, seeds=range(options.seeds), **compared))
-    logger.info(f"results and picture: {save_curves(options.out)}")
+    curves = run_curves(
+        options.store,
+        options.out,
+        settings,
+        inits=options.init or ["random"],
+        fractions=parse_fractions(options.fractions),
+        seeds=range(options.seeds),
+        patients=options.patients,
+        allow_overlap=options.allow_overlap,
+    )
+    print(curves)
+    logger.info(f"figure: {save_curves_figure(options.out)}")
 
 
 def _probe_video(options: argparse.Namespace) -> None:
-    from usvs.experiments.reproduce import store_of
-    from usvs.experiments.video_probe import VideoProbeSettings, probe_videos, read_video_labels
+    from usvs.experiments.reproduce import prepared_store_folder
+    from usvs.experiments.video_labels import read_video_labels
+    from usvs.experiments.video_probe import VideoProbeSettings, probe_videos
 
     settings = chosen_settings(options, VideoProbeSettings())
     columns = options.columns.split(",")
     if len(columns) != 3:
         raise ConfigError(f"--columns: expected three names, FILE,LABEL,SOURCE, got '{options.columns}'")
-    store = store_of(options.archive_or_store, options.out, "quick")
+    store = prepared_store_folder(options.archive_or_store, options.out, "quick")
     labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
-    print(probe_videos(store, options.out / "run", labels, settings, options.repeats))
+    print(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
     logger.info(f"results: {options.out / 'run'}")
-
-
-def _evidence(options: argparse.Namespace) -> None:
-    from usvs.experiments.evidence import run_evidence
-    from usvs.report.plots import save_evidence_picture
-
-    print(run_evidence(options.store, options.out, seeds=range(options.seeds)))
-    save_evidence_picture(options.out)
-    logger.info(f"results and picture: {options.out}")

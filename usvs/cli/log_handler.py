@@ -1,4 +1,4 @@
-"""Log records of `usvs` on the terminal: one plain line each on standard error, so that standard output stays clean."""
+"""Log records of the package on the terminal: one line each on standard error; standard output is for results."""
 
 import logging
 
@@ -6,7 +6,7 @@ from usvs.utils.progress import console
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints messages through the console of the progress bars; lines are never wrapped and no markup is read."""
+    """Prints records through the console of the progress bars, so that they do not break a bar; without markup."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
@@ -14,7 +14,7 @@ class ConsoleHandler(logging.Handler):
 
 
 def configure_logging(level: int = logging.INFO) -> None:
-    """Show what the package logs; the command line alone calls this, an importing program configures its own logging."""
+    """Print what the package logs. Only the command line calls this; a program configures its own logging."""
     logger = logging.getLogger("usvs")
     logger.setLevel(level)
     if not any(isinstance(handler, ConsoleHandler) for handler in logger.handlers):

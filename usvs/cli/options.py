@@ -1,4 +1,4 @@
-"""What the commands of the command line share: their parser, and how settings are read from it."""
+"""What the commands of the command line share: the parser, common options, and how settings are read from them."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,52 +10,71 @@ from usvs.config import Profile, Settings, load_settings
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
+WORKERS_HELP = "number of worker processes; default: one per core"
+
 
 class Parser(argparse.ArgumentParser):
-    """Whose complaint is two lines: what is wrong, and where help is."""
+    """A parser whose errors are two lines: what is wrong, and where help is."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **arguments})
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
         self.exit(2, f"usvs: {message}\n(see '{self.prog} --help')\n")
 
 
+def add_command(commands: Commands, name: str, summary: str, example: str) -> Parser:
+    """Add a command with a worked example, which its ``--help`` shows at the end.
+
+    Args:
+        commands: the group to add it to.
+        name: of the command.
+        summary: one sentence: what the command does.
+        example: one or more command lines that can be pasted.
+    """
+    lines = "\n".join(f"  {line.strip()}" for line in example.strip().splitlines())
+    return commands.add_parser(name, help=summary, description=summary, epilog=f"example:\n{lines}")
+
+
 def count(text: str) -> int:
-    """Read a number of things, at least one."""
+    """Parse a positive integer."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got '{text}'")
     return int(text)
 
 
 def add_settings_options(command: argparse.ArgumentParser, profile: bool = False) -> None:
-    """Let settings be given as a file and one by one, and where there are profiles, over which of them."""
-    command.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML or JSON")
-    command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, dotted")
+    """Add the options that give settings: a file, single values and, if `profile`, the profile they change."""
+    command.add_argument("--config", type=Path, metavar="FILE", help="read settings from a TOML or JSON file")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change one setting, by its dotted name; repeat for several",
+    )
     if profile:
-        command.add_argument("--profile", choices=["paper", "quick"], default="paper")
+        command.add_argument(
+            "--profile",
+            choices=["paper", "quick"],
+            default="paper",
+            help="settings to start from: the paper's, or a small network for CPUs; default: paper",
+        )
 
 
 def chosen_settings(options: argparse.Namespace, base: SettingsT, first: Sequence[str] = ()) -> SettingsT:
-    """Return `base` with the command's own settings, then those that were typed laid over it; a seed comes last."""
+    """Return `base`, changed by `first`, then by ``--config`` and ``--set``, then by ``--seed``."""
     seed = getattr(options, "seed", None)
     last = [] if seed is None or "run" not in type(base).model_fields else [f"run.seed={seed}"]
     return load_settings(base, options.config, [*first, *options.set, *last])
 
 
 def chosen_profile(options: argparse.Namespace) -> Profile:
-    """Return the profile that was asked for."""
+    """Return the profile that ``--profile`` names."""
     return "quick" if options.profile == "quick" else "paper"
 
 
 def labelled_patients(options: argparse.Namespace) -> list[str]:
-    """Return ``--labelled-patients`` as settings."""
+    """Return ``--labelled-patients`` as a setting."""
     return [] if options.labelled_patients is None else [f"labelled_patients={options.labelled_patients}"]
-
-
-def compared_inits(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the inits to be compared and on whom, as `usvs.finetune_planes` takes them."""
-    return {
-        "inits": options.init or ["random"],
-        "held_out_only": options.patients == "held-out",
-        "allow_overlap": options.allow_overlap,
-        "group_by": getattr(options, "group_by", "patient"),
-    }

@@ -1,60 +1,89 @@
-"""Commands about pretraining: pretrain, bench."""
+"""Commands for pretraining: pretrain, bench."""
 
 import argparse
 import logging
 from pathlib import Path
 
-from usvs.cli.options import Commands, add_settings_options, chosen_profile, chosen_settings, count
+from usvs.cli.options import (
+    Commands,
+    add_command,
+    add_settings_options,
+    chosen_profile,
+    chosen_settings,
+    count,
+)
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 
 logger = logging.getLogger(__name__)
 
 
 def add_pretrain_commands(commands: Commands) -> None:
-    """Add them to the command."""
-    command = commands.add_parser("pretrain", help="learn from video and speech without labels")
-    command.add_argument("store", type=Path, metavar="STORE")
+    """Add the commands to the parser."""
+    command = add_command(
+        commands,
+        "pretrain",
+        "pretrain an encoder on video and speech, without labels",
+        """usvs pretrain STORE RUN --profile quick --set optimiser.epochs=20
+        usvs pretrain STORE RUN --profile quick --resume
+        usvs pretrain STORE RUN2 --profile quick --init RUN""",
+    )
+    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
     command.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
-    command.add_argument("--objective", choices=OBJECTIVES, default="joint", help="which row of the paper's tables")
-    command.add_argument("--loader", choices=["torch", "dali"], help="who decodes; both give the same samples")
-    command.add_argument("--seed", type=int)
-    command.add_argument("--resume", action="store_true", help="go on with the run that stands in RUN")
+    command.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default="joint",
+        help="the loss: a row of the paper's tables, or a control; default: joint",
+    )
+    command.add_argument(
+        "--init",
+        metavar="INIT",
+        help="initial weights of the video encoder: RUN, imagenet:FILE, sononet:FILE or timm:NAME; default: random",
+    )
+    command.add_argument(
+        "--encoder", metavar="NAME", help="a video encoder of usvs.list_encoders(); default: setting model.video"
+    )
+    command.add_argument("--loader", choices=["torch", "dali"], help="data-loading backend; both give the same samples")
+    command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
+    command.add_argument("--resume", action="store_true", help="resume the run in RUN, or start it if there is none")
     add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_pretrain)
+    command.set_defaults(run_command=_run_pretrain)
 
-    bench = commands.add_parser("bench", help="measure this machine")
+    bench = commands.add_parser("bench", help="measure the speed of this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    command = kinds.add_parser("step", help="where a pretraining step's time goes, and what feeding a device takes")
-    command.add_argument("store", type=Path, metavar="STORE")
-    command.add_argument("--steps", type=count, default=5, help="how many are measured")
-    command.add_argument("--out", type=Path, metavar="FILE", help="also write everything as JSON")
+    command = add_command(
+        kinds, "step", "profile a training step", "usvs bench step STORE --profile quick --steps 5 --out step.json"
+    )
+    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
+    command.add_argument("--steps", type=count, default=5, help="number of measured steps; default: 5")
+    command.add_argument("--out", type=Path, metavar="FILE", help="also write all values as JSON")
     add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_bench_step)
+    command.set_defaults(run_command=_run_bench_step)
 
 
-def _pretrain(options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_loss_curves
+def _run_pretrain(options: argparse.Namespace) -> None:
+    from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
 
-    chosen = [] if options.loader is None else [f"run.loader={options.loader}"]
-    settings = chosen_settings(
-        options, pretrain_profile(chosen_profile(options)), [*OBJECTIVES[options.objective], *chosen]
+    loader = [] if options.loader is None else [f"run.loader={options.loader}"]
+    base = pretrain_profile(chosen_profile(options))
+    settings = chosen_settings(options, base, [*OBJECTIVES[options.objective], *loader])
+    result = pretrain(
+        options.store, options.run, settings, encoder=options.encoder, init=options.init, resume=options.resume
     )
-    result = pretrain(options.store, options.run, settings, resume=options.resume)
     if rank_of_environment() == 0:
         save_loss_curves(options.run)
         logger.info(str(result))
 
 
-def _bench_step(options: argparse.Namespace) -> None:
+def _run_bench_step(options: argparse.Namespace) -> None:
     import json
 
     from usvs.tasks.pretraining.step_profile import profile_step
 
-    profile = profile_step(
-        options.store, chosen_settings(options, pretrain_profile(chosen_profile(options))), options.steps
-    )
+    settings = chosen_settings(options, pretrain_profile(chosen_profile(options)))
+    profile = profile_step(options.store, settings, options.steps)
     print(profile)
     if options.out is not None:
         options.out.write_text(json.dumps(profile.as_json(), indent=1) + "\n", encoding="utf-8")

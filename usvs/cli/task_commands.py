@@ -1,7 +1,9 @@
-"""Commands about one downstream task: finetune, predict."""
+"""Commands of the downstream tasks: finetune, predict."""
 
 import argparse
 import logging
+import sys
+from functools import partial
 from pathlib import Path
 
 from usvs.cli.options import (
@@ -9,85 +11,115 @@ from usvs.cli.options import (
     add_settings_options,
     chosen_profile,
     chosen_settings,
-    compared_inits,
     count,
     labelled_patients,
 )
+from usvs.errors import DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.saliency.settings import saliency_profile
 
 logger = logging.getLogger(__name__)
 
+PROFILES = {"planes": classification_profile, "gaze": saliency_profile}
+
 
 def add_task_commands(commands: Commands) -> None:
     """Add them to the command."""
-    finetune = commands.add_parser("finetune", help="fine-tune to a task with labels")
+    finetune = commands.add_parser("finetune", help="fine-tune encoders to a task and compare them over patient folds")
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
-    command = tasks.add_parser("planes", help="standard-plane detection, folds by patient")
-    _finetuning_options(command)
-    command.set_defaults(run_command=_finetune_planes)
-    command = tasks.add_parser("gaze", help="gaze-saliency prediction, folds by patient")
-    _finetuning_options(command)
-    command.set_defaults(run_command=_finetune_gaze)
+    for name, title in (("planes", "standard-plane detection"), ("gaze", "gaze-saliency prediction")):
+        command = tasks.add_parser(name, help=f"{title}, cross-validated over patients")
+        _add_finetune_options(command)
+        command.set_defaults(run_command=partial(_finetune, name))
 
-    predict = commands.add_parser("predict", help="use a trained network")
+    predict = commands.add_parser("predict", help="apply a trained model to images")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    command = tasks.add_parser("planes", help="name the standard plane on pictures: file, plane, confidence a line")
+    command = tasks.add_parser("planes", help="predict the standard plane of images: file, plane, confidence per line")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size")
     command.add_argument(
-        "--model", required=True, metavar="sononet:FILE|RUN", help="SonoNet's weights or our detectors"
+        "--model",
+        required=True,
+        metavar="sononet:FILE|RUN",
+        help="weights of SonoNet, or a run of 'usvs finetune planes' (its best init), one init or one fold of it",
     )
-    command.add_argument("--box", metavar="L,T,R,B", help="pixels to look at; default: the fan is looked for")
+    command.add_argument(
+        "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
+    )
     command.set_defaults(run_command=_predict_planes)
 
 
-def _finetuning_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", type=Path, metavar="STORE")
-    command.add_argument("run", type=Path, metavar="OUT", help="a new folder for results, detectors and pictures")
+def _add_finetune_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("store", type=Path, metavar="STORE", help="a prepared store")
+    command.add_argument("run", type=Path, metavar="RUN", help="a new folder for results, models and plots")
     command.add_argument(
         "--init",
         action="append",
         metavar="INIT",
-        help="repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision, sononet:FILE",
+        help="initial encoder; repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision,"
+        " sononet:FILE (default: random)",
     )
-    command.add_argument("--labelled-patients", type=count, help="how many to learn from in each fold")
-    command.add_argument("--patients", choices=["all", "held-out"], default="all", help="held-out: not pretrained on")
-    command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
-    command.add_argument("--group-by", choices=["patient", "scan"], default="patient")
-    command.add_argument("--seed", type=int)
+    command.add_argument(
+        "--labelled-patients", type=count, metavar="N", help="training patients per fold (default: all)"
+    )
+    command.add_argument(
+        "--patients",
+        choices=["all", "held-out"],
+        default="all",
+        help="held-out: only patients that no init was pretrained on (default: all)",
+    )
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="also test on patients that an init was pretrained on"
+    )
+    command.add_argument(
+        "--group-by",
+        choices=["patient", "scan"],
+        default="patient",
+        help="scan: count each scan as its own patient (default: patient)",
+    )
+    command.add_argument("--seed", type=count_from_zero, metavar="N", help="of folds, weights and augmentation")
+    command.add_argument("--resume", action="store_true", help="continue the interrupted fine-tuning in RUN")
     add_settings_options(command, profile=True)
 
 
-def _finetune_planes(options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_planes_pictures
-    from usvs.tasks.classification.compare import compare_inits
+def count_from_zero(text: str) -> int:
+    """Read a seed."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got '{text}'")
+    return int(text)
+
+
+def _finetune(task: str, options: argparse.Namespace) -> None:
+    from usvs.report.runs import save_gaze_figure, save_planes_figures
+    from usvs.tasks.finetune import finetune
     from usvs.training.distributed import rank_of_environment
 
-    settings = chosen_settings(options, classification_profile(chosen_profile(options)), labelled_patients(options))
-    table = compare_inits(options.store, options.run, settings, **compared_inits(options))
+    settings = chosen_settings(options, PROFILES[task](chosen_profile(options)), labelled_patients(options))
+    result = finetune(
+        task,
+        options.store,
+        options.run,
+        settings,
+        inits=options.init or ["random"],
+        patients=options.patients,
+        allow_overlap=options.allow_overlap,
+        group_by=options.group_by,
+        resume=options.resume,
+    )
     if rank_of_environment() == 0:
-        print(table)
-        save_planes_pictures(options.run)
-        logger.info(f"results and pictures: {options.run}")
-
-
-def _finetune_gaze(options: argparse.Namespace) -> None:
-    from usvs.report.plots import save_gaze_picture
-    from usvs.tasks.saliency.compare import compare_gaze_inits
-    from usvs.training.distributed import rank_of_environment
-
-    settings = chosen_settings(options, saliency_profile(chosen_profile(options)), labelled_patients(options))
-    table = compare_gaze_inits(options.store, options.run, settings, **compared_inits(options))
-    if rank_of_environment() == 0:
-        print(table)
-        save_gaze_picture(options.run)
-        logger.info(f"results and picture: {options.run}")
+        print(result)
+        (save_planes_figures if task == "planes" else save_gaze_figure)(options.run)
+        logger.info(f"results, models and plots: '{options.run}'")
 
 
 def _predict_planes(options: argparse.Namespace) -> None:
-    from usvs.inference.predictors import predict_planes
+    from usvs.inference.predict import predict
     from usvs.media.images import parse_box
 
     box = None if options.box is None else parse_box(options.box)
-    for prediction in predict_planes(options.images, options.model, box):
+    predictions = predict(options.images, options.model, box=box)
+    for prediction in predictions:
         print(prediction)
+    failed = sum(prediction.error is not None for prediction in predictions)
+    if failed:
+        sys.stdout.flush()
+        raise DataError(f"{failed} of {len(predictions)} images could not be read; the reasons are in their lines")

@@ -1,8 +1,8 @@
-"""The same frames by NVIDIA DALI: one graph, on the CPU or, from the encoded bytes on, on a GPU.
+"""The frames of the torch loader by NVIDIA DALI: one pipeline, on the CPU or, from the encoded bytes on, on a GPU.
 
-Crop, mirror and resize are one affine map whose numbers lie on the grid of `usvs.ops.augment_frames`, so that every
-value is exact in float32. What differs from the torch loader is at most the JPEG decoder: on the CPU both use
-libjpeg-turbo, and the bits are equal; on a GPU nvJPEG may be a gray level off.
+Crop, flip and resize are one affine map whose coefficients are on the grid of `usvs.ops.augment_frames`, so that every
+value is exact in float32. Only the JPEG decoder may differ from the torch loader's: on the CPU both use libjpeg-turbo
+and the results are bit-equal; on a GPU nvJPEG may differ by one gray level.
 """
 
 from collections.abc import Iterator
@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from usvs.data.transforms import CEILING, OFFSET, AugmentParams, CropGrid, slopes
 from usvs.errors import MissingDependencyError
+from usvs.models.preprocessing import CEILING, OFFSET, AugmentParams, CropGrid, slopes
 
 Arrays = list[npt.NDArray[np.uint8]]
-Fed = tuple[Arrays, npt.NDArray[np.float32], npt.NDArray[np.float32]]  # frames, places [n, 2, 3], slopes [n]
+PipelineInputs = tuple[
+    Arrays, npt.NDArray[np.float32], npt.NDArray[np.float32]
+]  # frames, matrices [n, 2, 3], slopes [n]
 
 
 class Dali(NamedTuple):
-    """The parts of DALI that are used; `Any`, as it ships no types that hold."""
+    """The parts of DALI that are used; `Any`, since its type stubs are not reliable."""
 
     fn: Any
     types: Any
@@ -28,10 +30,10 @@ class Dali(NamedTuple):
 
 
 def import_dali() -> Dali:
-    """Import DALI where it is needed.
+    """Import DALI, which is an optional dependency.
 
     Raises:
-        MissingDependencyError: where it is not installed or does not load.
+        MissingDependencyError: where it is not installed or cannot be loaded.
     """
     try:
         from nvidia.dali import fn, math, types
@@ -46,13 +48,13 @@ def import_dali() -> Dali:
 
 
 class FramesGraph(NamedTuple):
-    """What the graph is made for.
+    """What the pipeline is made for.
 
     Attributes:
-        codec: of the store, ``jpeg`` or ``raw``.
-        side: of the prepared frames.
-        pixels: P, side of the result.
-        grid: how crops are laid out.
+        codec: of the store's frames, ``jpeg`` or ``raw``.
+        side: of the prepared frames, pixels.
+        pixels: P, side of the result, pixels.
+        grid: how crops are placed.
         device_id: the GPU; None for the CPU.
     """
 
@@ -63,17 +65,17 @@ class FramesGraph(NamedTuple):
     device_id: int | None
 
 
-def frames_pipeline(graph: FramesGraph, source: Iterator[Fed], batch_size: int, threads: int) -> Any:
-    """Define the pipeline that makes encoded frames a network's input; it is not built yet.
+def frames_pipeline(graph: FramesGraph, source: Iterator[PipelineInputs], batch_size: int, threads: int) -> Any:
+    """Define the pipeline from encoded frames to a network's input; it is not built yet.
 
     Args:
         graph: what it is made for.
-        source: gives what `fed` makes, batch after batch; its end is the pipeline's.
-        batch_size: frames a batch.
-        threads: of DALI, on the CPU.
+        source: yields the result of `pipeline_inputs` for each batch; the pipeline ends where it ends.
+        batch_size: frames per batch.
+        threads: DALI's, on the CPU.
 
     Returns:
-        A pipeline whose one output is float32 [P, P, 1] a frame.
+        A pipeline with one output, float32 [P, P, 1] per frame.
     """
     dali = import_dali()
     fn, types = dali.fn, dali.types
@@ -81,7 +83,7 @@ def frames_pipeline(graph: FramesGraph, source: Iterator[Fed], batch_size: int, 
 
     @dali.pipeline_def(batch_size=batch_size, num_threads=threads, device_id=graph.device_id)  # type: ignore[untyped-decorator]
     def frames() -> Any:
-        level, place, slope = fn.external_source(
+        level, matrix, slope = fn.external_source(
             source=source,
             num_outputs=3,
             batch=True,
@@ -94,32 +96,32 @@ def frames_pipeline(graph: FramesGraph, source: Iterator[Fed], batch_size: int, 
         elif on_gpu:
             level = level.gpu()
         for halving in range(graph.grid.halvings):
-            level = _mapped(dali, level, [2, 0, 0, 0, 2, 0], graph.side >> (halving + 1))
-        level = _mapped(dali, level, place, graph.pixels)
+            level = _warp(dali, level, [2, 0, 0, 0, 2, 0], graph.side >> (halving + 1))
+        level = _warp(dali, level, matrix, graph.pixels)
         return dali.math.min(level * (slope.gpu() if on_gpu else slope), CEILING) - OFFSET
 
     return frames()
 
 
-def _mapped(dali: Dali, level: Any, matrix: Any, side: int) -> Any:
+def _warp(dali: Dali, level: Any, matrix: Any, side: int) -> Any:
     types = dali.types
     return dali.fn.warp_affine(
         level, matrix=matrix, size=(side, side), interp_type=types.INTERP_LINEAR, dtype=types.FLOAT
     )
 
 
-def places(variation: AugmentParams, grid: CropGrid, pixels: int) -> npt.NDArray[np.float32]:
+def affine_matrices(params: AugmentParams, grid: CropGrid, pixels: int) -> npt.NDArray[np.float32]:
     """Return the affine map [n, 2, 3] from the result's (x, y) to the halved frame's, for each of n crops."""
-    corner = grid.corners(variation) / 2**grid.halvings
+    corner = grid.corners(params) / 2**grid.halvings
     matrix = np.zeros((len(corner), 2, 3), np.float32)
-    matrix[:, 0, 0] = np.where(variation.flip, -grid.scale, grid.scale)
-    matrix[:, 0, 2] = corner[:, 1] + np.where(variation.flip, grid.scale * pixels, 0)
+    matrix[:, 0, 0] = np.where(params.flip, -grid.scale, grid.scale)
+    matrix[:, 0, 2] = corner[:, 1] + np.where(params.flip, grid.scale * pixels, 0)
     matrix[:, 1, 1] = grid.scale
     matrix[:, 1, 2] = corner[:, 0]
     return matrix
 
 
-def fed(encoded: Arrays, variation: AugmentParams, graph: FramesGraph) -> Fed:
-    """Return what the pipeline is fed for a batch of n frames, from `PreparedScan.read_encoded`."""
+def pipeline_inputs(encoded: Arrays, params: AugmentParams, graph: FramesGraph) -> PipelineInputs:
+    """Return the pipeline's inputs for a batch of n frames as `PreparedScan.read_encoded` returns them."""
     frames = encoded if graph.codec == "jpeg" else [frame[:, :, None] for frame in encoded]
-    return frames, places(variation, graph.grid, graph.pixels), slopes(variation.gain)
+    return frames, affine_matrices(params, graph.grid, graph.pixels), slopes(params.gain)

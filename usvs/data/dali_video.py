@@ -1,8 +1,8 @@
-"""Clips straight from an archive's H.264 on a GPU: decoded by NVDEC through DALI, cropped and shrunk as `prepare` does.
+"""Clips decoded from an archive's H.264 videos on a GPU, by NVDEC through DALI, cropped and resized as `prepare` does.
 
-Nothing is prepared but times and boxes. Frames are those of the prepared store within some gray levels: NVDEC's are
-bit-exact, the shrinking filter is not `prepare`'s. DALI decodes no H.264 on a CPU, so that only a GPU can run this;
-that the graph is right in every argument is checked wherever DALI is installed.
+Only frame times and crop boxes come from the prepared store. Frames equal the prepared ones within some gray levels:
+NVDEC decodes bit-exactly, but the resize filter is another. DALI does not decode H.264 on a CPU, so this runs on a GPU
+only; the pipeline's arguments are checked wherever DALI is installed.
 """
 
 import tempfile
@@ -18,16 +18,16 @@ from torch.utils.dlpack import from_dlpack
 
 from usvs.data.dali_frames import import_dali
 from usvs.errors import DataError
-from usvs.store.folder import CATALOGUE, archive_of
+from usvs.store.folder import CATALOGUE, read_archive_path
 from usvs.store.prepared import PreparedStore
 from usvs.store.tables import read_rows
 
 CODEC = "h264"
-ROUNDING_SECONDS = 1e-6  # of frame times, which must not move a clip's first frame into the clip before
+ROUNDING_SECONDS = 1e-6  # of frame times; without it a clip's first frame may count for the clip before
 
 
 class VideoClip(NamedTuple):
-    """Frames first .. end - 1 of a video, and the box of the fan in its picture."""
+    """Frames first .. end - 1 of a video, and the inscribed crop of the sector in its picture, pixels."""
 
     path: Path
     first: int
@@ -36,19 +36,23 @@ class VideoClip(NamedTuple):
 
 
 def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: float) -> list[VideoClip]:
-    """Find the clips in these rows of the store's table in the archive's videos.
+    """Find clips, given by rows of the store's clip table, in the archive's videos.
 
     Raises:
-        DataError: for a clip whose video is not H.264, or whose frames the prepared store does not hold all.
+        DataError: for a clip whose video is not H.264, or of which not every frame was prepared.
     """
-    archive = archive_of(Path(store.store))
+    archive = read_archive_path(Path(store.store))
     expected = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
     known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in expected}
     clips = []
     for scan, start in zip(store.clips.scan[rows].tolist(), store.clips.start_seconds[rows].tolist(), strict=True):
         prepared, row = store.scan(scan), known[store.scans[scan]]
         if row["video_codec"] != CODEC or row["frames"] != len(prepared.frame_seconds):
-            raise DataError(f"scan {prepared.scan_key}: the GPU decodes whole H.264 videos only; use the store")
+            raise DataError(
+                f"scan {prepared.scan_key}: expected a complete {CODEC} video, got {row['video_codec']} with"
+                f" {row['frames']} frames, {len(prepared.frame_seconds)} of them prepared; load it from the"
+                " prepared store instead"
+            )
         edges = np.array([start, start + clip_seconds]) - ROUNDING_SECONDS
         first, end = np.searchsorted(prepared.frame_seconds, edges).tolist()
         clips.append(VideoClip(archive / str(row["path"]), first, end, prepared.manifest.sector))
@@ -62,10 +66,10 @@ def video_pipeline(
 
     Args:
         file_list: lines ``path label first end``, frame numbers, as DALI reads them.
-        boxes: batch after batch, left, top, width and height of each clip's box as shares of the picture [B, 4].
-        frames: of every clip.
-        side: of the result.
-        batch_size: clips a batch.
+        boxes: for each batch, left, top, width and height of each clip's crop as fractions of the picture [B, 4].
+        frames: per clip.
+        side: of the result, pixels.
+        batch_size: clips per batch.
         device_id: the GPU.
 
     Returns:
@@ -99,7 +103,7 @@ def video_pipeline(
 def decode_clips(clips: list[VideoClip], side: int, batch_size: int, device: torch.device) -> Iterator[Tensor]:
     """Yield the clips' frames uint8 [B, F, side, side] on a GPU, in order.
 
-    The list of files that DALI reads holds names of the archive: it lies in a private folder and goes with it.
+    The list of files that DALI reads contains paths of the archive; it is in a private temporary folder.
 
     Raises:
         MissingDependencyError: without DALI.
@@ -107,13 +111,13 @@ def decode_clips(clips: list[VideoClip], side: int, batch_size: int, device: tor
     """
     lengths = sorted({clip.end - clip.first for clip in clips})
     if len(lengths) != 1:
-        raise DataError(f"clips to decode have {lengths} frames, expected one length")
+        raise DataError(f"clips to decode: expected one number of frames, got {lengths}")
     with tempfile.TemporaryDirectory(prefix="usvs-") as folder:
         file_list = Path(folder) / "clips"
         lines = [f"{clip.path} {n} {clip.first} {clip.end}" for n, clip in enumerate(clips)]
         file_list.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        shares = _boxes(clips, batch_size)
-        pipeline = video_pipeline(file_list, shares, lengths[0], side, batch_size, device.index or 0)
+        boxes = _boxes(clips, batch_size)
+        pipeline = video_pipeline(file_list, boxes, lengths[0], side, batch_size, device.index or 0)
         for start in range(0, len(clips), batch_size):
             frames, _ = pipeline.run(torch.cuda.current_stream(device))
             decoded: Tensor = from_dlpack(frames.as_tensor()).clone().squeeze(4)
@@ -127,12 +131,12 @@ def _boxes(clips: list[VideoClip], batch_size: int) -> Iterator[NDArray[np.float
     while True:
         for start in range(0, len(clips), batch_size):
             batch = [clips[min(start + n, len(clips) - 1)] for n in range(batch_size)]
-            shares = np.empty((batch_size, 4), np.float32)
-            for share, clip in zip(shares, batch, strict=True):
+            fractions = np.empty((batch_size, 4), np.float32)
+            for box, clip in zip(fractions, batch, strict=True):
                 if clip.path not in sizes:
                     info = probe(clip.path)
                     sizes[clip.path] = info.width, info.height
                 width, height = sizes[clip.path]
                 left, top, right, bottom = clip.box
-                share[:] = left / width, top / height, (right - left) / width, (bottom - top) / height
-            yield shares
+                box[:] = left / width, top / height, (right - left) / width, (bottom - top) / height
+            yield fractions

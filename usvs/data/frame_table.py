@@ -1,4 +1,4 @@
-"""The frames that carry a plane label, as one table over scans; pixels are read when they are needed."""
+"""Labelled frames as one table over the scans of a store; pixels are read on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +19,13 @@ class FrameTable:
     Attributes:
         scan: [n] int32 number of the scan in the store.
         frame: [n] int64 number of the frame in the scan.
-        plane: [n] int64 class number; -1 where there is no label.
-        group: [n] keyed hash of the patient (or scan) each frame belongs to.
+        label: [n] int64 class number, -1 where there is no label.
+        group: [n] keyed hash of the patient (or scan) that each frame belongs to.
     """
 
     scan: NDArray[np.int32]
     frame: NDArray[np.int64]
-    plane: NDArray[np.int64]
+    label: NDArray[np.int64]
     group: NDArray[np.str_]
 
     def __len__(self) -> int:
@@ -33,13 +33,13 @@ class FrameTable:
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "FrameTable":
         """Return the rows named by numbers or by a mask."""
-        return FrameTable(self.scan[rows], self.frame[rows], self.plane[rows], self.group[rows])
+        return FrameTable(self.scan[rows], self.frame[rows], self.label[rows], self.group[rows])
 
     def of_groups(self, groups: Sequence[str]) -> "FrameTable":
         """Return the frames of these patients.
 
         Raises:
-            DataError: where none of them has a frame here.
+            DataError: where none of them has a frame in the table.
         """
         chosen = self.take(np.isin(self.group, list(groups)))
         if not len(chosen):
@@ -48,16 +48,16 @@ class FrameTable:
 
     def labelled(self) -> "FrameTable":
         """Return the frames that have a label."""
-        return self.take(self.plane >= 0)
+        return self.take(self.label >= 0)
 
 
 def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> FrameTable:
-    """List every `stride`-th frame of the given scans, labelled or not, grouped by scan.
+    """List every `stride`-th frame of the given scans, labelled or not, each scan as a group of its own.
 
     Args:
-        store: where the scans are prepared.
+        store: the prepared scans.
         scans: numbers of scans in the store.
-        stride: 8 is the paper's temporal down-sampling (section 3.2).
+        stride: temporal down-sampling, in frames; 8 is the paper's (section 3.2).
     """
     columns = []
     for number in scans:
@@ -65,12 +65,17 @@ def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> 
         frames = np.arange(0, len(scan.frame_seconds), stride, dtype=np.int64)
         planes = np.full(len(frames), -1) if scan.planes is None else np.asarray(scan.planes)[frames]
         columns.append((np.full(len(frames), number), frames, planes, np.full(len(frames), scan.scan_key)))
-    scan_column, frame, plane, group = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return FrameTable(scan_column.astype(np.int32), frame.astype(np.int64), plane.astype(np.int64), group)
+    scan_column, frame, label, group = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return FrameTable(scan_column.astype(np.int32), frame.astype(np.int64), label.astype(np.int64), group)
 
 
 def labelled_frames(store: PreparedStore, stride: int, group_by: GroupBy = "patient") -> FrameTable:
     """List every `stride`-th frame that has a plane label, over all scans with labels, grouped by patient.
+
+    Args:
+        store: the prepared scans.
+        stride: temporal down-sampling, in frames.
+        group_by: ``scan`` counts each scan as a patient of its own.
 
     Raises:
         DataError: where no scan has labels, or a labelled one has no patient id and `group_by` is not ``scan``.
@@ -88,7 +93,7 @@ def labelled_frames(store: PreparedStore, stride: int, group_by: GroupBy = "pati
 
 
 def read_frames(store: PreparedStore, table: FrameTable) -> NDArray[np.uint8]:
-    """Read the table's frames, in its order: uint8 [n, P, P]."""
+    """Read the table's frames, in its order: uint8 [n, P, P]; a table of no frames cannot be read."""
     pixels: NDArray[np.uint8] | None = None
     for number in np.unique(table.scan):
         rows = np.flatnonzero(table.scan == number)

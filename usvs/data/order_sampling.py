@@ -1,8 +1,8 @@
-"""The frame-order task: four frames of a clip, shuffled, to be told apart up to reversal (section 2.3).
+"""The frame-order task: predict the order of four shuffled frames of a clip, up to reversal (section 2.3).
 
-Played forward or backward is the same class, so 4! = 24 orders make 12 classes. The scheme is that of H.-Y. Lee et al.,
+An order and its reverse are one class, so 4! = 24 orders make 12 classes. The scheme is that of H.-Y. Lee et al.,
 "Unsupervised representation learning by sorting sequences", ICCV 2017, doi:10.1109/ICCV.2017.79. The numbering of the
-classes is ours and is written out, so that a checkpoint's order head keeps its meaning.
+classes is our own and is written out, so that the classes of a checkpoint's order head never change.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from usvs.utils.permutation import Float64Array, Int64Array
 
 ORDER_FRAMES = 4
 
-# Class c shows the frames in this order or in its reverse; of the two, the lexicographically smaller stands here.
+# Class c is this order of the frames and its reverse; of the two, the lexicographically smaller is listed.
 ORDER_CLASSES: npt.NDArray[np.int64] = np.array(
     [
         (0, 1, 2, 3),
@@ -34,20 +34,20 @@ ORDER_CLASSES: npt.NDArray[np.int64] = np.array(
 ORDER_CLASSES.flags.writeable = False
 
 # All 24 orders: rows 2c and 2c + 1 are class c, forward and backward.
-SHOWN_ORDERS: npt.NDArray[np.int64] = np.stack([ORDER_CLASSES, ORDER_CLASSES[:, ::-1]], axis=1).reshape(-1, 4)
-SHOWN_ORDERS.flags.writeable = False
+FRAME_ORDERS: npt.NDArray[np.int64] = np.stack([ORDER_CLASSES, ORDER_CLASSES[:, ::-1]], axis=1).reshape(-1, 4)
+FRAME_ORDERS.flags.writeable = False
 
 
-def chronological_seconds(
+def order_frame_seconds(
     start_seconds: Float64Array, phase: Float64Array, jitter: Float64Array, settings: ClipSettings
 ) -> Float64Array:
-    """Return when the four frames of each clip were seen: evenly spaced, each moved a little, the whole placed freely.
+    """Return the times of the four frames of each clip: evenly spaced, each jittered, at a random place in the clip.
 
     Args:
         start_seconds: [B] starts of the clips.
-        phase: [B] uniform in [0, 1), where in the clip the four lie.
+        phase: [B] uniform in [0, 1), position of the four frames in the clip.
         jitter: [B, 4] uniform in [0, 1), mapped to plus or minus `order_jitter_seconds`.
-        settings: spacing, jitter and length of the clip; their record sees to it that the four fit.
+        settings: spacing, jitter and length of the clip, validated so that the four frames fit.
 
     Returns:
         [B, 4] increasing times in [start, start + clip_seconds).
@@ -65,9 +65,9 @@ def shuffle_frames(chronological: Float64Array, order: Int64Array) -> tuple[Floa
 
     Args:
         chronological: [B, 4] increasing times.
-        order: [B] row of SHOWN_ORDERS, uniform in 0 .. 23.
+        order: [B] row of FRAME_ORDERS, uniform in 0 .. 23.
 
     Returns:
         shown [B, 4], where shown[:, k] = chronological[:, p[k]] with p the row; class [B] int64 in 0 .. 11.
     """
-    return np.take_along_axis(chronological, SHOWN_ORDERS[order], axis=1), order // 2
+    return np.take_along_axis(chronological, FRAME_ORDERS[order], axis=1), order // 2

@@ -1,4 +1,4 @@
-"""Hard-positive and hard-negative pairs (section 2.1, Fig. 2 left), as times.
+"""Times of hard-positive and hard-negative pairs (section 2.1, Fig. 2 left).
 
 One scan's clips with clip_seconds = 2, K = 2 groups, D = 5, and a draw of delta = 3:
 
@@ -6,15 +6,15 @@ One scan's clips with clip_seconds = 2, K = 2 groups, D = 5, and a draw of delta
       |-------|-------|-------|-------|-------|-------|-------|
               |   T   |                       |  T'   |
       video    v1  v2                                             frames v1, v2 anywhere in T
-      speech   [s2]                                               pieces of speech_seconds, wholly inside T,
-                 [s1]                                             placed without regard to v1, v2
-      speech                                    [s'1]             pieces wholly inside T' = T + delta
+      speech   [s2]                                               pieces of speech_seconds, inside T,
+                 [s1]                                             drawn independently of v1, v2
+      speech                                    [s'1]             pieces inside T' = T + delta
                                                 [s'2]
-                      :<--- delta in 1 .. D - 1 clips --->:       T' lies here; if there is no clip with sound
-                                                                  at T + delta, at T - delta
+                      :<--- delta in 1 .. D - 1 clips --->:       T' is one of these; if there is no clip with
+                                                                  sound at T + delta, it is at T - delta
 
-Positive pairs are (v_k, s_k), negative pairs (v_k, s'_k). T' is one for the clip, as the paper writes it. Distances are
-taken between the clips' start times, so that a table from which clips are missing keeps its meaning.
+Positive pairs are (v_k, s_k), negative pairs (v_k, s'_k). All groups of a clip share one T', as the paper writes it.
+Distances are measured between the clips' start times, so that a table may lack some clips of a scan.
 """
 
 from typing import NamedTuple
@@ -32,15 +32,15 @@ BoolArray = npt.NDArray[np.bool_]
 ROWS_AT_ONCE = 1 << 16
 
 
-def frame_moments(start_seconds: Float64Array, uniform: Float64Array, settings: ClipSettings) -> Float64Array:
+def draw_frame_seconds(start_seconds: Float64Array, uniform: Float64Array, settings: ClipSettings) -> Float64Array:
     """Return frame times [B, K] in [start, start + clip_seconds) from `uniform` [B, K] in [0, 1)."""
     start = start_seconds[:, None]
     # Rounding may carry start + 2 * 0.999... to the clip's end, which belongs to the next clip.
     return np.minimum(start + uniform * settings.clip_seconds, np.nextafter(start + settings.clip_seconds, start))
 
 
-def piece_starts(start_seconds: Float64Array, uniform: Float64Array, settings: ClipSettings) -> Float64Array:
-    """Return starts [B, K] of speech pieces that lie wholly inside their clips, from `uniform` [B, K] in [0, 1)."""
+def draw_speech_starts(start_seconds: Float64Array, uniform: Float64Array, settings: ClipSettings) -> Float64Array:
+    """Return starts [B, K] of speech pieces inside their clips, from `uniform` [B, K] in [0, 1)."""
     return start_seconds[:, None] + uniform * (settings.clip_seconds - settings.speech_seconds)
 
 
@@ -48,7 +48,7 @@ def negative_candidates(clips: ClipTable, rows: Int64Array, settings: ClipSettin
     """Return, for each clip and each delta, the row of the hard negative's clip.
 
     Args:
-        clips: the table.
+        clips: the clip table.
         rows: [B] rows of the clips T.
         settings: clip length and D.
 
@@ -58,7 +58,7 @@ def negative_candidates(clips: ClipTable, rows: Int64Array, settings: ClipSettin
     """
     reach = settings.shift_range_clips - 1
     later, earlier = (np.full((len(rows), reach), -1, np.int64) for _ in range(2))
-    # The table is sorted and clips do not overlap, so whoever is within reach in time is within reach in rows.
+    # The table is sorted and clips do not overlap, so clips within reach in time are within reach in rows.
     for offset in range(1, reach + 1):
         for sign, found in ((1, later), (-1, earlier)):
             other = rows + sign * offset
@@ -86,48 +86,52 @@ def choose_negative(candidates: Int64Array, uniform: Float64Array) -> Int64Array
     return chosen
 
 
-def speaks(clips: ClipTable, rows: Int64Array, settings: ClipSettings, affinity: bool) -> BoolArray:
-    """Whether each clip's own speech may make a pair: it has sound and, under `affinity`, is mostly speech."""
+def has_usable_speech(clips: ClipTable, rows: Int64Array, settings: ClipSettings, affinity: bool) -> BoolArray:
+    """Return whether each clip has sound and, with `affinity`, is a high-affinity clip (section 2.3): bool [B]."""
     fraction = clips.speech_fraction[rows]
     return fraction >= settings.speech_fraction_high if affinity else ~np.isnan(fraction)
 
 
-class Donors(NamedTuple):
-    """The clips whose speech the shuffled control may lend to another scan, sorted by scan.
+class SpeechSources(NamedTuple):
+    """The clips whose speech the shuffled control may pair with the frames of another scan, sorted by scan.
 
     Attributes:
-        rows: [m] int64 rows of clips that could make a pair themselves.
-        first: [S + 1] int64; scan s's donors are rows[first[s]:first[s + 1]].
+        rows: [m] int64 rows of clips that can form a valid pair themselves.
+        first: [S + 1] int64; the clips of scan s are rows[first[s]:first[s + 1]].
     """
 
     rows: Int64Array
     first: Int64Array
 
 
-def find_donors(clips: ClipTable, settings: ClipSettings, affinity: bool) -> Donors:
-    """List the donors of the shuffled control: clips that speak and have a hard negative.
+def find_speech_sources(clips: ClipTable, settings: ClipSettings, affinity: bool) -> SpeechSources:
+    """List the clips with usable speech and a hard negative, for the shuffled control.
 
     Raises:
-        DataError: when fewer than two scans have any, so that there is no other scan to take speech from.
+        DataError: when fewer than two scans have such clips.
     """
     blocks = []
     for start in range(0, len(clips), ROWS_AT_ONCE):
         rows = np.arange(start, min(start + ROWS_AT_ONCE, len(clips)), dtype=np.int64)
-        rows = rows[speaks(clips, rows, settings, affinity)]
+        rows = rows[has_usable_speech(clips, rows, settings, affinity)]
         blocks.append(rows[(negative_candidates(clips, rows, settings) >= 0).any(axis=1)])
     rows = np.concatenate(blocks)
     first = np.searchsorted(clips.scan[rows], np.arange(len(clips.scan_patient) + 1)).astype(np.int64)
     scans = int(np.count_nonzero(np.diff(first)))
     if scans < 2:
-        raise DataError(
-            f"objective.speech 'shuffled': expected at least two scans with speech to exchange, got {scans}"
-        )
-    return Donors(rows, first)
+        raise DataError(f"objective.speech 'shuffled': expected at least two scans with speech, got {scans}")
+    return SpeechSources(rows, first)
 
 
-def choose_donor(donors: Donors, scan: npt.NDArray[np.int32], uniform: Float64Array) -> Int64Array:
-    """Return the row of a donor from another scan than each of `scan` [B], all equally likely, from `uniform` [B]."""
-    first, last = donors.first[scan], donors.first[scan + 1]
+def choose_speech_source(sources: SpeechSources, scan: npt.NDArray[np.int32], uniform: Float64Array) -> Int64Array:
+    """Return the row of a clip of `sources` from another scan than each of `scan` [B], all equally likely.
+
+    Args:
+        sources: from `find_speech_sources`.
+        scan: [B] scans to avoid.
+        uniform: [B] in [0, 1).
+    """
+    first, last = sources.first[scan], sources.first[scan + 1]
     own = last - first
-    place = np.floor(uniform * (len(donors.rows) - own)).astype(np.int64)
-    return donors.rows[np.where(place >= first, place + own, place)]
+    nth = np.floor(uniform * (len(sources.rows) - own)).astype(np.int64)  # counted without the scan's own clips
+    return sources.rows[np.where(nth >= first, nth + own, nth)]

@@ -12,11 +12,11 @@ Loaded = TypeVar("Loaded")
 LEAST_AHEAD = 2
 
 
-def checked_steps(start_step: int, stop_step: int) -> range:
+def step_range(start_step: int, stop_step: int) -> range:
     """Return the steps start_step .. stop_step - 1.
 
     Raises:
-        ConfigError: where that is no range.
+        ConfigError: unless 0 <= start_step <= stop_step.
     """
     if not 0 <= start_step <= stop_step:
         raise ConfigError(f"steps to load: expected 0 <= start <= stop, got {start_step} .. {stop_step}")
@@ -24,20 +24,20 @@ def checked_steps(start_step: int, stop_step: int) -> range:
 
 
 def load_in_order(load: Callable[[int], Loaded], steps: range, workers: int) -> Iterator[Loaded]:
-    """Yield load(step) for every step, in order, however many threads share the work.
+    """Yield load(step) for every step, in order, whatever the number of threads.
 
-    JPEG decoding, resizing and reading all release the interpreter's lock, so threads are enough and nothing is copied.
-    While the consumer holds one result, at most max(2, workers + 1) more are loaded or under way. When the consumer
-    stops early and closes the iterator (as leaving a `for` loop does), the threads end before it returns.
+    JPEG decoding, resizing and reading release the interpreter's lock, so threads suffice and nothing is copied.
+    While the consumer uses one result, at most max(2, workers + 1) more are loaded or being loaded. When the consumer
+    closes the iterator early, the threads end before `close` returns.
 
     Args:
         load: a function of the step alone that may be called from any thread.
         steps: what to load.
-        workers: threads; 0 loads in the consumer's own, when it asks.
+        workers: number of threads; 0 loads in the consumer's thread, on request.
 
     Raises:
-        UsvsError: what `load` raised, in its turn, with the step put before its message and the original as its cause;
-            a RuntimeError for an exception that is none of ours.
+        UsvsError: what `load` raised, when the iterator reaches that step, with the step before its message and the
+            original as its cause. Other exceptions become a RuntimeError.
     """
     if workers == 0:
         for step in steps:

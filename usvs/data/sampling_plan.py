@@ -1,4 +1,4 @@
-"""What each batch is made of: sample g of epoch e as a pure function of (seed, e, g)."""
+"""The sampling plan: sample g of epoch e as a pure function of (seed, e, g)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from usvs.data.order_sampling import ORDER_FRAMES, SHOWN_ORDERS, chronological_seconds, shuffle_frames
+from usvs.data.order_sampling import FRAME_ORDERS, ORDER_FRAMES, order_frame_seconds, shuffle_frames
 from usvs.data.pair_sampling import (
     BoolArray,
-    Donors,
-    choose_donor,
+    SpeechSources,
     choose_negative,
-    find_donors,
-    frame_moments,
+    choose_speech_source,
+    draw_frame_seconds,
+    draw_speech_starts,
+    find_speech_sources,
+    has_usable_speech,
     negative_candidates,
-    piece_starts,
-    speaks,
 )
 from usvs.errors import ConfigError, DataError
 from usvs.losses.settings import ObjectiveSettings
@@ -34,30 +34,30 @@ from usvs.utils.permutation import (
     permute,
 )
 
-# One stream of random numbers for each thing drawn; a new draw takes a new number, so that the old ones stay.
+# One stream of random numbers per drawn quantity; a new one takes a new number, so that the others do not change.
 PERMUTATION, FRAME, SPEECH, NEGATIVE_CLIP, NEGATIVE_SPEECH, ORDER, ORDER_PHASE, ORDER_JITTER = range(8)
-AUGMENT, DONOR, REFILL = range(8, 11)
-REFILL_TRIES = 32  # where a third of the clips make pairs, one place in half a million stays as it is
+AUGMENT, SHUFFLED_SPEECH, RESAMPLE = range(8, 11)
+RESAMPLE_TRIES = 32  # if a third of the clips form valid pairs, one sample in half a million keeps its invalid pair
 
 
 class PlanBatch(NamedTuple):
-    """Times to read for B clips with K pairs each; what cannot be drawn has scan -1 and NaN seconds.
+    """Scans and times of B samples with K pairs each; what cannot be drawn has scan -1 and NaN seconds.
 
     Attributes:
-        clip: [B] int64 row of the clip in the plan's table; it shows the order task.
+        clip: [B] int64 row of the clip in the plan's table; its frames are used for the order task.
         scan: [B] int32 its scan.
-        pair_clip: [B] int64 row of the clip that makes the pairs: the same, or under `resample_invalid_pairs` another.
+        pair_clip: [B] int64 row of the clip of the pairs: the same, or another with `resample_invalid_pairs`.
         pair_scan: [B] int32 its scan.
-        frame_seconds: [B, K] float64 the frames of the pairs, in [start, start + clip_seconds).
-        speech_scan: [B, K] int32 whose speech is the positive: `pair_scan`, another in the control, -1 without sound.
+        frame_seconds: [B, K] float64 times of the pairs' frames, in [start, start + clip_seconds).
+        speech_scan: [B, K] int32 scan of the positive speech: `pair_scan`, another in the control, -1 without sound.
         speech_start_seconds: [B, K] float64.
-        negative_scan: [B, K] int32 whose speech is the hard negative, -1 where no clip with sound is near.
+        negative_scan: [B, K] int32 scan of the hard negative, -1 where no clip with sound is near.
         negative_start_seconds: [B, K] float64.
-        pair_valid: [B] bool whether the pairs count in Eq. 1 and Eq. 2.
+        pair_valid: [B] bool, whether the pairs count in Eq. 1 and Eq. 2.
         order_seconds: [B, 4] float64 in the order shown.
         order_class: [B] int64 in 0 .. 11.
-        order_valid: [B] bool whether the clip shows the order task: evenly, `order_fraction` of an epoch's samples.
-        augment_key: [B] uint64 what all variation of the sample is drawn from.
+        order_valid: [B] bool, whether the clip is used for the order task: evenly, `order_fraction` of the samples.
+        augment_key: [B] uint64 key of the sample's augmentation.
     """
 
     clip: Int64Array
@@ -77,23 +77,24 @@ class PlanBatch(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class SamplingPlan:
     """The samples of every epoch, without state: sample g of epoch e depends on (seed, e, g) and the table only.
 
-    Each epoch goes through the clips in its own order, every clip once. Batches are cut from that order; where the
-    number of clips is no multiple of the batch, the rest of the epoch is dropped (other clips each time).
+    Each epoch visits every clip once, in an order of its own. Batches are consecutive parts of that order; an
+    incomplete last batch is dropped (other clips in each epoch).
 
     Attributes:
-        clips: what is drawn from.
+        clips: the clips to sample from.
         settings: how pairs and order frames are drawn.
-        objective: `affinity` decides which clips make pairs, `resample_invalid_pairs` whether another takes the place of one that
-            makes none, `speech` whether it is their own.
+        objective: `affinity` decides which clips form pairs, `resample_invalid_pairs` whether a clip that forms none is
+            replaced by one that does, `speech` whether a frame is paired with speech of its own scan, `order_fraction`
+            how many clips are used for the order task.
         seed: of the run.
-        batch_clips: clips a batch; a table with fewer gives batches of all its clips.
+        batch_clips: clips per global batch; a table with fewer gives batches of all its clips.
 
     Raises:
-        DataError: for an empty table, or one that the shuffled control cannot use.
-        ConfigError: for a batch below one clip.
+        DataError: for an empty table, or one with too little speech for the shuffled control.
+        ConfigError: for batches below one clip.
     """
 
     clips: ClipTable
@@ -106,18 +107,18 @@ class Plan:
         if self.batch_clips < 1:
             raise ConfigError(f"batch_clips: expected at least 1, got {self.batch_clips}")
         if not len(self.clips):
-            raise DataError("nothing to sample: the clip table is empty")
+            raise DataError("clip table: expected at least one clip to sample from, got an empty table")
         if self.objective.speech == "shuffled":
-            _ = self._donors  # complains now rather than at the first batch
+            _ = self._speech_sources  # raises here rather than at the first batch
 
     @property
     def batch_size(self) -> int:
-        """Clips in every batch."""
+        """Clips in every global batch."""
         return min(self.batch_clips, len(self.clips))
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch, at least one."""
+        """Complete batches in an epoch, at least one."""
         return len(self.clips) // self.batch_size
 
     def batch(self, epoch: int, step: int) -> PlanBatch:
@@ -137,75 +138,75 @@ class Plan:
         return self.batch(*divmod(global_step, self.steps_per_epoch))
 
     def samples(self, epoch: int, numbers: npt.ArrayLike) -> PlanBatch:
-        """Return the samples with these numbers, each in 0 .. n - 1, of an epoch; any of them, in any order."""
+        """Return samples of an epoch by number, each in 0 .. n - 1, in the given order."""
         g = np.atleast_1d(np.asarray(numbers, dtype=np.int64))
         draw = _Draws(derive_key(self.seed, epoch), g, self.settings.groups_per_clip)
         rows = permute(g, len(self.clips), derive_key(draw.key, PERMUTATION))
         scan, start = self.clips.scan[rows], self.clips.start_seconds[rows]
         pairs = self._pair_clips(rows, draw)
         source, negative, pair_valid = self._speech_clips(pairs, draw)
-        chronological = chronological_seconds(
+        chronological = order_frame_seconds(
             start, draw.one(ORDER_PHASE), draw.several(ORDER_JITTER, ORDER_FRAMES), self.settings
         )
-        share = self.objective.order_fraction
-        order = counter_below(draw.key, g, ORDER, len(SHOWN_ORDERS))
+        fraction = self.objective.order_fraction
+        order = counter_below(draw.key, g, ORDER, len(FRAME_ORDERS))
         order_seconds, order_class = shuffle_frames(chronological, order)
         return PlanBatch(
             rows,
             scan,
             pairs,
             self.clips.scan[pairs],
-            frame_moments(self.clips.start_seconds[pairs], draw.groups(FRAME), self.settings),
+            draw_frame_seconds(self.clips.start_seconds[pairs], draw.groups(FRAME), self.settings),
             *self._pieces(source, draw.groups(SPEECH)),
             *self._pieces(negative, draw.groups(NEGATIVE_SPEECH)),
             pair_valid,
             order_seconds,
             order_class,
-            np.floor((g + 1) * share) > np.floor(g * share),
+            np.floor((g + 1) * fraction) > np.floor(g * fraction),
             counter_bits(draw.key, g, AUGMENT),
         )
 
     def _pair_clips(self, rows: Int64Array, draw: "_Draws") -> Int64Array:
-        """Rows of the clips that make the pairs [B]."""
+        """Rows of the clips that form the pairs [B]."""
         if not self.objective.resample_invalid_pairs:
             return rows
-        lacking = np.flatnonzero(~self._makes_pair(rows))
-        # Drawn until one will do rather than from a list of all that would: that list grows with the archive.
-        uniform = _Draws(draw.key, draw.g[lacking], draw.group_count).several(REFILL, REFILL_TRIES)
+        invalid = np.flatnonzero(~self._forms_valid_pair(rows))
+        # Rejection sampling rather than a list of all clips with valid pairs: the list would grow with the archive.
+        uniform = _Draws(draw.key, draw.g[invalid], draw.group_count).several(RESAMPLE, RESAMPLE_TRIES)
         tried: Int64Array = np.floor(uniform * len(self.clips)).astype(np.int64)
-        will_do = self._makes_pair(tried.ravel()).reshape(tried.shape)
-        first = tried[np.arange(len(lacking)), will_do.argmax(axis=1)]
+        valid = self._forms_valid_pair(tried.ravel()).reshape(tried.shape)
+        first = tried[np.arange(len(invalid)), valid.argmax(axis=1)]
         pairs = rows.copy()
-        pairs[lacking] = np.where(will_do.any(axis=1), first, rows[lacking])
+        pairs[invalid] = np.where(valid.any(axis=1), first, rows[invalid])
         return pairs
 
-    def _makes_pair(self, rows: Int64Array) -> BoolArray:
-        """Whether each clip's own speech counts and there is a hard negative near."""
+    def _forms_valid_pair(self, rows: Int64Array) -> BoolArray:
+        """Whether each clip has usable speech and a hard negative near it."""
         near = (negative_candidates(self.clips, rows, self.settings) >= 0).any(axis=1)
-        return speaks(self.clips, rows, self.settings, self.objective.affinity) & near
+        return has_usable_speech(self.clips, rows, self.settings, self.objective.affinity) & near
 
     def _speech_clips(self, rows: Int64Array, draw: "_Draws") -> tuple[Int64Array, Int64Array, BoolArray]:
-        """Rows of the clips that lend the positive and the hard negative [B] (-1: none), and which pairs count."""
+        """Rows of the clips of the positive and the hard-negative speech [B] (-1: none), and which pairs are valid."""
         which = draw.one(NEGATIVE_CLIP)
         negative = choose_negative(negative_candidates(self.clips, rows, self.settings), which)
-        pair_valid = speaks(self.clips, rows, self.settings, self.objective.affinity) & (negative >= 0)
+        pair_valid = has_usable_speech(self.clips, rows, self.settings, self.objective.affinity) & (negative >= 0)
         if self.objective.speech == "own":
             return np.where(np.isnan(self.clips.speech_fraction[rows]), -1, rows), negative, pair_valid
-        # The donor's own neighbour is its negative: the control's speech is then distributed as the real run's is,
-        # and what a network could tell from speech alone it can tell in both.
-        donor = choose_donor(self._donors, self.clips.scan[rows], draw.one(DONOR))
-        return donor, choose_negative(negative_candidates(self.clips, donor, self.settings), which), pair_valid
+        # The negative is near the positive in the same other scan: speech then has the same distribution as in a real
+        # run, and what a network can predict from speech alone it can predict in both.
+        source = choose_speech_source(self._speech_sources, self.clips.scan[rows], draw.one(SHUFFLED_SPEECH))
+        return source, choose_negative(negative_candidates(self.clips, source, self.settings), which), pair_valid
 
     def _pieces(self, rows: Int64Array, uniform: Float64Array) -> tuple[npt.NDArray[np.int32], Float64Array]:
-        """Scan and start [B, K] of one piece a group in the clips `rows` [B]."""
-        there = (rows >= 0)[:, None]
-        start = piece_starts(self.clips.start_seconds[rows], uniform, self.settings)
+        """Scan and start [B, K] of one piece of speech per group, in the clips `rows` [B]."""
+        exists = (rows >= 0)[:, None]
+        start = draw_speech_starts(self.clips.start_seconds[rows], uniform, self.settings)
         scan = np.broadcast_to(self.clips.scan[rows][:, None], uniform.shape)
-        return np.where(there, scan, -1).astype(np.int32), np.where(there, start, np.nan)
+        return np.where(exists, scan, -1).astype(np.int32), np.where(exists, start, np.nan)
 
     @cached_property
-    def _donors(self) -> Donors:
-        return find_donors(self.clips, self.settings, self.objective.affinity)
+    def _speech_sources(self) -> SpeechSources:
+        return find_speech_sources(self.clips, self.settings, self.objective.affinity)
 
 
 class _Draws(NamedTuple):
@@ -216,11 +217,11 @@ class _Draws(NamedTuple):
     group_count: int
 
     def one(self, stream: int) -> Float64Array:
-        """One number a sample: [B]."""
+        """One number per sample: [B]."""
         return counter_uniform(self.key, self.g, stream)
 
     def several(self, stream: int, count: int) -> Float64Array:
-        """Some numbers a sample: [B, count]."""
+        """Several numbers per sample: [B, count]."""
         return counter_uniform(self.key, self.g[:, None] * count + np.arange(count), stream)
 
     def groups(self, stream: int) -> Float64Array:

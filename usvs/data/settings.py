@@ -1,14 +1,31 @@
-"""Settings of frame augmentation."""
+"""Settings of frame augmentation and of reading pairs."""
+
+from typing import Literal
 
 from pydantic import Field
 
 from usvs.config import Settings
+from usvs.store.settings import ClipSettings
 
 
 class AugmentSettings(Settings):
-    """How a frame is varied in training; ours, the paper names none. The four order frames are varied as one."""
+    """Random augmentation of frames in training; our reading, the paper names none.
 
-    crop_fraction: float = Field(0.9, gt=0, le=1)  # side of the random square crop
-    flip: bool = True
+    The four frames of the order task get the same parameters.
+    """
+
+    crop_fraction: float = Field(0.9, gt=0, le=1)  # side of the random square crop, of the frame's
+    flip: bool = True  # left to right, with probability 1/2
     gain_db: float = Field(2.0, ge=0)  # uniform in plus or minus this much, on the displayed gray level
-    order_jitter_pixels: int = Field(0, ge=0)  # OPN's spatial jitter per frame
+    order_jitter_pixels: int = Field(0, ge=0)  # OPN's spatial jitter of each order frame
+
+
+class PairSettings(Settings):
+    """How the pairs that a sampling plan names are read from a store and turned into tensors."""
+
+    clips: ClipSettings = ClipSettings()
+    augment: AugmentSettings = AugmentSettings()
+    frame_pixels: int = Field(224, ge=32)  # P, side of the network's input
+    rate_hz: int = Field(24_000, gt=0)  # of the speech; the store's must be equal
+    loader: Literal["torch", "dali"] = "torch"  # data-loading backend
+    loader_workers: int = Field(1, ge=0)  # threads; 0 loads in the caller's

@@ -1,78 +1,61 @@
-"""How a prepared frame becomes a network's input: cropped, mirrored, amplified, resized, standardised.
+"""Transforms of prepared frames: keyed augmentation for training, the central crop for evaluation.
 
-Training varies a frame by a key alone, so that a sample looks the same whoever loads it; evaluation has no randomness.
-Places lie on a grid on which the resize is exact in float32 (`usvs.ops.augment_frames`): every loader gives the same bits.
+The parameters of a frame are drawn from its key alone, so that every loader and worker computes the same sample. The
+transform itself is `usvs.models.preprocessing`'s.
 """
 
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from usvs import ops
 from usvs.data.settings import AugmentSettings
 from usvs.errors import ConfigError
+from usvs.models.preprocessing import (
+    AugmentParams,
+    CropGrid,
+    UInt8Array,
+    apply_params,
+    identity_params,
+)
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
-
-UInt8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-
-# Gray levels are displayed in 0 .. 1; ours: about the mean and spread of a fan's inside.
-GRAY_MEAN, GRAY_SPREAD = 0.25, 0.25
-CEILING, OFFSET = 1 / GRAY_SPREAD, GRAY_MEAN / GRAY_SPREAD  # white saturates; in standardised units
-
-
-class AugmentParams(NamedTuple):
-    """What is done to each of n frames.
-
-    Attributes:
-        top: [n] place of the square crop, 0 (topmost) to below 1 (lowest).
-        left: [n] the same from left to right.
-        flip: [n] bool, mirrored left to right.
-        gain: [n] factor on the displayed gray level, which saturates at white.
-        shift: [n, 2] pixels by which the crop is moved further down and right, as far as the frame goes.
-    """
-
-    top: Float64Array
-    left: Float64Array
-    flip: npt.NDArray[np.bool_]
-    gain: Float64Array
-    shift: npt.NDArray[np.int64]
 
 
 def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
-    """Vary each frame on its own.
+    """Augment each frame independently.
 
     Args:
-        frames: uint8 [n, P, P] as prepared.
-        keys: uint64 [n], one a frame.
-        frame_pixels: side of the result, at most P.
-        settings: how far frames are varied.
+        frames: uint8 [n, S, S] as prepared.
+        keys: uint64 [n], one per frame.
+        frame_pixels: P, side of the result, at most S.
+        settings: ranges of the augmentation.
 
     Returns:
-        float32 [n, 1, frame_pixels, frame_pixels], standardised.
+        float32 [n, 1, P, P], standardised.
 
     Raises:
-        ConfigError: where the prepared frames are smaller than what is asked for.
+        ConfigError: where the prepared frames are smaller than `frame_pixels`.
     """
     return transform_frames(frames, draw_augment_params(keys, settings), frame_pixels, settings.crop_fraction)
 
 
 def evaluation_frames(frames: UInt8Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
-    """Crop the centre of each frame, by the share training crops, and resize it; otherwise as `training_frames`."""
+    """Crop the centre of each frame and resize it, without randomness.
+
+    Args:
+        frames: uint8 [n, S, S] as prepared.
+        frame_pixels: P, side of the result, at most S.
+        settings: of the training; only `crop_fraction` is used.
+
+    Returns:
+        float32 [n, 1, P, P], standardised.
+
+    Raises:
+        ConfigError: where the prepared frames are smaller than `frame_pixels`.
+    """
     return transform_frames(frames, identity_params(len(frames)), frame_pixels, settings.crop_fraction)
 
 
-def identity_params(n: int) -> AugmentParams:
-    """Return what evaluation does to n frames: the central crop and nothing else."""
-    centre = np.full(n, 0.5)
-    return AugmentParams(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
-
-
 def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> AugmentParams:
-    """Draw what is done to each frame from its key [n]."""
+    """Draw the augmentation parameters of each frame from its key [n]."""
     top, left, flip, gain = uniform_from_bits(keyed_bits(keys, 4)).T
     decibels = (2 * gain - 1) * settings.gain_db
     no_shift = np.zeros((len(keys), 2), np.int64)
@@ -80,110 +63,73 @@ def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> Augment
 
 
 def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentSettings) -> AugmentParams:
-    """Draw one variation for each group of `count` frames in a row, so that nothing but the content tells them apart.
+    """Draw equal parameters for each group of `count` consecutive frames, so that the frames differ by content only.
 
     Args:
-        keys: uint64 [n], one a group.
-        count: frames a group.
-        settings: with `order_jitter_pixels` above 0 the crop of each frame is moved by up to so much, as Lee et al.
-            (ICCV 2017) do against matching by edges of the frame.
+        keys: uint64 [n], one per group.
+        count: frames per group.
+        settings: with `order_jitter_pixels` above 0 the crop of each frame is shifted by up to that many pixels, as in
+            Lee et al. (ICCV 2017), so that frames cannot be matched by their edges.
 
     Returns:
-        The variation of n * count frames.
+        The parameters of n * count frames.
     """
-    reach = settings.order_jitter_pixels
+    jitter = settings.order_jitter_pixels
     uniform = uniform_from_bits(keyed_bits(keys, 4 + 2 * count))[:, 4:]  # the first four are `draw_augment_params`'s
-    shift = np.floor(uniform * (2 * reach + 1)).astype(np.int64) - reach
-    one = draw_augment_params(np.repeat(keys, count), settings)
-    return one._replace(shift=shift.reshape(-1, 2))
+    shift = np.floor(uniform * (2 * jitter + 1)).astype(np.int64) - jitter
+    params = draw_augment_params(np.repeat(keys, count), settings)
+    return params._replace(shift=shift.reshape(-1, 2))
 
 
-def transform_frames(frames: UInt8Array, variation: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
-    """Apply a variation; arguments, result and errors as of `training_frames`."""
-    grid = crop_grid(frames.shape[-1], frame_pixels, crop_fraction)
-    corner, slope = grid.corners(variation), slopes(variation.gain)
-    flip = torch.from_numpy(variation.flip)
-    return ops.augment_frames(
-        torch.from_numpy(frames),
-        torch.from_numpy(corner),
-        flip,
-        torch.from_numpy(slope),
-        frame_pixels,
-        grid.step,
-        grid.halvings,
-        CEILING,
-        OFFSET,
-    )
+def transform_frames(frames: UInt8Array, params: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
+    """Crop, flip, resize and standardise frames with given parameters.
 
+    Args:
+        frames: uint8 [n, S, S] as prepared.
+        params: of the n frames.
+        frame_pixels: P, side of the result, at most S.
+        crop_fraction: side of the crop over S.
 
-def slopes(gain: Float64Array) -> Float32Array:
-    """Return the standardised units per gray level under each gain [n]."""
-    return (gain / (255 * GRAY_SPREAD)).astype(np.float32)
+    Returns:
+        float32 [n, 1, P, P], standardised.
 
-
-class CropGrid(NamedTuple):
-    """How a square crop of a prepared frame is laid onto the pixels of a network's input; see `usvs.ops.augment_frames`.
-
-    Attributes:
-        halvings: how often the frame is halved first, so that no pixel is skipped.
-        step: pixels of the halved frame per pixel of the result, in units of 1 / 2**(7 - halvings).
-        extent: side of the crop, pixels of the frame.
-        room: how far down or right the crop's corner can lie, pixels of the frame.
+    Raises:
+        ConfigError: where the prepared frames are smaller than `frame_pixels`.
     """
-
-    halvings: int
-    step: int
-    extent: float
-    room: int
-
-    @property
-    def scale(self) -> float:
-        """Pixels of the halved frame per pixel of the result."""
-        return self.step / float(2 ** (ops.WEIGHT_BITS - 1 - self.halvings))
-
-    def corners(self, variation: AugmentParams) -> npt.NDArray[np.int64]:
-        """Return row and column of each crop [n, 2], in pixels of the frame."""
-        place = np.stack([variation.top, variation.left], axis=1)
-        corner = np.floor(place * (self.room + 1)).astype(np.int64)
-        moved: npt.NDArray[np.int64] = np.clip(corner + variation.shift, 0, self.room)
-        return moved
+    return apply_params(frames, params, crop_grid(frames.shape[-1], frame_pixels, crop_fraction), frame_pixels)
 
 
 def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
-    """Lay out the crop of `crop_fraction` of a frame's side; it is smaller by what the grid cannot express.
+    """Return `CropGrid.fit` for prepared frames, which are never enlarged.
 
     Raises:
-        ConfigError: where the frames are smaller than what is asked for.
+        ConfigError: where the prepared frames are smaller than the network's input.
     """
     if side < frame_pixels:
         raise ConfigError(
-            f"model.frame_pixels is {frame_pixels}, but the store's frames have {side}: "
-            f"prepare the store again with frame_pixels of at least {frame_pixels}, or ask for less"
+            f"model.frame_pixels is {frame_pixels}, but the store's frames have {side} pixels a side: set"
+            f" model.frame_pixels to at most {side}, or prepare the store again with 'usvs prepare STORE --set"
+            f" frame_pixels=N', N at least {frame_pixels}"
         )
-    crop = max(1, round(crop_fraction * side))
-    halvings = min(max(0, int(np.log2(crop / frame_pixels))), ops.MOST_HALVINGS)
-    unit = 2 ** (ops.WEIGHT_BITS - 1 - halvings)
-    step = max(1, int(crop * unit / 2**halvings / frame_pixels))
-    extent = step / unit * frame_pixels * 2**halvings
-    return CropGrid(halvings, step, extent, side - int(np.ceil(extent)))
+    return CropGrid.fit(side, frame_pixels, crop_fraction)
 
 
 def transform_points(
-    points: Float64Array, variation: AugmentParams, side: int, frame_pixels: int, crop_fraction: float
+    points: Float64Array, params: AugmentParams, side: int, frame_pixels: int, crop_fraction: float
 ) -> Float64Array:
-    """Move points of prepared frames to where `transform_frames` puts what is under them.
+    """Map points of prepared frames to their coordinates in the result of `transform_frames`.
 
     Args:
-        points: [n, k, 2] x and y as shares of the prepared frame; NaN stays NaN.
-        variation: of the n frames.
-        side: P of the prepared frames.
-        frame_pixels: side of the result, as of `transform_frames`.
-        crop_fraction: as of `transform_frames`.
+        points: [n, k, 2] x and y as fractions of the prepared frame; NaN stays NaN.
+        params: of the n frames.
+        side: S of the prepared frames.
+        frame_pixels: P, side of the result.
+        crop_fraction: side of the crop over S.
 
     Returns:
-        [n, k, 2] as shares of the result; outside of 0 .. 1 where the crop leaves the point out.
+        [n, k, 2] as fractions of the result; outside of 0 .. 1 for points outside of the crop.
     """
     grid = crop_grid(side, frame_pixels, crop_fraction)
-    moved = (points * side - grid.corners(variation)[:, None, ::-1]) / grid.extent
-    moved[..., 0] = np.where(variation.flip[:, None], 1 - moved[..., 0], moved[..., 0])
+    moved = (points * side - grid.corners(params)[:, None, ::-1]) / grid.extent
+    moved[..., 0] = np.where(params.flip[:, None], 1 - moved[..., 0], moved[..., 0])
     return moved

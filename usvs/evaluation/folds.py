@@ -1,14 +1,14 @@
-"""Folds by patient, never by frame: every split of people between training and test is made and checked here."""
+"""Folds by patient, never by frame: every division of patients into training and test is made and checked here."""
 
 import hashlib
-import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from usvs.errors import ConfigError, DataError
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-logger = logging.getLogger(__name__)
+from usvs.errors import ConfigError, DataError
 
 GroupBy = Literal["patient", "scan"]
 NAMED_IN_A_MESSAGE = 5
@@ -21,7 +21,7 @@ class Fold:
     Attributes:
         number: which fold, from 0.
         train: keyed hashes of the groups that may be trained on; the first n are the ones labelled first.
-        test: keyed hashes of the groups that are only ever predicted.
+        test: keyed hashes of the groups that are only predicted.
     """
 
     number: int
@@ -43,28 +43,35 @@ class Fold:
             return self
         if not 1 <= patients <= len(self.train):
             raise ConfigError(
-                f"labelled_patients: expected 1 to {len(self.train)}, as fold {self.number} has, got {patients}"
+                f"labelled_patients: expected 1 to {len(self.train)}, as many as fold {self.number} has, got {patients}"
             )
         return Fold(self.number, self.train[:patients], self.test)
 
 
-def make_folds(groups: Iterable[str], folds: int, seed: int) -> tuple[Fold, ...]:
+def make_folds(groups: Iterable[str], folds: int, seed: int, stratify: ArrayLike | None = None) -> tuple[Fold, ...]:
     """Deal groups into `folds` test sets of equal size, give or take one; the rest of each fold is its training set.
 
-    Who falls where depends on `seed` and on the keyed hashes alone, not on the order in which they come.
+    The folds depend on `seed` and on the keyed hashes alone, not on the order of the groups.
 
     Args:
-        groups: keyed hashes of the patients; a repeated one counts once.
-        folds: how many, the paper's k = 3 (section 3.2).
-        seed: another seed deals another way.
+        groups: keyed hashes of the patients, for example one per frame; a repeated one counts once.
+        folds: number of folds, the paper's k = 3 (section 3.2).
+        seed: another seed gives other folds.
+        stratify: class numbers, one for each entry of `groups`. Groups are then dealt so that every test set has about
+            the same fraction of each class's entries, as scikit-learn's `StratifiedGroupKFold` does; test sets may
+            then differ in size.
 
     Raises:
-        DataError: where there are fewer groups than folds.
+        DataError: where there are fewer groups than folds, or `stratify` has another length than `groups`.
     """
-    shuffled = keyed_order(groups, f"folds {seed}")
+    listed = list(groups)
+    shuffled = keyed_order(listed, f"folds {seed}")
     if len(shuffled) < folds:
-        raise DataError(f"{folds} folds need at least {folds} labelled patients, got {len(shuffled)}")
-    dealt = [tuple(shuffled[number::folds]) for number in range(folds)]
+        raise DataError(f"{folds} folds: expected at least {folds} labelled patients, got {len(shuffled)}")
+    if stratify is None:
+        dealt = [tuple(shuffled[number::folds]) for number in range(folds)]
+    else:
+        dealt = _dealt_by_class(shuffled, folds, _class_counts(listed, shuffled, stratify))
     return tuple(
         Fold(
             number,
@@ -75,16 +82,63 @@ def make_folds(groups: Iterable[str], folds: int, seed: int) -> tuple[Fold, ...]
     )
 
 
-def split_groups(groups: Iterable[str], first_share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Part groups in two, the first with `first_share` of them (rounded), neither empty.
+def rare_classes(groups: ArrayLike, labels: ArrayLike, folds: int) -> dict[int, int]:
+    """Return the classes that fewer groups than `folds` have, each with its number of groups.
+
+    In some fold such a class has no training frames, or no test frames, so its score there is 0 or undefined.
+
+    Args:
+        groups: [n] keyed hashes of the patients.
+        labels: [n] class numbers; -1 where there is none.
+        folds: number of folds.
+    """
+    group, label = np.asarray(groups), np.asarray(labels)
+    counts = {int(one): len(np.unique(group[label == one])) for one in np.unique(label) if one >= 0}
+    return {one: count for one, count in counts.items() if count < folds}
+
+
+def _class_counts(groups: Sequence[str], shuffled: Sequence[str], stratify: ArrayLike) -> NDArray[np.float64]:
+    """Return the number of entries of each group and class, [groups, classes], groups in the order of `shuffled`."""
+    labels = np.asarray(stratify)
+    if labels.shape != (len(groups),):
+        raise DataError(f"stratify: expected one class number per entry, {len(groups)}, got {list(labels.shape)}")
+    row = {key: number for number, key in enumerate(shuffled)}
+    _, column = np.unique(labels, return_inverse=True)
+    counts = np.zeros((len(shuffled), int(column.max()) + 1))
+    np.add.at(counts, (np.array([row[key] for key in groups]), column), 1.0)
+    return counts
+
+
+def _dealt_by_class(shuffled: Sequence[str], folds: int, counts: NDArray[np.float64]) -> list[tuple[str, ...]]:
+    """Deal groups, the most uneven first, each to the fold where the fractions then differ least over folds."""
+    fractions = counts / counts.sum(axis=0)
+    dealt: list[list[str]] = [[] for _ in range(folds)]
+    filled = np.zeros((folds, counts.shape[1]))
+    for row in np.argsort(-counts.std(axis=1), kind="stable"):
+        left = 0 < dealt.count([]) >= len(shuffled) - sum(map(len, dealt))
+        spread = []
+        for fold in range(folds):
+            trial = filled.copy()
+            trial[fold] += fractions[row]
+            # groups that are only just enough for the empty folds go there
+            allowed = not left or not dealt[fold]
+            spread.append((not allowed, float(trial.std(axis=0).mean()), len(dealt[fold]), fold))
+        best = min(spread)[-1]
+        dealt[best].append(shuffled[row])
+        filled[best] += fractions[row]
+    return [tuple(one) for one in dealt]
+
+
+def split_groups(groups: Iterable[str], first_fraction: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Divide groups in two, the first with `first_fraction` of them (rounded), neither empty.
 
     Raises:
         DataError: where there are fewer than two groups.
     """
     shuffled = keyed_order(groups, f"split {seed}")
     if len(shuffled) < 2:
-        raise DataError(f"a split by patient needs at least 2 patients, got {len(shuffled)}")
-    size = min(max(round(first_share * len(shuffled)), 1), len(shuffled) - 1)
+        raise DataError(f"split by patient: expected at least 2 patients, got {len(shuffled)}")
+    size = min(max(round(first_fraction * len(shuffled)), 1), len(shuffled) - 1)
     return shuffled[:size], shuffled[size:]
 
 
@@ -98,7 +152,7 @@ def keyed_order(groups: Iterable[str], key: str) -> tuple[str, ...]:
 
 
 def check_disjoint(one: Collection[str], other: Collection[str], what: str) -> None:
-    """Refuse two sets of people that share anyone.
+    """Check that two sets of patients share nobody.
 
     Raises:
         DataError: with the shared keyed hashes.

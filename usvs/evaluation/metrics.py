@@ -1,21 +1,14 @@
-"""Scores of both tasks: of a classification over named classes, of saliency maps, and their spread over folds."""
+"""Scores of a classification over named classes, and the spread of a score over folds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from usvs.errors import DataError
-from usvs.evaluation.saliency_metrics import auc as auc
-from usvs.evaluation.saliency_metrics import auc_judd as auc_judd
-from usvs.evaluation.saliency_metrics import correlation as correlation
-from usvs.evaluation.saliency_metrics import kl_divergence as kl_divergence
-from usvs.evaluation.saliency_metrics import nss as nss
-from usvs.evaluation.saliency_metrics import saliency_scores as saliency_scores
-from usvs.evaluation.saliency_metrics import similarity as similarity
 
 DDOF = 1  # the spread over folds is the sample standard deviation
 
@@ -32,17 +25,17 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class PlaneMetrics:
+class ClassificationMetrics:
     """Macro scores: the mean over classes of each class's own score (so macro F1 is not the F1 of the macro P and R).
 
     Attributes:
         precision: macro precision, 0..1; a class that is never predicted counts 0.
         recall: macro recall, 0..1; a class that is predicted but never true counts 0.
         f1: macro F1, 0..1.
-        accuracy: share of frames named rightly.
+        accuracy: fraction of frames whose class is predicted correctly.
         classes: the scores behind the means.
         left_out: classes neither true nor predicted anywhere, which are in no mean.
-        confusion: [classes, classes] counts, row = truth, column = prediction.
+        confusion: [classes, classes] counts, row = ground truth, column = prediction.
     """
 
     precision: float
@@ -53,6 +46,16 @@ class PlaneMetrics:
     left_out: tuple[str, ...]
     confusion: NDArray[np.int64]
 
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The four means, 0..1."""
+        return {name: getattr(self, name) for name in ("precision", "recall", "f1", "accuracy")}
+
+    def __str__(self) -> str:
+        """Macro F1, and the classes that are in no mean."""
+        absent = f" (neither true nor predicted: {', '.join(self.left_out)})" if self.left_out else ""
+        return f"macro F1 {100 * self.f1:.1f} %{absent}"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values, the confusion matrix as a list of rows."""
         return asdict(self) | {"confusion": self.confusion.tolist()}
@@ -60,7 +63,7 @@ class PlaneMetrics:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over folds: its mean and the sample standard deviation (ddof = 1; 0 for a single fold)."""
+    """A score over folds: its mean and the sample standard deviation (ddof = 1; 0 for a single fold)."""
 
     mean: float
     std: float
@@ -68,7 +71,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
-        """Sum up at least one value."""
+        """Summarise at least one value."""
         kept = tuple(float(value) for value in values)
         std = float(np.std(kept, ddof=DDOF)) if len(kept) > 1 else 0.0
         return cls(float(np.mean(kept)), std, kept)
@@ -78,38 +81,40 @@ class Spread:
         return f"{100 * self.mean:.1f} ± {100 * self.std:.1f}"
 
     def plain(self) -> str:
-        """As it is, with two decimals, as the paper prints the scores of saliency."""
+        """Without a unit, with two decimals, as the paper prints the scores of saliency."""
         return f"{self.mean:.2f} ± {self.std:.2f}"
 
 
-def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[str]) -> PlaneMetrics:
-    """Score predictions in scikit-learn's convention of a macro mean.
+def classification_metrics(
+    ground_truth: ArrayLike, predicted: ArrayLike, names: Sequence[str]
+) -> ClassificationMetrics:
+    """Score predicted classes in scikit-learn's convention of a macro mean.
 
     The mean is taken over the classes that are true or predicted somewhere; the others are left out and named.
     A ratio of 0 / 0 counts as 0.
 
     Args:
-        truth: [n] class numbers.
+        ground_truth: [n] class numbers.
         predicted: [n] class numbers.
         names: a name for every class number.
 
     Raises:
         DataError: for no frames, unequal lengths, or a number without a name.
     """
-    truth, predicted = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    truth, predicted = np.asarray(ground_truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     if truth.shape != predicted.shape or truth.ndim != 1 or truth.size == 0:
         raise DataError(
-            f"scoring: expected as many predictions as labels, at least one; got {predicted.shape} and {truth.shape}"
+            f"scores: expected as many predictions as labels, at least one; got {predicted.shape} and {truth.shape}"
         )
     present = np.union1d(truth, predicted)
     if present[0] < 0 or present[-1] >= len(names):
-        raise DataError(f"scoring: expected class numbers 0 to {len(names) - 1}, got {present[0]} to {present[-1]}")
+        raise DataError(f"scores: expected class numbers 0 to {len(names) - 1}, got {present[0]} to {present[-1]}")
     scores = precision_recall_fscore_support(truth, predicted, labels=present, average=None, zero_division=0.0)
     classes = tuple(
         ClassScore(names[number], float(p), float(r), float(f), int(n))
         for number, p, r, f, n in zip(present, *scores, strict=True)
     )
-    return PlaneMetrics(
+    return ClassificationMetrics(
         precision=float(np.mean(scores[0])),
         recall=float(np.mean(scores[1])),
         f1=float(np.mean(scores[2])),
@@ -120,11 +125,16 @@ def plane_metrics(truth: NDArray[Any], predicted: NDArray[Any], names: Sequence[
     )
 
 
-def chance_f1(truth: NDArray[Any], classes: int) -> float:
-    """Return the expected macro F1 of naming each frame by a fair draw among the classes, in closed form.
+def chance_f1(ground_truth: ArrayLike, classes: int) -> float:
+    """Return the expected macro F1 of predicting each frame by a fair draw among the classes, in closed form.
 
-    With share q of the frames of a class, its precision is q and its recall 1 / C, so F1 = 2 q / (C q + 1) in the limit
-    of many frames. The mean is over the classes that occur or are drawn, that is all C of them.
+    Where a fraction q of the frames is of a class, its precision is q and its recall 1 / C, so F1 = 2 q / (C q + 1) in
+    the limit of many frames. The mean is over the classes that occur or are drawn, that is all C of them.
+
+    Args:
+        ground_truth: [n] class numbers.
+        classes: C.
     """
-    shares = np.bincount(np.asarray(truth, dtype=np.int64), minlength=classes) / max(len(truth), 1)
-    return float(np.mean(2 * shares / (classes * shares + 1)))
+    truth = np.asarray(ground_truth, dtype=np.int64)
+    fractions = np.bincount(truth, minlength=classes) / max(len(truth), 1)
+    return float(np.mean(2 * fractions / (classes * fractions + 1)))

@@ -1,91 +1,103 @@
-"""Scores of saliency maps against gaze, batched; each says which of the field's conventions it follows.
+"""Scores of saliency maps against gaze, batched; each docstring names the convention that it follows.
 
 Letters: B maps, H and W their height and width, P = H W pixels, N fixated pixels of a map. "MIT" is the code of the MIT
 saliency benchmark (github.com/cvzoya/saliency; Bylinskii et al., TPAMI 2019, doi:10.1109/TPAMI.2018.2815601);
 "pysaliency" is github.com/matthias-k/pysaliency.
 
-Maps are tensors [B, H, W] on any device; half precision is computed in float32, float64 in float64. Every result is
-float64 [B]. Maps need no normalisation: where a score is about densities a map with negative values is first lifted to
-a minimum of 0 and then divided by its sum, and a map of zeros counts as uniform (pysaliency). NaN stands where a score
-is not defined and in nothing else.
+Maps are arrays [B, H, W], or tensors on any device; half precision is computed in float32, float64 in float64. Every
+result is float64 [B]. Maps need no normalisation: where a score is about densities, the minimum of a map with negative
+values is subtracted, the map is divided by its sum, and a map of zeros counts as uniform (pysaliency). NaN means that a
+score is not defined, and nothing else gives NaN.
 """
 
 import logging
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from usvs.errors import DataError
-from usvs.ops.saliency_scores import FIXATION_COLUMNS, PAIR_SCORES, PairScore, fixation_statistics, pair_score
-from usvs.ops.saliency_scores import saliency_scores as fused_scores
+from usvs.ops.saliency_statistics import (
+    FIXATION_COLUMNS,
+    PAIR_SCORES,
+    PairScore,
+    fixation_statistics,
+    pair_score,
+    saliency_statistics,
+)
 
 logger = logging.getLogger(__name__)
 
+Maps: TypeAlias = Tensor | ArrayLike  # [B, H, W]
 Negatives = Literal["unfixated", "all"]
 EPSILON = 2.2204e-16  # MIT's and pysaliency's, whatever the precision
 
 
-def kl_divergence(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Return KL(truth || prediction) in nats: sum of q ln(eps + q / (p + eps)) over densities, eps = 2.2204e-16.
+def kl_divergence(prediction: Maps, ground_truth: Maps) -> Tensor:
+    """Return KL(ground truth || prediction) in nats: sum of q ln(eps + q / (p + eps)) over densities, eps = 2.2204e-16.
 
     MIT's convention and pysaliency's `MIT_KLDiv`. Lower is better.
 
     Args:
         prediction: [B, H, W].
-        truth: [B, H, W], for example `gaze_density`.
+        ground_truth: [B, H, W], for example `gaze_density`.
 
     Raises:
         DataError: for shapes that differ.
     """
-    return pair_score(*_pair(prediction, truth), "kl", EPSILON)
+    return pair_score(*_pair(prediction, ground_truth), "kl", EPSILON)
 
 
-def similarity(prediction: Tensor, truth: Tensor, min_max: bool = True) -> Tensor:
+def similarity(prediction: Maps, ground_truth: Maps, min_max: bool = True) -> Tensor:
     """Return SIM, the sum over pixels of the smaller of two densities, 0 .. 1.
 
     Args:
         prediction: [B, H, W].
-        truth: [B, H, W].
-        min_max: stretch both maps to 0 .. 1 first, as MIT does; pysaliency does not. It takes off a map's pedestal, and
-            that is all of it: dividing by the sum undoes the stretch's factor.
+        ground_truth: [B, H, W].
+        min_max: stretch both maps to 0 .. 1 first, as MIT does; pysaliency does not. It only subtracts
+            the minimum: dividing by the sum undoes the factor.
 
     Raises:
         DataError: for shapes that differ.
     """
-    return pair_score(*_pair(prediction, truth), "similarity_min_max" if min_max else "similarity", EPSILON)
+    return pair_score(*_pair(prediction, ground_truth), "similarity_min_max" if min_max else "similarity", EPSILON)
 
 
-def correlation(prediction: Tensor, truth: Tensor) -> Tensor:
+def correlation(prediction: Maps, ground_truth: Maps) -> Tensor:
     """Return CC, Pearson's correlation over pixels, -1 .. 1; 0 where either map is constant (pysaliency; MIT: NaN).
 
     Args:
         prediction: [B, H, W].
-        truth: [B, H, W].
+        ground_truth: [B, H, W].
 
     Raises:
         DataError: for shapes that differ.
     """
-    return pair_score(*_pair(prediction, truth), "correlation", EPSILON)
+    return pair_score(*_pair(prediction, ground_truth), "correlation", EPSILON)
 
 
-def nss(prediction: Tensor, fixations: Tensor, ddof: Literal[0, 1] = 1) -> Tensor:
+def nss(prediction: Maps, fixations: Maps, ddof: Literal[0, 1] = 1) -> Tensor:
     """Return NSS, the mean over fixated pixels of the map in standard deviations from its mean.
 
     A constant map scores 0 (pysaliency; MIT: NaN), a map without fixations NaN.
 
     Args:
         prediction: [B, H, W].
-        fixations: bool [B, H, W]; a pixel counts once, however often it was looked at (MIT).
+        fixations: bool [B, H, W]; a pixel counts once, however many fixations it has (MIT).
         ddof: 1 divides the variance by P - 1 (MIT), 0 by P (pysaliency); at 224 x 288 they differ by 8 in a million.
 
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    return _nss(_statistics(prediction, fixations, ranks=False), prediction[0].numel(), ddof)
+    maps = _tensor(prediction)
+    return _nss(_statistics(maps, _tensor(fixations), ranks=False), maps[0].numel(), ddof)
 
 
-def auc(prediction: Tensor, fixations: Tensor, negatives: Negatives = "unfixated") -> Tensor:
+def auc(prediction: Maps, fixations: Maps, negatives: Negatives = "unfixated") -> Tensor:
     """Return the exact area under the ROC curve: how often a fixated pixel outranks another one, a tie counting half.
 
     All values are thresholds. Chance is 1/2 for any number of fixations. NaN without fixations (or, for ``unfixated``,
@@ -94,15 +106,16 @@ def auc(prediction: Tensor, fixations: Tensor, negatives: Negatives = "unfixated
     Args:
         prediction: [B, H, W].
         fixations: bool [B, H, W].
-        negatives: ``unfixated``: the pixels that were not looked at; ``all``: every pixel, pysaliency's `uniform`.
+        negatives: ``unfixated``: the pixels without a fixation; ``all``: every pixel, pysaliency's `uniform`.
 
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    return _auc(_statistics(prediction, fixations, ranks=True), prediction[0].numel(), negatives)
+    maps = _tensor(prediction)
+    return _auc(_statistics(maps, _tensor(fixations), ranks=True), maps[0].numel(), negatives)
 
 
-def auc_judd(prediction: Tensor, fixations: Tensor) -> Tensor:
+def auc_judd(prediction: Maps, fixations: Maps) -> Tensor:
     """Return MIT's AUC-Judd: only fixated values are thresholds, other pixels are negatives, trapezoids between.
 
     It is AUC + f / (2 N) with f the false-positive rate at the lowest fixated value. So its chance is not 1/2 but
@@ -116,7 +129,44 @@ def auc_judd(prediction: Tensor, fixations: Tensor) -> Tensor:
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    return _auc_judd(_statistics(prediction, fixations, ranks=True), prediction[0].numel())
+    maps = _tensor(prediction)
+    return _auc_judd(_statistics(maps, _tensor(fixations), ranks=True), maps[0].numel())
+
+
+@dataclass(frozen=True)
+class SaliencyMetrics:
+    """Means over frames of the saliency scores; `auc` is MIT's AUC-Judd, whose chance depends on `fixations`.
+
+    Attributes:
+        kl: KL(ground truth || prediction) in nats; lower is better.
+        nss: normalised scanpath saliency (MIT, N - 1).
+        auc: AUC-Judd.
+        cc: correlation coefficient.
+        sim: similarity (MIT, after min-max).
+        auc_exact: exact AUC, ties counting half; chance 1/2.
+        fixations: mean number of fixated pixels of a frame.
+    """
+
+    kl: float
+    nss: float
+    auc: float
+    cc: float
+    sim: float
+    auc_exact: float
+    fixations: float
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The six scores."""
+        return {name: value for name, value in vars(self).items() if name != "fixations"}
+
+    def __str__(self) -> str:
+        """Three of the scores."""
+        return f"KL {self.kl:.2f}, NSS {self.nss:.2f}, CC {self.cc:.2f}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dict(vars(self))
 
 
 class SaliencyScores(NamedTuple):
@@ -131,9 +181,9 @@ class SaliencyScores(NamedTuple):
 
 
 def saliency_scores(
-    prediction: Tensor,
-    truth: Tensor,
-    fixations: Tensor,
+    prediction: Maps,
+    ground_truth: Maps,
+    fixations: Maps,
     min_max: bool = True,
     ddof: Literal[0, 1] = 1,
     negatives: Negatives = "unfixated",
@@ -142,7 +192,7 @@ def saliency_scores(
 
     Args:
         prediction: [B, H, W].
-        truth: [B, H, W].
+        ground_truth: [B, H, W].
         fixations: bool [B, H, W].
         min_max: as of `similarity`.
         ddof: as of `nss`.
@@ -151,10 +201,11 @@ def saliency_scores(
     Raises:
         DataError: for shapes that differ or fixations that are not bool.
     """
-    _check_fixations(prediction, fixations)
+    maps, fixated = _tensor(prediction), _tensor(fixations)
+    _check_fixations(maps, fixated)
     sim: PairScore = "similarity_min_max" if min_max else "similarity"
-    pair, pixels = _pair(prediction, truth), prediction[0].numel()
-    scores, columns = fused_scores(*pair, fixations.flatten(1), ("kl", sim, "correlation"), EPSILON)
+    pair, pixels = _pair(maps, ground_truth), maps[0].numel()
+    scores, columns = saliency_statistics(*pair, fixated.flatten(1), ("kl", sim, "correlation"), EPSILON)
     of_pair = dict(zip(PAIR_SCORES, scores.unbind(dim=1), strict=True))
     found = dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
     return SaliencyScores(
@@ -198,10 +249,15 @@ def _statistics(prediction: Tensor, fixations: Tensor, ranks: bool) -> dict[str,
     return dict(zip(FIXATION_COLUMNS, columns.unbind(dim=1), strict=True))
 
 
-def _pair(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    _check(prediction, truth, "truth")
-    dtype = torch.promote_types(prediction.dtype, truth.dtype)
-    return _plain(prediction, dtype), _plain(truth, dtype)
+def _tensor(maps: Maps) -> Tensor:
+    return maps if isinstance(maps, Tensor) else torch.from_numpy(np.asarray(maps))
+
+
+def _pair(prediction: Maps, ground_truth: Maps) -> tuple[Tensor, Tensor]:
+    predicted, truth = _tensor(prediction), _tensor(ground_truth)
+    _check(predicted, truth, "a ground truth")
+    dtype = torch.promote_types(predicted.dtype, truth.dtype)
+    return _plain(predicted, dtype), _plain(truth, dtype)
 
 
 def _plain(maps: Tensor, dtype: torch.dtype) -> Tensor:

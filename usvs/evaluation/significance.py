@@ -1,26 +1,27 @@
-"""Is a paired difference more than luck: the sign-flip permutation test."""
+"""Significance of a paired difference: the sign-flip permutation test."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import permutation_test
 
 from usvs.errors import DataError
-from usvs.utils.permutation import counter_bits, derive_key
 
-EXACT_UP_TO = 16  # pairs; 2 ** 16 sign patterns are all tried
+EXACT_UP_TO = 16  # pairs; all 2 ** 16 sign patterns are tried
 SAMPLED_PATTERNS = 100_000
+SEED = 0  # of the sampled patterns, so that the same values always give the same p
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """One init against another on the same cells.
+    """One init against another on the same measurements (seed and fold).
 
     Attributes:
         mean: of the differences, first minus second.
-        values: the differences, in the order of the cells.
-        wins: in how many cells the first is ahead.
+        values: the differences, in the order of the measurements.
+        wins: in how many measurements the first is ahead.
         p_value: two-sided, of the sign-flip permutation test.
     """
 
@@ -30,34 +31,42 @@ class PairedDifference:
     p_value: float
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
-    """Compare two inits measured on the same cells (seed and fold), cell by cell.
+def paired_difference(first: ArrayLike, second: ArrayLike) -> PairedDifference:
+    """Compare two inits that were measured on the same seeds and folds.
 
-    If the two were alike, each difference could as well have had the other sign. The p-value is the share of sign
-    patterns whose mean is at least as far from zero as the one seen: over all 2^n patterns up to n = 16, over 100,000
-    drawn ones (and the seen one) beyond (R. A. Fisher, The Design of Experiments, 1935, section 21). With n pairs it
-    cannot fall below 2 / 2^n. Folds of one seed share a pretraining, so cells are not fully independent and p is
-    somewhat too small: read it beside the differences themselves.
+    If there were no difference, each measured difference could as well have had the other sign. The p-value is the
+    fraction of sign patterns whose mean is at least as far from zero as the measured one: over all 2^n patterns up to
+    n = 16, over 100,000 sampled ones beyond (`scipy.stats.permutation_test`; R. A. Fisher, The Design of Experiments,
+    1935, section 21). With n pairs it cannot be below 2 / 2^n. Folds of one seed share a pretraining, so measurements
+    are not fully independent and p is somewhat too small: read it beside the differences themselves.
+
+    Args:
+        first: [n] values of one init.
+        second: [n] values of the other.
 
     Raises:
         DataError: for no pairs or unequal lengths.
     """
-    if len(first) != len(second) or not len(first):
-        raise DataError(f"a paired test needs as many values on both sides, got {len(first)} and {len(second)}")
-    values = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    seen = abs(values.mean())
-    # Patterns that only rounding sets apart from the seen one count as equal to it.
-    as_far = np.abs(_signs(len(values)) @ values) / len(values) >= seen - 1e-12
-    extra = 0 if len(values) <= EXACT_UP_TO else 1
-    p_value = (int(as_far.sum()) + extra) / (len(as_far) + extra)
-    return PairedDifference(float(values.mean()), tuple(values.tolist()), int((values > 0).sum()), p_value)
+    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if one.shape != other.shape or one.ndim != 1 or not one.size:
+        raise DataError(
+            f"paired test: expected two lists of the same length, at least 1; got {one.size} and {other.size}"
+        )
+    values = one - other
+    wins = int((values > 0).sum())
+    return PairedDifference(float(values.mean()), tuple(values.tolist()), wins, _sign_flip_p(values))
 
 
-def _signs(pairs: int) -> NDArray[np.float64]:
-    """Return sign patterns [patterns, pairs] of +1 and -1."""
-    if pairs <= EXACT_UP_TO:
-        bits = np.arange(2**pairs)[:, None] >> np.arange(pairs)
-    else:
-        counters = np.arange(SAMPLED_PATTERNS * pairs).reshape(-1, pairs)
-        bits = (counter_bits(derive_key(pairs), counters, 0) >> np.uint64(40)).astype(np.int64)
-    return 1.0 - 2.0 * (bits & 1).astype(np.float64)
+def _sign_flip_p(values: NDArray[np.float64]) -> float:
+    exact = len(values) <= EXACT_UP_TO
+    if len(values) == 1:  # scipy asks for two observations; both sign patterns are as far from zero
+        return 1.0
+    result: Any = permutation_test(
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2 ** len(values) if exact else SAMPLED_PATTERNS,
+        rng=np.random.default_rng(SEED),
+    )
+    return float(result.pvalue)

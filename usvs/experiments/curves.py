@@ -1,43 +1,39 @@
-"""How many labels an init is worth: macro F1 against the share of labelled patients, fine-tuned and frozen."""
+"""Label efficiency of inits: macro F1 against the number of labelled patients, fine-tuned and frozen."""
 
-import json
 import logging
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from usvs import __version__
-from usvs.archive.plane_labels import PLANES
-from usvs.data.frame_table import labelled_frames
+from usvs.config import Profile, override_settings
 from usvs.data.patients import pretraining_keys
 from usvs.errors import ConfigError
-from usvs.evaluation.folds import Fold, make_folds
-from usvs.evaluation.metrics import Spread, chance_f1
-from usvs.experiments.result_cache import ResultCache
+from usvs.evaluation.folds import make_folds
+from usvs.evaluation.metrics import Spread
+from usvs.experiments.runner import Experiment, Measurement
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.classification.settings import ClassificationSettings
-from usvs.tasks.comparison import RESULTS, held_out_rows, overlaps, typed_command
+from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
+from usvs.tasks.finetune import Patients, held_out_rows, overlaps
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
-from usvs.tasks.protocols import measure_fold, measure_frozen_fold
-from usvs.training.environment import describe_environment
-from usvs.training.trainer import choose_device
-from usvs.utils.atomic_files import write_text
+from usvs.tasks.registry import find_task
+from usvs.tasks.task import EvaluationProtocol
 
 logger = logging.getLogger(__name__)
 
-SHARES = (0.01, 0.05, 0.1, 1.0)
-Reading = Literal["finetune", "probe", "knn"]
-READINGS: dict[Reading, str] = {"finetune": "fine-tuned", "probe": "frozen probe", "knn": "frozen kNN"}
+FRACTIONS = (0.01, 0.05, 0.1, 1.0)
+PROTOCOLS: dict[EvaluationProtocol, str] = {
+    "finetune": "fine-tuned",
+    "probe": "linear probe",
+    "knn": "nearest neighbours",
+}
 
 
 @dataclass(frozen=True)
 class Curves:
-    """All cells of the curves, as stored in ``OUT/results.json``; as text, a table a reading."""
+    """All results, as stored in ``OUT/results.json``; as text, one table for each evaluation protocol."""
 
     results: dict[str, Any]
 
@@ -45,135 +41,144 @@ class Curves:
         results = self.results
         counts = [str(count) for count in results["patients_labelled"]]
         seeds, folds = len(results["seeds"]), results["settings"]["folds"]
-        lines = [f"macro F1 in %, mean ± sample standard deviation over {seeds} seeds x {folds} patient folds"]
-        for reading, title in READINGS.items():
+        lines = [f"macro F1 in %, mean ± standard deviation over {seeds} seeds x {folds} patient folds"]
+        for protocol, title in PROTOCOLS.items():
             lines += ["", f"{title:<24}" + "".join(f"{count + ' patients':>16}" for count in counts)]
-            for init, cells in results["measured"][reading].items():
-                spreads = [str(Spread.of(cell["f1"] for cell in cells[count])) for count in counts]
+            for init, measured in results["measured"][protocol].items():
+                spreads = [str(Spread.of(result["f1"] for result in measured[count])) for count in counts]
                 lines.append(f"{init:<24}" + "".join(f"{spread:>16}" for spread in spreads))
         chance = 100 * results["chance_f1"]
-        return "\n".join([*lines, "", f"chance {chance:.1f}; frozen 'random' has calibrated batch-norm statistics"])
+        return "\n".join(
+            [*lines, "", f"chance {chance:.1f}; 'random' frozen: batch-norm statistics of the labelled frames"]
+        )
 
 
-def parse_shares(text: str) -> tuple[float, ...]:
-    """Read shares such as ``0.01,0.05,0.1,1``.
+def parse_fractions(text: str) -> tuple[float, ...]:
+    """Return fractions from a text such as ``0.01,0.05,0.1,1``, sorted.
 
     Raises:
-        ConfigError: for anything but numbers above 0 and up to 1.
+        ConfigError: for anything but numbers greater than 0 and at most 1.
     """
     try:
-        shares = tuple(sorted({float(part) for part in text.split(",")}))
+        fractions = tuple(sorted({float(part) for part in text.split(",")}))
     except ValueError:
-        shares = ()
-    if not shares or not all(0 < share <= 1 for share in shares):
-        raise ConfigError(f"--shares: expected numbers above 0 and up to 1, such as 0.01,0.1,1; got '{text}'")
-    return shares
+        fractions = ()
+    if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
+        raise ConfigError(
+            f"--fractions: expected numbers greater than 0 and at most 1, such as 0.01,0.1,1; got '{text}'"
+        )
+    return fractions
 
 
 def run_curves(
-    store: Path,
-    out: Path,
-    settings: ClassificationSettings,
-    inits: Sequence[Init],
-    shares: Sequence[float] = SHARES,
+    store: str | Path,
+    out: str | Path,
+    settings: ClassificationSettings | None = None,
+    *,
+    profile: Profile = "paper",
+    inits: Sequence[Init] = ("random",),
+    fractions: Sequence[float] = FRACTIONS,
     seeds: Sequence[int] = (0, 1, 2),
-    held_out_only: bool = False,
+    patients: Patients = "all",
     allow_overlap: bool = False,
+    **overrides: Any,
 ) -> Curves:
-    """Measure what is missing of every cell (init, share, seed, fold), then write ``OUT/results.json``.
+    """Measure what is not stored yet for each init, number of labelled patients, seed and fold.
 
-    A share means so many of a fold's training patients, rounded, but one at least; the patients of a smaller share are
-    among those of a larger one. Shares that come to the same number of patients are measured once.
+    All results are in ``OUT/results.json``.
+
+    A fraction stands for so many of a fold's training patients, rounded, at least one; the patients of a smaller
+    fraction are among those of a larger one. Fractions of the same number of patients are measured once.
 
     Args:
-        store: a prepared store with plane labels.
-        out: a new folder, or one that this call began.
-        settings: folds, temporal stride, optimiser and network.
-        inits: as of `usvs.finetune_planes`; for a pretraining of one seed, the seeds here are of folds and heads only.
-        shares: of each fold's training patients, 0 .. 1.
-        seeds: of folds and of fine-tuning.
-        held_out_only: use only patients that no init was pretrained on.
+        store: a prepared store with labels.
+        out: a new folder, or one of an earlier call with the same arguments (seeds and fractions can be added).
+        settings: folds, temporal stride, optimiser and network; None for those of `profile`.
+        profile: ``paper`` or ``quick``; ignored where `settings` are given.
+        inits: what encoders start from; see `usvs.tasks.initial_encoder`.
+        fractions: of each fold's training patients, 0 to 1.
+        seeds: of folds and of training.
+        patients: ``held-out`` uses only patients that no init was pretrained on.
         allow_overlap: test on patients that an init was pretrained on.
+        **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
-        DataError: as of `usvs.finetune_planes`.
-        ConfigError: for a folder that holds something else or cells of other settings.
+        DataError: for a store without labels or patients, or test patients that an init was pretrained on.
+        ConfigError: for a folder with other content, or with results of other settings, data or code.
     """
-    job = _Job(store, out, settings, inits, shares, held_out_only, allow_overlap)
-    result = Curves(job.measure(list(seeds)))
-    write_text(out / RESULTS, json.dumps(result.results, indent=1))
-    return result
+    store, out = Path(store), Path(out)
+    settings = override_settings(settings or classification_profile(profile), **overrides)
+    curves = _Definition(PreparedStore(store), settings, inits, fractions, patients, allow_overlap)
+    measured: dict[str, Any] = {
+        protocol: {name: {str(count): [] for count in curves.counts} for name in curves.inits} for protocol in PROTOCOLS
+    }
+    with Experiment("curves", curves.store, out, curves.record, settings.run.device) as experiment:
+        for count, asked in curves.measurements(seeds):
+            measured[asked.protocol][asked.init_name][str(count)].append(experiment.measure(asked))
+        content = {
+            "pretraining_overlap": curves.overlap,
+            "seeds": list(seeds),
+            "patients_labelled": curves.counts,
+            **curves.task.reference(curves.store, curves.table, settings).values,
+            "measured": measured,
+        }
+        return Curves(experiment.write_results(out, {"STORE": store, "OUT": out}, content))
 
 
-class _Job:
-    """The frames, folds and folder that all cells share."""
+class _Definition:
+    """The frames, inits and numbers of labelled patients; arguments and errors are those of `run_curves`."""
 
     def __init__(
         self,
-        store: Path,
-        out: Path,
+        store: PreparedStore,
         settings: ClassificationSettings,
         inits: Sequence[Init],
-        shares: Sequence[float],
-        held_out_only: bool,
+        fractions: Sequence[float],
+        patients: Patients,
         allow_overlap: bool,
     ) -> None:
-        self.folders = {"STORE": store, "OUT": out}
-        self.store, self.settings = PreparedStore(store), settings
+        self.store, self.settings, self.task = store, settings, find_task("planes")
         self.inits = dict(zip(init_names(inits), inits, strict=True))
-        table = labelled_frames(self.store, settings.temporal_stride)
-        self.table = table.take(held_out_rows(self.store, table, inits)) if held_out_only else table
-        tested = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
+        self.table = self.task.dataset(store, settings)
+        if patients == "held-out":
+            self.table = self.table.take(held_out_rows(store, self.table, inits))
+        self.groups: list[str] = self.table.group.tolist()
+        tested = pretraining_keys(store, np.unique(self.table.scan).tolist())
         self.overlap = overlaps(inits, list(self.inits), tested.values(), allow_overlap)
-        fewest = min(len(fold.train) for fold in make_folds(self.table.group.tolist(), settings.folds, 0))
-        self.counts = sorted({max(1, round(share * fewest)) for share in shares})
-        self.plan = {
+        fewest = min(len(fold.train) for fold in make_folds(self.groups, settings.folds, 0))
+        self.counts = sorted({max(1, round(fraction * fewest)) for fraction in fractions})
+        shown = ", ".join(map(str, self.counts))
+        logger.info(f"curves: {shown} labelled patients of {fewest} in each of {settings.folds} folds")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values that decide the results."""
+        settings = self.settings
+        return {
             "settings": settings.model_dump(mode="json"),
-            "patients": sorted(set(self.table.group.tolist())),
+            "patients": sorted(set(self.groups)),
             "inits": {name: encoder_sha256(initial_encoder(init, settings)) for name, init in self.inits.items()},
         }
-        self.cells = ResultCache(out, "curves", self.plan)
-        said = ", ".join(map(str, self.counts))
-        logger.info(f"curves: {said} labelled patients of {fewest} in each of {settings.folds} folds")
 
-    def measure(self, seeds: list[int]) -> dict[str, Any]:
-        """Measure all cells and gather them with what they rest on."""
-        measured: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = {reading: {} for reading in READINGS}
+    def measurements(self, seeds: Sequence[int]) -> Iterator[tuple[int, Measurement]]:
+        """Yield everything that is measured, each with its number of labelled patients."""
         for seed in seeds:
-            for name in self.inits:
-                for fold in make_folds(self.table.group.tolist(), self.settings.folds, seed):
+            for name, init in self.inits.items():
+                for fold in make_folds(self.groups, self.settings.folds, seed):
                     for count in self.counts:
-                        for reading, cell in self._cells(name, seed, fold.labelled(count), count).items():
-                            measured[reading].setdefault(name, {}).setdefault(str(count), []).append(cell)
-        return {
-            "kind": "curves",
-            "usvs": __version__,
-            "command": typed_command(sys.argv, self.folders),
-            "environment": describe_environment(choose_device(self.settings.run.device)),
-            **self.plan,
-            "pretraining_overlap": self.overlap,
-            "seeds": seeds,
-            "patients_labelled": self.counts,
-            "chance_f1": chance_f1(self.table.plane, len(PLANES)),
-            "measured": measured,
-        }
-
-    def _cells(self, name: str, seed: int, fold: Fold, count: int) -> dict[str, dict[str, Any]]:
-        place = f"{name}_patients_{count}_seed_{seed}_fold_{fold.number}"
-        tuned = self.cells.measure(f"finetune_{place}", partial(self._tuned, name, seed, fold))
-        return {"finetune": tuned, **self.cells.measure(f"frozen_{place}", partial(self._frozen, name, seed, fold))}
-
-    def _tuned(self, name: str, seed: int, fold: Fold) -> dict[str, Any]:
-        result, _ = measure_fold(self.store, self.table, fold, self._seeded(seed), self.inits[name], "finetune")
-        logger.info(
-            f"{name}, {len(fold.train)} patients labelled, seed {seed}, fold {fold.number}: macro F1"
-            f" {100 * result.metrics.f1:.1f} % in {result.seconds:.0f} s"
-        )
-        return {"init": name, "seed": seed, **result.to_json()}
-
-    def _frozen(self, name: str, seed: int, fold: Fold) -> dict[str, Any]:
-        found = measure_frozen_fold(self.store, self.table, fold, self._seeded(seed), self.inits[name])
-        return {reading: {"init": name, "seed": seed, **one.to_json()} for reading, one in found.items()}
-
-    def _seeded(self, seed: int) -> ClassificationSettings:
-        return self.settings.model_copy(update={"run": self.settings.run.model_copy(update={"seed": seed})})
+                        for protocol in PROTOCOLS:
+                            yield (
+                                count,
+                                Measurement(
+                                    evaluation=protocol,
+                                    init_name=name,
+                                    init=lambda init=init: init,  # type: ignore[misc]
+                                    seed=seed,
+                                    fold=fold.labelled(count),
+                                    task=self.task,
+                                    table=self.table,
+                                    settings=self.settings,
+                                    protocol=protocol,
+                                    detail=f"_patients_{count}",
+                                ),
+                            )

@@ -1,6 +1,6 @@
-"""The paper's own figures, to stand beside ours: Tables 1, 2 and 3 of Jiao et al., MICCAI 2020, as printed."""
+"""The values of Tables 1, 2 and 3 of Jiao et al., MICCAI 2020, as printed, for comparison."""
 
-# init -> score -> mean and deviation over three folds
+# init -> score -> mean and standard deviation over three folds
 PLANES: dict[str, dict[str, tuple[float, float]]] = {
     "random": {"precision": (70.4, 2.3), "recall": (64.9, 1.6), "f1": (67.0, 1.3)},
     "video": {"precision": (71.9, 2.0), "recall": (71.7, 3.5), "f1": (71.5, 2.4)},

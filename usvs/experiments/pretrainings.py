@@ -1,4 +1,4 @@
-"""The pretrainings that tables compare: rows of Tables 1 and 3, and our control, each kept in a folder of its own."""
+"""The pretrainings that experiments compare, each in a run folder of its own: rows of Tables 1 and 3, and a control."""
 
 import logging
 from collections.abc import Sequence
@@ -13,50 +13,56 @@ from usvs.tasks.pretraining.load import load_pretrain_model
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import OBJECTIVES, PretrainSettings
 from usvs.tasks.pretraining.validation import Validation
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import last_metrics
 from usvs.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
 def pretraining_folder(out: Path, row: str, seed: int) -> Path:
-    """Return where a row's run of one seed lies."""
+    """Return the run folder of a row's pretraining with one seed."""
     return out / "pretrain" / f"{row}_seed_{seed}"
 
 
 def pretrain_row(
     store: Path, out: Path, row: str, seed: int, settings: PretrainSettings, patients: Sequence[str]
 ) -> dict[str, Any]:
-    """Pretrain one row of the tables, or go on with it; returns its last record on held-out patients.
+    """Pretrain one row of the tables, or resume its pretraining.
 
     Args:
         store: a prepared store.
-        out: the folder of the whole experiment.
-        row: one of `usvs.config.OBJECTIVES`.
+        out: the folder of the experiment.
+        row: a key of `OBJECTIVES`.
         seed: of weights and sampling.
-        settings: the profile, into which the row's objective is set.
-        patients: keyed hashes of those who may be learnt from.
+        settings: of a profile; the row's objective replaces theirs.
+        patients: keyed hashes of the patients to pretrain on; the setting `validation_fraction` of them is for
+            validation.
+
+    Returns:
+        The row, the seed and the last values on validation patients (empty without any), as plain values.
     """
     run = pretraining_folder(out, row, seed)
     chosen = load_settings(settings, overrides=[*OBJECTIVES[row], f"run.seed={seed}"])
     logger.info(f"pretraining {row}, seed {seed}")
     pretrain(store, run, chosen, resume=run.exists(), patients=patients)
-    held_out = [record for record in read_metrics(run) if record["split"] == "held_out"]
-    return {"init": row, "seed": seed, "held_out": held_out[-1] if held_out else {}}
+    return {"init": row, "seed": seed, "validation": last_metrics(run, "validation")}
 
 
-def read_held_out(store: PreparedStore, run: Path, patients: Sequence[str]) -> dict[str, float]:
-    """Return what a run's whole model makes of other patients: losses, and retrieval both ways, beside chance.
+def evaluate_pretraining(store: PreparedStore, run: Path, patients: Sequence[str]) -> dict[str, float]:
+    """Return the losses and the retrieval of a pretrained model on other patients, each beside its chance level.
 
     Args:
-        store: where their clips are.
+        store: where the patients' clips are.
         run: a pretraining run.
-        patients: keyed hashes of people it was not pretrained on.
+        patients: keyed hashes of patients that it was not pretrained on.
+
+    Returns:
+        Values by name; empty where the objective uses no speech, since then the speech stream is untrained.
     """
     model, settings = load_pretrain_model(run)
     if not uses_pairs(settings.objective):
-        return {}  # its speech stream has learnt nothing
+        return {}
     split = split_store(store, 0.0, patients)
-    clips = store.clips.select(split.clips_of(split.trained, store.clips.scan))
+    clips = store.clips.select(split.clips_of(split.train, store.clips.scan))
     eager = settings.run.model_copy(update={"compile": "eager"})
     return Validation(store, clips, settings).evaluate(model, Trainer(model, settings.optimiser, eager, 1, 1))

@@ -1,362 +1,329 @@
-"""The paper's experiments on any archive: Tables 1, 2 and 3 and Figures 3 and 4, every init, and our controls.
+"""The paper's experiments on any archive: Tables 1, 2 and 3 and Figures 3 and 4, and controls of our own.
 
-Patients are divided once: some are pretrained on, the others are for labels and tests. Folds are over the others and
-are dealt anew for every seed; all inits of a seed share them. Every pretraining, every fold's network and every figure
-is kept, so the same command goes on where it was stopped, and more seeds may be asked for later.
+Patients are divided once: some are for pretraining, the others, the downstream patients, for labels and tests. Folds
+divide the downstream patients and differ between seeds; all inits of a seed share them. Every pretraining, network and
+result is stored, so the same command resumes after an interruption, and more seeds can be added later.
 """
 
-import json
 import logging
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from pydantic import Field
-from torch import nn
-
-from usvs import __version__
-from usvs.archive.plane_labels import PLANES
-from usvs.audio.settings import VoiceActivitySettings
-from usvs.config import Profile, Settings
-from usvs.data.frame_table import FrameTable, labelled_frames
-from usvs.data.gaze_table import GazeTable, gaze_frames
+from usvs.config import Profile, override_settings
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
-from usvs.evaluation.metrics import chance_f1
-from usvs.experiments.pretrainings import pretrain_row, pretraining_folder, read_held_out
-from usvs.experiments.result_cache import ResultCache
-from usvs.experiments.tables import reproduction_text
-from usvs.models.registry import Encoder
-from usvs.store.catalogue import index_archive
+from usvs.experiments.evidence_table import evidence_table
+from usvs.experiments.presets import (
+    EXTERNAL,
+    PRESETS,
+    Evaluation,
+    PresetName,
+    ReproduceSettings,
+    TaskName,
+    reproduce_profile,
+)
+from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
+from usvs.experiments.runner import Experiment, Measurement
+from usvs.experiments.tables import paper_tables
 from usvs.store.folder import ARCHIVE_FILE
+from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import ClipSettings, prepare_profile
-from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
-from usvs.tasks.comparison import RESULTS, save_detector, typed_command
+from usvs.tasks.cross_validation import FoldResult
+from usvs.tasks.finetune import write_arrays
 from usvs.tasks.initial_encoder import Init, encoder_description, encoder_sha256, initial_encoder
+from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
-from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
-from usvs.tasks.protocols import measure_fold, measure_frozen_fold, measure_gaze_fold
-from usvs.tasks.saliency.compare import example_maps, example_rows, uniform_scores
-from usvs.tasks.saliency.scores import seen_in_evaluation
-from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
+from usvs.tasks.registry import AnyTask, find_task
+from usvs.tasks.result_cache import first_difference
 from usvs.tasks.settings import FinetuneSettings
-from usvs.training.environment import describe_environment
-from usvs.training.trainer import choose_device
-from usvs.utils.atomic_files import write_text
+from usvs.tasks.task import Table
 
 logger = logging.getLogger(__name__)
 
-PRETRAINED = ("video", "baseline", "contrastive", "joint", "shuffled")
-EXTERNAL = ("imagenet", "sononet")
-ROWS = ("random", *PRETRAINED, *EXTERNAL)
-Task = Literal["planes", "gaze"]
-
-
-class ReproduceSettings(Settings):
-    """What is trained and read; `reproduce_profile` makes them."""
-
-    profile: Profile = "paper"
-    pretrain: PretrainSettings = PretrainSettings()
-    planes: ClassificationSettings = ClassificationSettings()
-    gaze: SaliencySettings = SaliencySettings()
-    pretraining_fraction: float = Field(0.6, gt=0, lt=1)  # of the patients; the rest are for labels and tests
-    keep_networks: bool = True  # every fold's fine-tuned network
-
-
-def reproduce_profile(profile: Profile) -> ReproduceSettings:
-    """The settings of a profile: of each step its own, with a tenth of the pretraining patients only watched.
-
-    All clips show the order task, as the paper has it: with a quarter of them, quick's share, Video learns nothing.
-    """
-    pretraining = pretrain_profile(profile)
-    objective = pretraining.objective.model_copy(update={"order_fraction": 1.0})
-    pretraining = pretraining.model_copy(update={"validation_fraction": 0.1, "objective": objective})
-    return ReproduceSettings(
-        profile=profile, pretrain=pretraining, planes=classification_profile(profile), gaze=saliency_profile(profile)
-    )
+TASKS: dict[TaskName, AnyTask] = {"planes": find_task("planes"), "gaze": find_task("gaze")}
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Everything that was measured, as stored in ``OUT/results.json``; as text, the tables and the claims."""
+    """All results, as stored in ``OUT/results.json``; as text, the tables of the preset."""
 
     results: dict[str, Any]
 
     def __str__(self) -> str:
-        return reproduction_text(self.results)
+        return (
+            evidence_table(self.results)
+            if self.results["settings"]["preset"] == "evidence"
+            else paper_tables(self.results)
+        )
 
 
 def reproduce(
-    archive_or_store: Path,
-    out: Path,
+    archive_or_store: str | Path,
+    out: str | Path,
     settings: ReproduceSettings | None = None,
+    *,
+    profile: Profile = "paper",
+    preset: PresetName = "paper",
     seeds: Sequence[int] = (0, 1, 2),
-    imagenet: str | None = None,
-    sononet: str | None = None,
+    imagenet: str | Path | None = None,
+    sononet: str | Path | None = None,
     allow_overlap: bool = False,
+    **overrides: Any,
 ) -> Reproduction:
-    """Run what is missing of the paper's experiments, then write ``OUT/results.json``.
+    """Measure what is not stored yet of the paper's experiments, then write ``OUT/results.json``.
 
     Args:
         archive_or_store: an archive, which is indexed and prepared into ``OUT/store``, or a store.
-        out: a new folder, or one that this call began.
-        settings: `reproduce_profile`; the paper's by default.
+        out: a new folder, or one of an earlier call with the same settings, store and code.
+        settings: None for those of `reproduce_profile` with `profile` and `preset`.
+        profile: ``paper`` or ``quick``; ignored where `settings` are given.
+        preset: ``paper`` for the tables, or ``evidence``, see `usvs.experiments.presets`; ignored where `settings` are
+            given.
         seeds: of weights, sampling and folds.
         imagenet: a file of weights, ``timm`` or ``torchvision``; None: that row is not run.
         sononet: a file of weights; None: that row is not run.
-        allow_overlap: pretrain on everybody and test on everybody. The paper does not say that its sets are apart;
-            without this they are.
+        allow_overlap: pretrain and test on all patients. The paper does not say that its sets are disjoint; without
+            this option they are.
+        **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
-        DataError: for an archive or a store that lacks patients, speech, and both labels and gaze.
-        ConfigError: for a folder that holds something else or cells of other settings.
+        DataError: for an archive or a store that lacks patients, speech, or both labels and gaze.
+        ConfigError: for a folder with other content, or with results of other settings, data or code.
     """
-    settings = settings or reproduce_profile("paper")
-    store = store_of(archive_or_store, out, settings.profile)
-    external = {"imagenet": imagenet, "sononet": sononet}
-    job = _Job(
-        store, out / "run", settings, {row: f"{row}:{path}" for row, path in external.items() if path}, allow_overlap
-    )
-    for seed in seeds:
-        job.run_seed(seed)
-    result = Reproduction(job.results(list(seeds), archive_or_store))
-    write_text(out / RESULTS, json.dumps(result.results, indent=1))
-    return result
+    archive_or_store, out = Path(archive_or_store), Path(out)
+    settings = override_settings(settings or reproduce_profile(profile, preset), **overrides)
+    store_folder = prepared_store_folder(archive_or_store, out, settings.profile)
+    weights = {"imagenet": imagenet, "sononet": sononet}
+    external: dict[str, Init] = {row: f"{row}:{path}" for row, path in weights.items() if path}
+    definition = Definition(PreparedStore(store_folder), settings, external, allow_overlap)
+    with definition.open(out / "run") as experiment:
+        content = definition.measure(experiment, list(seeds))
+        folders = {"ARCHIVE": archive_or_store, "STORE": store_folder, "OUT": out}
+        return Reproduction(experiment.write_results(out, folders, content))
 
 
-def store_of(archive_or_store: Path, out: Path, profile: Profile) -> Path:
-    """Return the store that is meant; an archive is indexed and prepared into ``OUT/store``, what is ready is kept."""
+def prepared_store_folder(archive_or_store: Path, out: Path, profile: Profile) -> Path:
+    """Return the folder of a prepared store; an archive is indexed and prepared into ``OUT/store`` first."""
     if (archive_or_store / ARCHIVE_FILE).is_file():
         return archive_or_store
     store = out / "store"
-    logger.info(str(index_archive(archive_or_store, store, ClipSettings(), VoiceActivitySettings())))
-    logger.info(str(prepare_store(store, prepare_profile(profile))))
+    logger.info(str(index_archive(archive_or_store, store)))
+    logger.info(str(prepare_store(store, profile=profile)))
     return store
 
 
-class _Job:
-    """The patients, folder and settings that all cells share."""
+class Definition:
+    """What a reproduction measures: rows, patients, folds and evaluations of its preset.
+
+    Args:
+        store: a prepared store.
+        settings: with the preset.
+        external: the inits of the rows in `EXTERNAL` whose weights are given.
+        allow_overlap: pretrain and test on all patients.
+
+    Raises:
+        DataError: where the store has neither labels nor gaze, or too few patients.
+        ConfigError: for weights of a row that the preset does not have.
+    """
 
     def __init__(
-        self, store: Path, out: Path, settings: ReproduceSettings, external: dict[str, Init], allow_overlap: bool
+        self, store: PreparedStore, settings: ReproduceSettings, external: dict[str, Init], allow_overlap: bool
     ) -> None:
-        self.store_folder, self.out, self.settings, self.external = store, out, settings, external
-        self.store, self.allow_overlap = PreparedStore(store), allow_overlap
-        self.planes, self.gaze = _tables(self.store, settings)
-        groups = {task: table.group.tolist() for task, table in self._frame_tables().items()}
-        usable = sorted({group for of_task in groups.values() for group in of_task})
-        scans = [self.store.scan(number) for number in range(len(self.store.scans))]
-        everyone = sorted({scan.patient_key or scan.scan_key for scan in scans})
-        if allow_overlap:
-            logger.info("pretraining and test patients overlap, as allowed: no claim about unseen patients follows")
-            self.downstream, self.pretraining = tuple(usable), tuple(everyone)
-        else:
-            _, self.downstream = split_groups(usable, settings.pretraining_fraction, seed=0)
-            self.pretraining = tuple(key for key in everyone if key not in set(self.downstream))
-        self.readable = {task: sorted(set(of_task) & set(self.downstream)) for task, of_task in groups.items()}
-        self.cells = ResultCache(out, "reproduce", self._plan())
-        for row in external:
-            self._claim_weights(row)
-        people = f"{len(self.pretraining)} patients to pretrain on, {len(self.downstream)} to read on"
-        missing = [row for row in EXTERNAL if row not in external]
-        logger.info(
-            f"reproduce: {people}" + (f"; not run for want of weights: {', '.join(missing)}" if missing else "")
-        )
+        self.store, self.settings, self.external, self.allow_overlap = store, settings, external, allow_overlap
+        self.preset = PRESETS[settings.preset]
+        if unknown := sorted(set(external) - set(self.preset.rows)):
+            raise ConfigError(f"preset '{settings.preset}' has no row '{unknown[0]}': remove --{unknown[0]}")
+        self.rows = [row for row in self.preset.rows if row not in EXTERNAL or row in external]
+        self.tables = self._tables()
+        self.groups = {task: set(table.group.tolist()) for task, table in self.tables.items()}
+        self.pretraining, self.downstream = self._divide_patients()
 
     @property
-    def rows(self) -> list[str]:
-        """The inits that are run, in the order of the tables."""
-        return [row for row in ROWS if row not in EXTERNAL or row in self.external]
-
-    def run_seed(self, seed: int) -> None:
-        """Measure every cell of a seed that is not kept from before."""
-        for row in PRETRAINED:
-            self.pretraining_cell(row, seed)
-        for row in self.rows:
-            for fold in self.folds("planes", seed):
-                self.frozen_cell(row, seed, fold)
-                self.planes_cell(row, seed, fold)
-            for fold in self.folds("gaze", seed):
-                self.gaze_cell(row, seed, fold)
-        for row in PRETRAINED:
-            self.held_out_cell(row, seed)
-
-    def folds(self, task: Task, seed: int) -> list[Fold]:
-        """Return a seed's folds of a task; none where the store has nothing for it."""
-        if not self.readable.get(task):
-            return []
-        settings: FinetuneSettings = getattr(self.settings, task)
-        folds = make_folds(self.readable[task], settings.folds, seed)
-        return [fold.labelled(settings.labelled_patients) for fold in folds]
-
-    def pretraining_cell(self, row: str, seed: int) -> dict[str, Any]:
-        """Pretrain a row, or go on with it."""
-        arguments = (self.store_folder, self.out, row, seed, self.settings.pretrain, self.pretraining)
-        return self.cells.measure(f"pretraining_{row}_seed_{seed}", partial(pretrain_row, *arguments))
-
-    def held_out_cell(self, row: str, seed: int) -> dict[str, Any]:
-        """Read a row's losses and retrieval on people it was not pretrained on."""
-        folder = pretraining_folder(self.out, row, seed)
-        work = partial(read_held_out, self.store, folder, self.downstream)
-        return self.cells.measure(f"held_out_{row}_seed_{seed}", work)
-
-    def frozen_cell(self, row: str, seed: int, fold: Fold) -> dict[str, Any]:
-        """Read a row without changing it."""
-
-        def work() -> dict[str, Any]:
-            assert self.planes is not None
-            settings = _seeded(self.settings.planes, seed)
-            found = measure_frozen_fold(self.store, self.planes, fold, settings, self._init(row, seed, fold))
-            scores = ", ".join(f"{name} F1 {100 * one.metrics.f1:.1f} %" for name, one in found.items())
-            logger.info(f"frozen, {row}, seed {seed}, fold {fold.number}: {scores}")
-            return {name: {"init": row, "seed": seed, **one.to_json()} for name, one in found.items()}
-
-        return self.cells.measure(f"frozen_{row}_seed_{seed}_fold_{fold.number}", work)
-
-    def planes_cell(self, row: str, seed: int, fold: Fold) -> dict[str, Any]:
-        """Fine-tune a row to planes (Tables 1 and 3)."""
-
-        def work() -> dict[str, Any]:
-            assert self.planes is not None
-            settings, init = _seeded(self.settings.planes, seed), self._init(row, seed, fold)
-            result, task = measure_fold(self.store, self.planes, fold, settings, init, "finetune")
-            assert task is not None
-            self._keep("planes", row, seed, fold, task, task.encoder, settings)
-            f1 = 100 * result.metrics.f1
-            logger.info(
-                f"planes, {row}, seed {seed}, fold {fold.number}: macro F1 {f1:.1f} % in {result.seconds:.0f} s"
-            )
-            return {"init": row, "seed": seed, **result.to_json()}
-
-        return self.cells.measure(f"planes_{row}_seed_{seed}_fold_{fold.number}", work)
-
-    def gaze_cell(self, row: str, seed: int, fold: Fold) -> dict[str, Any]:
-        """Fine-tune a row to gaze (Tables 2 and 3); the first fold of the first seed keeps examples (Fig. 4)."""
-
-        def work() -> dict[str, Any]:
-            assert self.gaze is not None
-            settings, init = _seeded(self.settings.gaze, seed), self._init(row, seed, fold)
-            result, task = measure_gaze_fold(self.store, self.gaze, fold, settings, init)
-            self._keep("gaze", row, seed, fold, task, task.encoder, settings)
-            if fold.number == 0:
-                shown = example_rows(seen_in_evaluation(self.store, self.gaze.of_groups(fold.test), settings))
-                (self.out / "examples").mkdir(exist_ok=True)
-                file = self.out / "examples" / f"{row}_seed_{seed}.npz"
-                np.savez_compressed(file, **example_maps(self.store, shown, task, settings, row))  # type: ignore[arg-type]
-            found = f"KL {result.metrics.kl:.2f}, NSS {result.metrics.nss:.2f}, CC {result.metrics.cc:.2f}"
-            logger.info(f"gaze, {row}, seed {seed}, fold {fold.number}: {found} in {result.seconds:.0f} s")
-            return {"init": row, "seed": seed, **result.to_json()}
-
-        return self.cells.measure(f"gaze_{row}_seed_{seed}_fold_{fold.number}", work)
-
-    def results(self, seeds: list[int], typed: Path) -> dict[str, Any]:
-        """Gather the cells of the given seeds with everything they rest on."""
-        measured: dict[str, Any] = {"planes": {}, "gaze": {}, "probe": {}, "knn": {}}
-        for row in self.rows:
-            for seed in seeds:
-                for fold in self.folds("planes", seed):
-                    measured["planes"].setdefault(row, []).append(self.planes_cell(row, seed, fold))
-                    for name, cell in self.frozen_cell(row, seed, fold).items():
-                        measured[name].setdefault(row, []).append(cell)
-                for fold in self.folds("gaze", seed):
-                    measured["gaze"].setdefault(row, []).append(self.gaze_cell(row, seed, fold))
-        known: dict[str, Any] = {}
-        if self.planes is not None:
-            known["chance_f1"] = chance_f1(self.planes.of_groups(self.downstream).plane, len(PLANES))
-        if self.gaze is not None:
-            tested = seen_in_evaluation(self.store, self.gaze.of_groups(self.downstream), self.settings.gaze)
-            known["uniform_gaze"] = uniform_scores(tested, self.settings.gaze).to_json()
-        return {
-            "kind": "reproduce",
-            "usvs": __version__,
-            "command": typed_command(sys.argv, {"ARCHIVE": typed, "STORE": self.store_folder, "OUT": self.out.parent}),
-            "environment": describe_environment(choose_device(self.settings.pretrain.run.device)),
-            **self._plan(),
-            "seeds": seeds,
-            "classes": list(PLANES),
-            **known,
-            "measured": measured,
-            "pretraining": {row: [self.pretraining_cell(row, seed) for seed in seeds] for row in PRETRAINED},
-            "held_out": {row: [self.held_out_cell(row, seed) for seed in seeds] for row in PRETRAINED},
-        }
-
-    def _claim_weights(self, row: str) -> None:
-        """Bind a row's cells to its weights: they may be given later than the others', but not be exchanged."""
-        settings = self.settings.planes if self.planes is not None else self.settings.gaze
-        found = {"encoder_sha256": encoder_sha256(initial_encoder(self.external[row], settings))}
-        if self.cells.measure(f"weights_{row}", lambda: found) != found:
-            raise ConfigError(f"'{self.out}' holds cells of other {row} weights than those given: choose a new folder")
-
-    def _init(self, row: str, seed: int, fold: Fold) -> Init:
-        if row == "random":
-            return "random"
-        if row in self.external:
-            return self.external[row]
-        folder = pretraining_folder(self.out, row, seed)
-        found = check_pretraining_overlap(folder, fold.test + fold.train, self.allow_overlap)
-        if found == "unknown":
-            raise DataError(f"'{folder}': carries no list of pretraining patients, so nothing can be claimed from it")
-        return folder
-
-    def _keep(
-        self,
-        task: Task,
-        row: str,
-        seed: int,
-        fold: Fold,
-        network: nn.Module,
-        encoder: Encoder,
-        settings: FinetuneSettings,
-    ) -> None:
-        if not self.settings.keep_networks:
-            return
-        described = {
-            "task": task,
-            "encoder": encoder_description(f"{row}:" if row in EXTERNAL else "random", encoder, settings),
-            "prepared_pixels": self.store.scan(0).frame_pixels,
-            "settings": settings.model_dump(mode="json"),
-            "usvs": __version__,
-        }
-        save_detector(self.out / "detectors" / task / f"{row}_seed_{seed}" / f"fold_{fold.number}", network, described)
-
-    def _frame_tables(self) -> dict[Task, FrameTable]:
-        tables: dict[Task, FrameTable] = {}
-        if self.planes is not None:
-            tables["planes"] = self.planes
-        if self.gaze is not None:
-            tables["gaze"] = self.gaze.frames
-        return tables
-
-    def _plan(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
+        """Plain values that decide the results."""
         return {
             "settings": self.settings.model_dump(mode="json"),
             "patients": {"pretraining": list(self.pretraining), "downstream": list(self.downstream)},
             "allow_overlap": self.allow_overlap,
         }
 
+    def open(self, out: Path) -> Experiment:
+        """Open the experiment's folder.
 
-def _tables(store: PreparedStore, settings: ReproduceSettings) -> tuple[FrameTable | None, GazeTable | None]:
-    """List the frames of both tasks; None, and said, for one that the store cannot serve."""
-    planes = _or_say(lambda: labelled_frames(store, settings.planes.temporal_stride), "Tables 1 and 3")
-    gaze = _or_say(lambda: gaze_frames(store, settings.gaze), "Tables 2 and 3")
-    if planes is None and gaze is None:
-        raise DataError("this store has neither plane labels nor gaze of patients with ids, so no table can be made")
-    return planes, gaze
+        Raises:
+            ConfigError: as `Experiment`, and for other external weights than those of the stored results.
+        """
+        experiment = Experiment("reproduce", self.store, out, self.record, self.settings.pretrain.run.device)
+        try:
+            for row in self.external:
+                self._check_weights(experiment, row)
+        except BaseException:
+            experiment.cache.close()
+            raise
+        missing = [row for row in self.preset.rows if row not in self.rows]
+        logger.info(
+            f"reproduce: {len(self.pretraining)} patients for pretraining, {len(self.downstream)} for labels and tests"
+            + (f"; rows not run, because no weights are given: {', '.join(missing)}" if missing else "")
+        )
+        return experiment
 
+    def measure(self, experiment: Experiment, seeds: list[int]) -> dict[str, Any]:
+        """Measure every result of some seeds that is not stored yet; return all of them."""
+        preset = self.preset
+        measured: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in preset.evaluations}
+        pretraining: dict[str, list[dict[str, Any]]] = {row: [] for row in preset.pretrained}
+        losses: dict[str, list[dict[str, Any]]] = {row: [] for row in preset.pretrained}
+        for seed in seeds:
+            for row in preset.pretrained:
+                pretraining[row].append(experiment.pretrain(row, seed, self.settings.pretrain, self.pretraining))
+            for row in self.rows:
+                for asked in self._measurements(experiment.out, row, seed, first_seed=seed == seeds[0]):
+                    result = experiment.measure(asked, partial(self._keep, experiment.out, asked))
+                    measured[asked.evaluation].setdefault(row, []).append(result)
+            for row in preset.pretrained if preset.evaluate_pretrainings else ():
+                folder = pretraining_folder(experiment.out, row, seed)
+                work = partial(evaluate_pretraining, self.store, folder, self.downstream)
+                losses[row].append(experiment.cache.measure(f"pretraining_losses_{row}_seed_{seed}", work))
+        return {
+            "seeds": seeds,
+            **self._reference_scores(),
+            "measured": measured,
+            "pretraining": pretraining,
+            "pretraining_losses": losses,
+        }
 
-def _or_say(list_frames: Callable[[], Any], what: str) -> Any:
-    try:
-        return list_frames()
-    except DataError as error:
-        logger.info(f"not run, {what}: {error}")
-        return None
+    def folds(self, task: TaskName, seed: int) -> list[Fold]:
+        """Return a seed's folds of a task, with the labelled patients of the settings; none without data for it."""
+        if task not in self.tables:
+            return []
+        settings: FinetuneSettings = getattr(self.settings, task)
+        folds = make_folds(sorted(self.groups[task] & set(self.downstream)), settings.folds, seed)
+        return [fold.labelled(settings.labelled_patients) for fold in folds]
 
+    def init(self, out: Path, row: str, seed: int, fold: Fold) -> Init:
+        """Return the init of a row.
 
-def _seeded(settings: Any, seed: int) -> Any:
-    return settings.model_copy(update={"run": settings.run.model_copy(update={"seed": seed})})
+        Raises:
+            DataError: where a pretraining has seen a patient of the fold, or does not say which it has seen.
+        """
+        if row == "random":
+            return "random"
+        if row in self.external:
+            return self.external[row]
+        folder = pretraining_folder(out, row, seed)
+        if check_pretraining_overlap(folder, fold.test + fold.train, self.allow_overlap) == "unknown":
+            raise DataError(f"'{folder}': expected a list of pretraining patients (patients.json), got none")
+        return folder
+
+    def _measurements(self, out: Path, row: str, seed: int, first_seed: bool) -> Iterator[Measurement]:
+        """Yield everything that is measured of a row with one seed, fold by fold."""
+        for task in self.tables:
+            settings: FinetuneSettings = getattr(self.settings, task)
+            for fold in self.folds(task, seed):
+                for name, evaluation in self.preset.evaluations.items():
+                    if not evaluation.applies(task, row, first_seed):
+                        continue
+                    labelled = self._with_labels(fold, evaluation)
+                    yield Measurement(
+                        evaluation=name,
+                        init_name=row,
+                        init=partial(self.init, out, row, seed, labelled),
+                        seed=seed,
+                        fold=labelled,
+                        task=TASKS[task],
+                        table=self.tables[task],
+                        settings=self._with_epochs(settings, evaluation),
+                        protocol=evaluation.protocol,
+                    )
+
+    def _with_labels(self, fold: Fold, evaluation: Evaluation) -> Fold:
+        if evaluation.labels == "few":
+            return fold.labelled(self.settings.few_patients)
+        if evaluation.labels == "everyone":
+            also = tuple(key for key in self.pretraining if key in self.groups[evaluation.task])
+            return Fold(fold.number, fold.train + also, fold.test)
+        return fold
+
+    def _with_epochs(self, settings: FinetuneSettings, evaluation: Evaluation) -> FinetuneSettings:
+        if evaluation.labels != "everyone":
+            return settings
+        optimiser = settings.optimiser.model_copy(update={"epochs": self.settings.ceiling_epochs})
+        return settings.model_copy(update={"optimiser": optimiser})
+
+    def _keep(self, out: Path, asked: Measurement, result: FoldResult[Any]) -> None:
+        """Save the model of a new result, and of the first fold examples of its predictions (Figure 4)."""
+        if result.module is None:
+            return
+        module: Any = result.module
+        if self.settings.keep_networks:
+            encoder = encoder_description(module.encoder)
+            model = TrainedModel(asked.task, module, asked.settings, self.store.scan(0).frame_pixels, encoder)
+            row = f"{asked.init_name}_seed_{asked.seed}"
+            save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)
+        if asked.fold.number == 0:
+            test = asked.task.test_dataset(self.store, asked.table.of_groups(asked.fold.test), asked.settings)
+            if arrays := asked.task.examples(self.store, test, module, asked.settings):
+                (out / "examples").mkdir(exist_ok=True)
+                write_arrays(out / "examples" / f"{asked.init_name}_seed_{asked.seed}.npz", arrays)
+
+    def _tables(self) -> dict[TaskName, Table]:
+        """List the rows of each task of the preset; a task that the store has no data for is logged and left out.
+
+        Raises:
+            DataError: where that leaves no task.
+        """
+        tables: dict[TaskName, Table] = {}
+        reasons = []
+        for task in dict.fromkeys(evaluation.task for evaluation in self.preset.evaluations.values()):
+            try:
+                tables[task] = TASKS[task].dataset(self.store, getattr(self.settings, task))
+            except DataError as error:
+                reasons.append(f"{task}: {error}")
+        if not tables:
+            raise DataError("this store has no data for any task; " + "; ".join(reasons))
+        for reason in reasons:
+            logger.info(f"not run, {reason}")
+        return tables
+
+    def _divide_patients(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the patients of pretraining and the downstream patients.
+
+        A scan without a patient id may be of a downstream patient, so it is in neither, unless overlap is allowed.
+        """
+        usable = sorted(set().union(*self.groups.values()))
+        scans = [self.store.scan(number) for number in range(len(self.store.scans))]
+        if self.allow_overlap:
+            logger.info(
+                "pretraining and test patients overlap, as allowed: the results say nothing about unseen patients"
+            )
+            return tuple(sorted({scan.patient_key or scan.scan_key for scan in scans})), tuple(usable)
+        _, downstream = split_groups(usable, self.settings.pretraining_fraction, seed=0)
+        everyone = sorted({scan.patient_key for scan in scans if scan.patient_key})
+        if unknown := sum(not scan.patient_key for scan in scans):
+            logger.info(f"{unknown} of {len(scans)} scans have no patient id: not used for pretraining")
+        return tuple(key for key in everyone if key not in set(downstream)), downstream
+
+    def _reference_scores(self) -> dict[str, Any]:
+        """Return the scores of predictions that know nothing, on the downstream patients."""
+        references = {}
+        for task, table in self.tables.items():
+            downstream = table.of_groups(self.downstream)
+            references[task] = TASKS[task].reference(self.store, downstream, getattr(self.settings, task)).values
+        found: dict[str, Any] = dict(references.get("planes", {}))
+        if "gaze" in references:
+            found["uniform_gaze"] = references["gaze"]["uniform"]
+        return found
+
+    def _check_weights(self, experiment: Experiment, row: str) -> None:
+        """Bind a row's results to its weights: these can be given later than others, but not be exchanged."""
+        settings: FinetuneSettings = getattr(self.settings, next(iter(self.tables)))
+        given = {"encoder_sha256": encoder_sha256(initial_encoder(self.external[row], settings))}
+        stored = experiment.cache.measure(f"weights_{row}", lambda: given)
+        if difference := first_difference(stored, given):
+            raise ConfigError(
+                f"'{experiment.out}' holds results of other {row} weights: {difference}; choose a new folder"
+            )

@@ -1,4 +1,4 @@
-"""The reproduction as text: Tables 1, 2 and 3 with the paper's figures, our controls, and each claim's test."""
+"""The results of the preset ``paper`` as text: Tables 1, 2 and 3 beside the paper's values, controls, tested claims."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,16 +19,16 @@ NOT_RUN = "not run: no weights given"
 
 
 class Claim(NamedTuple):
-    """One init said to beat another in one score of one reading."""
+    """The statement that one init is better than another in one score of one evaluation."""
 
-    reading: str
+    evaluation: str
     score: str
     better: str
     worse: str
 
 
 def claims() -> list[Claim]:
-    """Return what the paper found, and what our controls must show, as pairs to be tested."""
+    """Return the orders that the paper found, and those that the controls must show."""
     scores = [("planes", "f1"), *(("gaze", score) for score in ("nss", "cc", "auc", "kl")), ("probe", "f1")]
     chains = (("joint", "video"), ("video", "random"), ("contrastive", "baseline"), ("joint", "contrastive"))
     found = [Claim(*score, *pair) for pair in chains for score in scores]
@@ -37,26 +37,26 @@ def claims() -> list[Claim]:
 
 
 class Tested(NamedTuple):
-    """A claim's test: the difference in the direction of the claim, and whether it holds."""
+    """The test of a claim: the difference in the direction of the claim, and whether it holds."""
 
     difference: PairedDifference
     holds: bool
 
 
 def check_claim(measured: Mapping[str, Any], claim: Claim) -> Tested | None:
-    """Test a claim over the cells both inits share; None where one of them was not run."""
-    inits = measured.get(claim.reading, {})
+    """Test a claim over the seeds and folds of both inits; None where one of them was not run."""
+    inits = measured.get(claim.evaluation, {})
     if claim.better not in inits or claim.worse not in inits:
         return None
-    first, second = ([cell[claim.score] for cell in inits[init]] for init in (claim.better, claim.worse))
+    first, second = ([result[claim.score] for result in inits[init]] for init in (claim.better, claim.worse))
     if claim.score in LOWER_IS_BETTER:
         first, second = second, first
     difference = paired_difference(first, second)
     return Tested(difference, difference.mean > 0 and difference.p_value < SIGNIFICANT)
 
 
-def reproduction_text(results: dict[str, Any]) -> str:
-    """Return all tables of a ``results.json`` of kind reproduce."""
+def paper_tables(results: dict[str, Any]) -> str:
+    """Return the tables of a ``results.json`` of the preset ``paper``."""
     measured = results["measured"]
     parts = [_header(results)]
     if measured["planes"]:
@@ -68,13 +68,13 @@ def reproduction_text(results: dict[str, Any]) -> str:
 
 
 def _header(results: dict[str, Any]) -> str:
-    people, seeds = results["patients"], len(results["seeds"])
+    patients, seeds = results["patients"], len(results["seeds"])
     folds = results["settings"]["planes"]["folds"]
-    apart = "the same people, as allowed" if results["allow_overlap"] else "nobody in both"
+    overlap = "overlapping, as allowed" if results["allow_overlap"] else "disjoint"
     return (
-        f"profile {results['settings']['profile']}; mean ± sample standard deviation over {seeds} seeds x {folds} folds"
-        f" by patient\n{len(people['pretraining'])} patients pretrained on, {len(people['downstream'])} fine-tuned and"
-        f" tested on, {apart}; 'paper': Jiao et al., MICCAI 2020, on its own data, three folds"
+        f"profile {results['settings']['profile']}; mean ± standard deviation over {seeds} seeds x {folds} folds"
+        f" by patient\n{len(patients['pretraining'])} patients for pretraining, {len(patients['downstream'])} for"
+        f" fine-tuning and tests, {overlap}; 'paper': Jiao et al., MICCAI 2020, on its own data, three folds"
     )
 
 
@@ -83,10 +83,10 @@ def _table_1(results: dict[str, Any]) -> str:
     lines = ["Table 1. Standard plane detection, fine-tuned, macro means over classes in %"]
     lines.append(f"{'':<18}" + "".join(f"{paper.TITLES[init]:>16}" for init in TABLE_1))
     for title, score in PLANE_SCORES:
-        ours = [str(_spread(planes, init, score)) if init in planes else "not run" for init in TABLE_1]
-        theirs = [_paper(paper.PLANES, init, score, 1) for init in TABLE_1]
-        lines.append(f"{title:<18}" + "".join(f"{cell:>16}" for cell in ours))
-        lines.append(f"{'  paper':<18}" + "".join(f"{cell:>16}" for cell in theirs))
+        measured = [str(_spread(planes, init, score)) if init in planes else "not run" for init in TABLE_1]
+        published = [_paper(paper.PLANES, init, score, 1) for init in TABLE_1]
+        lines.append(f"{title:<18}" + "".join(f"{text:>16}" for text in measured))
+        lines.append(f"{'  paper':<18}" + "".join(f"{text:>16}" for text in published))
     lines += _missing(planes, TABLE_1)
     weights = results["settings"]["planes"]["class_weights"]
     return "\n".join([*lines, f"chance F1 {100 * results['chance_f1']:.1f}; classes weighted in the loss: {weights}"])
@@ -94,12 +94,12 @@ def _table_1(results: dict[str, Any]) -> str:
 
 def _frozen(results: dict[str, Any]) -> str:
     measured = results["measured"]
-    lines = ["Frozen readings of the same inits, macro F1 in %; Rand.Init. with calibrated batch-norm statistics"]
+    lines = ["Frozen features of the same inits, macro F1 in %; Rand.Init. with calibrated batch-norm statistics"]
     lines.append(f"{'':<18}{'linear probe':>16}{'kNN':>16}")
     for init in FROZEN:
         if init in measured["probe"]:
-            cells = [str(_spread(measured[reading], init, "f1")) for reading in ("probe", "knn")]
-            lines.append(f"{paper.TITLES[init]:<18}" + "".join(f"{cell:>16}" for cell in cells))
+            spreads = [str(_spread(measured[protocol], init, "f1")) for protocol in ("probe", "knn")]
+            lines.append(f"{paper.TITLES[init]:<18}" + "".join(f"{spread:>16}" for spread in spreads))
     return "\n".join(lines)
 
 
@@ -116,10 +116,13 @@ def _table_2(results: dict[str, Any]) -> str:
     lines.append(f"{'(uniform map)':<18}" + "".join(f"{score:>16.2f}" for score in scores))
     lines += _missing(gaze, TABLE_1)
     settings = results["settings"]["gaze"]
-    said = (
-        f"truth: Gaussians of {settings['sigma_degrees']:g} degrees, {uniform['fixations']:.1f} fixated pixels a frame"
+    return "\n".join(
+        [
+            *lines,
+            f"ground truth: Gaussians of {settings['sigma_degrees']:g} degrees; {uniform['fixations']:.1f} fixated"
+            f" pixels per frame, so the chance level of AUC-Judd is {uniform['auc']:.2f}",
+        ]
     )
-    return "\n".join([*lines, f"{said}, so chance of AUC-Judd is {uniform['auc']:.2f}"])
 
 
 def _table_3(measured: Mapping[str, Any]) -> str:
@@ -132,42 +135,46 @@ def _table_3(measured: Mapping[str, Any]) -> str:
             for _, score in PLANE_SCORES
         ]
         gaze = _gaze_line(measured["gaze"], init)[18:] if init in measured["gaze"] else ""
-        lines.append(f"{paper.TITLES[init]:<18}" + "".join(f"{cell:>16}" for cell in planes) + gaze)
-        theirs = "".join(f"{_paper(paper.PLANES, init, score, 1):>16}" for _, score in PLANE_SCORES)
-        lines.append(f"{'  paper':<18}{theirs}{_paper_gaze_line(init)[18:]}")
+        lines.append(f"{paper.TITLES[init]:<18}" + "".join(f"{text:>16}" for text in planes) + gaze)
+        published = "".join(f"{_paper(paper.PLANES, init, score, 1):>16}" for _, score in PLANE_SCORES)
+        lines.append(f"{'  paper':<18}{published}{_paper_gaze_line(init)[18:]}")
     return "\n".join(lines)
 
 
 def _retrieval(results: dict[str, Any]) -> str:
-    """What the pretrained models make of people they have not seen: retrieval both ways and losses, beside chance."""
+    """Return retrieval in both directions and losses on patients that were not pretrained on, beside chance levels."""
+    titles = {
+        "pool_top1_speech_to_video": "speech to video",
+        "pool_top1_video_to_speech": "video to speech",
+        "correspondence": "L_cls",
+        "order": "L_ord",
+    }
     lines = []
-    for row, cells in results["held_out"].items():
-        names = ("pool_top1_speech_to_video", "pool_top1_video_to_speech", "correspondence", "order")
-        known = [name for name in names if cells and all(name in cell for cell in cells)]
+    for row, records in results["pretraining_losses"].items():
+        known = [name for name in titles if records and all(name in record for record in records)]
         if known:
-            said = [f"{name.removeprefix('pool_top1_').replace('_', ' ')} {_mean(cells, name)}" for name in known]
-            lines.append(f"{paper.TITLES[row]:<18}" + ", ".join(said))
+            values = [f"{titles[name]} {_mean(records, name)}" for name in known]
+            lines.append(f"{paper.TITLES[row]:<18}" + ", ".join(values))
     if not lines:
         return ""
-    return "\n".join(["Retrieval (share right) and losses on patients not pretrained on; in brackets: chance", *lines])
+    title = "Retrieval (top-1 accuracy) and losses on patients not pretrained on; chance levels in brackets"
+    return "\n".join([title, *lines])
 
 
 def _claims(measured: Mapping[str, Any]) -> str:
-    lines = [
-        f"Claims, each as a paired difference in its own direction; p: {TEST}; holds: positive and p < {SIGNIFICANT}"
-    ]
+    lines = [f"Claims: paired differences in the claimed direction; p: {TEST}; holds: positive and p < {SIGNIFICANT}"]
     for claim in claims():
-        said = f"{claim.reading} {claim.score}: {paper.TITLES[claim.better]} beats {paper.TITLES[claim.worse]}"
-        if claim.reading == "probe" and claim.worse == "random":
-            said += " (calibrated)"
+        text = f"{claim.evaluation} {claim.score}: {paper.TITLES[claim.better]} better than {paper.TITLES[claim.worse]}"
+        if claim.evaluation == "probe" and claim.worse == "random":
+            text += " (calibrated)"
         tested = check_claim(measured, claim)
         if tested is None:
-            lines.append(f"  {said:<58}not run")
+            lines.append(f"  {text:<58}not run")
             continue
         found, factor = tested.difference, 100 if claim.score == "f1" else 1
-        ahead = f"ahead in {found.wins} of {len(found.values)}"
+        wins = f"better in {found.wins} of {len(found.values)}"
         verdict = "holds" if tested.holds else "does not hold"
-        lines.append(f"  {said:<58}{factor * found.mean:>+9.3f}   {ahead:<18}p = {found.p_value:.4f}   {verdict}")
+        lines.append(f"  {text:<58}{factor * found.mean:>+9.3f}   {wins:<18}p = {found.p_value:.4f}   {verdict}")
     return "\n".join(lines)
 
 
@@ -181,8 +188,9 @@ def _missing(measured: Mapping[str, Any], inits: Sequence[str]) -> list[str]:
 
 
 def _gaze_line(gaze: Mapping[str, Any], init: str) -> str:
-    cells = "".join(f"{_spread(gaze, init, score).plain():>16}" for _, score in GAZE_SCORES)
-    return f"{paper.TITLES[init]:<18}{cells}"
+    return f"{paper.TITLES[init]:<18}" + "".join(
+        f"{_spread(gaze, init, score).plain():>16}" for _, score in GAZE_SCORES
+    )
 
 
 def _paper_gaze_line(init: str) -> str:
@@ -198,9 +206,9 @@ def _paper(table: Mapping[str, Mapping[str, tuple[float, float]]], init: str, sc
 
 
 def _spread(inits: Mapping[str, Any], init: str, score: str) -> Spread:
-    return Spread.of(cell[score] for cell in inits[init])
+    return Spread.of(result[score] for result in inits[init])
 
 
-def _mean(cells: Sequence[Mapping[str, float]], name: str) -> str:
-    chance = Spread.of(cell.get(f"{name}_chance", float("nan")) for cell in cells).mean
-    return f"{Spread.of(cell[name] for cell in cells).mean:.3f} ({chance:.3f})"
+def _mean(records: Sequence[Mapping[str, float]], name: str) -> str:
+    chance = Spread.of(record.get(f"{name}_chance", float("nan")) for record in records).mean
+    return f"{Spread.of(record[name] for record in records).mean:.3f} ({chance:.3f})"

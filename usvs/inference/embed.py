@@ -1,84 +1,119 @@
-"""Features of frames: an encoder in evaluation mode over a store's scans or over video files."""
+"""Features of frames as a table: of a prepared store, of image and video files, or of images in memory."""
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from usvs.data.frame_table import every_nth_frame
-from usvs.data.settings import AugmentSettings
-from usvs.media.decoders import iter_gray_frames, probe
-from usvs.media.sector import detect_sector
-from usvs.models.registry import Encoder
+from usvs.data.frame_table import every_nth_frame, read_frames
+from usvs.errors import DataError
+from usvs.inference.frames import Source, as_files, prepared_side
+from usvs.inference.models import VIDEO_STRIDE, file_batches
+from usvs.models.encoder import Encoder, as_encoder
+from usvs.store.folder import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
-from usvs.store.settings import PrepareSettings, prepare_profile
-from usvs.tasks.features import BATCH_FRAMES, embed_frames, features_of
+from usvs.tasks.classification.planes import planes_task
+from usvs.tasks.features import BATCH_FRAMES
+from usvs.tasks.pretraining.load import load_encoder
 
-SECTOR_FRAMES = 24  # of a file, spread over it, to find its fan in
 
+def embed(source: Source, encoder: nn.Module | str | Path, *, stride: int = VIDEO_STRIDE) -> pa.Table:
+    """Compute the features of frames by an encoder in evaluation mode.
 
-def embed(
-    source: Path | Sequence[Path],
-    encoder: Encoder,
-    frame_pixels: int = 224,
-    temporal_stride: int = 8,
-    augment: AugmentSettings | None = None,
-    prepare: PrepareSettings | None = None,
-) -> tuple[NDArray[np.float32], pa.Table]:
-    """Return the features of every n-th frame of a prepared store, or of video files.
+    The input size and the crop are those of the encoder's `pretrained_cfg`.
 
     Args:
-        source: a store folder, or video files (decoded whole, their fan found as `usvs index` does).
-        encoder: the video stream, as `usvs.load_encoder` gives it; read in evaluation mode.
-        frame_pixels: side of the network's input.
-        temporal_stride: every how many frames.
-        augment: whose `crop_fraction` decides the central crop; default: the profiles'.
-        prepare: for files, the side their frames are brought to first; default: the paper profile's.
+        source: a prepared store's folder; image or video files (their sector is detected as `usvs index` does); or
+            images in memory, as of `usvs.models.preprocessing.preprocess_images`.
+        encoder: the video encoder, for example of `usvs.load_encoder`, or a pretraining run.
+        stride: every `stride`-th frame of a scan or a video is used; 8 is the paper's (section 3.2).
 
     Returns:
-        features float32 [n, C], and a table of n rows with `scan_key` (for a file: its number in `source`)
-        and `seconds` on that scan's clock.
+        A table with a row per frame: ``features`` (fixed-size list of float32), ``scan`` (keyed hash in a store; the
+        path of a file), ``patient`` (keyed hash), ``seconds`` on the scan's clock, and ``label`` (name of the standard
+        plane); null where a value is not known. ``np.stack(table["features"].to_numpy())`` is [n, C].
 
     Raises:
-        DataError: for a store without prepared scans or a file that cannot be read.
+        DataError: for a store without prepared scans, or a file that cannot be read.
     """
-    augment, prepare = augment or AugmentSettings(), prepare or prepare_profile("paper")
-    if isinstance(source, Path) and source.is_dir():
-        store = PreparedStore(source)
-        table = every_nth_frame(store, range(len(store.scans)), temporal_stride)
-        rows = list(zip(table.scan.tolist(), table.frame.tolist(), strict=True))
-        keys, seconds = [store.scans[scan] for scan, _ in rows], [_seconds(store, *row) for row in rows]
-        return embed_frames(store, table, encoder, frame_pixels, augment), _moments(keys, seconds)
-    features, keys, seconds = [], [], []
-    for number, file in enumerate([source] if isinstance(source, Path) else source):
-        moments, frames = _file_frames(file, temporal_stride, prepare.frame_pixels)
-        batches = (frames[start : start + BATCH_FRAMES] for start in range(0, len(frames), BATCH_FRAMES))
-        features.append(features_of(encoder, batches, frame_pixels, augment))
-        keys += [str(number)] * len(moments)
-        seconds += moments
-    return np.concatenate(features), _moments(keys, seconds)
+    network = load_encoder(Path(encoder)) if isinstance(encoder, (str, Path)) else encoder
+    module = as_encoder(network)
+    files = as_files(source)
+    if files is not None and len(files) == 1 and files[0].is_dir():
+        return _embed_store(files[0], module, stride)
+    if files is not None:
+        return _embed_files(files, module, stride)
+    features = _features(module, source)
+    nothing = [None] * len(features)
+    return _table(features, nothing, nothing, nothing, nothing)
 
 
-def _seconds(store: PreparedStore, scan: int, frame: int) -> float:
-    return float(store.scan(scan).frame_seconds[frame])
+def _embed_store(folder: Path, encoder: Encoder, stride: int) -> pa.Table:
+    if not (folder / ARCHIVE_FILE).is_file():
+        raise DataError(f"'{folder}': expected a prepared store, or image and video files, got another folder")
+    store = PreparedStore(folder)
+    if not store.scans:
+        raise DataError(f"store '{folder}': no scan is prepared")
+    table = every_nth_frame(store, range(len(store.scans)), stride)
+    names, features = planes_task().classes, []
+    for start in range(0, len(table), BATCH_FRAMES):
+        rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
+        features.append(_features(encoder, read_frames(store, rows)))
+    places = list(zip(table.scan.tolist(), table.frame.tolist(), strict=True))
+    return _table(
+        np.concatenate(features),
+        [store.scans[scan] for scan, _ in places],
+        [store.scan(scan).patient_key or None for scan, _ in places],
+        [float(store.scan(scan).frame_seconds[frame]) for scan, frame in places],
+        [names[number] if number >= 0 else None for number in table.label.tolist()],
+    )
 
 
-def _moments(keys: Sequence[str], seconds: Sequence[float]) -> pa.Table:
-    return pa.table({"scan_key": pa.array(keys, pa.string()), "seconds": pa.array(seconds, pa.float64())})
+def _embed_files(files: Sequence[Path], encoder: Encoder, stride: int) -> pa.Table:
+    side = prepared_side(encoder.pretrained_cfg["input_size"][1], encoder.pretrained_cfg["crop_fraction"])
+    features, scans, seconds = [], [], []
+    for file in files:
+        for moments, frames in file_batches(file, side, stride):
+            features.append(_features(encoder, frames))
+            scans += [str(file)] * len(frames)
+            seconds += moments
+    if not features:
+        raise DataError("embed: expected at least one frame, got none")
+    nothing = [None] * len(scans)
+    return _table(np.concatenate(features), scans, nothing, seconds, nothing)
 
 
-def _file_frames(file: Path, stride: int, side: int) -> tuple[list[float], NDArray[np.uint8]]:
-    """Decode a file twice, once to find its fan and once for every n-th frame; neither time is all of it in memory."""
-    info = probe(file)
-    spread = max(1, info.frames // SECTOR_FRAMES)
-    looked_at = np.stack([gray for _, gray in islice(iter_gray_frames(file, info), 0, None, spread)])
-    box = detect_sector(looked_at, info.region).box
-    moments, frames = [], []
-    for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
-        moments.append(seconds)
-        frames.append(cv2.resize(box.crop(gray), (side, side), interpolation=cv2.INTER_AREA))
-    return moments, np.stack(frames).astype(np.uint8, copy=False)
+def _features(encoder: Encoder, images: Any) -> NDArray[np.float32]:
+    """Return the features [n, C] of images; the encoder's mode is restored."""
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            inputs = encoder.preprocess(images)
+            return np.concatenate([encoder(part).float().cpu().numpy() for part in inputs.split(BATCH_FRAMES)])
+    finally:
+        encoder.train(was_training)
+
+
+def _table(
+    features: NDArray[np.float32],
+    scans: Sequence[str | None],
+    patients: Sequence[str | None],
+    seconds: Sequence[float | None],
+    labels: Sequence[str | None],
+) -> pa.Table:
+    flat = pa.array(np.ascontiguousarray(features, np.float32).reshape(-1))
+    return pa.table(
+        {
+            "features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1]),
+            "scan": pa.array(scans, pa.string()),
+            "patient": pa.array(patients, pa.string()),
+            "seconds": pa.array(seconds, pa.float64()),
+            "label": pa.array(labels, pa.string()),
+        }
+    )

@@ -1,6 +1,6 @@
-"""The objective of a step: L = alpha L_cls + beta L_cont + gamma L_ord (Eq. 3).
+"""The joint objective of pretraining: L = alpha L_cls + beta L_cont + gamma L_ord (Eq. 3).
 
-Letters: N pairs, valid or not, B clips, d width of the embedding.
+Notation: N pairs, valid or not, B clips, d embedding width.
 
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
@@ -18,44 +18,71 @@ from usvs.losses.settings import ObjectiveSettings
 
 
 class GlobalBatch(NamedTuple):
-    """The batch that several ranks hold parts of."""
+    """The batch that several processes or micro-batches have parts of.
 
-    pairs: GlobalPairs  # those that count; their embeddings may be empty where no term asks for them
+    Attributes:
+        pairs: embeddings of all valid pairs; empty where the loss does not compare pairs with each other.
+        pair_count: number of valid pairs.
+        clip_count: number of clips with the order task.
+    """
+
+    pairs: GlobalPairs
     pair_count: int
     clip_count: int
 
 
 class JointLoss(NamedTuple):
-    """Scalars; `total` alone carries a gradient worth following. Of a part of a batch: shares that add up to it.
+    """Losses and metrics of a batch, scalars. Of a part of a global batch: contributions that add up over the parts.
 
-    What is measured on pairs is 0 where there is none, and on a term left out: to average over batches, weigh by
-    `valid_pairs`.
+    Metrics of pairs are 0 in a batch without valid pairs and for a term of weight 0: weight them by `valid_pairs` in
+    means over batches.
+
+    Attributes:
+        total: Eq. 3, the only field whose gradient is used.
+        correspondence: L_cls; ln 2 at chance.
+        contrastive: L_cont; `chance_contrastive` at chance.
+        order: L_ord; ln 12 at chance.
+        correspondence_accuracy: 1/2 at chance.
+        order_accuracy: 1/12 at chance.
+        retrieval_top1: from a frame to its speech among the batch's positives; `retrieval_chance` at chance.
+        retrieval_top1_speech_to_video: from speech to its frame.
+        retrieval_chance: 1 / number of pairs.
+        margin_mean: mean of (v.s - v.s') / T.
+        margin_negative_fraction: fraction of pairs whose margin is not positive.
+        contrastive_margin_term: part of L_cont that NT-Xent does not have.
+        chance_contrastive: ln of the number of candidates; in form ``eq2`` plus the margin term at margin 0.
+        valid_pairs: number of pairs that counted.
     """
 
     total: Tensor
-    correspondence: Tensor  # L_cls, chance ln 2
-    contrastive: Tensor  # L_cont, chance beside it
-    order: Tensor  # L_ord, chance ln 12
-    correspondence_accuracy: Tensor  # chance 1/2
-    order_accuracy: Tensor  # chance 1/12
-    retrieval_top1: Tensor  # frame -> speech among the batch's positives
+    correspondence: Tensor
+    contrastive: Tensor
+    order: Tensor
+    correspondence_accuracy: Tensor
+    order_accuracy: Tensor
+    retrieval_top1: Tensor
     retrieval_top1_speech_to_video: Tensor
     retrieval_chance: Tensor
-    margin_mean: Tensor  # of (v.s - v.s') / T
+    margin_mean: Tensor
     margin_negative_fraction: Tensor
-    contrastive_margin_term: Tensor  # the part of L_cont that NT-Xent lacks
-    chance_contrastive: Tensor  # ln of the number of candidates; form eq2: and its margin term at margin 0
-    valid_pairs: Tensor  # how many pairs counted
+    contrastive_margin_term: Tensor
+    chance_contrastive: Tensor
+    valid_pairs: Tensor
 
 
 class JointObjective(nn.Module):
-    """Eq. 3; a weight of zero leaves its term out of the computation.
+    """Eq. 3, the default `usvs.losses.PretrainingLoss`; a term of weight 0 is not computed.
 
     Args:
         settings: weights, form, temperature, normalisation, margin floor.
 
+    Attributes:
+        uses_pairs: whether a term uses pairs of frames and speech.
+        uses_order: whether the order term is there.
+        uses_global_pairs: whether pairs are compared with all others of the global batch.
+
     Raises:
-        ConfigError: when every weight is zero.
+        ConfigError: where every weight is 0.
     """
 
     def __init__(self, settings: ObjectiveSettings) -> None:
@@ -68,9 +95,13 @@ class JointObjective(nn.Module):
         self.margin_floor: float = settings.margin_floor
         self.form: str = settings.form
         self.candidates: str = settings.candidates
-        if not any((self.correspondence_weight, self.contrastive_weight, self.order_weight)):
+        self.uses_pairs: bool = self.correspondence_weight > 0 or self.contrastive_weight > 0
+        self.uses_order: bool = self.order_weight > 0
+        self.uses_global_pairs: bool = self.contrastive_weight > 0
+        if not (self.uses_pairs or self.uses_order):
             raise ConfigError(
-                "objective: expected at least one weight above 0, got all three 0: nothing would be learnt"
+                "objective: expected at least one weight above 0 of correspondence_weight, contrastive_weight and"
+                " order_weight, got 0 for all"
             )
 
     def forward(
@@ -83,26 +114,26 @@ class JointObjective(nn.Module):
         pair_valid: Tensor,
         order_logits: Tensor,
         order_class: Tensor,
-        whole: GlobalBatch | None = None,
+        global_batch: GlobalBatch | None = None,
     ) -> JointLoss:
-        """Return the losses of a batch. The inputs of a term that is left out, or has no data, may be empty.
+        """Return the losses of a batch. The inputs of a term of weight 0, or without data, may be empty.
 
         Args:
             positive_logits: [N, 2] of `TwoStream.correspondence` for frames and their own speech.
             negative_logits: [N, 2] for the same frames and their hard negatives.
             video: [N, d] embeddings of the frames.
-            positive: [N, d] of their speech.
-            negative: [N, d] of their hard negatives.
-            pair_valid: [N] bool, which pairs count (high affinity, section 2.3).
+            positive: [N, d] embeddings of their speech.
+            negative: [N, d] embeddings of their hard negatives.
+            pair_valid: [N] bool, pairs that count (high affinity, section 2.3).
             order_logits: [B, 12].
             order_class: [B] int64.
-            whole: the batch that this is a part of; None: it is all of it.
+            global_batch: the batch that these rows are a part of; None: they are all of it.
         """
-        valid = pair_valid.nonzero().flatten().to(order_logits.device)  # no wait where the mask is on the host
+        valid = pair_valid.nonzero().flatten().to(order_logits.device)  # no synchronisation for a mask on the CPU
         pairs: GlobalPairs | None = None
         pair_count, clip_count = -1, -1
-        if whole is not None:
-            pairs, pair_count, clip_count = whole.pairs, whole.pair_count, whole.clip_count
+        if global_batch is not None:
+            pairs, pair_count, clip_count = global_batch.pairs, global_batch.pair_count, global_batch.clip_count
         zero = order_logits.new_zeros((), dtype=torch.float32)
         correspondence, correspondence_accuracy = zero, zero
         if self.correspondence_weight > 0:

@@ -10,19 +10,18 @@ Form = Literal["eq2", "ntxent"]
 
 
 class ObjectiveSettings(Settings):
-    """Eq. 3 and its terms; a weight of zero leaves the term out."""
+    """Eq. 3 and its terms; a term of weight 0 is not computed."""
 
     correspondence_weight: float = Field(1.0, ge=0)  # alpha
     contrastive_weight: float = Field(1.0, ge=0)  # beta
     order_weight: float = Field(1.0, ge=0)  # gamma
-    order_fraction: float = Field(1.0, gt=0, le=1)  # ours: of a batch's clips, how many show the order task
-    form: Form = "eq2"
-    candidates: Literal["all", "speech"] = "all"  # what the sum of Eq. 2 runs over
-    temperature: float = Field(1.0, gt=0)
-    normalise: bool = False
-    margin_floor: float = Field(1.0, gt=0)  # where Eq. 2 is continued by its tangent
+    order_fraction: float = Field(1.0, gt=0, le=1)  # fraction of a batch's clips with the order task; not in the paper
+    form: Form = "eq2"  # ntxent: without the hard negative's term in the numerator
+    candidates: Literal["all", "speech"] = "all"  # which embeddings the sum of Eq. 2 runs over
+    temperature: float = Field(1.0, gt=0)  # divides similarities; 1 in the paper
+    normalise: bool = False  # scale embeddings to length 1 first; not in the paper
+    margin_floor: float = Field(1.0, gt=0)  # margin below which Eq. 2 is replaced by its tangent
     affinity: bool = True  # pairs from high-affinity clips only (section 2.3)
-    resample_invalid_pairs: bool = (
-        False  # ours: in the place of a clip that makes no pair one that does, so batches stay full
-    )
-    speech: Literal["own", "shuffled"] = "own"  # shuffled: the control, speech from other scans
+    # Replace clips without a valid pair by clips with one, so that every batch has all its pairs; not in the paper.
+    resample_invalid_pairs: bool = False
+    speech: Literal["own", "shuffled"] = "own"  # shuffled: speech from other scans, a control

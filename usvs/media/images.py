@@ -1,4 +1,4 @@
-"""Single pictures from anywhere, prepared for a detector of planes."""
+"""Image files of any origin as gray levels, and their crops."""
 
 from pathlib import Path
 
@@ -10,26 +10,30 @@ from usvs.errors import ConfigError, DataError
 from usvs.media.sector import Box
 
 SMALLEST_SIDE = 16
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 
 
 def read_gray_image(file: Path) -> NDArray[np.float64]:
-    """Read a PNG, JPEG, BMP or TIFF as gray levels 0 .. 255, [H, W], the mean of its colours; transparency is dropped.
+    """Read a PNG, JPEG, BMP or TIFF as gray levels, the mean of its colours; transparency is dropped.
+
+    Returns:
+        Gray levels 0 .. 255, [H, W].
 
     Raises:
-        DataError: for a file that is missing, no picture, or too small to be one of ultrasound.
+        DataError: for a file that is missing, not an image, or smaller than 16 pixels a side.
     """
     if not file.is_file():
         raise DataError(f"image '{file}': there is no such file")
     pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_UNCHANGED) if file.stat().st_size else None
     if pixels is None:
-        raise DataError(f"image '{file}': not readable as a picture")
+        raise DataError(f"image '{file}': not readable as an image")
     if pixels.ndim == 3:
         pixels = pixels[..., : 1 if pixels.shape[2] == 2 else 3].mean(axis=2)
     levels = np.asarray(pixels, np.float64)
-    if levels.max(initial=0) > 255:  # sixteen bits
+    if levels.max(initial=0) > 255:  # 16 bits
         levels = levels / 257
     if min(levels.shape) < SMALLEST_SIDE:
-        raise DataError(f"image '{file}': expected {SMALLEST_SIDE} pixels a side at least, got {list(levels.shape)}")
+        raise DataError(f"image '{file}': expected at least {SMALLEST_SIDE} pixels a side, got {list(levels.shape)}")
     return levels
 
 
@@ -48,21 +52,21 @@ def parse_box(text: str) -> Box:
     return Box(left, top, right, bottom)
 
 
-def crop_to(picture: NDArray[np.float64], box: Box, file: Path) -> NDArray[np.float64]:
-    """Return the part of a picture inside the box.
+def crop_to(image: NDArray[np.float64], box: Box, file: Path) -> NDArray[np.float64]:
+    """Return the part of an image inside the box.
 
     Raises:
-        DataError: where the box reaches outside of the picture.
+        DataError: where the box reaches outside of the image.
     """
-    height, width = picture.shape
+    height, width = image.shape
     if box.right > width or box.bottom > height:
         raise DataError(f"image '{file}': {width} x {height} pixels, and --box reaches to {box.right}, {box.bottom}")
-    return picture[box.top : box.bottom, box.left : box.right]
+    return image[box.top : box.bottom, box.left : box.right]
 
 
-def padded_to_aspect(picture: NDArray[np.float64], width_over_height: float) -> NDArray[np.float64]:
-    """Put black beside or below a picture so that it has an aspect without being stretched."""
-    height, width = picture.shape
-    beside = max(0, round(height * width_over_height) - width)
-    below = max(0, round(width / width_over_height) - height) if beside == 0 else 0
-    return np.pad(picture, ((0, below), (beside // 2, beside - beside // 2)))
+def padded_to_aspect(image: NDArray[np.float64], width_over_height: float) -> NDArray[np.float64]:
+    """Pad an image with black at its sides or below, so that it has an aspect ratio without being stretched."""
+    height, width = image.shape
+    sides = max(0, round(height * width_over_height) - width)
+    below = max(0, round(width / width_over_height) - height) if sides == 0 else 0
+    return np.pad(image, ((0, below), (sides // 2, sides - sides // 2)))

@@ -1,4 +1,4 @@
-"""Batch-norm statistics as a thing of their own: recomputed on given images, nothing else changed."""
+"""Recomputing batch-norm statistics on given images."""
 
 from collections.abc import Iterable
 
@@ -12,9 +12,9 @@ from usvs.errors import DataError
 def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Recompute every running mean and variance of `model` on `batches`, in place; no weight changes.
 
-    The control that a frozen reading of an untrained network needs: any training replaces these statistics, and that
-    alone lifts a linear probe (design, section 10). Each layer's statistics are the plain average over the batches,
-    so batches should be of one size. Modes and momenta are left as they came.
+    A control for the evaluation of a frozen, untrained network: any training replaces these statistics, and this alone
+    raises the score of a linear probe. Statistics are plain averages over the batches, so batches should be of one
+    size. Training modes and momenta are restored.
 
     Args:
         model: an eager module, called with one batch at a time.
@@ -26,10 +26,10 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
-    model.eval()  # dropout stays off; only the statistics are taken as in training
+    model.eval()  # no dropout; only batch norm runs in training mode
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's name for a cumulative average
+        norm.momentum = None  # cumulative average
         norm.train()
     try:
         count = 0

@@ -1,6 +1,6 @@
-"""What stands on the backbones: projection, fusion, frame order, standard planes and gaze saliency.
+"""Heads of the encoders: projection, correspondence, frame order, classes and saliency.
 
-Letters: N images, B clips, C features, d width of the embedding, h and w sides of a feature map, G of the order grid.
+Notation: N images, B clips, C features, d embedding width, h and w sides of a feature map, G side of the order grid.
 
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
@@ -9,21 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ORDER_CLASSES = 12  # 4! orders, forward and backward counted as one (section 2.3)
-FRAME_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))  # in OPN's order, so that its weights keep their meaning
+ORDER_CLASSES = 12  # 4! orders, an order and its reverse counted as one (section 2.3)
+FRAME_PAIRS = ((0, 1), (1, 2), (2, 3), (0, 2), (1, 3), (0, 3))  # in the order of OPN's code, so that its weights fit
 
 
 class ProjectionHead(nn.Module):
-    """The paper's h: a perceptron with one hidden layer, from features to the space of Eq. 2 (section 2.4).
+    """The paper's h: a perceptron with one hidden layer, from features to the embeddings of Eq. 2 (section 2.4).
 
     Args:
         features: C.
         hidden: width of the hidden layer.
         width: d.
-        batch_norm: normalise after both layers. Features are means of what a ReLU lets through, all positive, so that
-            the embeddings of untrained streams point one way; batch norm spreads them from the first step on. The last
-            one has no scale and shift to be learnt, by which embeddings shrink to a point most easily: there Eq. 2 is
-            at its chance and its gradient next to nothing. (Layers before it still can, down to its epsilon.)
+        batch_norm: normalise after both layers. Features are means of ReLU outputs, all positive, so that the
+            embeddings of untrained streams are nearly parallel; batch norm spreads them from the first step on. The
+            last one has no learnt scale, since embeddings that shrink to a point are a trap: the loss of Eq. 2 is then
+            at chance and its gradient vanishes.
     """
 
     def __init__(self, features: int, hidden: int, width: int, batch_norm: bool) -> None:
@@ -34,24 +34,24 @@ class ProjectionHead(nn.Module):
         self.bn2 = nn.BatchNorm1d(width, affine=False) if batch_norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [N, C] to [N, d]; nothing is normalised here."""
+        """Map features [N, C] to embeddings [N, d], which are not normalised to length 1."""
         embeddings: Tensor = self.bn2(self.fc2(F.relu(self.bn1(self.fc1(features)))))
         return embeddings
 
 
 class CorrespondenceHead(nn.Module):
-    """The paper's fusion f: both features concatenated, then a decision between two classes (section 2.1, Eq. 1).
+    """The paper's fusion f: both features concatenated, then a classifier of two classes (section 2.1, Eq. 1).
 
-    The paper names the concatenation and not what follows it. A linear layer alone cannot decide it: its logits are
-    a sum of one number from the video and one from the speech, so over pairs that differ only in who belongs to whom
-    it stays at ln 2. So one hidden layer follows by default; `hidden` 0 leaves it out.
+    The paper does not say what follows the concatenation. A linear layer alone cannot solve the task: its logits are
+    the sum of a number from the video and one from the speech, so its loss is ln 2 on pairs that differ only in which
+    frame and speech are paired. By default one hidden layer follows; `hidden` 0 omits it.
 
     Args:
         video_features: C of the video stream.
         speech_features: C of the speech stream.
-        hidden: width of the hidden layer, or 0 for none.
-        batch_norm: normalise the concatenation first. Features are all positive and mostly alike; what differs between
-            images is small beside what they share, and until it is not the hidden layer sees one input.
+        hidden: width of the hidden layer; 0: none.
+        batch_norm: normalise the concatenation first. Features are positive, and differences between images are small
+            beside their mean.
     """
 
     def __init__(self, video_features: int, speech_features: int, hidden: int, batch_norm: bool = False) -> None:
@@ -63,27 +63,27 @@ class CorrespondenceHead(nn.Module):
         self.skips_empty: bool = True
 
     def forward(self, video: Tensor, speech: Tensor) -> Tensor:
-        """Return logits [N, 2], class 1 = correspond, for video [N, C] and speech [N, C] features."""
+        """Return logits [N, 2], class 1 = correspond, of video features [N, C] and speech features [N, C]."""
         features = torch.cat((video, speech), dim=1)
-        if features.size(0) > 0 or not self.skips_empty:  # an empty batch has no statistics of its own
+        if features.size(0) > 0 or not self.skips_empty:  # an empty batch has no statistics
             features = self.normalise(features)
         logits: Tensor = self.decide(self.fuse(features))
         return logits
 
 
 class OrderHead(nn.Module):
-    """The order prediction network: which of twelve orders four frames are shown in.
+    """The order prediction network (OPN): in which of twelve orders four frames are shown.
 
-    Lee et al., ICCV 2017, figure 4, with the pair order of its code: every frame through a shared fc6, six pairs of
-    frames through a shared fc7, all six together to the classes. It sees a coarse map and not its mean, for order is
-    told by where things are.
+    Lee et al., ICCV 2017, figure 4, with the pair order of its code: a shared fc6 for every frame, a shared fc7 for
+    every pair of frames, a linear classifier of all six pairs. Its input is a pooled map and not a mean, since order
+    depends on where structures are.
 
     Args:
         features: C.
-        grid: G, side of the map that fc6 sees.
+        grid: G, side of the pooled map.
         hidden: width of fc6.
         pair_hidden: width of fc7.
-        dropout: after both, in training.
+        dropout: probability of dropout after fc6 and fc7, in training.
     """
 
     def __init__(self, features: int, grid: int, hidden: int, pair_hidden: int, dropout: float) -> None:
@@ -101,11 +101,11 @@ class OrderHead(nn.Module):
 
         Args:
             maps: of B clips.
-            clips: as of `BatchDropout`.
+            clips: int64 [B], as of `BatchDropout.forward`.
         """
         count, shown = maps.size(0), maps.size(1)
         frames = self.drop6(self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)), clips)
-        frames = frames.view(count, shown, frames.size(1))  # no -1 in it, which B = 0 leaves open
+        frames = frames.view(count, shown, frames.size(1))  # -1 would be ambiguous for B = 0
         pairs = torch.cat((frames.index_select(1, self.first), frames.index_select(1, self.second)), dim=2)
         hidden = self.drop7(self.fc7(pairs.flatten(0, 1)), clips)
         logits: Tensor = self.classify(hidden.view(count, pairs.size(1) * hidden.size(1)))
@@ -113,7 +113,7 @@ class OrderHead(nn.Module):
 
 
 class PlaneHead(nn.Module):
-    """Standard planes from a stream's features: one linear layer (section 3.2).
+    """Classes from an encoder's features, such as standard planes: one linear layer (section 3.2).
 
     Args:
         features: C.
@@ -131,14 +131,14 @@ class PlaneHead(nn.Module):
 
 
 class SaliencyHead(nn.Module):
-    """Where people look, from a backbone's feature maps: "only the last layers modified" (section 3.3).
+    """Gaze saliency from an encoder's feature maps: "only the last layers modified" (section 3.3).
 
-    The paper says no more. Here: a 3 x 3 convolution to fewer channels, twice the size, another, and one channel out,
-    interpolated to the size asked for.
+    The paper gives no details. Here: a 3 x 3 convolution to fewer channels, upsampling by 2, another 3 x 3 convolution,
+    a 1 x 1 convolution to one channel, and interpolation to the size of the result.
 
     Args:
         features: C.
-        width: channels between.
+        width: channels of the hidden layers.
     """
 
     def __init__(self, features: int, width: int) -> None:
@@ -148,7 +148,7 @@ class SaliencyHead(nn.Module):
         self.score = nn.Conv2d(width, 1, 1)
 
     def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
-        """Map feature maps [N, C, h, w] to scores [N, height, width]; a softmax over pixels makes them a density."""
+        """Map feature maps [N, C, h, w] to scores [N, height, width]; their softmax over pixels is the density."""
         coarse = F.interpolate(self.reduce(maps), scale_factor=2.0, mode="bilinear", align_corners=False)
         scores = self.score(self.refine(coarse))
         return F.interpolate(scores, size=[height, width], mode="bilinear", align_corners=False).squeeze(1)
@@ -161,39 +161,42 @@ def _convolution(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class BatchDropout(nn.Module):
-    """Dropout whose mask is drawn for the whole batch, so that a part of it computed elsewhere is dropped alike.
+    """Dropout whose mask is drawn for the global batch, so that every shard and micro-batch of it uses the same mask.
 
-    Set both before a forward; left as they are, the input is all of the batch.
+    Set both attributes before a forward pass of a part of a batch; as initialised, the input is the complete batch.
+
+    Args:
+        probability: of an element being zeroed.
 
     Attributes:
-        whole_clips: clips of the whole batch; 0 where the input is all of it.
-        clips: int64 [b], which of them are here.
+        global_clips: number of clips in the global batch; 0: the input is all of it.
+        clips: int64 [b], indices in the global batch of the clips of the input.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
-        self.share: float = share
-        self.whole_clips: int = 0
+        self.probability: float = probability
+        self.global_clips: int = 0
         self.register_buffer("clips", torch.zeros(0, dtype=torch.int64), persistent=False)
         self.clips: Tensor
 
     def forward(self, rows: Tensor, clips: Tensor | None = None) -> Tensor:
-        """Zero a share of the rows [N, C] and scale the rest, in training.
+        """Zero elements of rows [N, C] and scale the others by 1 / (1 - probability), in training.
 
         Args:
-            rows: the same number of them for each clip, clip by clip.
-            clips: int64 [n], whose they are of the clips that are here; None: all of theirs.
+            rows: the same number of rows for each clip, in the order of the clips.
+            clips: int64 [n], indices into `self.clips` of the clips that have rows; None: all of them.
         """
-        if not self.training or self.share == 0.0 or rows.size(0) == 0:
+        if not self.training or self.probability == 0.0 or rows.size(0) == 0:
             return rows
-        if self.whole_clips == 0:
-            kept = torch.rand(rows.size(), device=rows.device) >= self.share
+        if self.global_clips == 0:
+            kept = torch.rand(rows.size(), device=rows.device) >= self.probability
         else:
-            owners = self.clips if clips is None else self.clips.index_select(0, clips)
-            each = rows.size(0) // owners.size(0)
-            drawn = torch.rand(self.whole_clips, each, rows.size(1), device=rows.device)
-            kept = (drawn >= self.share).index_select(0, owners).view(rows.size())
-        return rows * (kept.to(rows.dtype) / (1.0 - self.share))
+            clip_of_row = self.clips if clips is None else self.clips.index_select(0, clips)
+            rows_per_clip = rows.size(0) // clip_of_row.size(0)
+            uniform = torch.rand(self.global_clips, rows_per_clip, rows.size(1), device=rows.device)
+            kept = (uniform >= self.probability).index_select(0, clip_of_row).view(rows.size())
+        return rows * (kept.to(rows.dtype) / (1.0 - self.probability))
 
 
 def _dense(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,7 +1,7 @@
-"""The backbone of both streams: a dilated SE-ResNeXt with timm's parameter names.
+"""Dilated SE-ResNeXt with timm's parameter names: the encoder of both streams (section 2.4).
 
 ResNeXt: Xie et al., CVPR 2017. Squeeze-and-excitation: Hu et al., CVPR 2018. Dilation: Yu and Koltun, ICLR 2016.
-Letters: N images, C channels, H and W the image's height and width, h and w those of a feature map.
+Notation: N images, C channels, H and W height and width of the image, h and w those of a feature map.
 
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usvs.models.channel_means import channel_means
+from usvs.models.encoder import Encoder, expand_channels
 from usvs.models.settings import EncoderSettings
 
 EXPANSION = 4  # a block's output channels over its planes
@@ -20,13 +21,13 @@ REDUCTION_DIVISOR = 8  # timm rounds the squeezed channels to multiples of this
 
 
 def squeezed_channels(channels: int, ratio: float) -> int:
-    """Channels between the two layers of a squeeze-and-excitation gate, rounded as timm does."""
+    """Return the channels between the two layers of a squeeze-and-excitation gate, rounded as timm does."""
     rounded = int(channels * ratio + REDUCTION_DIVISOR / 2) // REDUCTION_DIVISOR * REDUCTION_DIVISOR
     return max(REDUCTION_DIVISOR, rounded)
 
 
 class SqueezeExcite(nn.Module):
-    """A gate per channel, computed from the channels' means.
+    """Squeeze-and-excitation: a gate per channel, computed from the means of all channels.
 
     The two layers are 1 x 1 convolutions with bias, as in timm, so that its weights load by name and shape.
     """
@@ -92,23 +93,28 @@ class Bottleneck(nn.Module):
         return F.relu(self.se(self.bn3(self.conv3(out))) + shortcut, inplace=True)
 
 
-class SEResNeXt(nn.Module):
-    """A dilated SE-ResNeXt for one-channel images; the default settings give SE-ResNeXt-50 32x4d (section 2.4).
+class SEResNeXt(Encoder):
+    """A dilated SE-ResNeXt; the default settings give SE-ResNeXt-50 32x4d for one-channel images (section 2.4).
 
-    Names and shapes of the parameters are timm's `seresnext50_32x4d` without `fc`, save for the stem's one channel in.
-    Small variants scale every stage with the stem: planes = stem_width * 2 ** stage,
-    width = floor(planes * base_width / 64) * cardinality, channels out = 4 * planes. Where the stride reaches
+    Names and shapes of the parameters are those of timm's `seresnext50_32x4d` without `fc`, except for the input
+    channels of the first layer. Small variants scale every stage with the stem: planes = stem_width * 2 ** stage,
+    width = floor(planes * base_width / 64) * cardinality, output channels = 4 * planes. Where the stride reaches
     `output_stride`, later stages dilate instead; the first block of a stage keeps the dilation before it, so that
     weights of any stride load at any other.
 
+    Args:
+        settings: widths, depths, stride and input channels.
+
     Attributes:
-        num_features: channels C of the result.
-        stride: image side over feature-map side.
+        num_features: channels C of the feature maps.
+        stride: side of the image over side of the feature map.
+        settings: as given.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, settings.stem_width, 7, stride=2, padding=3, bias=False)
+        super().__init__(settings.in_chans)
+        self.settings = settings
+        self.conv1 = nn.Conv2d(settings.in_chans, settings.stem_width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(settings.stem_width)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         channels, self.stride, dilation = settings.stem_width, 4, 1
@@ -122,18 +128,16 @@ class SEResNeXt(nn.Module):
             stages.append(_stage(settings, channels, planes, blocks, stride, first_dilation, dilation))
             channels = planes * EXPANSION
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.num_features: int = channels
+        self.num_features = channels
         self.apply(_initialise)
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Map images [N, 1, H, W] to feature maps [N, C, H / stride, W / stride] (rounded up)."""
+        """Map images [N, 1 or in_chans, H, W] to feature maps [N, C, H / stride, W / stride] (rounded up)."""
+        if self.in_chans > 1:
+            images = expand_channels(images, self.in_chans)
         maps: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
         maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
         return maps
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images [N, 1, H, W] to features [N, C], the means of the feature maps."""
-        return channel_means(self.forward_features(images))
 
 
 def _stage(
@@ -159,10 +163,10 @@ def _stage(
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. (ICCV 2015), fan out. The last scale of a block starts at one and not at zero.
+    """Draw the weights of a convolution as He et al. (ICCV 2015), fan out.
 
-    Zero would make the untrained network its shortcuts alone: "Rand" is a control here, read frozen, and must be the
-    whole architecture.
+    The last batch-norm scale of a block starts at 1 and not at 0: with 0 the untrained network would be its shortcuts
+    alone, and "Rand", which is evaluated frozen, must be the complete architecture.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""Settings of the encoders, the two streams and their heads."""
+"""Settings of the encoders, the two streams and their heads, and the small network of the quick profile."""
 
 from typing import Literal
 
@@ -6,16 +6,19 @@ from pydantic import Field
 
 from usvs.config import Settings
 
+FRAME_PIXELS = 224  # side of a network's input, the paper names none
+
 
 class EncoderSettings(Settings):
     """A dilated SE-ResNeXt; the defaults are SE-ResNeXt-50 32x4d (section 2.4)."""
 
-    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
-    cardinality: int = Field(32, ge=1)
-    base_width: int = Field(4, ge=1)
-    stem_width: int = Field(64, ge=1)
-    output_stride: Literal[8, 16, 32] = 16
-    se_ratio: float = Field(1 / 16, gt=0)
+    in_chans: int = Field(1, ge=1)  # channels of the input; gray frames are repeated over them
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)  # blocks per stage
+    cardinality: int = Field(32, ge=1)  # groups of the 3 x 3 convolutions
+    base_width: int = Field(4, ge=1)  # channels per group in a stage of 64 planes
+    stem_width: int = Field(64, ge=1)  # channels of the first layer
+    output_stride: Literal[8, 16, 32] = 16  # side of the input over side of the feature map
+    se_ratio: float = Field(1 / 16, gt=0)  # squeezed channels over channels, of squeeze-and-excitation
 
 
 class ModelSettings(Settings):
@@ -23,16 +26,19 @@ class ModelSettings(Settings):
 
     video: EncoderSettings = EncoderSettings()
     speech: EncoderSettings = EncoderSettings()
-    frame_pixels: int = Field(224, ge=32)
+    frame_pixels: int = Field(FRAME_PIXELS, ge=32)
     projection_hidden: int = Field(512, ge=1)
     projection_width: int = Field(128, ge=1)
-    projection_batch_norm: bool = False  # ours: without it the embeddings of untrained streams all point one way
+    # Not in the paper: without it the embeddings of untrained streams are nearly parallel.
+    projection_batch_norm: bool = False
     shared_projection: bool = True  # the paper writes one h(.) for both modalities
-    correspondence_hidden: int = Field(512, ge=0)  # ours: a linear decision on a concatenation cannot learn who belongs
-    correspondence_batch_norm: bool = False  # ours: before that layer; helped a toy, untried on the phantom
+    # Not in the paper: a linear classifier of a concatenation cannot learn which frame and speech belong together.
+    correspondence_hidden: int = Field(512, ge=0)
+    correspondence_batch_norm: bool = False  # not in the paper: batch norm before that layer; not tried on the phantom
     order_hidden: int = Field(1024, ge=1)  # OPN's fc6
     order_pair_hidden: int = Field(512, ge=1)  # OPN's fc7
-    order_grid: int = Field(4, ge=1)  # ours: fc6 sees a grid of this side, since order is about where things are
+    # Not in the paper: fc6 gets a grid of this side and not the mean, since order depends on where structures are.
+    order_grid: int = Field(4, ge=1)
     order_dropout: float = Field(0.5, ge=0, lt=1)
 
 
@@ -43,7 +49,7 @@ QUICK_ENCODER = EncoderSettings(
 
 QUICK_MODEL = ModelSettings(
     video=QUICK_ENCODER,
-    speech=QUICK_ENCODER.model_copy(update={"output_stride": 32}),  # its features are means: no need of a fine map
+    speech=QUICK_ENCODER.model_copy(update={"output_stride": 32}),  # only the mean of its feature map is used
     frame_pixels=64,
     projection_hidden=256,
     projection_width=64,

@@ -1,10 +1,10 @@
-"""SonoNet: the detector of fetal standard planes that the paper compares with, for inference and as an init.
+"""SonoNet: the detector of fetal standard planes that the paper compares with, for prediction and as an encoder.
 
 Baumgartner et al., IEEE TMI 2017, doi:10.1109/TMI.2017.2712367. Its published weights were trained on images of height
-224 and width 288, standardised each and multiplied by 255: see `sononet_images`. The logits are the network's before
-softmax, in its own order of classes, `SONONET_CLASSES`.
+224 and width 288, each standardised and multiplied by 255: see `sononet_images`. The logits are before softmax, in the
+network's own order of classes, `SONONET_CLASSES`.
 
-Letters: N images, C channels, H and W the image's height and width, h and w a sixteenth of them.
+Notation: N images, C channels, H and W height and width of the image, h and w a sixteenth of them.
 
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from usvs.errors import DataError
 from usvs.models.channel_means import channel_means
+from usvs.models.encoder import Encoder
 
-# Its order, in the paper's names: its 3VV is the paper's 3VT, its Brain (Cb.) is BrainTc.
+# In the network's order and the paper's names: its 3VV is the paper's 3VT, its Brain (Cb.) is BrainTc.
 SONONET_CLASSES = (
     "3VT",
     "4CH",
@@ -34,17 +35,17 @@ SONONET_CLASSES = (
     "spine_sag",
 )
 SONONET_HEIGHT, SONONET_WIDTH = 224, 288
-SONONET_SCALE = 255.0  # "arbitrary, but the network was trained like this"
+SONONET_SCALE = 255.0  # "arbitrary, but the network was trained like this" (comment in the authors' code)
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # channels over the network's width, convolutions
 FEATURES_OVER_WIDTH = STAGES[-1][0]
 STRIDE = 16  # four poolings
-# The Lasagne weights hold 1 / sqrt(variance + 1e-4). A port of them runs its last layers at 1e-5; here it is 1e-4 for
+# The Lasagne weights hold 1 / sqrt(variance + 1e-4). One port of them uses 1e-5 in its last layers; here it is 1e-4 in
 # all, so that every layout of the weights gives the same logits.
 EPSILON = 1e-4
 
 
 class SonoNet(nn.Module):
-    """The whole network; parameters are named as in the PyTorch port of its authors' weights.
+    """The complete network; parameters are named as in the PyTorch port of its authors' weights.
 
     Args:
         width: 16, 32 or 64 channels in the first stage.
@@ -59,7 +60,7 @@ class SonoNet(nn.Module):
         self.features = _feature_stages(width)
         self.num_features: int = width * FEATURES_OVER_WIDTH
         hidden = self.num_features // 2
-        self.adaption = nn.Sequential(  # spelt so in the published weights
+        self.adaption = nn.Sequential(  # the spelling of the published weights
             nn.Conv2d(self.num_features, hidden, 1, bias=False),
             nn.BatchNorm2d(hidden, eps=EPSILON),
             nn.ReLU(inplace=True),
@@ -73,46 +74,45 @@ class SonoNet(nn.Module):
         return logits
 
 
-class SonoNetEncoder(nn.Module):
-    """SonoNet's feature layers as a backbone: its own kind of input is made of standardised frames in here.
+class SonoNetEncoder(Encoder):
+    """SonoNet's feature layers as an encoder, which converts frames standardised as usvs's to SonoNet's input.
 
     Args:
-        width: 16, 32 or 64.
-        height: rows that frames are resized to, the network's own by default.
-        columns: and columns.
+        width: 16, 32 or 64 channels in the first stage.
+        height: rows that frames are resized to.
+        columns: columns that frames are resized to.
 
     Attributes:
-        num_features: channels C of the result.
-        stride: image side over feature-map side, of the resized image.
+        num_features: channels C of the feature maps.
+        stride: side of the resized image over side of the feature map.
     """
 
     def __init__(self, width: int, height: int = SONONET_HEIGHT, columns: int = SONONET_WIDTH) -> None:
         super().__init__()
         self.features = _feature_stages(width)
-        self.num_features: int = width * FEATURES_OVER_WIDTH
+        self.num_features = width * FEATURES_OVER_WIDTH
         self.stride: int = STRIDE
         self.height: int = height
         self.columns: int = columns
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Map frames [N, 1, P, P] of any gain and offset to feature maps [N, C, height / 16, columns / 16]."""
+        """Map frames [N, 1, P, P] of any scale and offset to feature maps [N, C, height / 16, columns / 16]."""
         resized = F.interpolate(images, size=(self.height, self.columns), mode="bilinear", align_corners=False)
         maps: Tensor = self.features(standardised(resized))
         return maps
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map frames [N, 1, P, P] to features [N, C], the means of the feature maps."""
-        return channel_means(self.forward_features(images))
-
 
 def sononet_images(gray: Tensor) -> Tensor:
-    """Make the network's input: resized to 224 x 288 (height x width), standardised each, multiplied by 255.
+    """Return the input of `SonoNet`: resized to 224 x 288 (height x width), each standardised and multiplied by 255.
 
-    The authors' order is (height, width); a port hands the same pair to a library that takes (width, height), and so
-    shows the network pictures lying on their side.
+    The authors' order is (height, width). One port passes the same pair to a library that takes (width, height), which
+    gives the network images of the wrong aspect.
 
     Args:
-        gray: float [N, 1, H, W], channel means of whole fans, on any scale.
+        gray: float [N, 1, H, W], gray levels (means of the colours) of complete sectors, on any scale.
+
+    Returns:
+        float32 [N, 1, 224, 288].
     """
     size = (SONONET_HEIGHT, SONONET_WIDTH)
     resized = F.interpolate(gray.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -120,20 +120,23 @@ def sononet_images(gray: Tensor) -> Tensor:
 
 
 def standardised(images: Tensor, scale: float = SONONET_SCALE) -> Tensor:
-    """Return each image [N, 1, H, W] minus its mean over its deviation, times `scale`; an even one is zeros."""
+    """Return (image - mean) / standard deviation * `scale` of each image [N, 1, H, W]; zeros for a constant one."""
     centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
     deviation = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     return torch.where(deviation > 1e-6, scale * centred / deviation.clamp(min=1e-6), torch.zeros_like(centred))
 
 
 def sononet_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of any public layout to `SonoNet`'s names.
+    """Return weights of any public layout under the names of `SonoNet`.
 
-    Known are: the authors' Lasagne file, `arr_0` .. `arr_74` with [weight, beta, gamma, mean, 1 / deviation] a layer;
-    the port with `features.stage.place.*` and `adaption.*`; the one with flat `_features.place.*` and `_adaptation.*`.
+    Layouts: the authors' Lasagne file, `arr_0` .. `arr_74` with [weight, beta, gamma, mean, 1 / deviation] per layer;
+    the port with `features.STAGE.LAYER.*` and `adaption.*`; the port with `_features.LAYER.*` and `_adaptation.*`.
+
+    Args:
+        state: as of `usvs.models.weight_files.read_weights`.
 
     Raises:
-        DataError: for names of no layout, or too few of them.
+        DataError: for names of another layout, or missing ones.
     """
     names = _layer_names()
     if "arr_0" in state:
@@ -158,7 +161,10 @@ BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 def make_sononet(state: dict[str, Tensor]) -> SonoNet:
-    """Build the network that the weights of any public layout belong to, in evaluation mode.
+    """Return the network of weights of any public layout, with these weights and in evaluation mode.
+
+    Args:
+        state: as of `usvs.models.weight_files.read_weights`.
 
     Raises:
         DataError: for weights that are not SonoNet's.
@@ -172,38 +178,38 @@ def make_sononet(state: dict[str, Tensor]) -> SonoNet:
             raise DataError(
                 f"SonoNet weights: '{name}' expected shape {list(own[name].shape)}, got {list(value.shape)}"
             )
-    network.load_state_dict(renamed, strict=False)  # batch norms count batches, which no public file does
+    network.load_state_dict(renamed, strict=False)  # no public file has `num_batches_tracked`
     return network.eval()
 
 
 def _feature_stages(width: int) -> nn.Sequential:
     stages, channels = nn.Sequential(), 1
-    for place, (factor, convolutions) in enumerate(STAGES):
+    for stage, (factor, convolutions) in enumerate(STAGES):
         layers: list[nn.Module] = []
         for _ in range(convolutions):
             out = width * factor
             convolution = nn.Conv2d(channels, out, 3, padding=1, bias=False)
             layers.append(nn.Sequential(convolution, nn.BatchNorm2d(out, eps=EPSILON), nn.ReLU(inplace=True)))
             channels = out
-        if place < len(STAGES) - 1:
+        if stage < len(STAGES) - 1:
             layers.append(nn.MaxPool2d(2))
         stages.append(nn.Sequential(*layers))
     return stages
 
 
 def _layer_names() -> list[str]:
-    """Names of convolutions and batch norms, in turn, in the order of the network."""
-    stages = [f"features.{stage}.{place}" for stage, (_, count) in enumerate(STAGES) for place in range(count)]
+    """Return the names of convolutions and batch norms, alternating, in the order of the network."""
+    stages = [f"features.{stage}.{layer}" for stage, (_, count) in enumerate(STAGES) for layer in range(count)]
     return [f"{layer}.{part}" for layer in stages for part in (0, 1)] + [f"adaption.{part}" for part in (0, 1, 3, 4)]
 
 
 def _flat_names() -> list[str]:
-    names, place = [], 0
+    names, index = [], 0
     for _, count in STAGES:
         for _ in range(count):
-            names += [f"_features.{place}.{part}" for part in (0, 1)]
-            place += 1
-        place += 1  # the pooling
+            names += [f"_features.{index}.{part}" for part in (0, 1)]
+            index += 1
+        index += 1  # the pooling layer
     return names + [f"_adaptation.{part}" for part in (0, 1, 3, 4)]
 
 
@@ -218,9 +224,9 @@ def _from_lasagne(state: dict[str, Tensor], names: list[str]) -> dict[str, Tenso
             f"SonoNet weights: expected {expected} arrays 'arr_0' to 'arr_{expected - 1}', got {len(state)}"
         )
     renamed = {}
-    for place, (conv, norm) in enumerate(_pairs(names)):
-        weight, beta, gamma, mean, inverse = (state[f"arr_{5 * place + part}"] for part in range(5))
-        # Lasagne convolves, torch correlates; the published files are stored ready for correlation
+    for layer, (conv, norm) in enumerate(_pairs(names)):
+        weight, beta, gamma, mean, inverse = (state[f"arr_{5 * layer + part}"] for part in range(5))
+        # Lasagne convolves and torch correlates; the published files hold the weights for correlation.
         renamed[f"{conv}.weight"] = weight
         variance = (inverse.double() ** -2 - EPSILON).to(inverse.dtype)
         for quantity, value in zip(BATCH_NORM, (gamma, beta, mean, variance), strict=True):

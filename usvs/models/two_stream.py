@@ -1,24 +1,25 @@
 """The two streams and their heads (Fig. 2 right).
 
-Letters: Nv frames of pairs, Ns speech pieces, B clips, P side of a frame, C features, d width of the embedding.
+Notation: Nv frames of pairs, Ns speech pieces, B clips, P side of a frame, C features, d embedding width.
 
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from usvs.errors import ConfigError
 from usvs.models.channel_means import channel_means
+from usvs.models.encoder import Encoder
 from usvs.models.heads import ORDER_CLASSES, CorrespondenceHead, OrderHead, ProjectionHead
 from usvs.models.se_resnext import SEResNeXt
 from usvs.models.settings import ModelSettings
 
 
 class TwoStreamOutput(NamedTuple):
-    """What one pass gives; a part whose input is empty is empty."""
+    """Result of one forward pass; fields of an empty input are empty."""
 
     video_features: Tensor  # [Nv, C]
     video_embeddings: Tensor  # [Nv, d]
@@ -28,27 +29,38 @@ class TwoStreamOutput(NamedTuple):
 
 
 class TwoStream(nn.Module):
-    """A video and a speech network of the same kind, trained together (section 2.4).
+    """A video and a speech encoder with their heads (section 2.4).
+
+    Args:
+        settings: of the encoders and heads.
+        video: encoder of frames, trained in place; None: the SE-ResNeXt of `settings.video`, with new weights.
 
     Attributes:
         video: the encoder that is kept for downstream tasks.
         speech: the encoder of log-spectrograms.
         project_video: h for video features.
         project_speech: h for speech features; the same module where the settings share it.
-        correspondence: fusion and decision; call it with features of both streams.
+        correspondence: fusion and classifier; call it with features of both streams.
         order: the order prediction network.
-        skips_empty: leave a network out where it has no input.
+        skips_empty: do not run a network without input. False where batch norm synchronises over ranks: every rank must
+            take part in every layer, those without input as well.
+
+    Args:
+        settings: of both streams and their heads.
+        video: an encoder with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and ``num_features``; None: the one
+            that `settings.video` describes.
     """
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, settings: ModelSettings, video: nn.Module | None = None) -> None:
         super().__init__()
-        self.video = SEResNeXt(settings.video)
+        video_encoder: Any = SEResNeXt(settings.video) if video is None else video
+        self.video = video_encoder
         self.speech = SEResNeXt(settings.speech)
-        video_features, speech_features = self.video.num_features, self.speech.num_features
+        video_features, speech_features = int(video_encoder.num_features), self.speech.num_features
         if settings.shared_projection and video_features != speech_features:
             raise ConfigError(
                 f"setting 'shared_projection': expected streams of one width, got {video_features} video and"
-                f" {speech_features} speech features"
+                f" {speech_features} speech features; set model.shared_projection=false"
             )
         self.project_video = _projection(video_features, settings)
         self.project_speech = (
@@ -71,13 +83,14 @@ class TwoStream(nn.Module):
     def forward(
         self, frames: Tensor, order_frames: Tensor, speech: Tensor, order_clips: Tensor | None = None
     ) -> TwoStreamOutput:
-        """Run each network once, over all images of its modality.
+        """Run each encoder once, on all images of its modality.
 
         Args:
             frames: [Nv, 1, P, P], frames of the pairs; may be empty.
             order_frames: [B, 4, 1, P, P] in the order shown; may be empty.
             speech: [Ns, 1, bands, time] log-spectrograms; may be empty.
-            order_clips: int64 [B], which of the clips that are here show the order task; None: all of them.
+            order_clips: int64 [B], indices of the clips with order frames among all clips of the input, for the
+                dropout of the order head; None: all of them.
         """
         images = torch.cat((frames, order_frames.flatten(0, 1)))
         maps = self._video_maps(images)
@@ -91,8 +104,7 @@ class TwoStream(nn.Module):
             self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1), order_clips),
         )
 
-    # An empty batch has no statistics: batch norm would refuse it, or remember NaN. But where ranks meet in every batch
-    # norm all must come, and the empty ones bring nothing.
+    # An empty batch has no statistics: batch norm would raise, or store NaN. Hence the checks of `skips_empty` below.
 
     def _video_maps(self, images: Tensor) -> Tensor:
         maps: Tensor = images.new_zeros((0, self.video.num_features, 1, 1))

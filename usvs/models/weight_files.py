@@ -1,4 +1,4 @@
-"""Files of weights from anywhere, read as data: safetensors, numpy archives, and torch's by its restricted reader."""
+"""Reading files of weights as data, without executing code: safetensors, NumPy archives, torch's restricted reader."""
 
 import pickle
 import zipfile
@@ -15,20 +15,21 @@ from torch import Tensor
 from usvs.errors import DataError
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
-NESTED = ("state_dict", "model", "model_state_dict")  # under which training scripts put their weights
+NESTED = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save weights
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, SafetensorError, zipfile.BadZipFile)
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Return a file's tensors under their names, on the CPU.
+    """Return the tensors of a file by name, on the CPU.
 
     Args:
         file: `.safetensors`; `.npz` without objects; `.pth`, `.pt`, `.bin`, `.tar` or `.ckpt` with a state dict, plain
-            or nested under `state_dict` or `model`. Torch's files are read with `weights_only`, which runs no code.
+            or nested under `state_dict`, `model` or `model_state_dict`. Torch's files are read with `weights_only`,
+            which executes no code.
 
     Raises:
-        DataError: for a file that is missing, of another kind, damaged, or that holds more than tensors.
+        DataError: for a file that is missing, of another format, damaged, or that holds anything but tensors.
     """
     suffix = file.suffix.lower()
     if not file.is_file():
@@ -42,10 +43,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if suffix in TORCH_SUFFIXES:
             return _plain(torch.load(file, map_location="cpu", weights_only=True), file)
     except pickle.UnpicklingError:
-        raise DataError(f"weights '{file}': damaged, or it holds more than tensors and is not run") from None
+        raise DataError(f"weights '{file}': damaged, or it holds more than tensors and is not executed") from None
     except UNREADABLE as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"weights '{file}': not readable as {suffix} ({first})") from None
+        raise DataError(f"weights '{file}': cannot be read as {suffix} ({first})") from None
     known = ", ".join((".safetensors", ".npz", *TORCH_SUFFIXES))
     raise DataError(f"weights '{file}': expected one of {known}, got '{suffix}'")
 
@@ -55,10 +56,10 @@ def _plain(loaded: Any, file: Path) -> dict[str, Tensor]:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
             loaded = loaded[name]
     if not isinstance(loaded, Mapping):
-        raise DataError(f"weights '{file}': expected tensors under names, got a {type(loaded).__name__}")
+        raise DataError(f"weights '{file}': expected a dictionary of tensors, got a {type(loaded).__name__}")
     tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise DataError(f"weights '{file}': no tensor among its {len(loaded)} entries")
+        raise DataError(f"weights '{file}': expected tensors, got none in {len(loaded)} entries")
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

@@ -1,6 +1,20 @@
-"""The two kernels `log_spectrogram` and `contrastive_loss` and the ops of the data path, each with its reference.
+"""The compiled ops of usvs and, beside each, its definition in plain torch (`*_reference`, same arguments and result).
 
-Importing this package loads the compiled library and registers `torch.ops.usvs`; import it before `torch.jit.load`.
+=====================  ================================================================  =========================
+op                     computes                                                          devices
+=====================  ================================================================  =========================
+`log_spectrogram`      batched STFT log-power spectrograms, resized in time              CPU, CUDA; differentiable
+`contrastive_loss`     contrastive loss with a hard negative, no n x M matrix in memory  CPU, CUDA; differentiable
+`augment_frames`       crop, mirror, resize, gain and standardisation of gray frames     CPU
+`frame_energy`         RMS of the frames of a recording after a high-pass filter         CPU
+`energy_threshold`     adaptive threshold of an energy-based voice activity detector     CPU
+`pair_score`           KL divergence, similarity or correlation of two saliency maps     CPU; else the reference
+`fixation_statistics`  sums and ranks of a saliency map at fixations                     CPU; else the reference
+`saliency_statistics`  both of them in one pass over memory                              CPU; else the reference
+=====================  ================================================================  =========================
+
+Importing this package loads libusvs_ops.so, which registers the ops under `torch.ops.usvs`; import it before
+`torch.jit.load` of a module that calls them. It imports torch and nothing else that takes time.
 """
 
 from typing import Any
@@ -14,6 +28,14 @@ from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_referen
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
 from usvs.ops.frame_energy import frame_energy, frame_energy_reference
 from usvs.ops.log_spectrogram import log_spectrogram, log_spectrogram_reference
+from usvs.ops.saliency_statistics import (
+    fixation_statistics,
+    fixation_statistics_reference,
+    pair_score,
+    pair_score_reference,
+    saliency_statistics,
+    saliency_statistics_reference,
+)
 
 __all__ = [
     "MOST_HALVINGS",
@@ -25,20 +47,26 @@ __all__ = [
     "contrastive_loss_reference",
     "energy_threshold",
     "energy_threshold_reference",
+    "fixation_statistics",
+    "fixation_statistics_reference",
     "frame_energy",
     "frame_energy_reference",
     "log_spectrogram",
     "log_spectrogram_reference",
+    "pair_score",
+    "pair_score_reference",
+    "saliency_statistics",
+    "saliency_statistics_reference",
 ]
 
 
 def build_info() -> dict[str, Any]:
-    """Tell what was built and what runs here.
+    """Return how the compiled libraries were built and what it uses on this machine.
 
     Returns:
-        ``simd_compiled``, ``simd_usable`` and ``simd`` (in use); ``bfloat16_products``, whether those in use multiply
-        bfloat16 without widening it; ``cuda_architectures`` (empty without CUDA kernels); versions: ``usvs``,
-        ``compiler`` and ``torch``.
+        ``simd_compiled``, ``simd_usable`` and ``simd`` (in use): names of instruction sets; ``bfloat16_products``:
+        whether products of bfloat16 are computed without conversion to float32; ``cuda_architectures``: empty without
+        CUDA kernels; ``usvs``, ``compiler`` and ``torch``: versions.
     """
     built = read_build_info()
     products = built["simd"] == "avx512_bf16"

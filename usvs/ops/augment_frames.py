@@ -1,9 +1,9 @@
-"""A crop of each gray frame, mirrored, resized, amplified and standardised, in one pass on the CPU.
+"""Crop, mirror, resize, gain and standardisation of gray frames, in one pass on the CPU.
 
-n frames of side S become P pixels a side. A frame is halved h times by means of 2 x 2, then read bilinearly at places
-that are multiples of 1 / 2**b pixels, b = 8 - h. A weight then has b bits, a mean of 4**h gray levels 8 + 2 h, and
-a pixel of the result 8 + 2 h + 2 b = 24: float32 holds it exactly. Whoever computes it, in whatever order, on whatever
-device, gets the same bits.
+Notation: n frames of side S, results of side P, h halvings. A frame is halved h times by means of 2 x 2 pixels, then
+interpolated bilinearly at positions that are multiples of 1 / 2**b pixels, b = 8 - h. A weight then has b bits, a mean
+of 4**h gray levels 8 + 2 h bits, and a pixel of the result 8 + 2 h + 2 b = 24 bits, which float32 holds exactly. So
+every implementation gives the same bits, in any order of operations and on any device.
 """
 
 import torch
@@ -25,21 +25,22 @@ def augment_frames(
     ceiling: float,
     offset: float,
 ) -> Tensor:
-    """Return min(slope * level, ceiling) - offset, where level is the gray level of the resized crop.
+    """Crop, mirror, resize and standardise gray frames: min(slope * level, ceiling) - offset of each resized crop.
 
-    Pixel (y, x) of the result lies at corner / 2**h + s * ((y, x) + 1/2) - 1/2 of the halved frame, where
-    s = step / 2**(b - 1); places outside of it are moved to its edge. Equal to `augment_frames_reference`, bit for bit.
+    Pixel (y, x) of the result is at position corner / 2**h + s * ((y, x) + 1/2) - 1/2 of the halved frame, where
+    s = step / 2**(b - 1); positions outside of the frame are clamped to its edge. Equal to `augment_frames_reference`,
+    bit for bit. Not differentiable.
 
     Args:
-        frames: gray levels.
-        corner: row and column of each crop, pixels of the frame.
-        flip: whether the crop is mirrored left to right.
-        slope: result per gray level.
-        pixels: P.
-        step: distance of the result's pixels in units of 1 / 2**(b - 1) pixels of the halved frame.
+        frames: [n, S, S] uint8, gray levels, on the CPU.
+        corner: [n, 2] int64, row and column of each crop's top left corner, in pixels of the frame, 0 .. S - 1.
+        flip: [n] bool, whether the crop is mirrored left to right.
+        slope: [n] float32, units of the result per gray level.
+        pixels: P, side of the result.
+        step: distance between pixels of the result, in units of 1 / 2**(b - 1) pixels of the halved frame.
         halvings: h, 0 .. 4.
-        ceiling: where slope * level saturates.
-        offset: taken off at the end.
+        ceiling: value at which slope * level saturates.
+        offset: subtracted at the end.
 
     Returns:
         [n, 1, P, P] float32.
@@ -47,8 +48,10 @@ def augment_frames(
     Raises:
         RuntimeError: for another shape or dtype, or a number out of range.
     """
-    varied: Tensor = torch.ops.usvs.augment_frames(frames, corner, flip, slope, pixels, step, halvings, ceiling, offset)
-    return varied
+    augmented: Tensor = torch.ops.usvs.augment_frames(
+        frames, corner, flip, slope, pixels, step, halvings, ceiling, offset
+    )
+    return augmented
 
 
 def augment_frames_reference(
@@ -62,17 +65,17 @@ def augment_frames_reference(
     ceiling: float,
     offset: float,
 ) -> Tensor:
-    """Say in plain torch what `augment_frames` computes; arguments and result are the same."""
+    """Compute `augment_frames` in plain torch; same arguments and result."""
     halved = F.avg_pool2d(frames.unsqueeze(1).float(), 2**halvings).squeeze(1)  # [n, S', S']
     bits, last = WEIGHT_BITS - halvings, halved.shape[1] - 1
-    place = corner.unsqueeze(2) * 2 ** (bits - halvings) - 2 ** (bits - 1) + step * (2 * torch.arange(pixels) + 1)
-    place = place.clamp(0, last * 2**bits)  # [n, 2, P]
-    row, column = (place // 2**bits).unbind(1)
-    below, right = ((place % 2**bits).float() / 2**bits).unbind(1)
+    position = corner.unsqueeze(2) * 2 ** (bits - halvings) - 2 ** (bits - 1) + step * (2 * torch.arange(pixels) + 1)
+    position = position.clamp(0, last * 2**bits)  # [n, 2, P]
+    row, column = (position // 2**bits).unbind(1)
+    row_weight, column_weight = ((position % 2**bits).float() / 2**bits).unbind(1)
     n = torch.arange(len(frames))[:, None]
     level = halved
-    for place, part in ((row, below.unsqueeze(2)), (column, right.unsqueeze(2))):
-        level = level[n, place] * (1 - part) + level[n, (place + 1).clamp(max=last)] * part
+    for index, weight in ((row, row_weight.unsqueeze(2)), (column, column_weight.unsqueeze(2))):
+        level = level[n, index] * (1 - weight) + level[n, (index + 1).clamp(max=last)] * weight
         level = level.transpose(1, 2)  # [n, S', P], then [n, P, P]
     level = torch.where(flip[:, None, None], level.flip(2), level)
     return ((level * slope[:, None, None]).clamp(max=ceiling) - offset).unsqueeze(1)

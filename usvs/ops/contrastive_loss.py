@@ -1,6 +1,6 @@
-"""The cross-modal contrastive loss with a hard negative (Eq. 2), never holding the n x M similarities.
+"""Cross-modal contrastive loss with a hard negative (Eq. 2), computed without the n x M matrix of similarities.
 
-n anchors v, each with its positive s and hard negative s'; M candidates c; d = embedding width.
+Notation: n anchors v, each with its positive s and its hard negative s'; M candidates c; d = embedding width.
 """
 
 import math
@@ -27,29 +27,30 @@ def contrastive_loss(
         eq2:     -a - g(m) + logsumexp over k != self of v.c_k / T
         ntxent:  -a        + logsumexp over k != self of v.c_k / T
 
-    where g(m) = log(1 - exp(-m)) from `margin_floor` upward, which makes the first line Eq. 2 of Jiao et al. (MICCAI
-    2020) to the letter, and the tangent of g at `margin_floor` below it, where Eq. 2 has no or a useless value. In
-    `ntxent` the hard negative counts only where the caller put it among the candidates.
+    where g(m) = log(1 - exp(-m)) for m >= `margin_floor`, so that the first line is Eq. 2 of Jiao et al. (MICCAI 2020),
+    and the tangent of g at `margin_floor` below it, where Eq. 2 is undefined (m <= 0) or its gradient very large. In
+    `ntxent` the hard negative has an effect only where it is among the candidates.
 
     On a CPU gradients are prepared in the forward pass if any input requires them. Losses weighted equally, as by
-    `mean`, then cost 3 products of matrices, forward and backward; weighted unequally, 6.
+    `mean`, then cost 3 matrix products, forward and backward together; weighted unequally, 6.
 
     Args:
-        anchors: [n, d] float32, float64 or bfloat16 (summed in float32). Nothing is normalised here. On a CPU with
-            `build_info`'s ``bfloat16_products``, what gradients of bfloat16 are summed from is rounded to it too.
-        positives: [n, d].
-        hard_negatives: [n, d].
-        candidates: [M, d], everything the anchor is held against, its own embedding included or not.
-        self_index: [n] int64, the candidate that is the anchor itself and is left out; -1 where none is.
+        anchors: [n, d] float32, float64 or bfloat16 (accumulated in float32). Embeddings are not normalised here. On a
+            CPU with ``bfloat16_products`` (see `build_info`) the terms of bfloat16 gradients are rounded to bfloat16
+            before they are summed.
+        positives: [n, d], dtype of `anchors`.
+        hard_negatives: [n, d], dtype of `anchors`.
+        candidates: [M, d], dtype of `anchors`: all embeddings that an anchor is compared with; may include the anchors.
+        self_index: [n] int64, index of the candidate that is the anchor itself and is excluded; -1: none is.
         temperature: T, divides every similarity.
-        margin_floor: the margin below which g is continued by its tangent; above 0.
+        margin_floor: the margin below which g is replaced by its tangent; above 0.
         form: ``eq2`` or ``ntxent``.
 
     Returns:
         [n] losses, float32 (float64 for float64 inputs).
 
     Raises:
-        RuntimeError: for shapes, dtypes or values that do not fit, and where an anchor would be held against nothing.
+        RuntimeError: for shapes, dtypes or values out of range, and where an anchor has no candidate left.
     """
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         losses: Tensor = torch.ops.usvs.contrastive_loss(
@@ -60,7 +61,7 @@ def contrastive_loss(
     differentiable = torch.is_grad_enabled() and (
         anchors.requires_grad or positives.requires_grad or hard_negatives.requires_grad or candidates.requires_grad
     )
-    # On a CPU the gradients cost least while the exponentials are at hand: 3 products of matrices, not 4.
+    # On a CPU the gradients cost least while the exponentials are in cache: 3 matrix products instead of 4.
     if not (differentiable and anchors.is_cpu):
         losses = _forward(*inputs)[0]
     elif torch.compiler.is_compiling():
@@ -80,7 +81,7 @@ def contrastive_loss_reference(
     margin_floor: float = 1.0,
     form: str = "eq2",
 ) -> Tensor:
-    """Say in plain torch what `contrastive_loss` computes; arguments and result are the same."""
+    """Compute `contrastive_loss` in plain torch; same arguments and result. Holds the [n, M] similarities."""
     if anchors.dtype == torch.bfloat16:
         anchors, positives, hard_negatives = anchors.float(), positives.float(), hard_negatives.float()
         candidates = candidates.float()
@@ -91,17 +92,17 @@ def contrastive_loss_reference(
     losses = torch.logsumexp(logits, dim=1) - positive
     if form == "ntxent":
         return losses
-    touching = margin.clamp_min(margin_floor)  # where the curve, or below margin_floor its tangent, is touched
-    return losses - torch.log(-torch.expm1(-touching)) - (margin - touching) / math.expm1(margin_floor)
+    clamped = margin.clamp_min(margin_floor)  # the point at which g, or its tangent below margin_floor, is taken
+    return losses - torch.log(-torch.expm1(-clamped)) - (margin - clamped) / math.expm1(margin_floor)
 
 
-# Looked up once: in a step of a small batch every look-up counts.
+# Resolved once: for small batches the attribute look-ups are a measurable part of a step.
 _forward = torch.ops.usvs.contrastive_loss_forward.default
 _with_slopes = torch.ops.usvs.contrastive_loss_with_slopes.default
 _backward = torch.ops.usvs.contrastive_loss_backward.default
 _backward_from_slopes = torch.ops.usvs.contrastive_loss_backward_from_slopes.default
 
-# Above autograd, and in Python since the stable ABI loses the message of an error raised below a dispatched call.
+# Registered above autograd, and in Python: the stable ABI loses the message of an error raised in a nested op call.
 torch.library.impl("usvs::contrastive_loss", "CompositeImplicitAutograd", contrastive_loss)
 
 
@@ -171,9 +172,9 @@ torch.library.register_autograd(_with_slopes, _gradients_from_slopes, setup_cont
 
 
 class _LossesWithSlopes(torch.autograd.Function):
-    """The same op for calls from Python, past the dispatcher's way through Python, which costs a small batch most.
+    """The same op for eager calls; avoids the dispatcher's Python fallback, which dominates the time of small batches.
 
-    What is kept is no output of it, and yet saved as one is: freed with the graph, refused to a second backward pass.
+    The saved slopes are no output, but saved as one: freed with the graph, and an error in a second backward pass.
     """
 
     @staticmethod

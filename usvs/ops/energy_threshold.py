@@ -1,9 +1,9 @@
-"""The recursion of the energy detector of speech: what each moment's energy is held against."""
+"""Adaptive threshold of an energy-based voice activity detector."""
 
 import torch
 from torch import Tensor
 
-ADAPTIVE = -1.0
+ADAPTIVE = -1.0  # value of `scaling` that selects the adaptive factor
 
 
 def energy_threshold(
@@ -14,23 +14,24 @@ def energy_threshold(
     growth_of_growth: float = 1.0,
     scaling: float = ADAPTIVE,
 ) -> Tensor:
-    """Return the threshold of each frame of B recordings (K. Sakhnov et al., IAENG IJCS 36:4, 2009).
+    """Return the energy above which each frame of B recordings counts as speech.
 
-    Emax is the highest energy so far. Emin drops to every energy below it and is raised by a factor each frame:
-    `growth` times `growth_of_growth` for every frame since it dropped last. The threshold is (1 - l) Emax + l Emin,
-    where l is `scaling` or, adaptive, (Emax - Emin) / Emax; that is Emin (2 - Emin / Emax), and `ratio` stands for
+    Source: K. Sakhnov et al., "Approach for Energy-Based Voice Detector with Adaptive Scaling Factor", IAENG IJCS 36:4,
+    2009. Emax is the highest energy so far. Emin is set to every energy below it, and multiplied each frame by `growth`
+    times `growth_of_growth` for every frame since it was set. The threshold is (1 - l) Emax + l Emin, where l is
+    `scaling` or, adaptive, (Emax - Emin) / Emax; the latter gives Emin (2 - Emin / Emax), in which `ratio` replaces
     the 2. Equal to `energy_threshold_reference`.
 
     Args:
-        energy: RMS of each frame, full scale 1.
-        ratio: threshold over floor where the floor is far below the highest energy.
-        silence: Emin and Emax never lie below this: digital silence would pin the floor to zero.
-        growth: of the floor, a frame.
-        growth_of_growth: of the growth, a frame; 1: it stays.
-        scaling: l in 0 .. 1, or below 0: adaptive.
+        energy: [B, T] float64 on the CPU, RMS of each frame, full scale 1.
+        ratio: threshold over Emin where Emin is far below Emax.
+        silence: lower bound of Emin and Emax, full scale 1; without it digital silence would set Emin to 0.
+        growth: factor of Emin, per frame.
+        growth_of_growth: factor of that factor, per frame; 1: constant growth.
+        scaling: l in 0 .. 1; below 0: adaptive.
 
     Returns:
-        [B, T] float64.
+        [B, T] float64, in the unit of `energy`.
 
     Raises:
         RuntimeError: for another shape or dtype, or a number out of range.
@@ -47,7 +48,7 @@ def energy_threshold_reference(
     growth_of_growth: float = 1.0,
     scaling: float = ADAPTIVE,
 ) -> Tensor:
-    """Say in plain torch what `energy_threshold` computes; arguments and result are the same."""
+    """Compute `energy_threshold` in plain torch; same arguments and result."""
     lowest, highest = torch.full_like(energy[:, 0], torch.inf), torch.full_like(energy[:, 0], silence)
     factor = torch.full_like(lowest, growth)
     threshold = torch.empty_like(energy)

@@ -1,4 +1,4 @@
-"""How loud a recording is, frame by frame, above hum and rumble."""
+"""RMS of the frames of a recording after a high-pass filter."""
 
 import math
 
@@ -11,16 +11,16 @@ def frame_energy(
     length: int,
     high_pass: float = 0.0,
 ) -> Tensor:
-    """Return the RMS of each whole frame of B recordings, after a Butterworth high-pass of order 2.
+    """Return the RMS of each frame of B recordings, after a Butterworth high-pass filter of order 2.
 
-    The filter is the bilinear transform's; it begins as if the first frame's mean had been there for ever. Equal to
-    `frame_energy_reference` to the rounding of float64.
+    The filter is designed by the bilinear transform; its initial state is that of a constant input equal to the mean of
+    the first frame. Equal to `frame_energy_reference` up to float64 rounding.
 
     Args:
-        waveform: samples.
-        length: samples a frame.
-        high_pass: where the filter's gain is 3 dB below 1, in cycles a sample; 0: each recording's mean over its whole
-            frames is taken off, and nothing else.
+        waveform: [B, S] float32 on the CPU; samples after the last complete frame are ignored.
+        length: samples per frame.
+        high_pass: cutoff (gain -3 dB) in cycles per sample, 0 .. 1/2; 0: no filter, the mean of each recording over its
+            complete frames is subtracted instead.
 
     Returns:
         [B, S // length] float64, in the unit of the samples.
@@ -37,27 +37,27 @@ def frame_energy_reference(
     length: int,
     high_pass: float = 0.0,
 ) -> Tensor:
-    """Say in plain torch what `frame_energy` computes; arguments and result are the same."""
+    """Compute `frame_energy` in plain torch; same arguments and result."""
     frames = waveform.shape[1] // length
-    heard = waveform[:, : frames * length].double()
+    samples = waveform[:, : frames * length].double()
     if high_pass == 0:
-        heard = heard - heard.mean(1, keepdim=True)
+        samples = samples - samples.mean(1, keepdim=True)
     elif frames:
-        heard = _high_passed(heard, high_pass, heard[:, :length].mean(1))
-    return heard.view(-1, frames, length).square().mean(2).sqrt()
+        samples = _high_pass(samples, high_pass, samples[:, :length].mean(1))
+    return samples.view(-1, frames, length).square().mean(2).sqrt()
 
 
-def _high_passed(samples: Tensor, cycles: float, level: Tensor) -> Tensor:
-    warped = math.tan(math.pi * cycles)
+def _high_pass(samples: Tensor, cutoff: float, initial: Tensor) -> Tensor:
+    warped = math.tan(math.pi * cutoff)
     gain = 1 / (1 + math.sqrt(2) * warped + warped**2)
-    one_back, two_back = 2 * (warped**2 - 1) * gain, (1 - math.sqrt(2) * warped + warped**2) * gain
-    heard = torch.empty_like(samples)
-    last = before = level  # samples in, one and two ago
-    one = two = torch.zeros_like(level)  # and out
+    a1, a2 = 2 * (warped**2 - 1) * gain, (1 - math.sqrt(2) * warped + warped**2) * gain
+    filtered = torch.empty_like(samples)
+    x1 = x2 = initial  # inputs one and two samples ago
+    y1 = y2 = torch.zeros_like(initial)  # outputs one and two samples ago
     for t, sample in enumerate(samples.unbind(1)):
-        heard[:, t] = gain * (sample - 2 * last + before) - one_back * one - two_back * two
-        last, before, one, two = sample, last, heard[:, t], one
-    return heard
+        filtered[:, t] = gain * (sample - 2 * x1 + x2) - a1 * y1 - a2 * y2
+        x1, x2, y1, y2 = sample, x1, filtered[:, t], y1
+    return filtered
 
 
 def _fake(waveform: Tensor, length: int, high_pass: float) -> Tensor:

@@ -1,6 +1,6 @@
-"""Batched log-spectrograms: waveform in, picture out.
+"""Batched log-power spectrograms of waveforms, resized in time.
 
-B clips, S samples a clip, N = n_fft, F = frames of the transform = 1 + S // hop_length.
+Notation: B clips of S samples, N = n_fft, F = 1 + S // hop_length frames of the transform.
 """
 
 from typing import Any
@@ -24,41 +24,44 @@ def log_spectrogram(
 ) -> Tensor:
     """Return the log-power spectrograms of a batch of waveforms, resized in time.
 
-    A periodic Hann window of `win_length` samples, zero-padded in the middle of `n_fft`; frames every `hop_length`
-    samples, centred, the ends reflected; |X|^2; the constant band dropped; ln(power + eps); the time axis resized
-    linearly from F to `frames` (as `torch.nn.functional.interpolate` with align_corners=False). Equivalent to
-    `log_spectrogram_reference`. The defaults are the paper's (Jiao et al., MICCAI 2020, section 3.1) at 24 kHz.
+    Steps: a periodic Hann window of `win_length` samples, zero-padded on both sides to `n_fft`; frames every
+    `hop_length` samples, centred, with reflection padding; power |X|^2; the DC band dropped; ln(power + eps); linear
+    resizing of the time axis from F to `frames` (as `torch.nn.functional.interpolate` with align_corners=False).
+    Equivalent to `log_spectrogram_reference`. The defaults are those of Jiao et al. (MICCAI 2020, section 3.1) at
+    24 kHz. Differentiable with respect to `waveform`.
 
-    Silence gives ln(eps), and so do samples whose squares underflow, denormal ones among them. A column depends on no
-    samples but those under the windows of the one or two frames it lies between, so a NaN or an infinity makes those
-    columns NaN (or infinite) and reaches no other; so does a power that overflows.
+    Silence gives ln(eps), as do samples whose squares underflow. A column depends only on the samples in the windows of
+    the one or two frames that it is interpolated from: a NaN, an infinity or a power that overflows changes these
+    columns and no other.
 
     Args:
-        waveform: [B, S] float32 or float64; rows may lie anywhere (a strided view of one recording is not copied).
-            With `offsets`, one recording of any length, of which pieces are read where they lie.
-        n_fft: samples of the transform, a power of two in 64 ... 4096.
+        waveform: [B, S] float32 or float64, on a CPU or a GPU; a strided view is not copied. With `offsets`: one
+            recording [samples], from which the clips are read without copying.
+        n_fft: samples of the transform, a power of two in 64 .. 4096.
         win_length: samples of the window, at most `n_fft`.
         hop_length: samples between frames.
         frames: columns of the result.
         eps: added to the power; at least the smallest normal float32.
-        offsets: [B] int64, samples of the recording where the clips start; they may overlap. Each clip is what a copy
-            of `recording[offset : offset + length]` would be: its ends are reflected, not continued.
-        length: S, samples of a clip, where `offsets` are given.
-        dtype: of the result: the waveform's (default), or bfloat16 of a float32 waveform, rounded to nearest even.
-        out: the result is written here, and no new memory is touched; its dtype decides. Not for differentiation.
+        offsets: [B] int64, first sample of each clip in the recording; clips may overlap. The result is that of copies
+            `recording[offset : offset + length]`: padding reflects the clip, not the recording.
+        length: S, samples per clip; required with `offsets`.
+        dtype: of the result: that of the waveform (default), or bfloat16 for a float32 waveform, rounded to nearest
+            even.
+        out: tensor [B, 1, n_fft // 2, frames] that the result is written to; its dtype takes the place of `dtype`. Not
+            differentiable.
 
     Returns:
-        [B, 1, n_fft // 2, frames] in natural-log units; row 0 is the lowest band. `out` where it was given.
+        [B, 1, n_fft // 2, frames], natural logarithm of power; row 0 is the lowest band. `out` if given.
 
     Raises:
-        RuntimeError: for an argument out of range, a piece that lies outside of the recording (on a CPU; a GPU does not
-            look), or S <= (win_length + 1) // 2, too short to reflect: a window's length is always enough.
+        RuntimeError: for an argument out of range, a clip outside of the recording (checked on a CPU only), or
+            S <= (win_length + 1) // 2, which is too short for reflection padding.
     """
     if out is None:
-        picture: Tensor = torch.ops.usvs.log_spectrogram(
+        spectrogram: Tensor = torch.ops.usvs.log_spectrogram(
             waveform, n_fft, win_length, hop_length, frames, eps, offsets, length, dtype
         )
-        return picture
+        return spectrogram
     if dtype is not None and dtype != out.dtype:
         raise RuntimeError("usvs::log_spectrogram: dtype: expected that of out, or none, got another")
     if torch.is_grad_enabled() and waveform.requires_grad:
@@ -67,7 +70,7 @@ def log_spectrogram(
         )
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         torch.ops.usvs.log_spectrogram(waveform, n_fft, win_length, hop_length, frames, eps, offsets, length, out=out)
-    else:  # named, this overload is found without trying the other: half of what a call costs
+    else:  # naming the overload avoids overload resolution, half of the time of a call
         torch.ops.usvs.log_spectrogram.out(
             waveform, n_fft, win_length, hop_length, frames, eps, offsets, length, out=out
         )
@@ -86,19 +89,19 @@ def log_spectrogram_reference(
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,  # [B, 1, N / 2, frames]
 ) -> Tensor:
-    """Say in plain torch what `log_spectrogram` computes; arguments and result are the same."""
+    """Compute `log_spectrogram` in plain torch; same arguments and result."""
     if offsets is not None and length is not None:
         waveform = waveform[offsets[:, None] + torch.arange(length, device=waveform.device)]
     window = torch.hann_window(win_length, dtype=waveform.dtype, device=waveform.device)
-    reach = n_fft // 2 - (n_fft - win_length) // 2  # what a window covers is reflected; the rest has no weight
-    padded = F.pad(waveform[:, None], (reach, reach), mode="reflect")[:, 0]
-    padded = F.pad(padded, (n_fft // 2 - reach, n_fft // 2 - reach))
+    half = n_fft // 2 - (n_fft - win_length) // 2  # padding inside the window is reflected; outside its weight is 0
+    padded = F.pad(waveform[:, None], (half, half), mode="reflect")[:, 0]
+    padded = F.pad(padded, (n_fft // 2 - half, n_fft // 2 - half))
     spectrum = torch.stft(padded, n_fft, hop_length, win_length, window, center=False, return_complex=True)
     power = spectrum[:, 1:].abs().square()  # [B, N / 2, F]
-    picture = F.interpolate((power + eps).log(), size=frames, mode="linear", align_corners=False).unsqueeze(1)
+    spectrogram = F.interpolate((power + eps).log(), size=frames, mode="linear", align_corners=False).unsqueeze(1)
     if out is not None:
-        return out.copy_(picture)
-    return picture if dtype is None else picture.to(dtype)
+        return out.copy_(spectrogram)
+    return spectrogram if dtype is None else spectrogram.to(dtype)
 
 
 def _fake(
@@ -112,7 +115,7 @@ def _fake(
     length: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    # The dispatcher leaves out arguments that equal the schema's defaults, so the defaults stand here too.
+    # The dispatcher omits arguments that equal the schema's defaults, so the defaults are repeated here.
     clips = waveform.shape[0] if offsets is None else offsets.shape[0]
     return waveform.new_empty(clips, 1, n_fft // 2, frames, dtype=dtype)
 

@@ -16,7 +16,7 @@ from usvs.phantom.scan import PhantomScan
 from usvs.phantom.script import plane_rows
 from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import espeak_paths
-from usvs.utils.process_pool import run_each
+from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 
 
@@ -117,7 +117,7 @@ def _put_in_place(staging: Path, out: Path) -> None:
 
 def _run(jobs: list[_Job], workers: int | None) -> Iterator[int]:
     """Yield each scan's number of frames as it is done."""
-    for _, frames in run_each(make_scan, jobs, workers):
+    for _, frames in map_tasks(make_scan, jobs, workers):
         if isinstance(frames, DataError):
             raise DataError("phantom: a process that made a scan died, perhaps out of memory; try fewer workers")
         yield frames

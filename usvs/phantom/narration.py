@@ -69,7 +69,7 @@ def narrate(
         while clock < min(window.stop, settings.scan_seconds) - 0.3:
             about = CHATTER if window.plane == BACKGROUND or rng.random() < settings.chatter_share else window.plane
             text = off_topic(rng) if about == CHATTER else on_topic(rng, PLANES[about])
-            spoken = speakers.say(text, int(rng.integers(len(speakers.voices))))
+            spoken = speakers.synthesize(text, int(rng.integers(len(speakers.voices))))
             remark = soxr.resample(spoken, speakers.rate_hz, settings.sound_rate_hz, quality="MQ")
             first = round(clock * settings.sound_rate_hz)
             remark = remark[: len(sound) - first]

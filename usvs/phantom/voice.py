@@ -73,7 +73,7 @@ class Speakers:
     through its own termination, and a scan must sound the same whatever was spoken before it in this process.
 
     Args:
-        voices: whose turn it is, `say` is told by place.
+        voices: whose turn it is, `synthesize` is given a position in it.
     """
 
     def __init__(self, voices: Sequence[Voice]) -> None:
@@ -106,7 +106,7 @@ class Speakers:
         _ctypes.dlclose(handle)
         self._folder.cleanup()
 
-    def say(self, text: str, speaker: int = 0) -> NDArray[np.float32]:
+    def synthesize(self, text: str, speaker: int = 0) -> NDArray[np.float32]:
         """Return the text [samples] at `rate_hz` in one of the voices, its silent ends cut off."""
         self._take_voice(self.voices[speaker])
         self._pieces.clear()

@@ -1,1 +1,1 @@
-"""Pictures and pages drawn from what a run has stored."""
+"""Figures drawn from the stored results of runs and experiments."""

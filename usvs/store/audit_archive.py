@@ -1,44 +1,50 @@
-"""A look into an archive before anything is made of it; what is found out is not kept."""
+"""Audit of an archive before a store is made: which scans would be skipped, and why. Nothing is kept."""
 
 import logging
 import tempfile
 from pathlib import Path
 
-from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.store.audit import Finding
-from usvs.store.catalogue import OK, Catalogue, index_archive
+from usvs.store.catalogue import OK, Catalogue
 from usvs.store.contact_sheet import save_contact_sheets
-from usvs.store.keys import Keys
-from usvs.store.settings import ClipSettings
-from usvs.utils.progress import printable
+from usvs.store.folder import CATALOGUE
+from usvs.store.indexing import index_archive
+from usvs.store.tables import SCANS_FILE
+from usvs.utils.text import printable
 
 logger = logging.getLogger(__name__)
 
 
 def audit_archive(
-    archive: Path, pictures: Path | None = None, workers: int | None = None
+    archive: str | Path, pictures: str | Path | None = None, workers: int | None = None
 ) -> tuple[tuple[Finding, ...], tuple[Path, ...]]:
-    """Return every scan that would be put aside with the reason, and the pages of pictures that were drawn.
+    """Return every scan that would be skipped with the reason, and the contact sheets that were drawn.
 
-    Scans are named by their paths here: this is for the owner's terminal, as the summary of `usvs index` is. The
-    pictures name them by hashes under a key that is thrown away, so the terminal says which is which.
+    Findings and log name scans by their paths, as the summary of `usvs index` does: they are for the owner's terminal. The
+    contact sheets name them by hashes under a temporary key, and the log says which hash is which path.
+
+    Args:
+        archive: any folder tree of videos; it is only read.
+        pictures: folder for contact sheets, see `save_contact_sheets`; None draws none.
+        workers: number of processes; None is one per core.
 
     Raises:
-        DataError: for a folder that is empty or without videos, and for a manifest with a mistake in it.
+        DataError: for a folder that is empty or without videos, and for a mistake in manifest.csv.
     """
+    archive = Path(archive)
     if not archive.is_dir():
-        raise DataError(f"'{archive}' is neither a store nor the folder of an archive")
+        raise DataError(f"'{archive}' is neither a store nor a folder with an archive")
     with tempfile.TemporaryDirectory(prefix="usvs-audit-") as folder:
         store = Path(folder) / "store"
         try:
-            logger.info(str(index_archive(archive, store, ClipSettings(), VoiceActivitySettings(), workers)))
-        except DataError as error:
-            if "usable" not in str(error):
-                raise
+            logger.info(str(index_archive(archive, store, workers=workers)))
+        except DataError:
+            if not (store / CATALOGUE / SCANS_FILE).exists():
+                raise  # else no scan is usable, which the findings below say
         rows = Catalogue.load(store).scans.to_pylist()
         pages = save_contact_sheets(store, pictures, workers) if pictures else ()
-        findings = [Finding(printable(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]
-        for row in (row for row in rows if pages and row["status"] == OK):
-            logger.info(f"  scan {Keys.load(store).scan_key(str(row['path']))} is {printable(str(row['path']))}")
+    findings = [Finding(printable(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]
+    for row in (row for row in rows if pages and row["status"] == OK):
+        logger.info(f"  scan {row['scan_key']} is {printable(str(row['path']))}")
     return tuple(findings), pages

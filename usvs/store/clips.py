@@ -1,4 +1,4 @@
-"""The clips of an archive as columns: which scan, from when, with how much speech."""
+"""The clips of an archive as columns: scan, start and speech fraction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,17 +15,17 @@ from usvs.utils.columns import blocks, scratch_column
 class ClipTable:
     """Clips of equal length that do not overlap, n of them in S scans, sorted by scan and then by start.
 
-    Numbers may be missing: a clip table is often a selection of a larger one. Columns may be mapped files, and a
-    selection of many clips is one: an archive's clips are never all in memory.
+    Clips and scan numbers may be missing: a table may be a selection of a larger one. Columns may be memory-mapped
+    files, and large selections are, so that the clips of a large archive are never all in memory.
 
     Attributes:
         scan: [n] int32, number of the clip's scan, 0 .. S - 1.
         start_seconds: [n] float64, on the scan's clock; the clip is [start, start + clip_seconds).
-        speech_fraction: [n] float32 in 0 .. 1, NaN where the clip has no sound.
-        scan_patient: [S] int32, group number of each scan's patient, -1 where it is not known.
+        speech_fraction: [n] float32, fraction of the clip that is speech, 0 .. 1; NaN where it has no sound.
+        scan_patient: [S] int32, group number of each scan's patient, -1 where the patient is not known.
 
     Raises:
-        DataError: when columns differ in length, are out of order, or name a scan past S.
+        DataError: when columns differ in length, are not sorted, or contain a scan number outside of 0 .. S - 1.
     """
 
     scan: npt.NDArray[np.int32]
@@ -52,21 +52,21 @@ class ClipTable:
 
     @property
     def has_sound(self) -> npt.NDArray[np.bool_]:
-        """[n]: whether the clip has sound at all, speech or not."""
+        """Whether each clip has sound, speech or not: [n] bool."""
         return ~np.isnan(self.speech_fraction)
 
     @property
     def patient(self) -> npt.NDArray[np.int32]:
-        """[n]: group number of the clip's patient, -1 where it is not known."""
+        """Group number of each clip's patient, -1 where it is not known: [n] int32."""
         return self.scan_patient[self.scan]
 
     def select(self, mask: npt.NDArray[np.bool_]) -> "ClipTable":
-        """Return the clips where `mask` [n] holds; scans keep their numbers."""
+        """Return the clips where `mask` [n] is true; scans keep their numbers."""
         return self._kept(lambda block: mask[block])
 
-    def of_scans(self, expected: npt.NDArray[np.bool_]) -> "ClipTable":
-        """Return the clips of the scans where `expected` [S] holds; scans keep their numbers."""
-        return self._kept(lambda block: expected[self.scan[block]])
+    def of_scans(self, mask: npt.NDArray[np.bool_]) -> "ClipTable":
+        """Return the clips of the scans where `mask` [S] is true; scans keep their numbers."""
+        return self._kept(lambda block: mask[self.scan[block]])
 
     def _kept(self, keep: Callable[[slice], npt.NDArray[np.bool_]]) -> "ClipTable":
         count = sum(int(keep(block).sum()) for block in blocks(len(self)))

@@ -1,6 +1,6 @@
-"""Contact sheets of the fans that were found, for a person to look through; scans named by keyed hash.
+"""Contact sheets: one frame of every scan with the crop of its sector, to be checked by eye. Scans are named by hash.
 
-What lies outside of the box may hold names, so it is drawn in blocks too coarse to read.
+The image outside the crop may contain names, so it is pixelated too coarsely to be read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,69 +17,85 @@ from usvs.errors import DataError
 from usvs.media.decoders import iter_gray_frames, iter_keyframes, probe
 from usvs.media.sector import Box
 from usvs.store.catalogue import OK, Catalogue
-from usvs.store.folder import archive_of
-from usvs.utils.process_pool import run_each
+from usvs.store.folder import read_archive_path
+from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 
 Picture = NDArray[np.uint8]
 
-COLUMNS, ROWS = 5, 6
-TILE, CAPTION, GAP = (320, 240), 38, 6
-BLOCKS = 24  # blocks along the height outside of the box: letters are smaller than one
-DIMMED = 0.65
-COLOURS = {"found": (90, 200, 90), "region": (230, 170, 60), "manifest": (220, 110, 200), "whole": (60, 60, 235)}
-LEGEND = {"found": "found in the pixels", "region": "the file's own", "manifest": "manifest.csv", "whole": "no fan"}
+COLUMNS, ROWS = 5, 6  # tiles per page
+TILE_SIZE, CAPTION_HEIGHT, GAP, LEGEND_HEIGHT = (320, 240), 38, 6, 24  # px
+BLOCKS = 24  # along the height, outside the crop: letters are smaller than one block
+DIMMING = 0.65  # of the gray levels outside the crop
+CROP_COLOURS = {  # BGR, by the source of the crop
+    "found": (90, 200, 90), "region": (230, 170, 60), "manifest": (220, 110, 200), "whole": (60, 60, 235),
+}
+LEGEND = {
+    "found": "detected in the pixels",
+    "region": "stated by the file",
+    "manifest": "manifest.csv",
+    "whole": "no sector found",
+}
 
 
 @dataclass(frozen=True)
 class TileTask:
-    """One scan to draw: its row of the catalogue."""
+    """One scan to draw: the folder of its archive and its row of the catalogue."""
 
     archive: Path
     row: dict[str, Any]
 
 
-def save_contact_sheets(store: Path, out: Path, workers: int | None = None) -> tuple[Path, ...]:
-    """Draw every usable scan of a store with its box, thirty to a page, as ``OUT/fans_001.png`` and so on.
+def save_contact_sheets(store: str | Path, out: str | Path, workers: int | None = None) -> tuple[Path, ...]:
+    """Draw every usable scan of a store with its crop, thirty per page, as ``OUT/sectors_001.png`` and so on.
+
+    Args:
+        store: a folder made by `index_archive`.
+        out: folder of the pages, created if it does not exist.
+        workers: number of processes; None is one per core.
+
+    Returns:
+        The files of the pages.
 
     Raises:
-        DataError: where `store` is no store, its archive is gone or `out` cannot be written.
+        DataError: if `store` is not a store, its archive does not exist or `out` cannot be written.
     """
-    archive = archive_of(store)
+    store, out = Path(store), Path(out)
+    archive = read_archive_path(store)
     rows = [row for row in Catalogue.load(store).scans.to_pylist() if row["status"] == OK]
     tasks = [TileTask(archive, row) for row in rows]
-    tiles = (tile for _, tile in track(run_each(draw_tile, tasks, workers), "drawing fans", total=len(tasks)))
+    tiles = (tile for _, tile in track(map_tasks(draw_tile, tasks, workers), "drawing sectors", total=len(tasks)))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"'{out}' cannot be made: {error.strerror}") from None
+        raise DataError(f"folder '{out}' cannot be created: {error.strerror}") from None
     pages: list[Path] = []
-    for number, page in enumerate(_pages(tile for tile in tiles if not isinstance(tile, DataError)), start=1):
-        pages.append(out / f"fans_{number:03d}.png")
+    for number, page in enumerate(_arrange_pages(tile for tile in tiles if not isinstance(tile, DataError)), start=1):
+        pages.append(out / f"sectors_{number:03d}.png")
         if not cv2.imwrite(str(pages[-1]), page):
-            raise DataError(f"'{out}' cannot be written to")
+            raise DataError(f"folder '{out}' is not writable")
     return tuple(pages)
 
 
 def draw_tile(task: TileTask) -> Picture:
-    """Draw one scan: a frame of its middle, sharp inside of the box only [H, W, 3]."""
+    """Draw a frame from the middle of a scan, pixelated outside the crop [H, W, 3]."""
     row = task.row
-    box = Box(*(int(row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
-    picture = _middle(task.archive / str(row["path"]))
-    tile = np.full((TILE[1] + CAPTION, TILE[0], 3), 24, np.uint8)
+    crop = Box(*(int(row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+    picture = _middle_frame(task.archive / str(row["path"]))
+    tile = np.full((TILE_SIZE[1] + CAPTION_HEIGHT, TILE_SIZE[0], 3), 24, np.uint8)
     if picture is not None:
-        _place(tile, _veiled(picture, box), box, COLOURS[row["sector_source"]])
-    beside = ", ".join(kind for kind in ("sound", "gaze", "planes") if row[kind] not in ("none", False))
+        _draw_picture(tile, _pixelate_outside(picture, crop), crop, CROP_COLOURS[row["sector_source"]])
+    companions = ", ".join(kind for kind in ("sound", "gaze", "planes") if row[kind] not in ("none", False))
     texts = (
         f"{row['scan_key']}  {row['width']} x {row['height']}",
-        f"{row['frames']} frames, {row['duration_seconds']:.1f} s" + (f", {beside}" if beside else ""),
+        f"{row['frames']} frames, {row['duration_seconds']:.1f} s" + (f", {companions}" if companions else ""),
     )
     for line, text in enumerate(texts):
-        _write(tile, text, (4, TILE[1] + 15 + 16 * line), (225, 225, 225))
+        _write(tile, text, (4, TILE_SIZE[1] + 15 + 16 * line), (225, 225, 225))
     return tile
 
 
-def _middle(path: Path) -> Picture | None:
+def _middle_frame(path: Path) -> Picture | None:
     try:
         info = probe(path)
         keys = info.timing.keyframes
@@ -89,39 +105,39 @@ def _middle(path: Path) -> Picture | None:
         return None
 
 
-def _veiled(picture: Picture, box: Box) -> Picture:
+def _pixelate_outside(picture: Picture, crop: Box) -> Picture:
     height, width = picture.shape
     blocks = (max(1, round(BLOCKS * width / height)), BLOCKS)
     coarse = cv2.resize(cv2.resize(picture, blocks, interpolation=cv2.INTER_AREA), (width, height), interpolation=0)
-    veiled: Picture = (coarse * DIMMED).astype(np.uint8)
-    inside = (slice(box.top, box.bottom), slice(box.left, box.right))
-    veiled[inside] = picture[inside]
-    return veiled
+    pixelated: Picture = (coarse * DIMMING).astype(np.uint8)
+    inside = (slice(crop.top, crop.bottom), slice(crop.left, crop.right))
+    pixelated[inside] = picture[inside]
+    return pixelated
 
 
-def _place(tile: Picture, picture: Picture, box: Box, colour: tuple[int, int, int]) -> None:
+def _draw_picture(tile: Picture, picture: Picture, crop: Box, colour: tuple[int, int, int]) -> None:
     height, width = picture.shape
-    scale = min(TILE[0] / width, TILE[1] / height)
+    scale = min(TILE_SIZE[0] / width, TILE_SIZE[1] / height)
     small = cv2.resize(picture, (max(1, int(width * scale)), max(1, int(height * scale))), interpolation=cv2.INTER_AREA)
-    left, top = (TILE[0] - small.shape[1]) // 2, (TILE[1] - small.shape[0]) // 2
+    left, top = (TILE_SIZE[0] - small.shape[1]) // 2, (TILE_SIZE[1] - small.shape[0]) // 2
     tile[top : top + small.shape[0], left : left + small.shape[1]] = small[:, :, None]
     corners = [
-        (round(x * scale) + left, round(y * scale) + top) for x, y in ((box.left, box.top), (box.right, box.bottom))
+        (round(x * scale) + left, round(y * scale) + top) for x, y in ((crop.left, crop.top), (crop.right, crop.bottom))
     ]
     cv2.rectangle(tile, corners[0], (corners[1][0] - 1, corners[1][1] - 1), colour, 1)
 
 
-def _pages(tiles: Iterable[Picture]) -> Iterator[Picture]:
-    rest = iter(tiles)
-    across, down = TILE[0] + GAP, TILE[1] + CAPTION + GAP
-    while batch := list(islice(rest, COLUMNS * ROWS)):
+def _arrange_pages(tiles: Iterable[Picture]) -> Iterator[Picture]:
+    remaining = iter(tiles)
+    across, down = TILE_SIZE[0] + GAP, TILE_SIZE[1] + CAPTION_HEIGHT + GAP
+    while batch := list(islice(remaining, COLUMNS * ROWS)):
         rows = -(-len(batch) // COLUMNS)
-        page = np.full((rows * down + GAP + 24, COLUMNS * across + GAP, 3), 12, np.uint8)
+        page = np.full((rows * down + GAP + LEGEND_HEIGHT, COLUMNS * across + GAP, 3), 12, np.uint8)
         for number, tile in enumerate(batch):
             top, left = number // COLUMNS * down + GAP, number % COLUMNS * across + GAP
             page[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
         for number, (source, meaning) in enumerate(LEGEND.items()):
-            _write(page, f"{source}: {meaning}", (GAP + 300 * number, page.shape[0] - 8), COLOURS[source])
+            _write(page, meaning, (GAP + 300 * number, page.shape[0] - 8), CROP_COLOURS[source])
         yield page
 
 

@@ -1,17 +1,19 @@
-"""A Dask cluster as an executor: its workers see the archive and the store under the same paths as we do."""
+"""A Dask cluster as an executor; its workers must see the archive and the store under the same paths."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from usvs.errors import MissingDependencyError
+from usvs.errors import ResourceError
+from usvs.utils.dependencies import missing_dependency
+from usvs.utils.text import shell_command
 
 CONNECT_SECONDS = 10
 
 
 class Cluster(NamedTuple):
-    """An executor and how many tasks it can do at once."""
+    """An executor and the number of tasks that it runs at once."""
 
     executor: Executor
     workers: int
@@ -19,30 +21,29 @@ class Cluster(NamedTuple):
 
 @contextmanager
 def dask_cluster(address: str) -> Iterator[Cluster]:
-    """Connect to a Dask scheduler; a task whose worker dies is done again on another, three times at most.
+    """Connect to a Dask scheduler; a task whose worker dies is repeated on another worker, at most three times.
 
     Args:
-        address: of the scheduler, for example ``tcp://10.0.0.1:8786``.
+        address: address of the scheduler, for example ``tcp://10.0.0.1:8786``.
 
     Raises:
-        MissingDependencyError: without `distributed`, a scheduler at the address, or a worker of it.
+        MissingDependencyError: if the package `distributed` is missing.
+        ResourceError: if no scheduler answers at the address, or it has no workers.
     """
     try:
         import distributed
     except (ImportError, OSError, RuntimeError) as error:
-        raise MissingDependencyError(
-            f"--dask needs the package distributed ({error}): pip install 'usvs[dask]'"
-        ) from None
+        raise missing_dependency(error, "distributed") from None
     try:
         client: Any = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MissingDependencyError(f"--dask: no scheduler answers at '{address}' ({reason})") from None
+        raise ResourceError(f"Dask: no scheduler answers at '{address}' ({reason})") from None
     with client:
         workers = sum(client.ncores().values())
         if not workers:
-            raise MissingDependencyError(
-                f"--dask: the scheduler at '{address}' has no workers; start one by 'dask worker'"
+            raise ResourceError(
+                f"Dask: the scheduler at '{address}' has no workers; run: {shell_command('dask', 'worker', address)}"
             )
-        # pure would take two equal tasks for one; what it would hash to find out are names that are private
+        # pure=True would hash the tasks to merge equal ones, and the tasks contain private names
         yield Cluster(client.get_executor(pure=False), workers)

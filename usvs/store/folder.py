@@ -1,4 +1,4 @@
-"""The private folder that `usvs index` makes: where its parts lie, and who may touch them."""
+"""The private folder that `usvs index` creates: names of its parts, its archive, and its lock."""
 
 import fcntl
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from usvs.errors import DataError
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.utils.atomic_files import write_durably
+from usvs.utils.text import shell_command
 
 VERSION = 1
 ARCHIVE_FILE = "archive.json"
@@ -19,22 +20,22 @@ LOCK_FILE = ".lock"
 
 
 def create_store(archive: Path, store: Path) -> Keys:
-    """Make a store for an archive, or take the one that is there; only its owner may look into it.
+    """Create the store of an archive, or open an existing one; only its owner has access.
 
     Raises:
-        DataError: where it cannot be made, holds other things, lies inside the archive or belongs to another archive.
+        DataError: if the store cannot be created, contains other files, is inside the archive or belongs to another one.
     """
     archive, store = archive.resolve(), store.resolve()
     if not archive.is_dir():
         raise DataError(f"archive '{archive}' is not a folder")
     if store == archive or archive in store.parents:
-        raise DataError(f"store '{store}' lies inside the archive, which is never written to; name a folder elsewhere")
+        raise DataError(f"store '{store}' is inside the archive, which is never written to: name a folder elsewhere")
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (store / KEY_FILE).exists() and any(path.name != LOCK_FILE for path in store.iterdir()):
-            raise DataError(f"store '{store}' holds other files; name an empty or a new folder")
-        if (store / ARCHIVE_FILE).exists() and (before := archive_of(store, must_exist=False)) != archive:
-            raise DataError(f"store '{store}' belongs to the archive '{before}', not to '{archive}'; name a new folder")
+            raise DataError(f"store '{store}' contains other files: name an empty or a new folder")
+        if (store / ARCHIVE_FILE).exists() and (stored := read_archive_path(store, must_exist=False)) != archive:
+            raise DataError(f"store '{store}' belongs to archive '{stored}', not to '{archive}': name a new folder")
         store.chmod(0o700)
         keys = Keys.create(store)
         for part in (CATALOGUE, PREPARED):
@@ -46,32 +47,33 @@ def create_store(archive: Path, store: Path) -> Keys:
     return keys
 
 
-def archive_of(store: Path, must_exist: bool = True) -> Path:
-    """Return the archive a store was made from.
+def read_archive_path(store: Path, must_exist: bool = True) -> Path:
+    """Return the folder of the archive that a store was made from.
 
     Raises:
-        DataError: where `store` is not a store, or its archive is not there any more.
+        DataError: if `store` is not a store, or if its archive must exist and does not.
     """
     try:
         stored = json.loads((store / ARCHIVE_FILE).read_text(encoding="utf-8"))
         archive, version = Path(stored["archive"]), stored["version"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"'{store}' is not a store; make one with 'usvs index ARCHIVE {store}'") from None
+        command = shell_command("usvs", "index", "ARCHIVE", store)
+        raise DataError(f"'{store}' is not a store: it has no readable {ARCHIVE_FILE}; run: {command}") from None
     if version != VERSION:
-        raise DataError(f"'{store}' is a store of version {version}, this usvs reads version {VERSION}")
+        raise DataError(f"store '{store}': expected version {VERSION}, got {version}; index its archive into a new store")
     if must_exist and not archive.is_dir():
         raise DataError(
-            f"the archive '{archive}' of store '{store}' is not there any more; put it back or index it anew"
+            f"archive '{archive}' of store '{store}' does not exist: restore it, or index its copy into a new store"
         )
     return archive
 
 
 @contextmanager
-def locked(store: Path) -> Iterator[None]:
-    """Hold a store for writing; the lock goes with the process, however it ends.
+def lock_store(store: Path) -> Iterator[None]:
+    """Lock a store for writing; the lock ends with the process, however that ends.
 
     Raises:
-        DataError: where another process is writing to the store, or nobody may.
+        DataError: if another process is writing to the store, or it is not writable.
     """
     try:
         descriptor = os.open(store / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -81,7 +83,7 @@ def locked(store: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise DataError(f"another usvs is writing to the store '{store}'; wait for it to end") from None
+            raise DataError(f"store '{store}' is locked: another usvs process is writing to it; wait for its end") from None
         yield
     finally:
         os.close(descriptor)

@@ -1,26 +1,34 @@
-"""What `usvs index` tells the person at the terminal."""
+"""The result of `usvs index` in numbers and as text."""
 
 from dataclasses import dataclass, field
 
-from usvs.utils.progress import printable
+from usvs.utils.text import printable
 
-MOST_NOTES = 20
+MAX_LINES = 20  # of notes, and of skipped scans
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What `usvs index` found, in numbers; as a text, what a person should know of it.
+    """What `index_archive` found.
 
     Attributes:
-        reasons: how many scans were put aside, by reason.
-        notes: how many scans are used although something is not as one would wish, by what it is.
-        other: how many files belong to no scan, by suffix.
-        put_aside: path in the archive and reason of each scan put aside: for its owner's terminal only.
+        found: scans in the archive.
+        usable: scans that can be prepared.
+        skipped: scans that cannot be used.
+        no_sound: usable scans without sound; likewise `no_gaze`, `no_planes` (labels) and `no_patient`.
+        patients: number of known patients.
+        seconds_of_video: of all usable scans.
+        clips: of all usable scans.
+        high_affinity_clips: clips with enough speech to form a pair.
+        reasons: number of skipped scans by reason.
+        notes: number of usable scans by what is unusual about them.
+        other: number of files that belong to no scan, by suffix.
+        skipped_scans: path in the archive and reason of each skipped scan: for the terminal of its owner only.
     """
 
     found: int = 0
-    ok: int = 0
-    quarantined: int = 0
+    usable: int = 0
+    skipped: int = 0
     no_sound: int = 0
     no_gaze: int = 0
     no_planes: int = 0
@@ -32,26 +40,26 @@ class IndexSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     other: dict[str, int] = field(default_factory=dict)
-    put_aside: tuple[tuple[str, str], ...] = ()
+    skipped_scans: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        """Return a few lines for a terminal; the only place where a file's path is printable."""
+        """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
         lines = [
-            f"index: {self.ok} of {self.found} scans usable, {self.seconds_of_video / 60:.1f} minutes of video, "
-            f"{self.clips} clips, {self.high_affinity_clips} of them with speech enough to pair",
-            f"  patients: {self.patients}, by manifest.csv, else by the file, else by its folder's name",
-            f"  without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: {self.no_planes}, "
-            f"without a patient: {self.no_patient}",
+            f"index: {self.usable} of {self.found} scans are usable: {self.seconds_of_video / 60:.1f} minutes of video, "
+            f"{self.clips} clips, {self.high_affinity_clips} of them with enough speech for pairs",
+            f"  patients: {self.patients}, from manifest.csv, else from the file, else from the folder's name",
+            f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "
+            f"{self.no_planes}, without a known patient: {self.no_patient}",
         ]
-        common = sorted(self.notes.items(), key=lambda item: -item[1])
-        lines += [f"  note, {count} scans: {note}" for note, count in common[:MOST_NOTES]]
-        if len(common) > MOST_NOTES:
-            lines.append(f"  ... and notes of {len(common) - MOST_NOTES} more kinds, see the catalogue in the store")
-        lines += [f"  put aside: {printable(path)}: {reason}" for path, reason in self.put_aside[:20]]
-        if len(self.put_aside) > 20:
-            lines.append(f"  ... and {len(self.put_aside) - 20} more, see catalogue/scans.parquet in the store")
+        notes = sorted(self.notes.items(), key=lambda item: -item[1])
+        lines += [f"  note ({count} scans): {note}" for note, count in notes[:MAX_LINES]]
+        if len(notes) > MAX_LINES:
+            lines.append(f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store")
+        lines += [f"  skipped: {printable(path)}: {reason}" for path, reason in self.skipped_scans[:MAX_LINES]]
+        if len(self.skipped_scans) > MAX_LINES:
+            more = len(self.skipped_scans) - MAX_LINES
+            lines.append(f"  ... and {more} more skipped scans: see catalogue/scans.parquet in the store")
         if self.other:
-            lines.append(
-                "  of no scan: " + ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other.items()))
-            )
+            counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other.items()))
+            lines.append(f"  files that belong to no scan: {counts}")
         return "\n".join(lines)

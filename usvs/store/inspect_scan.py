@@ -1,4 +1,4 @@
-"""What the catalogue says of one scan, found out without decoding it all."""
+"""Metadata of one scan for the catalogue, read without decoding all of its frames."""
 
 import os
 import stat
@@ -22,17 +22,18 @@ from usvs.media.sector import Box, Sector, detect_sector
 from usvs.media.timing import Timing
 from usvs.store.settings import ClipSettings
 
-SECTOR_FRAMES = 24  # the fan is looked for in this many
-SEQUENTIAL_FRAMES = 240  # of a file with few keyframes only its beginning is decoded
+SECTOR_FRAMES = 24  # number of frames in which the sector is detected
+SEQUENTIAL_FRAMES = 240  # decoded from the start of a file with fewer than SECTOR_FRAMES keyframes
 VOICE_RATE_HZ = 16_000
-CLIP_SLACK = 0.01  # of a clip: more is no rounding, even where frames are rare
-LEAST_DIFFERENCE_SECONDS, LEAST_DIFFERENCE = 1.0, 0.05  # of lengths of sound and picture that is told
-STILL_SECONDS = 5.0  # without a new picture, which is told
+MAX_CLIP_SLACK = 0.01  # of a clip; a larger gap is not a rounding error, even at low frame rates
+# lengths of sound and video are noted if they differ by more than this many seconds and this fraction of the video
+LENGTH_DIFFERENCE_SECONDS, LENGTH_DIFFERENCE_FRACTION = 1.0, 0.05
+STILL_SECONDS = 5.0  # a longer time without a new frame is noted
 
 
 @dataclass(frozen=True)
 class IndexTask:
-    """One scan to look into."""
+    """One scan to inspect."""
 
     archive: Path
     files: ScanFiles
@@ -43,7 +44,20 @@ class IndexTask:
 
 @dataclass(frozen=True)
 class ScanMetadata:
-    """What was found: the file's size and age, then either the reason it is put aside or everything else."""
+    """What `inspect_scan` found.
+
+    Attributes:
+        bytes: size of the video file.
+        modified_ns: its modification time.
+        reason: why the scan is skipped; None if it is usable, and then `info`, `sector` and `speech_fractions` are set.
+        info: streams, size and frame times of the video.
+        time_note: what is unusual about the frame times; likewise the other notes.
+        sector: the inscribed crop.
+        sound: ``in_video``, ``beside`` (a file of its own) or ``none``.
+        gaze: whether there is usable gaze; likewise `planes` (labels).
+        alignment: of sound and gaze with the video.
+        speech_fractions: fraction of each clip that is speech [clips]; NaN without sound.
+    """
 
     bytes: int
     modified_ns: int
@@ -58,15 +72,15 @@ class ScanMetadata:
     planes: bool = False
     planes_note: str | None = None
     alignment: Alignment = field(default_factory=Alignment)
-    speech_fractions: NDArray[np.float32] | None = None  # one a clip, NaN without sound
+    speech_fractions: NDArray[np.float32] | None = None
 
 
 def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
-    """Return all that tells whether a scan is as it was: its files' sizes and times, and what the manifest says."""
+    """Return everything that shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
     sizes = []
     for path in (files.path, files.sound, files.gaze, files.planes):
         try:
-            status = None if path is None else os.stat(f"{archive}/{path}")  # noqa: PTH116  a Path is half the cost
+            status = None if path is None else os.stat(f"{archive}/{path}")  # noqa: PTH116  a Path would double the time
         except OSError:
             status = None
         sizes.append(status and (status.st_size, status.st_mtime_ns))
@@ -75,46 +89,46 @@ def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
 
 
 def inspect_scan(task: IndexTask) -> ScanMetadata:
-    """Find out what the catalogue says of one scan; what is wrong with it is its `reason`, never an exception."""
+    """Inspect one scan; an error is the `reason` of the result, never an exception."""
     path = task.archive / task.files.path
     size = modified = 0
     try:
         status = path.stat()
         size, modified = status.st_size, status.st_mtime_ns
-        if not stat.S_ISREG(status.st_mode):  # a pipe would keep who reads it waiting
-            raise DataError("not a file")
-        return _look(task, path, size, modified)
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would block
+            raise DataError("not a regular file")
+        return _inspect(task, path, size, modified)
     except DataError as error:
         return ScanMetadata(size, modified, str(error))
     except OSError as error:
         return ScanMetadata(size, modified, f"not readable: {error.strerror}")
     except Exception as error:
-        # one file's surprise must not end the work on the others; its kind and no text, which may hold a path
-        return ScanMetadata(size, modified, f"unexpected {type(error).__name__} while reading it")
+        # one file must not end the work on the others; the text of the exception may contain a path
+        return ScanMetadata(size, modified, f"unexpected {type(error).__name__}")
 
 
 def clip_count(timing: Timing, clips: ClipSettings) -> int:
-    """Return the number of clips in a scan none of whose frames is missing.
+    """Return the number of clips in a scan whose frames are all present.
 
-    Files round what a frame lasts (DICOM writes 33.333 ms for a thirtieth of a second), and no clip is lost to that: a
-    scan may end before its last clip does, by half a frame or CLIP_SLACK, whichever is less.
+    Files round the duration of a frame (DICOM writes 33.333 ms for 1/30 s). So that no clip is lost to rounding, a scan
+    may end before its last clip by half a frame or `MAX_CLIP_SLACK`, whichever is less.
     """
-    slack = min(0.5 / timing.rate_hz, CLIP_SLACK * clips.clip_seconds)
+    slack = min(0.5 / timing.rate_hz, MAX_CLIP_SLACK * clips.clip_seconds)
     return int((timing.duration_seconds + slack) // clips.clip_seconds)
 
 
-def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetadata:
+def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetadata:
     info = probe(path)
-    sector = _sector(path, info, task.files.sector)
-    sound, sound_note, fractions = _listen(task, path, info)
-    gaze, gaze_note, alignment = _look_at_gaze(task, info)
-    planes, planes_note = _planes(task, info)
+    sector = _inspect_sector(path, info, task.files.sector)
+    sound, sound_note, fractions = _inspect_sound(task, path, info)
+    gaze, gaze_note, alignment = _inspect_gaze(task, info)
+    planes, planes_note = _inspect_planes(task, info)
     return ScanMetadata(
         bytes=size,
         modified_ns=modified,
         reason=None,
         info=info,
-        time_note=_joined(info.timing.note, _still_note(info)),
+        time_note=_join_notes(info.timing.note, _still_note(info)),
         sector=sector,
         sound=sound,
         sound_note=sound_note,
@@ -127,13 +141,16 @@ def _look(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetadata
     )
 
 
-def _sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
+def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
     frames = np.stack(list(_sector_frames(path, info)))
     height, width = frames.shape[1:]
     if stated is None:
         return detect_sector(frames, info.region)
     if stated.right > width or stated.bottom > height:
-        raise DataError(f"the manifest's sector reaches outside of the picture of {width} x {height} pixels")
+        raise DataError(
+            f"manifest.csv: expected a sector inside the picture of {width} x {height} pixels, "
+            f"got {stated.left},{stated.top},{stated.right},{stated.bottom}"
+        )
     return Sector(stated, None, "manifest")
 
 
@@ -158,57 +175,57 @@ def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
         raise DataError(f"no frame could be decoded ({decoded.damaged_packets} damaged packets)")
 
 
-def _listen(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | None, NDArray[np.float32]]:
+def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, str | None, NDArray[np.float32]]:
     count = clip_count(info.timing, task.clips)
     silent = np.full(count, np.nan, np.float32)
     beside = task.archive / task.files.sound if task.files.sound else None
     if beside is None and info.audio_codec is None:
         return "none", None, silent
-    heard = AudioDecodeStats()
+    decode_stats = AudioDecodeStats()
     try:
-        clock = task.files.alignment
+        alignment = task.files.alignment
         waveform = read_sound(
             path,
             beside,
             VOICE_RATE_HZ,
             info.timing.start_seconds,
-            heard,
-            offset_seconds=clock.sound_offset_seconds,
-            drift_ppm=clock.sound_drift_ppm,
+            decode_stats,
+            offset_seconds=alignment.sound_offset_seconds,
+            drift_ppm=alignment.sound_drift_ppm,
         )
     except DataError as error:
         return "none", f"sound not used: {error}", silent
-    from usvs.audio.voice_activity import speech_fraction, voice_activity  # brings torch, which takes seconds
+    from usvs.audio.voice_activity import speech_fraction, voice_activity  # imports torch, which takes seconds
 
     active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
     edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
-    expected = np.zeros(int(edges[-1]), bool)  # a sound that ends before the picture is silent from there on
-    expected[: len(active)] = active[: len(expected)]
+    is_speech = np.zeros(int(edges[-1]), bool)  # a sound that ends before the video is silent from there on
+    is_speech[: len(active)] = active[: len(is_speech)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-    fractions = np.array([speech_fraction(expected, start, end) for start, end in pairs], np.float32)
-    note = _joined(heard.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside)))
+    fractions = np.array([speech_fraction(is_speech, start, end) for start, end in pairs], np.float32)
+    note = _join_notes(decode_stats.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside)))
     return ("beside" if beside else "in_video"), note, fractions
 
 
-def _length_note(sound: float, picture: float, is_beside: bool) -> str | None:
-    least = max(LEAST_DIFFERENCE_SECONDS, LEAST_DIFFERENCE * picture)
-    if sound < picture - least:
-        return f"the sound ends at {sound:.1f} s, the picture at {picture:.1f} s"
-    if is_beside and sound > picture + least:  # of a whole session, or another scan's
-        return f"the sound file ends at {sound:.1f} s, the picture at {picture:.1f} s"
+def _length_note(sound: float, video: float, is_beside: bool) -> str | None:
+    tolerance = max(LENGTH_DIFFERENCE_SECONDS, LENGTH_DIFFERENCE_FRACTION * video)
+    if sound < video - tolerance:
+        return f"the sound ends at {sound:.1f} s, the video at {video:.1f} s"
+    if is_beside and sound > video + tolerance:  # the recording of a session, or of another scan
+        return f"the sound file ends at {sound:.1f} s, the video at {video:.1f} s"
     return None
 
 
 def _still_note(info: VideoInfo) -> str | None:
     longest = float(np.diff(info.timing.seconds).max(initial=0.0))
-    return f"up to {longest:.1f} s pass without a new picture" if longest > STILL_SECONDS else None
+    return f"up to {longest:.1f} s without a new frame" if longest > STILL_SECONDS else None
 
 
-def _joined(*notes: str | None) -> str | None:
+def _join_notes(*notes: str | None) -> str | None:
     return "; ".join(note for note in notes if note) or None
 
 
-def _look_at_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, Alignment]:
+def _inspect_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, Alignment]:
     alignment, relative = task.files.alignment, task.files.gaze
     if relative is None:
         return False, None, alignment
@@ -218,13 +235,17 @@ def _look_at_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, A
         return False, str(error), alignment
     first, last, duration = float(samples.seconds[0]), float(samples.seconds[-1]), info.timing.duration_seconds
     if not ((samples.seconds >= 0) & (samples.seconds < duration)).any():
-        where = f"from {first:.1f} to {last:.1f} s, the scan from 0 to {duration:.1f} s"
-        return False, f"gaze: its samples lie {where} (say gaze_zero in manifest.csv)", alignment
+        return (
+            False,
+            f"gaze: expected samples between 0 and {duration:.1f} s, got {first:.1f} to {last:.1f} s "
+            "(set gaze_zero in manifest.csv)",
+            alignment,
+        )
     view = alignment.gaze.completed(task.gaze, samples.viewing_distance_mm)
     return True, samples.note, alignment.model_copy(update={"gaze": view})
 
 
-def _planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]:
+def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]:
     if task.files.planes is None:
         return False, None
     try:

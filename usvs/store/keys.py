@@ -1,4 +1,4 @@
-"""Keyed hashes that stand for scans and patients wherever the archive's own names must not appear."""
+"""Keyed hashes that replace the names of scans and patients everywhere outside the catalogue."""
 
 import hmac
 import os
@@ -13,18 +13,18 @@ from usvs.errors import DataError
 
 KEY_FILE = "private.key"
 KEY_BYTES = 32
-HEX_DIGITS = 12  # 48 bits: two among 100,000 scans share a key once in 50,000 archives, and that is refused
+HEX_DIGITS = 12  # 48 bits: of 100,000 scans, two share a key in one of 50,000 archives, which is then refused
 
 
 @dataclass(frozen=True, repr=False)
 class Keys:
-    """HMAC-SHA256 of names under a store's private key; the same name in another store has another key."""
+    """HMAC-SHA256 of names under the private key of a store; a name has different hashes in different stores."""
 
     secret: bytes
 
     @classmethod
     def create(cls, store: Path) -> Self:
-        """Make the private key of a store, readable by its owner only, or load the one it has."""
+        """Create the private key of a store, readable by its owner only, or load the existing one."""
         if (store / KEY_FILE).exists():
             return cls.load(store)
         secret = secrets.token_bytes(KEY_BYTES)
@@ -43,22 +43,22 @@ class Keys:
         """Load the private key of a store.
 
         Raises:
-            DataError: where there is none, or it is not whole.
+            DataError: if there is none, or it has the wrong length.
         """
         try:
             secret = (store / KEY_FILE).read_bytes()
         except OSError:
-            raise DataError(f"'{store}' is not a store: it has no {KEY_FILE}; make one with 'usvs index'") from None
+            raise DataError(f"'{store}' is not a store: it has no {KEY_FILE}; create one with 'usvs index'") from None
         if len(secret) != KEY_BYTES:
-            raise DataError(f"'{store}': {KEY_FILE} has {len(secret)} bytes, expected {KEY_BYTES}")
+            raise DataError(f"store '{store}': {KEY_FILE}: expected {KEY_BYTES} bytes, got {len(secret)}")
         return cls(secret)
 
     def scan_key(self, relative_path: str) -> str:
-        """Return the key of a scan from its path in the archive (with forward slashes)."""
+        """Return the key of a scan, given its path in the archive with forward slashes."""
         return self._hash("scan", relative_path)
 
     def patient_key(self, name: str) -> str:
-        """Return the key of a patient from the name the archive uses."""
+        """Return the key of a patient, given the name that the archive uses."""
         return self._hash("patient", name)
 
     def _hash(self, kind: str, name: str) -> str:

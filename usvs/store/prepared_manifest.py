@@ -1,4 +1,4 @@
-"""The record that makes a folder a prepared scan; it is written last."""
+"""The manifest of a prepared scan: how it was made, and the hashes of its files. It is written last."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,17 +14,17 @@ VERSION: Literal[1] = 1
 
 
 class FileState(BaseModel):
-    """A source file as it was when it was read; the video's and of what lay beside it."""
+    """Size and modification time of the video, and of its companion files, when they were read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bytes: int
     modified_ns: int
-    beside: dict[str, tuple[int, int]] = {}  # sound, gaze, planes: bytes and modification time
+    beside: dict[str, tuple[int, int]] = {}  # of companion files, by kind (sound, gaze, planes): bytes, modified_ns
 
 
 class PreparedManifest(BaseModel):
-    """What a prepared scan is, from what and how it was made, and the SHA-256 of each of its files."""
+    """Content and source of a prepared scan, the settings it was made with, and the SHA-256 of each of its files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class PreparedManifest(BaseModel):
     source: FileState
     source_sha256: str | None = None
     alignment: Alignment = Alignment()
-    gaze_degree: tuple[float, float] | None = None  # one degree of visual angle, as shares of the frame's sides
+    gaze_degree: tuple[float, float] | None = None  # one degree of visual angle, as fractions of the frame's width and height
     settings: PrepareSettings
     sha256: dict[str, str]
     usvs: str
@@ -50,7 +50,7 @@ class PreparedManifest(BaseModel):
         """Read the manifest of a prepared scan.
 
         Raises:
-            DataError: where there is none, or it is damaged or of another version.
+            DataError: if there is none, or it is damaged or of another version.
         """
         try:
             return cls.model_validate_json((folder / MANIFEST_FILE).read_bytes())

@@ -1,44 +1,54 @@
-"""Settings of clips and of what `usvs prepare` writes."""
+"""Settings of `usvs index` and `usvs prepare`."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from usvs.archive.settings import GazeSettings
+from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import Profile, Settings
 
 
 class ClipSettings(Settings):
-    """What is drawn from the archive (section 2.1, Fig. 2 left)."""
+    """How scans are cut into clips, and what is sampled from a clip (section 2.1, Fig. 2 left)."""
 
     clip_seconds: float = Field(2.0, gt=0)  # 60 frames at 30 fps
     groups_per_clip: int = Field(2, ge=1)  # K
-    shift_range_clips: int = Field(5, ge=2)  # D: the negative's clip lies 1 .. D - 1 clips away
+    shift_range_clips: int = Field(5, ge=2)  # D: the hard negative is 1 .. D - 1 clips away
     speech_seconds: float = Field(0.6, gt=0)
-    speech_fraction_high: float = Field(0.5, ge=0, le=1)  # ours: "mostly noise" is less speech than this
-    order_spacing_seconds: float = Field(0.5, gt=0)  # ours: evenly spaced frames of the clip ...
+    speech_fraction_high: float = Field(0.5, ge=0, le=1)  # our reading: a clip with less speech is low-affinity ("mostly noise")
+    order_spacing_seconds: float = Field(0.5, gt=0)  # our reading: evenly spaced frames of the clip ...
     order_jitter_seconds: float = Field(0.1, ge=0)  # ... each moved by up to this much
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.speech_seconds > self.clip_seconds:
-            raise ValueError(f"speech_seconds {self.speech_seconds} is longer than clip_seconds {self.clip_seconds}")
+            raise ValueError(f"expected speech_seconds up to clip_seconds ({self.clip_seconds}), got {self.speech_seconds}")
         if 3 * self.order_spacing_seconds + 2 * self.order_jitter_seconds > self.clip_seconds:
-            raise ValueError("four order frames (3 spacings + 2 jitters) do not fit into clip_seconds")
+            raise ValueError("expected 3 order_spacing_seconds + 2 order_jitter_seconds up to clip_seconds: four frames must fit")
         if 2 * self.order_jitter_seconds >= self.order_spacing_seconds:
-            raise ValueError("order_jitter_seconds must be below half of order_spacing_seconds")
+            raise ValueError("expected order_jitter_seconds below half of order_spacing_seconds")
         return self
 
 
-class PrepareSettings(Settings):
-    """What `usvs prepare` writes."""
+class IndexSettings(Settings):
+    """All settings of `usvs index`."""
 
-    frame_pixels: int = Field(256, ge=32)  # 224 and a margin for random crops
+    clips: ClipSettings = ClipSettings()
+    voice_activity: VoiceActivitySettings = VoiceActivitySettings()
+    gaze: GazeSettings = GazeSettings()
+
+
+class PrepareSettings(Settings):
+    """How `usvs prepare` encodes frames and speech."""
+
+    frame_pixels: int = Field(256, ge=32)  # 224, and a margin for random crops
     codec: Literal["jpeg", "raw"] = "jpeg"
     jpeg_quality: int = Field(95, ge=1, le=100)
     rate_hz: int = Field(24_000, gt=0)
 
 
 def prepare_profile(profile: Profile) -> PrepareSettings:
-    """The settings of a store made for a profile: frames with a margin around what its network sees."""
+    """Return the settings of a store for a profile: frames are larger than the network input, for random crops."""
     return PrepareSettings() if profile == "paper" else PrepareSettings(frame_pixels=72)

@@ -1,7 +1,7 @@
-"""The catalogue on disk: one row a scan in Parquet, one value a clip in mapped columns, both written as they come.
+"""The catalogue on disk: one row per scan in a Parquet file, and one value per clip in memory-mapped columns.
 
-The clips lie in a folder of their own, which the table of scans names; that is put in its place last, so that a kill
-at any instant leaves the old catalogue or the new one.
+The clips are in a folder of their own, which the metadata of the Parquet file names. That file is renamed last, so a kill
+at any instant leaves either the old catalogue or the new one.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from usvs.utils.atomic_files import publish
 from usvs.utils.columns import ColumnWriter, map_column
 
 # fmt: off
-SCANS = pa.schema([
+SCAN_SCHEMA = pa.schema([
     ("scan_key", pa.string()), ("patient_key", pa.string()), ("path", pa.string()),
     ("bytes", pa.int64()), ("modified_ns", pa.int64()),
     ("container", pa.string()), ("video_codec", pa.string()), ("width", pa.int32()), ("height", pa.int32()),
@@ -34,37 +34,37 @@ SCANS = pa.schema([
     ("sector_bottom", pa.int32()), ("sector_source", pa.string()),
     ("gaze", pa.bool_()), ("planes", pa.bool_()), ("clips", pa.int32()), ("high_affinity_clips", pa.int32()),
     ("status", pa.string()), ("reason", pa.string()),
-    # why something is not as one would wish in a scan that is used all the same; null: nothing to say
+    # what is unusual about a usable scan; null: nothing
     ("time_note", pa.string()), ("sector_note", pa.string()), ("sound_note", pa.string()), ("gaze_note", pa.string()),
     ("planes_note", pa.string()), ("file_note", pa.string()),
-    # what lies beside the video, relative to the archive
+    # companion files of the video, relative to the archive
     ("sound_path", pa.string()), ("gaze_path", pa.string()), ("planes_path", pa.string()),
-    # how that is brought onto the video's clock and picture, and which side of the owner's own split the scan is on
+    # alignment of sound and gaze with the video (JSON), and the part of the owner's own split that the scan is in
     ("alignment", pa.string()), ("split", pa.string()),
-    # a hash of all that the row was made from; where it is the same again, so is the row
+    # a hash of everything that the row depends on; a row is kept while its state is unchanged
     ("state", pa.string()),
 ])
 # fmt: on
 CLIP_COLUMNS = {"scan": np.int32, "start_seconds": np.float64, "speech_fraction": np.float32}
 SCANS_FILE = "scans.parquet"
-CLIPS_FOLDER = "clips."
-ROWS_AT_ONCE = 512
+CLIPS_FOLDER_PREFIX = "clips."
+ROWS_PER_BATCH = 512
 
 
 class CatalogueWriter:
-    """Writes a catalogue scan by scan; nobody sees it before `publish`."""
+    """Writes a catalogue scan by scan; it replaces the old one in `publish`."""
 
     def __init__(self, folder: Path, clips: ClipSettings) -> None:
         self.scans = 0
         self._folder, self._settings = folder, clips
         self._pending: list[dict[str, object]] = []
         self._keys: set[str] = set()
-        for left in folder.glob(".scans.*"):
-            left.unlink()
-        self._clips = Path(tempfile.mkdtemp(prefix=CLIPS_FOLDER, dir=folder))
+        for leftover in folder.glob(".scans.*"):  # of an interrupted index
+            leftover.unlink()
+        self._clips = Path(tempfile.mkdtemp(prefix=CLIPS_FOLDER_PREFIX, dir=folder))
         self._open = ExitStack()
         self._partial = folder / ".scans.partial"
-        schema = SCANS.with_metadata({"clips": self._clips.name})
+        schema = SCAN_SCHEMA.with_metadata({"clips": self._clips.name})
         self._table = self._open.enter_context(pq.ParquetWriter(self._partial, schema))
         self._columns = {
             name: self._open.enter_context(ColumnWriter(self._clips / f"{name}.npy", kind))
@@ -75,12 +75,12 @@ class CatalogueWriter:
         """Add a scan and the speech fraction of each of its clips.
 
         Raises:
-            DataError: for a key that another scan has already.
+            DataError: if another scan has the same key.
         """
         key = str(row["scan_key"])
         if key in self._keys:
             raise DataError(
-                "two scans share a key by chance (once in 50,000 archives): remove the store and index again"
+                "two scans have the same key by chance (once in 50,000 archives): remove the store and index the archive again"
             )
         self._keys.add(key)
         count = 0 if fractions is None else len(fractions)
@@ -90,11 +90,11 @@ class CatalogueWriter:
             self._columns["speech_fraction"].append(fractions)
         self._pending.append(row)
         self.scans += 1
-        if len(self._pending) == ROWS_AT_ONCE:
+        if len(self._pending) == ROWS_PER_BATCH:
             self._flush()
 
     def publish(self) -> None:
-        """Finish and let it take the old catalogue's place."""
+        """Complete the catalogue and replace the old one."""
         self._flush()
         self._open.close()
         publish(self._partial, self._folder / SCANS_FILE)
@@ -110,7 +110,7 @@ class CatalogueWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
         if kind is not None:
             shutil.rmtree(self._clips, ignore_errors=True)
@@ -118,35 +118,35 @@ class CatalogueWriter:
 
 
 def read_scans(folder: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read the table of scans of a catalogue's folder, or some of its columns.
+    """Read the table of scans in a catalogue folder, or some of its columns.
 
     Raises:
-        DataError: where there is none, or it is damaged or of another version.
+        DataError: if there is none, or it is damaged or of another version.
     """
     try:
         with pq.ParquetFile(folder / SCANS_FILE) as file:
             names = file.schema_arrow.names
-            table = file.read(columns) if names == SCANS.names else None
+            table = file.read(columns) if names == SCAN_SCHEMA.names else None
     except (OSError, pa.ArrowInvalid):
-        raise DataError(f"the catalogue has no readable {SCANS_FILE}; run 'usvs index' again") from None
+        raise DataError(f"the catalogue has no readable {SCANS_FILE}: run 'usvs index' again") from None
     if table is None:
-        raise DataError(f"the catalogue's {SCANS_FILE} is of another version of usvs; run 'usvs index' again")
+        raise DataError(f"the catalogue's {SCANS_FILE} was written by another version of usvs: run 'usvs index' again")
     return table
 
 
 def read_rows(folder: Path) -> Iterator[dict[str, object]]:
-    """Yield the rows of the table of scans one by one, a few in memory at a time; errors as of `read_scans`."""
+    """Yield the rows of the table of scans, with few of them in memory at a time; errors as of `read_scans`."""
     read_scans(folder, [])
     with pq.ParquetFile(folder / SCANS_FILE) as file:
-        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH):
             yield from batch.to_pylist()
 
 
 def map_clips(folder: Path) -> pa.Table:
-    """Map the clips of a catalogue's folder: a table whose columns lie on disk until they are looked at.
+    """Map the clips of a catalogue folder: a table whose columns are read from disk when they are used.
 
     Raises:
-        DataError: where they are missing or damaged.
+        DataError: if they are missing or damaged.
     """
     try:
         metadata = pq.read_schema(folder / SCANS_FILE).metadata or {}
@@ -154,4 +154,4 @@ def map_clips(folder: Path) -> pa.Table:
         columns = {name: map_column(clips / f"{name}.npy") for name in CLIP_COLUMNS}
         return pa.table({name: pa.array(column) for name, column in columns.items()})
     except (OSError, KeyError, ValueError):
-        raise DataError("the catalogue has no readable clips; run 'usvs index' again") from None
+        raise DataError("the catalogue has no readable clips: run 'usvs index' again") from None

@@ -1,4 +1,4 @@
-"""Writing one prepared scan: into a temporary folder as frames come, synced, and named only when whole."""
+"""Writing of one prepared scan: into a temporary folder, which is renamed once it is complete and on disk."""
 
 import os
 import shutil
@@ -24,8 +24,8 @@ from usvs.utils.atomic_files import sync_files, sync_folder
 from usvs.utils.hashing import file_sha256
 
 Frames = Iterable[tuple[float, NDArray[np.uint8]]]
-Track = NDArray[Any] | Callable[[NDArray[np.float64]], NDArray[Any]] | None  # per frame, or made from the frame times
-PARTIAL = ".partial."
+Track = NDArray[Any] | Callable[[NDArray[np.float64]], NDArray[Any]] | None  # one value per frame, or a function of the frame times
+PARTIAL_PREFIX = ".partial."
 
 
 def write_prepared_scan(
@@ -45,36 +45,36 @@ def write_prepared_scan(
     gaze_degree: tuple[float, float] | None = None,
     source_sha256: str | None = None,
 ) -> PreparedManifest:
-    """Write a prepared scan so that a kill at any instant leaves the old one, the new one or none.
+    """Write a prepared scan; a kill at any instant leaves the old one, the new one or none.
 
     Args:
-        folder: where it shall lie; an older one there is replaced.
-        scan_key: stands for the scan.
-        patient_key: stands for its patient, None where that is not known.
-        frames: seconds on the scan clock, rising, and gray pictures [P, P]; taken one by one, never held together.
-        speech: int16 from t = 0 on, at `settings.rate_hz`; None without sound.
-        gaze: x, y of each frame [n, 2], or a function that makes them from the frame times; None without gaze.
-        planes: plane of each frame [n], likewise.
-        settings: how frames are coded.
-        sector: the box of the video picture that the frames show.
-        source: the video file's bytes and modified_ns.
-        duration_seconds: of the scan; None: the last frame lasts as long as frames do in the median.
-        alignment: how sound and gaze were brought onto the video's clock and picture.
-        gaze_degree: one degree of visual angle as shares of the frame's width and height; None without gaze.
-        source_sha256: of the video file.
+        folder: of the prepared scan; an older one is replaced.
+        scan_key: keyed hash of the scan.
+        patient_key: keyed hash of its patient, None if unknown.
+        frames: increasing times in seconds from the start of the scan, and gray images uint8 [P, P]; read one by one.
+        speech: int16 samples from time 0, at `settings.rate_hz`; None without sound.
+        gaze: x, y of each frame as fractions of its sides [n, 2], or a function of the frame times; None without gaze.
+        planes: label of each frame [n], or a function of the frame times; None without labels.
+        settings: size and encoding of the frames.
+        sector: the part of the video image that the frames show: left, top, right, bottom (exclusive) in pixels.
+        source: size and modification time of the video file.
+        duration_seconds: of the scan; None: the last frame lasts for the median frame interval.
+        alignment: of sound and gaze with the video.
+        gaze_degree: one degree of visual angle as fractions of the frame's width and height; None without gaze.
+        source_sha256: SHA-256 of the video file.
 
     Raises:
-        DataError: for no frame at all, a picture of another size, times that do not rise, tracks of another length.
+        DataError: if there is no frame, a frame has another size, times do not increase, or a track has another length.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}.", dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{folder.name}.", dir=folder.parent))
     try:
         seconds, hashes = _write_frames(partial, frames, settings, scan_key)
-        step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
+        interval = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
         columns: dict[str, NDArray[Any] | None] = {
             "frame_seconds.npy": seconds,
-            "gaze.npy": _gaze(gaze, seconds),
-            "planes.npy": _track(planes, seconds),
+            "gaze.npy": _gaze_track(gaze, seconds),
+            "planes.npy": _evaluate_track(planes, seconds),
             "speech.npy": speech,
         }
         for name, values in columns.items():
@@ -86,7 +86,7 @@ def write_prepared_scan(
             codec=settings.codec,
             frame_pixels=settings.frame_pixels,
             frames=len(seconds),
-            duration_seconds=float(seconds[-1]) + step if duration_seconds is None else duration_seconds,
+            duration_seconds=float(seconds[-1]) + interval if duration_seconds is None else duration_seconds,
             rate_hz=(len(seconds) - 1) / float(seconds[-1] - seconds[0]) if len(seconds) > 1 else 0.0,
             sector=(sector.left, sector.top, sector.right, sector.bottom) if isinstance(sector, Box) else sector,
             source=source if isinstance(source, FileState) else FileState.model_validate(source),
@@ -99,7 +99,7 @@ def write_prepared_scan(
         )
         (partial / MANIFEST_FILE).write_bytes(manifest.model_dump_json(indent=1).encode())
         sync_files(partial)
-        _take_place(partial, folder)
+        _replace_folder(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -107,49 +107,49 @@ def write_prepared_scan(
 
 
 def remove_partial(prepared: Path) -> None:
-    """Remove what killed runs left behind; only for the holder of the store's lock."""
-    for left in prepared.glob(f"{PARTIAL}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Remove incomplete scans of killed processes; the caller must have locked the store."""
+    for leftover in prepared.glob(f"{PARTIAL_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write_frames(
     folder: Path, frames: Frames, settings: PrepareSettings, scan_key: str
 ) -> tuple[NDArray[np.float64], dict[str, str]]:
     side = settings.frame_pixels
-    offsets, seconds, checks, digest = array("q", [0]), array("d"), array("I"), sha256()
+    offsets, seconds, checksums, digest = array("q", [0]), array("d"), array("I"), sha256()
     with (folder / "frames.bin").open("wb") as file:
-        for moment, picture in frames:
+        for time, picture in frames:
             if picture.shape != (side, side):
                 raise DataError(f"scan {scan_key}: expected frames of {side} x {side} pixels, got {picture.shape}")
-            if seconds and moment <= seconds[-1]:
-                raise DataError(f"scan {scan_key}: frame times do not rise at frame {len(seconds)}")
-            content = _encoded(picture, settings)
+            if seconds and time <= seconds[-1]:
+                raise DataError(f"scan {scan_key}: expected increasing frame times, frame {len(seconds)} is not later than the one before")
+            content = _encode(picture, settings)
             digest.update(content)
-            checks.append(crc32(content))
+            checksums.append(crc32(content))
             file.write(content)
-            seconds.append(moment)
+            seconds.append(time)
             offsets.append(offsets[-1] + len(content))
     if not seconds:
         raise DataError(f"scan {scan_key}: no frame could be decoded")
     hashes = {"frames.bin": digest.hexdigest()}
     hashes["frame_offsets.npy"] = _save(folder / "frame_offsets.npy", np.array(offsets, np.int64))
-    hashes["frame_crc32.npy"] = _save(folder / "frame_crc32.npy", np.array(checks, np.uint32))
+    hashes["frame_crc32.npy"] = _save(folder / "frame_crc32.npy", np.array(checksums, np.uint32))
     return np.array(seconds, np.float64), hashes
 
 
-def _encoded(picture: NDArray[np.uint8], settings: PrepareSettings) -> bytes:
+def _encode(picture: NDArray[np.uint8], settings: PrepareSettings) -> bytes:
     if settings.codec == "raw":
         return picture.tobytes()
     pixels = np.ascontiguousarray(picture)[:, :, None]
     return bytes(simplejpeg.encode_jpeg(pixels, quality=settings.jpeg_quality, colorspace="GRAY"))
 
 
-def _gaze(gaze: Track, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
-    values = _track(gaze, seconds)
+def _gaze_track(gaze: Track, seconds: NDArray[np.float64]) -> NDArray[np.float32]:
+    values = _evaluate_track(gaze, seconds)
     return np.full((len(seconds), 2), np.nan, np.float32) if values is None else values.astype(np.float32)
 
 
-def _track(values: Track, seconds: NDArray[np.float64]) -> NDArray[Any] | None:
+def _evaluate_track(values: Track, seconds: NDArray[np.float64]) -> NDArray[Any] | None:
     result = values(seconds) if callable(values) else values
     if result is not None and len(result) != len(seconds):
         raise DataError(f"expected one value for each of {len(seconds)} frames, got {len(result)}")
@@ -162,10 +162,10 @@ def _save(path: Path, values: NDArray[Any]) -> str:
     return file_sha256(path)
 
 
-def _take_place(partial: Path, folder: Path) -> None:
+def _replace_folder(partial: Path, folder: Path) -> None:
     if folder.exists():
-        # a folder cannot be renamed onto a full one: the old one steps aside first, as something to be removed
-        old = folder.with_name(f"{PARTIAL}{folder.name}.old.{os.getpid()}")
+        # a folder cannot be renamed onto one that is not empty: rename the old one first, then remove it
+        old = folder.with_name(f"{PARTIAL_PREFIX}{folder.name}.old.{os.getpid()}")
         folder.rename(old)
         partial.rename(folder)
         shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Is anyone on both sides of a split in what a run wrote down of its patients."""
+"""Check of the patient lists of a run: nobody may be on both sides of a split."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,8 +9,8 @@ from typing import Any
 from usvs.errors import DataError
 from usvs.store.audit import Finding
 
-# the two sides as pretraining and fine-tuning write them
-SIDES = (("trained", "held_out"), ("train_patients", "test_patients"))
+# the two sides of a split as pretraining and fine-tuning write them
+SIDES = (("trained", "validation"), ("train", "test"), ("train_patients", "test_patients"))
 
 
 def audit_run(run: Path) -> tuple[Finding, ...]:
@@ -20,7 +20,7 @@ def audit_run(run: Path) -> tuple[Finding, ...]:
         run: a folder of `usvs pretrain` or `usvs finetune`.
 
     Raises:
-        DataError: where it is no folder, or lists no split.
+        DataError: where it is not a folder, or lists no split.
     """
     if not run.is_dir():
         raise DataError(f"run '{run}' is not a folder")
@@ -36,7 +36,7 @@ def audit_run(run: Path) -> tuple[Finding, ...]:
             splits += isinstance(values, Mapping) and _sides(values) is not None
             findings += [Finding(f"run {run.name}", f"{where}: {what}") for what in _findings(values)]
     if not splits:
-        raise DataError(f"run '{run}' lists no patients: it is not the folder of a pretraining or a fine-tuning")
+        raise DataError(f"run '{run}' lists no patients: expected the folder of a pretraining or a fine-tuning")
     return tuple(dict.fromkeys(findings))
 
 

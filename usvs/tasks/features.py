@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import evaluation_frames
-from usvs.models.registry import Encoder
+from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 
 BATCH_FRAMES = 256

@@ -1,4 +1,4 @@
-"""Patients that a pretrained encoder has seen, against those that are tested."""
+"""Overlap of the patients that an encoder was pretrained on with the test patients."""
 
 import json
 import logging
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from usvs.errors import DataError
 from usvs.evaluation.folds import some_keys
-from usvs.tasks.pretraining.run_folder import PATIENTS
+from usvs.training.run_folder import PATIENTS
 
 logger = logging.getLogger(__name__)
 
 
 def check_pretraining_overlap(init: Path, test_patients: Collection[str], allow_overlap: bool = False) -> str:
-    """Refuse to test on people whose scans an encoder was pretrained on; labels or not, it has seen them.
+    """Check that no test patient was pretrained on, with or without labels.
 
     Args:
-        init: a pretraining run, one of its checkpoints or a file in one; its list of patients lies there or above.
-        test_patients: keyed hashes of those to be tested on.
-        allow_overlap: say it and go on.
+        init: a pretraining run, one of its checkpoints or a file in one; its list of patients is there or above.
+        test_patients: keyed hashes of the test patients.
+        allow_overlap: log an overlap instead of raising.
 
     Returns:
-        ``disjoint``, ``overlap`` (allowed) or ``unknown`` (the weights come without a list; said, not refused).
+        ``disjoint``, ``overlap`` (allowed) or ``unknown`` (the weights have no list of patients; logged).
 
     Raises:
         DataError: naming the shared keyed hashes.
@@ -29,7 +29,7 @@ def check_pretraining_overlap(init: Path, test_patients: Collection[str], allow_
     trained, tested = trained_patients(init), set(test_patients)
     if trained is None:
         logger.info(
-            f"{init.name}: has no list of pretraining patients, so an overlap with the test patients is not ruled out"
+            f"{init.name}: no list of pretraining patients, so an overlap with the test patients is not ruled out"
         )
         return "unknown"
     shared = sorted(trained & tested)
@@ -37,13 +37,16 @@ def check_pretraining_overlap(init: Path, test_patients: Collection[str], allow_
         return "disjoint"
     found = f"{len(shared)} of {len(tested)} test patients were pretrained on"
     if not allow_overlap:
-        raise DataError(f"{found} ({some_keys(shared)}): pretrain without them, or type --allow-overlap")
-    logger.info(f"{found}; going on, as allowed")
+        raise DataError(
+            f"{found} ({some_keys(shared)}): type --patients held-out to use only patients that were not pretrained on,"
+            " or --allow-overlap"
+        )
+    logger.info(f"{found}: allowed by --allow-overlap")
     return "overlap"
 
 
 def trained_patients(init: Path) -> frozenset[str] | None:
-    """Return the patients a pretrained run was trained on (keyed hashes), or None where that is not written down."""
+    """Return the patients a pretrained run was trained on (keyed hashes), or None where there is no list."""
     start = init.resolve()
     for folder in (start, *list(start.parents)[:3]):  # a run, run/checkpoints/step_..., or a file in that
         listing = folder / PATIENTS

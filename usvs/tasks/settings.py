@@ -4,12 +4,12 @@ from pydantic import Field
 
 from usvs.config import Profile, Settings
 from usvs.data.settings import AugmentSettings
-from usvs.models.settings import ModelSettings
+from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 
 class FinetuneSettings(Settings):
-    """What fine-tuning to either task shares (section 3.1)."""
+    """Settings of fine-tuning to any task (section 3.1)."""
 
     profile: Profile = "paper"
     model: ModelSettings = ModelSettings()
@@ -17,6 +17,12 @@ class FinetuneSettings(Settings):
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
     folds: int = Field(3, ge=2)
+    stratify_folds: bool = False  # ours: deal patients so that every fold tests about the same fraction of each class
     temporal_stride: int = Field(8, ge=1)  # every eighth frame
     labelled_patients: int | None = Field(None, ge=1)  # of each fold's training patients; None: all
-    sononet_pixels: tuple[int, int] = (224, 288)  # height and width of what the SonoNet init sees
+    sononet_pixels: tuple[int, int] = (224, 288)  # height and width of the SonoNet init's input
+
+    @property
+    def video_encoder(self) -> EncoderSettings:
+        """The video encoder of this task; a task may use another output stride than pretraining."""
+        return self.model.video

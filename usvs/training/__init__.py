@@ -1,1 +1,1 @@
-"""The training engine: one step, its schedule, its records and its checkpoints, and the pretraining that uses them."""
+"""The training engine, independent of the task: steps, schedule, processes, checkpoints, logs and run folder."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing: the blocks of an encoder keep their input alone and are run again in backward."""
+"""Activation checkpointing: the blocks of an encoder keep only their input and are run again in the backward pass."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,13 +11,20 @@ from torch.utils.checkpoint import checkpoint
 
 from usvs.models.se_resnext import Bottleneck
 from usvs.models.sononet import SonoNetEncoder
-from usvs.training.micro_batches import buffers_kept
+from usvs.training.micro_batches import preserve_buffers
 
 
 def recompute_blocks(module: nn.Module) -> int:
-    """Have every `Bottleneck` and every stage of SonoNet keep only its input for backward; returns how many there are.
+    """Make every `Bottleneck` and every stage of SonoNet keep only its input for the backward pass.
 
-    The numbers stay the same to the last bit, running statistics included. For eager modules: neither scripts.
+    Losses, gradients and running statistics stay equal bit for bit. For eager modules only: checkpointing cannot be
+    scripted.
+
+    Args:
+        module: changed in place.
+
+    Returns:
+        How many blocks were found.
     """
     blocks: list[nn.Module] = [child for child in module.modules() if isinstance(child, Bottleneck)]
     for encoder in module.modules():
@@ -37,4 +44,4 @@ def _run(block: nn.Module, forward: Callable[[Tensor], Tensor], maps: Tensor) ->
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return nullcontext(), buffers_kept(block)  # the first run has counted the statistics
+    return nullcontext(), preserve_buffers(block)  # running statistics are updated by the first run only

@@ -1,4 +1,4 @@
-"""Losses and gradients of a batch: in one go, in micro-batches, over ranks, and with less memory where it runs out."""
+"""Losses and gradients of a batch: at once, in micro-batches, over ranks, and with less memory where it runs out."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from usvs.errors import ConfigError, MissingDependencyError
+from usvs.errors import ConfigError, ResourceError
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
 from usvs.training.compilation import compile_module
@@ -15,32 +15,33 @@ from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
 from usvs.training.micro_batches import (
     BatchShard,
-    BufferKeeper,
-    DropoutPlacer,
-    ShardedTask,
-    all_here,
-    gradients_of,
-    joined,
-    slices,
-    take_back,
+    BufferSnapshot,
+    DropoutShards,
+    TrainableModule,
+    backward_micro_batch,
+    complete_shard,
+    concatenate_outputs,
+    micro_batch_slices,
+    split_gradients,
 )
+from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 logger = logging.getLogger(__name__)
 
 
 class BatchCompute:
-    """Runs a task's forward and backward on this rank's part of a batch.
+    """Runs the forward and backward pass of a module on this rank's rows of a batch.
 
     Args:
-        module: the task, on its device.
+        module: a `TrainableModule`, on its device.
         device: where it is.
         optimiser: batch-norm policy.
         run: precision, compiler, micro-batches and activation checkpointing.
-        ranks: who takes part.
+        ranks: the processes of the run.
 
     Raises:
-        ConfigError: where the task cannot be computed in parts and would have to be.
+        ConfigError: where the settings need micro-batches or several processes and the module has no `outputs`.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class BatchCompute:
         self.module, self.device, self.run, self.ranks = module, device, run, ranks
         self.policy = optimiser.batch_norm if has_batch_norm(module) else "frozen"
         self._sum = GradientSum([p for p in module.parameters() if p.requires_grad], ranks)
-        self._buffers = BufferKeeper(module)
+        self._buffers = BufferSnapshot(module)
         self._mode: bool | None = None
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
@@ -58,39 +59,40 @@ class BatchCompute:
             self._limit_clips(run.micro_batch_clips)
         self._compile()
 
-    def gradients(self, batch: tuple[Tensor, ...], place: BatchShard | None, seed: int) -> Any:
+    def gradients(self, batch: tuple[Tensor, ...], shard: BatchShard | None, seed: int) -> Any:
         """Return the losses and leave every parameter's gradient, summed over ranks, in its `grad`.
 
-        Where memory runs out in a single process, the same is computed with less of it, from then on.
+        Where memory runs out in a single process, this batch and all later ones are computed with less memory and the
+        same result.
 
         Args:
-            batch: this rank's clips.
-            place: which of the whole batch's they are; None: all of them.
-            seed: of the dropout.
+            batch: this rank's rows of the module's inputs.
+            shard: which rows of the global batch they are; None: all of them.
+            seed: of dropout.
 
         Raises:
-            MissingDependencyError: where memory runs out and nothing is left that would save some.
+            ResourceError: where memory runs out and nothing is left that would save some.
         """
         self.set_training(True)
-        self._buffers.keep()
+        self._buffers.save()
         while True:
             self.module.zero_grad(set_to_none=True)
             try:
-                return self._gradients(self.to_device(batch), place or all_here(batch[0].size(0)), seed)
+                return self._gradients(self.to_device(batch), shard or complete_shard(batch[0].size(0)), seed)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-            # Out here nothing holds on to the graph any longer.
-            self.put_back_buffers()
+            # Outside the except block, since the error holds a reference to the graph.
+            self.restore_buffers()
             self._save_memory(batch[0].size(0))
 
     def forward(self, batch: tuple[Tensor, ...]) -> Any:
-        """Return the losses of a batch that is all here."""
-        said = self.compiled(*self.to_device(batch))
-        return self._task.loss(said, None) if self._in_parts else said
+        """Return the losses of a batch of which this process has every row."""
+        result = self.compiled(*self.to_device(batch))
+        return self._trainable.loss(result, None) if self._is_split else result
 
     def set_training(self, mode: bool) -> None:
-        """Switch training mode; statistics that are frozen stay so."""
+        """Switch training mode; frozen batch-norm statistics stay frozen."""
         if self._mode is mode:
             return
         for module in (self.module, self.compiled):
@@ -99,71 +101,78 @@ class BatchCompute:
                 freeze_statistics(module)
         self._mode = mode
 
-    def put_back_buffers(self) -> None:
+    def restore_buffers(self) -> None:
         """Undo what the last `gradients` did to the running statistics."""
-        self._buffers.put_back()
+        self._buffers.restore()
 
     def to_device(self, batch: tuple[Tensor, ...]) -> list[Tensor]:
         """Move a batch; masks (bool) stay on the host, since they decide how much is computed."""
         return [t if t.dtype == torch.bool else t.to(self.device, non_blocking=True) for t in batch]
 
     def precision(self) -> AbstractContextManager[Any]:
-        """The run's precision, as a context."""
+        """Return a context in which computation has the run's precision."""
         half = self.run.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
 
     @property
-    def _in_parts(self) -> bool:
+    def _is_split(self) -> bool:
         return self.ranks.count > 1 or self._micro_clips is not None
 
     @property
-    def _task(self) -> ShardedTask:
-        return cast("ShardedTask", self.module)
+    def _trainable(self) -> TrainableModule:
+        return cast("TrainableModule", self.module)
 
     def _compile(self) -> None:
-        if self._in_parts and not hasattr(self.module, "outputs"):
-            raise ConfigError(f"{type(self.module).__name__} is not computed in parts: no micro-batches, one process")
-        how = "eager" if self._recomputes else self.run.compile  # recomputation does not script; the numbers are equal
-        self.compiled = compile_module(self.module, how, "outputs" if self._in_parts else "forward")
-        self._place_dropout = DropoutPlacer(self.compiled)
+        if self._is_split and not hasattr(self.module, "outputs"):
+            raise ConfigError(
+                f"{type(self.module).__name__} has no method 'outputs': micro-batches and several processes need it"
+                " (see usvs.training.micro_batches.TrainableModule)"
+            )
+        how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
+        self.compiled = compile_module(self.module, how, "outputs" if self._is_split else "forward")
+        self._dropout_shards = DropoutShards(self.compiled)
         self._mode = None
 
-    def _gradients(self, inputs: list[Tensor], place: BatchShard, seed: int) -> Any:
-        parts = slices(inputs[0].size(0), self._micro_clips)
-        if len(parts) > 1:
-            return self._gradients_of_parts(inputs, parts, place, seed)
+    def _gradients(self, inputs: list[Tensor], shard: BatchShard, seed: int) -> Any:
+        slices = micro_batch_slices(inputs[0].size(0), self._micro_clips)
+        if len(slices) > 1:
+            return self._micro_batch_gradients(inputs, slices, shard, seed)
         with self.precision():
-            said = self._run(inputs, place, seed)
-            result = self._task.loss(said, self._task.global_batch(said, self.ranks)) if self._in_parts else said
-        self._sum.listen()
-        if result.total.requires_grad:  # not where a batch has nothing to learn from
+            result = self._run(inputs, shard, seed)
+            if self._is_split:
+                result = self._global_loss(result)
+        self._sum.start()
+        if result.total.requires_grad:  # False where the batch has nothing to learn from
             result.total.backward()
         self._sum.finish()
         return result
 
-    def _gradients_of_parts(self, inputs: list[Tensor], parts: list[slice], place: BatchShard, seed: int) -> Any:
-        def run(part: slice) -> Any:
-            return self._run([tensor[part] for tensor in inputs], BatchShard(place.clips[part], place.whole), seed)
+    def _micro_batch_gradients(self, inputs: list[Tensor], slices: list[slice], shard: BatchShard, seed: int) -> Any:
+        def run(rows: slice) -> Any:
+            return self._run([tensor[rows] for tensor in inputs], BatchShard(shard.rows[rows], shard.batch_size), seed)
 
         with torch.no_grad(), self.precision():
-            outputs = [run(part) for part in parts]
-        said = joined(outputs)
+            parts = [run(rows) for rows in slices]
+        outputs = concatenate_outputs(parts)
         with self.precision():
-            result = self._task.loss(said, self._task.global_batch(said, self.ranks))
+            result = self._global_loss(outputs)
         result.total.backward()
-        for part, gradients in zip(parts, gradients_of(said, outputs), strict=True):
+        for rows, gradients in zip(slices, split_gradients(outputs, parts), strict=True):
             with self.precision():
-                again = run(part)
-            if part is parts[-1]:
-                self._sum.listen()
-            take_back(again, gradients)
+                again = run(rows)
+            if rows is slices[-1]:
+                self._sum.start()
+            backward_micro_batch(again, gradients)
         self._sum.finish()
         return result
 
-    def _run(self, inputs: list[Tensor], place: BatchShard, seed: int) -> Any:
-        torch.manual_seed(seed)
-        self._place_dropout(place)
-        return self.compiled(*inputs)
+    def _global_loss(self, outputs: Any) -> Any:
+        return self._trainable.loss(outputs, self._trainable.global_batch(outputs, self.ranks))
+
+    def _run(self, inputs: list[Tensor], shard: BatchShard, seed: int) -> Any:
+        self._dropout_shards.assign(shard)
+        with seeded(seed, self.device):
+            return self.compiled(*inputs)
 
     def _recompute(self) -> bool:
         return recompute_blocks(self.module) > 0
@@ -172,36 +181,37 @@ class BatchCompute:
         if self.policy == "frozen":
             self._micro_clips = clips
         elif not self._recomputes:
-            # Statistics of all clips need all clips in every layer, and so do their gradients.
+            # Batch statistics need all rows in every layer, in the backward pass too.
             self._recomputes = self._recompute()
             if not self._recomputes:
                 raise ConfigError(
-                    "run.micro_batch_clips: batch norm needs every clip in every layer, and"
-                    f" {type(self.module).__name__} has no blocks to run again: expected optimiser.batch_norm=frozen"
+                    "run.micro_batch_clips: batch norm needs the statistics of the complete batch, and"
+                    f" {type(self.module).__name__} has no blocks to recompute: expected optimiser.batch_norm=frozen,"
+                    f" got {self.policy}"
                 )
             logger.info(
-                "run.micro_batch_clips: batch norm needs every clip in every layer, so blocks are run again in backward"
-                " instead, with the same result; optimiser.batch_norm=frozen saves more"
+                "run.micro_batch_clips: batch norm needs the statistics of the complete batch, so activations are"
+                " recomputed in the backward pass instead, with the same result; optimiser.batch_norm=frozen saves more"
             )
 
     def _save_memory(self, clips: int) -> None:
-        """Find a way to the same numbers with less memory."""
-        now = min(clips, self._micro_clips or clips)
+        """Switch to a way of computing the same numbers with less memory."""
+        current = min(clips, self._micro_clips or clips)
         if self.ranks.count > 1:
-            raise MissingDependencyError(
+            raise ResourceError(
                 f"rank {self.ranks.number}: out of memory with {clips} clips; use more processes,"
                 " run.activation_checkpointing=true, or run.micro_batch_clips with optimiser.batch_norm=frozen"
             )
         if not self._recomputes and self._recompute():
             self._recomputes = True
-            logger.info("out of memory: from here on blocks are run again in backward, with the same result")
-        elif self.policy == "frozen" and now > 1 and hasattr(self.module, "outputs"):
-            self._micro_clips = -(-now // 2)
-            logger.info(f"out of memory: from here on {self._micro_clips} clips at once, with the same result")
+            logger.warning("out of memory: activations are recomputed in the backward pass from now on, same result")
+        elif self.policy == "frozen" and current > 1 and hasattr(self.module, "outputs"):
+            self._micro_clips = -(-current // 2)
+            logger.warning(f"out of memory: micro-batches of {self._micro_clips} clips from now on, same result")
         else:
-            raise MissingDependencyError(
-                f"out of memory with {now} clips at once and nothing left to run again: lower optimiser.batch_clips,"
-                " use more processes, or optimiser.batch_norm=frozen, which can be computed in parts"
+            raise ResourceError(
+                f"out of memory with {current} clips at once: lower optimiser.batch_clips, use more processes, or"
+                " optimiser.batch_norm=frozen, which allows micro-batches"
             )
         self._compile()
         self.set_training(True)

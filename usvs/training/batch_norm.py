@@ -1,8 +1,8 @@
-"""Whose statistics batch norm takes in training: a rank's own, the whole batch's, or none.
+"""Batch-norm statistics in training: of the global batch (``sync``), of each rank (``per_rank``), or ``frozen``.
 
-With one process ``sync`` and ``per_rank`` are torch's own batch norm. With several, `RankBatchNorm` scripts, runs on
-CPUs and takes part without a row, none of which torch's SyncBatchNorm does.
-No postponed annotations in this file: they do not script.
+With one process ``sync`` and ``per_rank`` are torch's own batch norm. With several, `RankBatchNorm` can be scripted,
+runs on CPUs and accepts a rank without rows; torch's SyncBatchNorm does none of these.
+No postponed annotations in this file: TorchScript does not support them.
 """
 
 from typing import Any, Literal
@@ -16,25 +16,25 @@ from usvs.training.distributed import Ranks
 
 Policy = Literal["per_rank", "sync", "frozen"]
 BatchNorm = nn.modules.batchnorm._BatchNorm
-_group: Any = None  # an operator's arguments are tensors and numbers
+_group: Any = None  # of `apply_policy`; an operator takes tensors and numbers only
 
 
 class RankBatchNorm(nn.Module):
-    """Batch norm over the rows of all ranks, or of this one alone; names and state are torch's.
+    """Batch norm over the rows of all ranks or of this rank, with torch's names of parameters and buffers.
 
     Args:
-        norm: whose parameters and buffers it shares.
-        together: over all ranks.
+        norm: the module it replaces, whose parameters and buffers it shares.
+        synchronised: statistics of all ranks' rows.
     """
 
-    def __init__(self, norm: BatchNorm, together: bool) -> None:
+    def __init__(self, norm: BatchNorm, synchronised: bool) -> None:
         super().__init__()
         assert norm.running_mean is not None and norm.momentum is not None
         self.weight: Tensor
         self.bias: Tensor
         if norm.affine:
             self.weight, self.bias = norm.weight, norm.bias
-        else:  # neither is state then
+        else:  # not part of the state dict
             self.register_buffer("weight", torch.ones_like(norm.running_mean), persistent=False)
             self.register_buffer("bias", torch.zeros_like(norm.running_mean), persistent=False)
         for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -44,23 +44,23 @@ class RankBatchNorm(nn.Module):
         self.num_batches_tracked: Tensor
         self.eps: float = norm.eps
         self.momentum: float = norm.momentum
-        self.together: bool = together
+        self.synchronised: bool = synchronised
 
     def forward(self, rows: Tensor) -> Tensor:
         """Normalise [N, C] or [N, C, h, w], where N may be 0."""
-        if not (self.training and self.together):
-            return self._alone(rows)
+        if not (self.training and self.synchronised):
+            return self._local(rows)
         result, mean, variance, count = torch.ops.usvs.rank_batch_norm(rows, self.weight, self.bias, self.eps)
-        there = (count > 0).to(mean.dtype)  # a batch without a row anywhere leaves no trace
+        counted = (count > 0).to(mean.dtype)  # 0 for a batch without rows on any rank
         unbiased = variance * (count / (count - 1.0).clamp_min(1.0))
-        self.running_mean += self.momentum * there * (mean - self.running_mean)
-        self.running_var += self.momentum * there * (unbiased - self.running_var)
+        self.running_mean += self.momentum * counted * (mean - self.running_mean)
+        self.running_var += self.momentum * counted * (unbiased - self.running_var)
         self.num_batches_tracked += (count > 0).to(torch.int64)
         normalised: Tensor = result
         return normalised
 
-    def _alone(self, rows: Tensor) -> Tensor:
-        if rows.size(0) == 0:  # torch's backward divides by its number
+    def _local(self, rows: Tensor) -> Tensor:
+        if rows.size(0) == 0:  # torch's backward pass divides by the number of rows
             shape = [1, -1] + [1] * (rows.dim() - 2)
             return rows * self.weight.view(shape) + self.bias.view(shape)
         if self.training:
@@ -78,10 +78,18 @@ class RankBatchNorm(nn.Module):
 
 
 def apply_policy(module: nn.Module, policy: Policy, ranks: Ranks) -> nn.Module:
-    """Have `module` normalise by the policy; to be called before it is compiled.
+    """Replace a module's batch norms as the policy needs; to be called before it is compiled.
 
     With several ranks every network runs on every rank, with no rows where it has none, so that all ranks have the same
-    gradients to add up.
+    gradients to sum.
+
+    Args:
+        module: changed in place.
+        policy: whose statistics are used in training.
+        ranks: the processes of the run.
+
+    Returns:
+        `module`.
     """
     global _group
     if ranks.count == 1:
@@ -92,12 +100,12 @@ def apply_policy(module: nn.Module, policy: Policy, ranks: Ranks) -> nn.Module:
             setattr(parent, "skips_empty", False)  # noqa: B010
         for name, child in list(parent.named_children()):
             if isinstance(child, BatchNorm):
-                setattr(parent, name, RankBatchNorm(child, together=policy == "sync"))
+                setattr(parent, name, RankBatchNorm(child, synchronised=policy == "sync"))
     return module
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Return whether anything in a module takes statistics of a batch."""
+    """Return whether a module contains batch norm."""
     return any(isinstance(child, (BatchNorm, RankBatchNorm)) for child in module.modules())
 
 
@@ -111,7 +119,7 @@ def freeze_statistics(module: Any) -> None:
 
 @torch.library.custom_op("usvs::rank_batch_norm", mutates_args=())
 def rank_batch_norm(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Normalise rows by the statistics of all ranks' rows.
+    """Normalise rows with the mean and variance of all ranks' rows.
 
     Args:
         rows: [N, C] or [N, C, h, w] of this rank; N may differ between ranks and be 0.
@@ -120,10 +128,10 @@ def rank_batch_norm(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> t
         eps: added to the variance.
 
     Returns:
-        The normalised rows, and of all ranks' values: mean [C], biased variance [C] and their number [] per channel.
+        The normalised rows; mean [C] and biased variance [C] of all ranks' values; their number [] per channel.
     """
     channels = rows.size(1)
-    sums = rows.new_zeros(2 * channels + 1, dtype=torch.float64)  # exact enough for what is subtracted below
+    sums = rows.new_zeros(2 * channels + 1, dtype=torch.float64)  # float64: a difference of squares follows
     if rows.size(0) > 0:
         mean, variance = torch.batch_norm_update_stats(rows, None, None, 0.0)
         sums[:channels], sums[-1] = mean, 1.0
@@ -152,7 +160,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     rows, weight, mean, variance, count = ctx.saved_tensors
-    # As if mean and variance were constants; what flows through them is added after the ranks have met.
+    # The gradient with mean and variance as constants; the part that flows through them is added after the all-reduce.
     direct, weight_grad, bias_grad = grad, torch.zeros_like(weight), torch.zeros_like(weight)
     if rows.size(0) > 0:
         direct, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(

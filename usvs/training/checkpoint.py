@@ -1,9 +1,9 @@
 """Checkpoints that survive a kill at any instant: safetensors and JSON, no pickle.
 
 A checkpoint is a folder ``step_00001200`` with ``model.safetensors``, ``optimiser.safetensors``, ``state.json`` and,
-written last, ``manifest.json`` with the SHA-256 of the others. It is written beside its place under another name,
-synced and renamed; only then does the text file ``latest`` name it. Whatever lacks a valid manifest is not read. The
-text file ``best`` names the one whose held-out loss is the lowest so far.
+written last, ``manifest.json`` with the SHA-256 of the others. It is written under a temporary name, synced and
+renamed; after that the text file ``latest`` names it. A folder without a valid manifest is not read. The text file
+``best`` names the checkpoint with the lowest validation loss so far.
 """
 
 import json
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from usvs.errors import DataError, MissingDependencyError
+from usvs.errors import DataError, ResourceError
 from usvs.utils.atomic_files import sync_folder, write_text
 from usvs.utils.hashing import file_sha256
 
@@ -31,18 +31,18 @@ MANIFEST = "manifest.json"
 MODEL = "model.safetensors"
 OPTIMISER = "optimiser.safetensors"
 STATE = "state.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TEMPORARY = ".writing-"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one checkpoint holds.
+    """The content of one checkpoint.
 
     Attributes:
-        model: parameters and buffers under their names.
-        optimiser: the optimiser's tensors under ``parameter/quantity``.
-        state: step, settings and whatever else the run needs to go on, as plain values.
+        model: parameters and buffers by name.
+        optimiser: the optimiser's tensors by ``parameter/quantity``.
+        state: step, settings and whatever else the run needs to resume, as plain values.
     """
 
     model: dict[str, Tensor]
@@ -55,20 +55,23 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
 
     Args:
         folder: of the run's checkpoints.
-        step: whose it is.
-        checkpoint: what to write.
-        keep: how many of the last ones stay.
-        best_step: the step whose checkpoint is the best so far, which stays too.
+        step: number of updates made.
+        checkpoint: its content.
+        keep: how many of the latest checkpoints are kept.
+        best_step: the step of the best checkpoint so far, which is kept too.
+
+    Returns:
+        The checkpoint's folder.
 
     Raises:
-        MissingDependencyError: when the disk is full or not writable; the checkpoints that were there stay.
+        ResourceError: when the disk is full or not writable; earlier checkpoints are unchanged.
     """
     target = checkpoint_folder(folder, step)
     temporary = folder / f"{TEMPORARY}{target.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
-        if not _is_whole(target):  # the same step of the same run has the same content
+        if not _is_complete(target):  # the same step of the same run has the same content
             shutil.rmtree(target, ignore_errors=True)
             _write_folder(temporary, checkpoint)
             temporary.rename(target)
@@ -79,14 +82,14 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
             write_text(folder / BEST, best.name + "\n")
         _remove_superseded(folder, target, keep, best)
     except OSError as error:
-        raise MissingDependencyError(
-            f"checkpoint '{target}' could not be written: {error.strerror}; earlier checkpoints are as they were"
+        raise ResourceError(
+            f"checkpoint '{target}' could not be written: {error.strerror}; earlier checkpoints are unchanged"
         ) from error
     return target
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:
-    """Return where among a run's checkpoints the one of a step stands."""
+    """Return the path of a step's checkpoint in the folder of a run's checkpoints."""
     return folder / f"step_{step:08d}"
 
 
@@ -105,13 +108,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint of a run that is whole, saying in a line which ones are not.
+    """Read the newest valid checkpoint of a run; damaged ones are named in the log.
 
     Returns:
         None where no checkpoint was ever completed.
 
     Raises:
-        DataError: when there are checkpoints and none is whole.
+        DataError: when there are checkpoints and none is valid.
     """
     problems: list[str] = []
     for candidate in _newest_first(folder):
@@ -119,14 +122,14 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
             return load_checkpoint(candidate)
         except DataError as error:
             problems.append(str(error))
-            logger.info(f"{error}; trying the one before")
+            logger.warning(f"{error}; trying the previous checkpoint")
     if problems:
-        raise DataError(f"no whole checkpoint in '{folder}': {problems[0]}")
+        raise DataError(f"no valid checkpoint in '{folder}': {problems[0]}")
     return None
 
 
 def newest_checkpoint_folder(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, the latest of a run folder, or what ``best`` names.
+    """Return the checkpoint folder of `path`: itself, the latest of a run folder, or what the file ``best`` names.
 
     Raises:
         DataError: when there is none.
@@ -137,7 +140,7 @@ def newest_checkpoint_folder(path: Path) -> Path:
         return newest_checkpoint_folder(path.parent / path.read_text(encoding="utf-8").strip())
     newest = _newest_first(path / "checkpoints")
     if not newest:
-        raise DataError(f"'{path}' is neither a run folder with a checkpoint nor a checkpoint folder")
+        raise DataError(f"'{path}': expected a run folder with a checkpoint, or a checkpoint folder")
     return newest[0]
 
 
@@ -155,7 +158,7 @@ def verify_checkpoint(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"checkpoint '{folder}': {MANIFEST} cannot be read ({error})") from error
     if version != FORMAT_VERSION:
-        raise DataError(f"checkpoint '{folder}': format version {version}, this usvs reads {FORMAT_VERSION}")
+        raise DataError(f"checkpoint '{folder}': expected format version {FORMAT_VERSION}, got {version}")
     for name in (MODEL, OPTIMISER, STATE):
         if not (folder / name).is_file():
             raise DataError(f"checkpoint '{folder}': {name} is missing")
@@ -174,7 +177,7 @@ def _newest_first(folder: Path) -> list[Path]:
         latest = folder / (folder / LATEST).read_text(encoding="utf-8").strip()
     except OSError:
         return folders
-    # A folder newer than the pointer is one that a kill overtook between the rename and the pointer; both are good.
+    # A folder newer than `latest`: the run was killed between the rename and the update of `latest`; both are valid.
     return ([latest] if latest in folders else []) + [path for path in folders if path != latest]
 
 
@@ -192,7 +195,7 @@ def _write_folder(folder: Path, checkpoint: Checkpoint) -> None:
     sync_folder(folder)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         verify_checkpoint(folder)
     except DataError:
@@ -202,9 +205,9 @@ def _is_whole(folder: Path) -> bool:
 
 def _remove_superseded(folder: Path, current: Path, keep: int, best: Path | None) -> None:
     folders = step_folders(folder)
-    place = folders.index(current)
-    # What lies after the current one is damaged: the run went back to before it and came this way again.
-    for path in folders[: max(place + 1 - keep, 0)] + folders[place + 1 :]:
+    index = folders.index(current)
+    # Checkpoints of later steps are damaged: the run resumed from before them.
+    for path in folders[: max(index + 1 - keep, 0)] + folders[index + 1 :]:
         if path != best:
             shutil.rmtree(path)
 

@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: the tensors are copied at once, the files follow on a thread."""
+"""Asynchronous checkpoints: the tensors are copied at once, the files are written by a thread."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,11 +9,11 @@ from usvs.training.checkpoint import Checkpoint, checkpoint_folder, save_checkpo
 
 
 class CheckpointSaver:
-    """Saves a run's checkpoints, one at a time and in order; closing it waits for the last.
+    """Saves a run's checkpoints, one at a time and in order; `close` waits for the last.
 
     Args:
-        folder: where they go.
-        keep: how many of the last ones stay, beside the best.
+        folder: of the checkpoints.
+        keep: how many of the latest are kept, beside the best.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -22,15 +22,18 @@ class CheckpointSaver:
         self._writing: Future[Path] | None = None
 
     def save(self, step: int, checkpoint: Checkpoint, best_step: int | None = None) -> Path:
-        """Copy a checkpoint and begin to write it; waits for the one before.
+        """Copy a checkpoint and start writing it, after the previous one is written.
 
         Args:
-            step: whose it is.
+            step: number of updates made.
             checkpoint: its tensors may change once this has returned.
-            best_step: the step whose checkpoint is the best so far and stays.
+            best_step: the step of the best checkpoint so far, which is kept.
+
+        Returns:
+            The folder it is being written to.
 
         Raises:
-            MissingDependencyError: where the one before could not be written.
+            ResourceError: where the previous one could not be written.
         """
         self.wait()
         kept = Checkpoint(_copied(checkpoint.model), _copied(checkpoint.optimiser), checkpoint.state)
@@ -41,14 +44,14 @@ class CheckpointSaver:
         """Wait until everything is on disk.
 
         Raises:
-            MissingDependencyError: where it could not be written.
+            ResourceError: where it could not be written.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
 
     def close(self) -> None:
-        """Wait, and end the thread."""
+        """Wait until everything is on disk and stop the thread."""
         try:
             self.wait()
         finally:

@@ -1,11 +1,12 @@
-"""How a task module is compiled; the one place that scripts.
+"""How a module is compiled; the one place that calls TorchScript.
 
-Interpreted, not re-specialised: TorchScript's profiling executor rewrites a graph after its first calls, and what it
-rewrites rounds differently. Measured on torch 2.13: two equal runs in one process then differ in their last bits, and
-so does a resumed run. Without those rewrites a scripted step equals the eager one bit for bit, in float32 and under
-bfloat16 autocast.
+TorchScript code is interpreted, without its profiling executor, which rewrites a graph after the first calls into one
+that rounds differently. Measured on torch 2.13: with it, two equal runs in one process differ in their last bits, and
+so does a resumed run. Without it a scripted step equals the eager one bit for bit, in float32 and under bfloat16
+autocast.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
@@ -14,9 +15,10 @@ import torch
 from torch import nn
 
 Compile = Literal["torchscript", "inductor", "eager"]
+logger = logging.getLogger(__name__)
 
 
-class Runnable(Protocol):
+class CompiledModule(Protocol):
     """What a trainer needs of a compiled module."""
 
     def __call__(self, *inputs: Any) -> Any:
@@ -26,28 +28,38 @@ class Runnable(Protocol):
         """Switch training mode."""
 
     def modules(self) -> Iterator[Any]:
-        """Go through all submodules."""
+        """Iterate over all submodules."""
 
 
-def compile_module(module: nn.Module, how: Compile, method: str = "forward") -> Runnable:
+def compile_module(module: nn.Module, how: Compile, method: str = "forward") -> CompiledModule:
     """Return a callable that runs a method of `module` compiled; it shares the module's parameters and buffers.
 
+    A module that TorchScript does not support runs eagerly, which gives the same numbers, with a warning in the log.
+
     Args:
-        module: already on its device and in its memory format, since moving it later would part the two.
+        module: already on its device and in its memory format; moved later, it would no longer share its parameters.
         how: ``torchscript``, ``inductor`` (torch.compile) or ``eager``.
-        method: its name; forward's callees are compiled with it.
+        method: its name; what ``forward`` calls is compiled with it.
     """
     if how == "torchscript":
-        return Scripted(module, method)
-    plain = getattr(module, method)
+        try:
+            return ScriptedModule(module, method)
+        except Exception as error:  # the compiler raises many kinds; a real fault shows in the eager module too
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            logger.warning(
+                f"{type(module).__name__}: TorchScript cannot compile it ({reason}), so it runs eagerly with the same"
+                " results; run.compile=eager avoids the attempt"
+            )
+            how = "eager"
+    function = getattr(module, method)
     if how == "inductor":
-        # Its own random numbers are others than torch's, and dropout is to be the same whoever compiles.
-        plain = torch.compile(plain, options={"fallback_random": True})
-    return Plain(module, plain)
+        # Inductor draws other random numbers than torch; with the fallback, dropout is the same under every compiler.
+        function = torch.compile(function, options={"fallback_random": True})
+    return EagerModule(module, function)
 
 
-class Plain:
-    """A module called by one of its methods."""
+class EagerModule:
+    """A module and the one of its methods that is called."""
 
     def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
         self.module, self.method = module, method
@@ -56,17 +68,17 @@ class Plain:
         """Run the method."""
         return self.method(*inputs)
 
-    def train(self, mode: bool = True) -> "Plain":
+    def train(self, mode: bool = True) -> "EagerModule":
         """Switch training mode."""
         self.module.train(mode)
         return self
 
     def modules(self) -> Iterator[Any]:
-        """Go through all submodules."""
+        """Iterate over all submodules."""
         return self.module.modules()
 
 
-class Scripted:
+class ScriptedModule:
     """A scripted module run by the interpreter, without profile-guided rewriting."""
 
     def __init__(self, module: nn.Module, method: str = "forward") -> None:
@@ -81,11 +93,11 @@ class Scripted:
             return self.method(*inputs)
 
     def modules(self) -> Iterator[Any]:
-        """Go through all submodules."""
+        """Iterate over all submodules."""
         modules: Iterator[Any] = self.module.modules()
         return modules
 
-    def train(self, mode: bool = True) -> "Scripted":
-        """Switch training mode; a scripted module keeps its own flag."""
+    def train(self, mode: bool = True) -> "ScriptedModule":
+        """Switch training mode; a scripted module has a flag of its own."""
         self.module.train(mode)
         return self

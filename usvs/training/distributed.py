@@ -1,7 +1,7 @@
-"""Several processes, one batch: who there is, and the few ways in which they meet.
+"""Several processes that share a batch, and their few collective operations.
 
-Started by ``torchrun``; gloo between CPUs, NCCL between GPUs. Every rank holds some clips of each batch and computes
-its share of the losses; shares and gradients are summed over ranks, so that the result is the single process's.
+Started by ``torchrun``; gloo between CPUs, NCCL between GPUs. Every rank holds some rows of each batch and computes
+its terms of the losses; terms and gradients are summed over ranks, so that the result equals the single process's.
 """
 
 import os
@@ -18,13 +18,13 @@ from torch import Tensor
 from usvs.errors import ConfigError, UsvsError
 from usvs.utils.progress import console
 
-TIMEOUT = timedelta(minutes=30)  # the first rank validates and writes while the others wait
+TIMEOUT = timedelta(minutes=30)  # rank 0 validates and writes while the others wait
 
 
 class OtherRankError(UsvsError):
-    """Another rank stopped the run and says why."""
+    """Another rank failed; its own error message has the reason."""
 
-    def __init__(self, exit_code: int, message: str = "stopped with another rank, which says why") -> None:
+    def __init__(self, exit_code: int, message: str = "stopped because another rank failed; see its log") -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
@@ -34,10 +34,10 @@ class Ranks:
     """The processes of a run.
 
     Attributes:
-        number: of this one, from 0; 0 alone writes to the run folder.
-        count: how many there are.
-        statistics: the group that batch norm and losses meet in; gradients go through the default one, so that the
-            two may overtake each other.
+        number: of this process, from 0; only rank 0 writes to the run folder.
+        count: of processes.
+        statistics: the process group for batch norm and losses. Gradients use the default group, so that neither
+            waits for the other.
     """
 
     number: int = 0
@@ -46,7 +46,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is rank 0, which writes."""
         return self.number == 0
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -56,18 +56,18 @@ class Ranks:
             dist.all_reduce(result, group=self.statistics)
         return result
 
-    def start_alike(self, tensors: Iterable[Tensor]) -> None:
-        """Give every rank the first one's numbers."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the tensors of rank 0 to every rank, in place."""
         if self.count == 1:
             return
         with torch.no_grad():
             for tensor in tensors:
-                plain = tensor.contiguous()  # channels-last memory is not sent as it is
+                plain = tensor.contiguous()  # broadcast does not support channels-last memory
                 dist.broadcast(plain, 0, group=self.statistics)
                 tensor.copy_(plain)
 
     def gather_counts(self, own: Sequence[int]) -> Tensor:
-        """Return every rank's numbers [ranks, k] on the host, which a device does not wait for."""
+        """Return every rank's numbers [ranks, k] on the host, without synchronising with a device."""
         counts = torch.zeros(self.count, len(own), dtype=torch.int64)
         counts[self.number] = torch.tensor(own, dtype=torch.int64)
         return self.total(counts)
@@ -77,10 +77,10 @@ class Ranks:
         return bool(self.gather_counts((int(flag),)).any()) if self.count > 1 else flag
 
     def on_first(self, act: Callable[[], None]) -> None:
-        """Have the first rank do something; where it fails, every rank stops with its exit code.
+        """Call `act` on rank 0; where it fails, every rank stops with its exit code.
 
         Raises:
-            UsvsError: what `act` raised, on the first rank; an `OtherRankError` on the others.
+            UsvsError: what `act` raised, on rank 0; an `OtherRankError` on the others.
         """
         failed: UsvsError | None = None
         if self.first:
@@ -100,44 +100,46 @@ ALONE = Ranks()
 
 
 def rank_of_environment() -> int:
-    """Return this process's number as ``torchrun`` set it, 0 outside of it."""
+    """Return this process's rank as ``torchrun`` set it; 0 without ``torchrun``."""
     return int(os.environ.get("RANK", "0"))
 
 
 @contextmanager
 def join_ranks(device: str) -> Iterator[Ranks]:
-    """Meet the other processes that ``torchrun`` started; outside of it there is one rank, and nothing is done.
+    """Join the process group that ``torchrun`` started; without ``torchrun`` there is one rank, and nothing is done.
 
-    Only rank 0 reports progress. A process group that stands already is used and left standing.
+    Only rank 0 reports progress. A process group that exists already is used and not destroyed.
 
     Args:
         device: the setting ``run.device``.
 
     Raises:
-        ConfigError: where the others cannot be reached.
-        OtherRankError: for what the block raised because another rank went away.
+        ConfigError: where the other processes cannot be reached.
+        OtherRankError: where the block failed because the connection to another rank was lost.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
         yield ALONE
         return
-    ours = not dist.is_initialized()
-    if ours:
-        _begin(on_gpu=device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()))
+    created = not dist.is_initialized()
+    if created:
+        _initialise(on_gpu=device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()))
     quiet = console.quiet
     console.quiet = dist.get_rank() != 0
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.new_group())
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
-            raise OtherRankError(1, f"rank {dist.get_rank()}: lost the other ranks, one of which says why") from error
+            raise OtherRankError(
+                1, f"rank {dist.get_rank()}: lost connection to other ranks; see their logs"
+            ) from error
         raise
     finally:
         console.quiet = quiet
-        if ours:
+        if created:
             dist.destroy_process_group()
 
 
-def _begin(on_gpu: bool) -> None:
+def _initialise(on_gpu: bool) -> None:
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -145,33 +147,36 @@ def _begin(on_gpu: bool) -> None:
         dist.init_process_group(backend, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
-        raise ConfigError(f"cannot meet the other processes ({first}); start them by torchrun") from error
+        raise ConfigError(f"cannot connect to the other processes ({first}); start all of them by torchrun") from error
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, first: int, count: int, ranks: Ranks) -> Tensor:
-        ctx.place, ctx.ranks = slice(first, first + own.size(0)), ranks
+        ctx.rows_of_rank, ctx.ranks = slice(first, first + own.size(0)), ranks
         rows = own.new_zeros(count, *own.shape[1:])
-        rows[ctx.place] = own
+        rows[ctx.rows_of_rank] = own
         dist.all_reduce(rows, group=ranks.statistics)
         return rows
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return ctx.ranks.total(grad)[ctx.place], None, None, None
+        return ctx.ranks.total(grad)[ctx.rows_of_rank], None, None, None
 
 
 def gather_rows(own: Tensor, first: int, count: int, ranks: Ranks) -> Tensor:
-    """Return the rows of all ranks, in their order; whatever a rank makes of them flows back to whose they are.
+    """Return the rows of all ranks, in rank order; gradients flow back to the rank that holds the row.
 
     Ranks may hold different numbers of rows, or none.
 
     Args:
-        own: [n, ...] this rank's.
-        first: how many rows the ranks before it hold.
-        count: how many all hold.
-        ranks: who takes part.
+        own: [n, ...] this rank's rows.
+        first: number of rows that the ranks before it hold.
+        count: number of rows of all ranks.
+        ranks: the processes of the run.
+
+    Returns:
+        [count, ...].
     """
     if ranks.count == 1:
         return own

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, threads and source revision; no host, user or path names."""
+"""Description of a run's machine and software: versions, device, threads, revision; no host, user or path names."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Return what decides a run's bits and speed, as plain values."""
+    """Return what a run's exact numbers and speed depend on, as plain values."""
     return {
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),

@@ -1,7 +1,7 @@
-"""Gradients added up over ranks, bucket by bucket, while backward is still running.
+"""Gradients summed over ranks, bucket by bucket, while the backward pass is still running.
 
-What torch's DistributedDataParallel does, for losses that are shares of a sum: it takes means, and it counts on every
-output of forward to reach the loss, which a term of weight 0 does not.
+Like torch's DistributedDataParallel, for losses whose terms are summed over ranks. DistributedDataParallel averages,
+and expects every output of forward to reach the loss, which it does not where a term has weight 0.
 """
 
 from collections.abc import Sequence
@@ -17,44 +17,44 @@ BUCKET_BYTES = 25 << 20  # DistributedDataParallel's
 
 
 class GradientSum:
-    """Adds up the gradients of some parameters; every rank runs the same graph, so that all have the same ones.
+    """Sums the gradients of some parameters over ranks; every rank must run the same graph.
 
     Args:
-        parameters: those trained; equal on all ranks.
-        ranks: who takes part.
+        parameters: those that are trained; the same on all ranks.
+        ranks: the processes of the run.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
         self.ranks = ranks
-        self._listening = False
-        # Last layers first: backward reaches them first.
+        self._active = False
+        # Last layers first: the backward pass reaches them first.
         self._buckets = [_Bucket(some) for some in _split(list(parameters)[::-1])] if ranks.count > 1 else []
         self._launched = 0
         for bucket in self._buckets:
             for parameter in bucket.parameters:
-                parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
+                parameter.register_post_accumulate_grad_hook(self._on_gradient)  # type: ignore[no-untyped-call]
         self._bucket_of = {id(parameter): bucket for bucket in self._buckets for parameter in bucket.parameters}
 
-    def listen(self) -> None:
-        """Begin: the backward that comes next is the last one before `finish`."""
+    def start(self) -> None:
+        """Start summing: the next backward pass is the last one before `finish`."""
         self._launched = 0
-        self._listening = True
+        self._active = True
         for bucket in self._buckets:
             bucket.missing = len(bucket.parameters)
 
     def finish(self) -> None:
         """Wait until every parameter's `grad` is the sum over ranks."""
-        self._listening = False
+        self._active = False
         while self._launched < len(self._buckets):
             self._launch()
         for bucket in self._buckets:
-            bucket.take()
+            bucket.copy_back()
 
-    def _arrived(self, parameter: Tensor) -> None:
-        if not self._listening:
+    def _on_gradient(self, parameter: Tensor) -> None:
+        if not self._active:
             return
         self._bucket_of[id(parameter)].missing -= 1
-        # In one order on every rank, whatever order gradients arrive in.
+        # Launched in one order on every rank, whatever the order in which gradients arrive.
         while self._launched < len(self._buckets) and self._buckets[self._launched].missing == 0:
             self._launch()
 
@@ -71,21 +71,21 @@ class _Bucket:
         pieces = torch.split(self._flat, [p.numel() for p in parameters])
         self._views = [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
         self._work: Any = None
-        self._there: list[tuple[Tensor, Tensor]] = []  # view, gradient
+        self._gradients: list[tuple[Tensor, Tensor]] = []  # view, gradient
 
     @torch.no_grad()
     def launch(self) -> None:
-        self._there = [
+        self._gradients = [
             (view, p.grad) for view, p in zip(self._views, self.parameters, strict=True) if p.grad is not None
         ]
-        for view, grad in self._there:
+        for view, grad in self._gradients:
             view.copy_(grad)
         self._work = dist.all_reduce(self._flat, async_op=True)
 
     @torch.no_grad()
-    def take(self) -> None:
+    def copy_back(self) -> None:
         self._work.wait()
-        for view, grad in self._there:
+        for view, grad in self._gradients:
             grad.copy_(view)
 
 
@@ -93,8 +93,8 @@ def _split(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
     buckets: list[list[nn.Parameter]] = []
     size = BUCKET_BYTES
     for parameter in parameters:
-        alike = bool(buckets) and buckets[-1][0].dtype == parameter.dtype
-        if size >= BUCKET_BYTES or not alike:
+        same_dtype = bool(buckets) and buckets[-1][0].dtype == parameter.dtype
+        if size >= BUCKET_BYTES or not same_dtype:
             buckets.append([])
             size = 0
         buckets[-1].append(parameter)

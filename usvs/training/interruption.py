@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM and SIGINT set a flag, and the run saves itself at the next step."""
+"""Interruption by SIGTERM or SIGINT: a flag is set, and the run saves a checkpoint after the current step."""
 
 import logging
 import signal
@@ -9,15 +9,14 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Whether the run was asked to stop.
+    """True once a signal to stop was received.
 
     Attributes:
-        signal_name: the signal that asked, or None.
+        signal_name: that signal, or None.
     """
 
     def __init__(self) -> None:
@@ -29,9 +28,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Catch SIGTERM and SIGINT for as long as the block runs; a second SIGINT stops at once.
+    """Handle SIGTERM and SIGINT while the block runs; a second SIGINT raises KeyboardInterrupt at once.
 
-    Outside the main thread Python allows no handler, so there nothing is caught.
+    Python allows signal handlers in the main thread only; in another thread nothing is handled.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -42,7 +41,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
-        logger.info(f"{request.signal_name}: saving at the end of this step")
+        logger.info(f"{request.signal_name}: saving a checkpoint after this step")
 
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:

@@ -1,8 +1,8 @@
-"""A batch in parts: some on other ranks, some one after the other, and the loss still over all of it.
+"""A batch in several pieces, on several ranks or one after the other, with the loss of the global batch.
 
-Micro-batches follow GradCache (Gao et al., RepL4NLP 2021): every part is run without gradients and only its small
-outputs are kept; the loss of all of them gives each output's gradient; every part is run again and takes its gradient
-back. A contrastive term then sees the whole batch, at the price of a second forward.
+Micro-batches follow GradCache (Gao et al., RepL4NLP 2021): every micro-batch is run without gradients and only its
+small outputs are kept; the loss of all outputs gives the gradient of each; every micro-batch is run again and
+back-propagates its gradient. A contrastive term then sees the global batch, at the price of a second forward pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,71 +18,84 @@ from usvs.training.distributed import Ranks
 
 
 class BatchShard(NamedTuple):
-    """Which clips of a whole batch are here."""
+    """Which rows of a global batch a process holds."""
 
-    clips: Tensor  # [b] int64
-    whole: int  # clips of the whole batch
+    rows: Tensor  # [b] int64
+    batch_size: int  # rows of the global batch
 
 
-class ShardedTask(Protocol):
-    """A task whose batch may be computed in parts; ``outputs`` is what is compiled."""
+class TrainableModule(Protocol):
+    """What the engine needs of an `nn.Module`.
+
+    ``forward`` is all that one process needs. The other three methods are needed for several processes and for
+    micro-batches: ``forward(*batch)`` must equal ``loss(outputs(*batch), None)``. Where they exist, ``outputs`` is what
+    is compiled.
+    """
+
+    def forward(self, *batch: Tensor) -> Any:
+        """Return the losses of a batch: a NamedTuple of scalars with a field ``total``."""
 
     def outputs(self, *batch: Tensor) -> Any:
-        """Run the networks; a NamedTuple of tensors with a row for each thing the loss is about."""
+        """Run the networks; returns a NamedTuple of tensors whose rows are what the loss is computed from."""
 
-    def loss(self, said: Any, whole: Any) -> Any:
-        """Return a NamedTuple of scalars: this part's shares of the whole batch's."""
+    def loss(self, outputs: Any, global_batch: Any) -> Any:
+        """Return a NamedTuple of scalars; for a part of a batch, its terms of the global batch's sum.
 
-    def global_batch(self, said: Any, ranks: Ranks) -> Any:
-        """Meet the other ranks and return what `loss` must know of them."""
+        Args:
+            outputs: of the rows that this process holds.
+            global_batch: what `global_batch` returned; None where `outputs` has all rows.
+        """
+
+    def global_batch(self, outputs: Any, ranks: Ranks) -> Any:
+        """Communicate with the other ranks and return what `loss` needs to know of their rows."""
 
 
-def slices(clips: int, most: int | None) -> list[slice]:
-    """Cut `clips` into as few parts of equal size, give or take one, as there may be with `most` clips at once."""
-    count = 1 if most is None or clips == 0 else -(-clips // most)
-    edges = [round(part * clips / count) for part in range(count + 1)]
+def micro_batch_slices(rows: int, most: int | None) -> list[slice]:
+    """Split `rows` into the fewest slices of at most `most` rows; their sizes differ by at most one."""
+    count = 1 if most is None or rows == 0 else -(-rows // most)
+    edges = [round(part * rows / count) for part in range(count + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 @cache
-def all_here(clips: int) -> BatchShard:
-    """Return the place of a whole batch in itself."""
-    return BatchShard(torch.arange(clips), clips)
+def complete_shard(batch_size: int) -> BatchShard:
+    """Return the shard of a process that holds every row of the batch."""
+    return BatchShard(torch.arange(batch_size), batch_size)
 
 
-class DropoutPlacer:
-    """Tells every `BatchDropout` of a module, scripted or not, which clips of the batch it gets."""
+class DropoutShards:
+    """Sets, on every `BatchDropout` of a module, scripted or not, which rows of the global batch it gets."""
 
     def __init__(self, module: Any) -> None:
-        self._dropouts = [child for child in module.modules() if hasattr(child, "whole_clips")]
-        self._said: BatchShard | None = None
+        self._dropouts = [child for child in module.modules() if hasattr(child, "global_clips")]
+        self._current: BatchShard | None = None
 
-    def __call__(self, place: BatchShard) -> None:
-        """Say it for the next forward."""
-        if place is self._said:
+    def assign(self, shard: BatchShard) -> None:
+        """Set the shard of the next forward pass."""
+        if shard is self._current:
             return
         for child in self._dropouts:
-            child.whole_clips, child.clips = place.whole, place.clips.to(child.clips.device)
-        self._said = place
+            child.global_clips, child.clips = shard.batch_size, shard.rows.to(child.clips.device)
+        self._current = shard
 
 
-def joined(parts: Sequence[Any]) -> Any:
-    """Put the outputs of parts together, each as a leaf that gathers a gradient where it can have one."""
+def concatenate_outputs(parts: Sequence[Any]) -> Any:
+    """Concatenate the outputs of micro-batches; each floating-point field becomes a leaf that requires a gradient."""
     fields = [torch.cat(field) for field in zip(*parts, strict=True)]
     return type(parts[0])(*(field.requires_grad_(field.is_floating_point()) for field in fields))
 
 
-def gradients_of(said: Any, parts: Sequence[Any]) -> list[list[Tensor | None]]:
-    """Cut the gradients of joined outputs into those of each part's."""
-    cut = [
+def split_gradients(outputs: Any, parts: Sequence[Any]) -> list[list[Tensor | None]]:
+    """Split the gradients of concatenated outputs into those of each micro-batch's outputs."""
+    pieces = [
         [None] * len(parts) if field.grad is None else list(field.grad.split([len(part[i]) for part in parts]))
-        for i, field in enumerate(said)
+        for i, field in enumerate(outputs)
     ]
-    return [list(of_part) for of_part in zip(*cut, strict=True)]
+    return [list(of_part) for of_part in zip(*pieces, strict=True)]
 
 
-def take_back(outputs: Any, gradients: Sequence[Tensor | None]) -> None:
-    """Run backward from a part's outputs with the gradients that the whole batch's loss gave them."""
+def backward_micro_batch(outputs: Any, gradients: Sequence[Tensor | None]) -> None:
+    """Back-propagate, from one micro-batch's outputs, the gradients that the loss of the global batch gave them."""
     pairs = [
         (output, gradient)
         for output, gradient in zip(outputs, gradients, strict=True)
@@ -92,33 +105,33 @@ def take_back(outputs: Any, gradients: Sequence[Tensor | None]) -> None:
         torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
 
 
-class BufferKeeper:
-    """Can put a module's buffers, such as running statistics, back to what they were."""
+class BufferSnapshot:
+    """Can restore a module's buffers, such as running statistics, to what they were at `save`."""
 
     def __init__(self, module: nn.Module) -> None:
         saved = module.state_dict().keys()
-        # Past autograd's eye: where backward reads a running statistic, this finds it as it was.
+        # `.data`: a restored running statistic must not count as modified for a backward pass that reads it.
         self._live = [buffer.data for name, buffer in module.named_buffers() if name in saved]
-        self._kept = [buffer.clone() for buffer in self._live]
+        self._saved = [buffer.clone() for buffer in self._live]
 
     @torch.no_grad()
-    def keep(self) -> None:
-        """Remember how they are now."""
+    def save(self) -> None:
+        """Copy the current values."""
         if self._live:
-            torch._foreach_copy_(self._kept, self._live)
+            torch._foreach_copy_(self._saved, self._live)
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Make them as they were remembered."""
+    def restore(self) -> None:
+        """Write the saved values back."""
         if self._live:
-            torch._foreach_copy_(self._live, self._kept)
+            torch._foreach_copy_(self._live, self._saved)
 
 
 @contextmanager
-def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Leave a module's buffers as they were, whatever the block does to them."""
-    keeper = BufferKeeper(module)
+def preserve_buffers(module: nn.Module) -> Iterator[None]:
+    """Restore a module's buffers after the block."""
+    snapshot = BufferSnapshot(module)
     try:
         yield
     finally:
-        keeper.put_back()
+        snapshot.restore()

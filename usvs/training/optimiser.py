@@ -1,4 +1,4 @@
-"""The optimiser and its schedule (section 2.4), a pure function of the step, so that resuming needs no more."""
+"""The optimiser and its schedule (section 2.4); the schedule is a pure function of the step, so it has no state."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from usvs.training.settings import OptimiserSettings
 
-WARM_UP_SHARE = 0.3  # torch.optim.lr_scheduler.OneCycleLR's defaults, which its users know
+WARM_UP_FRACTION = 0.3  # the defaults of torch.optim.lr_scheduler.OneCycleLR
 START_DIVISOR = 25.0
 END_DIVISOR = 25.0 * 1e4
 
@@ -15,7 +15,7 @@ END_DIVISOR = 25.0 * 1e4
 def make_optimiser(module: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
     """Return the optimiser over the module's parameters.
 
-    SGD decays every parameter, as the paper's does; AdamW spares biases and normalisation, as its users do.
+    SGD decays every parameter, as in the paper; AdamW leaves out biases and normalisation, as is common.
     """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if settings.kind == "sgd":
@@ -41,7 +41,7 @@ def learning_rate(step: int, total_steps: int, steps_per_epoch: int, settings: O
     """
     if settings.schedule == "step":
         return settings.learning_rate / 10.0 ** (step // steps_per_epoch // settings.step_epochs)
-    peak_step = max(WARM_UP_SHARE * total_steps - 1.0, 1e-9)
+    peak_step = max(WARM_UP_FRACTION * total_steps - 1.0, 1e-9)
     last_step = total_steps - 1.0
     peak = settings.learning_rate
     if step <= peak_step:
@@ -49,8 +49,8 @@ def learning_rate(step: int, total_steps: int, steps_per_epoch: int, settings: O
     return _half_cosine(peak, peak / END_DIVISOR, min((step - peak_step) / (last_step - peak_step), 1.0))
 
 
-def _half_cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) / 2.0 * (1.0 + math.cos(math.pi * share))
+def _half_cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) / 2.0 * (1.0 + math.cos(math.pi * fraction))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module) -> di
 
 
 def load_optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave.
+    """Load what `optimiser_tensors` returned.
 
     Raises:
         KeyError: when a name belongs to no parameter of the module.

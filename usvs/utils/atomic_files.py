@@ -1,4 +1,4 @@
-"""Files and folders written so that a kill at any instant leaves the old one or the new one."""
+"""Atomic and durable files: a kill at any instant leaves either the old content or the new one."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a small file so that a kill leaves either the old one or the new one."""
+    """Replace a small file atomically and durably."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         file.write(content)
@@ -17,7 +17,7 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Make a finished file durable and give it its name."""
+    """Make a complete file durable, then rename it to `path`."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
@@ -25,7 +25,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def sync_files(folder: Path) -> None:
-    """Make a folder of files durable, all asked for at once: the disk then writes them in one go."""
+    """Make the files of a folder durable, in parallel: the disk then writes them together."""
     paths = [*folder.iterdir(), folder]
     with ThreadPoolExecutor(len(paths)) as threads:
         for _ in threads.map(_sync, paths):
@@ -33,7 +33,7 @@ def sync_files(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable."""
+    """Make the entries of a folder durable."""
     _sync(folder)
 
 

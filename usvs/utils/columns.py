@@ -1,7 +1,7 @@
-"""Columns of numbers on disk, as .npy files that are mapped into memory: what is not touched costs none.
+"""Columns of numbers on disk: .npy files that are memory-mapped, so that only what is used is read.
 
-`numpy.load` parses a header with `ast`, which on CPython 3.11 fails in a thread while `torch.jit.script` runs in
-another (gh-106905), so headers are read here.
+Headers are parsed here, not by `numpy.load`: it uses `ast`, which on CPython 3.11 fails in one thread while
+`torch.jit.script` runs in another (gh-106905).
 """
 
 import math
@@ -24,48 +24,48 @@ _HEADER = re.compile(
     rb"'shape': \((\d+),(?: ?(\d+))?\), \} *\n",
     re.DOTALL,
 )
-_HEADER_BYTES = 128  # with room for any length, so that it can be filled in last
-BLOCK = 1 << 20  # numbers gone through at once, where a whole column at once would be memory
-SCRATCH_BYTES = 64 << 20  # a column that is longer is laid into a file
+_HEADER_BYTES = 128  # enough for any length, so that the header can be written last
+BLOCK = 1 << 20  # elements processed at once, to bound the memory
+SCRATCH_BYTES = 64 << 20  # a longer column is stored in a file
 
 
 def map_column(path: Path) -> Column:
-    """Map the numbers of a .npy file of one or two dimensions, for reading.
+    """Map a .npy file of one or two dimensions, read-only.
 
     Raises:
-        ValueError: where it is no such file, or shorter than it says.
-        OSError: where it cannot be read.
+        ValueError: if it is not such a file, or shorter than its header says.
+        OSError: if it cannot be read.
     """
     with path.open("rb") as file:
-        found = _HEADER.match(file.read(256))
+        header = _HEADER.match(file.read(256))
         size = os.fstat(file.fileno()).st_size
-    if found is None:
-        raise ValueError("no .npy file of a kind that is written here")
-    kind, rows, columns = found.groups()
+    if header is None:
+        raise ValueError("expected a .npy file in C order with one or two dimensions")
+    kind, rows, columns = header.groups()
     shape = (int(rows), int(columns)) if columns else (int(rows),)
     dtype = np.dtype(kind.decode())
-    end = found.end() + dtype.itemsize * math.prod(shape)
+    end = header.end() + dtype.itemsize * math.prod(shape)
     if end > size:
         raise ValueError(f"expected {end} bytes, got {size}")
     if 0 in shape:
         return np.empty(shape, dtype)
-    import torch  # seconds, and whoever only writes columns needs none of it
+    import torch  # takes seconds, and processes that only write columns do not need it
 
-    # not numpy's memmap: Python's mmap keeps a file handle for each
+    # not numpy.memmap: Python's mmap keeps a file handle open for each file
     mapped = torch.from_file(os.fspath(path), shared=False, size=end, dtype=torch.uint8).numpy()
-    column = mapped[found.end() :].view(dtype).reshape(shape)
+    column = mapped[header.end() :].view(dtype).reshape(shape)
     column.flags.writeable = False
     return column
 
 
 def blocks(length: int) -> Iterator[slice]:
-    """Yield slices that together are range(length)."""
+    """Yield slices of at most `BLOCK` elements that together cover range(length)."""
     for start in range(0, length, BLOCK):
         yield slice(start, min(start + BLOCK, length))
 
 
 class ColumnWriter:
-    """Writes a column piece by piece, however long it gets; the file is a whole .npy file after `close`."""
+    """Writes a column of unknown length in pieces; the file is a complete .npy file after `close`."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
@@ -74,7 +74,7 @@ class ColumnWriter:
         self._file.write(bytes(_HEADER_BYTES))
 
     def append(self, values: Column) -> None:
-        """Add values to the end [n]."""
+        """Append values [n]."""
         self._file.write(np.ascontiguousarray(values, self.dtype).data)
         self.length += len(values)
 
@@ -91,7 +91,7 @@ class ColumnWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
             self.close()
         else:
@@ -99,7 +99,7 @@ class ColumnWriter:
 
 
 def scratch_column(length: int, dtype: npt.DTypeLike) -> Column:
-    """Return a column to be filled: in memory or, where it is long, in a nameless file of TMPDIR."""
+    """Return an uninitialised column: in memory or, if it is long, in an unnamed file in TMPDIR."""
     dtype = np.dtype(dtype)
     if length * dtype.itemsize <= SCRATCH_BYTES:
         return np.empty(length, dtype)

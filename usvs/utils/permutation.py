@@ -1,7 +1,7 @@
-"""Randomness without state: a counter-based generator and a keyed permutation.
+"""Stateless random numbers: a counter-based generator and a keyed permutation.
 
-Every draw is a pure function of (key, stream, counter), so that any sample of any epoch is found at once, whoever asks,
-in whatever order. Both rest on one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood,
+Every draw is a pure function of (key, stream, counter), so any sample of any epoch can be computed directly, in any order
+and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood,
 "Fast splittable pseudorandom number generators", OOPSLA 2014, doi:10.1145/2660193.2660195, with D. Stafford's "Mix13"
 constants, as in java.util.SplittableRandom):
 
@@ -10,7 +10,7 @@ constants, as in java.util.SplittableRandom):
     z =  z ^ (z >> 31)
 
 `counter_bits(key, counter, stream)` is the generator's output number `counter` from the state that (key, stream) hashes
-to: mix64(state + (counter + 1) * GOLDEN_GAMMA). It is fit for sampling, not for secrets.
+to: mix64(state + (counter + 1) * GOLDEN_GAMMA). It is meant for sampling, not for cryptography.
 """
 
 from typing import Any, TypeVar
@@ -26,9 +26,9 @@ Float64Array = npt.NDArray[np.float64]
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio, made odd
 FEISTEL_ROUNDS = 8
-LEAST_BITS = 4  # halves of one bit would leave some orders a fifth too frequent
+LEAST_BITS = 4  # with halves of one bit some orders would be 20 % too frequent
 
-# One definition serves a Python int, which is by far quicker for one, and an array.
+# one definition for a Python int, which is much faster for a single number, and for an array
 Words = TypeVar("Words", int, UInt64Array)
 
 _WORD = (1 << 64) - 1
@@ -44,7 +44,7 @@ def mix64(word: Words) -> Words:
 
 
 def derive_key(*words: int) -> int:
-    """Hash whole numbers, for example (seed, epoch), into one 64-bit key; their order counts."""
+    """Hash whole numbers, for example (seed, epoch), into one 64-bit key; their order matters."""
     state = 0
     for word in words:
         state = mix64(((state + GOLDEN_GAMMA) & _WORD) ^ (word & _WORD))
@@ -55,15 +55,15 @@ def counter_bits(key: int, counter: npt.ArrayLike, stream: int) -> UInt64Array:
     """Return 64 random bits for every counter.
 
     Args:
-        key: what `derive_key` made.
+        key: from `derive_key`.
         counter: whole numbers >= 0, any shape.
-        stream: which draw this is; different streams of a key are independent.
+        stream: number of the draw; different streams of a key are independent.
 
     Returns:
         uint64 array of the counter's shape (at least [1]).
     """
-    place = np.atleast_1d(np.asarray(counter)).astype(np.uint64) + np.uint64(1)
-    return mix64(place * np.uint64(GOLDEN_GAMMA) + np.uint64(derive_key(key, stream)))
+    position = np.atleast_1d(np.asarray(counter)).astype(np.uint64) + np.uint64(1)
+    return mix64(position * np.uint64(GOLDEN_GAMMA) + np.uint64(derive_key(key, stream)))
 
 
 def counter_uniform(key: int, counter: npt.ArrayLike, stream: int) -> Float64Array:
@@ -72,12 +72,12 @@ def counter_uniform(key: int, counter: npt.ArrayLike, stream: int) -> Float64Arr
 
 
 def keyed_bits(keys: UInt64Array, count: int) -> UInt64Array:
-    """Return the first `count` outputs [..., count] of a generator of its own for every key [...] of random bits."""
+    """Return `count` random words [..., count] for every key [...]; each key is a generator of its own."""
     return mix64(keys[..., None] + np.uint64(GOLDEN_GAMMA) * np.arange(1, count + 1, dtype=np.uint64))
 
 
 def uniform_from_bits(bits: UInt64Array) -> Float64Array:
-    """Return the upper 53 of each word's bits as a number in [0, 1)."""
+    """Return the upper 53 bits of each word as a number in [0, 1)."""
     uniform: Float64Array = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return uniform
 
@@ -85,26 +85,25 @@ def uniform_from_bits(bits: UInt64Array) -> Float64Array:
 def counter_below(key: int, counter: npt.ArrayLike, stream: int, limit: npt.ArrayLike) -> Int64Array:
     """Return a uniform whole number in [0, limit) for every counter; biased by less than limit / 2**53.
 
-    A limit of 0 gives 0: the caller knows that there was nothing to choose from.
+    A limit of 0 gives 0; the caller must handle that case.
     """
     chosen: Int64Array = np.floor(counter_uniform(key, counter, stream) * np.asarray(limit)).astype(np.int64)
     return chosen
 
 
 def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
-    """Return where a keyed permutation of range(size) sends each index, without ever holding the permutation.
+    """Return the image of each index under a keyed permutation of range(size), without storing the permutation.
 
     A Feistel network on b = ceil(log2(size)) bits (at least 4), in halves of floor(b/2) and ceil(b/2) bits, whose round
-    function is `mix64` of the other half xor a round key. Its result may lie past `size`, as the network permutes
-    2**b numbers; then it is sent through again until it does not, which permutes range(size) ("cycle
-    walking": J. Black, P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9).
+    function is `mix64` of the other half xor a round key. The network permutes
+    2**b numbers, so a result may be at or above `size`; it is then applied again until it is below ("cycle walking": J. Black, P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9).
     Four rounds of random functions make a strong pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988,
-    doi:10.1137/0217022); eight are used, as the halves of a small archive's index hold few bits.
+    doi:10.1137/0217022); eight are used, because the halves have few bits for small sizes.
 
     Args:
         index: whole numbers in [0, size), any shape.
-        size: how many things are permuted, 1 .. 2**62.
-        key: another key gives another permutation.
+        size: of the range that is permuted, 1 .. 2**62.
+        key: selects the permutation.
 
     Returns:
         int64 array of the index's shape (at least [1]).
@@ -112,18 +111,18 @@ def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     Raises:
         ConfigError: for a size or an index out of range.
     """
-    asked = np.atleast_1d(np.asarray(index, dtype=np.int64))
+    indices = np.atleast_1d(np.asarray(index, dtype=np.int64))
     network = _Feistel(size, key)
-    if asked.size and not (asked.min() >= 0 and asked.max() < size):
-        raise ConfigError(f"permutation index: expected 0 .. {size - 1}, got {asked.min()} .. {asked.max()}")
-    value = network(asked.ravel().astype(np.uint64))
+    if indices.size and not (indices.min() >= 0 and indices.max() < size):
+        raise ConfigError(f"permutation index: expected 0 .. {size - 1}, got {indices.min()} .. {indices.max()}")
+    value = network(indices.ravel().astype(np.uint64))
     while (outside := np.flatnonzero(value >= np.uint64(size))).size:
         value[outside] = network(value[outside])
-    return value.astype(np.int64).reshape(asked.shape)
+    return value.astype(np.int64).reshape(indices.shape)
 
 
 def permute_one(index: int, size: int, key: int) -> int:
-    """Return `permute` of one index, in some microseconds; arguments and errors as there."""
+    """Return `permute` of one index, in a few microseconds; arguments and errors as there."""
     network = _Feistel(size, key)
     if not 0 <= index < size:
         raise ConfigError(f"permutation index: expected 0 .. {size - 1}, got {index}")
@@ -134,7 +133,7 @@ def permute_one(index: int, size: int, key: int) -> int:
 
 
 class _Feistel:
-    """The network below cycle walking: a keyed permutation of range(2**bits), where 2**bits >= size."""
+    """A keyed permutation of range(2**bits), where 2**bits >= size; the network of `permute`."""
 
     def __init__(self, size: int, key: int) -> None:
         if not 1 <= size <= 1 << 62:

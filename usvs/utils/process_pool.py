@@ -1,125 +1,138 @@
-"""One task for each scan on all cores, results in order, no failure of one the failure of all."""
+"""Tasks on worker processes or on another executor: results in order, and a process that dies fails its own task only.
+
+The processes are loky's (kept by the joblib project, https://github.com/joblib/loky), not the standard library's, because
+loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and a notebook
+work. joblib, which scikit-learn needs, contains it.
+"""
 
 import os
+import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from usvs.errors import DataError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-WAITING_PER_WORKER = 4  # tasks handed out ahead: enough to keep all busy, few enough to bound what is held
-DIED = "the process that read the file died (a crash in a decoder, or out of memory)"
+PENDING_PER_WORKER = 4  # tasks submitted ahead: enough to keep all workers busy, few enough to bound the memory
+PARENT_CHECK_SECONDS = 0.5
+PROCESS_DIED = "the worker process died (a crash in a decoder, or out of memory)"
 
 
-def run_each(
+def map_tasks(
     function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
 ) -> Iterator[tuple[Task, Result | DataError]]:
-    """Yield each task with its result, in the tasks' order; of the tasks, only those under way are held.
+    """Yield each task with its result, in the order of the tasks; only the pending tasks are held in memory.
 
-    A process that dies (a decoder that crashes, memory that runs out) costs its own task only: the tasks under way are
-    done again, each in a process of its own, and the one that dies again is named by a DataError in its result's place.
+    A process that dies (a decoder crashes, memory runs out) fails its own task only: the pending tasks are run again, each
+    in a process of its own, and the result of a task whose process dies again is a DataError.
 
     Args:
-        function: of a module, so that other processes can import it; it handles its own errors.
-        tasks: what to do.
-        workers: processes; None is one a core, 1 stays in this process.
+        function: a function of a module, so that other processes can import it; it handles its own errors.
+        tasks: its arguments.
+        workers: number of processes; None is one per core, 1 runs the tasks in this process.
     """
     workers = workers or os.cpu_count() or 1
     if isinstance(tasks, Sized):
         workers = min(workers, max(1, len(tasks)))
-    todo = iter(tasks)
+    remaining = iter(tasks)
     if workers == 1:
-        for task in todo:
+        for task in remaining:
             yield task, function(task)
         return
-    under_way: deque[tuple[Task, Future[Result]]] = deque()
+    pending: deque[tuple[Task, Future[Result]]] = deque()
     while True:
-        with _executor(workers) as executor:
-            yield from _until_broken(executor, function, todo, workers, under_way)
-        if not under_way:
+        yield from _map_until_broken(function, remaining, workers, pending)
+        if not pending:
             return
-        while under_way:
-            task, _ = under_way.popleft()
-            yield task, _alone(function, task)
+        while pending:
+            task, _ = pending.popleft()
+            yield task, _run_in_own_process(function, task)
 
 
-def run_each_on(
+def map_tasks_on(
     executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
 ) -> Iterator[tuple[Task, Result | DataError]]:
-    """Do as `run_each`, on an executor that looks after its workers itself, such as a cluster's.
+    """Do as `map_tasks` on an executor that restarts its own workers, such as a Dask cluster's.
 
     Args:
-        executor: does a task again whose worker died; an exception of a future is its last word on the task.
-        function: as of `run_each`.
-        tasks: what to do.
-        workers: how many tasks can be under way at once.
+        executor: repeats a task whose worker died; the exception of a future is final.
+        function: as of `map_tasks`.
+        tasks: its arguments.
+        workers: number of tasks that run at once.
     """
-    under_way: deque[tuple[Task, Future[Result]]] = deque()
-    todo = iter(tasks)
+    pending: deque[tuple[Task, Future[Result]]] = deque()
+    remaining = iter(tasks)
     while True:
-        for task in islice(todo, workers * WAITING_PER_WORKER - len(under_way)):
-            under_way.append((task, executor.submit(function, task)))
-        if not under_way:
+        for task in islice(remaining, workers * PENDING_PER_WORKER - len(pending)):
+            pending.append((task, executor.submit(function, task)))
+        if not pending:
             return
-        task, future = under_way.popleft()
+        task, future = pending.popleft()
         error = future.exception()
-        yield task, future.result() if error is None else DataError(f"{DIED}; {type(error).__name__}")
+        yield task, future.result() if error is None else DataError(f"{PROCESS_DIED}; {type(error).__name__}")
 
 
-def _until_broken(
-    executor: Executor,
+def _map_until_broken(
     function: Callable[[Task], Result],
-    todo: Iterator[Task],
+    remaining: Iterator[Task],
     workers: int,
-    under_way: deque[tuple[Task, Future[Result]]],
+    pending: deque[tuple[Task, Future[Result]]],
 ) -> Iterator[tuple[Task, Result]]:
-    """Work until all is done or a process dies; what is not done then stays in `under_way`."""
+    """Run tasks until all are done or a process dies; what is not done then stays in `pending`."""
+    executor = _process_executor(workers)
+    is_done = False
     try:
         while True:
-            while len(under_way) < workers * WAITING_PER_WORKER and (new := list(islice(todo, 1))):
-                under_way.append((new[0], Future()))  # first, so that it is not lost where the pool is broken already
-                under_way[-1] = (new[0], executor.submit(function, new[0]))
-            if not under_way:
+            while len(pending) < workers * PENDING_PER_WORKER and (new := list(islice(remaining, 1))):
+                pending.append((new[0], Future()))  # before submit, which raises where the pool is broken already
+                pending[-1] = (new[0], executor.submit(function, new[0]))
+            if not pending:
+                is_done = True
                 return
-            task, future = under_way[0]
+            task, future = pending[0]
             result = future.result()
-            under_way.popleft()
+            pending.popleft()
             yield task, result
     except BrokenProcessPool:
         return
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        # an interrupted caller does not wait for the tasks that run
+        executor.shutdown(wait=True, kill_workers=not is_done)
 
 
-def _alone(function: Callable[[Task], Result], task: Task) -> Result | DataError:
-    with _executor(1) as executor:
-        try:
-            return executor.submit(function, task).result()
-        except BrokenProcessPool:
-            return DataError(DIED)
+def _run_in_own_process(function: Callable[[Task], Result], task: Task) -> Result | DataError:
+    executor = _process_executor(1)
+    try:
+        result: Result = executor.submit(function, task).result()
+        return result
+    except BrokenProcessPool:
+        return DataError(PROCESS_DIED)
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
 
 
-def _executor(workers: int) -> Executor:
-    # a fork would copy the locks of torch's and the progress bar's threads in whatever state they are
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+def _process_executor(workers: int) -> Any:
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
 
 
-def _end_with_parent() -> None:
-    """Watch the process that hands out the tasks: when it is killed, nobody else ends this one or holds the lock."""
-    parent = parent_process()
-    if parent is not None:
-        Thread(target=_wait_and_end, args=(parent,), daemon=True).start()
+def _start_worker(parent: int) -> None:
+    """Let the parent alone handle Ctrl-C, and end this process when the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
-def _wait_and_end(parent: BaseProcess) -> None:
-    parent.join()
+def _end_with_parent(parent: int) -> None:
+    # loky's workers wait for tasks for ever when their parent is killed with SIGKILL, which nothing can handle
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)

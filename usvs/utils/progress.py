@@ -1,4 +1,4 @@
-"""Progress of work longer than two seconds: a live bar on a terminal, plain log lines elsewhere."""
+"""Progress of long work: a bar on a terminal, log lines elsewhere."""
 
 import logging
 import sys
@@ -11,31 +11,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Item = TypeVar("Item")
 
-PLAIN_LINE_SECONDS = 10.0
+LOG_INTERVAL_SECONDS = 10.0
+MIN_LOGGED_SECONDS = 2.0  # shorter work is not logged
 
 console = Console(stderr=True, highlight=False)
 logger = logging.getLogger(__name__)
 
 
-def printable(name: str) -> str:
-    """Return a file name as one line without control characters, safe to print on a terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
-
-
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-    """Yield `items` one by one while showing how many are done.
+    """Yield `items` while showing how many are done.
 
     Args:
-        items: what to iterate over.
-        what: the work in a few words, for example ``preparing scans``.
-        total: how many there are, where `items` has no length.
+        items: any iterable.
+        what: short name of the work, for example ``preparing scans``.
+        total: number of items, if `items` has no length.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    yield from (_live if sys.stderr.isatty() else _plain)(items, what, total)
+    yield from (_show_bar if sys.stderr.isatty() else _log_lines)(items, what, total)
 
 
-def _live(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+def _show_bar(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(what, total=total)
@@ -44,7 +40,7 @@ def _live(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]
             progress.advance(task)
 
 
-def _plain(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
+def _log_lines(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item]:
     started = last = time.monotonic()
     of_total = "" if total is None else f" of {total}"
     done = 0
@@ -52,8 +48,8 @@ def _plain(items: Iterable[Item], what: str, total: int | None) -> Iterator[Item
         yield item
         done += 1
         now = time.monotonic()
-        if now - last >= PLAIN_LINE_SECONDS:
+        if now - last >= LOG_INTERVAL_SECONDS:
             logger.info(f"{what}: {done}{of_total}, {now - started:.0f} s")
             last = now
-    if time.monotonic() - started >= 2.0:
+    if time.monotonic() - started >= MIN_LOGGED_SECONDS:
         logger.info(f"{what}: {done}{of_total} done in {time.monotonic() - started:.0f} s")

@@ -1,4 +1,4 @@
-"""What a step may not do: run a network twice, or wait for the device more than once."""
+"""A step must not run a network twice, or synchronise with the device more than once."""
 
 from collections import Counter
 
@@ -38,8 +38,8 @@ def test_each_network_runs_once_a_batch(tiny):
     assert calls == {"video": 1, "video images": 3 * 2 + 3 * 4, "speech": 1, "speech images": 2 * 3 * 2}
 
 
-def test_a_step_waits_for_the_device_once(tiny):
-    """Masks stay on the host: what is asked of them waits for nobody."""
+def test_a_step_synchronises_with_the_device_once(tiny):
+    """Masks stay on the host, so reading them does not synchronise."""
     seen = Counter()
 
     class Watch(TorchDispatchMode):
@@ -54,5 +54,5 @@ def test_a_step_waits_for_the_device_once(tiny):
     trainer.step(*some_batch())
     with Watch():
         trainer.step(*some_batch())
-    # The losses leave by one `tolist`, which goes past the dispatcher; nothing else may ask for a value.
+    # The losses are read by one `tolist`, which the dispatcher does not see; nothing else may read a value.
     assert not seen

@@ -36,7 +36,7 @@ def test_a_checkpoint_folder_will_do_and_an_earlier_one_differs(run):
 def test_what_is_no_run_or_damaged_is_named(run, tmp_path):
     import shutil
 
-    with pytest.raises(DataError, match="neither a run folder"):
+    with pytest.raises(DataError, match="expected a run folder with a checkpoint"):
         load_encoder(tmp_path)
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -60,5 +60,5 @@ def test_a_checkpoint_of_other_settings_is_named(run, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sha256"]["state.json"] = file_sha256(folder / "state.json")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match=r"does not fit its own settings.*conv1"):
+    with pytest.raises(DataError, match=r"does not fit the model of its settings.*conv1"):
         load_encoder(folder)

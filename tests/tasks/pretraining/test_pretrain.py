@@ -9,13 +9,13 @@ import time
 import pytest
 import torch
 
-from usvs.errors import ConfigError, DataError, MissingDependencyError, Preempted
+from usvs.errors import ConfigError, DataError, Preempted, ResourceError
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.pretraining import pretrain as module
+from usvs.tasks.pretraining import task as module
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.validation import Validation
 from usvs.training.checkpoint import load_checkpoint, step_folders
-from usvs.training.run_log import read_metrics
+from usvs.training.metrics_log import read_metrics
 from usvs.training.trainer import NonFiniteError, Trainer
 
 STEPS = 6  # three patients' 18 clips in batches of six, two epochs
@@ -39,8 +39,8 @@ def stop_after(monkeypatch, steps: int) -> None:
     """Make the run believe that it got SIGTERM in its nth step."""
     step = Trainer.step
 
-    def counted(self, *batch, **place):
-        values = step(self, *batch, **place)
+    def counted(self, *batch, **shard):
+        values = step(self, *batch, **shard)
         if self.step_number == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return values
@@ -68,11 +68,20 @@ def test_a_run_leaves_what_it_says(undisturbed, noise_store, tiny):
     assert undisturbed.steps == STEPS
     assert undisturbed.checkpoint == run / "checkpoints" / "step_00000006"
     names = {path.name for path in run.iterdir() if not path.name.startswith("events.out.tfevents")}
-    assert names == {"config.json", "environment.json", "patients.json", "metrics.jsonl", "checkpoints"}
+    assert names == {
+        "config.json",
+        "environment.json",
+        "patients.json",
+        "model.json",
+        "metrics.jsonl",
+        "checkpoints",
+        ".lock",
+    }
     assert json.loads((run / "config.json").read_text()) == tiny().model_dump(mode="json")
     patients = json.loads((run / "patients.json").read_text())
-    assert len(patients["trained"]) == 3 and len(patients["held_out"]) == 1
-    assert "held out" not in str(undisturbed) and "L_cls" in str(undisturbed)
+    assert len(patients["trained"]) == 3 and len(patients["validation"]) == 1
+    assert "L_cls" in str(undisturbed) and "(chance 0.693)" in str(undisturbed)
+    assert json.loads((run / "model.json").read_text()) == {"encoder": {"kind": "settings"}, "loss": None, "init": None}
     state = json.loads((undisturbed.checkpoint / "state.json").read_text())
     assert state["step"] == state["total_steps"] == STEPS
     for path in run.rglob("*"):
@@ -82,10 +91,10 @@ def test_a_run_leaves_what_it_says(undisturbed, noise_store, tiny):
 
 def test_every_loss_is_recorded_beside_its_chance(undisturbed):
     train = [record for record in read_metrics(undisturbed.run) if record["split"] == "train"]
-    held_out = [record for record in read_metrics(undisturbed.run) if record["split"] == "held_out"]
+    validation = [record for record in read_metrics(undisturbed.run) if record["split"] == "validation"]
     assert [record["step"] for record in train] == list(range(1, STEPS + 1))
-    assert [record["step"] for record in held_out] == [3, 6]
-    for record in [*train, *held_out]:
+    assert [record["step"] for record in validation] == [3, 6]
+    for record in [*train, *validation]:
         assert record["correspondence_chance"] == pytest.approx(math.log(2))
         assert record["order_chance"] == pytest.approx(math.log(12))
         assert all(math.isfinite(value) for value in record.values() if not isinstance(value, str))
@@ -93,22 +102,22 @@ def test_every_loss_is_recorded_beside_its_chance(undisturbed):
         assert record["contrastive_chance"] == pytest.approx(math.log(3 * record["valid_pairs"] - 1), rel=1e-5)
         assert record["retrieval_top1_chance"] == pytest.approx(1 / record["valid_pairs"])
         assert record["step_seconds"] > 0 and record["wait_seconds"] >= 0
-    assert held_out[-1]["pool_top1_speech_to_video_chance"] == 1 / 4  # two of the held-out six clips hardly speak
-    assert undisturbed.held_out == {k: v for k, v in held_out[-1].items() if k not in ("step", "split")}
+    assert validation[-1]["pool_top1_speech_to_video_chance"] == 1 / 4  # two of the six clips have hardly any speech
+    assert undisturbed.metrics == {k: v for k, v in validation[-1].items() if k not in ("step", "split")}
 
 
-def test_held_out_patients_are_never_trained_on(tmp_path, monkeypatch, noise_store, tiny):
+def test_validation_patients_are_never_trained_on(tmp_path, monkeypatch, noise_store, tiny):
     seen = []
-    plans = module.SharedPlan
+    plans = module.RankPlan
 
     def watched(clips, *arguments, **ranks):
         seen.append(set(clips.scan.tolist()))
         return plans(clips, *arguments, **ranks)
 
-    monkeypatch.setattr(module, "SharedPlan", watched)
+    monkeypatch.setattr(module, "RankPlan", watched)
     result = pretrain(noise_store, tmp_path / "run", tiny())
-    held_out = json.loads((result.run / "patients.json").read_text())["held_out"]
-    assert seen and all(f"{scan + 100:012x}" not in held_out for scans in seen for scan in scans)
+    validation = json.loads((result.run / "patients.json").read_text())["validation"]
+    assert seen and all(f"{scan + 100:012x}" not in validation for scans in seen for scan in scans)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path, noise_store, tiny, undisturbed):
@@ -153,7 +162,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, noise_store, tiny, un
     shutil.copytree(undisturbed.run, run)
     before = weights(run)
     again = pretrain(noise_store, run, tiny(), resume=True)
-    assert again.steps == STEPS and again.held_out == undisturbed.held_out
+    assert again.steps == STEPS and again.metrics == undisturbed.metrics
     assert equal(weights(run), before) and records(run) == records(undisturbed.run)
 
 
@@ -186,7 +195,7 @@ def test_other_settings_another_store_or_a_taken_folder_are_refused(
         pretrain(store_writer(tmp_path / "other", speech=0.8), run, tiny(), resume=True)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="is not a run folder"):
         pretrain(noise_store, tmp_path / "notes", tiny(), resume=True)
     assert records(run) == before
 
@@ -197,14 +206,14 @@ def test_video_alone_needs_no_sound_and_the_rest_says_so(tmp_path, silent_store,
     assert not (tmp_path / "joint").exists()
     video = {"correspondence_weight": 0, "contrastive_weight": 0}
     result = pretrain(silent_store, tmp_path / "video", tiny(objective=video))
-    names = set(result.held_out)
+    names = set(result.metrics)
     assert {"order", "order_chance", "order_accuracy"} <= names
     assert not any(name.startswith(("correspondence", "contrastive", "pool", "margin")) for name in names)
 
 
 def test_sound_without_speech_is_refused(tmp_path, store_writer, tiny):
     store = store_writer(tmp_path / "store", speech=0.2)
-    with pytest.raises(DataError, match="no clip has speech in 50%"):
+    with pytest.raises(DataError, match="no training clip has speech in 50%"):
         pretrain(store, tmp_path / "run", tiny())
     assert pretrain(store, tmp_path / "run", tiny(objective={"affinity": False})).steps == STEPS
 
@@ -221,15 +230,15 @@ def test_sound_without_speech_is_refused(tmp_path, store_writer, tiny):
 def test_every_objective_trains(tmp_path, noise_store, tiny, objective):
     result = pretrain(noise_store, tmp_path / "run", tiny(objective=objective))
     assert result.steps == STEPS
-    assert ("order" in result.held_out) == (objective.get("order_weight", 1) > 0)
-    assert ("contrastive" in result.held_out) == (objective.get("contrastive_weight", 1) > 0)
+    assert ("order" in result.metrics) == (objective.get("order_weight", 1) > 0)
+    assert ("contrastive" in result.metrics) == (objective.get("contrastive_weight", 1) > 0)
 
 
 def test_only_some_patients(tmp_path, noise_store, tiny):
     asked = [f"{n + 100:012x}" for n in (0, 2)]
     result = pretrain(noise_store, tmp_path / "run", tiny(), patients=asked)
     patients = json.loads((result.run / "patients.json").read_text())
-    assert sorted(patients["trained"] + patients["held_out"]) == asked
+    assert sorted(patients["trained"] + patients["validation"]) == asked
 
 
 def test_a_non_finite_loss_names_step_and_clips_and_overwrites_nothing(tmp_path, monkeypatch, noise_store, tiny):
@@ -252,9 +261,9 @@ def test_a_non_finite_loss_names_step_and_clips_and_overwrites_nothing(tmp_path,
 
 def test_an_unwritable_place_is_named(tmp_path, noise_store, tiny):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MissingDependencyError, match="cannot be written to"):
+    with pytest.raises(ResourceError, match="cannot be written to"):
         pretrain(noise_store, tmp_path / "file" / "run", tiny())
-    with pytest.raises(ConfigError, match="there is a file of that name"):
+    with pytest.raises(ConfigError, match="expected a folder, got a file"):
         pretrain(noise_store, tmp_path / "file", tiny())
 
 
@@ -263,10 +272,12 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
     settings = tmp_path / "settings.json"
     settings.write_text(tiny().model_dump_json())
     script = (
-        "import sys, time; from pathlib import Path; from usvs.config import load_settings; from usvs.tasks.pretraining.settings import PretrainSettings; from usvs.errors import UsvsError\n"
+        "import sys, time; from pathlib import Path\n"
+        "from usvs.config import load_settings; from usvs.errors import UsvsError\n"
         "from usvs.tasks.pretraining.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
+        "from usvs.tasks.pretraining.settings import PretrainSettings\n"
         "step = Trainer.step\n"
-        "def slow(self, *batch, **place):\n    values = step(self, *batch, **place); time.sleep(0.15); return values\n"
+        "def slow(self, *batch, **shard):\n    values = step(self, *batch, **shard); time.sleep(0.15); return values\n"
         "Trainer.step = slow\n"
         "store, run, settings = map(Path, sys.argv[1:])\n"
         "try: pretrain(store, run, load_settings(PretrainSettings(), settings), resume=True)\n"
@@ -296,8 +307,64 @@ def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_p
     assert records(run) == records(undisturbed.run)
 
 
-def test_held_out_clips_all_show_the_order_task_whatever_share_training_shows(noise_store, tiny):
+def test_validation_clips_all_show_the_order_task_whatever_share_training_shows(noise_store, tiny):
     settings = tiny()
     shared = settings.model_copy(update={"objective": settings.objective.model_copy(update={"order_fraction": 0.25})})
     store = PreparedStore(noise_store)
     assert Validation(store, store.clips, shared).loader.batch(0).order_valid.all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"run": {"device": "tpu"}}, ResourceError),
+        ({"model": {"frame_pixels": 64}}, ConfigError),  # the store's frames have 36
+        ({"run": {"micro_batch_clips": -1}}, ConfigError),
+    ],
+)
+def test_a_failed_start_leaves_no_folder_and_the_command_can_be_repeated(tmp_path, noise_store, tiny, settings, error):
+    run = tmp_path / "run"
+    for resume in (False, True):
+        with pytest.raises(error):
+            pretrain(noise_store, run, tiny(), resume=resume, **settings)
+        assert not run.exists()
+    assert pretrain(noise_store, run, tiny()).steps == STEPS
+
+
+def test_a_failure_in_the_first_step_leaves_no_folder(tmp_path, monkeypatch, noise_store, tiny):
+    def full(self, *batch, **shard):
+        raise ResourceError("out of memory")
+
+    with monkeypatch.context() as patch, pytest.raises(ResourceError):
+        patch.setattr(Trainer, "step", full)
+        pretrain(noise_store, tmp_path / "run", tiny())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_in_use_by_another_process_is_refused_and_left_alone(tmp_path, noise_store, tiny):
+    refused = []
+
+    class Second:
+        def on_step(self, step, values):
+            if step == 3:
+                with pytest.raises(ConfigError, match="in use by another usvs process") as error:
+                    pretrain(noise_store, tmp_path / "run", tiny(), resume=True)
+                refused.append(error)
+
+    result = pretrain(noise_store, tmp_path / "run", tiny(), callbacks=[Second()])
+    assert len(refused) == 1 and result.steps == STEPS
+
+
+def test_pretraining_leaves_the_process_as_it_was(tmp_path, noise_store, tiny):
+    def state():
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.get_rng_state().tolist(),
+            signal.getsignal(signal.SIGTERM),
+        )
+
+    torch.manual_seed(11)
+    before = state()
+    pretrain(noise_store, tmp_path / "run", tiny())
+    assert state() == before

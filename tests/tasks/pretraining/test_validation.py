@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from usvs.losses.settings import ObjectiveSettings
-from usvs.tasks.pretraining.chance import beside_chance
-from usvs.tasks.pretraining.validation import describe_validation, retrieval
+from usvs.tasks.pretraining.chance import with_chance
+from usvs.tasks.pretraining.result import describe_metrics, verdict
+from usvs.tasks.pretraining.validation import retrieval
 
 
 def test_perfect_and_chance_retrieval():
@@ -17,7 +18,7 @@ def test_perfect_and_chance_retrieval():
     assert collapsed["pool_top1_speech_to_video"] == 1 / 8
 
 
-def test_the_two_directions_are_told_apart():
+def test_the_two_directions_are_distinguished():
     video = torch.tensor([[1.0, 0.0], [0.9, 0.0], [0.0, 1.0]])[:, None]
     speech = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])[:, None]
     values = retrieval(video, speech)  # both of the first two frames are nearest to the second piece of speech
@@ -45,16 +46,28 @@ def values(**changes) -> dict[str, float]:
 
 
 def test_only_what_was_measured_is_recorded_each_beside_its_chance():
-    both = beside_chance(values(), ObjectiveSettings())
+    both = with_chance(values(), ObjectiveSettings())
     assert both["correspondence_chance"] == math.log(2) and both["order_chance"] == math.log(12)
     assert both["contrastive_chance"] == 2.4 and both["retrieval_top1_chance"] == 0.25
     assert "chance_contrastive" not in both
-    no_pairs = beside_chance(values(valid_pairs=0.0), ObjectiveSettings())
+    no_pairs = with_chance(values(valid_pairs=0.0), ObjectiveSettings())
     assert set(no_pairs) == {"total", "order", "order_chance", "order_accuracy", "order_accuracy_chance", "valid_pairs"}
-    no_order = beside_chance(values(), ObjectiveSettings(order_weight=0, contrastive_weight=0))
+    no_order = with_chance(values(), ObjectiveSettings(order_weight=0, contrastive_weight=0))
     assert set(no_order) == {"total", "correspondence", "correspondence_chance", "valid_pairs"}
 
 
 def test_the_line_for_a_person():
-    line = describe_validation({"correspondence": 0.5, "correspondence_chance": math.log(2), "margin_mean": 3.0})
-    assert line == "L_cls 0.500 (0.693)"
+    line = describe_metrics({"correspondence": 0.5, "correspondence_chance": math.log(2), "margin_mean": 3.0})
+    assert line == "L_cls 0.500 (chance 0.693)"
+
+
+def test_the_verdict_names_what_is_clearly_better_than_chance():
+    chance = {"correspondence_chance": 0.693, "order_chance": 2.485, "pool_top1_speech_to_video_chance": 0.01}
+    noise = {"correspondence": 0.69, "order": 2.7, "pool_top1_speech_to_video": 0.015, **chance}
+    assert verdict(noise).startswith("not clearly better than chance") and "optimiser.epochs" in verdict(noise)
+    learnt = {**noise, "correspondence": 0.6, "pool_top1_speech_to_video": 0.05}
+    assert verdict(learnt).endswith(": L_cls, speech-to-video retrieval")
+
+
+def test_the_values_of_an_own_loss_are_kept():
+    assert with_chance({"total": 1.0, "mine": 2.0}, ObjectiveSettings()) == {"total": 1.0, "mine": 2.0}

@@ -1,4 +1,7 @@
-"""The plane detector and its loss, as one scripted module (no postponed annotations in this file)."""
+"""The frame classifier and its loss, as one scripted module (no postponed annotations in this file).
+
+Letters: B frames, P side of a frame.
+"""
 
 from typing import Literal, NamedTuple
 
@@ -8,41 +11,41 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from usvs.models.encoder import Encoder
 from usvs.models.heads import PlaneHead
-from usvs.models.registry import Encoder
 from usvs.training.distributed import Ranks
 
 ClassWeights = Literal["none", "inverse", "inverse_sqrt"]
 
 
-class PlaneOutputs(NamedTuple):
-    """What the network says of a batch, as the loss takes it."""
+class ClassificationOutputs(NamedTuple):
+    """The network's outputs for a batch, as the loss takes them."""
 
     logits: Tensor  # [B, classes]
-    planes: Tensor  # [B]
+    labels: Tensor  # [B]
 
 
 class GlobalLabels(NamedTuple):
-    """The batch that several ranks hold parts of."""
+    """What the loss of a part needs to know of the whole batch, over all ranks and micro-batches."""
 
-    weight: Tensor  # of all its frames
+    weight: Tensor  # sum of the class weights of all its frames
     frames: int
 
 
-class PlaneLoss(NamedTuple):
-    """What one step of fine-tuning yields, all scalars: the loss, and the share of frames named rightly."""
+class ClassificationLoss(NamedTuple):
+    """The loss of one step, and the fraction of frames whose class is predicted correctly; scalars."""
 
     total: Tensor
     accuracy: Tensor
 
 
-class PlaneTask(nn.Module):
-    """A video encoder, a plane head and weighted cross-entropy.
+class ClassificationModule(nn.Module):
+    """A video encoder, a linear classification head and weighted cross-entropy.
 
     Args:
-        encoder: the video stream; it is trained on, in place.
-        classes: how many planes.
-        weights: float32 [classes], the loss's weight of each class.
+        encoder: the video encoder; trained in place.
+        classes: number of classes.
+        weights: float32 [classes], the weight of each class in the loss.
     """
 
     def __init__(self, encoder: Encoder, classes: int, weights: Tensor) -> None:
@@ -52,44 +55,44 @@ class PlaneTask(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor
 
-    def forward(self, frames: Tensor, planes: Tensor) -> PlaneLoss:
+    def forward(self, frames: Tensor, labels: Tensor) -> ClassificationLoss:
         """Return the loss of frames [B, 1, P, P] with class numbers [B]."""
-        return self.loss(self.outputs(frames, planes))
+        return self.loss(self.outputs(frames, labels))
 
-    def outputs(self, frames: Tensor, planes: Tensor) -> PlaneOutputs:
+    def outputs(self, frames: Tensor, labels: Tensor) -> ClassificationOutputs:
         """Run the network."""
-        return PlaneOutputs(self.logits(frames), planes)
+        return ClassificationOutputs(self.logits(frames), labels)
 
-    def loss(self, said: PlaneOutputs, whole: GlobalLabels | None = None) -> PlaneLoss:
-        """Return the frames' weighted mean cross-entropy; of a part of a batch, its share of it."""
-        weight, frames = self._weight(said.planes), said.planes.size(0)
-        if whole is not None:
-            weight, frames = whole.weight, whole.frames
-        logits = said.logits.to(torch.promote_types(said.logits.dtype, torch.float32))
-        total = F.cross_entropy(logits, said.planes, weight=self.class_weights, reduction="sum") / weight
-        return PlaneLoss(total, (said.logits.argmax(dim=1) == said.planes).sum() / frames)
+    def loss(self, outputs: ClassificationOutputs, global_batch: GlobalLabels | None = None) -> ClassificationLoss:
+        """Return the frames' weighted mean cross-entropy; for a part of a batch, its part of the batch's loss."""
+        weight, frames = self._weight(outputs.labels), outputs.labels.size(0)
+        if global_batch is not None:
+            weight, frames = global_batch.weight, global_batch.frames
+        logits = outputs.logits.to(torch.promote_types(outputs.logits.dtype, torch.float32))
+        total = F.cross_entropy(logits, outputs.labels, weight=self.class_weights, reduction="sum") / weight
+        return ClassificationLoss(total, (outputs.logits.argmax(dim=1) == outputs.labels).sum() / frames)
 
-    def global_batch(self, said: PlaneOutputs, ranks: Ranks) -> GlobalLabels:
-        """Meet the other ranks: what everybody's frames weigh, and how many they are."""
-        frames = int(ranks.gather_counts((said.planes.size(0),)).sum())
-        return GlobalLabels(ranks.total(self._weight(said.planes)), frames)
+    def global_batch(self, outputs: ClassificationOutputs, ranks: Ranks) -> GlobalLabels:
+        """Sum the weights and the number of frames over all ranks."""
+        frames = int(ranks.gather_counts((outputs.labels.size(0),)).sum())
+        return GlobalLabels(ranks.total(self._weight(outputs.labels)), frames)
 
     def logits(self, frames: Tensor) -> Tensor:
         """Map frames [B, 1, P, P] to class scores [B, classes]."""
         logits: Tensor = self.head(self.encoder(frames))
         return logits
 
-    def _weight(self, planes: Tensor) -> Tensor:
-        return self.class_weights.index_select(0, planes).sum()
+    def _weight(self, labels: Tensor) -> Tensor:
+        return self.class_weights.index_select(0, labels).sum()
 
 
-def class_weights(planes: NDArray[np.int64], classes: int, kind: ClassWeights) -> Tensor:
-    """Return float32 [classes] weights against imbalance (ours; the paper says nothing of it).
+def class_weights(labels: NDArray[np.int64], classes: int, kind: ClassWeights) -> Tensor:
+    """Return float32 [classes] weights against class imbalance (ours; the paper does not mention any).
 
-    With share q of a class among the training frames: 1 / q (``inverse``), its square root (``inverse_sqrt``)
+    With q the fraction of a class among the training frames: 1 / q (``inverse``), its square root (``inverse_sqrt``)
     or 1; scaled so that the mean weight of a training frame is 1. A class without a frame gets 0.
     """
-    counts = np.bincount(planes, minlength=classes).astype(np.float64)
+    counts = np.bincount(labels, minlength=classes).astype(np.float64)
     power = {"none": 0.0, "inverse": 1.0, "inverse_sqrt": 0.5}[kind]
     weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
     weights *= counts.sum() / (weights * counts).sum()

@@ -9,13 +9,13 @@ from usvs.training.settings import OptimiserSettings
 
 
 class ClassificationSettings(FinetuneSettings):
-    """Fine-tuning to standard-plane detection (section 3.2)."""
+    """Settings of frame classification, by default of standard-plane detection (section 3.2)."""
 
-    class_weights: Literal["none", "inverse", "inverse_sqrt"] = "inverse_sqrt"  # ours: background dominates
+    class_weights: Literal["none", "inverse", "inverse_sqrt"] = "inverse_sqrt"  # ours: against imbalance
 
 
 def classification_profile(profile: Profile) -> ClassificationSettings:
-    """The settings of a plane-detection profile."""
+    """Return the settings of a classification profile."""
     if profile == "paper":
         return ClassificationSettings()
     return ClassificationSettings(

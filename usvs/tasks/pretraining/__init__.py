@@ -1,1 +1,1 @@
-"""Video-speech pretraining (Eq. 3): its settings, module, run and validation."""
+"""Video-speech pretraining (Eq. 3): settings, module, task, run and validation."""

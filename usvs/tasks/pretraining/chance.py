@@ -1,4 +1,4 @@
-"""Each loss and accuracy beside what knowing nothing gives, so that no curve can be read without its line."""
+"""Chance levels of losses and accuracies, which are logged beside every measured value."""
 
 import math
 from collections.abc import Mapping
@@ -21,37 +21,39 @@ CHANCE = {
     "order": math.log(12.0),
     "order_accuracy": 1 / 12,
 }
+# Chance levels that depend on the batch: the field that holds them.
+MEASURED_CHANCE = {
+    "contrastive": "chance_contrastive",
+    "retrieval_top1": "retrieval_chance",
+    "retrieval_top1_speech_to_video": "retrieval_chance",
+}
 
 
 def uses_pairs(objective: ObjectiveSettings) -> bool:
-    """Whether any term needs speech; without, a run is the paper's baseline 'Video'."""
+    """Return whether any term needs speech; without one, a run is the paper's row Video."""
     return objective.correspondence_weight > 0 or objective.contrastive_weight > 0
 
 
-def beside_chance(values: Mapping[str, float], objective: ObjectiveSettings) -> dict[str, float]:
-    """Return what a joint loss measured, each beside ``<name>_chance`` where that is known.
+def with_chance(values: Mapping[str, float], objective: ObjectiveSettings) -> dict[str, float]:
+    """Return measured values, each followed by ``NAME_chance`` where its chance level is known.
 
-    Left out is what was not measured: terms without weight, and everything on pairs where no pair counted.
+    Values that were not measured are left out: terms of weight 0, and what is measured on pairs where none was valid.
 
     Args:
-        values: the fields of a `JointLoss` as plain numbers, and others, which are kept.
-        objective: whose weights say which terms are there.
+        values: the fields of a `JointLoss`, or of an own loss, as plain numbers; unknown names are kept.
+        objective: weights of the terms.
     """
-    pairs = values["valid_pairs"] > 0
-    measured = {
+    pairs = values.get("valid_pairs", 1.0) > 0
+    is_measured = {
         CORRESPONDENCE: pairs and objective.correspondence_weight > 0,
         CONTRASTIVE: pairs and objective.contrastive_weight > 0,
         ORDER: objective.order_weight > 0,
     }
-    left_out = {name for names, there in measured.items() if not there for name in names}
-    chances = CHANCE | {
-        "contrastive": values["chance_contrastive"],
-        "retrieval_top1": values["retrieval_chance"],
-        "retrieval_top1_speech_to_video": values["retrieval_chance"],
-    }
+    left_out = {name for names, there in is_measured.items() if not there for name in names}
+    chances = CHANCE | {name: values[source] for name, source in MEASURED_CHANCE.items() if source in values}
     result = {}
     for name, value in values.items():
-        if name not in left_out and name not in ("chance_contrastive", "retrieval_chance"):
+        if name not in left_out and name not in MEASURED_CHANCE.values():
             result[name] = value
             if name in chances:
                 result[f"{name}_chance"] = chances[name]

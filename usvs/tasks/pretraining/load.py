@@ -1,48 +1,73 @@
-"""What a run learnt, taken out again: the video encoder, or the whole model."""
+"""Loading what a run learnt: the video encoder, or the complete model."""
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from usvs.errors import DataError
-from usvs.models.se_resnext import SEResNeXt
+from usvs.models.encoder import Encoder
+from usvs.tasks.pretraining.encoders import DEFAULT, rebuild_encoder
 from usvs.tasks.pretraining.module import PretrainModel
-from usvs.tasks.pretraining.run_folder import read_settings
-from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.pretraining.settings import PretrainSettings, read_settings
 from usvs.training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint_folder
+from usvs.training.random_state import seeded
 
 VIDEO = "streams.video."
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def load_encoder(path: Path) -> SEResNeXt:
+def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
     """Return the video encoder of a pretraining run, on the CPU and in evaluation mode.
 
     Args:
-        path: a run folder, whose latest checkpoint is read, or one checkpoint folder.
+        run: a run folder, whose latest checkpoint is read, or one checkpoint folder.
+        encoder: a module of the run's architecture, which gets its weights; needed only for a run that was pretrained
+            with an own encoder that is not registered (`usvs.register_encoder`).
+
+    Returns:
+        An encoder: ``encoder(x)`` gives features [N, C] and ``forward_features(x)`` maps [N, C, h, w];
+        ``preprocess(images)`` makes x as the run did, see ``pretrained_cfg``.
 
     Raises:
-        DataError: when there is no checkpoint, or it is damaged, or holds another model.
+        DataError: when there is no checkpoint, or it is damaged or of another model.
+        ConfigError: for a run with an own encoder where `encoder` is not given.
     """
-    checkpoint, settings, folder = _read(Path(path))
-    encoder = SEResNeXt(settings.model.video)
+    checkpoint, settings, folder = _read(Path(run))
+    module = rebuild_encoder(_encoder_of(checkpoint), settings, encoder, folder)
     weights = {name.removeprefix(VIDEO): value for name, value in checkpoint.model.items() if name.startswith(VIDEO)}
-    return _filled(encoder, weights, folder)
+    return _load_weights(module, weights, folder)
 
 
-def load_pretrain_model(path: Path) -> tuple[PretrainModel, PretrainSettings]:
-    """Return the whole model of a pretraining run, on the CPU and in evaluation mode, and its settings.
+def load_pretrain_model(
+    run: str | Path, encoder: nn.Module | None = None, loss: nn.Module | None = None
+) -> tuple[PretrainModel, PretrainSettings]:
+    """Return the complete model of a pretraining run, on the CPU and in evaluation mode, and its settings.
 
     Args:
-        path: a run folder, whose latest checkpoint is read, or one checkpoint folder.
+        run: a run folder, whose latest checkpoint is read, or one checkpoint folder.
+        encoder: as of `load_encoder`.
+        loss: the run's own loss, where it had one.
 
     Raises:
-        DataError: when there is no checkpoint, or it is damaged, or holds another model.
+        DataError: when there is no checkpoint, or it is damaged or of another model.
+        ConfigError: for a run with an own encoder where `encoder` is not given.
     """
-    checkpoint, settings, folder = _read(Path(path))
-    return _filled(PretrainModel(settings), checkpoint.model, folder), settings
+    checkpoint, settings, folder = _read(Path(run))
+    video = rebuild_encoder(_encoder_of(checkpoint), settings, encoder, folder)
+    with seeded(settings.run.seed):
+        model = PretrainModel(settings, video, loss)
+    return _load_weights(model, checkpoint.model, folder), settings
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    """Return the description of a run's video encoder, see `usvs.tasks.pretraining.encoders.VideoEncoder`.
+
+    Raises:
+        DataError: when there is no checkpoint, or it is damaged.
+    """
+    return _encoder_of(_read(run)[0])
 
 
 def _read(path: Path) -> tuple[Checkpoint, PretrainSettings, Path]:
@@ -55,10 +80,16 @@ def _read(path: Path) -> tuple[Checkpoint, PretrainSettings, Path]:
     return checkpoint, read_settings(json.dumps(checkpoint.state.get("settings")), folder), folder
 
 
-def _filled(module: ModuleT, weights: dict[str, Tensor], folder: Path) -> ModuleT:
+def _encoder_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    model: dict[str, Any] = checkpoint.state.get("model") or {}
+    description: dict[str, Any] = model.get("encoder", DEFAULT)
+    return description
+
+
+def _load_weights(module: ModuleT, weights: dict[str, Tensor], folder: Path) -> ModuleT:
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
-        raise DataError(f"checkpoint '{folder}' does not fit its own settings: {first}") from error
+        raise DataError(f"checkpoint '{folder}' does not fit the model of its settings: {first}") from error
     return module.eval()

@@ -1,7 +1,7 @@
-"""Everything a pretraining step computes, from a batch's tensors to its losses; the module that is scripted.
+"""The module of pretraining, from a batch's tensors to its losses; it is compiled as one.
 
-Letters: B clips, K pairs a clip, P pixels a side, S samples a piece, n pairs that count, d width of the embedding.
-No postponed annotations in this file: they do not script.
+Letters: B clips, K pairs a clip, P pixels a side, S samples of a speech piece, n valid pairs, d embedding width.
+No postponed annotations in this file: TorchScript does not support them.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,15 @@ from usvs.audio.spectrogram import LogSpectrogram
 from usvs.data.pair_batch import PairBatch
 from usvs.losses.contrastive import GlobalPairs
 from usvs.losses.joint import GlobalBatch, JointLoss, JointObjective
+from usvs.losses.protocol import loss_requirements
+from usvs.models.encoder import as_encoder
 from usvs.models.two_stream import TwoStream
-from usvs.tasks.pretraining.chance import uses_pairs
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.distributed import Ranks, gather_rows
 
 
 class PairOutputs(NamedTuple):
-    """What the two streams say of a batch, as the objective takes it."""
+    """The outputs of the two streams for a batch, as the objective takes them."""
 
     positive_logits: Tensor  # [n, 2]
     negative_logits: Tensor  # [n, 2]
@@ -33,21 +34,30 @@ class PairOutputs(NamedTuple):
 
 
 class PretrainModel(nn.Module):
-    """Spectrograms, the two streams and the joint objective (sections 2.1 to 2.4).
+    """Spectrograms, the two streams and the objective (sections 2.1 to 2.4).
+
+    Args:
+        settings: of the run.
+        encoder: of the video stream, with ``forward_features`` and ``num_features``; None: the one of `settings.model`.
+        loss: a `usvs.losses.PretrainingLoss`; None: `JointObjective`.
 
     Attributes:
         spectrogram: waveform to log-spectrogram.
-        streams: both encoders and their heads; `streams.video` is what is kept.
-        objective: Eq. 3.
+        streams: both encoders and their heads; `streams.video` is the encoder that a run is for.
+        objective: Eq. 3, or `loss`.
     """
 
-    def __init__(self, settings: PretrainSettings) -> None:
+    def __init__(
+        self, settings: PretrainSettings, encoder: nn.Module | None = None, loss: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.spectrogram = LogSpectrogram(settings.spectrogram)
-        self.streams = TwoStream(settings.model)
-        self.objective = JointObjective(settings.objective)
-        self.uses_pairs: bool = uses_pairs(settings.objective)
-        self.uses_order: bool = settings.objective.order_weight > 0
+        self.streams = TwoStream(settings.model, None if encoder is None else as_encoder(encoder))
+        self.objective = JointObjective(settings.objective) if loss is None else loss
+        requirements = loss_requirements(self.objective)
+        self.uses_pairs: bool = requirements.pairs
+        self.uses_order: bool = requirements.order
+        self.gathers_embeddings: bool = requirements.global_pairs
 
     def forward(
         self,
@@ -66,12 +76,12 @@ class PretrainModel(nn.Module):
             order_frames: [B, 4, 1, P, P] in the order shown.
             speech: [B, K, S] waveforms.
             negative_speech: [B, K, S].
-            pair_valid: [B] bool, which clips' pairs count; left on the host, since it decides how much is run.
+            pair_valid: [B] bool, which clips have valid pairs; on the host, since it decides how much is computed.
             order_class: [B] int64.
-            order_valid: [B] bool, which clips show the order task; on the host as well.
+            order_valid: [B] bool, which clips have the order task; on the host as well.
         """
-        said = self.outputs(frames, order_frames, speech, negative_speech, pair_valid, order_class, order_valid)
-        return self.loss(said)
+        outputs = self.outputs(frames, order_frames, speech, negative_speech, pair_valid, order_class, order_valid)
+        return self.loss(outputs)
 
     def outputs(
         self,
@@ -83,9 +93,9 @@ class PretrainModel(nn.Module):
         order_class: Tensor,
         order_valid: Tensor,
     ) -> PairOutputs:
-        """Run both streams, each network once, over the clips whose pairs count and over those whose order is asked."""
-        counted = self._rows(pair_valid)  # known where pair_valid is, so that nobody waits for a device
-        rows = counted.to(frames.device)
+        """Run both streams, each network once, over the clips with valid pairs and those with the order task."""
+        valid = self._pair_rows(pair_valid)  # on the host, like pair_valid: no synchronisation with a device
+        rows = valid.to(frames.device)
         spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
         ordered = self._order_rows(order_valid).to(frames.device)
         out = self.streams(
@@ -99,47 +109,47 @@ class PretrainModel(nn.Module):
             out.video_embeddings,
             embeddings[:pairs],
             embeddings[pairs:],
-            pair_valid.index_select(0, counted).repeat_interleave(frames.size(1)),
+            pair_valid.index_select(0, valid).repeat_interleave(frames.size(1)),
             out.order_logits,
             order_class.index_select(0, ordered),
         )
 
-    def loss(self, said: PairOutputs, whole: GlobalBatch | None = None) -> JointLoss:
-        """Return Eq. 3 of what the streams said; of a part of a batch, its shares of it."""
+    def loss(self, outputs: PairOutputs, global_batch: GlobalBatch | None = None) -> JointLoss:
+        """Return Eq. 3 of the streams' outputs; for a part of a batch, its terms of the global batch's sum."""
         losses: JointLoss = self.objective(
-            said.positive_logits,
-            said.negative_logits,
-            said.video,
-            said.positive,
-            said.negative,
-            said.pair_valid,
-            said.order_logits,
-            said.order_class,
-            whole,
+            outputs.positive_logits,
+            outputs.negative_logits,
+            outputs.video,
+            outputs.positive,
+            outputs.negative,
+            outputs.pair_valid,
+            outputs.order_logits,
+            outputs.order_class,
+            global_batch,
         )
         return losses
 
-    def global_batch(self, said: PairOutputs, ranks: Ranks) -> GlobalBatch:
-        """Meet the other ranks: the embeddings of everybody's pairs that count, with gradient, and the counts."""
-        valid = said.pair_valid.nonzero().flatten()
-        counts = ranks.gather_counts((valid.size(0), said.order_logits.size(0)))  # [ranks, 2]
+    def global_batch(self, outputs: PairOutputs, ranks: Ranks) -> GlobalBatch:
+        """Gather the embeddings of all ranks' valid pairs, with gradient, and the numbers of pairs and clips."""
+        valid = outputs.pair_valid.nonzero().flatten()
+        counts = ranks.gather_counts((valid.size(0), outputs.order_logits.size(0)))  # [ranks, 2]
         first, pairs = int(counts[: ranks.number, 0].sum()), int(counts[:, 0].sum())
-        embeddings = torch.cat((said.video, said.positive, said.negative), dim=1)
-        if self.objective.contrastive_weight > 0:
+        embeddings = torch.cat((outputs.video, outputs.positive, outputs.negative), dim=1)
+        if self.gathers_embeddings:
             own = embeddings.index_select(0, valid.to(embeddings.device))
-            wide = torch.promote_types(own.dtype, torch.float32)  # in which their gradients are summed
+            wide = torch.promote_types(own.dtype, torch.float32)  # the precision in which their gradients are summed
             embeddings = gather_rows(own.to(wide), first, pairs, ranks).to(own.dtype)
         video, positive, negative = embeddings.chunk(3, dim=1)
         return GlobalBatch(GlobalPairs(video, positive, negative, first), pairs, int(counts[:, 1].sum()))
 
-    def _rows(self, pair_valid: Tensor) -> Tensor:
-        """The clips [n / K] whose frames and speech are run."""
+    def _pair_rows(self, pair_valid: Tensor) -> Tensor:
+        """The clips [n / K] with valid pairs."""
         if not self.uses_pairs:
             return torch.zeros(0, dtype=torch.int64)
         return pair_valid.nonzero().flatten()
 
     def _order_rows(self, order_valid: Tensor) -> Tensor:
-        """The clips whose order frames are run."""
+        """The clips with the order task."""
         if not self.uses_order:
             return torch.zeros(0, dtype=torch.int64)
         return order_valid.nonzero().flatten()

@@ -1,10 +1,14 @@
 """Settings and profiles of pretraining."""
 
+import json
+from pathlib import Path
+
 from pydantic import Field
 
 from usvs.audio.settings import SpectrogramSettings
-from usvs.config import Profile, Settings
-from usvs.data.settings import AugmentSettings
+from usvs.config import Profile, Settings, check_settings
+from usvs.data.settings import AugmentSettings, PairSettings
+from usvs.errors import ConfigError, DataError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.models.settings import QUICK_MODEL, ModelSettings
 from usvs.store.settings import ClipSettings
@@ -12,7 +16,7 @@ from usvs.training.settings import OptimiserSettings, RunSettings
 
 
 class PretrainSettings(Settings):
-    """One pretraining run."""
+    """Settings of a pretraining run."""
 
     profile: Profile = "paper"
     clips: ClipSettings = ClipSettings()
@@ -22,11 +26,23 @@ class PretrainSettings(Settings):
     objective: ObjectiveSettings = ObjectiveSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
-    validation_fraction: float = Field(0.1, ge=0, lt=1)  # share whose losses are watched, never trained on
+    validation_fraction: float = Field(0.1, ge=0, lt=1)  # of the patients; never trained on
+
+    @property
+    def pairs(self) -> PairSettings:
+        """How pairs are read from the store."""
+        return PairSettings(
+            clips=self.clips,
+            augment=self.augment,
+            frame_pixels=self.model.frame_pixels,
+            rate_hz=self.spectrogram.rate_hz,
+            loader=self.run.loader,
+            loader_workers=self.run.loader_workers,
+        )
 
 
 def pretrain_profile(profile: Profile) -> PretrainSettings:
-    """The settings of a pretraining profile: `paper` to the letter, `quick` for two cores and minutes."""
+    """Return the settings of a profile: ``paper`` follows the paper exactly, ``quick`` needs two cores and minutes."""
     if profile == "paper":
         return PretrainSettings()
     return PretrainSettings(
@@ -34,19 +50,35 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
         spectrogram=SpectrogramSettings(n_fft=256, frames=64),
         model=QUICK_MODEL,
         objective=ObjectiveSettings(
-            correspondence_weight=0.2,  # the two easier losses' noise in the shared layers holds the contrastive up
+            correspondence_weight=0.2,  # with more, the two easier losses slow the contrastive one down
             order_weight=0.1,
-            order_fraction=0.25,  # frames of the order task are two thirds of a step's work else
-            resample_invalid_pairs=True,  # where half of the clips are silent, a probe of 68 rather than 48 after as many steps
+            order_fraction=0.25,  # at 1, order frames are two thirds of a step's computation
+            resample_invalid_pairs=True,  # with half of the clips silent, a probe of 68 instead of 48 in as many steps
             form="ntxent",
             candidates="speech",
-            normalise=True,  # and the paper's temperature of 1: below it, chance is reached by making all alike
+            normalise=True,  # with the paper's temperature of 1: below it, embeddings collapse to a constant
         ),
         optimiser=OptimiserSettings(
             kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=48
         ),
-        validation_fraction=0.4,  # enough people for folds that no pretraining has seen
+        validation_fraction=0.4,  # enough patients for folds of the downstream tasks that no pretraining has seen
     )
+
+
+def read_settings(text: str, source: Path) -> PretrainSettings:
+    """Return the settings that a run was stored with.
+
+    Args:
+        text: their JSON.
+        source: where they were read, for messages.
+
+    Raises:
+        DataError: when this version of usvs cannot read them.
+    """
+    try:
+        return check_settings(PretrainSettings, json.loads(text))
+    except (ValueError, ConfigError) as error:
+        raise DataError(f"'{source}': its settings cannot be read: {error}") from error
 
 
 # The rows of the paper's Tables 1 and 3 that are pretrainings, and our control, as settings over the profile.

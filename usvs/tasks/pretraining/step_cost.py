@@ -1,6 +1,6 @@
-"""What a step costs, counted and not measured: operations, bytes, and what follows for a device, many, and an archive.
+"""Cost of a step, counted and not measured: operations, bytes, and the time they need at least on some devices.
 
-Counted on torch's meta device, so that no number is computed and any batch is possible on any machine.
+Counted on torch's meta device, where nothing is computed, so that any batch size is possible on any machine.
 """
 
 import math
@@ -20,10 +20,10 @@ PASSES = 3  # over activations: forward, and both gradients of backward
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator's datasheet.
+    """Peak rates of an accelerator, from its datasheet.
 
     Attributes:
-        name: what it is called.
+        name: of the device.
         flops: dense bfloat16 operations a second.
         bytes_per_second: of its memory.
         link_bytes_per_second: to its neighbours, one direction.
@@ -40,13 +40,13 @@ H100 = Device("H100 SXM", 989e12, 3.35e12, 450e9)
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of a batch whose pairs all count and whose share of clips shows the order task.
+    """One step of a batch in which all pairs are valid and `order_fraction` of the clips have the order task.
 
     Attributes:
         clips: in the batch.
         flop: operations of convolutions and matrix products, forward and backward.
-        bytes: that modules read and write if each did so once from memory, forward and backward.
-        parameters: how many there are.
+        bytes: of memory traffic if every module reads its inputs and writes its outputs once, forward and backward.
+        parameters: their number.
     """
 
     clips: int
@@ -55,18 +55,18 @@ class StepCost:
     parameters: int
 
     def seconds_at_least(self, device: Device, devices: int = 1) -> float:
-        """The roofline: what arithmetic or memory alone would take, and the sum of gradients over the link."""
+        """Return the roofline bound: the time of arithmetic or memory alone, plus the gradients' all-reduce."""
         one = max(self.flop / device.flops, self.bytes / device.bytes_per_second) / devices
         return one + 2 * (devices - 1) / devices * 4 * self.parameters / device.link_bytes_per_second
 
     def epochs_hours(self, seconds: float, archive_hours: float, clip_seconds: float, epochs: int) -> float:
-        """Hours of training on an archive, at so many seconds a step."""
+        """Return the hours of training on an archive, at `seconds` a step."""
         steps = math.ceil(archive_hours * 3600 / clip_seconds / self.clips) * epochs
         return steps * seconds / 3600
 
 
 def count_step(settings: PretrainSettings) -> StepCost:
-    """Count what one step of these settings costs, at the settings' precision."""
+    """Return the cost of one step with these settings, at their precision."""
     clips, groups = settings.optimiser.batch_clips, settings.clips.groups_per_clip
     pixels = settings.model.frame_pixels
     samples = round(settings.clips.speech_seconds * settings.spectrogram.rate_hz)
@@ -93,7 +93,7 @@ def count_step(settings: PretrainSettings) -> StepCost:
 
 
 class _MovedBytes:
-    """Adds up what the innermost modules take in and give out."""
+    """Adds up the sizes of the innermost modules' inputs and outputs."""
 
     def __init__(self, module: nn.Module, item_bytes: int) -> None:
         self.total = 0.0

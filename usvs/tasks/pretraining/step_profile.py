@@ -1,4 +1,4 @@
-"""Where a step's time goes on this machine, against what its arithmetic could do (``usvs bench step``)."""
+"""Profile of a training step on this machine, beside the limits of its arithmetic (``usvs bench step``)."""
 
 import statistics
 import time
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usvs.data.loader import make_loader
-from usvs.data.sampling_plan import Plan
+from usvs.data.sampling_plan import SamplingPlan
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.module import PretrainModel, model_inputs
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.tasks.pretraining.step_cost import H100, StepCost, count_step
+from usvs.tasks.pretraining.task import PretrainingTask
 from usvs.training.compilation import compile_module
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import Trainer
@@ -24,24 +25,24 @@ from usvs.utils.progress import track
 
 MATRIX_SIDE = 2048
 ARCHIVE_HOURS = 10_000.0
-MOST_SECONDS = 0.5  # of repeating one small measurement
+MAX_SECONDS = 0.5  # for the repetitions of one small measurement
 
 
 @dataclass(frozen=True)
 class StepProfile:
-    """Medians over steps, in seconds; the loader's on one thread.
+    """Medians over steps, in seconds; loading is measured on one thread.
 
     Attributes:
-        loader: reading, decoding and varying a batch.
+        loader: reading, decoding and augmenting a batch.
         forward: networks and spectrograms.
-        losses: Eq. 3 from the networks' outputs.
-        backward: of all of it.
+        losses: Eq. 3, from the networks' outputs.
+        backward: the backward pass.
         optimiser: clipping and update.
-        step: a whole step as training makes it, loader left out.
-        convolutions: the step's convolutions alone, each in its faster memory layout: the bound to hold `step` against.
-        convolutions_as_trained: the same, all in channels-last memory.
+        step: a complete training step, without loading.
+        convolutions: the step's convolutions alone, each in its faster memory layout: a lower bound of `step`.
+        convolutions_as_trained: the same, all in channels-last memory, as in training.
         matrix_flops: operations a second of a large matrix product at the run's precision.
-        cost: what was counted.
+        cost: operations and bytes, counted.
         environment: device, versions, revision.
     """
 
@@ -58,7 +59,7 @@ class StepProfile:
     environment: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as plain values, with what is printed of it."""
+        """Return all values as JSON, with the printed lines."""
         return asdict(self) | {"lines": str(self).splitlines()}
 
     def __str__(self) -> str:
@@ -66,13 +67,13 @@ class StepProfile:
         parts = ("loader", "forward", "losses", "backward", "optimiser")
         lines = [f"{name:<10} {getattr(self, name):9.4f} s" for name in parts]
         lines += [
-            f"{'step':<10} {self.step:9.4f} s, {clips / self.step:.2f} clips/s, loader on one thread left out",
-            f"a clip costs {self.cost.flop / clips / 1e9:.1f} GFLOP and moves {self.cost.bytes / clips / 1e9:.2f} GB",
+            f"{'step':<10} {self.step:9.4f} s, {clips / self.step:.2f} clips/s, without loading",
+            f"per clip {self.cost.flop / clips / 1e9:.1f} GFLOP and {self.cost.bytes / clips / 1e9:.2f} GB of traffic",
             f"{flops / 1e9:.1f} GFLOP/s, {flops / self.matrix_flops:.0%} of a matrix product's"
             f" {self.matrix_flops / 1e9:.0f}; the convolutions alone take {self.convolutions:.4f} s,"
             f" {self.convolutions / self.step:.0%} of the step, each in its faster memory layout,"
             f" {self.convolutions_as_trained:.4f} s as trained",
-            f"to feed this device: {self.loader / self.step:.2f} loader threads",
+            f"loader threads that this device needs: {self.loader / self.step:.2f}",
         ]
         return "\n".join(lines + self._predictions())
 
@@ -84,44 +85,45 @@ class StepProfile:
             threads = self.loader / self.cost.clips * rate
             lines.append(
                 f"{devices} x {H100.name}, roofline: at most {rate:.0f} clips/s,"
-                f" fed by {threads:.0f} threads like this; an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.2g} h"
+                f" {threads:.0f} loader threads; an epoch of {ARCHIVE_HOURS:,.0f} h in at least {hours:.2g} h"
             )
         return lines
 
 
-def profile_step(store: Path, settings: PretrainSettings, steps: int) -> StepProfile:
-    """Measure some steps on a prepared store.
+def profile_step(store: str | Path, settings: PretrainSettings, steps: int) -> StepProfile:
+    """Measure training steps on a prepared store.
 
     Args:
-        store: whose batches are taken.
-        settings: of the run that is asked about.
-        steps: how many are measured, after one that is not.
+        store: the prepared store whose batches are used.
+        settings: of the run.
+        steps: number of measured steps, after one that is not.
 
     Raises:
         DataError: for a store without prepared scans.
     """
     prepared = PreparedStore(Path(store))
-    plan = Plan(prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips)
-    torch.manual_seed(settings.run.seed)
-    model = PretrainModel(settings)
+    plan = SamplingPlan(
+        prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips
+    )
+    model = PretrainingTask(settings).module()
     trainer = Trainer(model, settings.optimiser, settings.run, steps + 1, steps + 1)
-    loader = make_loader(prepared, plan, settings, trainer.device)
+    loader = make_loader(prepared, plan, settings.pairs, trainer.device)
     measured: dict[str, list[float]] = {}
     convolutions = _Convolutions(model)
     outputs = compile_module(model, settings.run.compile, "outputs")
     for step in track(range(steps + 1), "measuring steps"):
-        watch = _Watch(trainer.device)
+        clock = _Stopclock(trainer.device)
         batch = model_inputs(loader.batch(step))
-        times = {"loader": watch.lap()}
-        _take_apart(trainer, outputs, batch, watch, times)
+        times = {"loader": clock.lap()}
+        _time_parts(trainer, outputs, batch, clock, times)
         trainer.step(*batch)
-        times["step"] = watch.lap()
+        times["step"] = clock.lap()
         for name, seconds in times.items():
             measured.setdefault(name, []).append(seconds)
     counted = settings.model_copy(
         update={"optimiser": settings.optimiser.model_copy(update={"batch_clips": plan.batch_size})}
     )
-    convolutions.listen_to(model, trainer, batch)
+    convolutions.record(model, trainer, batch)
     best, as_trained = convolutions.seconds(trainer)
     return StepProfile(
         **{name: statistics.median(seconds[1:]) for name, seconds in measured.items()},
@@ -147,32 +149,32 @@ def matrix_flops(trainer: Trainer) -> float:
     return 2 * MATRIX_SIDE**3 / min(_best(product, trainer.device) for product in products)
 
 
-def _take_apart(
-    trainer: Trainer, outputs: Any, batch: tuple[Tensor, ...], watch: "_Watch", times: dict[str, float]
+def _time_parts(
+    trainer: Trainer, outputs: Any, batch: tuple[Tensor, ...], clock: "_Stopclock", times: dict[str, float]
 ) -> None:
-    """Time the parts of a step that changes no parameter."""
+    """Time the parts of a step whose update changes no parameter."""
     module: Any = trainer.module
     trainer.compute.set_training(True)
     outputs.train(True)
     inputs = trainer.compute.to_device(batch)
-    watch.lap()
+    clock.lap()
     with trainer.compute.precision():
-        said = outputs(*inputs)
-        times["forward"] = watch.lap()
-        total = module.loss(said).total
-        times["losses"] = watch.lap()
+        result = outputs(*inputs)
+        times["forward"] = clock.lap()
+        total = module.loss(result).total
+        times["losses"] = clock.lap()
     total.backward()
-    times["backward"] = watch.lap()
-    nn.utils.clip_grad_norm_(module.parameters(), 1e-12)  # all but nothing is left to move by
+    times["backward"] = clock.lap()
+    nn.utils.clip_grad_norm_(module.parameters(), 1e-12)  # so that the update is negligible
     for group in trainer.optimiser.param_groups:
         group["lr"] = 0.0
     trainer.optimiser.step()
-    times["optimiser"] = watch.lap()
+    times["optimiser"] = clock.lap()
     trainer.optimiser.zero_grad(set_to_none=True)
-    watch.lap()
+    clock.lap()
 
 
-class _Watch:
+class _Stopclock:
     def __init__(self, device: torch.device) -> None:
         self.device, self.last = device, time.perf_counter()
 
@@ -189,18 +191,18 @@ class _Convolutions:
     """The convolutions of a step, to be timed one by one."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.seen: dict[tuple[Any, ...], int] = {}
+        self._counts: dict[tuple[Any, ...], int] = {}
         self._layers = [child for child in module.modules() if isinstance(child, nn.Conv2d)]
 
-    def listen_to(self, model: PretrainModel, trainer: Trainer, batch: tuple[Tensor, ...]) -> None:
-        """Run forward once and note every convolution's shape."""
+    def record(self, model: PretrainModel, trainer: Trainer, batch: tuple[Tensor, ...]) -> None:
+        """Run forward once and record every convolution's shape."""
 
-        def note(layer: nn.Conv2d, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        def record_shape(layer: nn.Conv2d, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
             shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
             key = (tuple(inputs[0].shape), *shape, layer.dilation, layer.groups)
-            self.seen[key] = self.seen.get(key, 0) + 1
+            self._counts[key] = self._counts.get(key, 0) + 1
 
-        hooks = [layer.register_forward_hook(note) for layer in self._layers]
+        hooks = [layer.register_forward_hook(record_shape) for layer in self._layers]
         with torch.no_grad(), trainer.compute.precision():
             model.outputs(*trainer.compute.to_device(batch))
         for hook in hooks:
@@ -208,7 +210,7 @@ class _Convolutions:
 
     def seconds(self, trainer: Trainer) -> tuple[float, float]:
         """Return the time of all, forward and backward: each in its faster memory layout, and all in channels-last."""
-        times = [[count * seconds for seconds in self._seconds_of(key, trainer)] for key, count in self.seen.items()]
+        times = [[count * seconds for seconds in self._seconds_of(key, trainer)] for key, count in self._counts.items()]
         return sum(min(of_one) for of_one in times), sum(of_one[0] for of_one in times)
 
     def _seconds_of(self, key: tuple[Any, ...], trainer: Trainer) -> list[float]:
@@ -222,7 +224,7 @@ class _Convolutions:
             layer.to(trainer.device).to(memory_format=layout)  # type: ignore[call-overload]
             maps = torch.randn(shape, device=trainer.device).to(memory_format=layout)
             maps = maps.bfloat16() if trainer.run.precision == "bfloat16" else maps
-            maps.requires_grad_(channels > 1)  # nobody asks for the gradient of the images
+            maps.requires_grad_(channels > 1)  # images need no gradient
 
             def run(layer: nn.Conv2d = layer, maps: Tensor = maps) -> None:
                 with trainer.compute.precision():
@@ -234,12 +236,12 @@ class _Convolutions:
 
 
 def _best(act: Callable[[], Any], device: torch.device) -> float:
-    """The fastest of some runs, after one that is not counted."""
+    """The fastest of some runs, after one that is not measured."""
     act()
-    watch = _Watch(device)
+    clock = _Stopclock(device)
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < MOST_SECONDS and len(times) < 20):
-        watch.lap()
+    while len(times) < 2 or (sum(times) < MAX_SECONDS and len(times) < 20):
+        clock.lap()
         act()
-        times.append(watch.lap())
+        times.append(clock.lap())
     return min(times)

@@ -5,25 +5,31 @@ from typing import Literal
 from pydantic import Field
 
 from usvs.config import Profile
+from usvs.models.settings import EncoderSettings
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.settings import FinetuneSettings
 
 
 class SaliencySettings(FinetuneSettings):
-    """Fine-tuning to gaze-saliency prediction (section 3.3); what is ours here the paper leaves open."""
+    """Settings of gaze-saliency prediction (section 3.3); where a comment says "ours" the paper gives no value."""
 
-    # ours: of the Gaussian around each look, in degrees of visual angle; about the tracker's own median error
+    # ours: of the Gaussian around each fixation, in degrees of visual angle; about the tracker's own median error
     # (Chatelain et al., IEEE T-Cyb 2018, doi:10.1109/TCYB.2018.2866274)
     sigma_degrees: float = Field(1.0, gt=0)
-    window_seconds: float = Field(0.1, ge=0)  # ours: looks so long before and after a frame count for it
+    window_seconds: float = Field(0.1, ge=0)  # ours: fixations so long before and after a frame belong to it
     output_stride: Literal[8, 16, 32] = 8  # ours: of the same network, more finely dilated; weights load at any
     head_width: int = Field(128, ge=1)  # ours: channels between the feature map and the saliency map
     nss_weight: float = Field(0.0, ge=0)  # ours, as UNISAL's: the loss is KL - nss_weight NSS - correlation_weight CC
     correlation_weight: float = Field(0.0, ge=0)
 
+    @property
+    def video_encoder(self) -> EncoderSettings:
+        """The video encoder with `output_stride`."""
+        return self.model.video.model_copy(update={"output_stride": self.output_stride})
+
 
 def saliency_profile(profile: Profile) -> SaliencySettings:
-    """The settings of a gaze-saliency profile."""
+    """Return the settings of a gaze-saliency profile."""
     if profile == "paper":
         return SaliencySettings()
     planes = classification_profile("quick")

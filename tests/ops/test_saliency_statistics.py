@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from usvs import _C
+from usvs.ops.saliency_statistics import (
+    FIXATION_COLUMNS,
+    PAIR_SCORES,
+    fixation_statistics,
+    fixation_statistics_reference,
+    pair_score,
+    pair_score_reference,
+    saliency_statistics,
+    saliency_statistics_reference,
+)
+
+EPSILON = 2.2204e-16
+
+
+@pytest.fixture(params=_C.build_info()["simd_usable"], autouse=True)
+def simd(request):
+    before = _C.build_info()["simd"]
+    _C.use_simd(request.param)
+    yield request.param
+    _C.use_simd(before)
+
+
+SIZES = [1, 3, 15, 16, 17, 511, 512, 513, 600, 64_512]
+
+
+def some_maps(pixels, coarse=False):
+    """Ordinary, sharply peaked, negative, constant and zero maps, and fixations from none to all pixels."""
+    draw = torch.Generator().manual_seed(pixels)
+    maps = torch.rand(7, pixels, generator=draw)
+    maps[1] **= 40
+    maps[2] -= 0.5
+    maps[3], maps[4] = 0.3, 0.0
+    if coarse:
+        maps = (8 * maps).round() / 8
+    fixated = torch.zeros(7, pixels, dtype=torch.bool)
+    for row, count in enumerate((1, 3, 30, 2, 0, pixels, 5)):
+        fixated[row, torch.randperm(pixels, generator=draw)[:count]] = True
+    return maps, fixated
+
+
+@pytest.mark.parametrize("kind", PAIR_SCORES)
+@pytest.mark.parametrize("pixels", SIZES)
+def test_pairs_are_as_the_reference_in_double_says(pixels, kind):
+    maps, _ = some_maps(pixels)
+    for shift in range(len(maps)):
+        other = maps.roll(shift, dims=0).contiguous()
+        expected = pair_score_reference(maps.double(), other.double(), kind, EPSILON)
+        torch.testing.assert_close(pair_score(maps, other, kind, EPSILON), expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("pixels", SIZES)
+def test_statistics_are_as_the_reference_in_double_says(pixels, coarse):
+    maps, fixated = some_maps(pixels, coarse)
+    for ranks in (False, True):
+        found = fixation_statistics(maps, fixated, ranks)
+        expected = fixation_statistics_reference(maps.double(), fixated, ranks)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+        whole = [FIXATION_COLUMNS.index(name) for name in ("fixated", "above", "equal", "lowest_tied")]
+        assert torch.equal(found[:, whole], expected[:, whole])
+
+
+@pytest.mark.parametrize("pixels", SIZES)
+def test_all_at_once_is_the_same_as_one_by_one(pixels):
+    maps, fixated = some_maps(pixels)
+    truth = maps.roll(2, dims=0).contiguous()
+    scores, statistics = saliency_statistics(maps, truth, fixated, ("correlation", "kl"), EPSILON)
+    for kind, found in zip(PAIR_SCORES, scores.unbind(dim=1), strict=True):
+        expected = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
+        assert torch.equal(found, expected)
+    apart = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
+    assert torch.equal(statistics, torch.where(apart[0] == 0, apart[1], apart[0]))
+    reference = saliency_statistics_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
+    torch.testing.assert_close(scores, reference[0], rtol=2e-6, atol=1e-6)
+    torch.testing.assert_close(statistics, reference[1], rtol=1e-6, atol=1e-6)
+
+
+def test_memory_that_is_not_contiguous_and_threads_change_nothing():
+    maps, fixated = some_maps(600)
+    strided = maps.t().contiguous().t()
+    expected = pair_score(maps, maps.flip(0), "kl", EPSILON)
+    assert torch.equal(pair_score(strided, strided.flip(0), "kl", EPSILON), expected)
+    before = torch.get_num_threads()
+    one = fixation_statistics(maps, fixated, True)
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(fixation_statistics(maps, fixated, True), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_wrong_input_is_refused():
+    maps, _ = some_maps(16)
+    with pytest.raises(RuntimeError, match="truth"):
+        torch.ops.usvs.pair_score(maps, maps[:, :5], 0, EPSILON)
+    with pytest.raises(RuntimeError, match="kind"):
+        torch.ops.usvs.pair_score(maps, maps, 4, EPSILON)
+    with pytest.raises(RuntimeError, match="fixated"):
+        torch.ops.usvs.fixation_statistics(maps, maps, True)
+    with pytest.raises(RuntimeError, match="kinds"):
+        torch.ops.usvs.saliency_scores(maps, maps, maps > 0, 16, EPSILON)
+
+
+def test_registration_is_right():
+    maps, fixated = some_maps(40)
+    for op, arguments in (
+        ("pair_score", (maps, maps, 0, EPSILON)),
+        ("fixation_statistics", (maps, fixated, True)),
+        ("saliency_scores", (maps, maps, fixated, 5, EPSILON)),
+    ):
+        checks = ("test_schema", "test_faketensor")
+        torch.library.opcheck(getattr(torch.ops.usvs, op).default, arguments, test_utils=checks)

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from usvs.archive.plane_labels import PLANES
+from usvs.data.frame_table import labelled_frames
+from usvs.evaluation.folds import make_folds
+from usvs.evaluation.metrics import plane_metrics
+from usvs.models.se_resnext import SEResNeXt
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.finetune import finetune_fold, predict_planes
+
+
+def new_encoder(settings):
+    torch.manual_seed(1)
+    return SEResNeXt(settings.model.video)
+
+
+@pytest.fixture(scope="module")
+def halves(grating_store):
+    store = PreparedStore(grating_store)
+    table = labelled_frames(store, stride=1)
+    fold = make_folds(table.group.tolist(), 2, seed=0)[0]
+    return store, table.of_groups(fold.train), table.of_groups(fold.test)
+
+
+def test_it_learns_three_planes_and_names_them_on_other_patients(halves, tiny_planes):
+    store, train, test = halves
+    settings = tiny_planes.model_copy(update={"run": tiny_planes.run.model_copy(update={"compile": "torchscript"})})
+    task, updates = finetune_fold(store, train, new_encoder(settings), settings)
+    assert updates == len(train) // 24 * 6
+    scores = plane_metrics(test.label, predict_planes(store, test, task, settings), PLANES)
+    assert scores.f1 > 0.9
+    assert len(scores.left_out) == 11
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(halves, tiny_planes):
+    store, train, _ = halves
+    short = tiny_planes.model_copy(update={"optimiser": tiny_planes.optimiser.model_copy(update={"epochs": 1})})
+    other = short.model_copy(update={"run": short.run.model_copy(update={"seed": 1})})
+    weights = [
+        finetune_fold(store, train, new_encoder(settings), settings)[0].state_dict()
+        for settings in (short, short, other)
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["head.classify.weight"], weights[2]["head.classify.weight"])
+
+
+def test_predictions_do_not_depend_on_what_else_is_predicted(halves, tiny_planes):
+    store, train, test = halves
+    one_epoch = tiny_planes.model_copy(update={"optimiser": tiny_planes.optimiser.model_copy(update={"epochs": 1})})
+    task, _ = finetune_fold(store, train, new_encoder(one_epoch), one_epoch)
+    together = predict_planes(store, test, task, one_epoch)
+    some = np.arange(5, 20)
+    np.testing.assert_array_equal(predict_planes(store, test.take(some), task, one_epoch), together[some])
+    assert task.training is False
+
+
+def test_fewer_frames_than_a_batch_are_one_batch(halves, tiny_planes):
+    store, train, _ = halves
+    _, updates = finetune_fold(store, train.take(np.arange(0, 24, 3)), new_encoder(tiny_planes), tiny_planes)
+    assert updates == 6

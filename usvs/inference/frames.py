@@ -1,0 +1,99 @@
+"""Frames from whatever a user has: image files, video files, arrays; as square gray frames like those of a store."""
+
+import logging
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from usvs.errors import DataError
+from usvs.media.decoders import iter_gray_frames, probe
+from usvs.media.images import IMAGE_SUFFIXES, crop_to, read_gray_image
+from usvs.media.sector import Box, detect_sector
+
+logger = logging.getLogger(__name__)
+
+SECTOR_FRAMES = 24  # of a video, evenly spaced, in which the sector is detected
+
+# An image or video file, several of them, or images in memory: as of `usvs.models.preprocessing.Images`.
+Source: TypeAlias = Any
+
+
+def as_files(source: Source) -> list[Path] | None:
+    """Return the files that a source names; None for images in memory."""
+    if isinstance(source, (str, Path)):
+        return [Path(source)]
+    if isinstance(source, (list, tuple)) and source and all(isinstance(one, (str, Path)) for one in source):
+        return [Path(one) for one in source]
+    return None
+
+
+def is_image_file(file: Path) -> bool:
+    """Return whether a file is named as an image; everything else is opened as a video."""
+    return file.suffix.lower() in IMAGE_SUFFIXES
+
+
+def crop_sector(image: NDArray[np.float64], file: Path, box: Box | None = None) -> NDArray[np.uint8]:
+    """Return the inscribed crop of the sector of an image, or the given box of it; uint8 [h, w].
+
+    Raises:
+        DataError: where the box reaches outside of the image.
+    """
+    if box is None:
+        sector = detect_sector(np.rint(image).astype(np.uint8)[None])
+        if sector.note is not None:
+            logger.info(f"'{file}': {sector.note}")
+        box = sector.box
+    return np.rint(crop_to(image, box, file)).astype(np.uint8)
+
+
+def resized(crop: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize a crop to a square frame, as `usvs prepare` does."""
+    return np.asarray(cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def read_image_frame(file: Path, side: int, box: Box | None = None) -> NDArray[np.uint8]:
+    """Read an image file as a frame [side, side] of its sector, or of the given box.
+
+    Raises:
+        DataError: for a file that cannot be read, or a box outside of it.
+    """
+    return resized(crop_sector(read_gray_image(file), file, box), side)
+
+
+def iter_video_frames(
+    file: Path, side: int, stride: int, box: Box | None = None
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield time in seconds and frame [side, side] of every `stride`-th frame of a video.
+
+    The video is decoded twice: once to detect the sector, once for the frames; it is never in memory as a whole.
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    info = probe(file)
+    if box is None:
+        step = max(1, info.frames // SECTOR_FRAMES)
+        sampled = [gray for _, gray in islice(iter_gray_frames(file, info), 0, None, step)]
+        if not sampled:
+            raise DataError(f"video '{file}': no frame could be decoded")
+        box = detect_sector(np.stack(sampled), info.region).box
+    for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
+        yield seconds, resized(box.crop(gray), side)
+
+
+def prepared_side(frame_pixels: int, crop_fraction: float) -> int:
+    """Return the side of prepared frames from which an input of `frame_pixels` is cropped: 72 for 64, 256 for 224."""
+    return 8 * math.ceil(frame_pixels / crop_fraction / 8)
+
+
+def is_square_stack(images: Source) -> bool:
+    """Return whether images are an array or tensor of square gray frames, [n, P, P] or [n, 1, P, P]."""
+    shape = tuple(images.shape) if isinstance(images, (np.ndarray, Tensor)) else ()
+    return (len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)) and shape[-1] == shape[-2] and shape[-1] != 3

@@ -1,0 +1,135 @@
+"""Trained models as they are used: loaded from a folder or a run, several folds averaged."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from usvs.data.transforms import evaluation_frames
+from usvs.errors import DataError
+from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
+from usvs.models.preprocessing import preprocess_images
+from usvs.tasks.features import BATCH_FRAMES
+from usvs.tasks.finetune import MODELS
+from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
+from usvs.tasks.provenance import RESULTS
+
+logger = logging.getLogger(__name__)
+
+VIDEO_STRIDE = 8  # the paper's temporal down-sampling (section 3.2)
+
+
+def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:
+    """Load the model of a folder, or the folds' models of one init.
+
+    Args:
+        path: a folder of `save_model`; ``RUN/models/INIT``, whose folds are all loaded; or a run of `usvs.finetune`:
+            then those of its best init.
+        encoder: as of `load_model`.
+
+    Raises:
+        DataError: where there is no model, or one that cannot be read.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise DataError(f"model '{folder}': there is no such folder")
+    if (folder / MODELS).is_dir():
+        folder = _best_init(folder)
+    if (folder / DESCRIPTION).is_file():
+        return (load_model(folder, encoder),)
+    folds = sorted(one for one in folder.glob("fold_*") if one.is_dir())
+    if not folds:
+        raise DataError(f"model '{folder}': expected {DESCRIPTION}, or a run of 'usvs finetune' with its models")
+    return tuple(load_model(fold, encoder) for fold in folds)
+
+
+def predict_models(models: tuple[TrainedModel, ...], inputs: Tensor) -> Tensor:
+    """Return the mean prediction of several models as probabilities or densities, [b, ...] on the host.
+
+    Args:
+        models: of one task and one input size.
+        inputs: the networks' input [b, 1, P, P].
+    """
+    total: Tensor | None = None
+    with torch.inference_mode():
+        for model in models:
+            module: Any = model.module
+            module.eval()
+            logits = model.task.predict(module, inputs.to(next(module.parameters()).device)).float().cpu()
+            # log-densities are normalised over pixels already, logits are not normalised over classes
+            probabilities = logits.softmax(dim=1) if logits.ndim == 2 else logits.exp()
+            total = probabilities if total is None else total + probabilities
+    assert total is not None, "expected at least one model"
+    return total / len(models)
+
+
+def predict_images(models: tuple[TrainedModel, ...], images: Source) -> Tensor:
+    """Return the mean prediction for images of any kind, [n, ...].
+
+    Args:
+        models: of one task.
+        images: files of images and videos (of these every eighth frame), or as of
+            `usvs.models.preprocessing.preprocess_images`.
+
+    Raises:
+        DataError: for a file that cannot be read, or images of another shape or dtype.
+    """
+    settings = models[0].settings
+    files = as_files(images)
+    if files is None:
+        inputs = preprocess_images(images, settings.model.frame_pixels, settings.augment.crop_fraction)
+        return torch.cat([predict_models(models, part) for part in inputs.split(BATCH_FRAMES)])
+    parts = []
+    for file in files:
+        for _, frames in file_batches(file, models[0].prepared_pixels):
+            parts.append(predict_models(models, evaluation_inputs(models[0], frames)))
+    return torch.cat(parts)
+
+
+def evaluation_inputs(model: TrainedModel, frames: NDArray[np.uint8]) -> Tensor:
+    """Return the network's input for frames [b, P, P] like those of a store."""
+    return evaluation_frames(frames, model.settings.model.frame_pixels, model.settings.augment)
+
+
+def file_batches(
+    file: Path, side: int, stride: int = VIDEO_STRIDE, box: Any = None
+) -> list[tuple[list[float | None], NDArray[np.uint8]]]:
+    """Return the times and frames [b, side, side] of an image or a video file, in batches.
+
+    Raises:
+        DataError: for a file that cannot be read.
+    """
+    if is_image_file(file):
+        return [([None], read_image_frame(file, side, box)[None])]
+    batches: list[tuple[list[float | None], NDArray[np.uint8]]] = []
+    seconds: list[float | None] = []
+    frames: list[NDArray[np.uint8]] = []
+    for moment, frame in iter_video_frames(file, side, stride, box):
+        seconds.append(moment)
+        frames.append(frame)
+        if len(frames) == BATCH_FRAMES:
+            batches.append((seconds, np.stack(frames)))
+            seconds, frames = [], []
+    if frames:
+        batches.append((seconds, np.stack(frames)))
+    return batches
+
+
+def _best_init(run: Path) -> Path:
+    inits = sorted(one.name for one in (run / MODELS).iterdir() if one.is_dir())
+    if len(inits) == 1:
+        return run / MODELS / inits[0]
+    try:
+        best = str(json.loads((run / RESULTS).read_text(encoding="utf-8"))["best_init"])
+    except (OSError, ValueError, KeyError):
+        names = ", ".join(f"'{run / MODELS / name}'" for name in inits)
+        raise DataError(
+            f"run '{run}' has models of {len(inits)} inits and no readable {RESULTS}: name one of {names}"
+        ) from None
+    logger.info(f"run '{run}': using the models of init '{best}', the best of {', '.join(inits)}")
+    return run / MODELS / best

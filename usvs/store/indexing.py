@@ -1,0 +1,249 @@
+"""`usvs index`: from an archive to the catalogue of its store."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+import usvs
+from usvs.archive.discovery import Found, ScanFiles, discover
+from usvs.archive.settings import GazeSettings
+from usvs.audio.settings import VoiceActivitySettings
+from usvs.config import override_settings
+from usvs.errors import DataError
+from usvs.store.catalogue import OK, SKIPPED
+from usvs.store.folder import CATALOGUE, create_store, lock_store
+from usvs.store.index_journal import IndexedScan, IndexJournal
+from usvs.store.index_summary import IndexSummary
+from usvs.store.inspect_scan import IndexTask, ScanMetadata, file_states, inspect_scan
+from usvs.store.keys import Keys
+from usvs.store.settings import ClipSettings, IndexSettings
+from usvs.store.tables import SCAN_SCHEMA, CatalogueWriter, map_clips, read_rows, read_scans
+from usvs.utils.process_pool import map_tasks
+from usvs.utils.progress import track
+from usvs.utils.text import printable
+
+logger = logging.getLogger(__name__)
+
+MISSING = "manifest.csv names it, the archive does not contain it"
+NOTE_COLUMNS = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note")
+SUMMARY_COLUMNS = (
+    *("path", "status", "reason", "patient_key", "sound", "gaze", "planes"),
+    *("duration_seconds", "clips", "high_affinity_clips"),
+)
+
+
+def index_archive(
+    archive: str | Path,
+    store: str | Path,
+    *,
+    clips: ClipSettings | Mapping[str, Any] | None = None,
+    voice_activity: VoiceActivitySettings | Mapping[str, Any] | None = None,
+    gaze: GazeSettings | Mapping[str, Any] | None = None,
+    workers: int | None = None,
+) -> IndexSummary:
+    """Find the scans of an archive and write the catalogue of its store.
+
+    A scan keeps its row if neither its files (size and time), its row of the manifest nor the settings have changed. An
+    interrupted index resumes: scans that it has inspected are not inspected again.
+
+    Args:
+        archive: any folder tree of videos; it is only read.
+        store: a private folder, created if it does not exist. Scans keep their keys when an archive is indexed again.
+        clips: how scans are cut into clips, and the speech fraction of a high-affinity clip.
+        voice_activity: settings of the speech detector.
+        gaze: how gaze was recorded, for what neither manifest.csv nor the recording states.
+        workers: number of processes; None is one per core.
+
+    Raises:
+        ConfigError: for a setting that is unknown or out of range.
+        DataError: if the archive contains no usable video, or the store cannot be written.
+    """
+    given = {"clips": clips, "voice_activity": voice_activity, "gaze": gaze}
+    settings = override_settings(IndexSettings(), **{name: value for name, value in given.items() if value is not None})
+    archive, store = Path(archive), Path(store)
+    if not archive.is_dir():
+        raise DataError(f"archive '{archive}' is not a folder")
+    found = discover(archive)
+    keys = create_store(archive, store)
+    with lock_store(store):
+        try:
+            _Indexer(archive.resolve(), store / CATALOGUE, keys, settings).update(found, workers)
+        except OSError as error:
+            raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
+        summary = _summarise(read_scans(store / CATALOGUE, [*SUMMARY_COLUMNS, *NOTE_COLUMNS]), found)
+    if summary.usable == 0:
+        examples = "; ".join(f"{printable(path)}: {reason}" for path, reason in summary.skipped_scans[:3])
+        raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({examples})")
+    return summary
+
+
+@dataclass(frozen=True)
+class _Indexer:
+    """Brings the catalogue in `folder` up to date with an archive."""
+
+    archive: Path
+    folder: Path
+    keys: Keys
+    settings: IndexSettings
+
+    def update(self, found: Found, workers: int | None) -> None:
+        """Write the catalogue, or leave it as it is if nothing has changed."""
+        old_states, states = self._read_states(), self._current_states(found)
+        scans = (*found.scans, *found.missing)
+        paths = [scan.path for scan in scans]
+        if list(old_states) == paths and [old_states[path] for path in paths] == states:
+            return
+        unchanged = _unchanged(paths, states, old_states)
+        with IndexJournal(self.folder) as journal, CatalogueWriter(self.folder, self.settings.clips) as writer:
+            is_new = [not same and state not in journal for same, state in zip(unchanged, states, strict=True)]
+            if resumed := len(scans) - sum(unchanged) - sum(is_new):
+                logger.info(f"index: resuming an interrupted index, {resumed} scans of it are inspected already")
+            metadata, old_scans = self._inspect(found, is_new, workers), self._read_scans(old_states)
+            for scan, state, same, new in zip(scans, states, unchanged, is_new, strict=True):
+                if same:
+                    writer.add(*next(pair for pair in old_scans if pair[0]["path"] == scan.path))
+                    continue
+                if new:
+                    inspected = next(metadata)
+                    row = _make_row(scan, inspected, self.keys, self.settings.clips) | {"state": state}
+                    journal.add(row, inspected.speech_fractions)
+                writer.add(*journal[state])
+            writer.publish()
+
+    def _inspect(self, found: Found, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
+        """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
+        settings = self.settings
+        tasks = (
+            IndexTask(self.archive, scan, settings.clips, settings.voice_activity, settings.gaze)
+            for scan, new in zip(found.scans, is_new, strict=False)
+            if new
+        )
+        total = sum(is_new[: len(found.scans)])
+        workers = min(workers or os.cpu_count() or 1, max(1, total))
+        results = track(map_tasks(inspect_scan, tasks, workers), "inspecting scans", total)
+        return chain((_metadata_of(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
+
+    def _read_states(self) -> dict[str, str]:
+        """Return path and state of each scan in the catalogue on disk; empty if it is not readable."""
+        try:
+            table = read_scans(self.folder, ["path", "state"])
+            map_clips(self.folder)
+        except DataError:
+            return {}
+        return dict(zip(table["path"].to_pylist(), table["state"].to_pylist(), strict=True))
+
+    def _current_states(self, found: Found) -> list[str]:
+        """Return a hash of everything that the row of each scan depends on."""
+        settings = self.settings
+        parts = [part.model_dump_json() for part in (settings.clips, settings.voice_activity, settings.gaze)]
+        common = sha256("\n".join([usvs.__version__, *parts]).encode())
+        states = []
+        for scan in (*found.scans, *found.missing):
+            digest = common.copy()
+            digest.update(repr(file_states(self.archive, scan)).encode("utf-8", "surrogateescape"))
+            states.append(digest.hexdigest()[:32])
+        return states
+
+    def _read_scans(self, old_states: dict[str, str]) -> Iterator[IndexedScan]:
+        """Yield row and speech fractions of each scan of the catalogue on disk."""
+        if not old_states:
+            return
+        fractions, first = map_clips(self.folder)["speech_fraction"].to_numpy(), 0
+        for row in read_rows(self.folder):
+            count = row["clips"]
+            yield row, None if count is None else fractions[first : first + int(str(count))]
+            first += int(str(count or 0))
+
+
+def _unchanged(paths: list[str], states: list[str], old_states: dict[str, str]) -> list[bool]:
+    """Return which scans keep their rows: those in the same state and in the same order, as old rows are read once."""
+    old_positions = {path: position for position, path in enumerate(old_states)}
+    kept, last = [], -1
+    for path, state in zip(paths, states, strict=True):
+        kept.append(old_states.get(path) == state and old_positions[path] > last)
+        last = old_positions[path] if kept[-1] else last
+    return kept
+
+
+def _metadata_of(result: ScanMetadata | DataError) -> ScanMetadata:
+    return result if isinstance(result, ScanMetadata) else ScanMetadata(0, 0, str(result))
+
+
+def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipSettings) -> dict[str, object]:
+    patient = files.patient or (metadata.info and metadata.info.patient) or files.folder
+    row: dict[str, object] = {
+        "scan_key": keys.scan_key(files.path),
+        "patient_key": keys.patient_key(patient) if patient else None,
+        "path": files.path,
+        "bytes": metadata.bytes,
+        "modified_ns": metadata.modified_ns,
+        "status": OK if metadata.reason is None else SKIPPED,
+        "reason": metadata.reason,
+        "sound_path": files.sound,
+        "gaze_path": files.gaze,
+        "planes_path": files.planes,
+        "alignment": metadata.alignment.model_dump_json(),
+        "split": files.split,
+    }
+    if metadata.info is None or metadata.sector is None or metadata.speech_fractions is None:
+        return row
+    info, box = metadata.info, metadata.sector.box
+    row |= {name: getattr(info, name) for name in SCAN_SCHEMA.names if hasattr(info, name)}
+    row |= {name: getattr(info.timing, name) for name in ("duration_seconds", "rate_hz", "start_seconds")}
+    row |= {f"sector_{side}": getattr(box, side) for side in ("left", "top", "right", "bottom")}
+    names = ("time_note", "sound", "gaze", "planes", "sound_note", "gaze_note", "planes_note")
+    row |= {name: getattr(metadata, name) for name in names}
+    return row | {
+        "sector_note": metadata.sector.note,
+        "sector_source": metadata.sector.source,
+        "clips": len(metadata.speech_fractions),
+        "high_affinity_clips": _count_high_affinity(metadata.speech_fractions, clips),
+    }
+
+
+def _count_high_affinity(speech_fractions: NDArray[np.float32], clips: ClipSettings) -> int:
+    with np.errstate(invalid="ignore"):
+        return int((speech_fractions >= clips.speech_fraction_high).sum())
+
+
+def _summarise(scans: pa.Table, found: Found) -> IndexSummary:
+    usable = scans.filter(pc.equal(scans["status"], OK))
+    skipped = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
+    notes: dict[str, int] = {}
+    for name in NOTE_COLUMNS:
+        notes |= _count_values(usable[name].drop_null())
+    return IndexSummary(
+        found=scans.num_rows,
+        usable=usable.num_rows,
+        skipped=skipped.num_rows,
+        no_sound=_total(pc.equal(usable["sound"], "none")),
+        no_gaze=_total(pc.invert(usable["gaze"])),
+        no_planes=_total(pc.invert(usable["planes"])),
+        no_patient=usable["patient_key"].null_count,
+        patients=len(usable["patient_key"].drop_null().unique()),
+        seconds_of_video=float(pc.sum(usable["duration_seconds"]).as_py() or 0.0),
+        clips=_total(usable["clips"]),
+        high_affinity_clips=_total(usable["high_affinity_clips"]),
+        reasons=_count_values(skipped["reason"]),
+        notes=notes,
+        other=found.other,
+        skipped_scans=tuple(zip(skipped["path"].to_pylist(), skipped["reason"].to_pylist(), strict=True)),
+    )
+
+
+def _total(values: pa.ChunkedArray) -> int:
+    return int(pc.sum(values).as_py() or 0)
+
+
+def _count_values(texts: pa.ChunkedArray) -> dict[str, int]:
+    return {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(texts).to_pylist()}

@@ -1,0 +1,218 @@
+"""Preparation of one scan: decode the video, convert sound, gaze and labels, and write them to the store."""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.archive.alignment import Alignment
+from usvs.archive.gaze import gaze_per_frame, read_gaze
+from usvs.archive.plane_labels import read_plane_labels
+from usvs.errors import DataError
+from usvs.media.audio import read_sound
+from usvs.media.decoders import Decoded, VideoInfo, iter_gray_frames, probe
+from usvs.media.sector import Box
+from usvs.store.prepared_manifest import FileState, PreparedManifest
+from usvs.store.settings import PrepareSettings
+from usvs.store.writer import write_prepared_scan
+from usvs.utils.hashing import file_sha256
+
+STORE_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # every scan that follows would fail too
+MAX_LOST_FRACTION = 0.05  # of the frames, missing or damaged; a scan that loses more is not prepared
+
+
+@dataclass(frozen=True, repr=False)  # no repr: names of the archive must not appear in the logs of a cluster
+class PrepareTask:
+    """One scan to prepare.
+
+    Attributes:
+        archive: folder of the archive.
+        prepared: folder of the prepared scans.
+        row: of the catalogue.
+        settings: of the prepared scans.
+    """
+
+    archive: Path
+    prepared: Path
+    row: dict[str, Any]
+    settings: PrepareSettings
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the prepared scan."""
+        return self.prepared / str(self.row["scan_key"])
+
+    @property
+    def crop(self) -> Box:
+        """The inscribed crop of the sector."""
+        return Box(*(int(self.row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+
+    @property
+    def alignment(self) -> Alignment:
+        """Alignment of sound and gaze with the video."""
+        return Alignment.model_validate_json(self.row["alignment"])
+
+    def companion(self, kind: str) -> Path | None:
+        """Return the companion file of a kind (sound, gaze, planes), if there is a usable one."""
+        is_used = self.row["sound"] == "beside" if kind == "sound" else bool(self.row[kind])
+        return self.archive / str(self.row[f"{kind}_path"]) if is_used else None
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """The result of one scan.
+
+    Attributes:
+        frames: number of frames written.
+        seconds: duration written.
+        is_unchanged: the scan was prepared already and is up to date.
+        failure: why it could not be prepared.
+        is_store_full: whether every other scan would fail in the same way.
+        difference: how decoding differed from the catalogue.
+    """
+
+    frames: int = 0
+    seconds: float = 0.0
+    is_unchanged: bool = False
+    failure: str | None = None
+    is_store_full: bool = False
+    difference: str | None = None
+
+
+def prepare_scan(task: PrepareTask) -> PrepareResult:
+    """Prepare one scan; an error is the `failure` of the result, never an exception."""
+    try:
+        return _prepare(task)
+    except DataError as error:
+        return PrepareResult(failure=str(error))
+    except OSError as error:
+        if error.errno in STORE_FULL_ERRORS:
+            return PrepareResult(failure=f"cannot be written: {error.strerror}", is_store_full=True)
+        return PrepareResult(failure=f"cannot be read or written: {error.strerror}")
+    except Exception as error:
+        # one scan must not end the work on the others; the text of the exception may contain a path
+        return PrepareResult(failure=f"unexpected {type(error).__name__}")
+
+
+def _prepare(task: PrepareTask) -> PrepareResult:
+    video, row = task.archive / str(task.row["path"]), task.row
+    source = _source_state(task, video)
+    if (source.bytes, source.modified_ns) != (row["bytes"], row["modified_ns"]):
+        raise DataError("the video has changed since 'usvs index': index the archive again")
+    if _is_up_to_date(task, source):
+        return PrepareResult(is_unchanged=True)
+    info, decoded = probe(video), Decoded()
+    manifest = write_prepared_scan(
+        task.folder,
+        scan_key=row["scan_key"],
+        patient_key=row["patient_key"],
+        frames=_iter_checked_frames(video, info, task, decoded, source),
+        speech=_read_speech(task, video, info),
+        gaze=_read_gaze_track(task, info),
+        planes=_read_plane_track(task, info),
+        settings=task.settings,
+        sector=task.crop,
+        source=source,
+        duration_seconds=info.timing.duration_seconds,
+        alignment=task.alignment,
+        gaze_degree=_gaze_degree(task, info),
+        source_sha256=file_sha256(video),
+    )
+    return PrepareResult(manifest.frames, manifest.duration_seconds, difference=_difference(row["frames"], decoded))
+
+
+def _iter_checked_frames(
+    video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded, source: FileState
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    side = task.settings.frame_pixels
+    for seconds, cropped in iter_gray_frames(video, info, decoded, task.crop):
+        yield seconds, cv2.resize(cropped, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+    if _source_state(task, video) != source:
+        raise DataError("a file of the scan has changed while it was prepared: index the archive again")
+    # raised while the writer iterates, so that it removes what it has written of the scan
+    lost = abs(int(task.row["frames"]) - decoded.frames) + decoded.damaged_frames
+    if lost > MAX_LOST_FRACTION * task.row["frames"]:
+        raise DataError(str(_difference(task.row["frames"], decoded)))
+
+
+def _difference(expected: int, decoded: Decoded) -> str | None:
+    if decoded == Decoded(frames=expected):
+        return None
+    return (
+        f"expected {expected} frames, decoded {decoded.frames}, of which {decoded.damaged_frames} are damaged; "
+        f"{decoded.misplaced_frames} frames out of order were dropped, {decoded.damaged_packets} packets not decoded"
+    )
+
+
+def _read_speech(task: PrepareTask, video: Path, info: VideoInfo) -> NDArray[np.int16] | None:
+    if task.row["sound"] == "none":
+        return None
+    rate = task.settings.rate_hz
+    waveform = read_sound(
+        video,
+        task.companion("sound"),
+        rate,
+        info.timing.start_seconds,
+        offset_seconds=task.alignment.sound_offset_seconds,
+        drift_ppm=task.alignment.sound_drift_ppm,
+    )
+    samples = np.zeros(int(np.ceil(info.timing.duration_seconds * rate)), np.int16)
+    kept = waveform[: len(samples)]
+    samples[: len(kept)] = np.clip(np.round(kept * 32768.0), -32768, 32767)
+    return samples
+
+
+def _read_gaze_track(task: PrepareTask, info: VideoInfo) -> Any:
+    path = task.companion("gaze")
+    if path is None:
+        return None
+    samples = read_gaze(path, task.alignment.gaze)
+    return lambda seconds: gaze_per_frame(samples, seconds, task.crop, info.width, info.height)
+
+
+def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | None:
+    if not task.row["gaze"]:
+        return None
+    across, down = task.alignment.gaze.degree
+    return across * info.width / task.crop.width, down * info.height / task.crop.height
+
+
+def _read_plane_track(task: PrepareTask, info: VideoInfo) -> Any:
+    path = task.companion("planes")
+    return None if path is None else read_plane_labels(path, info.timing.seconds).at
+
+
+def _source_state(task: PrepareTask, video: Path) -> FileState:
+    paths = {"video": video} | {kind: task.companion(kind) for kind in ("sound", "gaze", "planes")}
+    states: dict[str, tuple[int, int]] = {}
+    for kind, path in paths.items():
+        try:
+            if path is not None:
+                status = path.stat()
+                states[kind] = status.st_size, status.st_mtime_ns
+        except FileNotFoundError:
+            name = kind if kind == "video" else f"{kind} file"
+            raise DataError(f"the {name} does not exist in the archive any more: index the archive again") from None
+    size, modified = states.pop("video")
+    return FileState(bytes=size, modified_ns=modified, beside=states)
+
+
+def _is_up_to_date(task: PrepareTask, source: FileState) -> bool:
+    try:
+        manifest = PreparedManifest.load(task.folder)
+    except DataError:
+        return False
+    crop = task.crop
+    return (
+        manifest.source == source
+        and "frame_crc32.npy" in manifest.sha256  # not written by early versions; needed to read frames for DALI
+        and manifest.settings == task.settings
+        and manifest.sector == (crop.left, crop.top, crop.right, crop.bottom)
+        and manifest.patient_key == task.row["patient_key"]
+        and manifest.alignment == task.alignment
+    )

@@ -1,0 +1,152 @@
+"""Pretraining as a task: its dataset, module, batches, predictions and scores.
+
+It has the five parts of `usvs.tasks.task.Task`. Two differ, because its samples are drawn and are not labelled rows: a
+batch is named by a step of a sampling plan, and scores are means over fixed validation batches.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from usvs.data.loader import Loader, make_loader
+from usvs.data.pair_batch import PairBatch
+from usvs.data.rank_plan import RankPlan
+from usvs.data.validation_split import Split, split_store
+from usvs.errors import DataError
+from usvs.losses.protocol import loss_requirements
+from usvs.store.clips import ClipTable
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.pretraining.chance import uses_pairs
+from usvs.tasks.pretraining.module import PairOutputs, PretrainModel, model_inputs
+from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.pretraining.validation import Validation
+from usvs.training.distributed import ALONE, Ranks
+from usvs.training.random_state import seeded
+from usvs.training.trainer import Trainer
+
+
+class PretrainDataset(NamedTuple):
+    """The clips of a store, divided by patient.
+
+    Attributes:
+        split: the patients on both sides.
+        train: their clips.
+        validation: their clips; may be empty.
+    """
+
+    split: Split
+    train: ClipTable
+    validation: ClipTable
+
+
+@dataclass(frozen=True)
+class PretrainingTask:
+    """Video-speech pretraining with some settings.
+
+    Attributes:
+        settings: of the run.
+        loss: an own `usvs.losses.PretrainingLoss`; None: the joint objective of the settings.
+    """
+
+    settings: PretrainSettings
+    loss: nn.Module | None = None
+    name = "pretraining"
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether the loss uses pairs of frames and speech."""
+        return uses_pairs(self.settings.objective) if self.loss is None else loss_requirements(self.loss).pairs
+
+    def dataset(self, store: PreparedStore, patients: Sequence[str] | None = None) -> PretrainDataset:
+        """Return the clips to train on and those to validate on.
+
+        Args:
+            store: the prepared scans.
+            patients: keyed hashes of the patients to use; None for all.
+
+        Raises:
+            DataError: where the store has no clips that serve the objective, or not all of the patients.
+        """
+        split = split_store(store, self.settings.validation_fraction, patients)
+        train, validation = (
+            store.clips.select(split.clips_of(groups, store.clips.scan)) for groups in (split.train, split.validation)
+        )
+        check_objective(train, self.settings, self.uses_pairs)
+        return PretrainDataset(split, train, validation)
+
+    def loader(
+        self, store: PreparedStore, train: ClipTable, device: torch.device, ranks: Ranks = ALONE
+    ) -> tuple[RankPlan, Loader]:
+        """Return this rank's part of the sampling plan, and the loader of its batches."""
+        settings = self.settings
+        plan = RankPlan(
+            train,
+            settings.clips,
+            settings.objective,
+            settings.run.seed,
+            settings.optimiser.batch_clips,
+            rank=ranks.number,
+            ranks=ranks.count,
+        )
+        return plan, make_loader(store, plan, settings.pairs, device)
+
+    def module(self, encoder: nn.Module | None = None) -> PretrainModel:
+        """Return the trainable module; its weights depend on the seed only.
+
+        Args:
+            encoder: of the video stream, see `PretrainModel`; trained in place.
+        """
+        with seeded(self.settings.run.seed):
+            return PretrainModel(self.settings, encoder, self.loss)
+
+    def batch(self, samples: PairBatch) -> tuple[Tensor, ...]:
+        """Return what the module's forward takes of a loaded batch."""
+        return model_inputs(samples)
+
+    def predict(self, module: PretrainModel, samples: PairBatch) -> PairOutputs:
+        """Return logits and embeddings of both streams for a batch on the module's device."""
+        return module.outputs(*self.batch(samples))
+
+    def score(self, module: PretrainModel, validation: Validation, trainer: Trainer) -> dict[str, float]:
+        """Return losses, accuracies and retrieval on validation clips, each beside its chance level."""
+        return validation.evaluate(module, trainer)
+
+
+def check_objective(clips: ClipTable, settings: PretrainSettings, needs_pairs: bool) -> None:
+    """Check that the training clips serve the objective.
+
+    Args:
+        clips: to train on.
+        settings: of the run.
+        needs_pairs: whether the loss uses pairs of frames and speech.
+
+    Raises:
+        DataError: naming what is missing and an option that works without it.
+    """
+    if not len(clips):
+        raise DataError(
+            "no training clips: the scans are shorter than one clip, or all patients are validation patients"
+            " (validation_fraction)"
+        )
+    if not needs_pairs:
+        return
+    if not clips.has_sound.any():
+        raise DataError("no training scan has sound, which this objective needs: use --objective video")
+    high = settings.clips.speech_fraction_high
+    if settings.objective.affinity and not (clips.speech_fraction >= high).any():
+        raise DataError(
+            f"no training clip has speech in {high:.0%} of its time, which this objective needs: lower"
+            " clips.speech_fraction_high, set objective.affinity=false, or use --objective video"
+        )
+
+
+def samples_sha256(store: PreparedStore, clips: ClipTable) -> str:
+    """Return the SHA-256 of what samples are drawn from, so that a resumed run cannot get other samples unnoticed."""
+    digest = hashlib.sha256("\n".join(store.scans).encode())
+    for column in (clips.scan, clips.start_seconds, clips.speech_fraction):
+        digest.update(column.tobytes())
+    return digest.hexdigest()

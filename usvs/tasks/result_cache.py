@@ -1,0 +1,132 @@
+"""A folder of measured results: each one is written as soon as it is known, so that an interrupted command resumes.
+
+``OUT/KIND.json``, the record, holds everything that decides what the results mean: settings, patients, and the
+fingerprints of the data and of the code (`usvs.tasks.fingerprint`). It is written before anything else. Results of
+different records are never mixed in one folder.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from usvs.errors import ConfigError, DataError
+from usvs.utils.atomic_files import write_text
+from usvs.utils.folder_lock import FolderLock
+
+RESULTS = "results"
+SHOWN_CHARACTERS = 80
+
+
+class ResultCache:
+    """The results that belong to one record, one JSON file each in ``OUT/results``.
+
+    The folder stays locked until `close`. An interruption between any two file operations leaves a folder that can be
+    opened again: hidden files (the lock, half-written files) do not count as content, the record is written before any
+    result, and every file is replaced atomically.
+
+    Args:
+        out: a new or empty folder, or one with the same record.
+        kind: name of the record's file, for example ``reproduce``.
+        record: plain values; two runs with equal records measure the same.
+
+    Raises:
+        ConfigError: for a folder with other content, with another record, or in use by another process.
+    """
+
+    def __init__(self, out: Path, kind: str, record: Mapping[str, Any]) -> None:
+        self.out = out
+        self.record: dict[str, Any] = json.loads(json.dumps(record))
+        if out.exists() and not out.is_dir():
+            raise ConfigError(f"'{out}': expected a folder, got a file")
+        out.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(out)
+        try:
+            self._claim(out / f"{kind}.json", kind)
+        except BaseException:
+            self.close()
+            raise
+
+    def measure(self, name: str, work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return a stored result, or measure and store it.
+
+        Args:
+            name: of the result, unique within the record.
+            work: returns the result as plain values.
+
+        Raises:
+            DataError: for a stored result that cannot be read.
+        """
+        file = self.path(name)
+        if not file.exists():
+            result = json.dumps(work())
+            file.parent.mkdir(exist_ok=True)
+            write_text(file, result)
+        return read_json(file)
+
+    def path(self, name: str) -> Path:
+        """Return the file of a result; commas and spaces in its name become underscores."""
+        return self.out / RESULTS / f"{name.replace(', ', '_').replace(' ', '_')}.json"
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _claim(self, file: Path, kind: str) -> None:
+        if file.exists():
+            if difference := first_difference(read_json(file), self.record):
+                raise ConfigError(
+                    f"'{self.out}' holds results of other settings, data or code: {difference}; choose a new folder"
+                )
+            return
+        if content := sorted(path.name for path in self.out.iterdir() if not path.name.startswith(".")):
+            raise ConfigError(
+                f"'{self.out}': expected an empty folder or results of kind '{kind}', got '{content[0]}';"
+                " choose a new folder"
+            )
+        write_text(file, json.dumps(self.record, indent=1))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a stored result or record.
+
+    Raises:
+        DataError: naming the file.
+    """
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"'{file}': expected a stored result, got {error}; remove the file to measure it again"
+        ) from None
+    if not isinstance(stored, dict):
+        raise DataError(f"'{file}': expected a stored result, got a {type(stored).__name__}; remove the file")
+    return stored
+
+
+def first_difference(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str | None:
+    """Return the first value that differs between two records, as ``NAME: expected STORED, got NOW``; None if equal."""
+    for name in (*stored, *(name for name in now if name not in stored)):
+        old, new = stored.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if found := first_difference(old, new, f"{prefix}{name}."):
+                return found
+        elif old != new or (name in stored) != (name in now):
+            return f"{prefix}{name}: expected {_shown(old)}, got {_shown(new)}"
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."

@@ -1,0 +1,62 @@
+"""The results of several inits on the same folds, as a table in text."""
+
+from collections.abc import Sequence
+
+from usvs.evaluation.metrics import Spread
+from usvs.tasks.cross_validation import FROZEN, InitResult
+from usvs.tasks.registry import AnyTask
+from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
+
+TITLES: dict[EvaluationProtocol, str] = {"finetune": "fine-tuned", "probe": "frozen probe", "knn": "frozen kNN"}
+NAME_WIDTH, WIDTH, FROZEN_WIDTH = 24, 14, 18
+
+
+def results_table(task: AnyTask, patients: str, results: Sequence[InitResult], reference: Reference) -> str:
+    """Return a line per init: the scores of fine-tuning, then the main score of each frozen protocol.
+
+    Args:
+        task: names the columns.
+        patients: the folds and their patients, in a few words.
+        results: of every init and protocol.
+        reference: scores of a prediction that knows nothing, and notes.
+    """
+    by_init: dict[str, dict[EvaluationProtocol, InitResult]] = {}
+    for result in results:
+        by_init.setdefault(result.init, {})[result.protocol] = result
+    tuned = any("finetune" in protocols for protocols in by_init.values())
+    columns = list(task.columns) if tuned else []
+    frozen = [name for name in FROZEN if any(name in protocols for protocols in by_init.values())]
+    main = next(column for column in task.columns if column.score == task.main_score)
+    titles = [f"{column.title:>{WIDTH}}" for column in columns]
+    titles += [f"{f'{TITLES[name]} {main.title}':>{FROZEN_WIDTH}}" for name in frozen]
+    lines = [
+        f"{task.title}: {patients}; mean ± sample standard deviation over folds",
+        f"{'init':<{NAME_WIDTH}}" + "".join(titles),
+    ]
+    calibrated = False
+    for init, protocols in by_init.items():
+        cells = [f"{formatted_spread(protocols['finetune'].spread(c.score), c):>{WIDTH}}" for c in columns]
+        for protocol in frozen:
+            mark = " *" if protocols[protocol].folds[0]["calibrated"] else "  "
+            calibrated = calibrated or mark == " *"
+            cells.append(f"{formatted_spread(protocols[protocol].spread(main.score), main) + mark:>{FROZEN_WIDTH}}")
+        lines.append(f"{init:<{NAME_WIDTH}}" + "".join(cells))
+    for name, values in reference.rows:
+        cells = [_formatted(value, column) for value, column in zip(values, columns, strict=False)]
+        lines.append(f"{name:<{NAME_WIDTH}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells))
+    notes = [
+        *reference.notes,
+        *(["* with batch-norm statistics computed on the labelled frames"] if calibrated else []),
+    ]
+    return "\n".join([*lines, "; ".join(notes)])
+
+
+def formatted_spread(spread: Spread, column: ScoreColumn) -> str:
+    """Return a score over folds as the paper prints it: percent with one decimal, or plain with two."""
+    return str(spread) if column.percent else spread.plain()
+
+
+def _formatted(value: float | None, column: ScoreColumn) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}" if column.percent else f"{value:.2f}"

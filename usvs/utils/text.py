@@ -1,0 +1,14 @@
+"""Names and commands in messages."""
+
+import shlex
+from pathlib import Path
+
+
+def printable(name: str) -> str:
+    """Return a file name as one line without control characters, safe to print on a terminal."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
+def shell_command(*words: str | Path) -> str:
+    """Return a command line that can be pasted into a shell; words with spaces are quoted."""
+    return shlex.join(str(word) for word in words)
