@@ -1,5 +1,5 @@
-// The saliency_scores ops: sums over the pixels of maps, from which usvs.evaluation computes KL,
-// SIM, CC, NSS and AUC.
+// The saliency_statistics ops: sums over the pixels of maps, from which usvs.evaluation computes
+// KL, SIM, CC, NSS and AUC.
 //
 //   pair:       prediction [P], ground truth [P]  -> one score for each map
 //   fixations:  map [P], fixated pixels [P]       -> moments of the map, ranks of its fixated
@@ -53,7 +53,7 @@ struct FixationStatisticsParams {
 constexpr int64_t kPairScores = static_cast<int64_t>(PairScore::correlation) + 1;
 
 // All scores of a map, computed while it is in the cache.
-struct SaliencyScoresParams {
+struct SaliencyStatisticsParams {
   PairScoreParams pair;                // `score` is [B, kPairScores]; `kind` is ignored
   bool kinds[kPairScores];             // which scores to compute; the other columns are 0
   FixationStatisticsParams fixations;  // of the prediction
@@ -62,6 +62,6 @@ struct SaliencyScoresParams {
 namespace cpu {
 void pair_score(const PairScoreParams& params, const Threads& threads);
 void fixation_statistics(const FixationStatisticsParams& params, const Threads& threads);
-void saliency_scores(const SaliencyScoresParams& params, const Threads& threads);
+void saliency_statistics(const SaliencyStatisticsParams& params, const Threads& threads);
 }  // namespace cpu
 }  // namespace usvs

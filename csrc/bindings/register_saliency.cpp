@@ -4,7 +4,7 @@
 
 #include "bindings/checks.h"
 #include "bindings/torch_threads.h"
-#include "saliency_scores.h"
+#include "saliency_statistics.h"
 
 namespace usvs {
 namespace {
@@ -73,9 +73,9 @@ Tensor fixation_statistics(Tensor values, Tensor fixated, bool ranks) {
   return statistics;
 }
 
-std::tuple<Tensor, Tensor> saliency_scores(Tensor prediction, Tensor ground_truth, Tensor fixated,
-                                           int64_t kinds, double epsilon) {
-  constexpr const char* op = "saliency_scores";
+std::tuple<Tensor, Tensor> saliency_statistics(Tensor prediction, Tensor ground_truth,
+                                               Tensor fixated, int64_t kinds, double epsilon) {
+  constexpr const char* op = "saliency_statistics";
   check_maps(op, "prediction", prediction, -1, -1);
   check_maps(op, "ground_truth", ground_truth, prediction.size(0), prediction.size(1));
   check_fixated(op, fixated, prediction);
@@ -83,14 +83,14 @@ std::tuple<Tensor, Tensor> saliency_scores(Tensor prediction, Tensor ground_trut
   const int64_t maps = prediction.size(0);
   Tensor scores = new_empty(prediction, {maps, kPairScores}, ScalarType::Double);
   Tensor statistics = new_empty(prediction, {maps, kFixationColumns}, ScalarType::Double);
-  SaliencyScoresParams params{
+  SaliencyStatisticsParams params{
       pair_params(prediction, ground_truth, static_cast<double*>(scores.mutable_data_ptr()),
                   PairScore::kl, epsilon),
       {},
       fixation_params(prediction, fixated, static_cast<double*>(statistics.mutable_data_ptr()),
                       true, true)};
   for (int64_t kind = 0; kind < kPairScores; ++kind) params.kinds[kind] = kinds >> kind & 1;
-  cpu::saliency_scores(params, torch_threads);
+  cpu::saliency_statistics(params, torch_threads);
   return {scores, statistics};
 }
 
@@ -100,5 +100,5 @@ std::tuple<Tensor, Tensor> saliency_scores(Tensor prediction, Tensor ground_trut
 STABLE_TORCH_LIBRARY_IMPL(usvs, CPU, library) {
   library.impl("pair_score", TORCH_BOX(&usvs::pair_score));
   library.impl("fixation_statistics", TORCH_BOX(&usvs::fixation_statistics));
-  library.impl("saliency_scores", TORCH_BOX(&usvs::saliency_scores));
+  library.impl("saliency_statistics", TORCH_BOX(&usvs::saliency_statistics));
 }

@@ -22,7 +22,8 @@ STABLE_TORCH_LIBRARY(usvs, library) {
   library.def("fixation_statistics(Tensor values, Tensor fixated, bool ranks) -> Tensor");
   library.def("frame_energy(Tensor waveform, int length, float high_pass) -> Tensor");
   library.def(
-      "saliency_scores(Tensor prediction, Tensor ground_truth, Tensor fixated, int kinds, float "
+      "saliency_statistics(Tensor prediction, Tensor ground_truth, Tensor fixated, int kinds, "
+      "float "
       "epsilon) "
       "-> (Tensor scores, Tensor statistics)");
   library.def(

@@ -1,6 +1,6 @@
 // Sums over the pixels of one map. Lanes add up to 32 values in float32, and these sums are added
 // in float64: as exact as float64 throughout, at the speed of float32.
-#include "cpu/saliency_scores_simd.h"
+#include "cpu/saliency_statistics_simd.h"
 
 #include "cpu/vector_math.h"
 

@@ -1,6 +1,6 @@
 // The functions that every SIMD level provides for the saliency scores.
 #pragma once
-#include "saliency_scores.h"
+#include "saliency_statistics.h"
 
 namespace usvs::cpu {
 

@@ -62,8 +62,8 @@ def results() -> dict[str, str]:
     found["frame_energy"] = digest(energy)
     found["energy_threshold"] = digest(ops.energy_threshold(energy))
     prediction, truth = uniform(2, 900), uniform(2, 900, seed=1)
-    scores = torch.ops.usvs.saliency_scores(prediction, truth, truth > 0.9, 15, 1e-7)
-    found["saliency_scores"] = digest(*scores)
+    scores = torch.ops.usvs.saliency_statistics(prediction, truth, truth > 0.9, 15, 1e-7)
+    found["saliency_statistics"] = digest(*scores)
     refused = torch.tensor([0, 1, 2, 3, 99])
     try:
         ops.contrastive_loss(*contrastive_arguments(), refused)
