@@ -24,7 +24,7 @@ def _load() -> None:
         MissingDependencyError: if the library was not built or does not load.
     """
     try:
-        torch.ops.load_library(str(LIBRARY))
+        torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]
     except OSError as error:
         raise MissingDependencyError(
             f"the compiled kernels cannot be loaded ({error}); build them with: {_BUILD_COMMAND}"
