@@ -1,14 +1,14 @@
-"""What grows with an archive and what does not: memory of index, prepare and a loader, index speed, the sampler.
+"""How memory and time grow with the archive: index, prepare, a loader, the sampler.
 
     python -m benchmarks.bench_scale OUT                  OUT/scale.json and OUT/memory.png
-    python -m benchmarks.bench_scale OUT --quick          a tenth of everything, to see that it runs
-    python -m benchmarks.bench_scale OUT --part index     one part anew: header, index, sampler, memory; others are kept
+    python -m benchmarks.bench_scale OUT --quick          a tenth of everything, as a test
+    python -m benchmarks.bench_scale OUT --part index     only one part: header, index, sampler or memory
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
-that are hard links to one file: a second of a drifting sector of speckle, with sound. The header pass is
-`read_video_info` alone: open, go through the packets and decode the first frame. The complete index also detects the
-sector in decoded frames and speech in the audio, which bound it; `index_parts` says what a file costs in each. Index
-again looks at every file's size and time and at nothing else. The interpreter starts outside of the figures.
+that are hard links to one file: one second of a moving sector of speckle, with sound. The header pass is `read_video_info` alone:
+open, read the packets and decode the first frame. The complete index also locates the sector in decoded frames and
+detects speech, which take most of its time; `index_parts` gives the time of each per file. Indexing again only compares
+every file's size and time. The start of the interpreter is not included.
 """
 
 import argparse

@@ -33,8 +33,11 @@ INCLUDES = {
     "cuda": {"", "kernels", "cuda"},
     "cpu": {"", "cpu"},
     "bindings": {"", "cpu", "bindings"},
+    "python": {"bindings", "python"},
     "example": {"", "example"},
 }
+# The libraries that a folder of csrc may include.
+LIBRARIES = {"bindings": ("torch/",), "python": ("pybind11/",)}
 ALLOWED_BESIDE: dict[str, set[str]] = {}
 
 
@@ -80,8 +83,8 @@ def test_includes_go_down(file: Path):
     for line in file.read_text().splitlines():
         if line.startswith("#include"):
             name = line.split(None, 1)[1].strip().strip('<>"')
-            torch_free = not name.startswith(("torch/", "ATen/", "c10/", "pybind11/"))
-            assert torch_free or folder == "bindings", f"{file}: only csrc/bindings may include {name}"
+            is_library = name.startswith(("torch/", "ATen/", "c10/", "pybind11/"))
+            assert not is_library or name.startswith(LIBRARIES.get(folder, ())), f"{file}: may not include {name}"
             target = ROOT / "csrc" / name
             if '"' in line and target.exists():
                 other = target.relative_to(ROOT / "csrc").parent.as_posix().removeprefix(".")

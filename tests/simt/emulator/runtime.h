@@ -46,9 +46,9 @@ struct Options {
 };
 extern Options options;
 
-// In a copy of a kernel in which mistakes are planted: whether this one is awake.
-extern const int plant;
-inline bool planted(int number) { return number == plant; }
+// In a mutated copy of a kernel: whether this mutant is the active one.
+extern const int active_mutant;
+inline bool is_active(int number) { return number == active_mutant; }
 
 struct Statistics {
   uint64_t switches, barriers, warp_operations, threads, blocks, launches, most_shared_bytes;
