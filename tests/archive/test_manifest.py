@@ -91,7 +91,7 @@ def test_another_offset_in_the_manifest_prepares_the_scan_again(make_video, tmp_
             "scan,patient\na,Doe, Jane\nb,Doe, John\n",
             "line 2: expected 2 values, got 3",
         ),  # otherwise both would be "Doe"
-        ("scan,patient,patient\na,p,q\n", "column 'patient' is repeated: expected each column once"),
+        ("scan,patient,patient\na,p,q\n", "line 1: column 3 repeats the name of an earlier one: expected each once"),
         ("scan,patient\n,p\n", "line 2, column 'scan': expected the path of a video in the archive, got ''"),
         ('scan,patient\n"a,p\nb,q\n', "line 3: not readable as csv"),
     ],

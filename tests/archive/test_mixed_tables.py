@@ -23,7 +23,9 @@ def gaze_file(folder: Path, column: str, values: list[str], head: str = USVS) ->
     return path
 
 
-@pytest.mark.parametrize("value", ["visit_1", "Visit_1.MP4", "patient_a/visit_1", "patient_a\\visit_1.mp4", " visit_1 "])
+@pytest.mark.parametrize(
+    "value", ["visit_1", "Visit_1.MP4", "patient_a/visit_1", "patient_a\\visit_1.mp4", " visit_1 "]
+)
 @pytest.mark.parametrize("column", ["Recording name", "scan", "video_file", "participantId"])
 def test_the_recording_of_the_scan_is_chosen_by_name(tmp_path: Path, column: str, value: str):
     samples = read_gaze(gaze_file(tmp_path, column, ["other", value, ""]), names=NAMES)
@@ -53,7 +55,10 @@ def test_one_recording_may_have_any_name(tmp_path: Path):
 
 
 def test_two_people_in_the_chosen_recording_are_refused(tmp_path: Path):
-    head, rows = "Recording name,Participant name,timestamp_us,x,y,valid\n", "visit_1,A,0,0.1,0.5,1\nvisit_1,B,0,0.2,0.5,1\n"
+    head, rows = (
+        "Recording name,Participant name,timestamp_us,x,y,valid\n",
+        "visit_1,A,0,0.1,0.5,1\nvisit_1,B,0,0.2,0.5,1\n",
+    )
     path = tmp_path / "a.csv"
     path.write_text(head + rows + "visit_2,C,0,0.3,0.5,1\n")
     with pytest.raises(DataError, match="got 2 values in column 'Participant name'"):
@@ -120,11 +125,22 @@ def test_labels_of_several_scans_in_one_table(tmp_path: Path):
 
 def test_columns_that_identify_recordings():
     yes = ["Recording name", "participant_id", "Subject", "scan", "video_path", "PatientID", "file", "sessionId"]
-    no = ["Recording timestamp [ms]", "Recording duration", "plane", "frame", "x", "valid", "Recording resolution width", ""]
+    no = [
+        "Recording timestamp [ms]",
+        "Recording duration",
+        "plane",
+        "frame",
+        "x",
+        "valid",
+        "Recording resolution width",
+        "",
+    ]
     assert find_identity_columns([*no, *yes]) == yes
 
 
-@pytest.mark.parametrize("first_line", ["root:x:0:0:root:/root:/bin/bash", "secret,word;x", "-----BEGIN KEY-----", "a\tb"])
+@pytest.mark.parametrize(
+    "first_line", ["root:x:0:0:root:/root:/bin/bash", "secret,word;x", "-----BEGIN KEY-----", "a\tb"]
+)
 @pytest.mark.parametrize("kind", ["gaze", "labels", "manifest"])
 def test_the_first_line_of_a_foreign_file_is_not_shown(tmp_path: Path, kind: str, first_line: str):
     from usvs.archive.manifest import read_manifest

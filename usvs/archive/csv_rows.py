@@ -110,7 +110,7 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
                 repeated = [number for number, name in enumerate(columns, 1) if name and name in columns[: number - 1]]
                 if repeated:
                     raise DataError(
-                        f"{what}, line 1: column {repeated[0]} has the name of an earlier one: expected each name once"
+                        f"{what}, line 1: column {repeated[0]} repeats the name of an earlier one: expected each once"
                     )
                 yield CsvFile(columns, _iter_rows(reader, columns, what, delimiter))
             except csv.Error as error:

@@ -225,6 +225,8 @@ def _describe(error: Exception) -> str:
     if counts:
         line = f"line {row[1]}: " if row else ""
         return f"{line}expected {counts[1]} values as in the header, got {counts[2]}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     if "Empty CSV" in text:
         return "the file is empty"
     if isinstance(error, UnicodeError) or "UTF8" in text:

@@ -1,5 +1,6 @@
 """Audio of a scan as one mono waveform whose sample 0 is at the time of the first video frame."""
 
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.media.limits import check_inserted_silence, check_sound_rate
 from usvs.media.open_media import open_media
 from usvs.media.timing import read_timing
 from usvs.media.truncation import is_truncated
@@ -25,6 +27,8 @@ MIN_FRAMES_FOR_DRIFT = 20
 MAX_PEAK = 3.0  # relative to full scale; decoders overshoot by less
 CANCELLATION_RATIO = 1e-3  # power of the channels' mean over their mean power; below it, one channel is inverted
 MAX_GAP_SECONDS = 6 * 3600.0
+SILENCE_SECONDS = 10  # of one piece of inserted silence
+KEPT_RATIO = 1.05  # of the samples kept to those asked for, as stretching by the drift may shorten them
 
 
 @dataclass
@@ -40,6 +44,7 @@ class AudioDecodeStats:
         peak: largest absolute value; full scale is 1.
         channels_cancel: whether the mean of the channels is nearly silent although the channels are not.
         drift_ppm: drift of the samples against the stream's own timestamps, where it was corrected.
+        seconds: length of the audio from t = 0 on, also of what was not kept.
     """
 
     damaged_packets: int = 0
@@ -50,6 +55,7 @@ class AudioDecodeStats:
     peak: float = 0.0
     channels_cancel: bool = False
     drift_ppm: float = 0.0
+    seconds: float = 0.0
 
     @property
     def note(self) -> str | None:
@@ -77,6 +83,7 @@ def read_audio(
     stats: AudioDecodeStats | None = None,
     offset_seconds: float = 0.0,
     drift_ppm: float = 0.0,
+    max_seconds: float | None = None,
 ) -> NDArray[np.float32]:
     """Decode and resample the audio of a scan; channels are averaged.
 
@@ -89,6 +96,7 @@ def read_audio(
         stats: updated with what could not be decoded; such samples are silent.
         offset_seconds: delay of the audio. For a separate audio file: time of its first sample on the scan clock.
         drift_ppm: how much faster the audio's clock runs than the video's, counted from the first audio sample.
+        max_seconds: samples after this time are not kept in memory, except a few; None: all are kept.
 
     Returns:
         Samples from t = 0 on, full scale 1 [samples]. Silent until the audio starts; audio before t = 0 is removed.
@@ -108,7 +116,7 @@ def read_audio(
                 start_seconds = None
             elif start_seconds is None and container.streams.video:
                 start_seconds = _read_video_start(path)
-            return _AudioReader(container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz)
+            return _AudioReader(container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz, max_seconds)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"the audio is not readable: {error.strerror or type(error).__name__}") from None
 
@@ -136,32 +144,46 @@ class _AudioReader:
         # for each frame: samples written before it, and how many more its timestamp calls for
         self._counts, self._errors = array("q"), array("d")
         self._power = self._channel_power = 0.0
+        self._inserted_seconds = 0.0  # of silence
         self.rate_hz = 0
 
-    def read(self, rate_hz: int) -> NDArray[np.float32]:
-        """Return the complete stream at a sample rate."""
+    def read(self, rate_hz: int, max_seconds: float | None = None) -> NDArray[np.float32]:
+        """Return the stream at a sample rate, complete or a little more than its first `max_seconds`."""
+        limit = math.inf if max_seconds is None else (max_seconds * KEPT_RATIO + 1.0) * rate_hz
         pieces: list[NDArray[np.float32]] = []
-        resampler: soxr.ResampleStream | None = None
-        for mono in self._iter_mono():
-            resampler = resampler or soxr.ResampleStream(self.rate_hz * self._clock_speed, rate_hz, 1, "float32")
-            pieces.append(resampler.resample_chunk(mono))
-        if resampler is None:
-            raise DataError("no packet of the audio stream can be decoded")
-        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        kept = length = 0
+        for piece in self._iter_resampled(rate_hz):
+            self._stats.peak = max(self._stats.peak, float(np.abs(piece).max(initial=0.0)))
+            length += len(piece)
+            if kept < limit:
+                pieces.append(piece)
+                kept += len(piece)
+        self._stats.seconds = length / rate_hz
         waveform = np.concatenate(pieces)
-        self._stats.peak = float(np.abs(waveform).max(initial=0.0))
         self._stats.channels_cancel = self._power < CANCELLATION_RATIO * self._channel_power
         drift = self._fit_drift()
         if abs(drift) * len(waveform) <= TIMESTAMP_ERROR_SECONDS * rate_hz:
             return waveform
         self._stats.drift_ppm = drift * 1e6
+        self._stats.seconds *= 1 + drift
         stretched: NDArray[np.float32] = soxr.resample(waveform, rate_hz, rate_hz * (1 + drift))
         return stretched
+
+    def _iter_resampled(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
+        resampler: soxr.ResampleStream | None = None
+        for mono in self._iter_mono():
+            resampler = resampler or soxr.ResampleStream(self.rate_hz * self._clock_speed, rate_hz, 1, "float32")
+            yield resampler.resample_chunk(mono)
+        if resampler is None:
+            raise DataError("no packet of the audio stream can be decoded")
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
     def _iter_mono(self) -> Iterator[NDArray[np.float32]]:
         damaged_packets = 0
         for frame in _decode_frames(self._container, self._stats):
-            self.rate_hz = self.rate_hz or frame.sample_rate
+            if not self.rate_hz:
+                check_sound_rate(frame.sample_rate)
+                self.rate_hz = frame.sample_rate
             if frame.sample_rate != self.rate_hz:
                 raise DataError(
                     f"the audio's sample rate changes: expected {self.rate_hz} Hz, got {frame.sample_rate} Hz"
@@ -177,7 +199,14 @@ class _AudioReader:
                 self._power += float(np.vdot(mono, mono))
                 self._channel_power += float(np.vdot(channels, channels)) / len(channels)
             if missing:
+                self._inserted_seconds += max(missing, 0) / self.rate_hz
+                check_inserted_silence(self._inserted_seconds)
                 self._stats.gaps += self._written > 0
+                while missing > SILENCE_SECONDS * self.rate_hz:  # in pieces, as an hour of it would fill the memory
+                    silence = np.zeros(SILENCE_SECONDS * self.rate_hz, np.float32)
+                    missing -= len(silence)
+                    self._written += len(silence)
+                    yield silence
                 mono = np.concatenate([np.zeros(max(missing, 0), np.float32), mono[max(-missing, 0) :]])
             self._written += len(mono)
             yield mono

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.grayscale import compute_display_size, to_display_gray
+from usvs.media.limits import MAX_FRAME_PIXELS, check_frame_size
 from usvs.media.open_media import open_media
 from usvs.media.timing import Timing, read_timing
 from usvs.media.truncation import is_truncated
@@ -79,6 +80,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         stream.codec_context.thread_count = 1  # work is distributed over processes, one file each
         if stream.codec_context.width <= 0 or stream.codec_context.height <= 0:
             raise DataError("the video stream states no frame size")
+        stream.codec_context.options = {**stream.codec_context.options, "max_pixels": str(MAX_FRAME_PIXELS)}
         yield container, stream
 
 
@@ -95,6 +97,7 @@ def read_container_info(path: Path) -> VideoInfo:
         audio_streams = container.streams.audio
         audio = audio_streams[0].codec_context if audio_streams else None
         pixel_aspect = float(stream.sample_aspect_ratio or codec.sample_aspect_ratio or 1) or 1.0
+        check_frame_size(codec.width, codec.height, pixel_aspect)
         rotation_reader = _RotationReader()
         has_rotation = name.startswith(_FORMATS_WITH_ROTATION)
         timing = read_timing(container, stream, rotation_reader.inspect_packet if has_rotation else None)

@@ -10,6 +10,7 @@ from pydicom.multival import MultiValue
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.grayscale import compute_display_size
+from usvs.media.limits import check_frame_size
 from usvs.media.timing import FALLBACK_RATE_HZ
 
 # PS3.3 C.8.5.5.1: spatial format 1 is two-dimensional; data types 1 (tissue) and 2 (colour flow) show anatomy
@@ -94,6 +95,7 @@ def read_image_size(header: Dataset) -> tuple[int, int, float]:
     pixel_aspect = 1.0
     if isinstance(aspect, MultiValue) and len(aspect) == 2 and all(float(part) > 0 for part in aspect):
         pixel_aspect = float(aspect[1]) / float(aspect[0])
+    check_frame_size(int(header.Columns), int(header.Rows), pixel_aspect)
     width, height = compute_display_size(int(header.Columns), int(header.Rows), 0, pixel_aspect)
     return width, height, pixel_aspect
 

@@ -194,6 +194,7 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
             decode_stats,
             offset_seconds=alignment.sound_offset_seconds,
             drift_ppm=alignment.sound_drift_ppm,
+            max_seconds=info.timing.duration_seconds,
         )
     except DataError as error:
         return "none", f"sound not used: {error}", silent
@@ -206,7 +207,7 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     fractions = np.array([speech_fraction(is_speech, start, end) for start, end in pairs], np.float32)
     note = _join_notes(
-        decode_stats.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside))
+        decode_stats.note, _length_note(decode_stats.seconds, info.timing.duration_seconds, bool(beside))
     )
     return ("beside" if beside else "in_video"), note, fractions
 

@@ -165,6 +165,7 @@ def _read_speech(task: PrepareTask, video: Path, info: VideoInfo) -> NDArray[np.
         info.timing.start_seconds,
         offset_seconds=task.alignment.sound_offset_seconds,
         drift_ppm=task.alignment.sound_drift_ppm,
+        max_seconds=info.timing.duration_seconds,
     )
     samples = np.zeros(int(np.ceil(info.timing.duration_seconds * rate)), np.int16)
     kept = waveform[: len(samples)]
