@@ -127,7 +127,7 @@ def test_nested_folders_are_no_recursion_error(
     os.chdir(archive)
     try:
         for _ in range(1500):
-            os.mkdir("d")
+            Path("d").mkdir()
             os.chdir("d")
         deep = Path("b.mp4")
         deep.write_bytes((archive / "a.mp4").read_bytes())
@@ -135,7 +135,7 @@ def test_nested_folders_are_no_recursion_error(
         assert index.found == 2
         assert index.usable == 2
         for _ in range(1000):  # 5,000 characters: longer than a path may be
-            os.mkdir("d")
+            Path("d").mkdir()
             os.chdir("d")
         with pytest.raises(SystemExit) as caught:
             main(["index", str(archive), str(tmp_path / "store")])

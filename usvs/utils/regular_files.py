@@ -7,8 +7,8 @@ settings, of JSON, of weights or of media opens its file here.
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MEBIBYTE = 1 << 20
 MAX_TEXT_BYTES = 64 * MEBIBYTE  # settings, records, manifests and labels: a manifest of a million scans is 60 MB
@@ -44,7 +44,7 @@ def check_regular(path: Path, max_bytes: int | None = None) -> int:
     return _check(path, path.stat(), max_bytes)
 
 
-def open_regular(path: Path, max_bytes: int | None = None) -> BinaryIO:
+def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
     """Open a regular file for reading, without blocking.
 
     Args:
