@@ -66,7 +66,7 @@ test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 	USVS_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
 
 interruptions: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining; the final weights are compared
-	PYTHONPATH=. $(BIN)/python tests/training/interruptions.py
+	PYTHONPATH=. $(BIN)/python -m tests.training.interruptions --count 200
 
 bench: $(VENV)/dev.stamp ## both kernels against other implementations; quiet machine, one hour; writes benchmarks/kernels.json
 	@$(PIP) -e ".[bench]" --no-build-isolation

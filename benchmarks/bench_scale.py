@@ -5,8 +5,8 @@
     python -m benchmarks.bench_scale OUT --part index     only one part: header, index, sampler or memory
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
-that are hard links to one file: one second of a moving sector of speckle, with sound. The header pass is `probe` alone:
-open, read the packets and decode the first frame. The complete index also locates the sector in decoded frames and
+that are hard links to one file: one second of a moving sector of speckle, with sound. The header pass is
+`read_video_info` alone: open, read the packets and decode the first frame. The complete index also locates the sector in decoded frames and
 detects speech, which take most of its time; `index_parts` gives the time of each per file. Indexing again only compares
 every file's size and time. The start of the interpreter is not included.
 """
@@ -34,8 +34,9 @@ from usvs.config import check_settings
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.losses.settings import ObjectiveSettings
-from usvs.media.decoders import iter_gray_frames, probe, read_sound
+from usvs.media.audio import read_audio
 from usvs.media.sector import detect_sector
+from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.store.clips import ClipTable
 from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import VOICE_RATE_HZ
@@ -138,7 +139,7 @@ def header_pass(root: Path, scans: int) -> dict[str, float]:
     files = sorted((root / "archive").rglob("*.mp4"))
     started = time.process_time()
     for path in files:
-        probe(path)
+        read_video_info(path)
     return {"files": len(files), "files_per_second": len(files) / (time.process_time() - started)}
 
 
@@ -159,14 +160,14 @@ def whole_index(root: Path, scans: int) -> dict[str, Any]:
 
 def index_parts(video: Path) -> dict[str, float]:
     """Processor milliseconds of each thing that `usvs index` does with one file."""
-    info = probe(video)
+    info = read_video_info(video)
     frames = np.stack([gray for _, gray in iter_gray_frames(video, info)])
-    sound = read_sound(video, None, VOICE_RATE_HZ)
+    sound = read_audio(video, None, VOICE_RATE_HZ)
     parts: dict[str, Callable[[], Any]] = {
-        "header pass": lambda: probe(video),
+        "header pass": lambda: read_video_info(video),
         "decode frames for the fan": lambda: list(iter_gray_frames(video, info)),
         "look for the fan": lambda: detect_sector(frames),
-        "decode sound": lambda: read_sound(video, None, VOICE_RATE_HZ, info.timing.start_seconds),
+        "decode sound": lambda: read_audio(video, None, VOICE_RATE_HZ, info.timing.start_seconds),
         "listen for speech": lambda: voice_activity(sound, VOICE_RATE_HZ, VoiceActivitySettings()),
     }
     costs = {}

@@ -1,11 +1,17 @@
-"""The command as a user meets it: the whole path in small, and one clear line for each mistake."""
+"""The command line: all steps on a small archive, help texts, and one clear line for each mistake."""
 
+import argparse
 import json
+import math
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
-from usvs.cli import main
+from usvs.cli import _parser, main
 
 SMALL_MODEL = [
     "--set=model.frame_pixels=32",
@@ -29,21 +35,23 @@ def fails_with_one_line(capsys: pytest.CaptureFixture[str], code: int, *argument
     assert run(*arguments) == code
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    said = [line for line in error.splitlines() if line.startswith("usvs: ")]
-    assert len(said) == 1, error
-    return said[0]
+    lines = [line for line in error.splitlines() if line.startswith("usvs: ")]
+    assert len(lines) == 1, error
+    return lines[0]
 
 
 @pytest.mark.slow
-def test_whole_path(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pretrained = tmp_path / "pretrained"
     assert (
         run("pretrain", tiny_store, pretrained, "--profile", "quick", "--set=validation_fraction=0.5", *SMALL_MODEL)
         == 0
     )
-    assert (pretrained / "plots" / "losses.png").stat().st_size > 10_000
+    pixels = imread(pretrained / "plots" / "losses.png")[..., :3]
+    assert (pixels < 0.9).any(axis=2).mean() > 0.005  # an empty figure is white
     records = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
-    assert any("total" in record for record in records)
+    assert {"train", "validation"} <= {record["split"] for record in records}
+    assert all(math.isfinite(record["total"]) for record in records if "total" in record)
 
     planes = tmp_path / "planes"
     starts = [
@@ -60,7 +68,9 @@ def test_whole_path(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     table = capsys.readouterr().out
     assert "random" in table
     assert "pretrained" in table
-    assert (planes / "results.json").exists()
+    results = json.loads((planes / "results.json").read_text())
+    assert set(results["inits"]) == {"random", "pretrained"}
+    assert all(0 <= init["finetune"]["f1"]["mean"] <= 1 for init in results["inits"].values())
 
 
 def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -95,7 +105,7 @@ def test_setting_out_of_range(tiny_store: Path, tmp_path: Path, capsys: pytest.C
     assert "got 0" in message
 
 
-def test_unknown_verb(capsys: pytest.CaptureFixture[str]):
+def test_unknown_command(capsys: pytest.CaptureFixture[str]):
     assert "invalid choice" in fails_with_one_line(capsys, 2, "pretrian")
 
 
@@ -103,3 +113,69 @@ def test_a_run_folder_is_never_written_over(tiny_store: Path, tmp_path: Path, ca
     (tmp_path / "mine.txt").write_text("keep me")
     fails_with_one_line(capsys, 2, "pretrain", tiny_store, tmp_path, "--profile", "quick", *SMALL_MODEL)
     assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def commands(parser: argparse.ArgumentParser, name: str = "usvs") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command without further commands, by its full name."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield name, parser
+    for group in groups:
+        for child, subparser in group.choices.items():
+            yield from commands(subparser, f"{name} {child}")
+
+
+COMMANDS = dict(commands(_parser()))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_for_each_option_and_an_example_that_parses(name: str):
+    parser = COMMANDS[name]
+    undocumented = [action.dest for action in parser._actions if not action.help]
+    assert undocumented == [], f"{name}: no help for {undocumented}"
+    assert parser.description, f"{name}: no description"
+    examples = re.findall(rf"^ *({re.escape(name)} .*)$", str(parser.epilog), re.MULTILINE)
+    assert examples, f"{name}: its help shows no example"
+    for example in examples:
+        _parser().parse_args(shlex.split(example)[1:])
+
+
+def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]):
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert [int(code) for code in re.findall(r"^  (\d+) +\w", text, re.MULTILINE)] == [0, 2, 3, 4, 75, 130]
+
+
+def test_an_example_of_the_main_help_parses():
+    lines = [line.strip() for line in str(_parser().epilog).splitlines() if line.strip().startswith("usvs ")]
+    assert len(lines) == 4
+    for line in lines:
+        _parser().parse_args(shlex.split(line)[1:])
+
+
+def test_index_prepare_and_audit_end_with_sentences(tiny_archive: Path, tmp_path: Path, capsys):
+    store = tmp_path / "store"
+    assert run("index", tiny_archive, store) == 0
+    assert run("prepare", store, "--profile", "quick") == 0
+    assert run("audit", store) == 0
+    text = capsys.readouterr().err
+    assert re.search(
+        r"^index: 4 of 4 scans usable: 1\.6 minutes of video, 48 clips, \d+ of them with enough", text, re.M
+    )
+    assert "prepare: 4 scans prepared (768 frames, 1.6 minutes of video), 0 unchanged, 0 failed" in text
+    assert "audit: 4 prepared scans checked, 0 problems found" in text
+
+
+def test_the_summary_of_a_phantom_is_a_sentence(tmp_path: Path, capsys):
+    out = tmp_path / "archive"
+    assert run("phantom", out, "--patients", "1", "--workers", "1", "--set", "scan_seconds=2") == 0
+    text = capsys.readouterr().err
+    assert "phantom: 1 scan of 1 patient, 0.0 minutes of video (16 frames), " in text
+    assert f"ground truth: {out}.ground_truth" in text
+    assert "PhantomSummary" not in text
+
+
+def test_a_settings_file_that_is_not_there(tiny_archive: Path, tmp_path: Path, capsys):
+    missing = tmp_path / "settings.toml"
+    message = fails_with_one_line(capsys, 2, "index", tiny_archive, tmp_path / "store", "--config", missing)
+    assert message == f"usvs: settings file '{missing}' cannot be read: No such file or directory"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from usvs.models.registry import list_encoders as list_encoders
     from usvs.models.registry import register_encoder as register_encoder
     from usvs.phantom import make_phantom as make_phantom
+    from usvs.store.audit import audit_store as audit_store
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.finetune import finetune as finetune
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from usvs.tasks.pretraining.pretrain import pretrain as pretrain
 
 _HOMES = {
+    "audit_store": "usvs.store.audit",
     "index_archive": "usvs.store.indexing",
     "prepare_store": "usvs.store.prepare",
     "create_encoder": "usvs.models.registry",
@@ -53,6 +55,7 @@ __all__ = [
     "FrameClassifier",
     "SaliencyModel",
     "__version__",
+    "audit_store",
     "create_encoder",
     "cross_validate",
     "embed",
@@ -71,10 +74,23 @@ __all__ = [
 ]
 
 
+# Packages that are attributes of `usvs` without an import of their own, such as `usvs.data.PairDataset`.
+_PACKAGES = ("data", "models", "ops")
+
+
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
+    if name in _PACKAGES:
+        return import_module(f"usvs.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'usvs' has no attribute '{name}'")
+    try:
         return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'usvs' has no attribute '{name}'")
+    except ModuleNotFoundError as error:
+        from usvs.utils.dependencies import is_missing_dependency, missing_dependency
+
+        if is_missing_dependency(error):
+            raise missing_dependency(error) from None
+        raise
 
 
 def __dir__() -> list[str]:

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from usvs.archive.gaze import GazeSamples, gaze_per_frame, read_gaze
+from usvs.archive.gaze import GazeSamples, average_gaze_per_frame, read_gaze
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
-BOX = Box(20, 10, 120, 60)  # of a picture of 200 x 100
+BOX = Box(20, 10, 120, 60)  # in an image of 200 x 100 pixels
 
 
 def samples(*rows: tuple[float, float, float]) -> GazeSamples:
@@ -15,7 +15,7 @@ def samples(*rows: tuple[float, float, float]) -> GazeSamples:
     return GazeSamples(seconds, x, y)
 
 
-def test_csv_is_read_in_order_and_what_is_not_valid_left_out(tmp_path: Path):
+def test_samples_are_sorted_and_invalid_ones_left_out(tmp_path: Path):
     path = tmp_path / "a.gaze.csv"
     path.write_text(
         "timestamp_us,x,y,valid\n20000,0.5,0.6,1\n10000,0.1,0.2,true\n30000,0.9,0.9,0\n40000,,0.5,1\n50000,nan,1,1\n"
@@ -34,7 +34,7 @@ def test_csv_is_read_in_order_and_what_is_not_valid_left_out(tmp_path: Path):
         ("", "csv"),
     ],
 )
-def test_a_csv_of_another_form_is_refused_in_one_sentence(tmp_path: Path, text: str, words: str):
+def test_an_invalid_csv_is_an_error_of_one_line(tmp_path: Path, text: str, words: str):
     path = tmp_path / "a.gaze.csv"
     path.write_text(text)
     with pytest.raises(DataError, match=words) as caught:
@@ -42,25 +42,25 @@ def test_a_csv_of_another_form_is_refused_in_one_sentence(tmp_path: Path, text: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_frame_gets_the_mean_of_what_is_within_half_a_frame():
+def test_a_frame_has_the_mean_of_the_samples_within_half_a_frame():
     frame_seconds = np.arange(5) / 10
     gaze = samples(
         (0.049, 0.2, 0.2), (0.06, 0.3, 0.3), (0.10, 0.4, 0.5), (0.149, 0.5, 0.4), (0.3, 0.95, 0.3), (0.4, 0.2, 0.05)
     )
-    found = gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
+    found = average_gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
     assert found.dtype == np.float32 and found.shape == (5, 2)
     np.testing.assert_allclose(found[0], [(0.2 * 200 - 20) / 100, (0.2 * 100 - 10) / 50], rtol=1e-6)
     np.testing.assert_allclose(found[1], [(0.4 * 200 - 20) / 100, (0.4 * 100 - 10) / 50], rtol=1e-6)
-    assert np.isnan(found[2]).all()  # nobody looked
+    assert np.isnan(found[2]).all()  # no samples
     assert np.isnan(found[3:]).all()  # right of the box, above the box
 
 
-def test_agrees_with_a_plain_loop():
+def test_the_average_equals_that_of_a_plain_loop():
     rng = np.random.default_rng(0)
     frame_seconds = np.sort(rng.uniform(0, 10, 250))
     gaze = samples(*zip(np.sort(rng.uniform(0, 10, 900)), rng.random(900), rng.random(900), strict=True))
     half = np.median(np.diff(frame_seconds)) / 2
-    found = gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
+    found = average_gaze_per_frame(gaze, frame_seconds, BOX, 200, 100)
     x, y = (gaze.x * 200 - 20) / 100, (gaze.y * 100 - 10) / 50
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
     for moment, row in zip(frame_seconds, found, strict=True):

@@ -1,4 +1,4 @@
-"""The archive's manifest.csv: what its owner says of clocks, files, screen and split reaches the prepared store."""
+"""manifest.csv: its alignment, files, screen and split reach the prepared store."""
 
 import wave
 from math import radians, tan
@@ -25,7 +25,7 @@ def prepare(archive: Path) -> PreparedScan:
     return PreparedScan(store / "prepared" / Catalogue.load(store).scans["scan_key"][0].as_py())
 
 
-def test_clocks_files_and_screen_reach_the_store(make_video, tmp_path: Path):
+def test_alignment_companions_and_screen_reach_the_store(make_video, tmp_path: Path):
     make_video("p/a.mp4", count=200, size=(60, 80))
     archive = tmp_path / "archive"
     (archive / "recorder").mkdir()
@@ -50,7 +50,7 @@ def test_clocks_files_and_screen_reach_the_store(make_video, tmp_path: Path):
     scan = prepare(archive)
     beep = np.flatnonzero(np.abs(scan.speech(0.0, 9 * 24_000).astype(int)) > 5000)[0] / 24_000
     assert beep == pytest.approx(0.25 + 8 / 1.01, abs=0.002)
-    # the eyes look at 0.45, 0.7 of the screen: 0.4, 0.625 of the picture, 32, 37.5 pixels of the video
+    # the gaze is at 0.45, 0.7 of the screen, which is 0.4, 0.625 of the video: pixel 32, 37.5
     looked = np.isfinite(scan.gaze[:, 0])
     times = scan.frame_seconds[looked]
     assert times[0] == pytest.approx(0.6, abs=0.051) and times[-1] == pytest.approx(2.6, abs=0.051)
@@ -60,7 +60,7 @@ def test_clocks_files_and_screen_reach_the_store(make_video, tmp_path: Path):
     assert scan.gaze_degree == pytest.approx(expected)
 
 
-def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_path: Path):
+def test_another_offset_in_the_manifest_prepares_the_scan_again(make_video, tmp_path: Path):
     make_video("p/a.mp4", count=40, sound=0.3 * np.sin(np.arange(96_000) * 0.3))
     archive, store = tmp_path / "archive", tmp_path / "store"
     assert np.abs(prepare(archive).speech(0.1, 2400)).max() > 3000
@@ -77,27 +77,33 @@ def test_another_clock_in_the_manifest_prepares_the_scan_again(make_video, tmp_p
             "scan,sound_ofset_seconds\na,1\n",
             "unknown column 'sound_ofset_seconds': did you mean 'sound_offset_seconds'",
         ),
-        ("scan,sound_offset_seconds\na,soon\n", "line 2: expected sound_offset_seconds as a number, got 'soon'"),
-        ("scan,sound_drift_ppm\na,90000\n", "line 2: expected sound_drift_ppm as parts in a million within 20000"),
-        ("scan,viewing_distance_mm\na,0\n", "expected viewing_distance_mm as a number above 0"),
-        ('scan,picture_on_screen\na,"0,0,100,100"\n', "expected screen_pixels"),
-        ('scan,picture_on_screen,screen_pixels\na,"0,0,100,100","80,60"\n', "of the screen that holds"),
-        ('scan,picture_on_screen,screen_pixels\na,"9,0,5,100","80,60"\n', "expected picture_on_screen"),
-        ('scan,sector\na,"1,2,3"\n', "expected sector"),
-        ("scan,patient\na,Doe, Jane\nb,Doe, John\n", "line 2: expected 2 values, got 3"),  # else both are "Doe"
-        ("scan,patient,patient\na,p,q\n", "column 'patient' is there twice"),
-        ("scan,patient\n,p\n", "line 2: expected scan as the path of a video in the archive, got ''"),
+        ("scan,sound_offset_seconds\na,soon\n", "line 2, column 'sound_offset_seconds': expected a number, got 'soon'"),
+        (
+            "scan,sound_drift_ppm\na,90000\n",
+            "line 2, column 'sound_drift_ppm': expected parts per million from -20000 to 20000, got '90000'",
+        ),
+        ("scan,viewing_distance_mm\na,0\n", "line 2, column 'viewing_distance_mm': expected a number above 0, got '0'"),
+        ('scan,picture_on_screen\na,"0,0,100,100"\n', "column 'screen_pixels': expected"),
+        ('scan,picture_on_screen,screen_pixels\na,"0,0,100,100","80,60"\n', "of the screen that contains"),
+        ('scan,picture_on_screen,screen_pixels\na,"9,0,5,100","80,60"\n', "column 'picture_on_screen': expected"),
+        ('scan,sector\na,"1,2,3"\n', "column 'sector': expected"),
+        (
+            "scan,patient\na,Doe, Jane\nb,Doe, John\n",
+            "line 2: expected 2 values, got 3",
+        ),  # otherwise both would be "Doe"
+        ("scan,patient,patient\na,p,q\n", "column 'patient' is repeated: expected each column once"),
+        ("scan,patient\n,p\n", "line 2, column 'scan': expected the path of a video in the archive, got ''"),
         ('scan,patient\n"a,p\nb,q\n', "line 3: not readable as csv"),
     ],
 )
-def test_a_mistake_is_one_sentence_with_its_line(tmp_path: Path, text: str, words: str):
+def test_an_invalid_manifest_is_an_error_with_its_line(tmp_path: Path, text: str, words: str):
     (tmp_path / "manifest.csv").write_text(text)
     with pytest.raises(DataError, match=words):
         read_manifest(tmp_path / "manifest.csv")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
-def test_another_encoding_is_said(tmp_path: Path, encoding: str):
+def test_another_encoding_is_an_error(tmp_path: Path, encoding: str):
     (tmp_path / "manifest.csv").write_bytes("scan,patient\na.mp4,Müller\n".encode(encoding))
     with pytest.raises(DataError, match="expected UTF-8"):
         read_manifest(tmp_path / "manifest.csv")
@@ -113,7 +119,7 @@ def test_a_manifest_as_spreadsheets_save_it(tmp_path: Path):
     assert row.sector is not None and row.sector.right == 30
 
 
-def test_a_named_file_that_is_not_there(make_video, tmp_path: Path):
+def test_a_named_companion_that_is_missing(make_video, tmp_path: Path):
     make_video("a.mp4")
     (tmp_path / "archive/manifest.csv").write_text("scan,sound\na.mp4,gone.wav\n")
     with pytest.raises(DataError, match=r"the sound 'gone.wav' of scan 'a.mp4' is not in the archive"):

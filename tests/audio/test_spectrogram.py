@@ -16,28 +16,28 @@ def _pieces(pieces=3, samples=14_400):
 @pytest.mark.parametrize("settings", [SpectrogramSettings(), pretrain_profile("quick").spectrogram])
 def test_is_the_shifted_and_scaled_op(settings):
     waveform = _pieces()
-    picture = LogSpectrogram(settings)(waveform)
-    assert picture.shape == (3, 1, settings.bands, settings.frames)
+    log_power = LogSpectrogram(settings)(waveform)
+    assert log_power.shape == (3, 1, settings.bands, settings.frames)
     raw = log_spectrogram(waveform, settings.n_fft, 240, 120, settings.frames, settings.eps)
-    torch.testing.assert_close(picture, (raw + 7) / 3)
+    torch.testing.assert_close(log_power, (raw + 7) / 3)
 
 
 def test_every_setting_reaches_the_op():
     settings = SpectrogramSettings(n_fft=128, win_length=100, hop_length=50, frames=32, eps=1e-3)
-    picture = LogSpectrogram(settings)(_pieces())
-    torch.testing.assert_close(3 * picture - 7, log_spectrogram(_pieces(), 128, 100, 50, 32, 1e-3))
+    log_power = LogSpectrogram(settings)(_pieces())
+    torch.testing.assert_close(3 * log_power - 7, log_spectrogram(_pieces(), 128, 100, 50, 32, 1e-3))
 
 
-def test_a_tone_lights_its_own_row():
+def test_a_tone_is_in_its_row():
     settings = SpectrogramSettings()
     seconds = torch.arange(14_400) / settings.rate_hz
-    row = 100  # the constant band is dropped, so row r is the band r + 1
+    row = 100  # the DC band is dropped, so row r is band r + 1
     tone = torch.sin(2 * torch.pi * (row + 1) * settings.rate_hz / settings.n_fft * seconds)
-    picture = LogSpectrogram(settings)(tone[None])[0, 0]
-    assert picture.mean(dim=1).argmax() == row
+    log_power = LogSpectrogram(settings)(tone[None])[0, 0]
+    assert log_power.mean(dim=1).argmax() == row
 
 
-def test_loudness_stays_visible():
+def test_loudness_is_preserved():
     waveform = _pieces()
     module = LogSpectrogram(SpectrogramSettings(eps=1e-12))
     # Ten times louder is 20 dB: ln(100) in power, a third of it after scaling.
@@ -54,11 +54,11 @@ def test_scripted_equals_eager():
         assert torch.equal(scripted(_pieces()), module(_pieces()))
 
 
-def test_no_pieces_give_no_pictures():
+def test_empty_batch():
     assert LogSpectrogram(SpectrogramSettings())(_pieces(pieces=0)).shape == (0, 1, 256, 256)
 
 
-def test_spoken_words_come_out_near_zero_and_one():
+def test_speech_has_mean_zero_and_deviation_one():
     """The constants are those of speech: synthesised words, not noise."""
     voice = pytest.importorskip("usvs.phantom.voice")
     pytest.importorskip("espeakng_loader", reason="the phantom's voices are not installed")
@@ -70,6 +70,6 @@ def test_spoken_words_come_out_near_zero_and_one():
     sound = torch.from_numpy(soxr.resample(words, rate, 24_000).astype("float32"))
     pieces = sound[: len(sound) // 14_400 * 14_400].view(-1, 14_400)
     pieces = 0.3 * pieces / pieces.abs().max() + 1e-3 * torch.randn_like(pieces)
-    picture = LogSpectrogram(SpectrogramSettings())(pieces)
-    assert abs(picture.mean()) < 0.6
-    assert 0.6 < picture.std() < 1.5
+    log_power = LogSpectrogram(SpectrogramSettings())(pieces)
+    assert abs(log_power.mean()) < 0.6
+    assert 0.6 < log_power.std() < 1.5

@@ -1,4 +1,4 @@
-"""Speech is found between hum and clicks, whatever the recording begins with."""
+"""Voice activity detection with hum, clicks, rumble and digital silence."""
 
 import time
 
@@ -14,7 +14,7 @@ SETTINGS = VoiceActivitySettings()
 
 
 def speech_like(seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Voiced syllables of a quarter of a second: harmonics of 120 Hz under a bump, a tenth of a second apart."""
+    """Voiced syllables of a quarter of a second: harmonics of 120 Hz under a half sine, a tenth of a second apart."""
     time_axis = np.arange(round(seconds * RATE)) / RATE
     voice = sum(np.sin(2 * np.pi * 120 * k * time_axis + rng.uniform(0, 6)) / k for k in range(1, 20))
     phase = time_axis % 0.35
@@ -36,7 +36,7 @@ def fraction(active: np.ndarray, start: float, end: float) -> float:
 
 
 @pytest.mark.parametrize("noise_level", [1e-4, 1e-3, 0.01])
-def test_speech_is_told_from_hum_and_clicks(noise_level: float):
+def test_speech_is_separated_from_hum_and_clicks(noise_level: float):
     sound = recording([(4.0, 8.0), (14.0, 16.0)], 20.0, noise_level)
     for click in np.arange(9.05, 13.9, 0.4):  # two ms of full scale, then 20 ms of ringing
         sound[round(click * RATE) : round(click * RATE) + 32] += 0.9
@@ -45,7 +45,7 @@ def test_speech_is_told_from_hum_and_clicks(noise_level: float):
     assert len(active) == 2000
     assert fraction(active, 4, 8) > 0.75 and fraction(active, 14, 16) > 0.75
     assert fraction(active, 0, 4) < 0.05 and fraction(active, 16.2, 20) < 0.05
-    assert fraction(active, 9, 14) < 0.05, "clicks were taken for speech"
+    assert fraction(active, 9, 14) < 0.05, "clicks were detected as speech"
 
 
 def test_a_beginning_in_digital_silence_does_not_make_noise_speech():
@@ -61,7 +61,7 @@ def test_the_floor_follows_a_hum_that_is_switched_on():
     sound = recording([], 200.0, 1e-3)
     sound[20 * RATE :] *= 6
     active = voice_activity(sound, RATE, SETTINGS)
-    assert fraction(active, 20, 40) > 0.9  # as loud as speech over the floor that is known
+    assert fraction(active, 20, 40) > 0.9  # above the floor tracked so far by as much as speech
     assert fraction(active, 180, 200) < 0.05
     quick = voice_activity(sound, RATE, SETTINGS.model_copy(update={"growth_compounds": True}))
     assert fraction(quick, 30, 200) < 0.05
@@ -96,8 +96,8 @@ def test_hum_and_rumble_are_filtered_off_by_twelve_decibels_an_octave(high_pass_
     np.testing.assert_allclose(rms, 0.5 / np.sqrt(2) * ratio**2 / np.sqrt(1 + ratio**4), rtol=2e-3)
 
 
-def test_speech_is_told_from_loud_hum_and_from_a_rumbling_room():
-    """What the high-pass is for: hum as loud as the speech hides it, and a rumble's RMS of 10 ms swings by itself."""
+def test_speech_is_separated_from_loud_hum_and_rumble():
+    """Without the high-pass filter, hum as loud as speech masks it, and the RMS of rumble varies like speech."""
     spoken = [(4.0, 8.0), (14.0, 16.0)]
     humming, rumbling = recording(spoken, 20.0, 0.08), recording(spoken, 20.0, 3e-3)
     rumble = np.random.default_rng(8).standard_normal(len(rumbling))
@@ -113,12 +113,12 @@ def test_speech_is_told_from_loud_hum_and_from_a_rumbling_room():
     assert fraction(voice_activity(rumbling, RATE, without), 0, 4) > 0.5
 
 
-def test_a_high_pass_above_all_sound_is_refused():
-    with pytest.raises(ConfigError, match="high_pass_hz is 9000, expected less than half of 16000 Hz"):
+def test_a_cutoff_above_half_of_the_rate_raises():
+    with pytest.raises(ConfigError, match="high_pass_hz: expected less than half of 16000 Hz, got 9000 Hz"):
         frame_energy(np.zeros(RATE), RATE, SETTINGS.model_copy(update={"high_pass_hz": 9000.0}))
 
 
-def test_runs_shorter_than_a_syllable_do_not_count_and_longer_ones_are_held():
+def test_short_runs_are_dropped_and_longer_ones_extended():
     sound = np.full(200 * 160, 1e-3) * np.tile([1, -1], 100 * 160)
     sound[20 * 160 : 24 * 160] *= 100  # 40 ms
     sound[60 * 160 : 66 * 160] *= 100  # 60 ms
@@ -126,21 +126,21 @@ def test_runs_shorter_than_a_syllable_do_not_count_and_longer_ones_are_held():
     np.testing.assert_array_equal(np.flatnonzero(active), np.arange(60, 66 + 8))
 
 
-def test_fraction_of_nothing_is_not_a_number():
+def test_fraction_of_no_frames_is_nan():
     active = np.array([True, False, True, True])
     assert speech_fraction(active, 0, 4) == 0.75
     assert speech_fraction(active, 2, 9) == 1.0
     assert np.isnan(speech_fraction(active, 4, 8))
 
 
-def test_half_an_hour_is_gone_through_within_a_second():
+def test_half_an_hour_takes_less_than_a_second():
     energy = np.random.default_rng(0).uniform(0.001, 0.1, 180_000)
     before = time.process_time()
     threshold(energy, SETTINGS)
     assert time.process_time() - before < 1.0
 
 
-def test_recordings_together_are_as_each_alone():
+def test_a_batch_of_recordings_equals_each_alone():
     rng = np.random.default_rng(4)
     many = np.stack([recording([(1 + n, 3 + n)], 8.0, 1e-3 * 3**n, seed=n) for n in range(4)])
     many[3] = rng.standard_normal(many.shape[1]) * 1e-3
@@ -152,7 +152,7 @@ def test_recordings_together_are_as_each_alone():
     assert voice_activity(many[:, :10], RATE, SETTINGS).shape == (4, 0)
 
 
-def test_a_fixed_scaling_factor_lies_between_floor_and_peak():
+def test_a_fixed_scaling_factor_is_between_floor_and_peak():
     energy = np.array([[0.01, 0.5, 0.02, 0.3]])
     fixed = SETTINGS.model_copy(update={"scaling_factor": 0.9, "floor_growth": 1.0})
     np.testing.assert_allclose(threshold(energy, fixed), [[0.01, 0.059, 0.059, 0.059]], rtol=1e-12)

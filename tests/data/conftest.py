@@ -12,8 +12,9 @@ import pytest
 from tests.support.labelled_stores import gaze_store, grating_store
 from tests.support.pretraining_stores import store_writer
 from usvs.store.clips import ClipTable
-from usvs.store.prepared import PreparedScan, write_prepared_scan
+from usvs.store.prepared import PreparedScan
 from usvs.store.settings import PrepareSettings
+from usvs.store.writer import write_prepared_scan
 
 __all__ = ["gaze_store", "grating_store", "store_writer"]
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.support.labelled_stores import write_store
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data import FrameDataset
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ def test_a_store_s_planes(grating_store, frames):
     store = PreparedStore(grating_store)
     table = labelled_frames(store, stride=4)
     assert len(frames) == len(table) == 6 * 12
-    assert frames.labels.tolist() == table.label.tolist() and frames.classes == PLANES
+    assert frames.labels.tolist() == table.label.tolist() and frames.classes == STANDARD_PLANES
     assert frames.patients.tolist() == table.group.tolist()
     assert frames.scan.tolist() == [store.scans[number] for number in table.scan]
     np.testing.assert_allclose(frames.seconds, 0.04 * table.frame)
@@ -44,7 +44,9 @@ def test_transform_is_applied_to_samples_only(grating_store):
 def test_subsets_keep_classes_and_order(frames):
     rows = np.array([5, 3, 60])
     chosen = frames.subset(rows)
-    assert chosen.labels.tolist() == frames.labels[rows].tolist() and chosen.classes == frames.classes
+    for name in ("labels", "patients", "scan", "seconds"):
+        np.testing.assert_array_equal(getattr(chosen, name), getattr(frames, name)[rows])
+    assert chosen.classes == frames.classes
     np.testing.assert_array_equal(chosen.read(), frames.read(rows))
     mask = frames.patients == frames.patients[0]
     one = frames.subset(mask)

@@ -16,15 +16,17 @@ def test_the_same_patients_are_chosen_every_time(many):
     assert not set(split.validation) & set(split.train)
     assert set(split.validation) | set(split.train) == {f"{n + 100:012x}" for n in range(9)}
     assert split == split_store(many, 0.3)
-    assert set(split_store(many, 0.1).validation) < set(split.validation)  # ranked, so a larger share only adds
+    assert set(split_store(many, 0.1).validation) < set(
+        split.validation
+    )  # ranked, so a larger fraction only adds patients
     clips = many.clips
     validation, train = (split.clips_of(side, clips.scan) for side in (split.validation, split.train))
     assert validation.sum() == 3 * 6 and (validation ^ train).all()
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.01, 1), (0.99, 8)])
-def test_neither_side_is_empty(many, share, expected):
-    assert len(split_store(many, share).validation) == expected
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 0), (0.01, 1), (0.99, 8)])
+def test_neither_side_is_empty(many, fraction, expected):
+    assert len(split_store(many, fraction).validation) == expected
 
 
 def test_only_the_patients_asked_for(many):

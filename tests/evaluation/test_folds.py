@@ -2,13 +2,19 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from usvs.data.patients import scan_groups
 from usvs.errors import ConfigError, DataError
-from usvs.evaluation.folds import Fold, check_disjoint, make_folds, split_groups
+from usvs.evaluation.folds import Fold, check_disjoint, make_folds, rare_classes, split_groups
 from usvs.tasks.overlap import check_pretraining_overlap, trained_patients
 
+TESTED_WITH_SEED_0 = [
+    ("000000000006", "00000000000d"),
+    ("000000000004", "000000000000"),
+    ("000000000003", "000000000005"),
+]
 PATIENTS = [f"{number:012x}" for number in range(20)]
 
 
@@ -62,7 +68,7 @@ def test_a_fold_that_shares_a_patient_cannot_be_made():
 
 
 def test_too_few_patients_for_the_folds_is_refused():
-    with pytest.raises(DataError, match="3 folds need at least 3 labelled patients, got 2"):
+    with pytest.raises(DataError, match="3 folds: expected at least 3 labelled patients, got 2"):
         make_folds(["a", "b", "a"], 3, seed=0)
 
 
@@ -98,11 +104,11 @@ def test_testing_on_pretraining_patients_is_refused_from_the_run_or_its_checkpoi
         assert check_pretraining_overlap(init, ["ccc"]) == "disjoint"
 
 
-def test_weights_without_a_list_are_said_to_be_unknown(tmp_path, capsys):
+def test_weights_without_a_list_are_logged_as_unknown(tmp_path, caplog):
     (tmp_path / "a" / "b" / "c" / "d").mkdir(parents=True)
     assert trained_patients(tmp_path / "a" / "b" / "c" / "d") is None
     assert check_pretraining_overlap(tmp_path / "a" / "b" / "c" / "d", ["x"]) == "unknown"
-    assert "is not ruled out" in capsys.readouterr().err
+    assert "is not ruled out" in caplog.text
 
 
 def test_a_broken_list_is_an_error_and_not_an_empty_one(tmp_path):
@@ -110,3 +116,35 @@ def test_a_broken_list_is_an_error_and_not_an_empty_one(tmp_path):
     (tmp_path / "run" / "patients.json").write_text("{}")
     with pytest.raises(DataError, match="expected a list of patient keys"):
         trained_patients(tmp_path / "run")
+
+
+def test_stratified_folds_test_every_class_where_dealing_by_size_does_not():
+    patients = [f"{number:012x}" for number in range(12)]
+    labels = [2 if number < 3 else number % 2 for number in range(12)]  # three patients of the rare class
+    groups, classes = np.repeat(patients, 5), np.repeat(labels, 5)
+
+    def counts(folds):
+        return [[len({g for g in fold.test if labels[patients.index(g)] == one}) for one in range(3)] for fold in folds]
+
+    plain = [counts(make_folds(groups, 3, seed)) for seed in range(5)]
+    assert any(0 in [fold[2] for fold in folds] for folds in plain)
+    for seed in range(5):
+        folds = make_folds(groups, 3, seed, classes)
+        assert [fold[2] for fold in counts(folds)] == [1, 1, 1]
+        assert sorted(g for fold in folds for g in fold.test) == patients
+    order = np.random.default_rng(0).permutation(len(groups))
+    assert make_folds(groups[order], 3, 1, classes[order]) == make_folds(groups, 3, 1, classes)
+    assert all(fold.test for fold in make_folds(patients[:3], 3, 0, [0, 0, 0]))
+    with pytest.raises(DataError, match="stratify: expected one class number per entry, 60"):
+        make_folds(groups, 3, 0, labels)
+
+
+def test_classes_of_too_few_patients_are_named():
+    groups, labels = ["a", "a", "b", "c", "d"], [0, 1, 0, 0, -1]
+    assert rare_classes(groups, labels, 3) == {1: 1}
+    assert rare_classes(groups, labels, 4) == {0: 3, 1: 1}
+
+
+def test_folds_of_todays_seeds_are_unchanged():
+    """Results of earlier versions stay comparable: the dealing is part of the format."""
+    assert [fold.test[:2] for fold in make_folds(PATIENTS, 3, seed=0)] == TESTED_WITH_SEED_0

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from usvs.errors import DataError
-from usvs.evaluation import metrics
-from usvs.evaluation.metrics import auc, auc_judd, correlation, kl_divergence, nss, similarity
+from usvs.evaluation import auc, auc_judd, correlation, kl_divergence, nss, similarity
+from usvs.evaluation import saliency_metrics as metrics
 
 H, W = 224, 288
 

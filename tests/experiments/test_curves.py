@@ -36,7 +36,7 @@ def test_fractions_become_nested_patients_and_each_number_is_measured_once(
 ):
     out = tmp_path / "out"
     arguments = {"inits": ["random", pretrained], "fractions": FRACTIONS, "seeds": [0, 1]}
-    curves = run_curves(grating_store, out, settings, ***arguments)
+    curves = run_curves(grating_store, out, settings, **arguments)
     measured = curves.results["measured"]
     assert curves.results["patients_labelled"] == [1, 2, 3]
     for protocol in ("finetune", "probe", "knn"):
@@ -57,7 +57,7 @@ def test_fractions_become_nested_patients_and_each_number_is_measured_once(
     pixels = matplotlib.image.imread(save_curves_figure(out))[..., :3]
     assert (pixels < 0.9).any(axis=2).mean() > 0.005  # an empty figure is white
     stored = {file.name: file.stat().st_mtime_ns for file in (out / "results").iterdir()}
-    run_curves(grating_store, out, settings, ***arguments)
+    run_curves(grating_store, out, settings, **arguments)
     assert {file.name: file.stat().st_mtime_ns for file in (out / "results").iterdir()} == stored
 
 

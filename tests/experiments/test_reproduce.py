@@ -56,6 +56,7 @@ def stubbed(monkeypatch, settings):
     return calls
 
 
+@pytest.mark.slow
 def test_every_row_of_both_tasks_is_measured_and_stored(finished):
     out, result = finished
     measured = result.results["measured"]
@@ -80,6 +81,7 @@ def test_every_row_of_both_tasks_is_measured_and_stored(finished):
     assert losses["video"] == [{}]
 
 
+@pytest.mark.slow
 def test_the_tables_show_measured_and_published_values(finished):
     text = str(finished[1])
     for line in ("Table 1.", "Table 2.", "Table 3.", "Retrieval", "Claims", "mean ± standard deviation"):
@@ -94,6 +96,7 @@ def test_the_tables_show_measured_and_published_values(finished):
     assert "does not hold" in text and "p = 0.0" not in text
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_from_the_stored_results(finished):
     saved = save_reproduction_figures(finished[0])
     assert [file.name for file in saved] == ["figure_3.png", "figure_4.png"]
@@ -102,6 +105,7 @@ def test_the_figures_are_drawn_from_the_stored_results(finished):
         assert (pixels < 0.9).any(axis=2).mean() > 0.02  # an empty figure is white
 
 
+@pytest.mark.slow
 def test_a_second_call_measures_nothing_again(finished, tiny_store, settings, stubbed):
     out, result = finished
     again = reproduce(tiny_store, out, settings, seeds=[0])
@@ -109,10 +113,10 @@ def test_a_second_call_measures_nothing_again(finished, tiny_store, settings, st
     assert again.results["measured"] == result.results["measured"]
 
 
-def test_seeds_can_be_added_and_are_all_that_is_measured(tiny_store, tmp_path, settings, stubbed):
-    first = reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+def test_seeds_can_be_added_and_are_all_that_is_measured(gaze_store, tmp_path, settings, stubbed):
+    first = reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     count, pretrained = len(stubbed.measured), len(stubbed.pretrained)
-    both = reproduce(tiny_store, tmp_path / "out", settings, seeds=[0, 1])
+    both = reproduce(gaze_store, tmp_path / "out", settings, seeds=[0, 1])
     assert len(stubbed.measured) == 2 * count and len(stubbed.pretrained) == 2 * pretrained
     for evaluation, rows in both.results["measured"].items():
         for row, results in rows.items():
@@ -122,40 +126,42 @@ def test_seeds_can_be_added_and_are_all_that_is_measured(tiny_store, tmp_path, s
 
 @pytest.mark.slow
 def test_an_interruption_at_any_file_operation_is_resumed_with_the_same_results(
-    tiny_store, tmp_path, settings, stubbed
+    gaze_store, tmp_path, settings, stubbed
 ):
     few = settings.model_copy(update={"preset": "evidence", "few_patients": 1})
     with pytest.MonkeyPatch.context() as patch:
         counter = FileOperations(patch, tmp_path)
-        expected = reproduce(tiny_store, tmp_path / "complete", few, seeds=[0]).results["measured"]
-    first_operations = 24  # each one of these, then every ninth
+        expected = reproduce(gaze_store, tmp_path / "complete", few, seeds=[0]).results["measured"]
+    first_operations = 24  # each one of these, then every 23rd
     numbers = [
         *interruptions(first_operations),
-        *((number, after) for number, after in interruptions(counter.count, 9) if number > first_operations),
+        *((number, after) for number, after in interruptions(counter.count, 23) if number > first_operations),
     ]
     assert counter.count > 100
     for number, after in numbers:
         out = tmp_path / f"interrupted_{number}_{after}"
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
             FileOperations(patch, tmp_path, number, after)
-            reproduce(tiny_store, out, few, seeds=[0])
-        assert reproduce(tiny_store, out, few, seeds=[0]).results["measured"] == expected, (number, after)
+            reproduce(gaze_store, out, few, seeds=[0])
+        assert reproduce(gaze_store, out, few, seeds=[0]).results["measured"] == expected, (number, after)
 
 
-def test_results_of_other_settings_or_other_content_are_refused(finished, tiny_store, settings, tmp_path):
+def test_results_of_other_settings_or_other_content_are_refused(gaze_store, settings, tmp_path, stubbed):
+    reproduce(gaze_store, tmp_path / "done", settings, seeds=[0])
     other = settings.model_copy(update={"keep_networks": False})
     with pytest.raises(ConfigError, match=r"results of other settings, .*settings\.keep_networks: expected true"):
-        reproduce(tiny_store, finished[0], other, seeds=[0])
+        reproduce(gaze_store, tmp_path / "done", other, seeds=[0])
     (tmp_path / "out" / "run").mkdir(parents=True)
     (tmp_path / "out" / "run" / "thing").touch()
     with pytest.raises(ConfigError, match="expected an empty folder or results of kind 'reproduce', got 'thing'"):
-        reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+        reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
 
 
-def test_results_of_other_code_are_refused(finished, tiny_store, settings, monkeypatch):
+def test_results_of_other_code_are_refused(gaze_store, settings, tmp_path, stubbed, monkeypatch):
+    reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     monkeypatch.setattr(fingerprint, "code_sha256", lambda: "0123")
     with pytest.raises(ConfigError, match=r'code\.sha256: expected "\w+", got "0123"; choose a new folder'):
-        reproduce(tiny_store, finished[0], settings, seeds=[0])
+        reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
 
 
 def test_results_of_other_labels_are_refused(store_writer, tmp_path, settings, stubbed):
@@ -166,56 +172,56 @@ def test_results_of_other_labels_are_refused(store_writer, tmp_path, settings, s
         reproduce(after, tmp_path / "out", settings, seeds=[0])
 
 
-def test_one_run_at_a_time_uses_a_folder(tiny_store, tmp_path, settings, stubbed, monkeypatch):
+def test_one_run_at_a_time_uses_a_folder(gaze_store, tmp_path, settings, stubbed, monkeypatch):
     refused = []
 
     def second_run(store, run, patients):
         with pytest.raises(ConfigError, match="is in use by another usvs process") as error:
-            reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+            reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
         refused.append(error.value)
         return {}
 
-    monkeypatch.setattr("usvs.experiments.reproduce.evaluate_pretraining", second_run)
-    reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+    monkeypatch.setattr("usvs.experiments.definition.evaluate_pretraining", second_run)
+    reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     assert len(refused) == len(PRETRAINED)
-    reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])  # and the folder is free afterwards
+    reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])  # and the folder is free afterwards
 
 
-def test_several_processes_of_torchrun_are_refused(tiny_store, tmp_path, settings, monkeypatch):
+def test_several_processes_of_torchrun_are_refused(gaze_store, tmp_path, settings, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="expected one process, got WORLD_SIZE=2; start it without torchrun"):
-        reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+        reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_can_be_given_later_but_not_exchanged(tiny_store, tmp_path, settings, stubbed):
+def test_weights_can_be_given_later_but_not_exchanged(gaze_store, tmp_path, settings, stubbed):
     one, other = tmp_path / "one.pth", tmp_path / "other.pth"
     for file in (one, other):
         torch.save(SonoNet(16).state_dict(), file)
     out = tmp_path / "out"
-    assert "sononet" not in reproduce(tiny_store, out, settings, seeds=[0]).results["measured"]["planes"]
+    assert "sononet" not in reproduce(gaze_store, out, settings, seeds=[0]).results["measured"]["planes"]
     count = len(stubbed.measured)
     for weights in (one, one, None):
-        result = reproduce(tiny_store, out, settings, seeds=[0], sononet=None if weights is None else str(weights))
+        result = reproduce(gaze_store, out, settings, seeds=[0], sononet=None if weights is None else str(weights))
         assert ("sononet" in result.results["measured"]["planes"]) == (weights is not None)
     assert len(stubbed.measured) == count + 8  # two folds of planes, probe, knn and gaze
     with pytest.raises(ConfigError, match="results of other sononet weights: encoder_sha256"):
-        reproduce(tiny_store, out, settings, seeds=[0], sononet=str(other))
+        reproduce(gaze_store, out, settings, seeds=[0], sononet=str(other))
     with pytest.raises(ConfigError, match="preset 'evidence' has no row 'sononet'"):
         evidence = settings.model_copy(update={"preset": "evidence"})
-        reproduce(tiny_store, tmp_path / "other", evidence, seeds=[0], sononet=str(one))
+        reproduce(gaze_store, tmp_path / "other", evidence, seeds=[0], sononet=str(one))
 
 
-def test_a_pretraining_that_saw_test_patients_is_refused_unless_allowed(tiny_store, tmp_path, settings, monkeypatch):
+def test_a_pretraining_that_saw_test_patients_is_refused_unless_allowed(gaze_store, tmp_path, settings, monkeypatch):
     apart = stub_pretraining(monkeypatch, settings.planes.model.video)
     stub_measuring(monkeypatch, apart)
-    patients = reproduce(tiny_store, tmp_path / "apart", settings, seeds=[0]).results["patients"]
+    patients = reproduce(gaze_store, tmp_path / "apart", settings, seeds=[0]).results["patients"]
     everyone = sorted(patients["pretraining"] + patients["downstream"])
     assert {trained for _, _, trained in apart.pretrained} == {tuple(patients["pretraining"])}
     stub_measuring(monkeypatch, stub_pretraining(monkeypatch, settings.planes.model.video, everyone))
     with pytest.raises(DataError, match="test patients were pretrained on"):
-        reproduce(tiny_store, tmp_path / "refused", settings, seeds=[0])
-    together = reproduce(tiny_store, tmp_path / "together", settings, seeds=[0], allow_overlap=True)
+        reproduce(gaze_store, tmp_path / "refused", settings, seeds=[0])
+    together = reproduce(gaze_store, tmp_path / "together", settings, seeds=[0], allow_overlap=True)
     assert together.results["patients"] == {"pretraining": everyone, "downstream": everyone}
     assert "overlapping, as allowed" in str(together)
 
@@ -229,6 +235,7 @@ def test_scans_without_a_patient_are_not_pretrained_on(store_writer, tmp_path, s
     assert "2 of 14 scans have no patient id: not used for pretraining" in caplog.text
 
 
+@pytest.mark.slow
 def test_results_contain_no_name_of_the_archive(finished, tiny_archive, tiny_store):
     text = (finished[0] / "results.json").read_text()
     assert str(tiny_archive) not in text and str(tiny_store) not in text

@@ -60,7 +60,7 @@ def test_total_is_the_weighted_sum_over_valid_pairs():
         assert got[name].shape == ()
 
 
-def test_invalid_pairs_leave_no_trace():
+def test_invalid_pairs_have_no_effect():
     inputs = _inputs()
     with torch.no_grad():
         for part in inputs[:5]:
@@ -89,23 +89,23 @@ def test_no_valid_pair_is_exactly_zero_with_zero_gradients(order_weight):
 @pytest.mark.parametrize("left_out", ["correspondence", "contrastive", "order"])
 def test_a_weight_of_zero_skips_its_term(left_out):
     inputs = _inputs()
-    for place in {"correspondence": (0, 1), "contrastive": (2, 3, 4), "order": (6,)}[left_out]:
-        inputs[place] = torch.full_like(inputs[place], float("nan")).requires_grad_()
+    for index in {"correspondence": (0, 1), "contrastive": (2, 3, 4), "order": (6,)}[left_out]:
+        inputs[index] = torch.full_like(inputs[index], float("nan")).requires_grad_()
     losses = JointObjective(ObjectiveSettings(**{f"{left_out}_weight": 0.0}))(*inputs)
     losses.total.backward()
     assert losses.total.isfinite()
     assert getattr(losses, left_out).item() == 0
     without = {"correspondence": (0, 1), "contrastive": (2, 3, 4), "order": (5,)}[left_out]
-    for place, gradient in enumerate(_gradients(inputs)):
-        assert (gradient is None) == (place in without)
+    for index, gradient in enumerate(_gradients(inputs)):
+        assert (gradient is None) == (index in without)
 
 
-def test_every_weight_zero_is_refused():
+def test_all_weights_zero_raises():
     with pytest.raises(ConfigError, match="at least one weight above 0"):
         JointObjective(ObjectiveSettings(correspondence_weight=0, contrastive_weight=0, order_weight=0))
 
 
-def test_knowing_nothing_gives_the_chance_lines():
+def test_equal_logits_and_embeddings_give_chance():
     zeros = [torch.zeros(4, 2), torch.zeros(4, 2), torch.zeros(4, 6), torch.zeros(4, 6), torch.zeros(4, 6)]
     objective = JointObjective(ObjectiveSettings(form="ntxent"))
     losses = objective(*zeros, torch.ones(4, dtype=torch.bool), torch.zeros(3, 12), torch.tensor([0, 5, 11]))

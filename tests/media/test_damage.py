@@ -1,4 +1,4 @@
-"""Some of any archive is damaged: each such file ends in a quarantine row that says why, and harms no other."""
+"""Damaged files: each is skipped with its reason and affects no other scan."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.dicom_files import gray_frames, jpegs, write_dicom
 from tests.support.media_files import write_video
 from usvs.archive.discovery import ScanFiles
 from usvs.audio.settings import VoiceActivitySettings
-from usvs.media.decoders import probe
+from usvs.media.video import read_video_info
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.inspect_scan import IndexTask, inspect_scan
@@ -23,9 +23,9 @@ NAME = "Doe_Jane"
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory) -> Path:
-    """One small whole file of each kind."""
-    folder = tmp_path_factory.mktemp("good")
+def undamaged(tmp_path_factory) -> Path:
+    """One small undamaged file of each kind."""
+    folder = tmp_path_factory.mktemp("undamaged")
     sound = 0.3 * np.sin(np.arange(48_000) * 0.2)
     given = {"count": 60, "size": (96, 128), "options": {"g": "10", "preset": "ultrafast"}}
     for ending in ("mp4", "mov", "mkv"):
@@ -51,22 +51,22 @@ KINDS = ["a.mp4", "fast.mp4", "a.mov", "a.mkv", "a.avi", "a.mpg", "a.gif", "a.dc
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_file_is_taken(good: Path, kind: str):
-    assert reason(good / kind, good) is None
+def test_an_undamaged_file_is_accepted(undamaged: Path, kind: str):
+    assert reason(undamaged / kind, undamaged) is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("share", [0.02, 0.5])
-def test_a_file_broken_off_is_skipped(good: Path, tmp_path: Path, kind: str, share: float):
-    content = (good / kind).read_bytes()
+@pytest.mark.parametrize("fraction", [0.02, 0.5])
+def test_a_truncated_file_is_skipped(undamaged: Path, tmp_path: Path, kind: str, fraction: float):
+    content = (undamaged / kind).read_bytes()
     path = tmp_path / f"{NAME}{Path(kind).suffix}"
-    path.write_bytes(content[: int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * fraction)])
     assert reason(path, tmp_path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_header_without_pictures_is_skipped(good: Path, tmp_path: Path, kind: str):
-    content = (good / kind).read_bytes()
+def test_a_header_without_frames_is_skipped(undamaged: Path, tmp_path: Path, kind: str):
+    content = (undamaged / kind).read_bytes()
     begins = {"mp4": b"mdat", "mov": b"mdat", "mkv": b"\x1f\x43\xb6\x75", "avi": b"movi", "dcm": b"\xe0\x7f\x10\x00"}
     ending = Path(kind).suffix[1:]
     at = content.find(begins[ending]) if ending in begins else 40
@@ -88,14 +88,14 @@ def test_a_header_without_pictures_is_skipped(good: Path, tmp_path: Path, kind: 
         ("empty.dcm", bytes(128) + b"DICM"),
     ],
 )
-def test_another_kind_of_file_under_a_videos_name_is_skipped(tmp_path: Path, name: str, content: bytes):
+def test_another_kind_of_file_with_a_video_suffix_is_skipped(tmp_path: Path, name: str, content: bytes):
     path = tmp_path / f"{NAME}_{name}"
     path.write_bytes(content)
     assert reason(path, tmp_path)
 
 
-def test_a_codec_nobody_knows_and_a_header_that_contradicts_itself(good: Path, tmp_path: Path):
-    content = (good / "a.avi").read_bytes()
+def test_an_unknown_codec_and_a_contradictory_header_are_skipped(undamaged: Path, tmp_path: Path):
+    content = (undamaged / "a.avi").read_bytes()
     assert content.count(b"FMP4") == 2
     (tmp_path / "a.avi").write_bytes(content.replace(b"FMP4", b"Zz9~"))
     assert "codec is not known" in str(reason(tmp_path / "a.avi", tmp_path))
@@ -104,7 +104,7 @@ def test_a_codec_nobody_knows_and_a_header_that_contradicts_itself(good: Path, t
         assert "contradicts itself" in str(reason(tmp_path / f"{name}.dcm", tmp_path))
 
 
-def test_a_sound_under_a_videos_name_is_skipped(tmp_path: Path):
+def test_audio_with_a_video_suffix_is_skipped(tmp_path: Path):
     import soundfile
 
     path = tmp_path / f"{NAME}.wav"
@@ -113,9 +113,9 @@ def test_a_sound_under_a_videos_name_is_skipped(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_flipped_bits_crash_nothing(good: Path, tmp_path: Path, kind: str):
-    """Either a reason, or a scan whose losses are told; never an exception, never a hang."""
-    content = (good / kind).read_bytes()
+def test_flipped_bits_raise_no_exception(undamaged: Path, tmp_path: Path, kind: str):
+    """The result is a reason, or a scan with counted losses; never an exception, never a hang."""
+    content = (undamaged / kind).read_bytes()
     rng = random.Random(kind)
     for number in range(6):
         damaged = bytearray(content)
@@ -127,18 +127,18 @@ def test_flipped_bits_crash_nothing(good: Path, tmp_path: Path, kind: str):
         reason(path, tmp_path)
 
 
-def test_an_archive_with_all_of_it(good: Path, tmp_path: Path):
-    """Whole scans are prepared; the others are rows with a reason; nobody is lost and nobody is replaced."""
+def test_an_archive_with_damaged_and_undamaged_files(undamaged: Path, tmp_path: Path):
+    """Undamaged scans are prepared; the others are rows with a reason; no scan is lost or replaced."""
     archive, store = tmp_path / "archive", tmp_path / "store"
     for number, kind in enumerate(KINDS):
-        content = (good / kind).read_bytes()
+        content = (undamaged / kind).read_bytes()
         folder = archive / f"{NAME}_{number}"
         folder.mkdir(parents=True)
-        (folder / f"whole{Path(kind).suffix}").write_bytes(content)
+        (folder / f"undamaged_file{Path(kind).suffix}").write_bytes(content)
         (folder / f"zero{Path(kind).suffix}").write_bytes(b"")
         (folder / f"head{Path(kind).suffix}").write_bytes(content[:48])
     (archive / "renamed").mkdir()
-    (archive / "renamed" / "really_mp4.avi").write_bytes((good / "a.mp4").read_bytes())
+    (archive / "renamed" / "really_mp4.avi").write_bytes((undamaged / "a.mp4").read_bytes())
     summary = index_archive(archive, store, clips=CLIPS, workers=1)
     rows = {row["path"]: row for row in Catalogue.load(store).scans.to_pylist()}
     assert len(rows) == summary.found == 3 * len(KINDS) + 1
@@ -151,40 +151,40 @@ def test_an_archive_with_all_of_it(good: Path, tmp_path: Path):
     assert len(PreparedStore(store).scans) == len(KINDS) + 1
 
 
-def test_an_mp4_in_fragments_that_breaks_off_inside_of_one_is_skipped(tmp_path: Path):
+def test_a_fragmented_mp4_truncated_inside_a_fragment_is_skipped(tmp_path: Path):
     path = write_video(tmp_path / "a.mp4", count=60, container_options={"movflags": "frag_keyframe+empty_moov"})
     assert reason(path, tmp_path) is None
     path.write_bytes(path.read_bytes()[:-200])
-    assert reason(path, tmp_path) == "truncated: the file ends before its own lengths say"
+    assert reason(path, tmp_path) == "truncated: the file is shorter than the lengths stored in it"
 
 
-def test_an_mp4_whose_table_of_frames_is_damaged_is_skipped(good: Path, tmp_path: Path):
-    """FFmpeg ends at the first frame that lies nowhere, without a word."""
-    content = bytearray((good / "a.mp4").read_bytes())
-    at = content.find(b"stco") + 4  # version and flags, number of places, then where each piece lies
+def test_an_mp4_with_a_damaged_frame_table_is_skipped(undamaged: Path, tmp_path: Path):
+    """FFmpeg stops at the first frame with an invalid position, without an error."""
+    content = bytearray((undamaged / "a.mp4").read_bytes())
+    at = content.find(b"stco") + 4  # version and flags, number of entries, then the position of each chunk
     assert int.from_bytes(content[at + 4 : at + 8], "big") > 2
     content[at + 16] = 0x7F
     path = tmp_path / "a.mp4"
     path.write_bytes(bytes(content))
-    assert str(reason(path, tmp_path)).startswith("damaged: the header announces 3.0 s of video")
+    assert str(reason(path, tmp_path)).startswith("damaged: expected 3.0 s of video as stated in the header, got ")
 
 
-def test_cards_of_camcorders_and_cut_out_broadcasts_are_whole(tmp_path: Path):
-    """AVCHD puts four bytes before each packet; a cut-out begins inside of one."""
+def test_avchd_and_parts_of_broadcasts_are_accepted(tmp_path: Path):
+    """AVCHD has four bytes before each packet; a part of a broadcast begins inside a packet."""
     given = {"count": 60, "rate": 25, "sound": 0.1 * np.sin(np.arange(115_200) * 0.2)}
     card = write_video(tmp_path / "a.mts", container_options={"mpegts_m2ts_mode": "1"}, **given)
     assert card.read_bytes()[4] == 0x47 and card.stat().st_size % 188 != 0
-    assert reason(card, tmp_path) is None and probe(card).file_note is None
+    assert reason(card, tmp_path) is None and read_video_info(card).file_note is None
     plain = write_video(tmp_path / "a.ts", **given)
-    assert reason(plain, tmp_path) is None and probe(plain).file_note is None
+    assert reason(plain, tmp_path) is None and read_video_info(plain).file_note is None
     content = plain.read_bytes()
     for name, part in (("begin.ts", content[77:]), ("end.ts", content[:-77])):
         (tmp_path / name).write_bytes(part)
     assert reason(tmp_path / "begin.ts", tmp_path) is None
-    assert reason(tmp_path / "end.ts", tmp_path) == "truncated: the file ends before its own lengths say"
+    assert reason(tmp_path / "end.ts", tmp_path) == "truncated: the file is shorter than the lengths stored in it"
 
 
-def test_a_video_under_a_gifs_name_is_read_as_what_it_is(good: Path, tmp_path: Path):
+def test_a_video_with_the_suffix_gif_is_read_by_content(undamaged: Path, tmp_path: Path):
     path = tmp_path / "a.gif"
-    path.write_bytes((good / "a.mp4").read_bytes())
-    assert reason(path, tmp_path) is None and "the file is mov" in str(probe(path).file_note)
+    path.write_bytes((undamaged / "a.mp4").read_bytes())
+    assert reason(path, tmp_path) is None and "the file is mov: read as mov" in str(read_video_info(path).file_note)

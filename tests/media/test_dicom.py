@@ -1,4 +1,4 @@
-"""Multi-frame DICOM: every way of coding, times by its own tags, one frame in memory at a time."""
+"""Multi-frame DICOM: all encodings, frame times from its tags, one frame in memory at a time."""
 
 import io
 import shutil
@@ -18,9 +18,11 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless,
 
 from tests.support.dicom_files import LEVELS, gray_frames, jpegs, write_dicom
 from usvs.errors import DataError
-from usvs.media import dicom as dicom_room
-from usvs.media.decoders import Decoded, iter_gray_frames, iter_keyframes, probe, read_sound
-from usvs.media.sector import Box
+from usvs.media import dicom as dicom_module
+from usvs.media.audio import read_audio
+from usvs.media.box import Box
+from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
+from usvs.media.video_info import VideoDecodeStats
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.keys import Keys
@@ -42,7 +44,7 @@ def test_monochrome(tmp_path: Path, photometric: str):
     np.testing.assert_array_equal(pictures(tmp_path / "a.dcm"), expected)
 
 
-def test_colour_is_turned_into_luma_once(tmp_path: Path):
+def test_colour_is_converted_to_luma_once(tmp_path: Path):
     rgb = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3)).astype(np.uint8)
     luma = np.round(rgb @ [0.299, 0.587, 0.114])
     write_dicom(tmp_path / "rgb.dcm", rgb, photometric="RGB", FrameTime=40)
@@ -53,11 +55,13 @@ def test_colour_is_turned_into_luma_once(tmp_path: Path):
     pairs = np.stack([ybr[:, :, 0::2, 0], ybr[:, :, 1::2, 0], ybr[:, :, 0::2, 1], ybr[:, :, 0::2, 2]], axis=-1)
     write_dicom(tmp_path / "422.dcm", ybr, photometric="YBR_FULL_422", content=pairs.tobytes(), FrameTime=40)
     np.testing.assert_array_equal(pictures(tmp_path / "422.dcm"), ybr[..., 0])
-    write_dicom(tmp_path / "not422.dcm", ybr, photometric="YBR_FULL_422", FrameTime=40)  # it says so and is not
+    write_dicom(
+        tmp_path / "not422.dcm", ybr, photometric="YBR_FULL_422", FrameTime=40
+    )  # states 4:2:2 but is not subsampled
     np.testing.assert_array_equal(pictures(tmp_path / "not422.dcm"), ybr[..., 0])
 
 
-def test_a_palette_is_looked_up(tmp_path: Path):
+def test_palette_colours_are_applied(tmp_path: Path):
     colours = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
     tables = {
         f"{name}PaletteColorLookupTableData": (np.arange(255, -1, -1) * 257).astype("<u2").tobytes()
@@ -67,7 +71,7 @@ def test_a_palette_is_looked_up(tmp_path: Path):
     np.testing.assert_array_equal(pictures(tmp_path / "a.dcm"), 255 - gray_frames())
 
 
-def test_twelve_bits_fill_the_gray_scale_by_window_or_by_range(tmp_path: Path):
+def test_twelve_bits_are_scaled_by_window_or_by_range(tmp_path: Path):
     deep = (gray_frames().astype(np.uint16) << 4) + 8
     write_dicom(tmp_path / "range.dcm", deep, BitsStored=12, HighBit=11, FrameTime=40)
     assert np.abs(pictures(tmp_path / "range.dcm").astype(int) - gray_frames()).max() <= 1
@@ -82,7 +86,7 @@ def test_twelve_bits_fill_the_gray_scale_by_window_or_by_range(tmp_path: Path):
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=["rle", "jpeg-ls", "jpeg-2000"])
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "RGB"])
-def test_compression_without_loss_loses_nothing(tmp_path: Path, syntax: UID, photometric: str):
+def test_lossless_compression_is_read_exactly(tmp_path: Path, syntax: UID, photometric: str):
     gray = gray_frames(size=(64, 96))
     pixels = gray if photometric == "MONOCHROME2" else np.repeat(gray[..., None], 3, axis=-1)
     data = write_dicom(tmp_path / "a.dcm", pixels, photometric=photometric, FrameTime=40)
@@ -91,23 +95,23 @@ def test_compression_without_loss_loses_nothing(tmp_path: Path, syntax: UID, pho
     assert np.abs(pictures(tmp_path / "a.dcm").astype(int) - gray).max() <= (photometric == "RGB")
 
 
-def test_jpegs_are_read_frame_by_frame_and_a_broken_one_is_counted(tmp_path: Path):
+def test_jpeg_frames_are_read_and_a_damaged_one_is_counted(tmp_path: Path):
     frames = gray_frames()
     write_dicom(tmp_path / "a.dcm", syntax=JPEGBaseline8Bit, content=jpegs(frames), FrameTime=40)
-    whole = pictures(tmp_path / "a.dcm")
-    assert whole.shape == frames.shape and np.abs(whole.astype(int) - frames).max() <= 6
+    complete = pictures(tmp_path / "a.dcm")
+    assert complete.shape == frames.shape and np.abs(complete.astype(int) - frames).max() <= 6
     content = bytearray((tmp_path / "a.dcm").read_bytes())
     starts = [at for at in range(len(content)) if content[at : at + 3] == b"\xff\xd8\xff"]
     content[starts[2] : starts[2] + 60] = bytes(60)
     (tmp_path / "b.dcm").write_bytes(bytes(content))
-    decoded = Decoded()
-    rest = list(iter_gray_frames(tmp_path / "b.dcm", None, decoded))
-    assert (decoded.frames, decoded.damaged_packets) == (5, 1)
+    stats = VideoDecodeStats()
+    rest = list(iter_gray_frames(tmp_path / "b.dcm", None, stats))
+    assert (stats.frames, stats.damaged_packets) == (5, 1)
     np.testing.assert_allclose([seconds for seconds, _ in rest], [0, 0.04, 0.12, 0.16, 0.2], atol=1e-9)
-    np.testing.assert_array_equal(np.stack([gray for _, gray in rest]), np.delete(whole, 2, axis=0))
+    np.testing.assert_array_equal(np.stack([gray for _, gray in rest]), np.delete(complete, 2, axis=0))
 
 
-def test_jpeg_lossless_of_a_real_machine():
+def test_lossless_jpeg_of_a_real_scanner():
     path = get_testdata_file("JPGLosslessP14SV1_1s_1f_8b.dcm", download=False)  # Philips, an echocardiogram
     if path is None:
         pytest.skip("pydicom-data is not installed")
@@ -125,36 +129,40 @@ def test_jpeg_lossless_of_a_real_machine():
             None,
         ),
         ({"FrameTimeVector": [20, 40, 20, 60, 20]}, [0, 0.02, 0.06, 0.08, 0.14, 0.16], None),
-        ({"FrameTimeVector": [0, 20], "FrameTime": 25}, np.arange(6) * 0.025, "FrameTimeVector does not fit"),
+        (
+            {"FrameTimeVector": [0, 20], "FrameTime": 25},
+            np.arange(6) * 0.025,
+            "FrameTimeVector does not fit the number of frames: FrameTime is used",
+        ),
         (
             {"FrameTimeVector": [0.0] * 6, "CineRate": 50},
             np.arange(6) / 50,
-            "does not fit its frames; CineRate is used",
+            "FrameTimeVector does not fit the number of frames: CineRate is used",
         ),
         ({"CineRate": 50, "RecommendedDisplayFrameRate": 10}, np.arange(6) / 50, None),
         ({"RecommendedDisplayFrameRate": 10}, np.arange(6) / 10, None),
         ({}, np.arange(6) / 25, "no frame time in the DICOM"),
     ],
 )
-def test_times_come_from_its_own_tags(tmp_path: Path, tags, seconds, note):
+def test_frame_times_come_from_the_dicom_tags(tmp_path: Path, tags, seconds, note):
     write_dicom(tmp_path / "a.dcm", **tags)
-    timing = probe(tmp_path / "a.dcm").timing
+    timing = read_video_info(tmp_path / "a.dcm").timing
     np.testing.assert_allclose(timing.seconds, seconds, atol=1e-9)
     assert timing.note is None if note is None else note in timing.note
     np.testing.assert_allclose([moment for moment, _ in iter_gray_frames(tmp_path / "a.dcm")], seconds, atol=1e-9)
 
 
 @pytest.mark.parametrize("frames", [0, 2])
-def test_frames_that_the_header_does_not_announce_are_told(tmp_path: Path, frames: int):
+def test_frames_beyond_the_stated_number_are_noted(tmp_path: Path, frames: int):
     write_dicom(tmp_path / "a.dcm", frames=frames, FrameTime=40)
-    info, read = probe(tmp_path / "a.dcm"), max(frames, 1)
+    info, read = read_video_info(tmp_path / "a.dcm"), max(frames, 1)
     assert info.frames == len(pictures(tmp_path / "a.dcm")) == read
-    assert info.file_note == f"the header announces {read} frames, 6 are there; the first {read} are read"
+    assert info.file_note == f"the header states {read} frames, the file holds 6: the first {read} are read"
 
 
-def test_a_pixel_aspect_of_one_number_says_nothing(tmp_path: Path):
+def test_a_pixel_aspect_of_one_number_is_ignored(tmp_path: Path):
     write_dicom(tmp_path / "a.dcm", FrameTime=40, PixelAspectRatio=[1])
-    assert probe(tmp_path / "a.dcm").pixel_aspect == 1.0
+    assert read_video_info(tmp_path / "a.dcm").pixel_aspect == 1.0
 
 
 def h264(levels=LEVELS, sound: bool = False) -> bytes:
@@ -179,39 +187,39 @@ def h264(levels=LEVELS, sound: bool = False) -> bytes:
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
-def test_a_video_stream_inside(tmp_path: Path, pieces: int):
+def test_a_video_stream_inside_a_dicom(tmp_path: Path, pieces: int):
     stream = h264(sound=True)
     size = -(-len(stream) // pieces)
     content = encapsulate([stream[at : at + size] for at in range(0, len(stream), size)], has_bot=False)
     tags = {"FrameTime": 40, "FrameIncrementPointer": 0x00181063}
     blank = np.zeros((6, 48, 64), np.uint8)
     write_dicom(tmp_path / "a.dcm", blank, photometric="YBR_PARTIAL_420", syntax=H264, content=content, **tags)
-    info = probe(tmp_path / "a.dcm")
+    info = read_video_info(tmp_path / "a.dcm")
     assert (info.video_codec, info.frames, info.width, info.height) == ("h264", 6, 64, 48)
     frames = list(iter_gray_frames(tmp_path / "a.dcm", info))
     np.testing.assert_allclose(
         [moment for moment, _ in frames], np.arange(6) * 0.04, atol=1e-9
-    )  # not the stream's 50 ms
+    )  # the tag, not the 50 ms of the stream
     np.testing.assert_allclose([gray.mean() for _, gray in frames], LEVELS, atol=4)
     assert info.audio_codec == "mp2"
-    assert np.abs(read_sound(tmp_path / "a.dcm", None, 24_000)[4000:8000]).mean() > 0.05
+    assert np.abs(read_audio(tmp_path / "a.dcm", None, 24_000)[4000:8000]).mean() > 0.05
 
 
-def test_the_stated_region_in_pixels_as_they_are_shown(tmp_path: Path):
+def test_the_stated_region_is_in_display_pixels(tmp_path: Path):
     write_dicom(tmp_path / "a.dcm", FrameTime=40, region=(4, 2, 27, 21))
-    assert probe(tmp_path / "a.dcm").region == Box(4, 2, 28, 22)
+    assert read_video_info(tmp_path / "a.dcm").region == Box(4, 2, 28, 22)
     write_dicom(tmp_path / "oblong.dcm", FrameTime=40, region=(4, 2, 27, 21), PixelAspectRatio=[1, 2])
-    info = probe(tmp_path / "oblong.dcm")
+    info = read_video_info(tmp_path / "oblong.dcm")
     assert (info.width, info.height, info.region) == (64, 24, Box(8, 2, 56, 22))
-    whole = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
-    assert whole.shape == (24, 64)
+    complete = next(iter_gray_frames(tmp_path / "oblong.dcm"))[1]
+    assert complete.shape == (24, 64)
     part = next(iter_gray_frames(tmp_path / "oblong.dcm", box=info.region))[1]
-    np.testing.assert_array_equal(part, whole[2:22, 8:56])
+    np.testing.assert_array_equal(part, complete[2:22, 8:56])
     write_dicom(tmp_path / "other.dcm", FrameTime=40, region=(4, 2, 500, 21))  # stated for another size
-    assert probe(tmp_path / "other.dcm").region is None
+    assert read_video_info(tmp_path / "other.dcm").region is None
 
 
-def test_memory_is_that_of_a_frame(tmp_path: Path):
+def test_one_frame_is_in_memory_at_a_time(tmp_path: Path):
     frame = np.full((1, 200, 200), 90, np.uint8)
     write_dicom(tmp_path / "a.dcm", np.repeat(frame, 400, axis=0), FrameTime=40)  # 16 MB
     tracemalloc.start()
@@ -221,50 +229,50 @@ def test_memory_is_that_of_a_frame(tmp_path: Path):
     assert count == 400 and peak < 2e6
 
 
-def test_some_frames_are_read_without_the_others(tmp_path: Path):
+def test_selected_frames_are_read_alone(tmp_path: Path):
     write_dicom(tmp_path / "a.dcm", FrameTime=40)
-    info = probe(tmp_path / "a.dcm")
+    info = read_video_info(tmp_path / "a.dcm")
     found = np.stack(list(iter_keyframes(tmp_path / "a.dcm", info, np.array([1, 4]))))
     np.testing.assert_array_equal(found, gray_frames()[[1, 4]])
 
 
 @pytest.mark.parametrize("coded", [False, True])
-def test_what_is_broken_off_is_refused(tmp_path: Path, coded: bool):
+def test_a_truncated_dicom_is_an_error(tmp_path: Path, coded: bool):
     given = {"syntax": JPEGBaseline8Bit, "content": jpegs(gray_frames())} if coded else {}
     write_dicom(tmp_path / "a.dcm", FrameTime=40, **given)
-    whole = (tmp_path / "a.dcm").read_bytes()
-    for share, words in ((0.9, "truncated"), (0.1, "DICOM")):
-        (tmp_path / "b.dcm").write_bytes(whole[: int(len(whole) * share)])
+    complete = (tmp_path / "a.dcm").read_bytes()
+    for fraction, words in ((0.9, "truncated"), (0.1, "DICOM")):
+        (tmp_path / "b.dcm").write_bytes(complete[: int(len(complete) * fraction)])
         with pytest.raises(DataError, match=words) as caught:
-            probe(tmp_path / "b.dcm")
+            read_video_info(tmp_path / "b.dcm")
         assert "DOE" not in str(caught.value)
     write_dicom(tmp_path / "c.dcm", FrameTime=40, frames=9, **given)
-    with pytest.raises(DataError, match="announces 9 frames, 6 are there"):
-        probe(tmp_path / "c.dcm")
+    with pytest.raises(DataError, match="truncated: expected 9 frames as stated in the header, got 6"):
+        read_video_info(tmp_path / "c.dcm")
 
 
-def test_without_pictures_or_without_a_decoder_it_says_so(tmp_path: Path, monkeypatch):
+def test_missing_images_and_missing_decoders_are_errors(tmp_path: Path, monkeypatch):
     data = write_dicom(tmp_path / "a.dcm", FrameTime=40)
     del data.PixelData
     data.save_as(tmp_path / "report.dcm", enforce_file_format=True)
-    with pytest.raises(DataError, match="holds no pictures"):
-        probe(tmp_path / "report.dcm")
+    with pytest.raises(DataError, match="holds no images"):
+        read_video_info(tmp_path / "report.dcm")
 
     class Missing:
         is_available = False
 
-    monkeypatch.setattr(dicom_room, "get_decoder", lambda syntax: Missing())
+    monkeypatch.setattr(dicom_module, "get_decoder", lambda syntax: Missing())
     with pytest.raises(DataError, match=r"pip install 'usvs\[dicom\]'"):
-        probe(tmp_path / "a.dcm")
+        read_video_info(tmp_path / "a.dcm")
 
 
-def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
+def test_a_real_cine_is_prepared_frame_by_frame(tmp_path: Path):
     path = get_testdata_file("color3d_jpeg_baseline.dcm", download=False)
     if path is None:
         pytest.skip("pydicom-data is not installed")
     archive, store = tmp_path / "archive", tmp_path / "store"
     (archive / "patient").mkdir(parents=True)
-    shutil.copy(path, archive / "patient" / "IM0001")  # as it lies on a disc that a scanner wrote
+    shutil.copy(path, archive / "patient" / "IM0001")  # as scanners name files on a disc
     assert index_archive(archive, store, workers=1).usable == 1
     assert prepare_store(store, profile=PrepareSettings(frame_pixels=64, codec="raw"), workers=1).differences == {}
     (key,) = PreparedStore(store).scans
@@ -273,16 +281,16 @@ def test_a_real_cine_is_prepared_frame_for_frame(tmp_path: Path):
     (row,) = Catalogue.load(store).scans.to_pylist()
     left, top, right, bottom = scan.manifest.sector
     assert row["sector_source"] == "region" and left >= 84 and top >= 31 and right <= 596 and bottom <= 415
-    assert PreparedStore(store).clips.start_seconds.tolist() == [0, 2]  # 120 frames of 33.333 ms: two of 60
+    assert PreparedStore(store).clips.start_seconds.tolist() == [0, 2]  # 120 frames of 33.333 ms: two clips of 60
     for number, frame in enumerate(pydicom.pixels.iter_pixels(path, raw=True, decoding_plugin="pillow")):
         luma = np.ascontiguousarray(frame[top:bottom, left:right, 0])
-        inner = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA)
-        np.testing.assert_array_equal(scan.frames(np.array([number]))[0], inner)
+        cropped = cv2.resize(luma, (64, 64), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(scan.frames(np.array([number]))[0], cropped)
     written = b"".join(file.read_bytes() for file in (store / "prepared" / key).iterdir())
     assert b"IM0001" not in written
 
 
-def test_its_patient_id_tells_people_apart_and_is_kept_as_a_hash_alone(tmp_path: Path):
+def test_patient_ids_separate_patients_and_are_stored_as_hashes_only(tmp_path: Path):
     archive, store = tmp_path / "archive", tmp_path / "store"
     ids = {"2019/a.dcm": "MRN77", "2020/b.dcm": " MRN77 ", "2020/c.dcm": "MRN78", "2021/d.dcm": "ANONYMOUS"}
     for path, name in {**ids, "2021/e.dcm": "", "2021/f.dcm": "MRN77"}.items():
@@ -299,19 +307,19 @@ def test_its_patient_id_tells_people_apart_and_is_kept_as_a_hash_alone(tmp_path:
     (archive / "manifest.csv").unlink()
     assert patients() == [one, one, other, keys("2021"), keys("2021"), one]
     written = b"".join(file.read_bytes() for file in store.rglob("*") if file.is_file())
-    assert b"MRN7" not in written and "MRN7" not in repr(probe(archive / "2019/a.dcm"))
+    assert b"MRN7" not in written and "MRN7" not in repr(read_video_info(archive / "2019/a.dcm"))
 
 
 @pytest.mark.parametrize(
     ("name", "frames", "size"),
     [("color3d_jpeg_baseline.dcm", 120, (480, 640)), ("examples_ybr_color.dcm", 30, (240, 320))],
 )
-def test_real_cines_are_what_pydicom_decodes(name: str, frames: int, size: tuple[int, int]):
-    """The SonoSite echocardiogram of pydicom-data, and its smaller copy that pydicom brings."""
+def test_real_cines_equal_what_pydicom_decodes(name: str, frames: int, size: tuple[int, int]):
+    """The SonoSite echocardiogram of pydicom-data, and its smaller copy in pydicom."""
     path = get_testdata_file(name, download=False)
     if path is None:
         pytest.skip("pydicom-data is not installed")
-    info = probe(Path(path))
+    info = read_video_info(Path(path))
     assert info.frames == frames and info.timing.rate_hz == pytest.approx(30, abs=0.01) and info.timing.note is None
     found = pictures(Path(path))
     assert found.shape == (frames, *size)

@@ -1,4 +1,4 @@
-"""Flash and beep: sound and picture within 5 ms of each other, whatever the container, the clock and the length."""
+"""Flashes and beeps: audio and video are synchronous within 5 ms, for all containers, clocks and durations."""
 
 import wave
 from fractions import Fraction
@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from tests.support.media_files import write_video
-from usvs.media.audio import AudioDecodeStats
-from usvs.media.decoders import Decoded, iter_gray_frames, probe, read_sound
+from usvs.media.audio import AudioDecodeStats, read_audio
+from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoDecodeStats
 
 TOLERANCE = 0.005
 RATE = 24_000
-EVERY, FIRST = 1.6, 0.9  # seconds from flash to flash, and when the first may come
-GRID = 75  # frame times are multiples of this: AVI knows no finer ones
+EVERY, FIRST = 1.6, 0.9  # seconds from flash to flash, and the earliest time of the first
+GRID = 75  # per second; frame times are multiples of 1 / GRID, since AVI stores no finer ones
 
 CASES = list(product(["mp4", "avi", "mkv", "mov"], [False, True], [0.0, 1.3], [False, True]))
 
@@ -28,7 +29,7 @@ def frame_times(variable: bool, start: float, length: float) -> np.ndarray:
 
 
 def flashes(times: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Pictures that flash for 0.2 s, and when each flash is first shown."""
+    """Return images that flash for 0.2 s, and the time of the first frame of each flash."""
     since = times - times[0]
     bright = (since >= FIRST) & ((since - FIRST) % EVERY < 0.2)
     pictures = [np.full((32, 48), 235 if light else 20) for light in bright]
@@ -49,14 +50,14 @@ def onsets(waveform: np.ndarray, rate: int) -> np.ndarray:
     return loud[np.concatenate([[True], np.diff(loud) > 0.3 * rate])] / rate
 
 
-def seen(path: Path) -> np.ndarray:
+def flash_seconds(path: Path) -> np.ndarray:
     frames = [(seconds, gray.mean()) for seconds, gray in iter_gray_frames(path)]
     times, bright = np.array([seconds for seconds, _ in frames]), np.array([level for _, level in frames]) > 120
     return times[1:][bright[1:] & ~bright[:-1]]
 
 
 def write_avi(path: Path, times: np.ndarray, pictures, full_range: bool, sound: np.ndarray) -> None:
-    """As a recorder does: empty chunks where no frame is new, and the first frame's time in the stream's header."""
+    """Write as recorders do: empty chunks for repeated frames, and the first frame's time in the stream's header."""
     coding = {"codec": "mjpeg", "form": "yuvj420p"} if full_range else {"codec": "mpeg4", "options": {"bf": "0"}}
     seconds = (times - times[0]).tolist()
     coding |= {"sound": sound, "sound_codec": "pcm_s16le", "full_range": full_range}
@@ -68,10 +69,10 @@ def write_avi(path: Path, times: np.ndarray, pictures, full_range: bool, sound: 
 
 
 @pytest.mark.parametrize(("ending", "variable", "start", "full_range"), CASES)
-def test_the_matrix(tmp_path: Path, ending: str, variable: bool, start: float, full_range: bool):
+def test_audio_and_video_are_synchronous(tmp_path: Path, ending: str, variable: bool, start: float, full_range: bool):
     times = frame_times(variable, start, 5.0)
     pictures, moments = flashes(times)
-    begin = 0.25  # of the sound, on the container's clock
+    begin = 0.25  # of the audio, on the container's clock
     beeping = beeps(moments - begin, times[-1] - begin, 48_000)
     path = tmp_path / f"scan.{ending}"
     if ending == "avi":
@@ -79,33 +80,33 @@ def test_the_matrix(tmp_path: Path, ending: str, variable: bool, start: float, f
     else:
         given = {"sound": beeping, "sound_start": begin, "options": {"preset": "ultrafast", "bf": "2"}}
         write_video(path, seconds=times.tolist(), pictures=pictures, rate=25, full_range=full_range, **given)
-    info, decoded = probe(path), Decoded()
-    frames = list(iter_gray_frames(path, info, decoded))
-    assert len(frames) == info.frames == len(times) and decoded == Decoded(frames=len(times))
+    info, stats = read_video_info(path), VideoDecodeStats()
+    frames = list(iter_gray_frames(path, info, stats))
+    assert len(frames) == info.frames == len(times) and stats == VideoDecodeStats(frames=len(times))
     np.testing.assert_allclose([seconds for seconds, _ in frames], times - times[0], atol=0.0011)
     assert info.timing.note is None
     levels = np.array([gray.mean() for _, gray in frames])
     assert levels.min() == pytest.approx(20, abs=4) and levels.max() == pytest.approx(235, abs=4)
-    shown, heard = seen(path), onsets(read_sound(path, None, RATE, info.timing.start_seconds), RATE)
+    shown, beep_seconds = flash_seconds(path), onsets(read_audio(path, None, RATE, info.timing.start_seconds), RATE)
     assert len(shown) == len(moments) >= 2
-    np.testing.assert_allclose(heard, shown, atol=TOLERANCE)
+    np.testing.assert_allclose(beep_seconds, shown, atol=TOLERANCE)
 
 
 MINUTES = 30
 LONG_RATE = 4000
-SLOW = 2.0  # frames a second: few, for the length is what is tested
+SLOW_RATE_HZ = 2.0  # frames per second: few, since only the duration matters
 
 
 @pytest.fixture(scope="module")
 def half_hour(tmp_path_factory) -> tuple[Path, np.ndarray]:
-    """A tiny video of 30 minutes that flashes every minute."""
+    """Write a small video of 30 minutes that flashes every minute."""
     folder = tmp_path_factory.mktemp("half_hour")
     moments = np.arange(30.0, MINUTES * 60, 60.0)
-    times = np.arange(0, MINUTES * 60, 1 / SLOW)
+    times = np.arange(0, MINUTES * 60, 1 / SLOW_RATE_HZ)
     pictures = [np.full((16, 16), 235 if seconds in moments else 20) for seconds in times.tolist()]
     options = {"preset": "ultrafast", "g": "60"}
     path = write_video(folder / "long.mkv", seconds=times.tolist(), pictures=pictures, rate=2, options=options)
-    np.testing.assert_allclose(seen(path), moments, atol=0.001)
+    np.testing.assert_allclose(flash_seconds(path), moments, atol=0.001)
     return path, moments
 
 
@@ -117,19 +118,23 @@ def write_wav(path: Path, sound: np.ndarray, rate: int) -> Path:
 
 
 @pytest.mark.parametrize(("drift_ppm", "offset"), [(0.0, 0.0), (-50.0, 0.7), (50.0, -0.4)])
-def test_a_sound_beside_the_video_after_half_an_hour(half_hour, tmp_path: Path, drift_ppm: float, offset: float):
+def test_a_separate_audio_file_is_synchronous_after_half_an_hour(
+    half_hour, tmp_path: Path, drift_ppm: float, offset: float
+):
     path, moments = half_hour
-    # what a recorder writes whose clock counts 50 ppm more seconds than pass, switched on `offset` after the video
+    # a recorder whose clock is 50 ppm fast, started `offset` seconds after the video
     written = (moments - offset) * (1 + drift_ppm * 1e-6)
-    beside = write_wav(tmp_path / "long.wav", beeps(written, MINUTES * 60 + 5, LONG_RATE), LONG_RATE)
-    heard = onsets(read_sound(path, beside, LONG_RATE, offset_seconds=offset, drift_ppm=drift_ppm), LONG_RATE)
-    np.testing.assert_allclose(heard, moments, atol=TOLERANCE)
+    audio_path = write_wav(tmp_path / "long.wav", beeps(written, MINUTES * 60 + 5, LONG_RATE), LONG_RATE)
+    beep_seconds = onsets(
+        read_audio(path, audio_path, LONG_RATE, offset_seconds=offset, drift_ppm=drift_ppm), LONG_RATE
+    )
+    np.testing.assert_allclose(beep_seconds, moments, atol=TOLERANCE)
     if drift_ppm:
-        uncorrected = onsets(read_sound(path, beside, LONG_RATE, offset_seconds=offset), LONG_RATE)
+        uncorrected = onsets(read_audio(path, audio_path, LONG_RATE, offset_seconds=offset), LONG_RATE)
         assert np.abs(uncorrected[-1] - moments[-1]) > 0.08
 
 
-def test_a_drift_that_the_containers_timestamps_tell_is_followed(half_hour, tmp_path: Path):
+def test_drift_shown_by_the_timestamps_is_corrected(half_hour, tmp_path: Path):
     path, moments = half_hour
     drift = 50e-6
     sound = np.round(32767 * beeps(moments * (1 + drift), MINUTES * 60, LONG_RATE)).astype(np.int16)
@@ -148,14 +153,14 @@ def test_a_drift_that_the_containers_timestamps_tell_is_followed(half_hour, tmp_
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = AudioDecodeStats()
-    found = onsets(read_sound(both, None, LONG_RATE, heard=heard), LONG_RATE)
+    stats = AudioDecodeStats()
+    found = onsets(read_audio(both, None, LONG_RATE, stats=stats), LONG_RATE)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
-    assert heard.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(heard.note)
+    assert stats.drift_ppm == pytest.approx(-50, abs=1) and "stretched by -50 ppm" in str(stats.note)
 
 
-def test_a_drift_and_two_holes(tmp_path: Path):
-    """A recorder that loses sound twice while its clock drifts: each beep where its timestamp says."""
+def test_drift_with_two_gaps(tmp_path: Path):
+    """A recorder loses audio twice while its clock drifts: each beep is at the time of its timestamp."""
     moments = np.arange(1.0, 119.0, 2.0)
     drift, rate = 400e-6, 8000
     sound = np.round(32767 * beeps(moments * (1 + drift), 120, rate)).astype(np.int16)
@@ -177,7 +182,7 @@ def test_a_drift_and_two_holes(tmp_path: Path):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
-    heard = AudioDecodeStats()
-    found = onsets(read_sound(both, None, rate, heard=heard), rate)
+    stats = AudioDecodeStats()
+    found = onsets(read_audio(both, None, rate, stats=stats), rate)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
-    assert heard.gaps == 2 and "2 holes in the sound are silence" in str(heard.note)
+    assert stats.gaps == 2 and "2 gaps in the audio: filled with silence" in str(stats.note)

@@ -3,11 +3,11 @@ import torch
 from usvs.models.channel_means import channel_means
 
 
-def test_the_gradient_lies_as_the_maps_do_and_is_not_written_out():
+def test_the_gradient_is_a_channels_last_view():
     maps = torch.randn(2, 3, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
     means = channel_means(maps)
     torch.testing.assert_close(means, maps.mean(dim=(2, 3)))
-    # Asked for as it comes: in `maps.grad` it would have been laid out as the maps are, whatever it was.
+    # autograd.grad, since accumulation into `maps.grad` would copy it to the layout of the maps.
     (gradient,) = torch.autograd.grad((means * torch.tensor([1.0, 2.0, 3.0])).sum(), maps)
     assert gradient.stride(1) == 1
     assert gradient.untyped_storage().nbytes() == 2 * 3 * 4

@@ -12,9 +12,9 @@ def test_projection_is_one_hidden_layer():
     assert len(head.state_dict()) == 4
 
 
-def test_batch_norm_spreads_embeddings_of_features_that_point_one_way():
+def test_batch_norm_spreads_embeddings_of_nearly_parallel_features():
     torch.manual_seed(0)
-    features = 1 + 0.1 * torch.randn(64, 32).abs()  # what a ReLU and a mean leave
+    features = 1 + 0.1 * torch.randn(64, 32).abs()  # positive, as means of ReLU outputs
 
     def alikeness(head):
         unit = torch.nn.functional.normalize(head(features), dim=1)
@@ -32,7 +32,7 @@ def test_the_last_batch_norm_has_no_scale_by_which_embeddings_would_shrink():
 
 
 def _train_on_exclusive_or(hidden: int) -> float:
-    """Correspond when both are of one kind: decided by neither alone."""
+    """Exclusive or: pairs correspond if both signs are equal, which neither input decides alone."""
     torch.manual_seed(0)
     head = CorrespondenceHead(1, 1, hidden)
     video, speech = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]]), torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])
@@ -46,7 +46,7 @@ def _train_on_exclusive_or(hidden: int) -> float:
     return loss.item()
 
 
-def test_a_linear_decision_on_a_concatenation_cannot_tell_who_belongs_together():
+def test_a_linear_classifier_of_a_concatenation_cannot_learn_pairs():
     assert _train_on_exclusive_or(hidden=0) == pytest.approx(0.6931, abs=1e-3)
     assert _train_on_exclusive_or(hidden=16) < 0.1
 
@@ -58,7 +58,7 @@ def test_normalised_fusion_takes_an_empty_batch_and_keeps_its_statistics():
     video, speech = torch.randn(8, 3), torch.randn(8, 2)
     logits = head(video, speech)
     assert head.normalise.num_batches_tracked == 1
-    # Training statistics undo any shift and scale of a feature.
+    # Batch statistics cancel any shift and scale of a feature.
     torch.testing.assert_close(head(100 + 5 * video, speech), logits, rtol=1e-3, atol=1e-3)
 
 
@@ -72,12 +72,12 @@ def test_order_head_compares_frames_in_opns_pair_order():
     torch.testing.assert_close(head(maps), head.classify(torch.cat(pairs, dim=1)))
 
 
-def test_order_head_sees_where_things_are_and_in_which_order():
+def test_order_head_depends_on_positions_and_on_the_order():
     torch.manual_seed(0)
     head = OrderHead(features=3, grid=2, hidden=16, pair_hidden=8, dropout=0.0).eval()
     maps = torch.randn(1, 4, 3, 4, 4)
     logits = head(maps)
-    assert not torch.allclose(head(maps.flip(-1)), logits)  # the same means, elsewhere
+    assert not torch.allclose(head(maps.flip(-1)), logits)  # the same means at other positions
     assert not torch.allclose(head(maps[:, [1, 0, 2, 3]]), logits)
 
 
@@ -89,7 +89,7 @@ def test_order_head_shares_its_layers():
     assert not any("first" in name or "second" in name for name in head.state_dict())
 
 
-def test_a_clips_dropout_is_its_own_whoever_else_is_here():
+def test_dropout_of_a_clip_is_the_same_in_every_shard():
     dropout = BatchDropout(0.5)
 
     def drop(here, shown):
@@ -97,15 +97,15 @@ def test_a_clips_dropout_is_its_own_whoever_else_is_here():
         dropout.global_clips, dropout.clips = 6, torch.tensor(here)
         return dropout(torch.ones(4 * len(shown), 16), torch.tensor(shown)).view(-1, 4, 16)
 
-    whole = drop([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])
-    assert set(whole.unique().tolist()) == {0.0, 2.0} and 0.3 < (whole == 0).float().mean() < 0.7
-    assert not torch.equal(whole[1], whole[5])
-    assert torch.equal(drop([1, 4, 5], [0, 2]), whole[[1, 5]])
+    complete = drop([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5])
+    assert set(complete.unique().tolist()) == {0.0, 2.0} and 0.3 < (complete == 0).float().mean() < 0.7
+    assert not torch.equal(complete[1], complete[5])
+    assert torch.equal(drop([1, 4, 5], [0, 2]), complete[[1, 5]])
     assert drop([1, 4, 5], []).numel() == 0
 
 
 def test_order_can_be_learnt():
-    """A blob that moves along a line: twelve orders, from maps alone."""
+    """A spot that moves along a line: the order follows from the maps."""
     torch.manual_seed(0)
     from usvs.data.order_sampling import ORDER_CLASSES
 

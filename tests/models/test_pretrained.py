@@ -23,7 +23,7 @@ from usvs.models.sononet import SonoNet, SonoNetEncoder
 TINY = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, se_ratio=1 / 8)
 
 
-def test_a_whole_checkpoint_loads_whatever_the_stride():
+def test_a_complete_checkpoint_loads_at_any_stride():
     torch.manual_seed(0)
     source, target = SEResNeXt(TINY), SEResNeXt(TINY.model_copy(update={"output_stride": 8}))
     report = load_encoder_weights(target, source.state_dict())
@@ -32,7 +32,7 @@ def test_a_whole_checkpoint_loads_whatever_the_stride():
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
 
 
-def test_what_is_missing_and_what_is_not_known_is_said():
+def test_missing_and_unexpected_names_are_reported():
     encoder = SEResNeXt(TINY)
     before = encoder.layer1[0].se.fc1.weight.clone()
     state = {name: value + 1 for name, value in SEResNeXt(TINY).state_dict().items() if ".se." not in name}
@@ -44,7 +44,7 @@ def test_what_is_missing_and_what_is_not_known_is_said():
     assert torch.equal(encoder.conv1.weight, state["conv1.weight"])
 
 
-def test_another_shape_is_refused_and_nothing_changed():
+def test_another_shape_raises_and_changes_nothing():
     encoder = SEResNeXt(TINY)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     state = {name: value + 1 for name, value in before.items()}
@@ -54,7 +54,7 @@ def test_another_shape_is_refused_and_nothing_changed():
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
-def test_names_of_another_network_are_refused():
+def test_names_of_another_network_raise():
     with pytest.raises(DataError, match=r"expected names such as conv1\.weight.*got features\.0\.weight"):
         load_encoder_weights(SEResNeXt(TINY), {"features.0.weight": torch.zeros(1)})
 
@@ -98,7 +98,7 @@ def test_imagenet_weights_compute_on_gray_what_they_compute_on_three_colours(gat
     assert report.unexpected == ("fc.weight", "fc.bias")
     assert len(report.missing) == (0 if gated else 16) and all(".se." in name for name in report.missing)
     assert ("left as they were, 16: layer1.0.se.fc1.weight" in str(report)) is not gated
-    # a wide border that is even, so that zero padding is the only difference and lies far from the middle
+    # a wide constant border, so that zero padding, the only difference, is far from the middle
     gray = torch.zeros(1, 1, 192, 192)
     gray[..., 90:102, 90:102] = torch.rand(12, 12, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_imagenet_weights_compute_on_gray_what_they_compute_on_three_colours(gat
             ),
         )
     torch.testing.assert_close(stems[0][..., 2:-2, 2:-2], stems[1][..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)
-    # after the stem the two are the same network, gates that begin as the identity included
+    # after the stem the two networks are equal, including gates initialised to the identity
     maps = torch.rand(1, 8, 20, 20)
     for stage in ("layer1", "layer2", "layer3", "layer4"):
         with torch.no_grad():
@@ -121,7 +121,7 @@ def test_imagenet_weights_compute_on_gray_what_they_compute_on_three_colours(gat
         maps = expected
 
 
-def test_a_gate_that_begins_as_the_identity_can_learn():
+def test_gates_initialised_to_the_identity_have_gradients():
     encoder = SEResNeXt(TINY)
     load_imagenet_weights(encoder, imagenet_state(gated=False), 0.25, 0.25)
     encoder(torch.rand(4, 1, 32, 32)).square().sum().backward()

@@ -21,7 +21,7 @@ from usvs.models.settings import QUICK_ENCODER, EncoderSettings, ModelSettings
 from usvs.models.sononet import SonoNetEncoder
 from usvs.models.two_stream import TwoStream
 
-TINY = {"layers": (1, 1, 1, 1), "cardinality": 2, "base_width": 32, "stem_width": 8, "se_ratio": 1 / 8}
+TINY = {"layers": (1, 1, 1, 1), "cardinality": 2, "base_width": 32, "stem_width": 16, "se_ratio": 1 / 8}
 
 
 class Own(nn.Module):
@@ -102,9 +102,10 @@ def test_configs_name_the_preset():
     config = encoder_config(SEResNeXt(EncoderSettings(output_stride=8, layers=(1, 1, 1, 1))))
     assert (config["name"], config["output_stride"]) == ("se_resnext", 8)
     assert encoder_config(SEResNeXt(EncoderSettings(in_chans=3)))["name"] == "se_resnext50_32x4d"
-    assert encoder_config(SonoNetEncoder(16)) == registry.describe_sononet(16, 224, 288)
-    tiny = EncoderSettings(**TINY)
-    assert encoder_config(SEResNeXt(tiny)) == registry.describe_se_resnext(tiny)
+    config = encoder_config(SonoNetEncoder(16))
+    assert (config["name"], config["kwargs"]) == ("sononet16", {"height": 224, "columns": 288})
+    config = encoder_config(SEResNeXt(EncoderSettings(**TINY)))
+    assert (config["name"], config["kwargs"]) == ("se_resnext", {**TINY, "layers": [1, 1, 1, 1]})
 
 
 @pytest.mark.parametrize(
@@ -261,8 +262,11 @@ def test_a_stored_encoder_that_is_unknown_here_is_refused():
     registry._registered.clear()
     with pytest.raises(DataError, match="stored encoder: unknown encoder 'own'"):
         build_encoder(config)
-    with pytest.raises(DataError, match="expected the fields name, in_chans, output_stride, pretrained_cfg, kwargs"):
-        build_encoder({"name": "sononet16"})
+    with pytest.raises(DataError, match="stored encoder: expected a name, got None"):
+        build_encoder({"kind": "se_resnext"})
+    with pytest.raises(DataError, match="stored encoder: setting 'layers"):
+        build_encoder({"name": "se_resnext", "kwargs": {"layers": [1, 2]}})
+    assert build_encoder({"name": "sononet16"}).num_features == 128
 
 
 def test_two_streams_take_an_own_encoder_and_draw_as_before_without():

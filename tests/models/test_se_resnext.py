@@ -40,7 +40,7 @@ def fifty() -> SEResNeXt:
     return SEResNeXt(EncoderSettings())
 
 
-def test_names_and_shapes_are_timms(fifty):
+def test_names_and_shapes_equal_timm(fifty):
     state = fifty.state_dict()
     for name, shape in TIMM_SHAPES.items():
         assert tuple(state[name].shape) == shape, name
@@ -56,7 +56,7 @@ def test_parameter_count_is_timms_less_classes_and_two_channels(fifty):
 
 
 def test_parameter_count_follows_from_the_formulas():
-    """The same number from the widths alone, so that the constant above is not taken on trust."""
+    """The same number computed from the widths, an independent check of the constant."""
     total, channels = 64 * 49 + 2 * 64, 64
     for stage, blocks in enumerate((3, 4, 6, 3)):
         planes = 64 * 2**stage
@@ -89,7 +89,7 @@ def test_output_stride_changes_the_map_and_no_parameter(stride, side):
     # The first block of a stage keeps the dilation before it, later blocks take the new one.
     [(32, [(1, 1), (1, 1)]), (16, [(1, 1), (1, 2)]), (8, [(1, 2), (2, 4)])],
 )
-def test_dilation_is_timms(stride, dilations):
+def test_dilation_equals_timm(stride, dilations):
     encoder = SEResNeXt(TINY.model_copy(update={"output_stride": stride}))
     found = [tuple(block.conv2.dilation[0] for block in stage) for stage in (encoder.layer3, encoder.layer4)]
     assert found == dilations
@@ -105,7 +105,7 @@ def test_dilated_network_agrees_with_the_strided_one_where_they_meet():
     maps = torch.randn(1, 1, 64, 64)
     for name in ("conv1", "bn1", "maxpool", "layer1", "layer2", "layer3"):
         maps = getattr(dense, name)(maps)
-    # The gate sees the mean of another grid, so compare before it.
+    # The gate uses the mean of another grid, so the comparison is before it.
     block, strided = dense.layer4[0], coarse.layer4[0]
     inner = block.bn1(block.conv1(maps)).relu()
     torch.testing.assert_close(block.conv2(inner)[:, :, ::2, ::2], strided.conv2(inner))
@@ -137,8 +137,8 @@ def test_channels_last_gives_the_same_and_reaches_the_end():
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_untrained_network_is_all_there():
-    """Rand is a control, read frozen: no block may start as its shortcut alone."""
+def test_every_parameter_of_the_untrained_network_has_a_gradient():
+    """Rand is a control that is evaluated frozen: no block may start as its shortcut alone."""
     encoder = SEResNeXt(QUICK_ENCODER)
     images = torch.randn(8, 1, 64, 64)
     encoder(images).square().sum().backward()

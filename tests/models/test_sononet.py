@@ -74,7 +74,7 @@ def arrays():
 
 
 @pytest.mark.parametrize("width", [16, 32, 64])
-def test_the_three_sizes_are_told_from_the_weights(width):
+def test_the_width_follows_from_the_weights(width):
     network = make_sononet({f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(lasagne_arrays(width))})
     assert network.num_features == 8 * width and not network.training
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_the_three_sizes_are_told_from_the_weights(width):
 
 
 def test_logits_are_those_of_an_independent_evaluation_whatever_the_layout(arrays):
-    images = np.random.default_rng(1).normal(size=(2, 1, 96, 128)).astype(np.float32)  # random weights do the scaling
+    images = np.random.default_rng(1).normal(size=(2, 1, 96, 128)).astype(np.float32)  # no standardising needed
     expected = independent_logits(arrays, images)
     layouts = [{f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(arrays)}, *public_layouts(arrays)]
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_logits_are_those_of_an_independent_evaluation_whatever_the_layout(array
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-5)
 
 
-def test_files_of_every_kind_hold_the_same(arrays, tmp_path):
+def test_every_file_format_gives_the_same_weights(arrays, tmp_path):
     from safetensors.torch import save_file
 
     first, second = public_layouts(arrays)
@@ -110,7 +110,7 @@ def test_files_of_every_kind_hold_the_same(arrays, tmp_path):
         torch.testing.assert_close(logits, found[0], rtol=0, atol=1e-5)
 
 
-def test_weights_of_something_else_are_refused(arrays):
+def test_weights_of_another_network_raise(arrays):
     state = {f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(arrays)}
     with pytest.raises(DataError, match="expected 75 arrays 'arr_0' to 'arr_74', got 74"):
         make_sononet({name: value for name, value in state.items() if name != "arr_9"})
@@ -123,15 +123,15 @@ def test_weights_of_something_else_are_refused(arrays):
 
 
 def test_images_are_resized_to_height_224_and_standardised_each():
-    pictures = torch.rand(3, 1, 300, 500) * torch.tensor([1.0, 9.0, 0.0]).view(3, 1, 1, 1) + 4
-    images = sononet_images(pictures)
+    gray = torch.rand(3, 1, 300, 500) * torch.tensor([1.0, 9.0, 0.0]).view(3, 1, 1, 1) + 4
+    images = sononet_images(gray)
     assert images.shape == (3, 1, 224, 288)
     torch.testing.assert_close(images[:2].mean(dim=(1, 2, 3)), torch.zeros(2), atol=0.02, rtol=0)
     torch.testing.assert_close(images[:2].std(dim=(1, 2, 3), correction=0), torch.full((2,), 255.0))
     assert torch.equal(images[2], torch.zeros(1, 224, 288))
 
 
-def test_the_encoder_sees_what_the_network_sees_whatever_the_gain(arrays):
+def test_the_encoder_standardises_its_input(arrays):
     network = make_sononet({f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(arrays)})
     encoder = SonoNetEncoder(16, 64, 96).eval()
     encoder.features.load_state_dict(network.features.state_dict())
@@ -144,10 +144,10 @@ def test_the_encoder_sees_what_the_network_sees_whatever_the_gain(arrays):
         torch.testing.assert_close(scripted(frames), encoder(frames))
 
 
-def test_its_classes_are_the_papers():
-    from usvs.archive.plane_labels import PLANES
+def test_classes_equal_the_papers():
+    from usvs.archive.labels import STANDARD_PLANES
 
-    assert sorted(SONONET_CLASSES) == sorted(PLANES) and SONONET_CLASSES != PLANES
+    assert sorted(SONONET_CLASSES) == sorted(STANDARD_PLANES) and SONONET_CLASSES != STANDARD_PLANES
     assert SONONET_CLASSES[:2] == ("3VT", "4CH") and SONONET_CLASSES[4:6] == ("brain_tc", "brain_tv")
 
 

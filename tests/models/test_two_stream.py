@@ -37,11 +37,11 @@ def _script(model):
 
 
 def _weighted_sum(out):
-    """A number whose gradient differs from entry to entry, so that equal gradients mean something."""
+    """A scalar whose gradient differs between entries, so that equal gradients are significant."""
     return sum((part * torch.linspace(-1, 1, part.numel()).view_as(part)).sum() for part in out)
 
 
-def test_each_network_runs_once_and_the_parts_agree():
+def test_each_encoder_runs_once():
     torch.manual_seed(0)
     model = TwoStream(SETTINGS).eval()
     frames, order_frames, speech = _inputs()
@@ -68,7 +68,7 @@ def test_projection_is_shared_or_not():
     assert count == sum(parameter.numel() for parameter in shared.parameters()) + head
 
 
-def test_one_projection_for_streams_of_unlike_width_is_refused():
+def test_one_projection_for_streams_of_different_width_raises():
     wide = SETTINGS.model_copy(update={"speech": TINY.model_copy(update={"stem_width": 16})})
     with pytest.raises(ConfigError, match=r"shared_projection.*256 video and 512 speech"):
         TwoStream(wide)

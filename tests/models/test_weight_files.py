@@ -11,7 +11,7 @@ class Payload:
         return print, ("code of a file was run",)
 
 
-def test_code_in_a_file_is_never_run(tmp_path, capsys):
+def test_code_in_a_file_is_never_executed(tmp_path, capsys):
     torch.save({"weight": torch.zeros(1), "more": Payload()}, tmp_path / "evil.pth")
     with pytest.raises(DataError, match="more than tensors and is not executed"):
         read_weights(tmp_path / "evil.pth")
@@ -32,7 +32,7 @@ def test_a_damaged_file_is_one_error(tmp_path, suffix):
         read_weights(file)
 
 
-def test_what_is_no_weights_is_said(tmp_path):
+def test_files_without_weights_raise(tmp_path):
     with pytest.raises(DataError, match="there is no such file"):
         read_weights(tmp_path / "none.pth")
     (tmp_path / "notes.txt").write_text("hello")

@@ -1,4 +1,4 @@
-"""One pass and its reference agree to the last bit, at every SIMD level, whatever the crop."""
+"""`augment_frames` equals its reference bit for bit, at every SIMD level."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def draw(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
         (64, 64, 128, 0),
         (50, 64, 99, 0),  # enlarged
         (200, 33, 255, 0),
-        (101, 40, 300, 0),  # neighbours of a vector of pixels lie further apart than two vectors
+        (101, 40, 300, 0),  # neighbours in a vector of pixels are further apart than two vectors
         (128, 33, 100, 1),
         (255, 16, 120, 3),
         (97, 5, 9, 4),
@@ -49,25 +49,25 @@ def test_equal_to_the_reference(simd: str, side: int, pixels: int, step: int, ha
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(16, 90), st.integers(1, 90), st.integers(1, 400), st.integers(0, 4), st.integers(0, 99))
-def test_equal_to_the_reference_whatever_the_numbers(side: int, pixels: int, step: int, halvings: int, seed: int):
+def test_equal_to_the_reference_for_random_arguments(side: int, pixels: int, step: int, halvings: int, seed: int):
     arguments = (*draw(2, side, seed), pixels, step, halvings, 3.0, 0.5)
     assert torch.equal(ops.augment_frames(*arguments), ops.augment_frames_reference(*arguments))
 
 
-def test_a_value_is_what_float64_makes_of_it():
+def test_equal_to_bilinear_interpolation_in_float64():
     frames, corner, flip, _ = draw(1, 40, 3)
     slope, flip = torch.ones(1), torch.zeros_like(flip)
     corner[:] = torch.tensor([[3, 7]])
     level = ops.augment_frames(frames, corner, flip, slope, 30, 141, 0, 1e9, 0.0)[0, 0].double().numpy()
     at = (np.arange(30) + 0.5) * 141 / 128 - 0.5
-    picture = frames[0].double().numpy()
+    frame = frames[0].double().numpy()
 
-    def along(values: np.ndarray, place: np.ndarray) -> np.ndarray:
-        low = np.floor(place).astype(int)
-        part = (place - low)[:, None]
+    def along(values: np.ndarray, position: np.ndarray) -> np.ndarray:
+        low = np.floor(position).astype(int)
+        part = (position - low)[:, None]
         return values[low] * (1 - part) + values[low + 1] * part
 
-    assert np.array_equal(level, along(along(picture, at + 3).T, at + 7).T)
+    assert np.array_equal(level, along(along(frame, at + 3).T, at + 7).T)
 
 
 def test_a_halved_frame_is_the_mean_of_its_blocks():
@@ -95,10 +95,10 @@ def test_opcheck():
         ({6: 4}, "side of frames: expected 16"),
     ],
 )
-def test_what_cannot_be_varied_is_refused(change: dict, words: str):
+def test_invalid_arguments_raise(change: dict, words: str):
     arguments = [*draw(2, 8), 4, 128, 0, 4.0, 1.0]
     arguments[1] = torch.zeros(2, 2, dtype=torch.int64)
-    for place, value in change.items():
-        arguments[place] = value
+    for position, value in change.items():
+        arguments[position] = value
     with pytest.raises(RuntimeError, match=words):
         ops.augment_frames(*arguments)

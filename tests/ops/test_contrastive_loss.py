@@ -1,4 +1,4 @@
-"""The contrastive loss against its equation in float64, at its edges, and in what its gradient does."""
+"""The contrastive loss against its equation in float64, with extreme inputs, and properties of its gradient."""
 
 import math
 from collections.abc import Iterator
@@ -95,10 +95,10 @@ def test_equals_the_reference(
     assert losses.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     torch.testing.assert_close(losses.double(), expected, rtol=tolerance, atol=tolerance)
-    with torch.no_grad():  # without gradients in sight there is another pass, which keeps nothing
+    with torch.no_grad():  # without gradients another code path runs, which saves nothing
         alone = contrastive_loss(*tensors, index, *settings)
     torch.testing.assert_close(alone.double(), expected, rtol=tolerance, atol=tolerance)
-    # Weighted equally, as under a mean, gradients are there already; otherwise they are computed anew.
+    # Gradients for equal weights, as of a mean, are computed in the forward pass; others in the backward pass.
     some = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
     for weights in (some, torch.full((n,), 0.3, dtype=torch.float64)):
         check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(expected, exact, weights))
@@ -184,7 +184,7 @@ def test_gradcheck(settings: tuple[float, float, str]):
 
 @pytest.mark.parametrize("form", ["eq2", "ntxent"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_finite_and_right_at_large_similarities(simd: str, dtype: torch.dtype, form: str):
+def test_finite_and_accurate_at_large_similarities(simd: str, dtype: torch.dtype, form: str):
     tensors, index = embeddings(40, 120, 16, dtype, scale=10.0), some_index(40, 120)
     with torch.no_grad():
         tensors[1][:10], tensors[2][:10] = tensors[0][:10], -tensors[0][:10]  # a = 100, b = -100
@@ -205,8 +205,8 @@ def test_finite_and_right_at_large_similarities(simd: str, dtype: torch.dtype, f
 
 
 @pytest.mark.parametrize("loud", [0, 9000])
-def test_one_candidate_far_above_all_others(simd: str, loud: int):
-    # Candidates are worked through in groups of 8192: the loud one is in the first, or in the second.
+def test_one_candidate_with_a_much_larger_similarity(simd: str, loud: int):
+    # Candidates are processed in groups of 8192: the large one is in the first or in the second.
     anchors, candidates = torch.full((2, 1), 100.0), torch.linspace(-1, 1, 9500)[:, None].clone()
     candidates[loud] = 100.0
     zeros, index = torch.zeros(2, 1), torch.tensor([-1, 4])
@@ -220,7 +220,7 @@ def test_one_candidate_far_above_all_others(simd: str, loud: int):
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 def test_the_gradient_always_raises_the_positive_and_lowers_the_hard_negative(scale: float):
-    # Candidates are none of the three, so that only the numerator speaks.
+    # Candidates are none of the three, so that the denominator is constant.
     anchors, positives, hard_negatives, candidates = embeddings(200, 50, 8, torch.float64, scale=scale)
     losses = contrastive_loss(anchors, positives, hard_negatives, candidates, torch.full((200,), -1))
     to_positives, to_negatives = torch.autograd.grad(losses.sum(), [positives, hard_negatives])
@@ -253,13 +253,13 @@ def test_the_anchor_itself_is_left_out_and_minus_one_leaves_out_none():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_bad_embedding_is_not_hidden(simd: str, bad: float):
+def test_nan_and_infinity_propagate(simd: str, bad: float):
     tensors = embeddings(4, 9, 8, torch.float32)
     with torch.no_grad():
         tensors[3][7, 2] = bad
     losses = contrastive_loss(*tensors, torch.arange(4))
     reference = contrastive_loss_reference(*tensors, torch.arange(4))
-    assert torch.equal(losses.isfinite(), reference.isfinite())  # a logit of -inf is a candidate infinitely far away
+    assert torch.equal(losses.isfinite(), reference.isfinite())  # a logit of -inf has no weight in the denominator
     assert not losses.isfinite().all()
     with torch.no_grad():
         tensors[3][7, 2] = 0.0
@@ -267,7 +267,7 @@ def test_a_bad_embedding_is_not_hidden(simd: str, bad: float):
     assert contrastive_loss(*tensors, torch.arange(4)).isfinite().tolist() == [True, False, True, True]
 
 
-def test_autograd_watches_over_what_is_kept():
+def test_autograd_checks_the_saved_tensors():
     tensors, index = embeddings(4, 9, 8, torch.float32), torch.arange(4)
     losses = contrastive_loss(*tensors, index)
     losses.sum().backward()
@@ -280,11 +280,11 @@ def test_autograd_watches_over_what_is_kept():
         losses.sum().backward()
 
 
-def test_inputs_may_lie_anywhere():
+def test_inputs_may_have_any_strides():
     tensors, index = embeddings(20, 60, 16, torch.float32), some_index(40, 60)[::2]
-    apart = [tensor.detach().repeat_interleave(2, dim=1)[:, ::2] for tensor in tensors]
-    assert not apart[0].is_contiguous() and not index.is_contiguous()
-    assert torch.equal(contrastive_loss(*apart, index), contrastive_loss(*tensors, index))
+    strided = [tensor.detach().repeat_interleave(2, dim=1)[:, ::2] for tensor in tensors]
+    assert not strided[0].is_contiguous() and not index.is_contiguous()
+    assert torch.equal(contrastive_loss(*strided, index), contrastive_loss(*tensors, index))
     turned = [tensor.detach().t().contiguous().t().requires_grad_() for tensor in tensors]
     weights = torch.ones(20)
     for got, expected in zip(
@@ -316,7 +316,7 @@ def test_the_same_bits_for_any_number_of_threads(dtype: torch.dtype):
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
 
 
-def test_never_holds_all_similarities():
+def test_memory_stays_below_the_matrix_of_similarities():
     resource = pytest.importorskip("resource", reason="peak memory is read through a Unix module")
     n = 6000  # n x 3 n float32 similarities would be 430 MB
     tensors = embeddings(n, 3 * n, 8, torch.float32)
@@ -352,12 +352,12 @@ def fitting() -> dict:
         ({"form": "eq3"}, "form: expected 'eq2' or 'ntxent', got 'eq3'"),
     ],
 )
-def test_what_does_not_fit_is_named(arguments: dict, message: str):
+def test_invalid_arguments_raise(arguments: dict, message: str):
     with pytest.raises(RuntimeError, match="usvs::contrastive_loss: " + message):
         contrastive_loss(**{**fitting(), **arguments})
 
 
-def test_half_precision_of_the_other_kind_is_refused():
+def test_float16_raises():
     tensors = [tensor.detach().half() for tensor in embeddings(4, 9, 8, torch.float32)]
     with pytest.raises(RuntimeError, match="anchors: expected float32, float64 or bfloat16, got Half"):
         contrastive_loss(*tensors, torch.arange(4))

@@ -48,6 +48,6 @@ def test_the_example_and_the_tests_of_cpp(build_folder: Path):
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_public_headers_know_no_torch(name: str):
+def test_public_headers_include_no_torch(name: str):
     text = (ROOT / "csrc" / name).read_text()
     assert "#include <torch" not in text and "ATen" not in text and '#include "bindings' not in text

@@ -1,4 +1,4 @@
-"""The ops' CUDA side: what is said where it cannot run, and the loss on a real device (`make test-gpu`)."""
+"""The ops on CUDA: errors where it cannot run, and the loss on a real device (`make test-gpu`)."""
 
 import shutil
 import subprocess
@@ -37,12 +37,12 @@ def values_and_gradients(op: Callable[..., Tensor], tensors: list[Tensor], *rest
 
 # ---- without a device
 @pytest.mark.parametrize("op", OPS)
-def test_every_op_answers_on_cuda_if_only_with_a_reason(op: str):
+def test_every_op_has_a_cuda_kernel_or_an_error_message(op: str):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"usvs::{op}", "CUDA")
 
 
 def call_cuda_kernel(tensors: list[Tensor]) -> None:
-    """Call the kernel for CUDA tensors with whatever is given; the dispatcher would choose another."""
+    """Call the CUDA kernel with any tensors; the dispatcher would choose the kernel of their device."""
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
     index = torch.arange(len(tensors[0]))
     torch.ops.usvs.contrastive_loss_forward.default.redispatch(keys, *tensors, index, 1.0, 1.0, "eq2")
@@ -55,7 +55,7 @@ def test_a_tensor_on_the_cpu_is_refused_by_the_cuda_kernel():
 
 
 @built
-def test_what_the_loss_takes_in_memory_can_be_asked():
+def test_workspace_size_of_the_loss():
     assert _C.contrastive_loss_workspace_bytes(2**20, 2**20, 128, "float32") == {"forward": 0, "backward": 0}
     assert 0 < _C.contrastive_loss_workspace_bytes(64, 4096, 128, "bfloat16")["backward"] < 2**28
     with pytest.raises(ValueError, match="dtype: expected float32 or bfloat16, got 'float64'"):
@@ -63,7 +63,7 @@ def test_what_the_loss_takes_in_memory_can_be_asked():
 
 
 @pytest.mark.compile
-def test_a_build_without_cuda_says_how_to_get_it(tmp_path: Path):
+def test_error_of_a_build_without_cuda(tmp_path: Path):
     torch_dir, library = Path(torch.__file__).parent, tmp_path / "absent.so"
     sources = [ROOT / "csrc" / "bindings" / name for name in ("schemas.cpp", "register_cuda_absent.cpp")]
     flags = ["-std=c++20", "-O0", "-shared", "-fPIC", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
@@ -76,15 +76,15 @@ def test_a_build_without_cuda_says_how_to_get_it(tmp_path: Path):
         "try:\n    torch.ops.usvs.log_spectrogram.default.redispatch(keys, torch.zeros(1, 999))\n"
         "except RuntimeError as error:\n    print(error)"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert "this build has no CUDA kernels; build them where nvcc is installed: USVS_CUDA=ON pip install" in said
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "this build has no CUDA kernels; build them where nvcc is installed: USVS_CUDA=ON pip install" in output
 
 
 @pytest.mark.slow
 @pytest.mark.compile
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver")
-def test_a_launch_without_a_driver_says_so(tmp_path: Path):
+def test_error_of_a_launch_without_a_driver(tmp_path: Path):
     program = tmp_path / "launch"
     sources = [ROOT / "tests" / "ops" / "launch_without_driver.cu", ROOT / "csrc" / "cuda" / "contrastive_loss.cu"]
     command = ["nvcc", "-std=c++20", "-arch=sm_90", f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program)]
@@ -118,7 +118,7 @@ def test_equals_the_reference(dtype: torch.dtype, shape: tuple[int, int, int], s
 
 
 @pytest.mark.gpu
-def test_float32_keeps_its_digits_at_similarities_of_eighty():
+def test_float32_precision_at_similarities_of_eighty():
     tensors, index = embeddings(4096, 12_288, 128, torch.float32, scale=80**0.5), torch.arange(4096, device="cuda")
     with torch.no_grad():
         tensors[3][:4096], tensors[3][4096:8192] = tensors[0], tensors[1]
@@ -153,7 +153,7 @@ def test_a_captured_graph_runs_again_on_other_numbers():
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = values_and_gradients(contrastive_loss, tensors, index)
-    for scale in (0.5, 3.0):  # twice: what a replay counts must be cleared by the replay
+    for scale in (0.5, 3.0):  # twice: a replay must clear its own counters
         with torch.no_grad():
             for tensor in tensors:
                 tensor.mul_(scale)
@@ -163,7 +163,7 @@ def test_a_captured_graph_runs_again_on_other_numbers():
 
 
 @pytest.mark.gpu
-def test_the_host_never_waits():
+def test_no_host_synchronisation():
     tensors, index = embeddings(64, 192, 128, torch.float32), some_index(64, 192)
     values_and_gradients(contrastive_loss, tensors, index)
     torch.cuda.synchronize()
@@ -187,7 +187,7 @@ def test_a_million_anchors_fit_in_two_and_a_half_gigabytes_beside_the_inputs(dty
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one device")
-def test_a_second_device_is_as_good_as_the_first():
+def test_second_device():
     tensors, index = embeddings(40, 120, 16, torch.float32), some_index(40, 120)
     moved = [tensor.detach().to("cuda:1").requires_grad_() for tensor in tensors]
     first = values_and_gradients(contrastive_loss, tensors, index)
@@ -210,7 +210,7 @@ def test_opcheck_and_one_graph():
 
 
 @pytest.mark.gpu
-def test_what_does_not_fit_is_named_on_cuda():
+def test_invalid_arguments_raise_on_cuda():
     tensors, index = embeddings(4, 9, 8, torch.float32), some_index(4, 9)
     with pytest.raises(RuntimeError, match="candidates: expected CUDA device 0, where anchors is, got the CPU"):
         contrastive_loss(*tensors[:3], tensors[3].detach().cpu(), index)

@@ -1,4 +1,4 @@
-"""The recursion in C++ and its reference agree to the last bit, option by option."""
+"""`energy_threshold` equals its reference bit for bit, for every option."""
 
 import numpy as np
 import pytest
@@ -30,11 +30,11 @@ def test_closed_form_of_the_paper():
     known = energy[0].numpy()
     lowest, highest = np.minimum.accumulate(known), np.maximum.accumulate(known)
     scaling = (highest - lowest) / highest
-    # the form as written loses digits where the floor is far below
+    # the published form loses precision where the floor is far below the peak
     np.testing.assert_allclose(found, (1 - scaling) * highest + scaling * lowest, rtol=1e-10)
 
 
-def test_recordings_do_not_know_of_each_other():
+def test_recordings_are_independent():
     together = ops.energy_threshold(draw())
     for number, energy in enumerate(draw()):
         assert torch.equal(ops.energy_threshold(energy[None])[0], together[number])
@@ -55,6 +55,6 @@ def test_opcheck():
         ((draw(), 2.0, 1e-4, 1.0, 1.0, 1.5), "scaling: expected at most 1"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(arguments: tuple, words: str):
+def test_invalid_arguments_raise(arguments: tuple, words: str):
     with pytest.raises(RuntimeError, match=words):
         ops.energy_threshold(*arguments)

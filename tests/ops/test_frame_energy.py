@@ -1,4 +1,4 @@
-"""The filter in C++ and its reference agree, and are what a Butterworth high-pass is."""
+"""`frame_energy` equals its reference and the definition of a Butterworth high-pass filter."""
 
 import numpy as np
 import pytest
@@ -27,12 +27,12 @@ def test_the_filter_is_a_butterworth_of_order_two(high_pass: float):
     waveform = draw().numpy().astype(np.float64)
     sections = butter(2, 2 * high_pass, "highpass", output="sos")
     state = sosfilt_zi(sections)[:, None] * waveform[:, :10].mean(1)[None, :, None]
-    heard, _ = sosfilt(sections, waveform, zi=state)
-    expected = np.sqrt((heard.reshape(3, -1, 10) ** 2).mean(2))
+    filtered, _ = sosfilt(sections, waveform, zi=state)
+    expected = np.sqrt((filtered.reshape(3, -1, 10) ** 2).mean(2))
     np.testing.assert_allclose(ops.frame_energy(draw(), 10, high_pass).numpy(), expected, rtol=1e-8)
 
 
-def test_recordings_do_not_know_of_each_other_and_a_frame_not_of_the_next():
+def test_recordings_and_frames_are_independent():
     together = ops.frame_energy(draw(), 160, 0.01)
     for number, waveform in enumerate(draw()):
         assert torch.equal(ops.frame_energy(waveform[None], 160, 0.01)[0], together[number])
@@ -56,6 +56,6 @@ def test_opcheck():
         ((draw(), 160, float("nan")), "high_pass: expected"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(arguments: tuple, words: str):
+def test_invalid_arguments_raise(arguments: tuple, words: str):
     with pytest.raises(RuntimeError, match=words):
         ops.frame_energy(*arguments)

@@ -1,4 +1,4 @@
-"""The log-spectrogram against its plain reference and against torchaudio, and what it does with hard input."""
+"""The log-spectrogram against its reference and torchaudio, and with extreme inputs."""
 
 import math
 from collections.abc import Iterator
@@ -86,23 +86,23 @@ def test_equals_torchaudio_on_speech():
     error = (log_spectrogram(speech) - by_torchaudio(speech.double())).abs()
     assert error.max() < 2e-4
     assert error.median() < 1e-6
-    # At full scale, bins that cancel lie below what float32 resolves, for torchaudio in float32 as for us.
+    # At full scale, bins that cancel are below the resolution of float32, in torchaudio as well.
     loud = 9 * speech
     exact = by_torchaudio(loud.double())
     assert (log_spectrogram(loud) - exact).abs().max() < 1.5 * (by_torchaudio(loud) - exact).abs().max()
 
 
-def test_rows_of_a_tone_and_columns_of_a_click():
+def test_row_of_a_tone_and_column_of_a_click():
     seconds = torch.arange(14_400) / RATE_HZ
     tone = log_spectrogram(torch.sin(2 * math.pi * 3000 * seconds)[None])[0, 0]
     assert (tone[:, 8:-8].argmax(dim=0) == 3000 * 512 // RATE_HZ - 1).all(), "row 0 is bin 1, the lowest band"
     click = torch.zeros(1, 14_400)
     click[0, 120 * 60] = 1.0
     loudest = log_spectrogram(click)[0, 0].mean(dim=0).argmax().item()
-    assert abs((loudest + 0.5) * 121 / 256 - 0.5 - 60) < 0.5, "the click lies in the middle of frame 60"
+    assert abs((loudest + 0.5) * 121 / 256 - 0.5 - 60) < 0.5, "the click is in the middle of frame 60"
 
 
-def test_settings_do_not_borrow_each_others_tables():
+def test_tables_are_cached_per_setting():
     waveform = speech_like(1, 4000).double()
     settings = [(512, 240, 120, 64), (256, 240, 120, 64), (512, 200, 120, 64), (512, 240, 121, 64), (512, 240, 120, 65)]
     for samples in (4000, 3950):  # 33 frames and 32
@@ -112,7 +112,7 @@ def test_settings_do_not_borrow_each_others_tables():
 
 
 def test_logarithms_are_exact_to_an_ulp(simd: str):
-    # Of silence the picture is ln(eps): every cell of every table, every power of two, and around 1.
+    # The result for silence is ln(eps): covers every cell of every table, every power of two, and values around 1.
     values = torch.cat([torch.logspace(-37, 37, 300), torch.linspace(0.5, 2.0, 400), torch.tensor([1.0])])
     silence = torch.zeros(1, 64)
     for eps in values.tolist():
@@ -127,18 +127,18 @@ def test_silence_is_the_logarithm_of_eps(simd: str):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_bad_sample_reaches_only_its_frames(simd: str, bad: float):
+def test_nan_and_infinity_stay_in_their_frames(simd: str, bad: float):
     waveform = speech_like(2, 14_400)
     clean = log_spectrogram(waveform, frames=121)
     waveform[0, 7260] = bad  # in the windows of frames 60 and 61 alone
-    picture = log_spectrogram(waveform, frames=121)
+    spectrogram = log_spectrogram(waveform, frames=121)
     touched = torch.zeros(121, dtype=torch.bool)
     touched[60:62] = True
-    # Of as many columns as frames, each lies on its frame, and touches the next one with weight zero.
+    # With as many columns as frames each column equals its frame, and reads the next one with weight zero.
     touched[59] = True
-    assert torch.equal(picture[1], clean[1])
-    assert torch.equal(picture[0, 0, :, ~touched], clean[0, 0, :, ~touched])
-    assert not picture[0, 0, :, 60:62].isfinite().any()
+    assert torch.equal(spectrogram[1], clean[1])
+    assert torch.equal(spectrogram[0, 0, :, ~touched], clean[0, 0, :, ~touched])
+    assert not spectrogram[0, 0, :, 60:62].isfinite().any()
 
 
 def test_denormal_and_huge_samples(simd: str):
@@ -167,7 +167,7 @@ def test_pieces_of_a_recording_are_read_in_place_and_equal_their_copies(simd: st
     every_other = torch.stack([recording, recording], dim=1)[:, 0]
     assert torch.equal(log_spectrogram(every_other, offsets=offsets, length=14_400), log_spectrogram(pieces))
     outside = recording.clone()
-    outside[14_400:20_000] = math.nan  # a piece knows nothing of what lies beside it
+    outside[14_400:20_000] = math.nan  # clips do not depend on samples outside of them
     assert torch.equal(log_spectrogram(outside, offsets=offsets[:1], length=14_400), log_spectrogram(pieces[:1]))
 
 
@@ -205,12 +205,12 @@ def test_bfloat16_is_the_float32_result_rounded(simd: str, frames: int):
     waveform = speech_like(3, 4000)
     waveform[1, 2000] = math.nan
     waveform[2, 100] = math.inf
-    picture = log_spectrogram(waveform, frames=frames)
+    spectrogram = log_spectrogram(waveform, frames=frames)
     rounded = log_spectrogram(waveform, frames=frames, dtype=torch.bfloat16)
     assert rounded.dtype == torch.bfloat16
-    assert torch.equal(rounded.isnan(), picture.isnan()) and picture.isnan().any()
-    assert torch.equal(rounded.nan_to_num(), picture.bfloat16().nan_to_num())
-    # Powers of two between which every kind of tie lies: ln(power + eps) of silence is ln(eps).
+    assert torch.equal(rounded.isnan(), spectrogram.isnan()) and spectrogram.isnan().any()
+    assert torch.equal(rounded.nan_to_num(), spectrogram.bfloat16().nan_to_num())
+    # Powers of two that cover every kind of rounding tie: ln(power + eps) of silence is ln(eps).
     for upper_half in (0x4048, 0x4049):
         for lower_half in (0x7FFF, 0x8000, 0x8001):
             value = torch.tensor([upper_half << 16 | lower_half], dtype=torch.int32).view(torch.float32).item()
@@ -220,8 +220,8 @@ def test_bfloat16_is_the_float32_result_rounded(simd: str, frames: int):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_out_is_written_whole_and_nothing_beside_it(simd: str, dtype: torch.dtype):
-    # 40 clips are large enough to be written past the caches, 2 are not; one of the views lies at an odd address.
+def test_out_is_written_completely_and_nothing_outside_it(simd: str, dtype: torch.dtype):
+    # 40 clips are large enough for streaming stores, 2 are not; one of the views has an unaligned address.
     for clips, frames, shift in ((2, 256, 0), (40, 256, 0), (40, 256, 1), (40, 252, 0), (2, 7, 3)):
         waveform = speech_like(clips, 4000)
         elements = clips * 256 * frames
@@ -256,9 +256,9 @@ def test_the_same_bits_for_any_number_of_threads_and_any_batch():
     results = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        picture = log_spectrogram(waveform)
-        (gradient,) = torch.autograd.grad(picture.square().sum(), waveform)
-        results.append((picture.detach(), gradient))
+        spectrogram = log_spectrogram(waveform)
+        (gradient,) = torch.autograd.grad(spectrogram.square().sum(), waveform)
+        results.append((spectrogram.detach(), gradient))
     torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
     assert torch.equal(log_spectrogram(waveform.detach()[3:4]), results[0][0][3:4])
@@ -266,8 +266,8 @@ def test_the_same_bits_for_any_number_of_threads_and_any_batch():
 
 def test_streaming_a_large_result_changes_nothing(simd: str):
     waveform = speech_like(40, 4000)  # 10 MB of result
-    whole = log_spectrogram(waveform)
-    assert torch.equal(whole[17:19], log_spectrogram(waveform[17:19]))
+    complete = log_spectrogram(waveform)
+    assert torch.equal(complete[17:19], log_spectrogram(waveform[17:19]))
 
 
 @pytest.mark.parametrize("shape", [(64, 40, 30, 300, 20), (128, 128, 17, 300, 40), (256, 100, 150, 700, 3)], ids=str)
@@ -330,6 +330,6 @@ def test_gradient_equals_the_references(simd: str, shape: tuple[int, int, int, i
         ),
     ],
 )
-def test_what_does_not_fit_is_named(arguments: dict, message: str):
+def test_invalid_arguments_raise(arguments: dict, message: str):
     with pytest.raises(RuntimeError, match="usvs::log_spectrogram: " + message):
         log_spectrogram(**{"waveform": torch.zeros(1, 1000), **arguments})

@@ -62,7 +62,7 @@ def test_gradient_equals_the_references(shape: tuple[int, ...]):
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
 
 
-def test_rows_at_odd_places():
+def test_rows_at_unaligned_addresses():
     recording = noise(1, 40_000)[0].cuda()
     for pieces in (recording[1:].unfold(0, 14_400, 5001), recording[3:30_003].view(3, 10_000)):
         assert torch.equal(log_spectrogram(pieces), log_spectrogram(pieces.contiguous()))
@@ -71,11 +71,11 @@ def test_rows_at_odd_places():
 def test_pieces_bfloat16_and_out():
     recording, offsets = noise(1, 40_000)[0].cuda(), torch.tensor([17, 20_001, 0, 9000], device="cuda")
     copies = torch.stack([recording[at : at + 14_400] for at in offsets.tolist()])
-    whole = log_spectrogram(copies)
-    assert torch.equal(log_spectrogram(recording, offsets=offsets, length=14_400), whole)
-    assert torch.equal(log_spectrogram(copies, dtype=torch.bfloat16), whole.bfloat16())
-    out = torch.empty_like(whole)
-    assert torch.equal(log_spectrogram(copies, out=out), whole) and torch.equal(out, whole)
+    expected = log_spectrogram(copies)
+    assert torch.equal(log_spectrogram(recording, offsets=offsets, length=14_400), expected)
+    assert torch.equal(log_spectrogram(copies, dtype=torch.bfloat16), expected.bfloat16())
+    out = torch.empty_like(expected)
+    assert torch.equal(log_spectrogram(copies, out=out), expected) and torch.equal(out, expected)
 
 
 def test_the_same_bits_every_time_on_any_stream_and_in_any_batch():
@@ -96,9 +96,9 @@ def test_a_captured_graph_runs_again_on_other_samples():
     waveform = noise(4, 14_400).cuda().requires_grad_()
 
     def passes() -> tuple[Tensor, Tensor]:
-        picture = log_spectrogram(waveform)
-        (gradient,) = torch.autograd.grad(picture.square().sum(), waveform)
-        return picture, gradient
+        spectrogram = log_spectrogram(waveform)
+        (gradient,) = torch.autograd.grad(spectrogram.square().sum(), waveform)
+        return spectrogram, gradient
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -121,12 +121,12 @@ def no_waiting() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def test_the_host_never_waits(no_waiting: None):
+def test_no_host_synchronisation(no_waiting: None):
     waveform = torch.zeros(4, 14_400, device="cuda", requires_grad=True)
     log_spectrogram(waveform).sum().backward()
 
 
-def test_a_second_device_is_as_good_as_the_first():
+def test_second_device():
     if torch.cuda.device_count() < 2:
         pytest.skip("one CUDA device here: there is no second")
     waveform = noise(3, 14_400)

@@ -1,4 +1,4 @@
-"""The ops as torch sees them: opcheck, TorchScript, torch.compile; and what is said when the build is missing."""
+"""Registration of the ops: opcheck, TorchScript, torch.compile; and the error of a missing build."""
 
 import re
 import shutil
@@ -60,11 +60,11 @@ class Objective(torch.nn.Module):
     def forward(
         self, waveform: Tensor, anchors: Tensor, positives: Tensor, negatives: Tensor, candidates: Tensor, own: Tensor
     ) -> Tensor:
-        picture = torch.ops.usvs.log_spectrogram(waveform, 64, 40, 30, 20, 1e-3)
+        spectrogram = torch.ops.usvs.log_spectrogram(waveform, 64, 40, 30, 20, 1e-3)
         losses = torch.ops.usvs.contrastive_loss(
             anchors, positives, negatives, candidates, own, temperature=0.5, form="ntxent"
         )
-        return losses.mean() + picture.square().mean() + log_spectrogram(waveform).mean()
+        return losses.mean() + spectrogram.square().mean() + log_spectrogram(waveform).mean()
 
 
 def values_and_gradients(function, inputs: list[Tensor]) -> list[Tensor]:
@@ -129,7 +129,7 @@ def test_compiles_with_pieces_and_out():
     assert torch.equal(out, log_spectrogram(long, offsets=torch.tensor([0, 500]), length=700, dtype=torch.bfloat16))
 
 
-def test_an_error_keeps_its_message_in_torchscript():
+def test_error_messages_in_torchscript():
     scripted = torch.jit.script(Objective())
     inputs = [waveform(), *loss_arguments()]
     inputs[5] = torch.tensor([0, 1, 2, 3, 11])
@@ -137,7 +137,7 @@ def test_an_error_keeps_its_message_in_torchscript():
         scripted(*inputs)
 
 
-def test_build_info_tells_what_runs():
+def test_build_info():
     info = build_info()
     assert info["simd"] in info["simd_usable"]
     assert set(info["simd_usable"]) <= set(info["simd_compiled"])
@@ -148,7 +148,7 @@ def test_build_info_tells_what_runs():
         _C.use_simd("mmx")
 
 
-def test_a_missing_library_is_reported_in_one_line():
+def test_error_of_a_missing_build_is_one_line():
     program = (
         "import torch\n"
         "def refuse(path):\n    raise OSError(path + ': cannot open shared object file')\n"
@@ -201,7 +201,7 @@ def test_the_ops_library_uses_neither_python_nor_the_unstable_abi_of_torch():
         (["-DUSVS_CUDA=YES"], "expected AUTO, ON or OFF, got 'YES'"),
     ],
 )
-def test_the_build_says_what_it_lacks(tmp_path: Path, definitions: list[str], message: str):
+def test_errors_of_the_build_configuration(tmp_path: Path, definitions: list[str], message: str):
     pybind11, cmake = pytest.importorskip("pybind11"), Path(sys.executable).parent / "cmake"
     if not cmake.exists():
         pytest.skip("CMake is not installed beside this Python")

@@ -44,7 +44,7 @@ def some_maps(pixels, coarse=False):
 
 @pytest.mark.parametrize("kind", PAIR_SCORES)
 @pytest.mark.parametrize("pixels", SIZES)
-def test_pairs_are_as_the_reference_in_double_says(pixels, kind):
+def test_pair_scores_equal_the_reference_in_float64(pixels, kind):
     maps, _ = some_maps(pixels)
     for shift in range(len(maps)):
         other = maps.roll(shift, dims=0).contiguous()
@@ -54,32 +54,32 @@ def test_pairs_are_as_the_reference_in_double_says(pixels, kind):
 
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("pixels", SIZES)
-def test_statistics_are_as_the_reference_in_double_says(pixels, coarse):
+def test_statistics_equal_the_reference_in_float64(pixels, coarse):
     maps, fixated = some_maps(pixels, coarse)
     for ranks in (False, True):
         found = fixation_statistics(maps, fixated, ranks)
         expected = fixation_statistics_reference(maps.double(), fixated, ranks)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-        whole = [FIXATION_COLUMNS.index(name) for name in ("fixated", "above", "equal", "lowest_tied")]
-        assert torch.equal(found[:, whole], expected[:, whole])
+        integers = [FIXATION_COLUMNS.index(name) for name in ("fixated", "above", "equal", "lowest_tied")]
+        assert torch.equal(found[:, integers], expected[:, integers])
 
 
 @pytest.mark.parametrize("pixels", SIZES)
-def test_all_at_once_is_the_same_as_one_by_one(pixels):
+def test_saliency_statistics_equal_the_separate_ops(pixels):
     maps, fixated = some_maps(pixels)
     truth = maps.roll(2, dims=0).contiguous()
     scores, statistics = saliency_statistics(maps, truth, fixated, ("correlation", "kl"), EPSILON)
     for kind, found in zip(PAIR_SCORES, scores.unbind(dim=1), strict=True):
         expected = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
         assert torch.equal(found, expected)
-    apart = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
-    assert torch.equal(statistics, torch.where(apart[0] == 0, apart[1], apart[0]))
+    separate = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
+    assert torch.equal(statistics, torch.where(separate[0] == 0, separate[1], separate[0]))
     reference = saliency_statistics_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
     torch.testing.assert_close(scores, reference[0], rtol=2e-6, atol=1e-6)
     torch.testing.assert_close(statistics, reference[1], rtol=1e-6, atol=1e-6)
 
 
-def test_memory_that_is_not_contiguous_and_threads_change_nothing():
+def test_strides_and_threads_change_nothing():
     maps, fixated = some_maps(600)
     strided = maps.t().contiguous().t()
     expected = pair_score(maps, maps.flip(0), "kl", EPSILON)
@@ -93,7 +93,7 @@ def test_memory_that_is_not_contiguous_and_threads_change_nothing():
         torch.set_num_threads(before)
 
 
-def test_wrong_input_is_refused():
+def test_invalid_arguments_raise():
     maps, _ = some_maps(16)
     with pytest.raises(RuntimeError, match="truth"):
         torch.ops.usvs.pair_score(maps, maps[:, :5], 0, EPSILON)

@@ -1,4 +1,4 @@
-"""The archive on disk: real media, readable csv, truth apart, the same for the same seed."""
+"""The archive on disk: encoded media, readable csv, ground truth in its own folder, the same for the same seed."""
 
 import csv
 import hashlib
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from usvs.archive.gaze import read_gaze
-from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.labels import read_plane_labels
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
 from usvs.phantom import ground_truth_folder, make_phantom, read_ground_truth
@@ -46,20 +46,20 @@ def test_only_what_a_recorder_would_write_lies_in_the_archive(archive):
     names = sorted(file.relative_to(archive).as_posix() for file in archive.rglob("*") if file.is_file())
     endings = (".gaze.csv", ".mp4", ".planes.csv")
     assert names == [f"patient_{patient:03d}/scan_1{end}" for patient in (1, 2) for end in endings]
-    assert ground_truth_folder(archive) == archive.with_name("archive.truth")
-    assert sorted(file.name for file in archive.parent.iterdir()) == ["archive", "archive.truth"]
+    assert ground_truth_folder(archive) == archive.with_name("archive.ground_truth")
+    assert sorted(file.name for file in archive.parent.iterdir()) == ["archive", "archive.ground_truth"]
 
 
-def test_labels_read_back_equal_the_truth(archive):
-    truth = read_ground_truth(ground_truth_folder(archive) / "patient_001/scan_1.npz")
+def test_labels_read_back_equal_the_ground_truth(archive):
+    ground_truth = read_ground_truth(ground_truth_folder(archive) / "patient_001/scan_1.npz")
     labels = read_plane_labels(archive / "patient_001/scan_1.planes.csv")
-    np.testing.assert_array_equal(labels.at(truth.frame_seconds + 1e-3), truth.plane)
+    np.testing.assert_array_equal(labels.at(ground_truth.frame_seconds + 1e-3), ground_truth.plane)
     assert labels.end_seconds[-1] == 6.0 and np.all(labels.start_seconds[1:] == labels.end_seconds[:-1])
 
 
 def test_gaze_reads_back_and_follows_the_landmark(archive):
     file = archive / "patient_001/scan_1.gaze.csv"
-    truth = read_ground_truth(ground_truth_folder(archive) / "patient_001/scan_1.npz")
+    ground_truth = read_ground_truth(ground_truth_folder(archive) / "patient_001/scan_1.npz")
     with file.open() as lines:
         rows = list(csv.DictReader(lines))
     valid = np.array([row["valid"] == "1" for row in rows])
@@ -67,18 +67,18 @@ def test_gaze_reads_back_and_follows_the_landmark(archive):
     assert all(np.isnan(float(row["x"])) for row, seen in zip(rows, valid, strict=True) if not seen)
     samples = read_gaze(file)
     assert len(samples.x) == valid.sum() and samples.x.min() >= 0 and samples.x.max() <= 1
-    away = np.linalg.norm(truth.gaze - truth.landmark, axis=1)
+    away = np.linalg.norm(ground_truth.gaze - ground_truth.landmark, axis=1)
     assert np.nanmedian(away) < 0.08  # half of the fixations and more are on the main landmark
-    assert np.isnan(truth.gaze).any(axis=1).mean() < 0.5
+    assert np.isnan(ground_truth.gaze).any(axis=1).mean() < 0.5
 
 
-def test_the_box_holds_fan_only_and_is_nearly_the_largest(archive):
+def test_the_crop_is_inside_the_sector_and_nearly_the_largest(archive):
     from usvs.phantom.geometry import SectorGeometry
 
-    truth = read_ground_truth(ground_truth_folder(archive) / "patient_002/scan_1.npz")
-    fan = SectorGeometry(**truth.fan)
-    inside = fan.pixel_beams()[0] >= 0
-    left, top, right, bottom = truth.box
+    ground_truth = read_ground_truth(ground_truth_folder(archive) / "patient_002/scan_1.npz")
+    sector = SectorGeometry(**ground_truth.sector)
+    inside = sector.pixel_beams()[0] >= 0
+    left, top, right, bottom = ground_truth.crop
     assert inside[top:bottom, left:right].all()
     assert not inside[top:bottom, left - 6 : right + 6].all() or not inside[top - 6 : bottom + 6, left:right].all()
 
@@ -93,10 +93,10 @@ def test_other_processes_and_more_patients_change_nothing(archive, tmp_path):
     assert first != third
 
 
-@pytest.mark.parametrize("what", ["archive", "truth", "file"])
+@pytest.mark.parametrize("what", ["archive", "ground_truth", "file"])
 def test_what_is_there_is_not_written_over(tmp_path, what):
     out = tmp_path / "out"
-    taken = {"archive": out / "mine.txt", "truth": ground_truth_folder(out) / "mine.txt", "file": out}[what]
+    taken = {"archive": out / "mine.txt", "ground_truth": ground_truth_folder(out) / "mine.txt", "file": out}[what]
     taken.parent.mkdir(exist_ok=True)
     taken.write_text("mine")
     with pytest.raises(DataError, match=r"not empty|is a file"):

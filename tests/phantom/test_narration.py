@@ -1,4 +1,4 @@
-"""What is heard agrees with the truth about it, and does not depend on what was spoken before."""
+"""The narration agrees with its ground truth, and does not depend on what was synthesized before."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.errors import MissingDependencyError
 from usvs.phantom.lexicon import CHATTER as REMARKS
 from usvs.phantom.lexicon import TERMS, on_topic
@@ -28,7 +28,7 @@ def test_energy_lies_where_the_truth_says_speech(scans):
     for _, sounds in scans:
         speech = sounds.narration.speech
         clean = (sounds.narration.sound.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)
-        assert clean[speech].sum() > 0.99 * clean.sum()  # truth late by 0.1 s would leave out a tenth and more
+        assert clean[speech].sum() > 0.99 * clean.sum()  # with a delay of 0.1 s it would be below 0.9
         power = (sounds.recorded.reshape(-1, 480).astype(np.float64) ** 2).mean(axis=1)  # how much louder: the room's
         quiet = np.median(power[~speech])  # clicks are loud, but rare
         assert np.median(power[speech]) > 5 * quiet
@@ -73,11 +73,11 @@ with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
 
 
 def test_a_breathy_voice_is_the_same_in_every_process_at_every_time():
-    heard = set()
+    checksums = set()
     for _ in range(2):
-        heard.add(subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, check=True, text=True).stdout)
+        checksums.add(subprocess.run([sys.executable, "-c", SPEAK], capture_output=True, check=True, text=True).stdout)
         time.sleep(1.1)  # espeak-ng would seed its breath from the time in seconds
-    assert len(heard) == 1
+    assert len(checksums) == 1
 
 
 def test_every_voice_can_be_loaded_and_differs():
@@ -105,12 +105,12 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
     from usvs.phantom.voice import espeak_paths
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "usvs\[phantom\]"'):
+    with pytest.raises(MissingDependencyError, match=r"'espeakng-loader' is missing: pip install 'usvs\[phantom\]'"):
         espeak_paths()
 
 
 def test_each_plane_has_terms_of_its_own():
-    assert set(TERMS) == set(PLANES) - {"background"}
+    assert set(TERMS) == set(STANDARD_PLANES) - {"background"}
     terms = [term for own in TERMS.values() for term in own]
     assert len(terms) == len(set(terms))
     for plane, own in TERMS.items():
@@ -121,7 +121,7 @@ def test_each_plane_has_terms_of_its_own():
 
 
 class Recorder:
-    """Stands for opened voices and notes whose turn it was."""
+    """Replaces the voices and records which of them speaks."""
 
     rate_hz = 22_050
 
@@ -129,21 +129,21 @@ class Recorder:
         self.voices = (draw_voice(0, 0),) * count
         self.turns: list[int] = []
 
-    def say(self, text: str, speaker: int = 0) -> np.ndarray:
+    def synthesize(self, text: str, speaker: int = 0) -> np.ndarray:
         self.turns.append(speaker)
         return np.full(22_050, 0.1, np.float32)
 
 
 def test_every_scan_is_narrated_by_all_voices_so_that_a_voice_tells_nothing_about_it():
     settings = PhantomSettings(scan_seconds=60.0)
-    shares = []
+    fractions = []
     for patient in range(1, 7):
         recorder = Recorder(3)
         scan = PhantomScan(0, patient, 1, settings)
         narrate(stream(0, "narration", patient), recorder, scan.script, settings)
-        shares.append(np.bincount(recorder.turns, minlength=3) / len(recorder.turns))
-    assert np.min(shares) > 0.1
-    assert np.mean(shares, axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
+        fractions.append(np.bincount(recorder.turns, minlength=3) / len(recorder.turns))
+    assert np.min(fractions) > 0.1
+    assert np.mean(fractions, axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
 
 
 def test_the_voices_differ_within_one_scan():

@@ -1,4 +1,4 @@
-"""The two pictures are drawn from what lies on disk."""
+"""The two figures are drawn from the files of an archive."""
 
 import cv2
 import numpy as np
@@ -21,6 +21,6 @@ def test_both_pictures_are_drawn(tmp_path):
         assert picture is not None and picture.shape[1] > 1000 and picture.std() > 20
 
 
-def test_an_archive_without_truth_is_named(tmp_path):
-    with pytest.raises(DataError, match="no truth"):
+def test_an_archive_without_ground_truth_is_named(tmp_path):
+    with pytest.raises(DataError, match="no ground truth"):
         save_phantom_pictures(tmp_path / "other", tmp_path / "pictures")

@@ -1,23 +1,23 @@
-"""The room is the archive's: what hums in it is the same in every scan, and so tells nothing about a patient."""
+"""All scans of an archive are recorded in one room: its hum is the same in every scan, whoever the patient is."""
 
 import numpy as np
 import pytest
 
 from usvs.phantom.narration import Narration
 from usvs.phantom.seeds import stream
-from usvs.phantom.sound import record
+from usvs.phantom.sound import record_sound
 
 RATE_HZ, SECONDS = 48_000, 60
 
 
 def hum(seed: int, patient: int) -> np.ndarray:
-    """The tones of both mains and their overtones in a recording of nobody speaking: complex amplitudes [6]."""
+    """The tones of both mains and their overtones in a recording without speech: complex amplitudes [6]."""
     ticks = SECONDS * 100
     silence = np.zeros(SECONDS * RATE_HZ, np.float32)
-    nobody = Narration(silence, RATE_HZ, np.zeros(ticks, np.bool_), np.full(ticks, -1, np.int16))
-    heard = record(seed, stream(seed, "patient", patient, "noise"), nobody).astype(np.float64)
+    silent_narration = Narration(silence, RATE_HZ, np.zeros(ticks, np.bool_), np.full(ticks, -1, np.int16))
+    recorded = record_sound(seed, stream(seed, "patient", patient, "noise"), silent_narration).astype(np.float64)
     tones = np.array([50, 60, 100, 120, 150, 180])
-    return 2 * np.exp(-2j * np.pi * tones[:, None] * np.arange(len(heard)) / RATE_HZ) @ heard / len(heard)
+    return 2 * np.exp(-2j * np.pi * tones[:, None] * np.arange(len(recorded)) / RATE_HZ) @ recorded / len(recorded)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -115,7 +115,7 @@ def test_bars_are_means_with_every_value_as_a_point_and_a_line_at_chance(tmp_pat
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["probe", "fine-tuned"]
     assert axes.get_ylabel() == "macro F1, %" and axes.get_title() == "one point a fold"
     texts = [text.get_text() for text in axes.texts]
-    assert texts == ["chance", "30.0", "random", "80.0", "joint", "70.0", "joint"]
+    assert texts == ["30.0", "random", "80.0", "joint", "70.0", "joint", "chance"]
     assert (pixels_of(figure, tmp_path) < 0.9).any(axis=2).mean() > 0.1
 
 

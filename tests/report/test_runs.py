@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.errors import DataError
 from usvs.report import experiments, runs
 from usvs.report.experiments import save_curves_figure, save_reproduction_figures
@@ -40,7 +40,7 @@ def scores(f1):
 @pytest.fixture
 def planes_run(tmp_path):
     inits = {"random": {"finetune": scores(0.5), "probe": scores(0.4)}, "joint": {"finetune": scores(0.7)}}
-    return write_results(tmp_path, kind="planes", classes=PLANES, chance_f1=0.06, inits=inits)
+    return write_results(tmp_path, kind="planes", classes=STANDARD_PLANES, chance_f1=0.06, inits=inits)
 
 
 def test_a_planes_run_has_a_confusion_matrix_for_each_init_and_protocol_and_one_bar_chart(planes_run, drawn):
@@ -94,7 +94,9 @@ def reproduction(tmp_path):
         **{name: np.ones((2, 4, 4)) for name in ("frames", "truth", "predicted")},
     )
     settings = {"preset": "paper"}
-    return write_results(tmp_path, kind="reproduce", settings=settings, seeds=[4, 5], classes=PLANES, measured=measured)
+    return write_results(
+        tmp_path, kind="reproduce", settings=settings, seeds=[4, 5], classes=STANDARD_PLANES, measured=measured
+    )
 
 
 def test_figures_3_and_4_show_the_rows_that_were_run(reproduction, drawn):

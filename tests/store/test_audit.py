@@ -101,7 +101,7 @@ def test_changed_sources_are_found(archive: Path):
     content = bytearray(a.read_bytes())
     content[-1] ^= 1
     a.write_bytes(bytes(content))
-    os.utime(a, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and date as before: only the content tells
+    os.utime(a, ns=(before.st_atime_ns, before.st_mtime_ns))  # size and time as before: only the content differs
     b.unlink()
     c.write_text("start_seconds,end_seconds,plane\n0,1,4CH\n")
     keys = [key_of(store, path) for path in ("Doe_Jane/a.mp4", "Doe_Jane/b.mp4", "Roe_Mary/c.mp4")]

@@ -64,8 +64,8 @@ def test_a_scan_and_its_companion_files(make_video, archive: Path, store: Path):
 
 def test_files_that_cannot_be_used_are_skipped_with_the_reason(make_video, archive: Path, store: Path):
     make_video("good.mp4")
-    whole = make_video("a/Doe.mp4", count=60).read_bytes()
-    (archive / "a/Doe.mp4").write_bytes(whole[: len(whole) // 2])
+    complete = make_video("a/Doe.mp4", count=60).read_bytes()
+    (archive / "a/Doe.mp4").write_bytes(complete[: len(complete) // 2])
     (archive / "a/Zero.mp4").write_bytes(b"")
     (archive / "a/Letter.mp4").write_text("Dear Jane")
     summary = index(archive, store)
@@ -75,7 +75,7 @@ def test_files_that_cannot_be_used_are_skipped_with_the_reason(make_video, archi
     assert "not readable" in reasons["a/Doe.mp4"] and "not readable" in reasons["a/Letter.mp4"]
     assert sum(summary.reasons.values()) == 3
     assert not any(name in reason for name in ("Doe", "Zero", "Letter") for reason in summary.reasons)
-    assert "a/Zero.mp4" in str(summary)  # the owner's terminal must say which file it is
+    assert "a/Zero.mp4" in str(summary)  # the summary is for the owner, who must find the file
 
 
 def test_a_name_cannot_command_the_terminal(make_video, archive: Path, store: Path):
@@ -102,7 +102,7 @@ def test_a_manifest_names_patients_and_sectors(make_video, archive: Path, store:
     ("text", "words"),
     [
         ("patient\np1\n", "column 'scan' is missing"),
-        ("scan,sector\na.mp4,wide\n", "line 2: expected sector"),
+        ("scan,sector\na.mp4,wide\n", "line 2, column 'sector': expected"),
         ("scan,patient\na.mp4,p\na.mp4,q\n", "named twice"),
     ],
 )
@@ -180,7 +180,7 @@ def test_a_name_that_is_no_utf8_is_counted(make_video, archive: Path, store: Pat
     path.rename(os.fsdecode(os.fsencode(archive) + b"/caf\xe9.mp4"))
     make_video("b.mp4")
     summary = index(archive, store)
-    assert summary.found == 1 and summary.other == {"with a name that is no UTF-8": 1}
+    assert summary.found == 1 and summary.other == {"with a name not in UTF-8": 1}
 
 
 def record_inspections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -257,8 +257,8 @@ def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: 
     for number in range(6):
         make_video(f"Doe/{number}.mp4", count=25 + number, sound=sound if number % 2 else None)
     (archive / "Doe/1b.mp4").write_bytes(b"")
-    whole = archive.parent / "whole"
-    index(archive, whole)
+    complete = archive.parent / "complete"
+    index(archive, complete)
     inspect_scan = indexing.inspect_scan
 
     def interrupted(task):
@@ -279,9 +279,11 @@ def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: 
     inspected = record_inspections(monkeypatch)
     index(archive, store)
     assert inspected == [f"Doe/{name}.mp4" for name in ("0a", "1", "3", "4", "5", "9")]
-    assert "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
+    assert (
+        "resuming an interrupted index, 3 scans of it are inspected already" in caplog.text and "Doe" not in caplog.text
+    )
     assert not journal.exists()
-    resumed, straight = rows(store), rows(whole)
+    resumed, straight = rows(store), rows(complete)
     for path in ("Doe/0.mp4", "Doe/1b.mp4", "Doe/2.mp4", "Doe/3.mp4"):
         for name in straight[path].keys() - {"scan_key", "patient_key"}:  # another store has other keys
             assert resumed[path][name] == straight[path][name], f"{path}: {name}"
@@ -318,7 +320,7 @@ def test_a_damaged_catalogue_is_named(make_video, archive: Path, store: Path):
     ],
 )
 def test_rounding_of_a_frames_length_costs_no_clip_and_makes_none(frames: int, frame_seconds: float, clips: int):
-    timing = Timing.of_frames(np.arange(frames) * frame_seconds, None)
+    timing = Timing.from_seconds(np.arange(frames) * frame_seconds, None)
     if frames == 1:
         timing = replace(timing, duration_seconds=frame_seconds, rate_hz=1 / frame_seconds)
     assert clip_count(timing, ClipSettings(clip_seconds=2)) == clips
@@ -334,7 +336,9 @@ def test_missing_scans_may_change_their_order_in_the_manifest(make_video, archiv
 
 def test_settings_of_the_index_are_objects_or_mappings(make_video, archive: Path, store: Path):
     make_video("a.mp4", count=40)
-    index_archive(str(archive), str(store), clips={"clip_seconds": 1.0, "speech_seconds": 0.2, "order_spacing_seconds": 0.25})
+    index_archive(
+        str(archive), str(store), clips={"clip_seconds": 1.0, "speech_seconds": 0.2, "order_spacing_seconds": 0.25}
+    )
     assert Catalogue.load(str(store)).clips["start_seconds"].to_pylist() == [0.0, 1.0]
     with pytest.raises(ConfigError, match=r"unknown setting 'clips\.seconds': did you mean 'clips\.clip_seconds'"):
         index_archive(archive, store, clips={"seconds": 1.0})

@@ -61,11 +61,11 @@ def test_a_selection_is_the_same_in_blocks_and_in_files(monkeypatch: pytest.Monk
         )
         return [table.select(rng.random(600) < 0.3), table.of_scans(np.arange(20) % 3 == 1)]
 
-    whole = chosen()
-    assert sorted(set(whole[1].scan.tolist())) == [1, 4, 7, 10, 13, 16, 19]
+    in_memory = chosen()
+    assert sorted(set(in_memory[1].scan.tolist())) == [1, 4, 7, 10, 13, 16, 19]
     monkeypatch.setattr(columns, "BLOCK", 7)
     monkeypatch.setattr(columns, "SCRATCH_BYTES", 64)
-    for one, other in zip(whole, chosen(), strict=True):
+    for one, other in zip(in_memory, chosen(), strict=True):
         for name in ("scan", "start_seconds", "speech_fraction", "scan_patient"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     unsorted = np.arange(600)[::-1].astype(np.float64)

@@ -52,8 +52,8 @@ def test_a_worker_that_is_killed_costs_nothing(store: Path, capsys: pytest.Captu
     assert len(scans.scans) == 12
     assert all(scans.scan(n).frames(np.array([39])).shape == (1, 32, 32) for n in range(12))
     assert not list((store / "prepared").glob(".partial*"))
-    said = capsys.readouterr()
-    assert not any(name in said.out + said.err for name in ("scan1", str(store.parent / "archive")))
+    printed = capsys.readouterr()
+    assert not any(name in printed.out + printed.err for name in ("scan1", str(store.parent / "archive")))
     assert prepare_store(store, profile=SETTINGS, workers=1).unchanged == 12
 
 

@@ -1,4 +1,4 @@
-"""From the catalogue to the prepared store: once, whole or not at all, one scan's failure never another's."""
+"""From the catalogue to the prepared store: once, complete or not at all; a failure concerns one scan only."""
 
 import errno
 import json
@@ -76,10 +76,10 @@ def test_clips_carry_scan_and_patient_numbers(store: Path):
 
 def test_only_prepared_scans_count(store: Path):
     prepare_store(store, profile=SETTINGS, workers=1)
-    whole = PreparedStore(store)
-    (store / "prepared" / whole.scans[0] / "manifest.json").unlink()
+    everything = PreparedStore(store)
+    (store / "prepared" / everything.scans[0] / "manifest.json").unlink()
     rest = PreparedStore(store)
-    assert rest.scans == whole.scans[1:]
+    assert rest.scans == everything.scans[1:]
     np.testing.assert_array_equal(rest.clips.scan, [0, 0, 0, 1, 1])
     assert len(rest.clips.scan_patient) == 2
 
@@ -182,10 +182,10 @@ def test_frames_lost_to_damage_are_reported_or_end_the_scan(make_video, tmp_path
     index(tmp_path)
     store = tmp_path / "store"
     summary = prepare_store(store, profile=SETTINGS, workers=1)
-    said = {**summary.failures, **summary.differences}
-    assert key_of(store, "slight.mp4") in said
-    assert key_of(store, "ruined.mp4") in said
-    assert key_of(store, "good.mp4") not in said
+    reported = {**summary.failures, **summary.differences}
+    assert key_of(store, "slight.mp4") in reported
+    assert key_of(store, "ruined.mp4") in reported
+    assert key_of(store, "good.mp4") not in reported
 
 
 def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Path):
@@ -193,7 +193,7 @@ def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Pat
         PreparedStore(store)
     with pytest.raises(DataError, match="is not a store"):
         prepare_store(tmp_path, profile=SETTINGS, workers=1)
-    with lock_store(store), pytest.raises(DataError, match="another usvs process is writing"):
+    with lock_store(store), pytest.raises(DataError, match="is in use by another usvs process"):
         prepare_store(store, profile=SETTINGS, workers=1)
     (tmp_path / "archive").rename(tmp_path / "moved")
     with pytest.raises(DataError, match="does not exist: restore it"):

@@ -1,4 +1,4 @@
-"""What was written is read again, from anywhere in the scan, and nothing outside of it."""
+"""Prepared scans: what is written is read again at any time of the scan, and nothing outside it."""
 
 import os
 import pickle
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from usvs.errors import DataError
-from usvs.store.prepared import PreparedManifest, PreparedScan
+from usvs.store.prepared import PreparedScan
+from usvs.store.prepared_manifest import PreparedManifest
 from usvs.store.settings import PrepareSettings
 
 
@@ -54,7 +55,7 @@ def test_speech_is_read_by_time_and_never_beyond_the_end(make_prepared, tmp_path
     for start in (0.9, 0.901, 0.949):  # a clip may end within a frame of the scan's end
         np.testing.assert_array_equal(scan.speech(start, 2400), speech[21_600:])
     for start in (-0.1, 0.951):
-        with pytest.raises(DataError, match="expected speech between 0 s and 1.000 s, got"):
+        with pytest.raises(DataError, match=r"expected speech between 0 s and 1\.000 s, got"):
             scan.speech(start, 2400)
     silent = PreparedScan(make_prepared(tmp_path / "silent", pictures))
     assert not silent.has_sound
@@ -100,7 +101,7 @@ def test_a_writer_that_is_interrupted_leaves_the_old_scan(make_prepared, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         make_prepared(folder, pictures, frames=broken())
     assert len(PreparedScan(folder).frame_seconds) == 30
-    make_prepared(folder, pictures[:5])  # and a whole one takes its place
+    make_prepared(folder, pictures[:5])  # a complete one replaces it
     assert len(PreparedScan(folder).frame_seconds) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["abc"]
 

@@ -1,4 +1,4 @@
-"""DICOM cines made for tests, whose gray levels are known."""
+"""Multi-frame DICOM files with known gray levels."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ LEVELS = (10, 60, 110, 160, 210, 250)
 
 
 def gray_frames(levels=LEVELS, size=(24, 32)) -> np.ndarray:
-    """A ramp across each frame around its own level [n, H, W]."""
+    """Return frames with a horizontal ramp around one level each [n, H, W]."""
     ramp = np.linspace(-8, 5, size[1]).astype(int)
     return np.stack([np.clip(level + np.tile(ramp, (size[0], 1)), 0, 255) for level in levels]).astype(np.uint8)
 
@@ -28,7 +28,7 @@ def write_dicom(
     region: tuple[int, int, int, int] | None = None,
     **tags,
 ) -> FileDataset:
-    """Write pixels [n, H, W] or [n, H, W, 3] (or ready content) with the given tags; region's ends are inclusive."""
+    """Write pixels [n, H, W] or [n, H, W, 3], or encoded `content`, with tags; the ends of a region are inclusive."""
     pixels, syntax = gray_frames() if pixels is None else pixels, UID(syntax)
     meta = FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, UltrasoundMultiFrameImageStorage
@@ -59,5 +59,5 @@ def write_dicom(
 
 
 def jpegs(pixels: np.ndarray) -> bytes:
-    """Encapsulated baseline JPEGs of gray frames."""
+    """Return gray frames as encapsulated baseline JPEGs."""
     return encapsulate([simplejpeg.encode_jpeg(frame[:, :, None].copy(), 95, "GRAY") for frame in pixels])

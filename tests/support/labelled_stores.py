@@ -9,9 +9,9 @@ import pytest
 
 from usvs.data.settings import AugmentSettings
 from usvs.models.settings import EncoderSettings, ModelSettings
-from usvs.store.prepared import write_prepared_scan
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.tables import CatalogueWriter
+from usvs.store.writer import write_prepared_scan
 from usvs.tasks.classification.settings import ClassificationSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 

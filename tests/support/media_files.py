@@ -1,4 +1,4 @@
-"""Small honest media files, made with PyAV, whose truth is known."""
+"""Small media files encoded with PyAV, with known ground truth."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -37,7 +37,7 @@ def write_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Write gray pictures [H, W] shown at `seconds`, and a mono sound whose sample 0 is heard at `sound_start`."""
+    """Write gray images [H, W] shown at `seconds`, and mono audio whose sample 0 is at `sound_start` seconds."""
     pictures = pictures if pictures is not None else _pictures(count, *size)
     seconds = seconds if seconds is not None else [n / rate for n in range(len(pictures))]
     height, width = pictures[0].shape
@@ -78,7 +78,7 @@ def _write_sound(container, stream, sound: np.ndarray, rate: int, start: float) 
 
 @pytest.fixture
 def make_video(tmp_path: Path) -> WriteVideo:
-    """`make_video("a/b.mp4", ...)` writes a video below tmp_path/archive; see `write_video`."""
+    """Return a function: `make_video("a/b.mp4", ...)` writes a video in tmp_path/archive; see `write_video`."""
 
     def make(name: str, **settings) -> Path:
         path = tmp_path / "archive" / name
@@ -90,7 +90,7 @@ def make_video(tmp_path: Path) -> WriteVideo:
 
 @pytest.fixture
 def make_prepared() -> Callable[..., Path]:
-    """`make_prepared(folder, frames=..., ...)` writes a prepared scan straight away."""
+    """Return a function: `make_prepared(folder, pictures, ...)` writes a prepared scan without an archive."""
 
     def make(folder: Path, pictures: np.ndarray, rate: float = 20.0, **settings) -> Path:
         given = {

@@ -10,9 +10,9 @@ from usvs.audio.settings import SpectrogramSettings
 from usvs.data.settings import AugmentSettings
 from usvs.losses.settings import ObjectiveSettings
 from usvs.models.settings import EncoderSettings, ModelSettings
-from usvs.store.prepared import write_prepared_scan
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.tables import CatalogueWriter
+from usvs.store.writer import write_prepared_scan
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 

@@ -9,9 +9,9 @@ from usvs.errors import ConfigError, DataError
 from usvs.models.se_resnext import SEResNeXt
 from usvs.report.runs import save_planes_figures
 from usvs.tasks import initial_encoder as inits
-from usvs.tasks.classification.compare import compare_inits, finetune_planes
-from usvs.tasks.comparison import typed_command
+from usvs.tasks.finetune import finetune
 from usvs.tasks.initial_encoder import init_names, initial_encoder
+from usvs.tasks.provenance import typed_command
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def quick(settings, **changes):
 
 def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_planes, monkeypatch):
     monkeypatch.setattr("sys.argv", ["usvs", "finetune", "planes", str(grating_store), str(tmp_path / "run")])
-    result = finetune_planes(grating_store, tmp_path / "run", quick(tiny_planes, labelled_patients=2))
+    result = finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes, labelled_patients=2))
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
     assert stored["command"] == ["usvs", "finetune", "planes", "STORE", "RUN"]
     assert str(grating_store) not in (tmp_path / "run" / "results.json").read_text()
@@ -50,13 +50,13 @@ def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_plane
     for fold in reading["folds"]:
         assert len(fold["train_patients"]) == 2
         assert not set(fold["train_patients"]) & set(fold["test_patients"])
-    assert result.spread("f1").mean == pytest.approx(reading["f1"]["mean"])
-    detector = tmp_path / "run" / "detectors" / "random" / "fold_0"
-    assert {file.name for file in detector.iterdir()} == {"model.safetensors", "detector.json"}
+    assert result.of("random").spread("f1").mean == pytest.approx(reading["f1"]["mean"])
+    model = tmp_path / "run" / "models" / "random" / "fold_0"
+    assert {file.name for file in model.iterdir()} == {"model.safetensors", "model.json"}
 
 
 def test_inits_are_compared_on_the_same_folds_and_drawn(grating_store, tmp_path, tiny_planes, pretrained):
-    table = compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), ["random", pretrained])
+    table = str(finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes), inits=["random", pretrained]))
     inits = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]
     assert set(inits) == {"random", "joint"}
     people = [
@@ -79,13 +79,21 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
 ):
     seen = "9a7000000002"
     (pretrained / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
-    with pytest.raises(DataError, match=f"1 of 6 test patients were pretrained on \\({seen}\\)"):
-        compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), ["random", pretrained])
+    with pytest.raises(
+        DataError, match=f"1 of 6 test patients were pretrained on \\({seen}\\): type --patients held-out"
+    ):
+        finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes), inits=["random", pretrained])
     assert not (tmp_path / "run").exists()
-    result = finetune_planes(
-        grating_store, tmp_path / "run", quick(tiny_planes), pretrained, mode="probe", allow_overlap=True
+    result = finetune(
+        "planes",
+        grating_store,
+        tmp_path / "run",
+        quick(tiny_planes),
+        inits=pretrained,
+        protocols=["probe"],
+        allow_overlap=True,
     )
-    assert len(result.folds) == 3
+    assert len(result.of("joint", "probe").folds) == 3
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
     assert stored["pretraining_overlap"] == {"joint": "overlap"}
 
@@ -93,28 +101,29 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
 def test_only_held_out_patients_are_used_where_asked(grating_store, tmp_path, tiny_planes, pretrained):
     trained = ["9a7000000000", "9a7000000001"]
     (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
-    compare_inits(grating_store, tmp_path / "run", quick(tiny_planes), [pretrained], held_out_only=True)
+    finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes), inits=pretrained, patients="held-out")
     folds = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]["joint"]["probe"]["folds"]
     people = {patient for fold in folds for patient in fold["test_patients"] + fold["train_patients"]}
     assert people == {f"9a7{number:09x}" for number in range(2, 6)}
     (pretrained / "patients.json").unlink()
     with pytest.raises(DataError, match="carries no list of pretraining patients"):
-        compare_inits(grating_store, tmp_path / "other", quick(tiny_planes), [pretrained], held_out_only=True)
+        finetune("planes", grating_store, tmp_path / "other", quick(tiny_planes), inits=pretrained, patients="held-out")
 
 
 def test_missing_patient_ids_are_refused_unless_scans_are_asked_for(store_writer, tmp_path, tiny_planes):
     store = store_writer(tmp_path / "store", ["a1", None, "b2", "c3"])
     with pytest.raises(DataError, match="2 of 8 labelled scans have no patient id"):
-        finetune_planes(store, tmp_path / "run", quick(tiny_planes), mode="probe")
-    result = finetune_planes(store, tmp_path / "run", quick(tiny_planes), mode="probe", group_by="scan")
-    assert sum(len(fold.fold.test) for fold in result.folds) == 8
+        finetune("planes", store, tmp_path / "run", quick(tiny_planes), protocols=["probe"])
+    settings = quick(tiny_planes)
+    result = finetune("planes", store, tmp_path / "run", settings, protocols=["probe"], group_by="scan")
+    assert sum(len(fold["test_patients"]) for fold in result.of("random", "probe").folds) == 8
 
 
 def test_a_folder_in_use_is_refused(grating_store, tmp_path, tiny_planes):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "something").touch()
     with pytest.raises(ConfigError, match="is not empty: choose a new folder"):
-        finetune_planes(grating_store, tmp_path / "run", quick(tiny_planes))
+        finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes))
 
 
 def test_an_untrained_encoder_depends_on_the_seed_alone_and_leaves_the_global_generator(tiny_planes):

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from usvs.models.se_resnext import SEResNeXt
-from usvs.tasks.classification.module import PlaneTask, class_weights
+from usvs.tasks.classification.module import ClassificationModule, class_weights
 
 
 @pytest.mark.parametrize(("kind", "ratio"), [("none", 1.0), ("inverse_sqrt", 3.0), ("inverse", 9.0)])
@@ -20,7 +20,7 @@ def test_rare_classes_weigh_more_and_the_mean_frame_weighs_one(kind, ratio):
 def test_the_scripted_loss_is_the_weighted_cross_entropy(tiny_planes):
     torch.manual_seed(0)
     weights = class_weights(np.array([0, 0, 0, 1, 2]), 14, "inverse")
-    task = PlaneTask(SEResNeXt(tiny_planes.model.video), 14, weights).eval()
+    task = ClassificationModule(SEResNeXt(tiny_planes.model.video), 14, weights).eval()
     frames, planes = torch.randn(5, 1, 32, 32), torch.tensor([0, 1, 2, 0, 1])
     with torch.no_grad():
         logits = task.logits(frames)

@@ -10,8 +10,8 @@ from torch import nn
 from tests.training.compare import assert_same, gradients, relative, run_jobs
 from usvs.models.se_resnext import SEResNeXt
 from usvs.models.sononet import SonoNetEncoder
-from usvs.tasks.classification.module import PlaneTask
-from usvs.tasks.saliency.module import SaliencyTask
+from usvs.tasks.classification.module import ClassificationModule
+from usvs.tasks.saliency.module import SaliencyModule
 from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.training.batch_compute import BatchCompute
 from usvs.training.trainer import Trainer
@@ -33,8 +33,8 @@ def batch(task: str, seed: int = 0):
 def trainer(settings, name: str, policy: str, **run) -> Trainer:
     torch.manual_seed(0)
     encoder = SonoNetEncoder(4, 32, 48) if name == "sononet" else SEResNeXt(settings.model.video)
-    task = PlaneTask(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
-    task = SaliencyTask(encoder, 8, 0.1, 0.2) if name == "gaze" else task
+    task = ClassificationModule(encoder, 3, torch.tensor([0.5, 1.0, 2.0]))
+    task = SaliencyModule(encoder, 8, 0.1, 0.2) if name == "gaze" else task
     generator = torch.Generator().manual_seed(1)
     for module in task.modules():  # statistics worth freezing
         if isinstance(module, nn.BatchNorm2d):
@@ -70,7 +70,7 @@ def test_with_live_batch_norm_blocks_are_run_again_with_the_same_bits(tiny_plane
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_where_memory_runs_out_the_same_is_computed_with_less(tiny_planes, task, monkeypatch, capsys):
+def test_where_memory_runs_out_the_same_is_computed_with_less(tiny_planes, task, monkeypatch, caplog):
     whole = gradients(trainer(tiny_planes, task, "frozen"), batch(task))
     enough = BatchCompute._gradients
 
@@ -82,8 +82,8 @@ def test_where_memory_runs_out_the_same_is_computed_with_less(tiny_planes, task,
 
     monkeypatch.setattr(BatchCompute, "_gradients", short)
     assert_same(whole, gradients(trainer(tiny_planes, task, "frozen"), batch(task)), 1e-5)
-    said = capsys.readouterr().err
-    assert "from here on blocks are run again in backward" in said and "from here on 3 clips at once" in said
+    assert "activations are recomputed in the backward pass from now on" in caplog.text
+    assert "micro-batches of 3 clips from now on" in caplog.text
 
 
 def test_several_processes_finetune_and_predict_as_one(tmp_path, grating_store, gaze_store, tiny_planes):
@@ -113,5 +113,5 @@ def test_several_processes_finetune_and_predict_as_one(tmp_path, grating_store, 
             scores = ("kl", "nss", "cc") if task == "gaze" else ("accuracy",)
             assert [fold[name] for name in scores] == pytest.approx([of_three[name] for name in scores], abs=2e-3)
         for fold in range(2):
-            where = f"detectors/random/fold_{fold}/model.safetensors"
+            where = f"models/random/fold_{fold}/model.safetensors"
             assert relative(*(load_file(tmp_path / f"{task}{ranks}" / where) for ranks in (1, 3))) < 1e-5

@@ -2,18 +2,24 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.plane_labels import PLANES
 from usvs.data.frame_table import labelled_frames
 from usvs.evaluation.folds import make_folds
-from usvs.evaluation.metrics import plane_metrics
 from usvs.models.se_resnext import SEResNeXt
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.finetune import finetune_fold, predict_planes
+from usvs.tasks.classification.planes import planes_task
+from usvs.tasks.fit import evaluate_module, fit_module, predict_batches
+
+TASK = planes_task()
 
 
 def new_encoder(settings):
     torch.manual_seed(1)
     return SEResNeXt(settings.model.video)
+
+
+def predicted(store, table, module, settings):
+    batches = predict_batches(TASK, store, table, module, settings)
+    return np.concatenate([logits.argmax(dim=1).numpy() for _, logits in batches])
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +33,9 @@ def halves(grating_store):
 def test_it_learns_three_planes_and_names_them_on_other_patients(halves, tiny_planes):
     store, train, test = halves
     settings = tiny_planes.model_copy(update={"run": tiny_planes.run.model_copy(update={"compile": "torchscript"})})
-    task, updates = finetune_fold(store, train, new_encoder(settings), settings)
+    module, updates = fit_module(TASK, store, train, new_encoder(settings), settings)
     assert updates == len(train) // 24 * 6
-    scores = plane_metrics(test.label, predict_planes(store, test, task, settings), PLANES)
+    scores = evaluate_module(TASK, store, test, module, settings)
     assert scores.f1 > 0.9
     assert len(scores.left_out) == 11
 
@@ -39,7 +45,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(halves, ti
     short = tiny_planes.model_copy(update={"optimiser": tiny_planes.optimiser.model_copy(update={"epochs": 1})})
     other = short.model_copy(update={"run": short.run.model_copy(update={"seed": 1})})
     weights = [
-        finetune_fold(store, train, new_encoder(settings), settings)[0].state_dict()
+        fit_module(TASK, store, train, new_encoder(settings), settings)[0].state_dict()
         for settings in (short, short, other)
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -49,14 +55,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(halves, ti
 def test_predictions_do_not_depend_on_what_else_is_predicted(halves, tiny_planes):
     store, train, test = halves
     one_epoch = tiny_planes.model_copy(update={"optimiser": tiny_planes.optimiser.model_copy(update={"epochs": 1})})
-    task, _ = finetune_fold(store, train, new_encoder(one_epoch), one_epoch)
-    together = predict_planes(store, test, task, one_epoch)
+    module, _ = fit_module(TASK, store, train, new_encoder(one_epoch), one_epoch)
+    together = predicted(store, test, module, one_epoch)
     some = np.arange(5, 20)
-    np.testing.assert_array_equal(predict_planes(store, test.take(some), task, one_epoch), together[some])
-    assert task.training is False
+    np.testing.assert_array_equal(predicted(store, test.take(some), module, one_epoch), together[some])
+    assert module.training is False
 
 
 def test_fewer_frames_than_a_batch_are_one_batch(halves, tiny_planes):
     store, train, _ = halves
-    _, updates = finetune_fold(store, train.take(np.arange(0, 24, 3)), new_encoder(tiny_planes), tiny_planes)
+    _, updates = fit_module(TASK, store, train.take(np.arange(0, 24, 3)), new_encoder(tiny_planes), tiny_planes)
     assert updates == 6

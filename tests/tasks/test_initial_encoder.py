@@ -13,7 +13,7 @@ from usvs.models.sononet import SonoNet, SonoNetEncoder
 from usvs.tasks.initial_encoder import encoder_description, init_names, initial_encoder, parse_init
 
 
-def test_inits_are_told_apart():
+def test_inits_are_parsed():
     assert parse_init("random").kind == "random"
     assert parse_init("runs/a").kind == parse_init(Path("runs/a")).kind == "run"
     assert parse_init("video:runs/a") == ("run", Path("runs/a"), "video")
@@ -24,7 +24,7 @@ def test_inits_are_told_apart():
         parse_init("imagenet:")
 
 
-def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, capsys):
+def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, caplog):
     torch.manual_seed(0)
     network = SonoNet(16)
     torch.save(network.state_dict(), tmp_path / "weights.pth")
@@ -32,16 +32,16 @@ def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, capsys):
     encoder = initial_encoder(f"sononet:{tmp_path / 'weights.pth'}", small)
     assert isinstance(encoder, SonoNetEncoder) and (encoder.height, encoder.columns) == (48, 64)
     assert torch.equal(encoder.features[2][1][0].weight, network.features[2][1][0].weight)
-    said = " ".join(capsys.readouterr().err.split())
-    assert "SonoNet-16, all 78 tensors of its feature layers loaded, the 12 after them left out" in said
-    again = build_encoder(encoder_description("sononet:x", encoder, small))
+    said = caplog.text
+    assert "sononet: SonoNet, frames resized to 48 x 64: 78 of 78 tensors loaded" in said and "adaption.0" in said
+    again = build_encoder(encoder_description(encoder))
     again.load_state_dict(encoder.state_dict())
     frames = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(again.eval()(frames), encoder.eval()(frames))
 
 
-def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, tiny_planes, capsys):
+def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, tiny_planes, caplog):
     torch.manual_seed(0)
     state = SEResNeXt(EncoderSettings()).state_dict()
     without_gates = {name: value for name, value in state.items() if ".se." not in name}
@@ -51,12 +51,13 @@ def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, 
     encoder = initial_encoder(init, tiny_planes)
     assert encoder.num_features == 2048 and encoder.conv1.in_channels == 1
     assert torch.equal(encoder.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
-    said = " ".join(capsys.readouterr().err.split())
-    assert "left as they were, 64: layer1.0.se.fc1.weight" in said and "not used, 1: fc.bias" in said
-    assert "three colours folded to one channel; every squeeze-and-excitation begins as the identity" in said
+    said = caplog.text
+    assert "318 of 382 tensors loaded" in said and "layer1.0.se.fc1.weight" in said and "fc.bias" in said
+    assert "folded from RGB to 1 gray channel(s)" in said and "gates initialised to the identity" in said
+    caplog.clear()
     initial_encoder(init, tiny_planes)
-    assert capsys.readouterr().err == ""  # said once
-    assert build_encoder(encoder_description(init, encoder, tiny_planes)).num_features == 2048
+    assert caplog.text == ""  # logged once
+    assert build_encoder(encoder_description(encoder)).num_features == 2048
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, tiny_planes):
@@ -65,7 +66,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, tiny_planes):
         initial_encoder(f"imagenet:{tmp_path / 'other.npz'}", tiny_planes)
     with pytest.raises(DataError, match="SonoNet weights"):
         initial_encoder(f"sononet:{tmp_path / 'other.npz'}", tiny_planes)
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(DataError, match=r"nowhere\.npz"):
         initial_encoder("sononet:nowhere.npz", tiny_planes)
 
 
@@ -94,9 +95,43 @@ def test_what_a_run_learnt_from_must_be_what_is_claimed(tmp_path, tiny_planes):
         (tmp_path / name).mkdir()
         settings = PretrainSettings(objective=objective)
         (tmp_path / name / "config.json").write_text(settings.model_dump_json())
-    with pytest.raises(ConfigError, match="'video:ours': that run learnt from speech and video"):
-        initial_encoder(f"video:{tmp_path / 'ours'}", tiny_planes)
+    with pytest.raises(ConfigError, match="'video:joint': that run learnt from speech and video"):
+        initial_encoder(f"video:{tmp_path / 'joint'}", tiny_planes)
     with pytest.raises(ConfigError, match="'usvs:video': that run learnt from video alone"):
         initial_encoder(f"usvs:{tmp_path / 'video'}", tiny_planes)
-    with pytest.raises(ConfigError, match="expected a run's folder"):
+    with pytest.raises(ConfigError, match=r"expected a run folder with config\.json"):
         initial_encoder(f"usvs:{tmp_path}", tiny_planes)
+
+
+def test_the_encoder_knows_its_input_size_and_the_real_output_stride(tiny_planes):
+    from usvs.tasks.saliency.settings import SaliencySettings
+
+    encoder = initial_encoder("random", tiny_planes)
+    assert encoder.pretrained_cfg["input_size"] == (1, 32, 32)
+    assert encoder.pretrained_cfg["crop_fraction"] == tiny_planes.augment.crop_fraction
+    gaze = initial_encoder("random", SaliencySettings(model=tiny_planes.model, output_stride=8))
+    assert encoder_description(encoder)["output_stride"] == 16
+    assert encoder_description(gaze)["output_stride"] == 8
+    assert build_encoder(encoder_description(gaze)).stride == 8
+
+
+def test_an_own_module_is_copied_and_described_by_its_class(tiny_planes):
+    class Own(torch.nn.Module):
+        num_features = 4
+
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 4, 3, stride=4)
+
+        def forward_features(self, images):
+            return self.conv(images)
+
+    own = Own()
+    encoder = initial_encoder(own, tiny_planes)
+    with torch.no_grad():
+        encoder.module.conv.weight.zero_()
+    assert own.conv.weight.abs().sum() > 0
+    description = encoder_description(encoder)
+    assert description["kind"] == "module" and description["class"].endswith("Own")
+    with pytest.raises(ConfigError, match=r"without 'forward_features' and 'num_features'"):
+        initial_encoder(torch.nn.Linear(2, 2), tiny_planes)

@@ -12,11 +12,17 @@ from usvs.evaluation.folds import make_folds
 from usvs.models.se_resnext import SEResNeXt
 from usvs.report.runs import save_gaze_figure
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.finetune import finetune_gaze_fold, predict_saliency
-from usvs.tasks.saliency.compare import compare_gaze_inits, finetune_gaze
-from usvs.tasks.saliency.module import SaliencyTask
-from usvs.tasks.saliency.scores import gaze_metrics, seen_in_evaluation
+from usvs.tasks.finetune import finetune
+from usvs.tasks.fit import evaluate_module, fit_module
+from usvs.tasks.saliency.module import SaliencyModule
 from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.tasks.saliency.task import SaliencyTask, density_scores
+
+TASK = SaliencyTask()
+
+
+def metrics(density, table):
+    return TASK.metrics(density_scores(density, table), table)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def settings(tiny_planes) -> SaliencySettings:
 
 def test_the_loss_is_kl_and_leaves_out_who_was_not_looked_at(settings):
     torch.manual_seed(0)
-    task = SaliencyTask(SEResNeXt(settings.model.video), 8, 0.0, 0.0).eval()
+    task = SaliencyModule(SEResNeXt(settings.model.video), 8, 0.0, 0.0).eval()
     frames, truth = torch.randn(3, 1, 32, 32), torch.rand(3, 32, 32)
     truth /= truth.sum(dim=(1, 2), keepdim=True)
     truth[2] = 0
@@ -50,13 +56,13 @@ def test_the_loss_is_kl_and_leaves_out_who_was_not_looked_at(settings):
 def test_the_options_of_the_loss_reward_nss_and_cc(settings):
     torch.manual_seed(0)
     encoder = SEResNeXt(settings.model.video)
-    plain, with_both = SaliencyTask(encoder, 8, 0.0, 0.0).eval(), SaliencyTask(encoder, 8, 0.1, 0.2).eval()
+    plain, with_both = SaliencyModule(encoder, 8, 0.0, 0.0).eval(), SaliencyModule(encoder, 8, 0.1, 0.2).eval()
     with_both.load_state_dict(plain.state_dict())
     frames, truth = torch.randn(2, 1, 32, 32), torch.rand(2, 32, 32)
     truth /= truth.sum(dim=(1, 2), keepdim=True)
     one, other = plain(frames, truth), with_both(frames, truth)
     torch.testing.assert_close(other.total, one.total - 0.1 * one.nss - 0.2 * one.correlation)
-    from usvs.evaluation.metrics import correlation
+    from usvs.evaluation import correlation
 
     density = plain.log_density(frames).exp().detach()
     assert one.correlation.item() == pytest.approx(correlation(density, truth).mean().item(), abs=1e-4)
@@ -68,10 +74,11 @@ def test_it_learns_to_look_where_people_looked(gaze_store, settings):
     fold = make_folds(table.frames.group.tolist(), 2, seed=0)[0]
     longer = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 12})})
     torch.manual_seed(1)
-    task, updates = finetune_gaze_fold(store, table.of_groups(fold.train), SEResNeXt(settings.model.video), longer)
-    test = seen_in_evaluation(store, table.of_groups(fold.test), longer)
-    scores = gaze_metrics(predict_saliency(store, test.frames, task, longer), test)
-    uniform = gaze_metrics(torch.ones(len(test), 32, 32), test)
+    encoder = SEResNeXt(settings.model.video)
+    module, updates = fit_module(TASK, store, table.of_groups(fold.train), encoder, longer)
+    test = TASK.test_dataset(store, table.of_groups(fold.test), longer)
+    scores = evaluate_module(TASK, store, test, module, longer)
+    uniform = metrics(torch.ones(len(test), 32, 32), test)
     assert updates > 0
     assert scores.kl < 0.6 * uniform.kl and scores.nss > 2 and scores.auc_exact > 0.9 and scores.cc > 0.4
     assert uniform.nss == 0 and uniform.auc_exact == 0.5 and uniform.auc == pytest.approx(0.75)
@@ -79,11 +86,11 @@ def test_it_learns_to_look_where_people_looked(gaze_store, settings):
 
 def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
     store = PreparedStore(gaze_store)
-    table = seen_in_evaluation(
+    table = TASK.test_dataset(
         store, gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees), settings
     )
     truth = gaze_density(table.fixations, table.sigma, 32, 32)
-    scores = gaze_metrics(truth, table)
+    scores = metrics(truth, table)
     assert scores.kl == pytest.approx(0, abs=1e-5) and scores.cc == pytest.approx(1) and scores.sim == pytest.approx(1)
     assert scores.fixations == 1 and scores.auc_exact > 0.99
 
@@ -91,7 +98,7 @@ def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
 def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     run = tmp_path / "run"
-    table = compare_gaze_inits(gaze_store, run, quick, ["random"])
+    table = str(finetune("gaze", gaze_store, run, quick))
     stored = json.loads((run / "results.json").read_text())
     reading = stored["inits"]["random"]["finetune"]
     assert stored["kind"] == "gaze" and len(reading["folds"]) == 2
@@ -102,7 +109,7 @@ def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
     assert "AUC-Judd of chance is 0.75, not 0.5" in table
     assert str(gaze_store) not in (run / "results.json").read_text()
     assert save_gaze_figure(run).stat().st_size > 10_000
-    assert (run / "detectors" / "random" / "fold_1" / "model.safetensors").exists()
+    assert (run / "models" / "random" / "fold_1" / "model.safetensors").exists()
 
 
 def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, settings, monkeypatch):
@@ -114,7 +121,17 @@ def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, set
     (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     with pytest.raises(DataError, match=f"1 of 4 test patients were pretrained on \\({seen}\\)"):
-        finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "joint")
+        finetune("gaze", gaze_store, tmp_path / "run", quick, inits=tmp_path / "joint")
     assert not (tmp_path / "run").exists()
-    result = finetune_gaze(gaze_store, tmp_path / "run", quick, tmp_path / "joint", allow_overlap=True)
-    assert len(result.folds) == 2
+    result = finetune("gaze", gaze_store, tmp_path / "run", quick, inits=tmp_path / "joint", allow_overlap=True)
+    assert len(result.of("joint").folds) == 2
+
+
+def test_a_constant_map_has_a_finite_gradient(settings):
+    module = SaliencyModule(SEResNeXt(settings.model.video), 8, 0.0, 0.0)
+    for parameter in module.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    truth = torch.rand(2, 32, 32)
+    module(torch.randn(2, 1, 32, 32), truth / truth.sum(dim=(1, 2), keepdim=True)).total.backward()
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)

@@ -79,16 +79,16 @@ def test_neighbours_are_sent_far_apart():
     assert stats.chisquare(np.histogram(sent, bins=100, range=(0, size))[0]).pvalue > 1e-4
     steps = np.diff(sent) % size
     assert stats.chisquare(np.histogram(steps, bins=100, range=(0, size))[0]).pvalue > 1e-4
-    # The same place in following epochs: no clip is met at the same time again more often than by chance.
+    # The same index in successive epochs: no clip recurs at the same index more often than by chance.
     following = [permute(np.arange(10**4), size, derive_key(3, epoch)) for epoch in (0, 1)]
     assert np.count_nonzero(following[0] == following[1]) < 5
 
 
 def test_seek_in_a_billion_is_quick():
     durations = []
-    for place in range(300):
+    for position in range(300):
         began = time.perf_counter()
-        permute_one(place * 3_000_017, 10**9, 42)
+        permute_one(position * 3_000_017, 10**9, 42)
         durations.append(time.perf_counter() - began)
     assert np.median(durations) < 200e-6  # the goal is 50; this leaves room for a loaded machine
 
@@ -115,7 +115,7 @@ def test_uniform_and_independent_streams():
 
 def test_pure_function_of_each_counter():
     together = counter_bits(3, np.arange(100), 4)
-    alone = [counter_bits(3, place, 4)[0] for place in reversed(range(100))]
+    alone = [counter_bits(3, position, 4)[0] for position in reversed(range(100))]
     assert np.array_equal(together, alone[::-1])
     assert counter_bits(3, np.arange(6).reshape(2, 3), 4).shape == (2, 3)
 

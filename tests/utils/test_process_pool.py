@@ -67,19 +67,19 @@ def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path):
 
 
 def is_alive(process: int) -> bool:
-    """Whether it is there and no mere entry that nobody has asked for its end."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
 
 
-def wait_for(look: Callable[[], list[Path]], enough: Callable[[list[Path]], bool]) -> list[Path]:
+def wait_for(observe: Callable[[], list[Path]], enough: Callable[[list[Path]], bool]) -> list[Path]:
     for _ in range(300):
-        if enough(look()):
+        if enough(observe()):
             break
         time.sleep(0.1)
-    return look()
+    return observe()
 
 
 SCRIPT = """

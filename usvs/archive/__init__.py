@@ -1,1 +1,1 @@
-"""A user's folder: discovery, manifest, patients, alignment, gaze formats, labels and importers."""
+"""An archive, which is a user's folder of scans: discovery, manifest, alignment, gaze formats, labels and importers."""

@@ -1,4 +1,4 @@
-"""How sound and gaze lie against the picture: on its clock and on the screen it was seen on."""
+"""Alignment of audio and gaze with the video: clocks, and where the video was on the screen."""
 
 from math import radians, tan
 
@@ -6,20 +6,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from usvs.archive.settings import GazeSettings
 
-WHOLE_SCREEN = (0.0, 0.0, 1.0, 1.0)
+FULL_SCREEN = (0.0, 0.0, 1.0, 1.0)
 
 
-class GazeView(BaseModel):
-    """When and where a gaze recording was made; what is None is read from the file, else from the settings.
+class GazeAlignment(BaseModel):
+    """Clock and screen of a gaze recording; what is None is taken from the recording, otherwise from the settings.
 
     Attributes:
-        zero: what the recording's clock shows at the first frame, in its own unit.
-        offset_seconds: added to the recording's times, after `zero` is taken off.
-        drift_ppm: how much faster than the picture's the recording's clock runs.
-        viewing_distance_mm: from the eyes to the screen.
-        screen_width_mm: of the screen's visible part.
-        screen_height_mm: likewise.
-        picture: left, top, right, bottom of the video picture as shares of the screen.
+        zero: value of the recording's clock at the first video frame, in the recording's own unit.
+        offset_seconds: added to the recording's times after `zero` was subtracted.
+        drift_ppm: how much faster the recording's clock runs than the video's.
+        viewing_distance_mm: distance from the eyes to the screen.
+        screen_width_mm: width of the visible part of the screen.
+        screen_height_mm: height of the visible part of the screen.
+        picture: left, top, right and bottom of the video on the screen, as fractions of the screen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,40 +30,46 @@ class GazeView(BaseModel):
     viewing_distance_mm: float | None = Field(None, gt=0)
     screen_width_mm: float | None = Field(None, gt=0)
     screen_height_mm: float | None = Field(None, gt=0)
-    picture: tuple[float, float, float, float] = WHOLE_SCREEN
+    picture: tuple[float, float, float, float] = FULL_SCREEN
 
-    def completed(self, settings: GazeSettings, viewing_distance_mm: float | None = None) -> "GazeView":
-        """Return the view with nothing left open: the manifest's word first, then the file's, then the settings'."""
-        given = {name: getattr(self, name) or getattr(settings, name) for name in GazeSettings.model_fields}
-        distance = self.viewing_distance_mm or viewing_distance_mm or settings.viewing_distance_mm
-        return self.model_copy(update={**given, "viewing_distance_mm": distance})
+    def fill_defaults(self, settings: GazeSettings, viewing_distance_mm: float | None = None) -> "GazeAlignment":
+        """Return a copy without None in screen and distance: from the manifest, else the recording, else the settings.
+
+        Args:
+            settings: defaults.
+            viewing_distance_mm: as measured in the recording, None if it was not.
+        """
+        values = {name: getattr(self, name) or getattr(settings, name) for name in GazeSettings.model_fields}
+        distance_mm = self.viewing_distance_mm or viewing_distance_mm or settings.viewing_distance_mm
+        return self.model_copy(update={**values, "viewing_distance_mm": distance_mm})
 
     @property
-    def degree(self) -> tuple[float, float]:
-        """One degree of visual angle at the screen's middle, as shares of the video picture's width and height.
+    def degree_size(self) -> tuple[float, float]:
+        """Size of one degree of visual angle at the centre of the screen, as fractions of the video's width and height.
 
-        A completed view only. Source: size = distance times tan(angle).
+        Available after `fill_defaults`. Source: size = distance * tan(angle).
         """
-        assert self.viewing_distance_mm and self.screen_width_mm and self.screen_height_mm, "complete the view first"
+        if not (self.viewing_distance_mm and self.screen_width_mm and self.screen_height_mm):
+            raise ValueError("the size of a degree needs the screen and the viewing distance: call fill_defaults first")
         left, top, right, bottom = self.picture
         size_mm = self.viewing_distance_mm * tan(radians(1.0))
         return size_mm / (self.screen_width_mm * (right - left)), size_mm / (self.screen_height_mm * (bottom - top))
 
 
 class Alignment(BaseModel):
-    """How a scan's sound and gaze are brought onto the clock and the picture of its video.
+    """How the audio and the gaze of a scan are aligned with its video.
 
     Attributes:
-        sound_offset_seconds: moves the sound; for a sound beside the video, the scan's time of its first sample.
-        sound_drift_ppm: how much faster than the picture's the sound's clock runs.
-        gaze: likewise for the gaze, and where it was seen.
+        sound_offset_seconds: delay of the audio; for a separate audio file, time of its first sample on the scan clock.
+        sound_drift_ppm: how much faster the audio's clock runs than the video's.
+        gaze: alignment of the gaze recording.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sound_offset_seconds: float = 0.0
     sound_drift_ppm: float = 0.0
-    gaze: GazeView = GazeView()
+    gaze: GazeAlignment = GazeAlignment()
 
 
-AS_RECORDED = Alignment()  # of every scan of which nothing else is said
+DEFAULT_ALIGNMENT = Alignment()  # of a scan for which the manifest states nothing

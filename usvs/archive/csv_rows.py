@@ -1,6 +1,7 @@
-"""Rows of the csv files that people write by hand or save from a spreadsheet, none of them misread in silence."""
+"""Strict reading of csv files that people write by hand or save from a spreadsheet."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +11,31 @@ from typing import Any
 
 from usvs.errors import DataError
 
+DELIMITERS = ",;\t"  # in order of preference
+
 
 @dataclass(frozen=True)
 class CsvRow:
-    """One row: its line in the file and its texts by column, free of blanks around them; a missing one is empty."""
+    """One row of a csv.
+
+    Attributes:
+        line: its line number in the file.
+        values: text by column, without surrounding blanks; a missing value is empty.
+        has_decimal_comma: whether numbers may be written with a decimal comma.
+    """
 
     line: int
-    texts: dict[str, str]
-    decimal_comma: bool
+    values: dict[str, str]
+    has_decimal_comma: bool
 
-    def number(self, column: str) -> float:
-        """Return a column's number; ValueError where it holds none."""
-        text = self.texts[column]
-        return float(text.replace(",", ".") if self.decimal_comma else text)
+    def parse_number(self, column: str) -> float:
+        """Return the number in a column.
+
+        Raises:
+            ValueError: if it is not a number.
+        """
+        text = self.values[column]
+        return float(text.replace(",", ".") if self.has_decimal_comma else text)
 
 
 @dataclass(frozen=True)
@@ -31,36 +44,41 @@ class CsvFile:
 
     Attributes:
         columns: names in the header.
-        rows: in order, those that are all empty left out.
+        rows: rows in order, without empty ones.
     """
 
     columns: tuple[str, ...]
     rows: Iterator[CsvRow]
 
 
+def detect_delimiter(header: str) -> str:
+    """Return the delimiter that occurs most often in a header line outside of quotes: comma, semicolon or tab."""
+    unquoted = re.sub(r'"[^"]*"', "", header)
+    return max(DELIMITERS, key=unquoted.count)
+
+
 @contextmanager
 def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
-    """Open a csv in UTF-8; its columns are apart by commas, or by semicolons or tabs as spreadsheets save them.
+    """Open a csv in UTF-8 whose columns are separated by commas, or by semicolons or tabs as spreadsheets save them.
 
     Args:
-        path: of the csv.
-        what: it is, as the beginning of a message.
+        path: the csv.
+        what: name of the file or of its contents, with which error messages begin.
 
     Raises:
-        DataError: where it is no such csv, names a column twice, or a row has more values than there are columns.
+        DataError: if it is not a csv, names a column twice, or a row has more values than there are columns.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
+            delimiter = detect_delimiter(file.readline())
             file.seek(0)
-            delimiter = next((letter for letter in "\t;" if letter in head and "," not in head), ",")
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             try:
                 columns = tuple(name.strip() for name in next(reader, []))
-                twice = [name for name, count in Counter(columns).items() if name and count > 1]
-                if twice:
-                    raise DataError(f"{what}: column '{twice[0]}' is there twice")
-                yield CsvFile(columns, _rows(reader, columns, what, delimiter))
+                repeated = [name for name, count in Counter(columns).items() if name and count > 1]
+                if repeated:
+                    raise DataError(f"{what}: column '{repeated[0]}' is repeated: expected each column once")
+                yield CsvFile(columns, _iter_rows(reader, columns, what, delimiter))
             except csv.Error as error:
                 raise DataError(f"{what}, line {reader.line_num}: not readable as csv ({error})") from None
     except UnicodeDecodeError:
@@ -69,13 +87,13 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
         raise DataError(f"{what}: not readable: {error.strerror}") from None
 
 
-def _rows(reader: Any, columns: tuple[str, ...], what: str, delimiter: str) -> Iterator[CsvRow]:
+def _iter_rows(reader: Any, columns: tuple[str, ...], what: str, delimiter: str) -> Iterator[CsvRow]:
     for raw in reader:
         values = [value.strip() for value in raw]
-        if any(values[len(columns) :]):  # a comma inside of a name, not quoted, moves all that follows it
+        if any(values[len(columns) :]):  # an unquoted comma in a name would shift all values after it
             raise DataError(
-                f"{what}, line {reader.line_num}: expected {len(columns)} values, got {len(values)}; "
-                "a value with a comma in it stands in quotes"
+                f"{what}, line {reader.line_num}: expected {len(columns)} values, got {len(values)}: "
+                "put a value that contains a comma in quotes"
             )
         if any(values):
             filled = values + [""] * (len(columns) - len(values))

@@ -1,4 +1,4 @@
-"""Which files of an archive make up its scans."""
+"""Discovery of the scans in an archive: which files belong together."""
 
 import os
 import posixpath
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from usvs.archive.alignment import AS_RECORDED, Alignment
-from usvs.archive.manifest import MANIFEST, UNNAMED, ManifestRow, read_manifest
+from usvs.archive.alignment import DEFAULT_ALIGNMENT, Alignment
+from usvs.archive.manifest import EMPTY_ENTRY, MANIFEST, ManifestEntry, read_manifest
 from usvs.errors import DataError
+from usvs.media.box import Box
 from usvs.media.dicom_file import is_dicom
-from usvs.media.sector import Box
 
-# what lies beside a video under its own stem; the first that is there counts
-BESIDE = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}
-SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"})  # nobody's scans
+# Companion files: they belong to the video beside them with the same stem. Of several, the first suffix is used.
+COMPANION_SUFFIXES = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}
+SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"})  # not searched
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts",
@@ -28,11 +28,18 @@ VIDEO_SUFFIXES = frozenset({
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """One scan on disk: paths relative to the archive, with forward slashes; None for what is not there.
+    """The files of one scan: paths relative to the archive, with forward slashes; None for what is missing.
 
     Attributes:
-        patient: by the manifest.
-        folder: the name of the one it lies in, where the manifest says nothing of patients.
+        path: video file.
+        sound: separate audio file.
+        gaze: gaze recording.
+        planes: plane labels.
+        patient: as the manifest states.
+        folder: name of the folder that holds the video, if the manifest has no column `patient`.
+        split: as the manifest states.
+        sector: inscribed crop as the manifest states.
+        alignment: of audio and gaze.
     """
 
     path: str
@@ -43,17 +50,17 @@ class ScanFiles:
     folder: str | None = None
     split: str | None = None
     sector: Box | None = None
-    alignment: Alignment = AS_RECORDED
+    alignment: Alignment = DEFAULT_ALIGNMENT
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies in an archive.
+class ArchiveListing:
+    """Contents of an archive.
 
     Attributes:
         scans: sorted by path.
-        missing: scans that the manifest names and the archive does not hold.
-        other: numbers of files that belong to no scan, by suffix.
+        missing: scans that the manifest names but the archive does not contain.
+        other: number of files that belong to no scan, by suffix.
     """
 
     scans: tuple[ScanFiles, ...]
@@ -61,155 +68,158 @@ class Found:
     other: dict[str, int]
 
 
-def discover(archive: Path) -> Found:
-    """Walk an archive and pair every video with what lies beside it.
+def discover_scans(archive: str | Path) -> ArchiveListing:
+    """Search an archive for videos and pair each with its companion files.
 
-    Names are compared as people read them: an accent may be one letter or two, and capitals count only where two names
-    differ by nothing else.
+    Names are compared without regard to capitals and to how accents are encoded, unless two names in the archive
+    differ in nothing else.
 
     Raises:
-        DataError: for a folder that is empty or without videos, and for a manifest with a mistake in it.
+        DataError: if the archive is empty or has no video, and for an invalid manifest.
     """
-    walked = sorted(_walk(archive))
-    paths = [path for path in walked if _is_utf8(path)]
-    if not walked:
-        raise DataError(f"archive '{archive}' is empty")
-    present = _Names(paths)
-    manifest_path = present.find(MANIFEST)
+    archive = Path(archive)
+    all_paths = sorted(_walk(archive))
+    paths = [path for path in all_paths if _is_utf8(path)]
+    if not all_paths:
+        raise DataError(f"archive '{archive}' is empty: expected a folder that contains videos")
+    index = _PathIndex(paths)
+    manifest_path = index.find(MANIFEST)
     rows, columns = read_manifest(archive / (manifest_path or MANIFEST))
-    manifest = _rows_by_file(rows, present)
-    videos = [path for path in paths if path in manifest or _is_video(archive, path)]
+    entries = _match_entries(rows, index)
+    videos = [path for path in paths if path in entries or _is_video(archive, path)]
     if not videos:
-        raise DataError(f"archive '{archive}' holds no video among its {len(paths)} files; known are {_known()}")
-    for path, row in manifest.items():
-        _check_named(path, row, present)
-    scans = tuple(_scan(path, present, manifest.get(path), "patient" in columns) for path in videos)
+        raise DataError(
+            f"archive '{archive}' has no video among its {len(paths)} files: "
+            f"expected a DICOM file or one of the suffixes {', '.join(sorted(VIDEO_SUFFIXES))}"
+        )
+    for path, entry in entries.items():
+        _check_companions(path, entry, index)
+    scans = tuple(_build_scan(path, index, entries.get(path), "patient" in columns) for path in videos)
     used = {manifest_path, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes))}
-    missing = tuple(ScanFiles(path, patient=row.patient) for path, row in manifest.items() if path not in used)
-    other = Counter(_suffix(path).lower() or "no suffix" for path in paths if path not in used)
-    if len(paths) < len(walked):
-        other["with a name that is no UTF-8"] = len(walked) - len(paths)
-    return Found(scans, missing, dict(other))
+    missing = tuple(ScanFiles(path, patient=entry.patient) for path, entry in entries.items() if path not in used)
+    other = Counter(_get_suffix(path).lower() or "no suffix" for path in paths if path not in used)
+    if len(paths) < len(all_paths):
+        other["with a name not in UTF-8"] = len(all_paths) - len(paths)
+    return ArchiveListing(scans, missing, dict(other))
 
 
-class _Names:
-    """The paths that are there, found by themselves, else by what is read as the same and is no other's."""
+class _PathIndex:
+    """The paths in an archive, found by exact name, otherwise by normalized name if only one path has it."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._paths = frozenset(paths)
-        alike = defaultdict(list)
+        by_name = defaultdict(list)
         for path in self._paths:
-            alike[_as_read(path)].append(path)
-        self._alike = {name: found[0] for name, found in alike.items() if len(found) == 1}
+            by_name[_normalize_name(path)].append(path)
+        self._unique = {name: found[0] for name, found in by_name.items() if len(found) == 1}
 
     def find(self, path: str) -> str | None:
-        return path if path in self._paths else self._alike.get(_as_read(path))
+        return path if path in self._paths else self._unique.get(_normalize_name(path))
 
-    def beside(self, scan: str, path: str) -> str | None:
+    def find_companion(self, scan: str, path: str) -> str | None:
         if path in self._paths:
             return path
-        found = self._alike.get(_as_read(path))
+        found = self._unique.get(_normalize_name(path))
         if found is None:
             return None
-        # where Visit.mp4 and visit.mp4 are two, or Anna/ and anna/, neither may take what lies beside the other
-        is_alone = self._alike.get(_as_read(scan)) == scan
-        return found if is_alone and posixpath.dirname(found) == posixpath.dirname(scan) else None
+        # If the archive has Visit.mp4 and visit.mp4, or Anna/ and anna/, neither may take the other's companion.
+        is_unique = self._unique.get(_normalize_name(scan)) == scan
+        return found if is_unique and posixpath.dirname(found) == posixpath.dirname(scan) else None
 
 
-def _as_read(path: str) -> str:
+def _normalize_name(path: str) -> str:
     return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).lower()
 
 
-def _rows_by_file(rows: dict[str, ManifestRow], present: _Names) -> dict[str, ManifestRow]:
-    found: dict[str, ManifestRow] = {}
-    for path, row in rows.items():
-        file = present.find(path) or path
-        if file in found:
-            raise DataError(f"{MANIFEST}: scan '{file}' is named twice, once as '{path}'")
-        found[file] = row
-    return found
+def _match_entries(rows: dict[str, ManifestEntry], index: _PathIndex) -> dict[str, ManifestEntry]:
+    entries: dict[str, ManifestEntry] = {}
+    for name, entry in rows.items():
+        path = index.find(name) or name
+        if path in entries:
+            raise DataError(f"{MANIFEST}: scan '{path}' is named twice, once as '{name}': expected one row per scan")
+        entries[path] = entry
+    return entries
 
 
 def _walk(archive: Path) -> Iterator[str]:
-    entered = {os.path.realpath(archive)}
-    for folder, folders, names in os.walk(archive, onerror=_unreadable, followlinks=True):
+    visited = {os.path.realpath(archive)}
+    for folder, subfolders, names in os.walk(archive, onerror=_raise_unreadable, followlinks=True):
         kept = []
-        for name in sorted(folders):
-            path = os.path.join(folder, name)  # noqa: PTH118  a Path is a tenth of the walk's time
-            is_new = not os.path.islink(path) or _leads_elsewhere(path, archive, entered)  # noqa: PTH114
+        for name in sorted(subfolders):
+            path = os.path.join(folder, name)  # noqa: PTH118  Path would take ten times as long
+            is_new = not os.path.islink(path) or _should_follow(path, archive, visited)  # noqa: PTH114
             if is_new and not name.startswith(".") and name not in SYSTEM_FOLDERS:
                 kept.append(name)
-        folders[:] = kept
-        within = Path(folder).relative_to(archive).as_posix()
-        prefix = "" if within == "." else f"{within}/"
+        subfolders[:] = kept
+        relative = Path(folder).relative_to(archive).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
         for name in names:
             if not name.startswith("."):
                 yield prefix + name
 
 
-def _leads_elsewhere(link: str, archive: Path, entered: set[str]) -> bool:
-    """Say whether a linked folder is a part of the archive that lies elsewhere; one that leads back never ends."""
-    real = Path(os.path.realpath(link))
-    if any(os.fspath(place) in entered for place in (real, *real.parents)) or real in archive.resolve().parents:
+def _should_follow(link: str, archive: Path, visited: set[str]) -> bool:
+    """Return whether a linked folder is new; one that links into or above the archive would never end."""
+    target = Path(os.path.realpath(link))
+    is_visited = any(os.fspath(folder) in visited for folder in (target, *target.parents))
+    if is_visited or target in archive.resolve().parents:
         return False
-    entered.add(os.fspath(real))
+    visited.add(os.fspath(target))
     return True
 
 
 def _is_utf8(path: str) -> bool:
-    # how Python spells bytes it cannot decode
+    # Python represents bytes that it cannot decode as surrogates
     return path.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in path)
 
 
-def _unreadable(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> None:
     raise DataError(f"archive folder '{error.filename}' is not readable: {error.strerror}") from None
 
 
 def _is_video(archive: Path, path: str) -> bool:
-    suffix = _suffix(path).lower()
+    suffix = _get_suffix(path).lower()
     if suffix in VIDEO_SUFFIXES:
         return True
-    # exports of DICOM have names such as IM0001 or 1.2.840.113619.2
+    # DICOM exports have names such as IM0001 or 1.2.840.113619.2
     return (not suffix or suffix[1:].isdigit()) and is_dicom(archive / path)
 
 
-def _check_named(scan: str, row: ManifestRow, present: _Names) -> None:
-    for kind, path in (row.beside or {}).items():
-        if present.find(path) is None:
+def _check_companions(scan: str, entry: ManifestEntry, index: _PathIndex) -> None:
+    for kind, path in (entry.companions or {}).items():
+        if index.find(path) is None:
             raise DataError(f"{MANIFEST}: the {kind} '{path}' of scan '{scan}' is not in the archive")
 
 
-def _scan(path: str, present: _Names, row: ManifestRow | None, has_patients: bool) -> ScanFiles:
-    row, stem = row or UNNAMED, _stem(path)
-    beside: dict[str, str | None] = {}
-    for kind, suffixes in BESIDE.items():
-        named = (row.beside or {}).get(kind)
-        found = (present.find(named),) if named else (present.beside(path, stem + end) for end in suffixes)
-        beside[kind] = next((place for place in found if place), None)
+def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None, has_patients: bool) -> ScanFiles:
+    entry, stem = entry or EMPTY_ENTRY, _get_stem(path)
+    companions: dict[str, str | None] = {}
+    for kind, suffixes in COMPANION_SUFFIXES.items():
+        stated = (entry.companions or {}).get(kind)
+        candidates = (
+            (index.find(stated),) if stated else (index.find_companion(path, stem + suffix) for suffix in suffixes)
+        )
+        companions[kind] = next((candidate for candidate in candidates if candidate), None)
     folder = posixpath.basename(posixpath.dirname(path))
     return ScanFiles(
         path=path,
-        sound=beside["sound"],
-        gaze=beside["gaze"],
-        planes=beside["planes"],
-        patient=row.patient,
+        sound=companions["sound"],
+        gaze=companions["gaze"],
+        planes=companions["planes"],
+        patient=entry.patient,
         folder=None if has_patients else (folder or None),
-        split=row.split,
-        sector=row.sector,
-        alignment=row.alignment,
+        split=entry.split,
+        sector=entry.sector,
+        alignment=entry.alignment,
     )
 
 
-def _stem(path: str) -> str:
-    suffix = _suffix(path)
-    # the last number of 1.2.840.113619.2 is not an ending: it tells one picture from the next
+def _get_stem(path: str) -> str:
+    suffix = _get_suffix(path)
+    # the last number of 1.2.840.113619.2 is not a suffix: it distinguishes images of one series
     return path if suffix[1:].isdigit() else path.removesuffix(suffix)
 
 
-def _suffix(path: str) -> str:
-    # a PurePath costs a third of an archive's walk
+def _get_suffix(path: str) -> str:
+    # PurePath would take a third of the time of the whole search
     return posixpath.splitext(path)[1] if path[-1:] != "." else ""
-
-
-def _known() -> str:
-    return ", ".join(sorted(VIDEO_SUFFIXES))

@@ -1,4 +1,4 @@
-"""Gaze samples beside a scan, and their mean for each frame."""
+"""Gaze samples of a scan on the scan clock, and their mean for each video frame."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.alignment import GazeView
-from usvs.archive.gaze_formats import read_gaze_table
+from usvs.archive.alignment import FULL_SCREEN, GazeAlignment
+from usvs.archive.gaze_formats import read_gaze_recording
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
-RATES_HZ = (1.0, 5000.0)  # of eye trackers, with much to spare
+TRACKER_RATES_HZ = (1.0, 5000.0)  # range of sample rates of eye trackers, with a wide margin
+DEFAULT_FRAME_SECONDS = 1 / 30  # duration of a frame in a video of one frame
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,11 @@ class GazeSamples:
     """Valid samples sorted by time, m of them.
 
     Attributes:
-        seconds: on the scan clock [m].
-        x: as a share of the whole video picture's width [m].
-        y: as a share of its height [m].
-        viewing_distance_mm: of the eyes from the screen, where the recording has it.
-        note: what was assumed of the recording's clock, and whether its unit may be another.
+        seconds: times on the scan clock [m].
+        x: horizontal position as a fraction of the video's width [m].
+        y: vertical position as a fraction of the video's height [m].
+        viewing_distance_mm: distance of the eyes from the screen, if it was recorded.
+        note: what was assumed about the recording's clock, and whether its unit is doubtful.
     """
 
     seconds: NDArray[np.float64]
@@ -33,64 +34,68 @@ class GazeSamples:
     note: str | None = None
 
 
-def read_gaze(path: Path, view: GazeView | None = None) -> GazeSamples:
-    """Read a gaze recording: our own csv (``timestamp_us,x,y,valid``), Tobii SDK, Tobii Pro Lab or SonoAssist.
+def read_gaze(path: str | Path, alignment: GazeAlignment | None = None) -> GazeSamples:
+    """Read a gaze recording in one of the formats of `usvs.archive.gaze_formats`.
 
     Args:
-        path: of a csv or tsv; which form it has, its units and its clock are read from the header.
-        view: when and where it was made; None: on the scan's clock, the picture filling the screen.
+        path: csv or tsv; its format, units and clock are read from its header.
+        alignment: clock and screen of the recording; None: the video filled the screen, the clock is as recorded.
 
     Raises:
-        DataError: for a missing column, a value that is no number, and where no sample is valid.
+        DataError: for an unknown format, an invalid value, and if no sample is valid.
     """
-    view = view or GazeView()
-    table = read_gaze_table(path)
-    zero = table.zero if view.zero is None else view.zero
-    seconds = (table.ticks - zero) / (table.ticks_per_second * (1 + view.drift_ppm * 1e-6)) + view.offset_seconds
-    left, top, right, bottom = view.picture if table.on_screen else (0.0, 0.0, 1.0, 1.0)
-    x, y = (table.x - left) / (right - left), (table.y - top) / (bottom - top)
-    valid = np.isfinite(seconds) & np.isfinite(x) & np.isfinite(y)
-    order = np.argsort(seconds[valid], kind="stable")
+    alignment = alignment or GazeAlignment()
+    recording = read_gaze_recording(Path(path))
+    zero = recording.zero if alignment.zero is None else alignment.zero
+    clock_rate = recording.ticks_per_second * (1 + alignment.drift_ppm * 1e-6)
+    seconds = (recording.ticks - zero) / clock_rate + alignment.offset_seconds
+    left, top, right, bottom = alignment.picture if recording.on_screen else FULL_SCREEN
+    x, y = (recording.x - left) / (right - left), (recording.y - top) / (bottom - top)
+    is_valid = np.isfinite(seconds) & np.isfinite(x) & np.isfinite(y)
+    order = np.argsort(seconds[is_valid], kind="stable")
     if not len(order):
-        raise DataError(f"gaze: none of its {len(seconds)} samples is valid")
-    assumed = None if view.zero is not None or view.offset_seconds else table.note
-    seconds = seconds[valid][order]
-    note = "; ".join(part for part in (assumed, _unit_note(seconds)) if part) or None
-    return GazeSamples(seconds, x[valid][order], y[valid][order], table.viewing_distance_mm, note)
+        raise DataError(f"gaze: no valid sample: expected at least one, got {len(seconds)} samples that are not valid")
+    is_clock_stated = alignment.zero is not None or bool(alignment.offset_seconds)
+    seconds = seconds[is_valid][order]
+    notes = (None if is_clock_stated else recording.note, _rate_note(seconds))
+    note = "; ".join(part for part in notes if part) or None
+    return GazeSamples(seconds, x[is_valid][order], y[is_valid][order], recording.viewing_distance_mm, note)
 
 
-def _unit_note(seconds: NDArray[np.float64]) -> str | None:
+def _rate_note(seconds: NDArray[np.float64]) -> str | None:
     step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 0.0
-    if step == 0 or RATES_HZ[0] <= 1 / step <= RATES_HZ[1]:
+    low, high = TRACKER_RATES_HZ
+    if step == 0 or low <= 1 / step <= high:
         return None
-    return f"gaze: {1 / step:.3g} samples a second: is its clock in the unit that the header says?"
+    return f"gaze: expected {low:g} to {high:g} samples per second, got {1 / step:.3g}: check the clock's unit"
 
 
-def gaze_per_frame(
+def average_gaze_per_frame(
     samples: GazeSamples, frame_seconds: NDArray[np.float64], box: Box, width: int, height: int
 ) -> NDArray[np.float32]:
-    """Return the mean of the samples within half a frame of each frame, as shares of the box; NaN where there is none.
+    """Return the mean of the samples within half a frame of each frame, as fractions of the box.
 
     Args:
-        samples: gaze on the whole video frame.
+        samples: gaze on the complete video frame.
         frame_seconds: sorted frame times [n].
-        box: the inner box of the fan, in pixels; a sample outside of it looks at no anatomy and is left out.
+        box: inscribed crop of the sector, in pixels; samples outside of it are left out.
         width: of the video frame, in pixels.
         height: of the video frame, in pixels.
 
     Returns:
-        x, y [n, 2], each in [0, 1).
+        x, y in [0, 1), NaN for a frame without samples [n, 2].
     """
     x = (samples.x * width - box.left) / box.width
     y = (samples.y * height - box.top) / box.height
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-    seconds, places = samples.seconds[inside], np.stack([x[inside], y[inside]], axis=1)
-    half = float(np.median(np.diff(frame_seconds))) / 2 if len(frame_seconds) > 1 else 1 / 60
+    seconds, positions = samples.seconds[inside], np.stack([x[inside], y[inside]], axis=1)
+    frame_duration = float(np.median(np.diff(frame_seconds))) if len(frame_seconds) > 1 else DEFAULT_FRAME_SECONDS
+    half = frame_duration / 2
     first = np.searchsorted(seconds, frame_seconds - half, side="left")
     last = np.searchsorted(seconds, frame_seconds + half, side="left")
-    sums = np.concatenate([np.zeros((1, 2)), np.cumsum(places, axis=0)])
+    sums = np.concatenate([np.zeros((1, 2)), np.cumsum(positions, axis=0)])
     count = (last - first)[:, None]
     with np.errstate(invalid="ignore"):
-        mean = (sums[last] - sums[first]) / count
-    result: NDArray[np.float32] = mean.astype(np.float32)  # [n, 2]; 0 / 0 is the NaN that says: none
+        mean = (sums[last] - sums[first]) / count  # 0 / 0 is NaN where a frame has no samples
+    result: NDArray[np.float32] = mean.astype(np.float32)
     return result

@@ -1,44 +1,39 @@
-"""The tables that eye trackers write, told apart by their headers, as one form: times, places, validity."""
+"""Formats of gaze recordings, recognised by their column names.
 
-import logging
+To add a format, write a function that turns a `TextTable` into a `GazeRecording` and add a `GazeFormat` to
+`GAZE_FORMATS` at the end of this file. Nothing else needs to change: `usvs index` and `usvs prepare` use the list.
+"""
+
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv
 
+from usvs.archive.text_table import Column, TextTable
 from usvs.errors import DataError
 
-logger = logging.getLogger(__name__)
-
-OWN_COLUMNS = ("timestamp_us", "x", "y", "valid")
-TRUE_WORDS, FALSE_WORDS = ("1", "1.0", "true", "valid"), ("0", "0.0", "false", "invalid", "nan", "")
-# Pro Lab's words, and Tobii's codes in older exports: 0 and 1 surely or probably this eye, 2 to 4 not
-PRO_LAB_TRUE, PRO_LAB_FALSE = ("valid", "0", "1"), ("invalid", "2", "3", "4", "")
 EYES = ("left", "right")
-UNITS_PER_SECOND = {"ms": 1e3, "us": 1e6, "μs": 1e6, "µs": 1e6}  # the Greek letter and the micro sign
-FIRST_SAMPLE = "gaze clock: its first sample is taken as the first frame (say gaze_zero in manifest.csv)"
-RECORDING_START = "gaze clock: the recording's start is taken as the first frame (say gaze_zero in manifest.csv)"
-
-Column = NDArray[np.float64]
+FIRST_SAMPLE = "gaze clock: the first sample is assumed to be at the first frame (state gaze_zero in manifest.csv)"
+RECORDING_START = (
+    "gaze clock: the start of the recording is assumed to be at the first frame (state gaze_zero in manifest.csv)"
+)
 
 
 @dataclass(frozen=True)
-class GazeTable:
-    """A recording as it was written, m samples.
+class GazeRecording:
+    """A gaze recording in its own clock and coordinates, m samples.
 
     Attributes:
-        ticks: of its own clock [m].
-        ticks_per_second: the clock's unit.
-        x: place from left to right, NaN where it is not valid [m].
-        y: place from top to bottom, likewise [m].
-        on_screen: whether places are shares of the screen; else of the video picture.
-        viewing_distance_mm: median distance of the eyes from the screen, where it was recorded.
-        zero: what the clock shows at the first frame, as far as the form says.
+        ticks: times on the recording's clock, in its unit [m].
+        ticks_per_second: unit of the clock.
+        x: horizontal position from 0 (left) to 1 (right), NaN where the sample is not valid [m].
+        y: vertical position from 0 (top) to 1 (bottom), likewise [m].
+        on_screen: whether positions are fractions of the screen; otherwise of the video image.
+        viewing_distance_mm: median distance of the eyes from the screen, if it was recorded.
+        zero: value of the clock at the first video frame, if the recording's format defines it or by assumption.
         note: what was assumed about the clock.
     """
 
@@ -52,222 +47,195 @@ class GazeTable:
     note: str | None = None
 
 
-def read_gaze_table(path: Path) -> GazeTable:
-    """Read a csv or tsv of gaze: our own, Tobii SDK, Tobii Pro Lab or SonoAssist.
+@dataclass(frozen=True)
+class GazeFormat:
+    """One format of gaze recordings.
+
+    Attributes:
+        name: for error messages.
+        matches: returns whether a table with these column names is of this format.
+        read: turns the table into a recording; raises `DataError` for an invalid one.
+    """
+
+    name: str
+    matches: Callable[[Sequence[str]], bool]
+    read: Callable[[TextTable], GazeRecording]
+
+
+def read_gaze_recording(path: Path) -> GazeRecording:
+    """Read a csv or tsv in one of `GAZE_FORMATS`.
 
     Raises:
-        DataError: for a header of none of them, a missing column or a value that is no number.
+        DataError: for columns of none of the formats, a missing column or an invalid value.
     """
-    table = _Table.read(path)
-    names = table.names
-    if "Reception OS time" in names:
-        return _sonoassist(table)
-    if any(name.startswith("Recording timestamp") for name in names):
-        return _pro_lab(table)
-    if {"device_time_stamp", "system_time_stamp"} & set(names):
-        return _tobii_sdk(table)
-    return _own(table)
-
-
-@dataclass(frozen=True)
-class _Table:
-    columns: pa.Table
-    decimal_comma: bool
-
-    @classmethod
-    def read(cls, path: Path) -> "_Table":
-        try:
-            with path.open("rb") as file:
-                head = file.read(1 << 16)
-            if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise UnicodeError("UTF-16 without its mark")
-            encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-            names = head.decode(encoding, "replace").removeprefix("\ufeff").splitlines()[0] if head else ""
-            delimiter = next((letter for letter in "\t;" if letter in names), ",")
-            columns = csv.read_csv(
-                path,
-                # on one thread it counts the rows, so that a wrong one can be named
-                read_options=csv.ReadOptions(encoding=encoding, use_threads=False),
-                parse_options=csv.ParseOptions(delimiter=delimiter),
-                convert_options=csv.ConvertOptions(
-                    column_types={name.strip('"'): pa.string() for name in names.split(delimiter)},
-                    strings_can_be_null=False,
-                ),
-            )
-            columns = columns.rename_columns([name.strip() for name in columns.column_names])
-        except (pa.ArrowInvalid, OSError, UnicodeError, IndexError) as error:
-            raise DataError(f"gaze: not readable as csv: {_complaint(error)}") from None
-        return cls(columns, decimal_comma=delimiter != ",")
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.columns.column_names)
-
-    def words(self, name: str) -> pa.ChunkedArray:
-        return pc.utf8_lower(pc.utf8_trim_whitespace(self.columns[name].cast(pa.string())))
-
-    def numbers(self, name: str) -> Column:
-        if name not in self.names:
-            raise DataError(f"gaze: column '{name}' is missing, got {', '.join(self.names[:8])}")
-        words = self.words(name)
-        if self.decimal_comma:
-            words = pc.replace_substring(words, ",", ".")
-        empty = pc.is_in(words, value_set=pa.array(["", "nan", "na", "null", "none"]))
-        try:
-            return np.asarray(pc.if_else(empty, "nan", words).cast(pa.float64()).to_numpy(), np.float64)
-        except pa.ArrowInvalid:
-            raise DataError(f"gaze: not readable: column '{name}' holds something that is no number") from None
-
-    def is_true(
-        self, name: str, true: tuple[str, ...] = TRUE_WORDS, false: tuple[str, ...] = FALSE_WORDS
-    ) -> NDArray[np.bool_]:
-        words = self.words(name)
-        unknown = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([*true, *false]))))
-        if len(unknown):  # another language's word for valid must not make all of it invalid
-            expected = "/".join(true) + " or " + "/".join(word for word in false if word)
-            raise DataError(f"gaze: column '{name}' holds '{str(unknown[0])[:20]}', expected {expected}")
-        flags: NDArray[np.bool_] = pc.is_in(words, value_set=pa.array(true)).to_numpy()
-        return flags
-
-
-def _complaint(error: Exception) -> str:
-    text = str(error)  # of pyarrow; its end quotes the row, which may hold a name
-    row, counts = re.search(r"Row #(\d+)", text), re.search(r"Expected (\d+) columns, got (\d+)", text)
-    if counts:
-        where = f"line {row[1]} has" if row else "a line has"
-        return f"{where} {counts[2]} values, the header {counts[1]}"
-    if "Empty CSV" in text:
-        return "the file is empty"
-    if isinstance(error, UnicodeError) or "UTF8" in text:
-        return "expected UTF-8 or UTF-16, got another encoding"
-    return f"expected {', '.join(OWN_COLUMNS)} or a tracker's export ({type(error).__name__})"
-
-
-def _own(table: _Table) -> GazeTable:
-    missing = [name for name in OWN_COLUMNS if name not in table.names]
-    if missing:
-        got = ", ".join(table.names[:8])
-        raise DataError(f"gaze: column '{missing[0]}' is missing, expected {', '.join(OWN_COLUMNS)}, got {got}")
-    valid = table.is_true("valid")
-    x, y = (np.where(valid, table.numbers(name), np.nan) for name in ("x", "y"))
-    return GazeTable(table.numbers("timestamp_us"), 1e6, x, y, on_screen=False)
-
-
-def _sonoassist(table: _Table) -> GazeTable:
-    """Source: GazeTracker.cpp of LATIS-LABS-ETS/SonoAssist; microseconds, shares of the display, valid samples only."""
-    ticks = table.numbers("Reception OS time")
-    return GazeTable(
-        ticks, 1e6, table.numbers("X"), table.numbers("Y"), on_screen=True, zero=_first(ticks), note=FIRST_SAMPLE
+    table = TextTable.read(path, "gaze")
+    for gaze_format in GAZE_FORMATS:
+        if gaze_format.matches(table.columns):
+            return gaze_format.read(table)
+    known = ", ".join(gaze_format.name for gaze_format in GAZE_FORMATS)
+    raise DataError(
+        f"gaze: unknown format: expected the columns {', '.join(USVS_COLUMNS)}, or those of another known format "
+        f"({known}), got {table.list_columns()}"
     )
 
 
-def _tobii_sdk(table: _Table) -> GazeTable:
-    """Source: tobii_research's gaze data; microseconds, shares of the display area, validity 1 or 0."""
-    clock = "system_time_stamp" if "system_time_stamp" in table.names else "device_time_stamp"
-    ticks = table.numbers(clock)
-    eyes = [_sdk_eye(table, eye) for eye in EYES]
-    x, y = _both(eyes)
-    depths = [
-        column
-        for eye in EYES
-        for stem in ("gaze_origin_in_user_coordinate_system", "gaze_origin_in_user_coordinates")
-        if (column := _triple(table, f"{eye}_{stem}", 2)) is not None
-    ]
-    distance = _median(depths)
-    return GazeTable(ticks, 1e6, x, y, True, distance, zero=_first(ticks), note=FIRST_SAMPLE)
+# --- usvs: the package's own format ---
+
+USVS_COLUMNS = ("timestamp_us", "x", "y", "valid")
 
 
-def _sdk_eye(table: _Table, eye: str) -> tuple[Column, Column]:
-    stem = f"{eye}_gaze_point_on_display_area"
-    places = [_triple(table, stem, axis) for axis in (0, 1)]
-    if places[0] is None or places[1] is None:
-        raise DataError(f"gaze: column '{stem}_x' is missing, got {', '.join(table.names[:8])}")
-    named = [f"{eye}_gaze_point_{word}" for word in ("validity", "valid")] + [f"{eye}_validity"]
-    validity = next((name for name in named if name in table.names), None)
-    if validity is None:
-        raise DataError(f"gaze: column '{named[0]}' is missing, got {', '.join(table.names[:8])}")
-    valid = table.is_true(validity)
-    return np.where(valid, places[0], np.nan), np.where(valid, places[1], np.nan)
+def _read_usvs(table: TextTable) -> GazeRecording:
+    """Times on the scan clock in microseconds, positions as fractions of the video image."""
+    for column in USVS_COLUMNS:
+        if column not in table.columns:
+            expected = ", ".join(USVS_COLUMNS)
+            raise DataError(f"gaze: column '{column}' is missing: expected {expected}, got {table.list_columns()}")
+    is_valid = table.parse_flags("valid")
+    x, y = (np.where(is_valid, table.parse_numbers(column), np.nan) for column in ("x", "y"))
+    return GazeRecording(table.parse_numbers("timestamp_us"), 1e6, x, y, on_screen=False)
 
 
-def _triple(table: _Table, stem: str, axis: int) -> Column | None:
-    """Return one axis of a place, written as columns stem_x, stem_y, stem_z or as a tuple in one."""
-    name = f"{stem}_{'xyz'[axis]}"
-    if name in table.names:
-        return table.numbers(name)
-    if stem not in table.names:
-        return None
-    parts = pc.split_pattern(pc.replace_substring_regex(table.words(stem), r"[()\[\]\s]", ""), ",")
-    texts = pc.if_else(pc.greater(pc.list_value_length(parts), axis), parts, pa.scalar(["nan"] * 3, parts.type))
-    try:
-        return np.asarray(pc.list_element(texts, axis).cast(pa.float64()).to_numpy(), np.float64)
-    except pa.ArrowInvalid:
-        raise DataError(f"gaze: not readable: column '{stem}' holds something that is no place") from None
+# --- SonoAssist ---
 
 
-def _pro_lab(table: _Table) -> GazeTable:
-    """Source: Tobii Pro Lab's data export; screen pixels, the unit of time in the header (milliseconds without one)."""
-    clock = next(name for name in table.names if name.startswith("Recording timestamp"))
+def _read_sonoassist(table: TextTable) -> GazeRecording:
+    """Microseconds, fractions of the display, valid samples only.
+
+    Source: GazeTracker.cpp of https://github.com/LATIS-LABS-ETS/SonoAssist.
+    """
+    ticks = table.parse_numbers("Reception OS time")
+    x, y = table.parse_numbers("X"), table.parse_numbers("Y")
+    return GazeRecording(ticks, 1e6, x, y, on_screen=True, zero=_first_finite(ticks), note=FIRST_SAMPLE)
+
+
+# --- Tobii Pro Lab ---
+
+# words in Pro Lab's exports; in older ones Tobii's codes: 0 and 1 for certainly or probably this eye, 2 to 4 for not
+PRO_LAB_TRUE, PRO_LAB_FALSE = ("valid", "0", "1"), ("invalid", "2", "3", "4", "")
+PRO_LAB_CLOCK = "Recording timestamp"
+UNITS_PER_SECOND = {"ms": 1e3, "us": 1e6, "μs": 1e6, "µs": 1e6}  # the Greek letter and the micro sign
+
+
+def _read_pro_lab(table: TextTable) -> GazeRecording:
+    """Screen pixels; the unit of time is in the column name, milliseconds without one.
+
+    Source: data export of Tobii Pro Lab.
+    """
+    clock = next(column for column in table.columns if column.startswith(PRO_LAB_CLOCK))
     unit = re.search(r"\[(.+?)\]", clock)
     if unit is not None and unit[1] not in UNITS_PER_SECOND:
-        raise DataError(f"gaze: '{clock}': expected ms or μs")
-    width, height = (_size(table, side) for side in ("width", "height"))
-    x, y = _both([_pro_lab_eye(table, f" {eye}") for eye in EYES if _axis(table, f" {eye}", "X")])
-    if not len(x):
-        x, y = _pro_lab_eye(table, "")
-    distance = _median([table.numbers(name) for name in table.names if re.match(r"Eye position (left|right) Z", name)])
-    per_second = UNITS_PER_SECOND[unit[1]] if unit else 1e3
-    return GazeTable(table.numbers(clock), per_second, x / width, y / height, True, distance, note=RECORDING_START)
+        raise DataError(f"gaze: unit of column '{clock}': expected ms or μs, got {unit[1]}")
+    width_px, height_px = (_read_resolution(table, side) for side in ("width", "height"))
+    eyes = [_read_pro_lab_eye(table, f" {eye}") for eye in EYES if _find_pro_lab_axis(table, f" {eye}", "X")]
+    x, y = _average_eyes(eyes) if eyes else _read_pro_lab_eye(table, "")
+    distance_columns = [column for column in table.columns if re.match(r"Eye position (left|right) Z", column)]
+    return GazeRecording(
+        table.parse_numbers(clock),
+        UNITS_PER_SECOND[unit[1]] if unit else 1e3,
+        x / width_px,
+        y / height_px,
+        on_screen=True,
+        viewing_distance_mm=_median_distance([table.parse_numbers(column) for column in distance_columns]),
+        note=RECORDING_START,
+    )
 
 
-def _pro_lab_eye(table: _Table, eye: str) -> tuple[Column, Column]:
-    names = [_axis(table, eye, axis) for axis in "XY"]
-    if names[0] is None or names[1] is None:
-        raise DataError(f"gaze: column 'Gaze point X [DACS px]' is missing, got {', '.join(table.names[:8])}")
-    x, y = (table.numbers(name) for name in names if name)
-    flags = [f"Validity{eye}"] if eye else [name for name in ("Validity left", "Validity right") if name in table.names]
-    if not set(flags) <= set(table.names):
-        raise DataError(f"gaze: column '{flags[0]}' is missing, got {', '.join(table.names[:8])}")
-    # without the eyes apart the place is the mean of those that were seen: one of them is enough
-    valid = np.logical_or.reduce([_pro_lab_valid(table, name) for name in flags]) if flags else np.isfinite(x)
-    return np.where(valid, x, np.nan), np.where(valid, y, np.nan)
+def _read_pro_lab_eye(table: TextTable, eye: str) -> tuple[Column, Column]:
+    """Return the position of one eye, `eye` being " left" or " right", or of both with `eye` being empty."""
+    columns = [_find_pro_lab_axis(table, eye, axis) for axis in "XY"]
+    if columns[0] is None or columns[1] is None:
+        raise DataError(f"gaze: column 'Gaze point X [DACS px]' is missing: got {table.list_columns()}")
+    x, y = (table.parse_numbers(column) for column in columns if column)
+    if eye:
+        flags = [f"Validity{eye}"]
+    else:
+        flags = [column for column in ("Validity left", "Validity right") if column in table.columns]
+    # A position that is not given for each eye is the mean of the valid eyes: one of them is enough.
+    valid = [table.parse_flags(column, PRO_LAB_TRUE, PRO_LAB_FALSE) for column in flags]
+    is_valid = np.logical_or.reduce(valid) if valid else np.isfinite(x)
+    return np.where(is_valid, x, np.nan), np.where(is_valid, y, np.nan)
 
 
-def _axis(table: _Table, eye: str, axis: str) -> str | None:
+def _find_pro_lab_axis(table: TextTable, eye: str, axis: str) -> str | None:
     names = (f"Gaze point{eye} {axis} [DACS px]", f"Gaze point{eye} {axis} [ADCS px]", f"Gaze point{eye} {axis}")
-    return next((name for name in names if name in table.names), None)
+    return next((name for name in names if name in table.columns), None)
 
 
-def _pro_lab_valid(table: _Table, name: str) -> NDArray[np.bool_]:
-    return table.is_true(name, PRO_LAB_TRUE, PRO_LAB_FALSE)
-
-
-def _size(table: _Table, side: str) -> float:
-    size = table.numbers(f"Recording resolution {side}")
-    known = size[np.isfinite(size)]
+def _read_resolution(table: TextTable, side: str) -> float:
+    column = f"Recording resolution {side}"
+    pixels = table.parse_numbers(column)
+    known = pixels[np.isfinite(pixels)]
     if not len(known) or known[0] <= 0:
-        raise DataError(f"gaze: column 'Recording resolution {side}' holds no number of pixels")
+        raise DataError(f"gaze: column '{column}': expected a number of pixels, got none")
     return float(known[0])
 
 
-def _both(eyes: list[tuple[Column, Column]]) -> tuple[Column, Column]:
-    """Return the mean of both eyes where both are valid, else the one that is."""
-    if not eyes:
-        return np.empty(0), np.empty(0)
-    places = np.array([[x, y] for x, y in eyes])  # [eyes, 2, m]
-    valid = np.isfinite(places).all(axis=1, keepdims=True)
-    count = valid.sum(axis=0)
+# --- Tobii SDK ---
+
+SDK_CLOCKS = ("system_time_stamp", "device_time_stamp")  # in order of preference
+SDK_ORIGINS = ("gaze_origin_in_user_coordinate_system", "gaze_origin_in_user_coordinates")
+
+
+def _read_tobii_sdk(table: TextTable) -> GazeRecording:
+    """Microseconds, fractions of the display area, validity 1 or 0.
+
+    Source: gaze data of the Python package tobii_research.
+    """
+    ticks = table.parse_numbers(next(clock for clock in SDK_CLOCKS if clock in table.columns))
+    x, y = _average_eyes([_read_sdk_eye(table, eye) for eye in EYES])
+    depths = [table.parse_component(f"{eye}_{origin}", axis=2) for eye in EYES for origin in SDK_ORIGINS]
+    return GazeRecording(
+        ticks,
+        1e6,
+        x,
+        y,
+        on_screen=True,
+        viewing_distance_mm=_median_distance([depth for depth in depths if depth is not None]),
+        zero=_first_finite(ticks),
+        note=FIRST_SAMPLE,
+    )
+
+
+def _read_sdk_eye(table: TextTable, eye: str) -> tuple[Column, Column]:
+    stem = f"{eye}_gaze_point_on_display_area"
+    x, y = (table.parse_component(stem, axis) for axis in (0, 1))
+    if x is None or y is None:
+        raise DataError(f"gaze: column '{stem}_x' is missing: got {table.list_columns()}")
+    flags = (f"{eye}_gaze_point_validity", f"{eye}_gaze_point_valid", f"{eye}_validity")
+    is_valid = table.parse_flags(next((column for column in flags if column in table.columns), flags[0]))
+    return np.where(is_valid, x, np.nan), np.where(is_valid, y, np.nan)
+
+
+# --- helpers of several formats ---
+
+
+def _average_eyes(eyes: list[tuple[Column, Column]]) -> tuple[Column, Column]:
+    """Return the mean of both eyes where both are valid, otherwise the valid one."""
+    positions = np.array([[x, y] for x, y in eyes])  # [eyes, 2, m]
+    is_valid = np.isfinite(positions).all(axis=1, keepdims=True)
+    count: NDArray[np.int64] = is_valid.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        mean = np.where(valid, places, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+        mean = np.where(is_valid, positions, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
     return mean[0], mean[1]
 
 
-def _median(columns: list[Column]) -> float | None:
+def _median_distance(columns: list[Column]) -> float | None:
     known = np.concatenate([column[np.isfinite(column)] for column in columns]) if columns else np.empty(0)
-    distance = float(np.median(np.abs(known))) if len(known) else 0.0
-    return distance if distance > 0 else None
+    distance_mm = float(np.median(np.abs(known))) if len(known) else 0.0
+    return distance_mm if distance_mm > 0 else None
 
 
-def _first(ticks: Column) -> float:
+def _first_finite(ticks: Column) -> float:
     known = ticks[np.isfinite(ticks)]
     return float(known[0]) if len(known) else 0.0
+
+
+# The formats in the order in which they are tried. A new format is one more entry here.
+GAZE_FORMATS: list[GazeFormat] = [
+    GazeFormat("SonoAssist", lambda columns: "Reception OS time" in columns, _read_sonoassist),
+    GazeFormat(
+        "Tobii Pro Lab", lambda columns: any(column.startswith(PRO_LAB_CLOCK) for column in columns), _read_pro_lab
+    ),
+    GazeFormat("Tobii SDK", lambda columns: any(clock in columns for clock in SDK_CLOCKS), _read_tobii_sdk),
+    GazeFormat("usvs", lambda columns: "timestamp_us" in columns, _read_usvs),
+]

@@ -1,143 +1,162 @@
-"""The optional manifest.csv of an archive: what its owner says of the scans, a row a scan; only `scan` is needed."""
+"""The optional manifest.csv of an archive: one row per scan; only the column `scan` is required."""
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from usvs.archive.alignment import AS_RECORDED, WHOLE_SCREEN, Alignment, GazeView
+from usvs.archive.alignment import DEFAULT_ALIGNMENT, FULL_SCREEN, Alignment, GazeAlignment
 from usvs.archive.csv_rows import CsvRow, open_csv
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
 MANIFEST = "manifest.csv"
-FILES = ("sound", "gaze", "planes")
+COMPANION_COLUMNS = ("sound", "gaze", "planes")  # paths of files that belong to the scan
 # fmt: off
 COLUMNS = (
-    "scan", "patient", "split", "sector", *FILES, "sound_offset_seconds", "sound_drift_ppm", "gaze_zero",
+    "scan", "patient", "split", "sector", *COMPANION_COLUMNS, "sound_offset_seconds", "sound_drift_ppm", "gaze_zero",
     "gaze_offset_seconds", "gaze_drift_ppm", "viewing_distance_mm", "screen_width_mm", "screen_height_mm",
     "screen_pixels", "picture_on_screen",
 )
 # fmt: on
-LARGEST_DRIFT_PPM = 20_000.0  # a sound that runs 2 % off is one of another rate
+MAX_DRIFT_PPM = 20_000.0  # 2 %; a clock that differs by more has another sample rate
+MAX_NUMBER = 1e18
 
 
 @dataclass(frozen=True)
-class ManifestRow:
-    """What the manifest says of one scan; None for what it leaves open.
+class ManifestEntry:
+    """What the manifest states about one scan; None for what it does not state.
 
     Attributes:
-        patient: the archive's own name of the patient.
-        split: the side of the owner's own split that the scan belongs to.
-        sector: the inner box of the fan.
-        beside: paths of the sound, gaze and planes files, where they are named.
-        alignment: of sound and gaze.
+        patient: name or id of the patient.
+        split: name of the owner's own split that the scan belongs to.
+        sector: inscribed crop of the sector, in pixels.
+        companions: paths of the audio, gaze and label files that are named, by column.
+        alignment: of audio and gaze.
     """
 
     patient: str | None = None
     split: str | None = None
     sector: Box | None = None
-    beside: Mapping[str, str] | None = None
-    alignment: Alignment = AS_RECORDED
+    companions: Mapping[str, str] | None = None
+    alignment: Alignment = DEFAULT_ALIGNMENT
 
 
-UNNAMED = ManifestRow()  # of a scan that the manifest does not name
+EMPTY_ENTRY = ManifestEntry()  # of a scan that the manifest does not name
 
 
-def read_manifest(path: Path) -> tuple[dict[str, ManifestRow], frozenset[str]]:
-    """Return the rows by scan, and the columns that are there.
+def read_manifest(path: Path) -> tuple[dict[str, ManifestEntry], frozenset[str]]:
+    """Read a manifest.
+
+    Args:
+        path: manifest.csv; it need not exist.
+
+    Returns:
+        The entries by path of the scan, and the names of the columns that are present.
 
     Raises:
-        DataError: for a column that looks misspelt, and for a value that is not what the column holds, with its line.
+        DataError: for a column name that looks misspelt, and for an invalid value, with its line.
     """
     if not path.exists():
         return {}, frozenset()
-    rows: dict[str, ManifestRow] = {}
+    entries: dict[str, ManifestEntry] = {}
     with open_csv(path, MANIFEST) as file:
         columns = frozenset(file.columns)
         _check_columns(columns)
         for row in file.rows:
-            if not row.texts["scan"]:
-                raise _wrong(row.line, "scan", "the path of a video in the archive", "")
-            scan = _path(row.texts["scan"])
-            if scan in rows:
-                raise DataError(f"{MANIFEST}, line {row.line}: scan '{scan}' is named twice")
-            rows[scan] = _row(row)
-    return rows, columns
+            if not row.values["scan"]:
+                raise _invalid_value(row.line, "scan", "the path of a video in the archive", "")
+            scan = _normalize_path(row.values["scan"])
+            if scan in entries:
+                raise DataError(f"{MANIFEST}, line {row.line}: scan '{scan}' is named twice: expected one row per scan")
+            entries[scan] = _parse_row(row)
+    return entries, columns
 
 
 def _check_columns(columns: frozenset[str]) -> None:
     if "scan" not in columns:
-        raise DataError(f"{MANIFEST}: column 'scan' is missing, got {', '.join(sorted(columns)) or 'nothing'}")
+        got = ", ".join(sorted(columns)) or "no columns"
+        raise DataError(f"{MANIFEST}: column 'scan' is missing: expected a path in each row, got {got}")
     for name in sorted(columns - set(COLUMNS)):
-        near = difflib.get_close_matches(name.lower().replace(" ", "_"), COLUMNS, n=1, cutoff=0.8)
-        if near:  # other columns are the owner's own notes
-            raise DataError(f"{MANIFEST}: unknown column '{name}': did you mean '{near[0]}'?")
+        similar = difflib.get_close_matches(name.lower().replace(" ", "_"), COLUMNS, n=1, cutoff=0.8)
+        if similar:  # other unknown columns are notes of the owner
+            raise DataError(f"{MANIFEST}: unknown column '{name}': did you mean '{similar[0]}'?")
 
 
-def _row(row: CsvRow) -> ManifestRow:
-    texts, line = row.texts, row.line
-
-    def number(name: str, least: float | None = None) -> float | None:
-        text = texts.get(name, "")
-        try:
-            value = row.number(name) if text else None
-        except ValueError:
-            value = float("nan")
-        if value is not None and not (abs(value) < 1e18 and (least is None or value > least)):
-            raise _wrong(line, name, "a number" if least is None else f"a number above {least:g}", text)
-        return value
-
-    def drift(name: str) -> float:
-        value = number(name) or 0.0
-        if abs(value) > LARGEST_DRIFT_PPM:
-            raise _wrong(line, name, f"parts in a million within {LARGEST_DRIFT_PPM:g}", texts[name])
-        return value
-
-    gaze = GazeView(
-        zero=number("gaze_zero"),
-        offset_seconds=number("gaze_offset_seconds") or 0.0,
-        drift_ppm=drift("gaze_drift_ppm"),
-        viewing_distance_mm=number("viewing_distance_mm", 0),
-        screen_width_mm=number("screen_width_mm", 0),
-        screen_height_mm=number("screen_height_mm", 0),
-        picture=_picture(texts, line),
+def _parse_row(row: CsvRow) -> ManifestEntry:
+    values, line = row.values, row.line
+    gaze = GazeAlignment(
+        zero=_parse_number(row, "gaze_zero"),
+        offset_seconds=_parse_number(row, "gaze_offset_seconds") or 0.0,
+        drift_ppm=_parse_drift(row, "gaze_drift_ppm"),
+        viewing_distance_mm=_parse_number(row, "viewing_distance_mm", above=0),
+        screen_width_mm=_parse_number(row, "screen_width_mm", above=0),
+        screen_height_mm=_parse_number(row, "screen_height_mm", above=0),
+        picture=_parse_picture_on_screen(values, line),
     )
     alignment = Alignment(
-        sound_offset_seconds=number("sound_offset_seconds") or 0.0, sound_drift_ppm=drift("sound_drift_ppm"), gaze=gaze
+        sound_offset_seconds=_parse_number(row, "sound_offset_seconds") or 0.0,
+        sound_drift_ppm=_parse_drift(row, "sound_drift_ppm"),
+        gaze=gaze,
     )
-    beside = {kind: _path(texts[kind]) for kind in FILES if texts.get(kind)}
-    sector = _sector(texts.get("sector", ""), line)
-    return ManifestRow(texts.get("patient") or None, texts.get("split") or None, sector, beside or None, alignment)
+    companions = {column: _normalize_path(values[column]) for column in COMPANION_COLUMNS if values.get(column)}
+    return ManifestEntry(
+        patient=values.get("patient") or None,
+        split=values.get("split") or None,
+        sector=_parse_sector(values.get("sector", ""), line),
+        companions=companions or None,
+        alignment=alignment,
+    )
 
 
-def _sector(text: str, line: int) -> Box | None:
+def _parse_number(row: CsvRow, column: str, above: float | None = None) -> float | None:
+    text = row.values.get(column, "")
+    try:
+        value = row.parse_number(column) if text else None
+    except ValueError:
+        value = float("nan")
+    if value is not None and not (abs(value) < MAX_NUMBER and (above is None or value > above)):
+        expected = "a number" if above is None else f"a number above {above:g}"
+        raise _invalid_value(row.line, column, expected, text)
+    return value
+
+
+def _parse_drift(row: CsvRow, column: str) -> float:
+    value = _parse_number(row, column) or 0.0
+    if abs(value) > MAX_DRIFT_PPM:
+        expected = f"parts per million from -{MAX_DRIFT_PPM:g} to {MAX_DRIFT_PPM:g}"
+        raise _invalid_value(row.line, column, expected, row.values[column])
+    return value
+
+
+def _parse_sector(text: str, line: int) -> Box | None:
     if not text:
         return None
-    sides = _numbers(text, 4)
+    sides = _split_numbers(text, 4)
     if sides is None or not all(side.is_integer() for side in sides) or not _is_box(sides):
-        raise _wrong(line, "sector", '"left,top,right,bottom" in pixels', text)
+        raise _invalid_value(line, "sector", '"left,top,right,bottom" in pixels', text)
     return Box(*(int(side) for side in sides))
 
 
-def _picture(texts: Mapping[str, str], line: int) -> tuple[float, float, float, float]:
-    text, screen = texts.get("picture_on_screen", ""), texts.get("screen_pixels", "")
+def _parse_picture_on_screen(values: Mapping[str, str], line: int) -> tuple[float, float, float, float]:
+    text, screen_text = values.get("picture_on_screen", ""), values.get("screen_pixels", "")
     if not text:
-        return WHOLE_SCREEN
-    sides, size = _numbers(text, 4), _numbers(screen.replace("x", ","), 2)
+        return FULL_SCREEN
+    sides, size = _split_numbers(text, 4), _split_numbers(screen_text.replace("x", ","), 2)
     if sides is None or not _is_box(sides):
-        raise _wrong(line, "picture_on_screen", '"left,top,right,bottom" in screen pixels', text)
+        raise _invalid_value(line, "picture_on_screen", '"left,top,right,bottom" in screen pixels', text)
     if size is None or min(size) <= 0 or sides[2] > size[0] or sides[3] > size[1]:
-        raise _wrong(line, "screen_pixels", '"width,height" of the screen that holds picture_on_screen', screen)
+        expected = '"width,height" of the screen that contains picture_on_screen'
+        raise _invalid_value(line, "screen_pixels", expected, screen_text)
     return sides[0] / size[0], sides[1] / size[1], sides[2] / size[0], sides[3] / size[1]
 
 
-def _numbers(text: str, count: int) -> list[float] | None:
+def _split_numbers(text: str, count: int) -> list[float] | None:
     try:
-        values = [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
         return None
-    return values if len(values) == count else None
+    return numbers if len(numbers) == count else None
 
 
 def _is_box(sides: list[float]) -> bool:
@@ -145,9 +164,9 @@ def _is_box(sides: list[float]) -> bool:
     return 0 <= left < right and 0 <= top < bottom
 
 
-def _path(text: str) -> str:
+def _normalize_path(text: str) -> str:
     return str(PurePosixPath(text.strip().replace("\\", "/")))
 
 
-def _wrong(line: int, name: str, expected: str, came: str) -> DataError:
-    return DataError(f"{MANIFEST}, line {line}: expected {name} as {expected}, got '{came}'")
+def _invalid_value(line: int, column: str, expected: str, got: str) -> DataError:
+    return DataError(f"{MANIFEST}, line {line}, column '{column}': expected {expected}, got '{got}'")

@@ -5,12 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from usvs import __version__
-from usvs.cli.archive_commands import add_archive_commands
-from usvs.cli.experiment_commands import add_experiment_commands
 from usvs.cli.log_handler import configure_logging
 from usvs.cli.options import Parser
-from usvs.cli.pretrain_commands import add_pretrain_commands
-from usvs.cli.task_commands import add_task_commands
 from usvs.errors import UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
 
@@ -35,9 +31,9 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code; an error that the user can correct is one line, never a traceback."""
-    options = _parser().parse_args(arguments)
     configure_logging()
     try:
+        options = _parser().parse_args(arguments)
         options.run_command(options)
     except UsvsError as error:
         _fail(str(error), error.exit_code)
@@ -61,6 +57,12 @@ def _fail(message: str, exit_code: int) -> None:
 
 
 def _parser() -> Parser:
+    # imported inside `main`, which reports a missing optional package in one line
+    from usvs.cli.archive_commands import add_archive_commands
+    from usvs.cli.experiment_commands import add_experiment_commands
+    from usvs.cli.pretrain_commands import add_pretrain_commands
+    from usvs.cli.task_commands import add_task_commands
+
     summary = "Learn representations from narrated ultrasound: video and speech, without labels."
     parser = Parser(prog="usvs", description=summary, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"usvs {__version__}", help="print the version and exit")

@@ -5,6 +5,7 @@ import logging
 from contextlib import nullcontext
 from pathlib import Path
 
+from usvs.archive.importers import IMPORTERS, parse_label_map
 from usvs.cli.options import (
     WORKERS_HELP,
     Commands,
@@ -14,9 +15,10 @@ from usvs.cli.options import (
     chosen_settings,
     count,
 )
-from usvs.errors import ConfigError, DataError
+from usvs.errors import DataError
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
+from usvs.utils.text import quantity
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +42,13 @@ def _add_phantom(commands: Commands) -> None:
     command.add_argument(
         "out", type=Path, metavar="ARCHIVE", help="a new folder; the ground truth is written to ARCHIVE.ground_truth"
     )
-    command.add_argument("--patients", type=count, default=20, help="number of patients; default: 20")
-    command.add_argument("--seed", type=int, default=0, help="the same seed gives the same archive; default: 0")
+    command.add_argument("--patients", type=count, default=20, metavar="N", help="number of patients; default: 20")
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
+    )
     command.add_argument("--pictures", type=Path, metavar="OUT", help="also draw planes and narration into this folder")
     command.add_argument("--real", type=Path, metavar="IMAGES", help="folder of real frames (.png) to draw beside them")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     add_settings_options(command)
     command.set_defaults(run_command=_run_phantom)
 
@@ -58,7 +62,7 @@ def _add_index(commands: Commands) -> None:
     )
     command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
     command.add_argument("store", type=Path, metavar="STORE", help="a private folder for everything that is derived")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     add_settings_options(command)
     command.set_defaults(run_command=_run_index)
 
@@ -71,7 +75,7 @@ def _add_prepare(commands: Commands) -> None:
         "usvs prepare STORE --profile quick",
     )
     command.add_argument("store", type=Path, metavar="STORE", help="a folder made by 'usvs index'")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_run_prepare)
@@ -87,34 +91,30 @@ def _add_audit(commands: Commands) -> None:
     command.add_argument(
         "store", type=Path, metavar="STORE|ARCHIVE", help="a store, or an archive, which is inspected without a store"
     )
-    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets of the sectors into this folder")
+    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets into this folder")
     command.add_argument(
         "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
     )
     command.add_argument("--quick", action="store_true", help="compare sizes and times only, do not hash contents")
-    command.add_argument("--workers", type=count, help=WORKERS_HELP)
+    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     command.set_defaults(run_command=_run_audit)
 
 
 def _add_import(commands: Commands) -> None:
-    imports = commands.add_parser("import", help="make an archive from a published image set")
+    imports = commands.add_parser("import", help="convert a published image set to an archive")
     sets = imports.add_subparsers(required=True, metavar="SET")
-    command = add_command(
-        sets,
-        "fetal-planes",
-        "make an archive from FETAL_PLANES_DB, a csv file and a folder of images",
-        "usvs import fetal-planes FETAL_PLANES_DB ARCHIVE --map 'Maternal cervix='",
-    )
-    command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
-    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
-    command.add_argument(
-        "--map",
-        action="append",
-        default=[],
-        metavar="LABEL=PLANE",
-        help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
-    )
-    command.set_defaults(run_command=_run_import_fetal_planes)
+    for name, importer in IMPORTERS.items():
+        command = add_command(sets, name, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE")
+        command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
+        command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
+        command.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="LABEL=PLANE",
+            help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
+        )
+        command.set_defaults(run_command=_run_import, importer=importer)
 
 
 def _run_phantom(options: argparse.Namespace) -> None:
@@ -166,17 +166,11 @@ def _run_audit(options: argparse.Namespace) -> None:
     for finding in findings:
         print(finding)
     if pages:
-        logger.info(f"audit: {len(pages)} contact sheets in '{options.pictures}'")
+        logger.info(f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}'")
     if findings:
-        raise DataError(f"audit: {len(findings)} problems found")
+        raise DataError(f"audit: {quantity(len(findings), 'problem')} found")
 
 
-def _run_import_fetal_planes(options: argparse.Namespace) -> None:
-    from usvs.archive.fetal_planes import import_fetal_planes
-
-    pairs = [text.partition("=") for text in options.map]
-    for text, (_, equals, _) in zip(options.map, pairs, strict=True):
-        if not equals:
-            raise ConfigError(f"--map: expected LABEL=PLANE, or LABEL= to leave a label out, got '{text}'")
-    classes = {label.strip(): plane.strip() or None for label, _, plane in pairs}
-    logger.info(str(import_fetal_planes(options.source, options.archive, classes)))
+def _run_import(options: argparse.Namespace) -> None:
+    import_set = options.importer.load()
+    logger.info(str(import_set(options.source, options.archive, parse_label_map(options.map))))

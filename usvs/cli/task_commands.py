@@ -8,6 +8,7 @@ from pathlib import Path
 
 from usvs.cli.options import (
     Commands,
+    add_command,
     add_settings_options,
     chosen_profile,
     chosen_settings,
@@ -28,14 +29,22 @@ def add_task_commands(commands: Commands) -> None:
     finetune = commands.add_parser("finetune", help="fine-tune encoders to a task and compare them over patient folds")
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
     for name, title in (("planes", "standard-plane detection"), ("gaze", "gaze-saliency prediction")):
-        command = tasks.add_parser(name, help=f"{title}, cross-validated over patients")
+        example = f"usvs finetune {name} STORE RUN --profile quick --init random --init PRETRAINED --patients held-out"
+        command = add_command(tasks, name, f"fine-tune to {title}, cross-validated over patients", example)
         _add_finetune_options(command)
         command.set_defaults(run_command=partial(_finetune, name))
 
     predict = commands.add_parser("predict", help="apply a trained model to images")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    command = tasks.add_parser("planes", help="predict the standard plane of images: file, plane, confidence per line")
-    command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size")
+    command = add_command(
+        tasks,
+        "planes",
+        "predict the standard plane of images: file, plane and confidence, tab-separated",
+        "usvs predict planes screen.png --model RUN",
+    )
+    command.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size, or videos"
+    )
     command.add_argument(
         "--model",
         required=True,
@@ -84,7 +93,7 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
 def count_from_zero(text: str) -> int:
     """Read a seed."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got '{text}'")
     return int(text)
 
 
@@ -119,7 +128,7 @@ def _predict_planes(options: argparse.Namespace) -> None:
     predictions = predict(options.images, options.model, box=box)
     for prediction in predictions:
         print(prediction)
-    failed = sum(prediction.error is not None for prediction in predictions)
+    failed = {prediction.file for prediction in predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()
-        raise DataError(f"{failed} of {len(predictions)} images could not be read; the reasons are in their lines")
+        raise DataError(f"{len(failed)} of {len(options.images)} files could not be read: see their lines above")

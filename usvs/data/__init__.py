@@ -38,9 +38,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'usvs.data' has no attribute '{name}'")
+    try:
         return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'usvs.data' has no attribute '{name}'")
+    except ModuleNotFoundError as error:
+        from usvs.utils.dependencies import is_missing_dependency, missing_dependency
+
+        if is_missing_dependency(error):
+            raise missing_dependency(error) from None
+        raise
 
 
 def __dir__() -> list[str]:

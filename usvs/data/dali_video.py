@@ -125,7 +125,7 @@ def decode_clips(clips: list[VideoClip], side: int, batch_size: int, device: tor
 
 
 def _boxes(clips: list[VideoClip], batch_size: int) -> Iterator[NDArray[np.float32]]:
-    from usvs.media.decoders import probe
+    from usvs.media.video import read_video_info
 
     sizes: dict[Path, tuple[int, int]] = {}
     while True:
@@ -134,7 +134,7 @@ def _boxes(clips: list[VideoClip], batch_size: int) -> Iterator[NDArray[np.float
             fractions = np.empty((batch_size, 4), np.float32)
             for box, clip in zip(fractions, batch, strict=True):
                 if clip.path not in sizes:
-                    info = probe(clip.path)
+                    info = read_video_info(clip.path)
                     sizes[clip.path] = info.width, info.height
                 width, height = sizes[clip.path]
                 left, top, right, bottom = clip.box

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_labels import ClassLabels, encode_labels, labels_of_scans
 from usvs.data.frame_table import FrameTable, every_nth_frame, labelled_frames, read_frames
 from usvs.data.patients import pretraining_keys, scan_groups
@@ -189,7 +189,7 @@ def _list_frames(
     if isinstance(labels, str):
         if labels != "planes":
             raise ConfigError(f"labels: expected 'planes', None, a mapping or an array, got '{labels}'")
-        return labelled_frames(store, stride, group_by), PLANES if classes is None else tuple(classes)
+        return labelled_frames(store, stride, group_by), STANDARD_PLANES if classes is None else tuple(classes)
     if isinstance(labels, Mapping):
         by_scan = labels_of_scans(store, labels)
         table = every_nth_frame(store, sorted(by_scan), stride)

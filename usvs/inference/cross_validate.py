@@ -1,4 +1,4 @@
-"""Cross-validation of an estimator over patients, as scikit-learn's function of that name, but never within a patient."""
+"""Cross-validation of an estimator over patient folds, like the function of scikit-learn of that name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

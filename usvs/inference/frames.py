@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from usvs.errors import DataError
-from usvs.media.decoders import iter_gray_frames, probe
+from usvs.media.box import Box
 from usvs.media.images import IMAGE_SUFFIXES, crop_to, read_gray_image
-from usvs.media.sector import Box, detect_sector
+from usvs.media.sector import detect_sector
+from usvs.media.video import iter_gray_frames, read_video_info
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def crop_sector(image: NDArray[np.float64], file: Path, box: Box | None = None) 
         sector = detect_sector(np.rint(image).astype(np.uint8)[None])
         if sector.note is not None:
             logger.info(f"'{file}': {sector.note}")
-        box = sector.box
+        box = sector.crop_box
     return np.rint(crop_to(image, box, file)).astype(np.uint8)
 
 
@@ -72,18 +73,18 @@ def iter_video_frames(
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield time in seconds and frame [side, side] of every `stride`-th frame of a video.
 
-    The video is decoded twice: once to detect the sector, once for the frames; it is never in memory as a whole.
+    The video is decoded twice: once to detect the sector, once for the frames; it is never completely in memory.
 
     Raises:
         DataError: for a file that cannot be read.
     """
-    info = probe(file)
+    info = read_video_info(file)
     if box is None:
         step = max(1, info.frames // SECTOR_FRAMES)
         sampled = [gray for _, gray in islice(iter_gray_frames(file, info), 0, None, step)]
         if not sampled:
             raise DataError(f"video '{file}': no frame could be decoded")
-        box = detect_sector(np.stack(sampled), info.region).box
+        box = detect_sector(np.stack(sampled), info.region).crop_box
     for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
         yield seconds, resized(box.crop(gray), side)
 

@@ -14,8 +14,8 @@ from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
 from usvs.models.preprocessing import preprocess_images
+from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
-from usvs.tasks.finetune import MODELS
 from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
 from usvs.tasks.provenance import RESULTS
 
@@ -83,7 +83,7 @@ def predict_images(models: tuple[TrainedModel, ...], images: Source) -> Tensor:
     files = as_files(images)
     if files is None:
         inputs = preprocess_images(images, settings.model.frame_pixels, settings.augment.crop_fraction)
-        return torch.cat([predict_models(models, part) for part in inputs.split(BATCH_FRAMES)])
+        return torch.cat([predict_models(models, part) for part in torch.split(inputs, BATCH_FRAMES)])
     parts = []
     for file in files:
         for _, frames in file_batches(file, models[0].prepared_pixels):

@@ -12,14 +12,16 @@ from torch import Tensor
 from usvs.errors import ConfigError, DataError
 from usvs.inference.frames import as_files, is_image_file
 from usvs.inference.models import VIDEO_STRIDE, evaluation_inputs, file_batches, load_models, predict_models
+from usvs.media.box import Box
 from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
-from usvs.media.sector import Box, detect_sector
+from usvs.media.sector import detect_sector
 from usvs.models.sononet import SONONET_CLASSES, SONONET_HEIGHT, SONONET_WIDTH, SonoNet, make_sononet, sononet_images
 from usvs.models.weight_files import read_weights
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.model_files import TrainedModel
-from usvs.utils.progress import printable, track
+from usvs.utils.progress import track
+from usvs.utils.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class SonoNetClassifier:
             sector = detect_sector(np.rint(image).astype(np.uint8)[None])
             if sector.note is not None:
                 logger.info(f"'{file}': {sector.note}")
-            crop = crop_to(image, sector.bounds or sector.box, file)
+            crop = crop_to(image, sector.bounds or sector.crop_box, file)
             image = padded_to_aspect(crop, SONONET_WIDTH / SONONET_HEIGHT)
         else:
             image = crop_to(image, box, file)
@@ -104,9 +106,7 @@ class FinetunedClassifier:
     def __init__(self, models: tuple[TrainedModel, ...]) -> None:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
-            raise ConfigError(
-                f"model: expected one of a classification, got task '{task.name}'; see usvs.SaliencyModel"
-            )
+            raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
         self.models, self.classes = models, task.classes
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:

@@ -1,6 +1,5 @@
-"""The sound of a scan as one mono waveform whose sample 0 lies at the first frame's timestamp."""
+"""Audio of a scan as one mono waveform whose sample 0 is at the time of the first video frame."""
 
-import logging
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,194 +16,217 @@ from numpy.typing import NDArray
 from usvs.errors import DataError
 from usvs.media.open_media import open_media
 from usvs.media.timing import read_timing
-from usvs.media.truncation import breaks_off
+from usvs.media.truncation import is_truncated
 
-logger = logging.getLogger(__name__)
-
-# a hole in the stream; below it differences of timestamps are their rounding, not missing sound
-GAP_SECONDS = 0.04
-STEADY_SECONDS = 0.001  # what timestamps in milliseconds are off by
-STEADY_FRAMES = 20
-LOUDEST = 3.0  # times full scale; decoders overshoot by less
-CANCELLED = 1e-3  # of the channels' mean power that is left in their mean: one is the other upside down
-LARGEST_HOLE_SECONDS = 6 * 3600.0
+# a longer jump of the timestamps is missing audio; a shorter one is their rounding
+MIN_GAP_SECONDS = 0.04
+TIMESTAMP_ERROR_SECONDS = 0.001  # rounding error of timestamps in milliseconds
+MIN_FRAMES_FOR_DRIFT = 20
+MAX_PEAK = 3.0  # relative to full scale; decoders overshoot by less
+CANCELLATION_RATIO = 1e-3  # power of the channels' mean over their mean power; below it, one channel is inverted
+MAX_GAP_SECONDS = 6 * 3600.0
 
 
 @dataclass
 class AudioDecodeStats:
-    """What came to light while sound was decoded."""
+    """What was noticed while audio was decoded.
+
+    Attributes:
+        damaged_packets: packets that could not be decoded; replaced by silence.
+        gaps: gaps in the timestamps; filled with silence.
+        lost_samples: samples that are NaN or infinite; replaced by silence.
+        streams: audio streams in the file; the first is used.
+        is_truncated: whether the audio file is shorter than the lengths stored in it.
+        peak: largest absolute value; full scale is 1.
+        channels_cancel: whether the mean of the channels is nearly silent although the channels are not.
+        drift_ppm: drift of the samples against the stream's own timestamps, where it was corrected.
+    """
 
     damaged_packets: int = 0
     gaps: int = 0
-    lost_samples: int = 0  # that are no numbers
+    lost_samples: int = 0
     streams: int = 1
-    breaks_off: bool = False
-    peak: float = 0.0  # full scale 1
+    is_truncated: bool = False
+    peak: float = 0.0
     channels_cancel: bool = False
-    drift_ppm: float = 0.0  # of the samples against the stream's own timestamps, where it was followed
+    drift_ppm: float = 0.0
 
     @property
     def note(self) -> str | None:
-        """What is worth saying of it, None where all is as it should be."""
+        """What is unusual, as one line; None if nothing is."""
         parts = {
-            f"{self.damaged_packets} damaged packets of sound are silence": self.damaged_packets,
-            f"{self.gaps} holes in the sound are silence": self.gaps and not self.damaged_packets,
-            f"{self.lost_samples} samples of sound are no numbers and are silence": self.lost_samples,
-            f"of {self.streams} sounds in the file the first is used": self.streams > 1,
-            "the sound file ends before its own lengths say": self.breaks_off,
-            f"the sound reaches {self.peak:.0f} times full scale and is clipped": self.peak > LOUDEST,
-            "the sound's channels cancel each other out: name a mono file as 'sound' in manifest.csv": (
+            f"{self.damaged_packets} damaged audio packets: replaced by silence": self.damaged_packets,
+            f"{self.gaps} gaps in the audio: filled with silence": self.gaps and not self.damaged_packets,
+            f"{self.lost_samples} audio samples are NaN or infinite: replaced by silence": self.lost_samples,
+            f"{self.streams} audio streams in the file: the first is used": self.streams > 1,
+            "the audio file is truncated: it is shorter than the lengths stored in it": self.is_truncated,
+            f"the audio reaches {self.peak:.0f} times full scale: it is clipped": self.peak > MAX_PEAK,
+            "the audio channels cancel each other out: name a mono file as 'sound' in manifest.csv": (
                 self.channels_cancel
             ),
-            f"the sound is stretched by {self.drift_ppm:+.0f} ppm, as its timestamps say": self.drift_ppm,
+            f"the audio is stretched by {self.drift_ppm:+.0f} ppm to follow its timestamps": self.drift_ppm,
         }
-        return "; ".join(text for text, found in parts.items() if found) or None
+        return "; ".join(text for text, is_present in parts.items() if is_present) or None
 
 
-def read_sound(
-    video: Path,
-    beside: Path | None,
-    rate_hz: int,
+def read_audio(
+    path: str | Path,
+    audio_file: str | Path | None = None,
+    rate_hz: int = 24_000,
     start_seconds: float | None = None,
-    heard: AudioDecodeStats | None = None,
+    stats: AudioDecodeStats | None = None,
     offset_seconds: float = 0.0,
     drift_ppm: float = 0.0,
 ) -> NDArray[np.float32]:
-    """Decode and resample a scan's sound; the mean of its channels.
+    """Decode and resample the audio of a scan; channels are averaged.
 
     Args:
-        video: the scan's video file.
-        beside: its sound file; sample 0 of it lies at t = 0. None: the video's own first audio stream.
-        rate_hz: of the result.
-        start_seconds: the container's clock at the first frame, where the caller knows it from `probe`.
-        heard: is kept up to date with what could not be decoded; such places hold silence.
-        offset_seconds: moves the sound later; for a file beside the video, the scan's time of its first sample.
-        drift_ppm: how much faster than the picture's the sound's clock runs; it counts from the sound's first sample.
+        path: video file of the scan; an audio file alone works too, its first sample is then at t = 0.
+        audio_file: separate audio file of the scan; its first sample is at t = 0. None: the first audio stream in
+            the video.
+        rate_hz: sample rate of the result.
+        start_seconds: time of the first video frame on the container's clock, if known from `read_video_info`.
+        stats: updated with what could not be decoded; such samples are silent.
+        offset_seconds: delay of the audio. For a separate audio file: time of its first sample on the scan clock.
+        drift_ppm: how much faster the audio's clock runs than the video's, counted from the first audio sample.
 
     Returns:
-        Samples from t = 0 on [S]; silence until the stream starts; what lies before t = 0 is cut.
+        Samples from t = 0 on, full scale 1 [samples]. Silent until the audio starts; audio before t = 0 is removed.
 
     Raises:
-        DataError: where there is no audio stream, or it is of no known rate.
+        DataError: if there is no audio stream, or it cannot be decoded.
     """
-    heard = heard if heard is not None else AudioDecodeStats()
+    path, audio_file = Path(path), None if audio_file is None else Path(audio_file)
+    stats = stats if stats is not None else AudioDecodeStats()
     try:
-        with open_media(beside or video, "a sound" if beside else "a video") as container:
-            heard.streams = len(container.streams.audio)
-            heard.breaks_off = beside is not None and breaks_off(beside, container.format.name)
+        with open_media(audio_file or path, "an audio file" if audio_file else "a video") as container:
+            stats.streams = len(container.streams.audio)
+            stats.is_truncated = audio_file is not None and is_truncated(audio_file, container.format.name)
             if not container.streams.audio:
-                raise DataError("no audio stream in the sound file" if beside else "no audio stream in the video")
-            if beside is not None:
+                raise DataError(f"no audio stream in the {'audio file' if audio_file else 'video'}")
+            if audio_file is not None:
                 start_seconds = None
-            elif start_seconds is None:
-                start_seconds = _video_start(video)
-            return _Counted(container, start_seconds, offset_seconds, drift_ppm, heard).resampled(rate_hz)
+            elif start_seconds is None and container.streams.video:
+                start_seconds = _read_video_start(path)
+            return _AudioReader(container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz)
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"the sound is not readable: {error.strerror or type(error).__name__}") from None
+        raise DataError(f"the audio is not readable: {error.strerror or type(error).__name__}") from None
 
 
-def _video_start(video: Path) -> float:
-    with open_media(video) as container:
+def _read_video_start(path: Path) -> float:
+    with open_media(path) as container:
         return read_timing(container, container.streams.video[0]).start_seconds
 
 
-class _Counted:
-    """An audio stream counted out in samples from t = 0 on: holes filled with silence, its drift measured."""
+class _AudioReader:
+    """Reads an audio stream from t = 0 on: fills gaps with silence and measures the drift of its timestamps."""
 
     def __init__(
-        self, container: InputContainer, start: float | None, offset: float, drift_ppm: float, heard: AudioDecodeStats
+        self,
+        container: InputContainer,
+        start_seconds: float | None,
+        offset_seconds: float,
+        drift_ppm: float,
+        stats: AudioDecodeStats,
     ) -> None:
-        self._container, self._start, self._offset, self._heard = container, start, offset, heard
-        self._speed = 1 + drift_ppm * 1e-6  # of the sound's clock
-        self._written = 0
-        self._counts, self._errors = array("q"), array("d")  # samples written before a frame, and by how many too few
+        self._container, self._start_seconds, self._stats = container, start_seconds, stats
+        self._offset_seconds = offset_seconds
+        self._clock_speed = 1 + drift_ppm * 1e-6  # of the audio's clock
+        self._written = 0  # samples so far
+        # for each frame: samples written before it, and how many more its timestamp calls for
+        self._counts, self._errors = array("q"), array("d")
         self._power = self._channel_power = 0.0
-        self.rate = 0
+        self.rate_hz = 0
 
-    def resampled(self, rate_hz: int) -> NDArray[np.float32]:
+    def read(self, rate_hz: int) -> NDArray[np.float32]:
+        """Return the complete stream at a sample rate."""
         pieces: list[NDArray[np.float32]] = []
         resampler: soxr.ResampleStream | None = None
-        for mono in self._pieces():
-            resampler = resampler or soxr.ResampleStream(self.rate * self._speed, rate_hz, 1, "float32")
+        for mono in self._iter_mono():
+            resampler = resampler or soxr.ResampleStream(self.rate_hz * self._clock_speed, rate_hz, 1, "float32")
             pieces.append(resampler.resample_chunk(mono))
         if resampler is None:
-            raise DataError("the audio stream holds no sound that can be decoded")
+            raise DataError("no packet of the audio stream can be decoded")
         pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         waveform = np.concatenate(pieces)
-        self._heard.peak = float(np.abs(waveform).max(initial=0.0))
-        self._heard.channels_cancel = self._power < CANCELLED * self._channel_power
-        drift = self._drift()
-        if abs(drift) * len(waveform) <= STEADY_SECONDS * rate_hz:
+        self._stats.peak = float(np.abs(waveform).max(initial=0.0))
+        self._stats.channels_cancel = self._power < CANCELLATION_RATIO * self._channel_power
+        drift = self._fit_drift()
+        if abs(drift) * len(waveform) <= TIMESTAMP_ERROR_SECONDS * rate_hz:
             return waveform
-        self._heard.drift_ppm = drift * 1e6
+        self._stats.drift_ppm = drift * 1e6
         stretched: NDArray[np.float32] = soxr.resample(waveform, rate_hz, rate_hz * (1 + drift))
         return stretched
 
-    def _pieces(self) -> Iterator[NDArray[np.float32]]:
-        damaged = 0
-        for frame in _frames(self._container, self._heard):
-            self.rate = self.rate or frame.sample_rate
-            if frame.sample_rate != self.rate:
-                raise DataError(f"the sound changes its rate from {self.rate} to {frame.sample_rate} Hz")
-            missing = self._missing(frame, damaged < self._heard.damaged_packets)
-            damaged = self._heard.damaged_packets
-            channels = _channels(frame)
+    def _iter_mono(self) -> Iterator[NDArray[np.float32]]:
+        damaged_packets = 0
+        for frame in _decode_frames(self._container, self._stats):
+            self.rate_hz = self.rate_hz or frame.sample_rate
+            if frame.sample_rate != self.rate_hz:
+                raise DataError(
+                    f"the audio's sample rate changes: expected {self.rate_hz} Hz, got {frame.sample_rate} Hz"
+                )
+            missing = self._count_missing(frame, damaged_packets < self._stats.damaged_packets)
+            damaged_packets = self._stats.damaged_packets
+            channels = _to_float(frame)
             mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64).astype(np.float32)
-            if not np.isfinite(mono.sum()):  # one would silence all that the resampler mixes it with
-                self._heard.lost_samples += int((~np.isfinite(mono)).sum())
+            if not np.isfinite(mono.sum()):  # the resampler would spread one NaN over the length of its filter
+                self._stats.lost_samples += int((~np.isfinite(mono)).sum())
                 channels, mono = (np.where(np.isfinite(each), each, np.float32(0)) for each in (channels, mono))
             if len(channels) > 1:
                 self._power += float(np.vdot(mono, mono))
                 self._channel_power += float(np.vdot(channels, channels)) / len(channels)
             if missing:
-                self._heard.gaps += self._written > 0
+                self._stats.gaps += self._written > 0
                 mono = np.concatenate([np.zeros(max(missing, 0), np.float32), mono[max(-missing, 0) :]])
             self._written += len(mono)
             yield mono
 
-    def _missing(self, frame: AudioFrame, after_damage: bool) -> int:
-        place = _frame_seconds(frame)
-        if self._start is None:
-            self._start = place or 0.0
-        if place is None:
-            return round(self._offset * self.rate * self._speed) if self._written == 0 and not self._counts else 0
-        error = (place - self._start + self._offset) * self.rate - self._written
-        if abs(error) > LARGEST_HOLE_SECONDS * self.rate:
-            raise DataError(f"the sound's timestamps jump by {error / self.rate:.0f} s")
+    def _count_missing(self, frame: AudioFrame, is_after_damage: bool) -> int:
+        """Return how many silent samples precede a frame; negative if samples of the frame are before t = 0."""
+        seconds = _frame_seconds(frame)
+        if self._start_seconds is None:
+            self._start_seconds = seconds or 0.0
+        if seconds is None:
+            is_first = self._written == 0 and not self._counts
+            return round(self._offset_seconds * self.rate_hz * self._clock_speed) if is_first else 0
+        error = (seconds - self._start_seconds + self._offset_seconds) * self.rate_hz - self._written
+        if abs(error) > MAX_GAP_SECONDS * self.rate_hz:
+            raise DataError(f"the audio's timestamps jump by {error / self.rate_hz:.0f} s")
         if self._written == 0:
-            return round(error * self._speed)  # the stream's own start is kept to the sample
-        before = fmean(self._errors[-STEADY_FRAMES:]) if self._errors else 0.0
-        jump = error - before
-        # only true holes are filled: the rounding of timestamps would make clicks, and a drift is not a hole
-        missing = round(jump) if abs(jump) > (STEADY_SECONDS if after_damage else GAP_SECONDS) * self.rate else 0
+            return round(error * self._clock_speed)  # the start of the stream is exact to the sample
+        jump = error - (fmean(self._errors[-MIN_FRAMES_FOR_DRIFT:]) if self._errors else 0.0)
+        # Only gaps are filled: following the rounding of timestamps would add clicks, and drift is not a gap.
+        threshold_seconds = TIMESTAMP_ERROR_SECONDS if is_after_damage else MIN_GAP_SECONDS
+        missing = round(jump) if abs(jump) > threshold_seconds * self.rate_hz else 0
         self._counts.append(self._written + missing)
         self._errors.append(error - missing)
         return missing
 
-    def _drift(self) -> float:
-        """Return by which part the timestamps say that the sound lasts longer than its samples, by least squares."""
-        if len(self._counts) < STEADY_FRAMES:
+    def _fit_drift(self) -> float:
+        """Return by which fraction the audio lasts longer by its timestamps than by its samples (least squares)."""
+        if len(self._counts) < MIN_FRAMES_FOR_DRIFT:
             return 0.0
         counts = np.asarray(self._counts, np.float64)
         return float(np.polyfit(counts - counts.mean(), np.asarray(self._errors), 1)[0])
 
 
-def _frames(container: InputContainer, heard: AudioDecodeStats) -> Iterator[AudioFrame]:
+def _decode_frames(container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
     stream = container.streams.audio[0]
     if stream.codec_context is None:
-        raise DataError("the sound's codec is not known, or damage has made it so")
+        raise DataError("the audio's codec is not known, or the codec's name is damaged")
     for packet in container.demux(stream):
         try:
             yield from packet.decode()
         except av.error.InvalidDataError:
-            heard.damaged_packets += 1
+            stats.damaged_packets += 1
 
 
 def _frame_seconds(frame: AudioFrame) -> float | None:
     return None if frame.pts is None or frame.time_base is None else frame.time
 
 
-def _channels(frame: AudioFrame) -> NDArray[np.float32]:
+def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Return a frame's samples, full scale 1 [channels, samples]."""
     if frame.layout.nb_channels == 1 and frame.format.name in ("flt", "fltp"):
         return np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)[None]

@@ -1,13 +1,11 @@
-"""A DICOM file's header and where its pixels lie, without reading them."""
+"""Header of a DICOM file and position of its pixel data, which is not read."""
 
 import io
-import logging
-import warnings
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from struct import Struct, error
 from typing import Any, BinaryIO
 
 from pydicom import dcmread
@@ -15,14 +13,14 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from usvs.errors import DataError
+from usvs.media.quiet_pydicom import quiet_pydicom
 
-logger = logging.getLogger(__name__)
-
-MAGIC_AT, MAGIC = 128, b"DICM"
+MAGIC_POSITION, MAGIC = 128, b"DICM"
 UNDEFINED_LENGTH = 0xFFFFFFFF
-ITEM, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
-VIDEO_STREAMS = "1.2.840.10008.1.2.4.10"  # PS3.5 A.4.5 to A.4.11: 100 to 108 are MPEG-2, H.264 and HEVC
-_ITEM = Struct("<HHL")
+PIXEL_DATA_TAG = (0x7FE0, 0x0010)
+ITEM_TAG, SEQUENCE_END_TAG = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+VIDEO_STREAM_PREFIX = "1.2.840.10008.1.2.4.10"  # PS3.5 A.4.5 to A.4.11: 100 to 108 are MPEG-2, H.264 and HEVC
+_ITEM = struct.Struct("<HHL")
 
 
 @dataclass(frozen=True)
@@ -30,72 +28,74 @@ class DicomFile:
     """Header and layout of one file.
 
     Attributes:
+        path: the file.
         header: every element before the pixel data.
-        syntax: its transfer syntax.
-        value_at: where the value of the pixel data begins.
-        value_vr: its value representation, OB or OW; None where the syntax leaves it out.
-        value_length: its bytes; None where it is encapsulated.
-        fragments: begin and length of each piece of encapsulated pixel data, the offset table left out.
+        syntax: transfer syntax.
+        value_position: byte position of the pixel data's value.
+        value_vr: its value representation, OB or OW; None where the syntax has none.
+        value_length: its length in bytes; None if it is encapsulated.
+        fragments: byte position and length of each fragment of encapsulated pixel data, without the offset table.
     """
 
     path: Path
     header: FileDataset
     syntax: UID
-    value_at: int
+    value_position: int
     value_vr: str | None
     value_length: int | None
     fragments: list[tuple[int, int]] = field(repr=False)
 
     @property
     def is_video_stream(self) -> bool:
-        """Whether the pixel data is one MPEG or H.26x stream, not a picture for each frame."""
-        return str(self.syntax).startswith(VIDEO_STREAMS)
+        """Whether the pixel data is one MPEG or H.26x stream rather than one image per frame."""
+        return str(self.syntax).startswith(VIDEO_STREAM_PREFIX)
 
 
 def is_dicom(path: Path) -> bool:
-    """Say whether a file begins as a DICOM file does, whatever its name."""
+    """Return whether a file starts as a DICOM file does, whatever its name."""
     try:
-        if not path.is_file():  # a pipe would keep who reads it waiting
+        if not path.is_file():  # reading a pipe would block
             return False
         with path.open("rb") as file:
-            return file.read(MAGIC_AT + len(MAGIC))[MAGIC_AT:] == MAGIC
+            return file.read(MAGIC_POSITION + len(MAGIC))[MAGIC_POSITION:] == MAGIC
     except OSError:
         return False
 
 
+@quiet_pydicom()
 def open_dicom(path: Path) -> DicomFile:
-    """Read a DICOM file's header.
+    """Read a DICOM file's header and locate its pixel data.
 
     Raises:
-        DataError: where it cannot be read, or holds no pictures.
+        DataError: if the file cannot be read or holds no images.
     """
     with path.open("rb") as file:
-        header = _header(file)
+        header = _read_header(file)
         syntax = UID(str(header.file_meta.get("TransferSyntaxUID", "")))
         if not syntax.is_transfer_syntax:
-            raise DataError("the DICOM file does not say how its pixels are coded (no transfer syntax)")
+            raise DataError("the DICOM file states no transfer syntax: how its pixels are encoded is unknown")
         if syntax == DeflatedExplicitVRLittleEndian:
-            raise DataError("a deflated DICOM file is not read; store it uncompressed")
+            raise DataError("deflated DICOM files are not supported: store the file uncompressed")
         try:
-            vr, length = _pixel_data(file, syntax)
-            at = file.tell()
-            encapsulated = length == UNDEFINED_LENGTH
-            fragments = list(_fragments(file)) if encapsulated else []
-            if not encapsulated:
-                _correct_halved(header, length)
-        except error:
-            raise DataError("truncated or damaged: the DICOM's pixel data breaks off") from None
-    return DicomFile(path, header, syntax, at, vr, None if encapsulated else length, fragments[1:])
+            vr, length = _read_pixel_data_header(file, syntax)
+            position = file.tell()
+            is_encapsulated = length == UNDEFINED_LENGTH
+            fragments = list(_iter_fragments(file)) if is_encapsulated else []
+            if not is_encapsulated:
+                _correct_subsampling(header, length)
+        except struct.error:
+            raise DataError("truncated or damaged: the DICOM's pixel data is incomplete") from None
+    return DicomFile(path, header, syntax, position, vr, None if is_encapsulated else length, fragments[1:])
 
 
 class FragmentStream(io.RawIOBase):
-    """The stream inside a DICOM file's pixel data, read piece by piece as if it were a file of its own."""
+    """The video stream inside a DICOM file: its fragments read as one file."""
 
     def __init__(self, dicom: DicomFile) -> None:
         self._file = dicom.path.open("rb")
         self._fragments = dicom.fragments
         self._size = sum(length for _, length in dicom.fragments)
-        self._at = 0
+        self._position = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -106,25 +106,25 @@ class FragmentStream(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place in the stream."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
+        """Set the position in the stream."""
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
 
     def tell(self) -> int:
-        """Return the place in the stream."""
-        return self._at
+        """Return the position in the stream."""
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the fragment that holds the place."""
-        before = 0
+        """Fill a buffer from the fragment at the position."""
+        fragment_start = 0
         for begin, length in self._fragments:
-            inside = self._at - before
-            if inside < length:
-                self._file.seek(begin + inside)
-                count = self._file.readinto(memoryview(buffer)[: length - inside])
-                self._at += count
+            offset = self._position - fragment_start
+            if offset < length:
+                self._file.seek(begin + offset)
+                count = self._file.readinto(memoryview(buffer)[: length - offset])
+                self._position += count
                 return count
-            before += length
+            fragment_start += length
         return 0
 
     def close(self) -> None:
@@ -133,55 +133,54 @@ class FragmentStream(io.RawIOBase):
         super().close()
 
 
-def _header(file: BinaryIO) -> FileDataset:
+def _read_header(file: BinaryIO) -> FileDataset:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's warnings quote the file's values
-            return dcmread(file, stop_before_pixels=True)
-    except Exception as failure:  # pydicom raises a dozen kinds over a damaged header
-        raise DataError(f"the DICOM header is not readable ({type(failure).__name__})") from None
+        return dcmread(file, stop_before_pixels=True)
+    except Exception as error:  # pydicom raises many types for a damaged header
+        raise DataError(f"the DICOM header is not readable ({type(error).__name__})") from None
 
 
-def _pixel_data(file: BinaryIO, syntax: UID) -> tuple[str | None, int]:
-    order = "<" if syntax.is_little_endian else ">"
+def _read_pixel_data_header(file: BinaryIO, syntax: UID) -> tuple[str | None, int]:
+    byte_order = "<" if syntax.is_little_endian else ">"
     head = file.read(8)
     if len(head) < 8:
-        raise DataError("the DICOM file holds no pictures")
+        raise DataError("the DICOM file holds no images")
     vr = None if syntax.is_implicit_VR else head[4:6].decode("ascii", "replace")
     if vr is None:
-        group, element, length = Struct(f"{order}HHL").unpack(head)
+        group, element, length = struct.unpack(f"{byte_order}HHL", head)
     else:
-        group, element = Struct(f"{order}HH").unpack(head[:4])
-        (length,) = Struct(f"{order}L").unpack(file.read(4))
-    if (group, element) != (0x7FE0, 0x0010):
-        raise DataError("the DICOM file holds no pictures of whole numbers")
+        group, element = struct.unpack(f"{byte_order}HH", head[:4])
+        (length,) = struct.unpack(f"{byte_order}L", file.read(4))
+    if (group, element) != PIXEL_DATA_TAG:
+        raise DataError("the DICOM file holds no images with integer pixels")
     return vr, int(length)
 
 
-def _fragments(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    size = _size(file)
+def _iter_fragments(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    size = _file_size(file)
     while True:
         group, element, length = _ITEM.unpack(file.read(_ITEM.size))
-        if (group, element) == SEQUENCE_END:
+        if (group, element) == SEQUENCE_END_TAG:
             return
         begin = file.tell()
-        if (group, element) != ITEM or begin + length > size:
-            raise DataError("truncated or damaged: the DICOM's pixel data breaks off")
+        if (group, element) != ITEM_TAG or begin + length > size:
+            raise DataError("truncated or damaged: the DICOM's pixel data is incomplete")
         yield begin, length
         file.seek(length, io.SEEK_CUR)
 
 
-def _correct_halved(header: FileDataset, length: int) -> None:
+def _correct_subsampling(header: FileDataset, length: int) -> None:
+    """Set YBR_FULL where the header says YBR_FULL_422 but the pixel data is long enough for all colours."""
     if header.get("PhotometricInterpretation") != "YBR_FULL_422":
         return
-    sides = [str(header.get(name) or 1) for name in ("NumberOfFrames", "Rows", "Columns")]
-    whole = 3 * prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else -1
-    if whole <= length <= whole + 1:  # some writers call it so and halve no colour
+    sides = [str(header.get(keyword) or 1) for keyword in ("NumberOfFrames", "Rows", "Columns")]
+    full_length = 3 * prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else -1
+    if full_length <= length <= full_length + 1:
         header.PhotometricInterpretation = "YBR_FULL"
 
 
-def _size(file: BinaryIO) -> int:
-    at = file.tell()
+def _file_size(file: BinaryIO) -> int:
+    position = file.tell()
     size = file.seek(0, io.SEEK_END)
-    file.seek(at)
+    file.seek(position)
     return size

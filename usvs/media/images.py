@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import ConfigError, DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 
 SMALLEST_SIDE = 16
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))

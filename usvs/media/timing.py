@@ -1,6 +1,5 @@
-"""Frame times of a video from its packets alone, with no picture decoded."""
+"""Frame times of a video, read from its packets without decoding an image."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,27 +15,25 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from usvs.errors import DataError
-from usvs.media.truncation import breaks_off
+from usvs.media.truncation import is_truncated
 
-logger = logging.getLogger(__name__)
-
-FALLBACK_RATE_HZ = 25.0
-LEAST_SHARE = 0.95  # of the time that an mp4 states; with less of it a table in its header is damaged
-LookInto: TypeAlias = "Callable[[Packet[VideoStream]], None] | None"  # given each packet in passing
+FALLBACK_RATE_HZ = 25.0  # where a file states no frame rate
+MIN_PRESENT_FRACTION = 0.95  # of the duration that an mp4 states; with less, a table in its header is damaged
+InspectPacket: TypeAlias = "Callable[[Packet[VideoStream]], None] | None"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """When each frame of a video is shown.
+    """When each frame of a video is shown, on the scan clock: t = 0 is the first frame.
 
     Attributes:
-        seconds: frame times on the scan clock, sorted, the first is 0 [n].
-        start_seconds: what the container's own clock says at the first frame.
+        seconds: frame times, sorted; the first is 0 [n].
+        start_seconds: time of the first frame on the container's own clock.
         rate_hz: mean frame rate.
         duration_seconds: from the first frame to the end of the last.
-        keyframes: numbers of the frames that can be decoded on their own.
-        note: how the times were rebuilt; None where the file's own were kept.
-        stamped: whether a decoded frame's own timestamp is its time; else frames are counted.
+        keyframes: indices of the frames that can be decoded on their own [k].
+        note: how the times were rebuilt; None if the file's own were used.
+        has_timestamps: whether the timestamp of a decoded frame is its time; otherwise frames are counted.
     """
 
     seconds: NDArray[np.float64]
@@ -45,112 +42,125 @@ class Timing:
     duration_seconds: float
     keyframes: NDArray[np.int64]
     note: str | None
-    stamped: bool = True
+    has_timestamps: bool = True
 
     @classmethod
-    def of_frames(cls, seconds: NDArray[np.float64], note: str | None, start_seconds: float = 0.0) -> Self:
-        """Return the timing of frames that can all be decoded on their own, shown at `seconds` [n]."""
+    def from_seconds(cls, seconds: NDArray[np.float64], note: str | None, start_seconds: float = 0.0) -> Self:
+        """Return the timing of frames shown at `seconds` [n], each of which can be decoded on its own."""
         count, end = len(seconds), float(seconds[-1])
         step = end / (count - 1) if count > 1 else 1 / FALLBACK_RATE_HZ
-        return cls(seconds, start_seconds, 1 / step, end + step, np.arange(count), note, stamped=False)
+        return cls(seconds, start_seconds, 1 / step, end + step, np.arange(count), note, has_timestamps=False)
 
 
 @dataclass(frozen=True)
-class _Packet:
-    shown: int | None
-    decoded: int | None
+class _PacketTimes:
+    pts: int | None
+    dts: int | None
     duration: int
-    key: bool
-    is_cut: bool  # it lies outside of the file's edit list
+    is_keyframe: bool
+    is_discarded: bool  # outside of the file's edit list
 
 
-def read_timing(container: InputContainer, stream: VideoStream, look_into: LookInto = None) -> Timing:
-    """Read every packet of a video stream and say when its frames are shown.
+def read_timing(container: InputContainer, stream: VideoStream, inspect_packet: InspectPacket = None) -> Timing:
+    """Read every packet of a video stream and return when its frames are shown.
 
-    Times that are missing or not distinct are rebuilt: from the decoding times where these are whole (AVI with
-    B-frames), else from the frame rate.
+    Times that are missing or not distinct are rebuilt: from the decoding times if these are complete (AVI with
+    B-frames), otherwise from the frame rate.
 
     Args:
         container: the opened file, at its beginning.
-        stream: of it.
-        look_into: is given each packet in passing, the last one empty.
+        stream: video stream of the container.
+        inspect_packet: called with each packet, the last one empty.
 
     Raises:
-        DataError: for a stream without packets, and for one that breaks off.
+        DataError: for a stream without packets, and for a truncated or damaged one.
     """
-    everything = _packets(container, stream, look_into)
-    packets = [packet for packet in everything if not packet.is_cut]
+    all_packets = _read_packets(container, stream, inspect_packet)
+    packets = [packet for packet in all_packets if not packet.is_discarded]
     if not packets:
-        raise DataError("the video stream is empty: a header without pictures")
-    base = float(stream.time_base or Fraction(1, 90_000))
-    shown = [packet.shown for packet in packets if packet.shown is not None]
-    decoded = [packet.decoded for packet in packets if packet.decoded is not None]
-    note: str | None = None
-    # AVI keeps one time for each frame in the order of decoding; FFmpeg hands it on as if it were that of showing
-    reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
-    if reordered and _whole(decoded, len(packets)):
-        shown, ticks = decoded, np.array(decoded, np.float64)
-    elif _whole(shown, len(packets)):
-        ticks = np.array(shown, np.float64)
-    elif _whole(decoded, len(packets)):
-        ticks = np.array(decoded, np.float64)
-        note = "frame times taken from the decoding times"
-    else:
-        rate = stated_rate(stream)
-        ticks = np.arange(len(packets)) / (rate * base)
-        note = f"frame times rebuilt from the rate of {rate:.3f} frames a second"
+        raise DataError("the video stream is empty: expected frames after its header, got none")
+    time_base = float(stream.time_base or Fraction(1, 90_000))
+    # AVI stores one time per frame, in decoding order; FFmpeg reports it as if it were the presentation time.
+    is_reordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    ticks, first_tick, note = _choose_ticks(packets, stream, time_base, is_reordered)
     order = np.argsort(ticks, kind="stable")
-    seconds = (ticks[order] - ticks[order[0]]) * base
-    start = min(shown or decoded or [0]) * base
-    keys = np.array([packet.key for packet in packets])[order]
-    rate, last = _mean_rate(seconds, stream), packets[int(order[-1])].duration * base
-    _check_stated(container, stream, everything)
-    duration = float(seconds[-1]) + (last if 0 < last < 10 / rate else 1 / rate)
-    return Timing(seconds, start, rate, duration, np.flatnonzero(keys), note, stamped=note is None and not reordered)
+    seconds = (ticks[order] - ticks[order[0]]) * time_base
+    is_keyframe = np.array([packet.is_keyframe for packet in packets])[order]
+    rate_hz, last_seconds = _mean_rate(seconds, stream), packets[int(order[-1])].duration * time_base
+    _check_stated_duration(container, stream, all_packets)
+    return Timing(
+        seconds=seconds,
+        start_seconds=first_tick * time_base,
+        rate_hz=rate_hz,
+        duration_seconds=float(seconds[-1]) + (last_seconds if 0 < last_seconds < 10 / rate_hz else 1 / rate_hz),
+        keyframes=np.flatnonzero(is_keyframe),
+        note=note,
+        has_timestamps=note is None and not is_reordered,
+    )
 
 
-def _check_stated(container: InputContainer, stream: VideoStream, packets: list[_Packet]) -> None:
-    shown = [(packet.shown, packet.shown + packet.duration) for packet in packets if packet.shown is not None]
-    if not container.format.name.startswith("mov") or not stream.duration or stream.time_base is None or not shown:
-        return
-    ticks = max(end for _, end in shown) - min(0, min(begin for begin, _ in shown))
-    stated, there = float(stream.duration * stream.time_base), float(ticks * stream.time_base)
-    if there < LEAST_SHARE * stated:
-        raise DataError(f"damaged: the header announces {stated:.1f} s of video, {there:.1f} s are there")
+def _choose_ticks(
+    packets: list[_PacketTimes], stream: VideoStream, time_base: float, is_reordered: bool
+) -> tuple[NDArray[np.float64], int, str | None]:
+    """Return the time of each packet's frame in ticks [n], the first tick of the stream, and how they were rebuilt."""
+    pts = [packet.pts for packet in packets if packet.pts is not None]
+    dts = [packet.dts for packet in packets if packet.dts is not None]
+    if is_reordered and _is_complete(dts, len(packets)):
+        return np.array(dts, np.float64), min(dts), None
+    first_tick = min(pts or dts or [0])
+    if _is_complete(pts, len(packets)):
+        return np.array(pts, np.float64), first_tick, None
+    if _is_complete(dts, len(packets)):
+        return np.array(dts, np.float64), first_tick, "frame times taken from the decoding times"
+    rate_hz = read_stated_rate(stream)
+    ticks = np.arange(len(packets)) / (rate_hz * time_base)
+    return ticks, first_tick, f"frame times rebuilt from the stated rate of {rate_hz:.3f} frames per second"
 
 
-def stated_rate(stream: VideoStream) -> float:
-    """Return the frame rate a stream's header states, 25 where it states none."""
+def read_stated_rate(stream: VideoStream) -> float:
+    """Return the frame rate that a stream's header states, in Hz; 25 if it states none."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate is not None and rate > 0:
             return float(rate)
     return FALLBACK_RATE_HZ
 
 
-def _packets(container: InputContainer, stream: VideoStream, look_into: LookInto) -> list[_Packet]:
-    packets: list[_Packet] = []
-    seen = 0
+def _read_packets(container: InputContainer, stream: VideoStream, inspect_packet: InspectPacket) -> list[_PacketTimes]:
+    packets: list[_PacketTimes] = []
+    count = 0
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise DataError(f"truncated or damaged: packet {seen + 1} of the video is not whole")
-            if look_into is not None:
-                look_into(packet)
-            seen += packet.size > 0
+                raise DataError(f"truncated or damaged: packet {count + 1} of the video is incomplete")
+            if inspect_packet is not None:
+                inspect_packet(packet)
+            count += packet.size > 0
             if packet.size > 0:  # an empty packet repeats the frame before it
-                duration, is_cut = packet.duration or 0, packet.is_discard
-                packets.append(_Packet(packet.pts, packet.dts, duration, packet.is_keyframe, is_cut))
+                duration, is_discarded = packet.duration or 0, packet.is_discard
+                packets.append(_PacketTimes(packet.pts, packet.dts, duration, packet.is_keyframe, is_discarded))
     except (av.FFmpegError, OSError):
-        raise DataError(f"truncated or damaged: the video breaks off after {seen} packets") from None
-    # where nothing is new an AVI holds an empty chunk, which its header counts and FFmpeg leaves out
-    if container.format.name == "avi" and seen < stream.frames and breaks_off(Path(container.name), "avi"):
-        raise DataError(f"truncated: the header announces {stream.frames} frames, {seen} are there")
+        raise DataError(f"truncated or damaged: the video ends after {count} packets") from None
+    # Where a frame repeats the one before, an AVI holds an empty chunk: its header counts it, FFmpeg leaves it out.
+    if container.format.name == "avi" and count < stream.frames and is_truncated(Path(container.name), "avi"):
+        raise DataError(f"truncated: expected {stream.frames} frames as stated in the header, got {count}")
     return packets
 
 
-def _whole(ticks: list[int], count: int) -> bool:
+def _check_stated_duration(container: InputContainer, stream: VideoStream, packets: list[_PacketTimes]) -> None:
+    spans = [(packet.pts, packet.pts + packet.duration) for packet in packets if packet.pts is not None]
+    if not container.format.name.startswith("mov") or not stream.duration or stream.time_base is None or not spans:
+        return
+    ticks = max(end for _, end in spans) - min(0, min(begin for begin, _ in spans))
+    stated_seconds, got_seconds = float(stream.duration * stream.time_base), float(ticks * stream.time_base)
+    if got_seconds < MIN_PRESENT_FRACTION * stated_seconds:
+        raise DataError(
+            f"damaged: expected {stated_seconds:.1f} s of video as stated in the header, got {got_seconds:.1f} s"
+        )
+
+
+def _is_complete(ticks: list[int], count: int) -> bool:
     return len(ticks) == count and len(set(ticks)) == count
 
 
 def _mean_rate(seconds: NDArray[np.float64], stream: VideoStream) -> float:
-    return (len(seconds) - 1) / float(seconds[-1]) if len(seconds) > 1 else stated_rate(stream)
+    return (len(seconds) - 1) / float(seconds[-1]) if len(seconds) > 1 else read_stated_rate(stream)

@@ -1,26 +1,29 @@
-"""What is known of a video before it is decoded, and what comes to light while it is."""
+"""What is known of a video before it is decoded, and what is counted while it is decoded."""
 
 from dataclasses import dataclass, field
 
-from usvs.media.sector import Box
+from usvs.media.box import Box
 from usvs.media.timing import Timing
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds, from its header and its packets.
+    """Properties of a video file, from its header and its packets.
 
     Attributes:
-        container: FFmpeg's name of the file format, or ``dicom``.
+        container: FFmpeg's name of the file format, ``dicom``, or ``dicom of <format>`` for a stream inside a DICOM.
         video_codec: FFmpeg's name of the codec, or the DICOM transfer syntax.
-        width: of the picture as it is shown, upright and with square pixels.
-        height: likewise.
+        width: in pixels, after rotation and with square pixels, as the frames are decoded.
+        height: in pixels, likewise.
         timing: when each frame is shown.
-        rotation_degrees: by which decoded pictures are turned counterclockwise, a multiple of 90.
-        pixel_aspect: width of a stored pixel over its height.
-        region: where the file itself says that the ultrasound picture is (DICOM).
-        file_note: what is odd about a file that is used all the same.
-        patient: who was scanned, by the file's own word (DICOM); for `Keys.patient_key` and nothing else.
+        audio_codec: FFmpeg's name of the codec of the first audio stream; None without audio.
+        audio_rate_hz: sample rate of that stream.
+        audio_channels: number of channels of that stream.
+        rotation_degrees: counterclockwise rotation that is applied to decoded frames, a multiple of 90.
+        pixel_aspect: width of a stored pixel divided by its height.
+        region: where the file itself states the ultrasound image (DICOM).
+        file_note: what is unusual about the file although it is used.
+        patient: the file's own patient id (DICOM); only for `Keys.patient_key`, never stored or shown.
     """
 
     container: str
@@ -44,8 +47,15 @@ class VideoInfo:
 
 
 @dataclass
-class Decoded:
-    """What came to light while frames were decoded."""
+class VideoDecodeStats:
+    """Counts that are kept up to date while frames are decoded.
+
+    Attributes:
+        frames: frames decoded.
+        damaged_packets: packets that could not be decoded.
+        damaged_frames: decoded frames that the decoder marked as corrupt.
+        misplaced_frames: frames left out because their time was not after that of the frame before.
+    """
 
     frames: int = 0
     damaged_packets: int = 0

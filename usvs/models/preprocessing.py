@@ -171,7 +171,7 @@ def _gray_squares(item: Any) -> list[UInt8Array]:
     if side == 0:
         raise DataError(f"images: expected at least one pixel a side, got shape {list(gray.shape)}")
     top, left = (height - side) // 2, (width - side) // 2
-    square = np.require(gray[:, top : top + side, left : left + side], requirements=("C", "W"))  # what torch shares
+    square = np.require(gray[:, top : top + side, left : left + side], requirements=("C", "W"))  # for torch.from_numpy
     return [square] if len(square) else []
 
 

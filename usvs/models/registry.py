@@ -9,7 +9,7 @@ from torch import nn
 
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
-from usvs.models.encoder import Encoder, PretrainedCfg, as_encoder, make_pretrained_cfg, update_pretrained_cfg
+from usvs.models.encoder import Encoder, PretrainedCfg, as_encoder, update_pretrained_cfg
 from usvs.models.se_resnext import SEResNeXt
 from usvs.models.settings import QUICK_ENCODER, QUICK_MODEL, EncoderSettings
 from usvs.models.sononet import FEATURES_OVER_WIDTH, STRIDE, SonoNetEncoder
@@ -128,7 +128,7 @@ def encoder_config(encoder: Encoder) -> EncoderConfig:
     if isinstance(encoder, SEResNeXt):
         made = _se_resnext_config(encoder.settings)
     elif isinstance(encoder, SonoNetEncoder):
-        made = _sononet_config(encoder.num_features // FEATURES_OVER_WIDTH, encoder.height, encoder.columns)
+        made = _sononet_config(encoder)
     elif encoder.registry_config is not None:
         made = dict(encoder.registry_config)
     else:
@@ -137,51 +137,36 @@ def encoder_config(encoder: Encoder) -> EncoderConfig:
             f"encoder {inner}: it cannot be stored, since it has no name; register its class with"
             " @usvs.register_encoder('NAME') and make it by usvs.create_encoder('NAME')"
         )
-    return _config(encoder.in_chans, encoder.pretrained_cfg, made)
-
-
-def describe_se_resnext(settings: EncoderSettings) -> EncoderConfig:
-    """Return the `EncoderConfig` of the SE-ResNeXt of some settings, without making it."""
-    return _config(settings.in_chans, make_pretrained_cfg(settings.in_chans), _se_resnext_config(settings))
-
-
-def describe_sononet(width: int, height: int, columns: int) -> EncoderConfig:
-    """Return the `EncoderConfig` of SonoNet's feature layers, without making them; arguments as of `SonoNetEncoder`."""
-    return _config(1, make_pretrained_cfg(), _sononet_config(width, height, columns))
+    return EncoderConfig(
+        name=made["name"],
+        in_chans=encoder.in_chans,
+        output_stride=made["output_stride"],
+        pretrained_cfg=encoder.pretrained_cfg,
+        kwargs=made["kwargs"],
+    )
 
 
 def build_encoder(config: Mapping[str, Any]) -> Encoder:
     """Return the encoder that `encoder_config` described, with untrained weights.
 
     Args:
-        config: an `EncoderConfig`, also as read from JSON.
+        config: an `EncoderConfig`, also as read from JSON; all but `name` may be absent, other keys are ignored.
 
     Raises:
-        DataError: for a description that names no known encoder or does not fit it.
+        DataError: where it names no known encoder or its arguments do not fit.
     """
+    if not isinstance(config.get("name"), str):
+        raise DataError(f"stored encoder: expected a name, got {config.get('name')!r}")
     try:
         return create_encoder(
             config["name"],
-            in_chans=config["in_chans"],
-            output_stride=config["output_stride"],
-            pretrained_cfg=config["pretrained_cfg"],
-            **config["kwargs"],
+            in_chans=config.get("in_chans", 1),
+            output_stride=config.get("output_stride"),
+            pretrained_cfg=config.get("pretrained_cfg"),
+            **config.get("kwargs", {}),
         )
-    except KeyError as error:
-        fields = ", ".join(EncoderConfig.__annotations__)
-        raise DataError(f"stored encoder: expected the fields {fields}, got none named {error}") from None
     except (TypeError, ValueError, AttributeError, ConfigError) as error:
         raise DataError(f"stored encoder: {error}") from None
-
-
-def _config(in_chans: int, pretrained_cfg: PretrainedCfg, made: Mapping[str, Any]) -> EncoderConfig:
-    return EncoderConfig(
-        name=made["name"],
-        in_chans=in_chans,
-        output_stride=made["output_stride"],
-        pretrained_cfg=pretrained_cfg,
-        kwargs=made["kwargs"],
-    )
 
 
 def _create_se_resnext(name: str, in_chans: int, output_stride: int | None, kwargs: Mapping[str, Any]) -> SEResNeXt:
@@ -214,8 +199,10 @@ def _create_sononet(name: str, in_chans: int, output_stride: int | None, kwargs:
     return SonoNetEncoder(SONONET_WIDTHS[name], **kwargs)
 
 
-def _sononet_config(width: int, height: int, columns: int) -> dict[str, Any]:
-    return {"name": f"sononet{width}", "output_stride": None, "kwargs": {"height": height, "columns": columns}}
+def _sononet_config(encoder: SonoNetEncoder) -> dict[str, Any]:
+    width = encoder.num_features // FEATURES_OVER_WIDTH
+    kwargs = {"height": encoder.height, "columns": encoder.columns}
+    return {"name": f"sononet{width}", "output_stride": None, "kwargs": kwargs}
 
 
 def _call_factory(name: str, in_chans: int, output_stride: int | None, kwargs: Mapping[str, Any]) -> nn.Module:

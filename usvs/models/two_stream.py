@@ -5,7 +5,7 @@ Notation: Nv frames of pairs, Ns speech pieces, B clips, P side of a frame, C fe
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,19 +44,13 @@ class TwoStream(nn.Module):
         order: the order prediction network.
         skips_empty: do not run a network without input. False where batch norm synchronises over ranks: every rank must
             take part in every layer, those without input as well.
-
-    Args:
-        settings: of both streams and their heads.
-        video: an encoder with ``forward_features`` ([N, 1, P, P] to [N, C, h, w]) and ``num_features``; None: the one
-            that `settings.video` describes.
     """
 
-    def __init__(self, settings: ModelSettings, video: nn.Module | None = None) -> None:
+    def __init__(self, settings: ModelSettings, video: Encoder | None = None) -> None:
         super().__init__()
-        video_encoder: Any = SEResNeXt(settings.video) if video is None else video
-        self.video = video_encoder
+        self.video = SEResNeXt(settings.video) if video is None else video
         self.speech = SEResNeXt(settings.speech)
-        video_features, speech_features = int(video_encoder.num_features), self.speech.num_features
+        video_features, speech_features = self.video.num_features, self.speech.num_features
         if settings.shared_projection and video_features != speech_features:
             raise ConfigError(
                 f"setting 'shared_projection': expected streams of one width, got {video_features} video and"

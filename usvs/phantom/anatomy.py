@@ -1,4 +1,4 @@
-"""A visit's slab of tissue: one plane's anatomy amid the womb, placed at random."""
+"""The tissue of one visit: the anatomy of a plane in a random pose, surrounded by fluid and uterus."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from usvs.phantom import anatomy_head, anatomy_heart, anatomy_trunk
 from usvs.phantom.canvas import MAP_PIXELS, Canvas, Placement, Points, curve, ellipse
-from usvs.phantom.drawing import FLUID, Pencil
+from usvs.phantom.drawing import FLUID, Drawing
 from usvs.phantom.geometry import FloatArray
 from usvs.phantom.seeds import between
 from usvs.phantom.settings import PhantomSettings
 
-DRAWINGS: dict[str, Callable[[Pencil], Points]] = {
+DRAW_FUNCTIONS: dict[str, Callable[[Drawing], Points]] = {
     "3VT": anatomy_heart.three_vessels,
     "4CH": anatomy_heart.four_chambers,
     "abdomen": anatomy_trunk.abdomen,
@@ -34,7 +34,7 @@ DRAWINGS: dict[str, Callable[[Pencil], Points]] = {
 
 @dataclass(frozen=True)
 class Slab:
-    """What a visit's beams cross; `landmarks` [k, 2] in the tissue frame are where one looks, the main one first."""
+    """The tissue of one visit, and its landmarks [k, 2] in the tissue frame, the main one first."""
 
     canvas: Canvas
     landmarks: NDArray[np.float64]
@@ -47,18 +47,18 @@ def draw_slab(
     apex: tuple[float, float],
     settings: PhantomSettings,
 ) -> Slab:
-    """Draw one visit.
+    """Draw the tissue of one visit.
 
     Args:
         plane: name of the plane, background included.
-        patient_rng: gives the patient's own proportions; the same stream gives the same proportions.
-        visit_rng: gives this visit's pose and surroundings.
-        apex: where the beams come from, in the tissue frame.
+        patient_rng: stream of the patient's proportions; the same stream gives the same proportions.
+        visit_rng: stream of the visit's pose and surroundings.
+        apex: origin of the beams, in the tissue frame.
         settings: bounds of rotation and scale.
     """
     canvas = Canvas(apex, scatter=float(visit_rng.uniform(0.5, 1.1)))
-    _draw_womb(canvas, visit_rng)
-    place = Placement(
+    _draw_uterus(canvas, visit_rng)
+    placement = Placement(
         visit_rng,
         rotation=float(visit_rng.uniform(-settings.rotation_degrees, settings.rotation_degrees)),
         scale=between(visit_rng, settings.scale),
@@ -67,12 +67,12 @@ def draw_slab(
             0.8 * float(visit_rng.uniform(-1, 1)) * settings.shift,
         ),
     )
-    pencil = Pencil(canvas, place, patient_rng, bone_level=float(visit_rng.uniform(0.5, 1.2)))
-    return Slab(canvas, place(DRAWINGS[plane](pencil)))
+    drawing = Drawing(canvas, placement, patient_rng, bone_level=float(visit_rng.uniform(0.5, 1.2)))
+    return Slab(canvas, placement(DRAW_FUNCTIONS[plane](drawing)))
 
 
-def _draw_womb(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Draw fluid, placenta, the womb's walls and stray parts of the fetus, the same sort under every plane."""
+def _draw_uterus(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Draw fluid, placenta, uterine wall and other parts of the fetus, distributed equally for every plane."""
     if rng.random() < 0.75:
         corners = np.sort(rng.uniform(0, 360, 9))
         reach = rng.uniform(0.9, 1.9, 9)
@@ -102,14 +102,14 @@ def _closed(corners: Points) -> Points:
 
 
 def reflectivity(canvas: Canvas, rng: np.random.Generator) -> FloatArray:
-    """Fill a drawing with random scatterers and add its mirrors.
+    """Return the reflectivity of a canvas: random scatterers and specular reflections.
 
     Returns:
         [MAP_PIXELS, MAP_PIXELS, 3]: real part, imaginary part, attenuation per sample.
     """
-    texture = np.exp(0.3 * _clouds(rng, 20) + 0.2 * _clouds(rng, 70))
+    texture = np.exp(0.3 * _smooth_noise(rng, 20) + 0.2 * _smooth_noise(rng, 70))
     scatter = cv2.GaussianBlur(canvas.scatter, (0, 0), 1.2) * texture
-    mirror = cv2.GaussianBlur(canvas.mirror, (0, 0), 0.7) * np.exp(0.5 * _clouds(rng, 60))
+    mirror = cv2.GaussianBlur(canvas.mirror, (0, 0), 0.7) * np.exp(0.5 * _smooth_noise(rng, 60))
     field = np.empty((MAP_PIXELS, MAP_PIXELS, 3), np.float32)
     rough = rng.standard_normal((MAP_PIXELS, MAP_PIXELS, 2), np.float32)
     field[..., :2] = rough * (scatter + 0.8 * mirror)[..., None]
@@ -118,7 +118,7 @@ def reflectivity(canvas: Canvas, rng: np.random.Generator) -> FloatArray:
     return field
 
 
-def _clouds(rng: np.random.Generator, cells: int) -> FloatArray:
-    """Return smooth noise of unit size with about `cells` clouds along a side."""
+def _smooth_noise(rng: np.random.Generator, cells: int) -> FloatArray:
+    """Return smooth noise of unit variance with about `cells` maxima along a side."""
     coarse = rng.standard_normal((cells, cells), np.float32)
     return np.asarray(cv2.resize(coarse, (MAP_PIXELS, MAP_PIXELS), interpolation=cv2.INTER_CUBIC))

@@ -1,4 +1,4 @@
-"""A slab of tissue to draw on: what scatters, what reflects and what swallows the beam."""
+"""Maps of tissue to draw on: scattering, specular reflection and attenuation of the beam."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from usvs.phantom.geometry import FloatArray
 
 MAP_PIXELS = 512
-MAP_REACH = 2.8  # the slab reaches this far from the origin, in tissue units
+MAP_REACH = 2.8  # distance from the origin to the border of the maps, in tissue units
 PIXELS_PER_UNIT = MAP_PIXELS / (2 * MAP_REACH)
 SUBPIXEL_BITS = 4
 
@@ -36,7 +36,7 @@ def curve(*knots: tuple[float, float]) -> Points:
 
 
 class Placement:
-    """How anatomy drawn around the origin is laid into the slab: mirrored, scaled, turned, bent and moved."""
+    """A random map from the anatomy's own frame to the tissue frame: mirror, scale, rotation, bending and shift."""
 
     def __init__(self, rng: np.random.Generator, rotation: float, scale: float, shift: tuple[float, float]) -> None:
         mirror = -1.0 if rng.random() < 0.5 else 1.0
@@ -57,7 +57,7 @@ class Placement:
 
 
 class Canvas:
-    """Maps of a slab, each [MAP_PIXELS, MAP_PIXELS]: scatter and mirror amplitude, attenuation per sample."""
+    """Maps [MAP_PIXELS, MAP_PIXELS]: scatter amplitude, specular (mirror) amplitude, attenuation per sample."""
 
     def __init__(self, apex: tuple[float, float], scatter: float) -> None:
         self.apex = np.array(apex)
@@ -66,7 +66,7 @@ class Canvas:
         self.attenuation: FloatArray = np.zeros((MAP_PIXELS, MAP_PIXELS), np.float32)
 
     def fill(self, points: Points, scatter: float, attenuation: float = 0.0) -> None:
-        """Give the inside of an outline [n, 2] a scatter level (1 is soft tissue, 0 is fluid) and an attenuation."""
+        """Set scatter amplitude (1 is soft tissue, 0 is fluid) and attenuation inside an outline [n, 2]."""
         outline = [_map_points(points)]
         cv2.fillPoly(self.scatter, outline, scatter, shift=SUBPIXEL_BITS)
         cv2.fillPoly(self.mirror, outline, 0.0, shift=SUBPIXEL_BITS)
@@ -75,14 +75,14 @@ class Canvas:
     def wall(
         self, points: Points, thickness: float, level: float, attenuation: float = 0.0, facing: float = 0.8
     ) -> None:
-        """Draw a reflecting line [n, 2]; where it lies along the beam it gives back less.
+        """Draw a specular line [n, 2]; it reflects less where it is parallel to the beam.
 
         Args:
             points: of the line, in the tissue frame.
             thickness: in tissue units.
-            level: mirror amplitude where the line faces the probe.
+            level: mirror amplitude where the line is perpendicular to the beam.
             attenuation: per sample; bone casts a shadow.
-            facing: share of the amplitude that depends on the angle to the beam.
+            facing: fraction of the amplitude that depends on the angle to the beam.
         """
         pixels = _map_points(points)
         width = max(1, round(thickness * PIXELS_PER_UNIT))
@@ -98,7 +98,7 @@ class Canvas:
 
 
 def map_scale_and_origin() -> tuple[float, float]:
-    """Return what turns tissue units into map pixels: pixel = unit * scale + origin."""
+    """Return scale and origin of the map: pixel = unit * scale + origin."""
     return PIXELS_PER_UNIT, (MAP_PIXELS - 1) / 2
 
 

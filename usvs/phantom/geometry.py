@@ -1,8 +1,8 @@
-"""The fan: where a convex probe's picture lies on the screen, and how its beams cross the tissue.
+"""Geometry of the sector: the position of a convex transducer's image on the screen, and its beams in the tissue.
 
 Three coordinate frames are used. Pixels: of the video frame, origin top left. Beams: (sample along the beam, beam).
-Tissue: x to the right, y away from the probe, origin in the middle of the fan's inner box, in units of half that
-box's shorter side, so that anatomy of size one fills the box on every scanner.
+Tissue: x to the right, y away from the transducer, origin in the centre of the sector's inscribed crop, in units of
+half its shorter side, so that anatomy of size one fills the crop on every scanner.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SectorGeometry:
-    """A sector between two arcs around an apex, cut by the frame's borders; all in pixels, the angle in radians."""
+    """A sector between two arcs around an apex, clipped by the frame; lengths in pixels, the angle in radians."""
 
     width: int
     height: int
@@ -32,8 +32,8 @@ class SectorGeometry:
     outer_radius: float
     half_angle: float
 
-    def inner_box(self) -> tuple[int, int, int, int]:
-        """Return the largest box inside the fan, symmetric about its axis: left, top, right, bottom (exclusive)."""
+    def inscribed_crop(self) -> tuple[int, int, int, int]:
+        """Return the largest rectangle in the sector, symmetric about its axis: left, top, right, bottom (excluded)."""
         top = np.linspace(self.apex_y + self.inner_radius, self.apex_y + self.outer_radius, 400)[:, None]
         half = np.linspace(1.0, self.width / 2, 400)[None, :]
         reach = np.minimum((top - self.apex_y) * np.tan(self.half_angle), self.apex_x)
@@ -51,8 +51,8 @@ class SectorGeometry:
         )
 
     def unit(self) -> tuple[float, float, float]:
-        """Return the tissue frame: origin x, origin y and length of one unit, in pixels."""
-        left, top, right, bottom = self.inner_box()
+        """Return origin x, origin y and unit length of the tissue frame, in pixels."""
+        left, top, right, bottom = self.inscribed_crop()
         return (left + right) / 2, (top + bottom) / 2, min(right - left, bottom - top) / 2
 
     def to_pixels(self, tissue: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -61,7 +61,7 @@ class SectorGeometry:
         return np.asarray(tissue * unit + np.array([x, y]), np.float64)
 
     def apex_in_tissue(self) -> tuple[float, float]:
-        """Return the point all beams come from, in the tissue frame."""
+        """Return the origin of all beams, in the tissue frame."""
         x, y, unit = self.unit()
         return (self.apex_x - x) / unit, (self.apex_y - y) / unit
 
@@ -75,7 +75,7 @@ class SectorGeometry:
         return across.astype(np.float32), down.astype(np.float32)
 
     def pixel_beams(self) -> tuple[FloatArray, FloatArray]:
-        """Return the beam and the sample of every pixel, each [height, width]; -1000 outside the fan."""
+        """Return the beam and the sample of every pixel, each [height, width]; -1000 outside the sector."""
         rows, columns = np.mgrid[: self.height, : self.width].astype(np.float64)
         across, down = columns - self.apex_x, rows - self.apex_y
         radius, angle = np.hypot(across, down), np.arctan2(across, down)
@@ -87,13 +87,13 @@ class SectorGeometry:
 
 
 def draw_sector_geometry(seed: int, patient: int, settings: PhantomSettings) -> SectorGeometry:
-    """Draw a patient's scanner: frame size, fan position, depth, curvature and opening."""
+    """Draw a patient's scanner: frame size, sector position, depth, curvature and opening."""
     rng = stream(seed, "patient", patient, "fan")
     width = 2 * round(settings.frame_width * rng.uniform(0.9, 1.1) / 2)
     height = 2 * round(settings.frame_height * rng.uniform(0.9, 1.1) / 2)
     depth = (height - TOP_BAR_PIXELS) * rng.uniform(0.9, 1.0)  # shown along the axis
     inner = depth * rng.uniform(0.25, 0.7)
-    face = TOP_BAR_PIXELS + rng.uniform(0.0, 0.05) * height  # where the axis meets the probe
+    face = TOP_BAR_PIXELS + rng.uniform(0.0, 0.05) * height  # where the axis meets the transducer
     return SectorGeometry(
         width=width,
         height=height,

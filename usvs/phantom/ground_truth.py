@@ -1,4 +1,4 @@
-"""The truth about a phantom scan, kept where neither indexing nor training looks."""
+"""Ground truth of a phantom scan, in a folder that neither indexing nor training reads."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -16,18 +16,18 @@ from usvs.phantom.scan import PhantomScan
 
 @dataclass(frozen=True)
 class ScanGroundTruth:
-    """What is known about a scan.
+    """Ground truth of a scan.
 
     Attributes:
-        frame_seconds: [n].
-        plane: [n] place in PLANES.
-        pose: [n, 4] probe against the visit's slab: x and y in tissue units, turn in radians, magnification.
-        landmark: [n, 2] the plane's main landmark as shares of the video frame.
-        gaze: [n, 2] mean valid gaze of the frame as shares of the video frame; NaN where there is none.
-        speech: [m] at 100 Hz: somebody is heard.
-        topic: [m] at 100 Hz: plane spoken of; -1 nothing, -2 other things.
-        fan: width, height, apex_x, apex_y, inner_radius, outer_radius (pixels), half_angle (radians).
-        box: left, top, right, bottom (exclusive) of the largest box inside the fan, pixels.
+        frame_seconds: [n] times of the frames.
+        plane: [n] index in STANDARD_PLANES.
+        pose: [n, 4] of the transducer in the tissue: x and y in tissue units, rotation in radians, magnification.
+        landmark: [n, 2] the plane's main landmark as fractions of the video frame.
+        gaze: [n, 2] mean valid gaze of the frame as fractions of the video frame; NaN if there is none.
+        speech: [m] at 100 Hz: whether there is audible speech.
+        topic: [m] at 100 Hz: index of the plane spoken of; -1 silence, -2 another topic.
+        sector: width, height, apex_x, apex_y, inner_radius, outer_radius (pixels), half_angle (radians).
+        crop: left, top, right, bottom (exclusive) of the largest rectangle in the sector, pixels.
     """
 
     frame_seconds: NDArray[np.float64]
@@ -37,17 +37,17 @@ class ScanGroundTruth:
     gaze: NDArray[np.float32]
     speech: NDArray[np.bool_]
     topic: NDArray[np.int16]
-    fan: dict[str, Any]
-    box: tuple[int, int, int, int]
+    sector: dict[str, Any]
+    crop: tuple[int, int, int, int]
 
 
 COLUMNS = ("frame_seconds", "plane", "pose", "landmark", "gaze", "speech", "topic")
 
 
-def gather_ground_truth(
+def collect_ground_truth(
     scan: PhantomScan, landmarks: list[NDArray[np.float64]], gaze: Gaze, narration: Narration
 ) -> ScanGroundTruth:
-    """Put together what the makers of a scan know."""
+    """Collect the ground truth of a scan from its parts."""
     seconds = np.arange(scan.frames) / scan.rate_hz
     return ScanGroundTruth(
         frame_seconds=seconds,
@@ -57,33 +57,33 @@ def gather_ground_truth(
         gaze=gaze_at(gaze, seconds, 0.5 / scan.rate_hz),
         speech=narration.speech,
         topic=narration.topic,
-        fan=asdict(scan.fan),
-        box=scan.fan.inner_box(),
+        sector=asdict(scan.sector),
+        crop=scan.sector.inscribed_crop(),
     )
 
 
 def ground_truth_folder(archive: Path) -> Path:
-    """Return the folder beside an archive that holds its truth."""
-    return archive.with_name(archive.name + ".truth")
+    """Return the folder next to an archive with its ground truth."""
+    return archive.with_name(archive.name + ".ground_truth")
 
 
-def write_ground_truth(path: Path, truth: ScanGroundTruth) -> None:
-    """Write `path` (.npz) and the fan's geometry beside it (.json)."""
-    np.savez_compressed(path, **{name: getattr(truth, name) for name in COLUMNS})
-    fan = {"fan": truth.fan, "box": truth.box}
-    path.with_suffix(".json").write_text(json.dumps(fan, indent=1), encoding="utf-8")
+def write_ground_truth(path: Path, ground_truth: ScanGroundTruth) -> None:
+    """Write `path` (.npz), and the geometry of the sector to a .json file of the same name."""
+    np.savez_compressed(path, **{name: getattr(ground_truth, name) for name in COLUMNS})
+    geometry = {"sector": ground_truth.sector, "crop": ground_truth.crop}
+    path.with_suffix(".json").write_text(json.dumps(geometry, indent=1), encoding="utf-8")
 
 
 def read_ground_truth(path: Path) -> ScanGroundTruth:
-    """Read what `write_ground_truth` wrote.
+    """Read the ground truth of a scan, given its .npz file.
 
     Raises:
-        DataError: where the files are missing or not a phantom's truth.
+        DataError: if the files are missing or damaged.
     """
     try:
-        fan = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        geometry = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         with np.load(path, allow_pickle=False) as columns:
             arrays = {name: columns[name] for name in COLUMNS}
-        return ScanGroundTruth(**arrays, fan=fan["fan"], box=tuple(fan["box"]))
+        return ScanGroundTruth(**arrays, sector=geometry["sector"], crop=tuple(geometry["crop"]))
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"phantom truth '{path}': {error}") from None
+        raise DataError(f"ground truth '{path}': {error}") from None

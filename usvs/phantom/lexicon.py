@@ -1,8 +1,8 @@
-"""What a sonographer says: each plane's own terms in many phrasings, and talk of other things."""
+"""Remarks of a sonographer: the terms of each plane in many phrasings, and talk about other topics."""
 
 import numpy as np
 
-# terms recur within a plane and are its own, so that a piece of 0.6 s mostly holds some part of one
+# terms are repeated within a plane and belong to one plane only, so that most 0.6 s pieces contain part of one
 TERMS: dict[str, tuple[str, ...]] = {
     "3VT": ("three vessels", "three vessel view", "trachea", "three vessels and trachea", "ductal arch"),
     "4CH": ("four chambers", "four chamber view", "four chambers of the heart", "all four chambers", "septum"),
@@ -19,7 +19,7 @@ TERMS: dict[str, tuple[str, ...]] = {
     "spine_sag": ("sagittal spine", "sagittal", "long spine, sagittal", "sacrum", "skin line and sacrum"),
 }
 
-HABIT = (0.7, 0.15, 0.05, 0.05, 0.05)  # how often the first, second, … term is the one used: people repeat themselves
+TERM_PROBABILITIES = (0.7, 0.15, 0.05, 0.05, 0.05)  # of the first, second, ... term: people repeat themselves
 
 PHRASINGS: tuple[str, ...] = (
     "{a}",
@@ -66,11 +66,11 @@ CHATTER: tuple[str, ...] = (
 
 
 def on_topic(rng: np.random.Generator, plane: str) -> str:
-    """Return a short remark dense in the plane's own terms."""
-    a, b, c = rng.choice(np.array(TERMS[plane], dtype=object), size=3, replace=False, p=HABIT)
+    """Return a short remark that consists mostly of the plane's terms."""
+    a, b, c = rng.choice(np.array(TERMS[plane], dtype=object), size=3, replace=False, p=TERM_PROBABILITIES)
     return str(rng.choice(PHRASINGS)).format(a=a, b=b, c=c)
 
 
 def off_topic(rng: np.random.Generator) -> str:
-    """Return a remark about something else."""
+    """Return a remark about another topic."""
     return str(rng.choice(CHATTER))

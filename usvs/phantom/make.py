@@ -1,4 +1,4 @@
-"""Makes a phantom archive: many scans, several processes, the truth in a folder of its own."""
+"""Writing of a phantom archive by several processes, with its ground truth in a folder of its own."""
 
 import shutil
 import tempfile
@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 
+from usvs.config import override_settings
 from usvs.errors import ConfigError, DataError
-from usvs.phantom.ground_truth import gather_ground_truth, ground_truth_folder, write_ground_truth
+from usvs.phantom.ground_truth import collect_ground_truth, ground_truth_folder, write_ground_truth
 from usvs.phantom.media import write_gaze, write_planes, write_video
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.script import plane_rows
@@ -18,12 +20,24 @@ from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.voice import espeak_paths
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
+from usvs.utils.text import quantity
 
 
 @dataclass(frozen=True)
 class PhantomSummary:
-    """What was made: counts, seconds of video, bytes on disk, and the seconds it took."""
+    """What `make_phantom` wrote.
 
+    Attributes:
+        archive: folder of the archive.
+        patients: number of patients.
+        scans: number of scans.
+        frames: number of frames of all scans.
+        video_seconds: duration of all scans.
+        bytes: size of the archive on disk.
+        elapsed_seconds: time that it took.
+    """
+
+    archive: Path
     patients: int
     scans: int
     frames: int
@@ -31,59 +45,78 @@ class PhantomSummary:
     bytes: int
     elapsed_seconds: float
 
+    def __str__(self) -> str:
+        """Return the lines for a terminal."""
+        return (
+            f"phantom: {quantity(self.scans, 'scan')} of {quantity(self.patients, 'patient')}, "
+            f"{self.video_seconds / 60:.1f} minutes of video ({self.frames} frames), "
+            f"{self.bytes / 1e6:.1f} MB, made in {self.elapsed_seconds:.0f} s\n"
+            f"  archive: {self.archive}\n"
+            f"  ground truth: {ground_truth_folder(self.archive)}"
+        )
+
 
 @dataclass(frozen=True)
-class _Job:
+class ScanTask:
+    """One scan to make."""
+
     seed: int
     patient: int
     scan: int
     settings: PhantomSettings
     archive: Path
-    truth: Path
+    ground_truth: Path
 
 
 def make_phantom(
-    out: Path, patients: int, seed: int, settings: PhantomSettings | None = None, workers: int | None = None
+    out: str | Path,
+    *,
+    patients: int = 20,
+    seed: int = 0,
+    settings: PhantomSettings | None = None,
+    workers: int | None = None,
+    **overrides: Any,
 ) -> PhantomSummary:
-    """Write a phantom archive to `out` and its truth to the folder `<out>.truth` beside it.
+    """Write a phantom archive to `out` and its ground truth to the folder ``<out>.ground_truth``.
 
-    Both appear at once, when all is written: an interrupted run leaves nothing behind under those names. The same seed
-    gives the same pixels and samples before encoding, and a patient is the same however many are made.
+    Both appear when they are complete: an interrupted run leaves neither. The same seed gives the same archive, and a
+    patient is the same for any number of patients.
 
     Args:
-        out: folder that is made; it must not exist or be empty.
-        patients: how many, at least one.
+        out: a folder that does not exist or is empty.
+        patients: number of patients, at least one.
         seed: not negative.
-        settings: defaults where left out.
-        workers: processes; as many as there are cores where left out.
+        settings: of the archive; None: the defaults.
+        workers: number of processes; None is one per core.
+        **overrides: settings by name, for example ``scan_seconds=30``.
 
     Raises:
-        ConfigError: for fewer than one patient, a negative seed, or fewer than one worker.
-        DataError: where `out` or its truth folder holds something, or cannot be written.
-        MissingDependencyError: without espeakng-loader.
+        ConfigError: for a number or a setting that is unknown or out of range.
+        DataError: if `out` or its ground truth folder contains something, or cannot be written.
+        MissingDependencyError: if the package espeakng-loader is missing.
     """
     started = time.monotonic()
-    settings = settings or PhantomSettings()
-    out = out.expanduser().absolute()
+    settings = override_settings(settings or PhantomSettings(), **overrides)
+    out = Path(out).expanduser().absolute()
     _check(out, patients, seed, workers)
     espeak_paths()
     staging = _staging_folder(out)
     try:
-        jobs = _jobs(staging, patients, seed, settings)
-        frames = sum(track(_run(jobs, workers), "making phantom scans", len(jobs)))
+        tasks = _scan_tasks(staging, patients, seed, settings)
+        frames = sum(track(_make_scans(tasks, workers), "making phantom scans", len(tasks)))
         size = sum(file.stat().st_size for file in (staging / "archive").rglob("*") if file.is_file())
-        _put_in_place(staging, out)
+        _publish(staging, out)
     except OSError as error:
-        raise DataError(f"phantom: cannot write below '{out.parent}': {error.strerror or error}") from None
+        raise DataError(f"phantom: folder '{out.parent}' cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     video_seconds = frames / settings.frame_rate_hz
-    return PhantomSummary(patients, len(jobs), frames, video_seconds, size, time.monotonic() - started)
+    return PhantomSummary(out, patients, len(tasks), frames, video_seconds, size, time.monotonic() - started)
 
 
-def _jobs(staging: Path, patients: int, seed: int, settings: PhantomSettings) -> list[_Job]:
+def _scan_tasks(staging: Path, patients: int, seed: int, settings: PhantomSettings) -> list[ScanTask]:
     return [
-        _Job(seed, patient, scan, settings, staging / "archive", staging / "truth")
+        ScanTask(seed, patient, scan, settings, staging / "archive", staging / "ground_truth")
         for patient in range(1, patients + 1)
         for scan in range(1, settings.scans_per_patient + 1)
     ]
@@ -95,9 +128,9 @@ def _check(out: Path, patients: int, seed: int, workers: int | None) -> None:
             raise ConfigError(f"phantom: expected {name} of at least {least}, got {value}")
     for folder in (out, ground_truth_folder(out)):
         if folder.exists() and not folder.is_dir():
-            raise DataError(f"phantom: '{folder}' is a file, expected a folder that is empty or does not exist")
+            raise DataError(f"phantom: '{folder}' is a file: expected a folder that is empty or does not exist")
         if folder.is_dir() and any(folder.iterdir()):
-            raise DataError(f"phantom: '{folder}' is not empty; name another folder or remove it first")
+            raise DataError(f"phantom: '{folder}' is not empty: name another folder, or remove it")
 
 
 def _staging_folder(out: Path) -> Path:
@@ -105,37 +138,37 @@ def _staging_folder(out: Path) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise DataError(f"phantom: cannot write to '{out.parent}': {error.strerror}") from None
+        raise DataError(f"phantom: folder '{out.parent}' cannot be written: {error.strerror}") from None
 
 
-def _put_in_place(staging: Path, out: Path) -> None:
-    for made, expected in ((staging / "truth", ground_truth_folder(out)), (staging / "archive", out)):
-        if expected.is_dir():
-            expected.rmdir()
-        made.rename(expected)
+def _publish(staging: Path, out: Path) -> None:
+    for made, target in ((staging / "ground_truth", ground_truth_folder(out)), (staging / "archive", out)):
+        if target.is_dir():
+            target.rmdir()
+        made.rename(target)
 
 
-def _run(jobs: list[_Job], workers: int | None) -> Iterator[int]:
-    """Yield each scan's number of frames as it is done."""
-    for _, frames in map_tasks(make_scan, jobs, workers):
+def _make_scans(tasks: list[ScanTask], workers: int | None) -> Iterator[int]:
+    """Yield the number of frames of each scan when it is complete."""
+    for _, frames in map_tasks(make_scan, tasks, workers):
         if isinstance(frames, DataError):
-            raise DataError("phantom: a process that made a scan died, perhaps out of memory; try fewer workers")
+            raise DataError(f"phantom: {frames}; use fewer workers")
         yield frames
 
 
-def make_scan(job: _Job) -> int:
-    """Write one scan and its truth; return its number of frames."""
-    cv2.setNumThreads(1)  # each scan has a core of its own
-    settings, name = job.settings, f"patient_{job.patient:03d}/scan_{job.scan}"
-    scan = PhantomScan(job.seed, job.patient, job.scan, settings)
-    media, truth = job.archive / name, job.truth / name
+def make_scan(task: ScanTask) -> int:
+    """Write one scan and its ground truth; return its number of frames."""
+    cv2.setNumThreads(1)  # one process per core already
+    settings, name = task.settings, f"patient_{task.patient:03d}/scan_{task.scan}"
+    scan = PhantomScan(task.seed, task.patient, task.scan, settings)
+    media, ground_truth = task.archive / name, task.ground_truth / name
     media.parent.mkdir(parents=True, exist_ok=True)
-    truth.parent.mkdir(parents=True, exist_ok=True)
+    ground_truth.parent.mkdir(parents=True, exist_ok=True)
     sounds, landmarks = scan.sounds(), scan.landmarks()
     gaze = scan.gaze(landmarks)
     write_gaze(media.with_suffix(".gaze.csv"), gaze)
     write_planes(media.with_suffix(".planes.csv"), plane_rows(scan.script, settings.frame_rate_hz))
-    write_ground_truth(truth.with_suffix(".npz"), gather_ground_truth(scan, landmarks, gaze, sounds.narration))
+    write_ground_truth(ground_truth.with_suffix(".npz"), collect_ground_truth(scan, landmarks, gaze, sounds.narration))
     return write_video(
         media.with_suffix(".mp4"),
         scan.pictures(),

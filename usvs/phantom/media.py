@@ -1,4 +1,4 @@
-"""Writing a scan as a recorder would: H.264 and AAC in one mp4, gaze and labels as csv beside it."""
+"""Files of a scan as a recorder writes them: H.264 and AAC in one mp4, gaze and labels in csv files."""
 
 import csv
 from collections.abc import Iterable
@@ -26,13 +26,13 @@ def write_video(
     sound: NDArray[np.float32],
     sound_rate_hz: int,
 ) -> int:
-    """Write frames and mono sound, both beginning at zero, and return the number of frames.
+    """Write frames and mono sound, both starting at time 0, and return the number of frames.
 
     Args:
-        path: of the mp4.
+        path: of the mp4 file.
         frames: planar YUV 4:2:0, limited range, each [height * 3 / 2, width].
-        frame_rate_hz: constant.
-        crf: x264's quality; lower is better.
+        frame_rate_hz: constant frame rate.
+        crf: quality of x264; lower is better.
         sound: [samples] within plus or minus one.
         sound_rate_hz: of the sound.
     """
@@ -42,7 +42,7 @@ def write_video(
         video.pix_fmt = "yuv420p"
         video.options = {"preset": "superfast", "crf": str(crf), "g": str(2 * frame_rate_hz)}
         video.codec_context.thread_count = 1
-        _name_colours(video.codec_context)
+        _set_colour_metadata(video.codec_context)
         audio = container.add_stream("aac", rate=sound_rate_hz, layout="mono", bit_rate=AAC_BITS_PER_SECOND)
         written = 0
         for count, planar in enumerate(frames, start=1):
@@ -76,8 +76,8 @@ def write_planes(path: Path, intervals: list[tuple[float, float, str]]) -> None:
         rows.writerows((f"{start:.4f}", f"{end:.4f}", plane) for start, end, plane in intervals)
 
 
-def _name_colours(context: VideoCodecContext) -> None:
-    """Say that the range is limited; x264 writes it down only beside a named colour space, here BT.601."""
+def _set_colour_metadata(context: VideoCodecContext) -> None:
+    """State limited range; x264 writes it only together with a named colour space, here BT.601."""
     context.color_range = 1
     context.colorspace = context.color_primaries = context.color_trc = 6
 
@@ -85,7 +85,7 @@ def _name_colours(context: VideoCodecContext) -> None:
 def _write_sound(
     container: OutputContainer, audio: AudioStream, sound: NDArray[np.float32], first: int, until: int
 ) -> int:
-    """Encode whole AAC frames from sample `first` up to `until`, the last one cut; return where it stopped."""
+    """Encode complete AAC frames from sample `first` up to `until`; return the first sample that is not encoded."""
     while first < len(sound) and first + AAC_SAMPLES <= until:
         piece = sound[None, first : first + AAC_SAMPLES]
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece, np.float32), format="fltp", layout="mono")

@@ -1,4 +1,4 @@
-"""One scan, from its seeds: what is shown, said and looked at, and the truth about all of it."""
+"""One scan from its seeds: frames, sound, gaze, and their ground truth."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,51 +7,51 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.phantom.anatomy import Slab, draw_slab, reflectivity
-from usvs.phantom.gaze import Gaze, look
+from usvs.phantom.gaze import Gaze, simulate_gaze
 from usvs.phantom.geometry import FloatArray, draw_sector_geometry
 from usvs.phantom.narration import Narration, narrate
 from usvs.phantom.screen import Screen
-from usvs.phantom.script import write_script
+from usvs.phantom.script import draw_script
 from usvs.phantom.seeds import between, stream
 from usvs.phantom.settings import PhantomSettings
-from usvs.phantom.sonography import Layer, Sonograph, draw_contact, draw_machine
-from usvs.phantom.sound import record
-from usvs.phantom.transducer import Pose, drift
+from usvs.phantom.sonography import FrameRenderer, Layer, draw_contact, draw_scanner
+from usvs.phantom.sound import record_sound
+from usvs.phantom.transducer import Pose, draw_poses
 from usvs.phantom.voice import Speakers, draw_voice
 
-FADE_SECONDS = 0.32  # one plane gives way to the next within this time
+FADE_SECONDS = 0.32  # duration of the cross-fade from one plane to the next
 SEARCH_SPEED = (0.6, 1.3)  # tissue units a second
 CURSOR_CHANCE = 0.25
 
 
 @dataclass(frozen=True)
 class Sounds:
-    """What the microphone heard [samples], and the clean narration with its truth."""
+    """The recorded sound [samples], and the clean narration with its ground truth."""
 
     recorded: NDArray[np.float32]
     narration: Narration
 
 
 class PhantomScan:
-    """Everything about one scan is a function of (seed, patient, scan, settings).
+    """One scan; everything about it is a function of (seed, patient, scan, settings).
 
     Args:
         seed: of the archive.
-        patient: number of the patient, from one.
-        scan: number of the patient's scan, from one.
+        patient: number of the patient, from 1.
+        scan: number of the patient's scan, from 1.
         settings: of the archive.
     """
 
     def __init__(self, seed: int, patient: int, scan: int, settings: PhantomSettings) -> None:
         self.seed, self.patient, self.scan, self.settings = seed, patient, scan, settings
-        self.fan = draw_sector_geometry(seed, patient, settings)
-        self.machine = draw_machine(seed, patient)
-        self.script = write_script(self._stream("script"), settings)
+        self.sector = draw_sector_geometry(seed, patient, settings)
+        self.scanner = draw_scanner(seed, patient)
+        self.script = draw_script(self._stream("script"), settings)
         self.rate_hz = settings.frame_rate_hz
         self.frames = self.script[-1].stop
-        self.poses: list[list[Pose]] = [self._drift(visit) for visit in range(len(self.script))]
+        self.poses: list[list[Pose]] = [self._draw_poses(visit) for visit in range(len(self.script))]
 
     def planes(self) -> NDArray[np.int16]:
         """Return the plane of every frame [frames]."""
@@ -59,34 +59,34 @@ class PhantomScan:
 
     def pictures(self) -> Iterator[NDArray[np.uint8]]:
         """Yield every frame as planar YUV, see `Screen.yuv`."""
-        screen = Screen(self.seed, self.patient, self.fan)
-        sonograph = Sonograph(self.fan, self.machine, self._stream("receiver"))
+        screen = Screen(self.seed, self.patient, self.sector)
+        renderer = FrameRenderer(self.sector, self.scanner, self._stream("receiver"))
         fields = lru_cache(maxsize=3)(self._field)
         for visit, segment in enumerate(self.script):
             contact = draw_contact(self._stream("contact", visit))
             cursor = self._cursor(visit)
             for frame in range(segment.start, segment.stop):
                 layers = [Layer(fields(v), pose, weight) for v, pose, weight in self._layers(visit, frame)]
-                yield screen.yuv(screen.compose(sonograph.frame(layers, contact), cursor))
+                yield screen.yuv(screen.compose(renderer.frame(layers, contact), cursor))
 
     def sounds(self) -> Sounds:
-        """Speak and record the narration."""
+        """Synthesize and record the narration."""
         with Speakers([draw_voice(self.seed, number) for number in range(self.settings.sonographers)]) as speakers:
             narration = narrate(self._stream("narration"), speakers, self.script, self.settings)
-        return Sounds(record(self.seed, self._stream("noise"), narration), narration)
+        return Sounds(record_sound(self.seed, self._stream("noise"), narration), narration)
 
     def landmarks(self) -> list[NDArray[np.float64]]:
-        """Return the landmarks of every frame, each [k, 2], as shares of the frame, the main one first."""
-        size = np.array([self.fan.width, self.fan.height])
+        """Return the landmarks of every frame, each [k, 2], as fractions of the frame, the main one first."""
+        size = np.array([self.sector.width, self.sector.height])
         found = []
         for visit, poses in enumerate(self.poses):
             marks = self._slab(visit).landmarks
-            found += [self.fan.to_pixels(pose.seen_points(marks)) / size for pose in poses]
+            found += [self.sector.to_pixels(pose.view_points(marks)) / size for pose in poses]
         return found
 
     def gaze(self, landmarks: list[NDArray[np.float64]]) -> Gaze:
-        """Look at the landmarks, frame by frame."""
-        return look(
+        """Simulate gaze at the landmarks of each frame."""
+        return simulate_gaze(
             self._stream("gaze"),
             self.frames / self.rate_hz,
             self.settings.gaze_rate_hz,
@@ -97,38 +97,38 @@ class PhantomScan:
         return stream(self.seed, "patient", self.patient, "scan", self.scan, *names)
 
     def _slab(self, visit: int) -> Slab:
-        plane = PLANES[self.script[visit].plane]
+        plane = STANDARD_PLANES[self.script[visit].plane]
         proportions = stream(self.seed, "patient", self.patient, "anatomy", plane)
-        return draw_slab(plane, proportions, self._stream("visit", visit), self.fan.apex_in_tissue(), self.settings)
+        return draw_slab(plane, proportions, self._stream("visit", visit), self.sector.apex_in_tissue(), self.settings)
 
     def _field(self, visit: int) -> FloatArray:
         return reflectivity(self._slab(visit).canvas, self._stream("scatterers", visit))
 
-    def _drift(self, visit: int) -> list[Pose]:
+    def _draw_poses(self, visit: int) -> list[Pose]:
         segment, rng = self.script[visit], self._stream("probe", visit)
         if segment.plane == BACKGROUND:
             speed = between(rng, SEARCH_SPEED)
         else:
-            left, _, right, _ = self.fan.inner_box()
-            speed = between(rng, self.settings.drift_share) * (right - left) / self.fan.unit()[2] / 2
-        return drift(rng, segment.frames, self.rate_hz, speed)
+            left, _, right, _ = self.sector.inscribed_crop()
+            speed = between(rng, self.settings.drift_fraction) * (right - left) / self.sector.unit()[2] / 2
+        return draw_poses(rng, segment.frames, self.rate_hz, speed)
 
     def _layers(self, visit: int, frame: int) -> list[tuple[int, Pose, float]]:
-        """Return visit, pose and weight of what is seen in a frame: two visits around a change."""
+        """Return visit, pose and weight of each layer of a frame: two layers during a cross-fade."""
         segment, half = self.script[visit], FADE_SECONDS * self.rate_hz / 2
         own = self.poses[visit][frame - segment.start]
         since, until = frame + 0.5 - segment.start, segment.stop - frame - 0.5
         if visit > 0 and since < min(half, until):
-            share = 0.5 - 0.5 * since / half
-            return [(visit, own, 1 - share), (visit - 1, self.poses[visit - 1][-1], share)]
+            fraction = 0.5 - 0.5 * since / half
+            return [(visit, own, 1 - fraction), (visit - 1, self.poses[visit - 1][-1], fraction)]
         if visit + 1 < len(self.script) and until < half:
-            share = 0.5 - 0.5 * until / half
-            return [(visit, own, 1 - share), (visit + 1, self.poses[visit + 1][0], share)]
+            fraction = 0.5 - 0.5 * until / half
+            return [(visit, own, 1 - fraction), (visit + 1, self.poses[visit + 1][0], fraction)]
         return [(visit, own, 1.0)]
 
     def _cursor(self, visit: int) -> tuple[float, float] | None:
         rng = self._stream("cursor", visit)
         if rng.random() >= CURSOR_CHANCE:
             return None
-        left, top, right, bottom = self.fan.inner_box()
+        left, top, right, bottom = self.sector.inscribed_crop()
         return between(rng, (left, right)), between(rng, (top, bottom))

@@ -1,4 +1,4 @@
-"""The scanner's screen around the fan: vendor, settings, rulers, gray bar, cursor. All of it invented."""
+"""The screen of the scanner around the sector: vendor, settings, rulers, gray bar, cursor. All names are invented."""
 
 import cv2
 import numpy as np
@@ -14,28 +14,28 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Screen:
-    """Lays a rendered fan over a patient's screen.
+    """Combines a rendered sector with the screen of a patient's scanner.
 
     Args:
         seed: the archive's seed.
-        patient: whose scanner it is.
-        fan: the picture's geometry.
+        patient: number of the patient.
+        sector: geometry of the sector.
     """
 
-    def __init__(self, seed: int, patient: int, fan: SectorGeometry) -> None:
+    def __init__(self, seed: int, patient: int, sector: SectorGeometry) -> None:
         rng = stream(seed, "patient", patient, "screen")
         self.tint = (int(rng.integers(126, 134)), int(rng.integers(124, 130)))  # chroma of the gray map
-        self.still: NDArray[np.uint8] = np.zeros((fan.height, fan.width), np.uint8)
+        self.still: NDArray[np.uint8] = np.zeros((sector.height, sector.width), np.uint8)
         _draw_top_bar(self.still, rng)
         _draw_side_text(self.still, rng)
         _draw_gray_bar(self.still)
-        _draw_ruler(self.still, fan)
-        self.mark = (int(fan.apex_x - fan.inner_radius * np.sin(fan.half_angle)) - 12, TOP_BAR_PIXELS + 14)
+        _draw_ruler(self.still, sector)
+        self.mark = (int(sector.apex_x - sector.inner_radius * np.sin(sector.half_angle)) - 12, TOP_BAR_PIXELS + 14)
         cv2.circle(self.still, self.mark, 5, 150, -1, cv2.LINE_AA)
 
-    def compose(self, fan_pixels: NDArray[np.uint8], cursor: tuple[float, float] | None) -> NDArray[np.uint8]:
-        """Return the whole frame [height, width]; the cursor, where shown, at pixel x, y."""
-        frame: NDArray[np.uint8] = np.maximum(self.still, fan_pixels)
+    def compose(self, sector_pixels: NDArray[np.uint8], cursor: tuple[float, float] | None) -> NDArray[np.uint8]:
+        """Return the complete frame [height, width], with a cursor at pixel x, y unless it is None."""
+        frame: NDArray[np.uint8] = np.maximum(self.still, sector_pixels)
         if cursor is not None:
             x, y = round(cursor[0]), round(cursor[1])
             cv2.line(frame, (x - 4, y), (x + 4, y), 220, 1)
@@ -80,9 +80,9 @@ def _draw_gray_bar(image: NDArray[np.uint8]) -> None:
     image[TOP_BAR_PIXELS + 8 : TOP_BAR_PIXELS + 8 + height, 2:7] = np.linspace(255, 0, height)[:, None].astype(np.uint8)
 
 
-def _draw_ruler(image: NDArray[np.uint8], fan: SectorGeometry) -> None:
-    depth = fan.outer_radius - fan.inner_radius
+def _draw_ruler(image: NDArray[np.uint8], sector: SectorGeometry) -> None:
+    depth = sector.outer_radius - sector.inner_radius
     for tick in range(21):
-        y = int(fan.apex_y + fan.inner_radius + depth * tick / 20)
-        if y < fan.height:
+        y = int(sector.apex_y + sector.inner_radius + depth * tick / 20)
+        if y < sector.height:
             image[y, 12 : 17 if tick % 5 == 0 else 14] = 230

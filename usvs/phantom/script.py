@@ -1,17 +1,17 @@
-"""The script of one scan: which plane is held when, and the ways between."""
+"""The script of one scan: which plane is shown when, and the transitions between planes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from usvs.archive.plane_labels import BACKGROUND, PLANES
+from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.phantom.seeds import between
 from usvs.phantom.settings import PhantomSettings
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames `start` to `stop` (exclusive) on one slab; `plane` is the place in `PLANES`."""
+    """Frames `start` to `stop` (exclusive) with one plane, an index in `STANDARD_PLANES`."""
 
     plane: int
     start: int
@@ -19,24 +19,24 @@ class Segment:
 
     @property
     def frames(self) -> int:
-        """How many frames it has."""
+        """Number of frames."""
         return self.stop - self.start
 
 
-def write_script(rng: np.random.Generator, settings: PhantomSettings) -> list[Segment]:
+def draw_script(rng: np.random.Generator, settings: PhantomSettings) -> list[Segment]:
     """Draw the segments of a scan, without gaps, from the first frame to the last.
 
-    Every plane comes once, in random order, before any comes again; durations are drawn within the settings' bounds
-    and then stretched by one factor to fill the scan.
+    Every plane occurs once, in random order, before any occurs again. Durations are drawn within the bounds of the
+    settings, then scaled by one factor to fill the scan.
     """
     dwell, between_planes = np.mean(settings.dwell_seconds), np.mean(settings.transition_seconds)
     search = np.mean(settings.search_seconds) - between_planes
-    visits = max(1, round(settings.scan_seconds / (dwell + between_planes + settings.search_share * search)))
+    visits = max(1, round(settings.scan_seconds / (dwell + between_planes + settings.search_fraction * search)))
     rounds = -(-visits // BACKGROUND)
     order = np.concatenate([rng.permutation(BACKGROUND) for _ in range(rounds)])[:visits]
     planes, seconds = [], []
     for plane in order:
-        searching = rng.random() < settings.search_share
+        searching = rng.random() < settings.search_fraction
         planes += [BACKGROUND, int(plane)]
         seconds.append(between(rng, settings.search_seconds if searching else settings.transition_seconds))
         seconds.append(between(rng, settings.dwell_seconds))
@@ -47,4 +47,4 @@ def write_script(rng: np.random.Generator, settings: PhantomSettings) -> list[Se
 
 def plane_rows(script: list[Segment], rate_hz: float) -> list[tuple[float, float, str]]:
     """Return the rows of a planes.csv: start and end in seconds, and the plane's name."""
-    return [(s.start / rate_hz, s.stop / rate_hz, PLANES[s.plane]) for s in script]
+    return [(s.start / rate_hz, s.stop / rate_hz, STANDARD_PLANES[s.plane]) for s in script]

@@ -1,4 +1,7 @@
-"""Random streams that depend on nothing but their names: one patient is the same whoever else is made."""
+"""Named random streams: a patient is the same for any number of other patients.
+
+The names are part of the generated data: renaming a stream changes every archive.
+"""
 
 import zlib
 
@@ -10,7 +13,7 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
 
     Args:
         seed: the archive's seed.
-        names: what the numbers are for; another name gives unrelated numbers.
+        names: purpose of the numbers; other names give independent numbers.
     """
     words = [zlib.crc32(name.encode()) if isinstance(name, str) else name for name in names]
     return np.random.default_rng([seed, *words])

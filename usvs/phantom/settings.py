@@ -9,36 +9,43 @@ from usvs.config import Settings
 
 
 class PhantomSettings(Settings):
-    """The synthetic archive; sizes and shares are chosen so that it can be learnt in minutes, yet not at a glance."""
+    """The synthetic archive; the defaults make it learnable in minutes, but not trivial."""
 
-    scan_seconds: float = Field(90.0, ge=2)  # every plane comes up about once
+    scan_seconds: float = Field(90.0, ge=2)  # every plane is shown about once
     scans_per_patient: int = Field(1, ge=1)
-    sonographers: int = Field(2, ge=1)  # whose voices are heard in every scan, by turns
+    sonographers: int = Field(2, ge=1)  # all of them speak in every scan, in random turns
     frame_rate_hz: int = Field(8, ge=5, le=120)
-    frame_width: int = Field(400, ge=160)  # a patient's scanner differs from it by up to a tenth
+    frame_width: int = Field(400, ge=160)  # of each patient's scanner, plus or minus 10 %
     frame_height: int = Field(320, ge=128)
     sound_rate_hz: Literal[44_100, 48_000] = 48_000
     gaze_rate_hz: float = Field(90.0, gt=0)
     dwell_seconds: tuple[float, float] = (4.5, 7.0)
     transition_seconds: tuple[float, float] = (0.7, 1.3)
     search_seconds: tuple[float, float] = (2.5, 4.0)
-    search_share: float = Field(0.15, ge=0, le=1)  # of the ways from plane to plane that are a longer search
-    drift_share: tuple[float, float] = (0.10, 0.22)  # of the inner box's width that the probe travels in two seconds
-    rotation_degrees: float = Field(8.0, ge=0, le=180)  # a visit's rotation lies within plus or minus this
+    search_fraction: float = Field(0.15, ge=0, le=1)  # of the transitions between planes that are a longer search
+    drift_fraction: tuple[float, float] = (0.10, 0.22)  # of the inscribed crop's width, per two seconds
+    rotation_degrees: float = Field(8.0, ge=0, le=180)  # largest rotation of a visit, in both directions
     scale: tuple[float, float] = (0.9, 1.12)
-    shift: float = Field(0.15, ge=0)  # of a visit's anatomy sideways, in tissue units; 0.8 of it in depth
-    spoken_share: float = Field(0.95, ge=0, le=1)  # of the visits that are commented at all
-    chatter_share: float = Field(0.05, ge=0, le=1)  # of the utterances that are about something else
-    idle_share: float = Field(0.15, ge=0, le=1)  # of the ways between planes that are talked over
-    delay_seconds: tuple[float, float] = (-0.2, 0.4)  # of the comment's begin and end, against the visit's
+    shift: float = Field(0.15, ge=0)  # largest lateral shift of a visit, in tissue units; 0.8 of it in depth
+    spoken_fraction: float = Field(0.95, ge=0, le=1)  # of the visits that are commented
+    chatter_fraction: float = Field(0.05, ge=0, le=1)  # of the remarks that are about another topic
+    idle_fraction: float = Field(0.15, ge=0, le=1)  # of the transitions between planes that are commented
+    delay_seconds: tuple[float, float] = (-0.2, 0.4)  # of the comment's start and end, relative to the visit's
     video_crf: int = Field(24, ge=0, le=51)
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        for name in ("dwell_seconds", "transition_seconds", "search_seconds", "drift_share", "scale", "delay_seconds"):
+        for name in (
+            "dwell_seconds",
+            "transition_seconds",
+            "search_seconds",
+            "drift_fraction",
+            "scale",
+            "delay_seconds",
+        ):
             low, high = getattr(self, name)
-            if low > high or (low <= 0 and name not in ("drift_share", "delay_seconds")):
+            if low > high or (low <= 0 and name not in ("drift_fraction", "delay_seconds")):
                 raise ValueError(
-                    f"{name} {low}, {high}: expected a lower and an upper bound, positive and in this order"
+                    f"{name}: expected a lower and an upper bound, positive and in this order, got {low}, {high}"
                 )
         return self

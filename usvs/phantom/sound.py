@@ -1,4 +1,4 @@
-"""The room around the voice: echo, hiss, hum, the ventilation and the scanner's buttons."""
+"""Recording of the voice in a room: echo, hiss, mains hum, ventilation and clicks of the scanner's buttons."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ from usvs.phantom.seeds import stream
 ECHO_SECONDS = 0.12
 
 
-def record(seed: int, rng: np.random.Generator, narration: Narration) -> NDArray[np.float32]:
-    """Return what the microphone hears [samples], within plus or minus one.
+def record_sound(seed: int, rng: np.random.Generator, narration: Narration) -> NDArray[np.float32]:
+    """Return the recorded sound [samples], within plus or minus one.
 
     Args:
-        seed: the archive's, whose scans are all made in one room; its noises tell nothing about the patient.
-        rng: the scan's stream, for noise and clicks.
+        seed: of the archive; all of its scans are recorded in one room, so that noise does not identify a patient.
+        rng: stream of the scan's noise and clicks.
         narration: the clean speech.
     """
     room = stream(seed, "room")
@@ -26,8 +26,8 @@ def record(seed: int, rng: np.random.Generator, narration: Narration) -> NDArray
     hiss = rng.standard_normal(samples, np.float32) * np.float32(10 ** ((speech_db - room.uniform(24, 34)) / 20))
     rumble = cv2.blur(rng.standard_normal((1, samples), np.float32), (round(rate / 300), 1))[0]
     rumble *= np.float32(10 ** ((speech_db - room.uniform(20, 30)) / 20) / rumble.std())
-    heard = voice + hiss + rumble + _hum(room, samples, rate) + _clicks(rng, samples, rate)
-    return np.asarray(np.clip(heard, -0.99, 0.99), np.float32)
+    recorded = voice + hiss + rumble + _hum(room, samples, rate) + _clicks(rng, samples, rate)
+    return np.asarray(np.clip(recorded, -0.99, 0.99), np.float32)
 
 
 def _echo(room: np.random.Generator, voice: NDArray[np.float32], rate: int) -> NDArray[np.float32]:

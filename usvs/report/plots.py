@@ -31,7 +31,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, file: Path) -> Path:
     """Write a figure as PNG, without the name of the program in it; return the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(str(file), metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(str(file), metadata={"Software": None})  # type: ignore[no-untyped-call]
     return file
 
 
@@ -193,15 +193,9 @@ def _draw_bar(axes: Axes, position: float, init: str, values: NDArray[np.float64
     offsets = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(1)
     axes.scatter(position + offsets, values, s=10, color="black", linewidths=0, zorder=3)
     axes.text(position, min(max(values.max(), mean) + 1.5, 96), f"{mean:.1f}", ha="center", fontsize=8)
-    below = {
-        "xytext": (0, -5),
-        "textcoords": "offset points",
-        "ha": "right",
-        "va": "top",
-        "rotation": 30,
-        "fontsize": 8,
-    }
-    axes.annotate(init, (position, 0), **below)
+    axes.annotate(
+        init, (position, 0), xytext=(0, -5), textcoords="offset points", ha="right", va="top", rotation=30, fontsize=8
+    )
 
 
 def _draw_curve(axes: Axes, init: str, values: Mapping[int, NDArray[np.float64]], colour: str) -> None:

@@ -14,6 +14,7 @@ from usvs.store.writer import PARTIAL_PREFIX
 from usvs.utils.hashing import file_sha256
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
+from usvs.utils.text import quantity
 
 CHANGED = "the {} has changed since 'usvs prepare'"
 
@@ -49,7 +50,9 @@ class AuditSummary:
 
     def __str__(self) -> str:
         """Return one line with the numbers; the findings have lines of their own."""
-        return f"audit: {self.scans} prepared scans checked, {len(self.findings)} problems found"
+        return (
+            f"audit: {quantity(self.scans, 'prepared scan')} checked, {quantity(len(self.findings), 'problem')} found"
+        )
 
 
 @dataclass(frozen=True)

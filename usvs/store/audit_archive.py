@@ -21,8 +21,8 @@ def audit_archive(
 ) -> tuple[tuple[Finding, ...], tuple[Path, ...]]:
     """Return every scan that would be skipped with the reason, and the contact sheets that were drawn.
 
-    Findings and log name scans by their paths, as the summary of `usvs index` does: they are for the owner's terminal. The
-    contact sheets name them by hashes under a temporary key, and the log says which hash is which path.
+    Findings and log name scans by their paths, as the summary of `usvs index` does: they are for the owner's terminal.
+    The contact sheets name them by hashes under a temporary key, and the log says which hash is which path.
 
     Args:
         archive: any folder tree of videos; it is only read.

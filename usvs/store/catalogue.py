@@ -1,4 +1,4 @@
-"""The catalogue of a store, for reading: one row per scan and one per clip. Paths of the archive are stored only here."""
+"""The catalogue of a store, for reading: one row per scan and one per clip. Only it holds paths of the archive."""
 
 from dataclasses import dataclass
 from pathlib import Path

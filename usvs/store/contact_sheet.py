@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
-from usvs.media.decoders import iter_gray_frames, iter_keyframes, probe
-from usvs.media.sector import Box
+from usvs.media.box import Box
+from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import read_archive_path
 from usvs.utils.process_pool import map_tasks
@@ -28,7 +28,10 @@ TILE_SIZE, CAPTION_HEIGHT, GAP, LEGEND_HEIGHT = (320, 240), 38, 6, 24  # px
 BLOCKS = 24  # along the height, outside the crop: letters are smaller than one block
 DIMMING = 0.65  # of the gray levels outside the crop
 CROP_COLOURS = {  # BGR, by the source of the crop
-    "found": (90, 200, 90), "region": (230, 170, 60), "manifest": (220, 110, 200), "whole": (60, 60, 235),
+    "found": (90, 200, 90),
+    "region": (230, 170, 60),
+    "manifest": (220, 110, 200),
+    "whole": (60, 60, 235),
 }
 LEGEND = {
     "found": "detected in the pixels",
@@ -97,7 +100,7 @@ def draw_tile(task: TileTask) -> Picture:
 
 def _middle_frame(path: Path) -> Picture | None:
     try:
-        info = probe(path)
+        info = read_video_info(path)
         keys = info.timing.keyframes
         found = next(iter_keyframes(path, info, keys[len(keys) // 2 :][:1]), None) if len(keys) else None
         return found if found is not None else next((gray for _, gray in iter_gray_frames(path, info)), None)

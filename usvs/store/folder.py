@@ -1,6 +1,5 @@
 """The private folder that `usvs index` creates: names of its parts, its archive, and its lock."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -10,20 +9,20 @@ from pathlib import Path
 from usvs.errors import DataError
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.utils.atomic_files import write_durably
+from usvs.utils.folder_lock import LOCK_FILE, FolderLock
 from usvs.utils.text import shell_command
 
 VERSION = 1
 ARCHIVE_FILE = "archive.json"
 CATALOGUE = "catalogue"
 PREPARED = "prepared"
-LOCK_FILE = ".lock"
 
 
 def create_store(archive: Path, store: Path) -> Keys:
     """Create the store of an archive, or open an existing one; only its owner has access.
 
     Raises:
-        DataError: if the store cannot be created, contains other files, is inside the archive or belongs to another one.
+        DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one.
     """
     archive, store = archive.resolve(), store.resolve()
     if not archive.is_dir():
@@ -60,7 +59,9 @@ def read_archive_path(store: Path, must_exist: bool = True) -> Path:
         command = shell_command("usvs", "index", "ARCHIVE", store)
         raise DataError(f"'{store}' is not a store: it has no readable {ARCHIVE_FILE}; run: {command}") from None
     if version != VERSION:
-        raise DataError(f"store '{store}': expected version {VERSION}, got {version}; index its archive into a new store")
+        raise DataError(
+            f"store '{store}': expected version {VERSION}, got {version}; index its archive into a new store"
+        )
     if must_exist and not archive.is_dir():
         raise DataError(
             f"archive '{archive}' of store '{store}' does not exist: restore it, or index its copy into a new store"
@@ -76,14 +77,10 @@ def lock_store(store: Path) -> Iterator[None]:
         DataError: if another process is writing to the store, or it is not writable.
     """
     try:
-        descriptor = os.open(store / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = FolderLock(store, DataError)
     except OSError as error:
         raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(f"store '{store}' is locked: another usvs process is writing to it; wait for its end") from None
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

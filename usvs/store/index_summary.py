@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from usvs.utils.text import printable
+from usvs.utils.text import printable, quantity
 
 MAX_LINES = 20  # of notes, and of skipped scans
 
@@ -45,16 +45,19 @@ class IndexSummary:
     def __str__(self) -> str:
         """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
         lines = [
-            f"index: {self.usable} of {self.found} scans are usable: {self.seconds_of_video / 60:.1f} minutes of video, "
-            f"{self.clips} clips, {self.high_affinity_clips} of them with enough speech for pairs",
+            f"index: {self.usable} of {quantity(self.found, 'scan')} usable: "
+            f"{self.seconds_of_video / 60:.1f} minutes of video, {quantity(self.clips, 'clip')}, "
+            f"{self.high_affinity_clips} of them with enough speech for pairs",
             f"  patients: {self.patients}, from manifest.csv, else from the file, else from the folder's name",
             f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "
             f"{self.no_planes}, without a known patient: {self.no_patient}",
         ]
         notes = sorted(self.notes.items(), key=lambda item: -item[1])
-        lines += [f"  note ({count} scans): {note}" for note, count in notes[:MAX_LINES]]
+        lines += [f"  note ({quantity(count, 'scan')}): {note}" for note, count in notes[:MAX_LINES]]
         if len(notes) > MAX_LINES:
-            lines.append(f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store")
+            lines.append(
+                f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store"
+            )
         lines += [f"  skipped: {printable(path)}: {reason}" for path, reason in self.skipped_scans[:MAX_LINES]]
         if len(self.skipped_scans) > MAX_LINES:
             more = len(self.skipped_scans) - MAX_LINES

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 import usvs
-from usvs.archive.discovery import Found, ScanFiles, discover
+from usvs.archive.discovery import ArchiveListing, ScanFiles, discover_scans
 from usvs.archive.settings import GazeSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import override_settings
@@ -73,7 +73,7 @@ def index_archive(
     archive, store = Path(archive), Path(store)
     if not archive.is_dir():
         raise DataError(f"archive '{archive}' is not a folder")
-    found = discover(archive)
+    found = discover_scans(archive)
     keys = create_store(archive, store)
     with lock_store(store):
         try:
@@ -96,7 +96,7 @@ class _Indexer:
     keys: Keys
     settings: IndexSettings
 
-    def update(self, found: Found, workers: int | None) -> None:
+    def update(self, found: ArchiveListing, workers: int | None) -> None:
         """Write the catalogue, or leave it as it is if nothing has changed."""
         old_states, states = self._read_states(), self._current_states(found)
         scans = (*found.scans, *found.missing)
@@ -120,7 +120,7 @@ class _Indexer:
                 writer.add(*journal[state])
             writer.publish()
 
-    def _inspect(self, found: Found, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
+    def _inspect(self, found: ArchiveListing, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
         """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
         settings = self.settings
         tasks = (
@@ -142,7 +142,7 @@ class _Indexer:
             return {}
         return dict(zip(table["path"].to_pylist(), table["state"].to_pylist(), strict=True))
 
-    def _current_states(self, found: Found) -> list[str]:
+    def _current_states(self, found: ArchiveListing) -> list[str]:
         """Return a hash of everything that the row of each scan depends on."""
         settings = self.settings
         parts = [part.model_dump_json() for part in (settings.clips, settings.voice_activity, settings.gaze)]
@@ -197,7 +197,7 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
     }
     if metadata.info is None or metadata.sector is None or metadata.speech_fractions is None:
         return row
-    info, box = metadata.info, metadata.sector.box
+    info, box = metadata.info, metadata.sector.crop_box
     row |= {name: getattr(info, name) for name in SCAN_SCHEMA.names if hasattr(info, name)}
     row |= {name: getattr(info.timing, name) for name in ("duration_seconds", "rate_hz", "start_seconds")}
     row |= {f"sector_{side}": getattr(box, side) for side in ("left", "top", "right", "bottom")}
@@ -216,7 +216,7 @@ def _count_high_affinity(speech_fractions: NDArray[np.float32], clips: ClipSetti
         return int((speech_fractions >= clips.speech_fraction_high).sum())
 
 
-def _summarise(scans: pa.Table, found: Found) -> IndexSummary:
+def _summarise(scans: pa.Table, found: ArchiveListing) -> IndexSummary:
     usable = scans.filter(pc.equal(scans["status"], OK))
     skipped = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
     notes: dict[str, int] = {}

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from usvs.archive.alignment import Alignment
 from usvs.archive.discovery import ScanFiles
 from usvs.archive.gaze import read_gaze
-from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.labels import read_plane_labels
 from usvs.archive.settings import GazeSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
-from usvs.media.audio import AudioDecodeStats, read_sound
-from usvs.media.decoders import Decoded, VideoInfo, iter_gray_frames, iter_keyframes, probe
-from usvs.media.sector import Box, Sector, detect_sector
+from usvs.media.audio import AudioDecodeStats, read_audio
+from usvs.media.box import Box
+from usvs.media.sector import Sector, detect_sector
 from usvs.media.timing import Timing
+from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
+from usvs.media.video_info import VideoDecodeStats, VideoInfo
 from usvs.store.settings import ClipSettings
 
 SECTOR_FRAMES = 24  # number of frames in which the sector is detected
@@ -38,7 +40,7 @@ class IndexTask:
     archive: Path
     files: ScanFiles
     clips: ClipSettings
-    voice: VoiceActivitySettings
+    voice_activity: VoiceActivitySettings
     gaze: GazeSettings = field(default_factory=GazeSettings)
 
 
@@ -76,7 +78,7 @@ class ScanMetadata:
 
 
 def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
-    """Return everything that shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
+    """Return what shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
     sizes = []
     for path in (files.path, files.sound, files.gaze, files.planes):
         try:
@@ -118,7 +120,7 @@ def clip_count(timing: Timing, clips: ClipSettings) -> int:
 
 
 def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetadata:
-    info = probe(path)
+    info = read_video_info(path)
     sector = _inspect_sector(path, info, task.files.sector)
     sound, sound_note, fractions = _inspect_sound(task, path, info)
     gaze, gaze_note, alignment = _inspect_gaze(task, info)
@@ -163,7 +165,7 @@ def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
             yield from pictures
             return
     expected = set(np.linspace(0, min(info.frames, SEQUENTIAL_FRAMES) - 1, SECTOR_FRAMES).astype(int).tolist())
-    decoded = Decoded()
+    decoded = VideoDecodeStats()
     got = 0
     for number, (_, gray) in enumerate(iter_gray_frames(path, info, decoded)):
         if number in expected:
@@ -184,7 +186,7 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
     decode_stats = AudioDecodeStats()
     try:
         alignment = task.files.alignment
-        waveform = read_sound(
+        waveform = read_audio(
             path,
             beside,
             VOICE_RATE_HZ,
@@ -197,13 +199,15 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
         return "none", f"sound not used: {error}", silent
     from usvs.audio.voice_activity import speech_fraction, voice_activity  # imports torch, which takes seconds
 
-    active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
-    edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
+    active = voice_activity(waveform, VOICE_RATE_HZ, task.voice_activity)
+    edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice_activity.frame_seconds).astype(int)
     is_speech = np.zeros(int(edges[-1]), bool)  # a sound that ends before the video is silent from there on
     is_speech[: len(active)] = active[: len(is_speech)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     fractions = np.array([speech_fraction(is_speech, start, end) for start, end in pairs], np.float32)
-    note = _join_notes(decode_stats.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside)))
+    note = _join_notes(
+        decode_stats.note, _length_note(len(waveform) / VOICE_RATE_HZ, info.timing.duration_seconds, bool(beside))
+    )
     return ("beside" if beside else "in_video"), note, fractions
 
 
@@ -241,7 +245,7 @@ def _inspect_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, A
             "(set gaze_zero in manifest.csv)",
             alignment,
         )
-    view = alignment.gaze.completed(task.gaze, samples.viewing_distance_mm)
+    view = alignment.gaze.fill_defaults(task.gaze, samples.viewing_distance_mm)
     return True, samples.note, alignment.model_copy(update={"gaze": view})
 
 

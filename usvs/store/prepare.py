@@ -17,6 +17,7 @@ from usvs.store.tables import read_rows, read_scans
 from usvs.store.writer import remove_partial
 from usvs.utils.process_pool import map_tasks, map_tasks_on
 from usvs.utils.progress import track
+from usvs.utils.text import quantity
 
 
 @dataclass
@@ -59,8 +60,8 @@ class PrepareSummary:
     def __str__(self) -> str:
         """Return the lines for a terminal."""
         lines = [
-            f"prepare: {self.prepared} scans prepared ({self.frames} frames, {self.seconds_of_video / 60:.1f} minutes of "
-            f"video), {self.unchanged} scans unchanged, {self.failed} scans failed"
+            f"prepare: {quantity(self.prepared, 'scan')} prepared ({quantity(self.frames, 'frame')}, "
+            f"{self.seconds_of_video / 60:.1f} minutes of video), {self.unchanged} unchanged, {self.failed} failed"
         ]
         lines += [f"  failed: scan {key}: {failure}" for key, failure in self.failures.items()]
         lines += [f"  note: scan {key}: {difference}" for key, difference in self.differences.items()]
@@ -86,7 +87,7 @@ def prepare_store(
 
     Raises:
         ConfigError: for a setting that is unknown or out of range.
-        DataError: if `store` is not a store, its archive does not exist, it cannot be written, or no scan can be prepared.
+        DataError: if `store` is not a store, its archive does not exist, it is not writable or no scan is prepared.
     """
     store = Path(store)
     base = profile if isinstance(profile, PrepareSettings) else prepare_profile(profile)
@@ -123,6 +124,6 @@ def prepare_store(
 def _full_error(store: Path, result: PrepareResult, summary: PrepareSummary) -> DataError:
     ready = summary.prepared + summary.unchanged
     return DataError(
-        f"store '{store}' {result.failure}; {ready} of {summary.found} scans are prepared; free some space, then run the "
-        "same command again to resume"
+        f"store '{store}' {result.failure}; {ready} of {quantity(summary.found, 'scan')} are prepared; "
+        "free some space, then run the same command again to resume"
     )

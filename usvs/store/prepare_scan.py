@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.gaze import gaze_per_frame, read_gaze
-from usvs.archive.plane_labels import read_plane_labels
+from usvs.archive.gaze import average_gaze_per_frame, read_gaze
+from usvs.archive.labels import read_plane_labels
 from usvs.errors import DataError
-from usvs.media.audio import read_sound
-from usvs.media.decoders import Decoded, VideoInfo, iter_gray_frames, probe
-from usvs.media.sector import Box
+from usvs.media.audio import read_audio
+from usvs.media.box import Box
+from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoDecodeStats, VideoInfo
 from usvs.store.prepared_manifest import FileState, PreparedManifest
 from usvs.store.settings import PrepareSettings
 from usvs.store.writer import write_prepared_scan
@@ -106,7 +107,7 @@ def _prepare(task: PrepareTask) -> PrepareResult:
         raise DataError("the video has changed since 'usvs index': index the archive again")
     if _is_up_to_date(task, source):
         return PrepareResult(is_unchanged=True)
-    info, decoded = probe(video), Decoded()
+    info, decoded = read_video_info(video), VideoDecodeStats()
     manifest = write_prepared_scan(
         task.folder,
         scan_key=row["scan_key"],
@@ -127,7 +128,7 @@ def _prepare(task: PrepareTask) -> PrepareResult:
 
 
 def _iter_checked_frames(
-    video: Path, info: VideoInfo, task: PrepareTask, decoded: Decoded, source: FileState
+    video: Path, info: VideoInfo, task: PrepareTask, decoded: VideoDecodeStats, source: FileState
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     side = task.settings.frame_pixels
     for seconds, cropped in iter_gray_frames(video, info, decoded, task.crop):
@@ -140,8 +141,8 @@ def _iter_checked_frames(
         raise DataError(str(_difference(task.row["frames"], decoded)))
 
 
-def _difference(expected: int, decoded: Decoded) -> str | None:
-    if decoded == Decoded(frames=expected):
+def _difference(expected: int, decoded: VideoDecodeStats) -> str | None:
+    if decoded == VideoDecodeStats(frames=expected):
         return None
     return (
         f"expected {expected} frames, decoded {decoded.frames}, of which {decoded.damaged_frames} are damaged; "
@@ -153,7 +154,7 @@ def _read_speech(task: PrepareTask, video: Path, info: VideoInfo) -> NDArray[np.
     if task.row["sound"] == "none":
         return None
     rate = task.settings.rate_hz
-    waveform = read_sound(
+    waveform = read_audio(
         video,
         task.companion("sound"),
         rate,
@@ -172,13 +173,13 @@ def _read_gaze_track(task: PrepareTask, info: VideoInfo) -> Any:
     if path is None:
         return None
     samples = read_gaze(path, task.alignment.gaze)
-    return lambda seconds: gaze_per_frame(samples, seconds, task.crop, info.width, info.height)
+    return lambda seconds: average_gaze_per_frame(samples, seconds, task.crop, info.width, info.height)
 
 
 def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | None:
     if not task.row["gaze"]:
         return None
-    across, down = task.alignment.gaze.degree
+    across, down = task.alignment.gaze.degree_size
     return across * info.width / task.crop.width, down * info.height / task.crop.height
 
 

@@ -20,11 +20,8 @@ from usvs.store.catalogue import OK, Catalogue
 from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
 from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
-from usvs.store.writer import write_prepared_scan
 from usvs.utils.columns import blocks, map_column
 from usvs.utils.text import shell_command
-
-__all__ = ["PreparedManifest", "PreparedScan", "PreparedStore", "write_prepared_scan"]
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
 PREPARE_AGAIN = "prepare the scan again: remove its folder in 'prepared', then run 'usvs prepare'"
@@ -186,7 +183,9 @@ class PreparedScan:
 
     def _byte_range(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self.frame_seconds):
-            raise DataError(f"scan {self.scan_key}: expected a frame index below {len(self.frame_seconds)}, got {index}")
+            raise DataError(
+                f"scan {self.scan_key}: expected a frame index below {len(self.frame_seconds)}, got {index}"
+            )
         start, end = self._offsets[index : index + 2].tolist()
         return start, end - start
 
@@ -247,7 +246,9 @@ class PreparedStore:
             if found is not None:
                 self._open.move_to_end(index)
                 return found
-        opened = PreparedScan(self._folder / self.scans[index])  # without the lock: a slow disk must not block other threads
+        opened = PreparedScan(
+            self._folder / self.scans[index]
+        )  # without the lock: a slow disk must not block other threads
         with self._lock:
             found = self._open.setdefault(index, opened)
             if len(self._open) > MAX_OPEN_SCANS:

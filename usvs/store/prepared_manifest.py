@@ -40,7 +40,9 @@ class PreparedManifest(BaseModel):
     source: FileState
     source_sha256: str | None = None
     alignment: Alignment = Alignment()
-    gaze_degree: tuple[float, float] | None = None  # one degree of visual angle, as fractions of the frame's width and height
+    gaze_degree: tuple[float, float] | None = (
+        None  # one degree of visual angle, as fractions of the frame's width and height
+    )
     settings: PrepareSettings
     sha256: dict[str, str]
     usvs: str

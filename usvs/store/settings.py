@@ -17,16 +17,22 @@ class ClipSettings(Settings):
     groups_per_clip: int = Field(2, ge=1)  # K
     shift_range_clips: int = Field(5, ge=2)  # D: the hard negative is 1 .. D - 1 clips away
     speech_seconds: float = Field(0.6, gt=0)
-    speech_fraction_high: float = Field(0.5, ge=0, le=1)  # our reading: a clip with less speech is low-affinity ("mostly noise")
+    speech_fraction_high: float = Field(
+        0.5, ge=0, le=1
+    )  # our reading: a clip with less speech is low-affinity ("mostly noise")
     order_spacing_seconds: float = Field(0.5, gt=0)  # our reading: evenly spaced frames of the clip ...
     order_jitter_seconds: float = Field(0.1, ge=0)  # ... each moved by up to this much
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.speech_seconds > self.clip_seconds:
-            raise ValueError(f"expected speech_seconds up to clip_seconds ({self.clip_seconds}), got {self.speech_seconds}")
+            raise ValueError(
+                f"expected speech_seconds up to clip_seconds ({self.clip_seconds}), got {self.speech_seconds}"
+            )
         if 3 * self.order_spacing_seconds + 2 * self.order_jitter_seconds > self.clip_seconds:
-            raise ValueError("expected 3 order_spacing_seconds + 2 order_jitter_seconds up to clip_seconds: four frames must fit")
+            raise ValueError(
+                "expected 3 order_spacing_seconds + 2 order_jitter_seconds up to clip_seconds: four frames must fit"
+            )
         if 2 * self.order_jitter_seconds >= self.order_spacing_seconds:
             raise ValueError("expected order_jitter_seconds below half of order_spacing_seconds")
         return self

@@ -1,7 +1,7 @@
 """The catalogue on disk: one row per scan in a Parquet file, and one value per clip in memory-mapped columns.
 
-The clips are in a folder of their own, which the metadata of the Parquet file names. That file is renamed last, so a kill
-at any instant leaves either the old catalogue or the new one.
+The clips are in a folder of their own, which the metadata of the Parquet file names. That file is renamed last, so a
+kill at any instant leaves either the old catalogue or the new one.
 """
 
 import shutil
@@ -80,7 +80,7 @@ class CatalogueWriter:
         key = str(row["scan_key"])
         if key in self._keys:
             raise DataError(
-                "two scans have the same key by chance (once in 50,000 archives): remove the store and index the archive again"
+                "two scans have the same key by chance (once in 50,000 archives): index the archive into a new store"
             )
         self._keys.add(key)
         count = 0 if fractions is None else len(fractions)
@@ -110,7 +110,9 @@ class CatalogueWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._open.close()
         if kind is not None:
             shutil.rmtree(self._clips, ignore_errors=True)

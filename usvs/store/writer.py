@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 import usvs
 from usvs.archive.alignment import Alignment
 from usvs.errors import DataError
-from usvs.media.sector import Box
+from usvs.media.box import Box
 from usvs.store.prepared_manifest import MANIFEST_FILE, FileState, PreparedManifest
 from usvs.store.settings import PrepareSettings
 from usvs.utils.atomic_files import sync_files, sync_folder
 from usvs.utils.hashing import file_sha256
 
 Frames = Iterable[tuple[float, NDArray[np.uint8]]]
-Track = NDArray[Any] | Callable[[NDArray[np.float64]], NDArray[Any]] | None  # one value per frame, or a function of the frame times
+Track = (
+    NDArray[Any] | Callable[[NDArray[np.float64]], NDArray[Any]] | None
+)  # one value per frame, or a function of the frame times
 PARTIAL_PREFIX = ".partial."
 
 
@@ -122,7 +124,9 @@ def _write_frames(
             if picture.shape != (side, side):
                 raise DataError(f"scan {scan_key}: expected frames of {side} x {side} pixels, got {picture.shape}")
             if seconds and time <= seconds[-1]:
-                raise DataError(f"scan {scan_key}: expected increasing frame times, frame {len(seconds)} is not later than the one before")
+                raise DataError(
+                    f"scan {scan_key}: expected increasing frame times, frame {len(seconds)} is not later than the last"
+                )
             content = _encode(picture, settings)
             digest.update(content)
             checksums.append(crc32(content))

@@ -106,6 +106,7 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
             raise
         raise DataError(f"'{source / DESCRIPTION}': {error}") from None
     _load_weights(source / WEIGHTS, module, expected_sha256)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training: the same bits
     return TrainedModel(task, module.eval(), settings, pixels)
 
 

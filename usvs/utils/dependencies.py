@@ -3,13 +3,25 @@
 from usvs.errors import MissingDependencyError
 
 EXTRA_OF_MODULE = {
-    **dict.fromkeys(
-        ("av", "cv2", "joblib", "matplotlib", "pyarrow", "pydicom", "simplejpeg", "sklearn", "soxr", "tensorboard"), "train"
-    ),
+    "av": "train",
+    "cv2": "train",
+    "joblib": "train",
+    "matplotlib": "train",
+    "pyarrow": "train",
+    "pydicom": "train",
+    "scipy": "train",
+    "simplejpeg": "train",
+    "sklearn": "train",
+    "soxr": "train",
+    "tensorboard": "train",
     "espeakng_loader": "phantom",
-    **dict.fromkeys(("gdcm", "jpeg_ls", "openjpeg", "pylibjpeg"), "dicom"),
+    "gdcm": "dicom",
+    "jpeg_ls": "dicom",
+    "openjpeg": "dicom",
+    "pylibjpeg": "dicom",
     "nvidia.dali": "dali",
     "distributed": "dask",
+    "timm": "timm",
 }
 PACKAGE_OF_MODULE = {
     "cv2": "opencv-python-headless",
@@ -55,8 +67,6 @@ def is_missing_dependency(error: BaseException) -> bool:
 
 def _known_module(name: str) -> str | None:
     """Return the entry of the table for a module or a part of it, such as ``av.video``."""
-    if name in {"nvidia", "google.protobuf"}:
-        return {"nvidia": "nvidia.dali"}.get(name)
-    parts = name.split(".")
+    parts = ("nvidia.dali" if name == "nvidia" else name).split(".")
     prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next((prefix for prefix in prefixes if prefix in EXTRA_OF_MODULE), None)

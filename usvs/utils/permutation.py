@@ -1,9 +1,9 @@
 """Stateless random numbers: a counter-based generator and a keyed permutation.
 
-Every draw is a pure function of (key, stream, counter), so any sample of any epoch can be computed directly, in any order
-and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood,
-"Fast splittable pseudorandom number generators", OOPSLA 2014, doi:10.1145/2660193.2660195, with D. Stafford's "Mix13"
-constants, as in java.util.SplittableRandom):
+Every draw is a pure function of (key, stream, counter), so any sample of any epoch can be computed directly, in any
+order and by any process. Both use one mixing function, the output step of SplitMix64 (G. L. Steele, D. Lea,
+C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, doi:10.1145/2660193.2660195, with
+D. Stafford's "Mix13" constants, as in java.util.SplittableRandom):
 
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB
@@ -44,7 +44,7 @@ def mix64(word: Words) -> Words:
 
 
 def derive_key(*words: int) -> int:
-    """Hash whole numbers, for example (seed, epoch), into one 64-bit key; their order matters."""
+    """Hash integers, for example (seed, epoch), into one 64-bit key; their order matters."""
     state = 0
     for word in words:
         state = mix64(((state + GOLDEN_GAMMA) & _WORD) ^ (word & _WORD))
@@ -56,7 +56,7 @@ def counter_bits(key: int, counter: npt.ArrayLike, stream: int) -> UInt64Array:
 
     Args:
         key: from `derive_key`.
-        counter: whole numbers >= 0, any shape.
+        counter: integers >= 0, any shape.
         stream: number of the draw; different streams of a key are independent.
 
     Returns:
@@ -83,7 +83,7 @@ def uniform_from_bits(bits: UInt64Array) -> Float64Array:
 
 
 def counter_below(key: int, counter: npt.ArrayLike, stream: int, limit: npt.ArrayLike) -> Int64Array:
-    """Return a uniform whole number in [0, limit) for every counter; biased by less than limit / 2**53.
+    """Return a uniform integer in [0, limit) for every counter; biased by less than limit / 2**53.
 
     A limit of 0 gives 0; the caller must handle that case.
     """
@@ -95,13 +95,14 @@ def permute(index: npt.ArrayLike, size: int, key: int) -> Int64Array:
     """Return the image of each index under a keyed permutation of range(size), without storing the permutation.
 
     A Feistel network on b = ceil(log2(size)) bits (at least 4), in halves of floor(b/2) and ceil(b/2) bits, whose round
-    function is `mix64` of the other half xor a round key. The network permutes
-    2**b numbers, so a result may be at or above `size`; it is then applied again until it is below ("cycle walking": J. Black, P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9).
-    Four rounds of random functions make a strong pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988,
-    doi:10.1137/0217022); eight are used, because the halves have few bits for small sizes.
+    function is `mix64` of the other half xor a round key. The network permutes 2**b numbers, so a result may be at or
+    above `size`; it is then applied again until it is below ("cycle walking": J. Black, P. Rogaway, "Ciphers with
+    arbitrary finite domains", CT-RSA 2002, doi:10.1007/3-540-45760-7_9). Four rounds of random functions make a strong
+    pseudorandom permutation (M. Luby, C. Rackoff, SIAM J. Comput. 1988, doi:10.1137/0217022); eight are used, because
+    the halves have few bits for small sizes.
 
     Args:
-        index: whole numbers in [0, size), any shape.
+        index: integers in [0, size), any shape.
         size: of the range that is permuted, 1 .. 2**62.
         key: selects the permutation.
 

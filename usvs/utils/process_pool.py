@@ -1,15 +1,15 @@
 """Tasks on worker processes or on another executor: results in order, and a process that dies fails its own task only.
 
-The processes are loky's (kept by the joblib project, https://github.com/joblib/loky), not the standard library's, because
-loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and a notebook
-work. joblib, which scikit-learn needs, contains it.
+The processes are loky's (kept by the joblib project, https://github.com/joblib/loky), not the standard library's,
+because loky does not import the caller's main module again: a plain script without ``if __name__ == "__main__"`` and
+a notebook work. joblib, which scikit-learn needs, contains it.
 """
 
 import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -28,11 +28,11 @@ PROCESS_DIED = "the worker process died (a crash in a decoder, or out of memory)
 
 def map_tasks(
     function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
-) -> Iterator[tuple[Task, Result | DataError]]:
+) -> Generator[tuple[Task, Result | DataError], None, None]:
     """Yield each task with its result, in the order of the tasks; only the pending tasks are held in memory.
 
-    A process that dies (a decoder crashes, memory runs out) fails its own task only: the pending tasks are run again, each
-    in a process of its own, and the result of a task whose process dies again is a DataError.
+    A process that dies (a decoder crashes, memory runs out) fails its own task only: the pending tasks are run again,
+    each in a process of its own, and the result of a task whose process dies again is a DataError.
 
     Args:
         function: a function of a module, so that other processes can import it; it handles its own errors.
@@ -59,7 +59,7 @@ def map_tasks(
 
 def map_tasks_on(
     executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
-) -> Iterator[tuple[Task, Result | DataError]]:
+) -> Generator[tuple[Task, Result | DataError], None, None]:
     """Do as `map_tasks` on an executor that restarts its own workers, such as a Dask cluster's.
 
     Args:
@@ -120,7 +120,7 @@ def _run_in_own_process(function: Callable[[Task], Result], task: Task) -> Resul
 
 
 def _process_executor(workers: int) -> Any:
-    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky import ProcessPoolExecutor  # type: ignore[import-untyped]
 
     return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
 

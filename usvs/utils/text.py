@@ -12,3 +12,8 @@ def printable(name: str) -> str:
 def shell_command(*words: str | Path) -> str:
     """Return a command line that can be pasted into a shell; words with spaces are quoted."""
     return shlex.join(str(word) for word in words)
+
+
+def quantity(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is one: ``1 scan``, ``2 scans``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

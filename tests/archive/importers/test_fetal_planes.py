@@ -1,4 +1,4 @@
-"""FETAL_PLANES_DB: a csv with semicolons and a folder of PNG becomes an archive, a store, and frames with labels."""
+"""FETAL_PLANES_DB: a csv and a folder of PNG files become an archive, a store, and labelled frames."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from usvs.archive.fetal_planes import import_fetal_planes
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.importers.fetal_planes import import_fetal_planes
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import DataError
@@ -41,7 +41,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_image_arrives_with_its_label_patient_and_pixels(source: Path, tmp_path: Path):
+def test_every_image_is_imported_with_label_patient_and_pixels(source: Path, tmp_path: Path):
     archive, store = tmp_path / "archive", tmp_path / "store"
     main(["import", "fetal-planes", str(source), str(archive)])
     summary = index_archive(archive, store, workers=1)
@@ -49,18 +49,18 @@ def test_every_image_arrives_with_its_label_patient_and_pixels(source: Path, tmp
     prepare_store(store, profile=PrepareSettings(frame_pixels=64, codec="raw"), workers=1)
     prepared = PreparedStore(store)
     table = labelled_frames(prepared, stride=1)
-    expected = sorted(PLANES.index(row[5]) for row in ROWS if row[5])
+    expected = sorted(STANDARD_PLANES.index(row[5]) for row in ROWS if row[5])
     assert sorted(table.label.tolist()) == expected and len(set(table.group.tolist())) == 3
-    (row,) = np.flatnonzero(table.label == PLANES.index("brain_tc"))
+    (row,) = np.flatnonzero(table.label == STANDARD_PLANES.index("brain_tc"))
     frame = read_frames(prepared, table.take(np.array([row])))[0]
     sector = prepared.scan(int(table.scan[row])).manifest.sector
     picture = cv2.imread(str(source / "Images" / f"{ROWS[2][0]}.png"), cv2.IMREAD_GRAYSCALE)
     left, top, right, bottom = sector
-    inner = cv2.resize(picture[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(frame, inner)  # not one gray level lost on the way
+    cropped = cv2.resize(picture[top:bottom, left:right], (64, 64), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(frame, cropped)  # lossless to the gray level
 
 
-def test_another_plane_for_a_label_and_the_african_form(source: Path, tmp_path: Path):
+def test_a_label_map_and_the_african_planes_set(source: Path, tmp_path: Path):
     (source / "FETAL_PLANES_DB_data.csv").rename(source / "notes.txt")
     (source / "Images").rename(source / "Egypt")
     lines = [f"{patient},{plane},{train},Egypt,{name}\n" for name, patient, plane, _, train, _, _ in ROWS]
@@ -70,7 +70,7 @@ def test_another_plane_for_a_label_and_the_african_form(source: Path, tmp_path: 
     assert "manifest.csv" in {path.name for path in (tmp_path / "archive").iterdir()}
 
 
-def test_a_mistake_is_one_sentence(source: Path, tmp_path: Path):
+def test_an_invalid_set_is_an_error_of_one_line(source: Path, tmp_path: Path):
     table = source / "FETAL_PLANES_DB_data.csv"
     text = table.read_text()
     for change, words in (
@@ -79,7 +79,7 @@ def test_a_mistake_is_one_sentence(source: Path, tmp_path: Path):
             text.replace("Patient00001_Plane1_1", "Patient00009"),
             "line 2: image 'Patient00009_of_2' is not in the folder",
         ),
-        (text.replace(";3;", ";../x;"), "expected Patient_num"),
+        (text.replace(";3;", ";../x;"), "line 8: expected letters and digits as Patient_num, got '../x'"),
         (HEAD, "no image is listed"),
     ):
         table.write_text(change)
@@ -87,11 +87,11 @@ def test_a_mistake_is_one_sentence(source: Path, tmp_path: Path):
             import_fetal_planes(source, tmp_path / "archive")
         assert not (tmp_path / "archive").exists()
     table.write_text(text)
-    with pytest.raises(DataError, match="lies inside the set"):
+    with pytest.raises(DataError, match="is inside the set"):
         import_fetal_planes(source, source / "archive")
     with pytest.raises(DataError, match="is not empty"):
         import_fetal_planes(source, source)
-    with pytest.raises(DataError, match="unknown plane 'knee'"):
+    with pytest.raises(DataError, match="label map: unknown plane 'knee': expected one of 3VT"):
         import_fetal_planes(source, tmp_path / "archive", {"Other": "knee"})
     table.unlink()
     with pytest.raises(DataError, match="holds no csv"):

@@ -4,14 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from usvs.archive.plane_labels import PLANES
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import labelled_frames
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds
-from usvs.evaluation.probe import probe_features
+from usvs.evaluation.metrics import classification_metrics
+from usvs.evaluation.probe import probe_predict
 from usvs.models.se_resnext import SEResNeXt
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.frozen_probe import frozen_probe, needs_calibration
+from usvs.tasks.frozen_features import frozen_features, needs_calibration
+
+
+def probe(train, labels, test, ground_truth):
+    return classification_metrics(
+        ground_truth, probe_predict(train, labels, test, len(STANDARD_PLANES)), STANDARD_PLANES
+    )
 
 
 def features(random, planes, distance):
@@ -23,20 +30,20 @@ def features(random, planes, distance):
 def test_separable_features_are_read_and_noise_is_at_chance(distance, low, high):
     random = np.random.default_rng(0)
     train, test = random.integers(0, 14, 600), random.integers(0, 14, 1500)
-    scores = probe_features(features(random, train, distance), train, features(random, test, distance), test, PLANES)
+    scores = probe(features(random, train, distance), train, features(random, test, distance), test)
     assert low <= scores.f1 <= high
 
 
 def test_rare_planes_are_not_given_up():
     random = np.random.default_rng(0)
     train, test = (random.choice(2, n, p=[0.97, 0.03]) for n in (2000, 4000))
-    scores = probe_features(features(random, train, 0.4), train, features(random, test, 0.4), test, PLANES)
+    scores = probe(features(random, train, 0.4), train, features(random, test, 0.4), test)
     assert scores.classes[1].recall > 0.6
 
 
 def test_one_plane_is_nothing_to_read():
     with pytest.raises(DataError, match="at least two classes"):
-        probe_features(np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), np.ones(4), PLANES)
+        probe_predict(np.zeros((4, 2), np.float32), np.ones(4), np.zeros((4, 2), np.float32), 14)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +75,7 @@ def test_a_probe_leaves_the_encoder_as_it_was(halves, tiny_planes, calibrated):
     torch.manual_seed(0)
     encoder = SEResNeXt(tiny_planes.model.video)
     before = copy.deepcopy(encoder.state_dict())
-    result = frozen_probe(store, encoder, train, test, 32, tiny_planes.augment, calibrated)
-    assert result.calibrated is calibrated
+    frozen_features(store, encoder, train, test, 32, tiny_planes.augment, calibrated)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert encoder.training
 
@@ -84,7 +90,8 @@ def test_calibration_changes_the_reading_and_uses_training_frames_only(halves, t
             module.running_mean.fill_(30.0)
 
     def read(tested, calibrated):
-        return frozen_probe(store, encoder, train, tested, 32, tiny_planes.augment, calibrated).metrics
+        of_train, of_test = frozen_features(store, encoder, train, tested, 32, tiny_planes.augment, calibrated)
+        return probe(of_train, train.label, of_test, tested.label)
 
     assert read(test, True).f1 > read(test, False).f1 + 0.1
     some = test.take(np.arange(0, len(test), 2))
