@@ -6,9 +6,9 @@
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
 that are hard links to one file: one second of a moving sector of speckle, with sound. The header pass is
-`read_video_info` alone: open, read the packets and decode the first frame. The complete index also locates the sector in decoded frames and
-detects speech, which take most of its time; `index_parts` gives the time of each per file. Indexing again only compares
-every file's size and time. The start of the interpreter is not included.
+`read_video_info` alone: open, read the packets and decode the first frame. The complete index also locates the sector
+in decoded frames and detects speech, which take most of its time; `index_parts` gives the time of each per file.
+Indexing again only compares every file's size and time. The start of the interpreter is not included.
 """
 
 import argparse
