@@ -1,9 +1,9 @@
 """usvs: representation learning from narrated ultrasound.
 
-The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `finetune`, `predict`,
-`embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models (`FrameClassifier`, `SaliencyModel`) and
-the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and `usvs.media`. Each is imported when it is first
-used.
+The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `finetune`,
+`predict`, `embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models (`FrameClassifier`,
+`SaliencyModel`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and `usvs.media`. Each is
+imported when it is first used.
 """
 
 from typing import TYPE_CHECKING
