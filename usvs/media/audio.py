@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -14,8 +15,10 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
-from usvs.media.open_media import open_media
-from usvs.media.timing import read_timing
+from usvs.media.audio_clock import MIN_STEP_SECONDS, apply_clock, fit_clock, read_audio_start
+from usvs.media.clock import PacketReader
+from usvs.media.containers import read_container_info
+from usvs.media.open_media import list_video_streams, open_media
 from usvs.media.truncation import is_truncated
 
 # a longer jump of the timestamps is missing audio; a shorter one is their rounding
@@ -34,6 +37,7 @@ class AudioDecodeStats:
     Attributes:
         damaged_packets: packets that could not be decoded; replaced by silence.
         gaps: gaps in the timestamps; filled with silence.
+        overlaps: places where the timestamps go back; what they repeat is removed.
         lost_samples: samples that are NaN or infinite; replaced by silence.
         streams: audio streams in the file; the first is used.
         is_truncated: whether the audio file is shorter than the lengths stored in it.
@@ -44,6 +48,7 @@ class AudioDecodeStats:
 
     damaged_packets: int = 0
     gaps: int = 0
+    overlaps: int = 0
     lost_samples: int = 0
     streams: int = 1
     is_truncated: bool = False
@@ -57,6 +62,7 @@ class AudioDecodeStats:
         parts = {
             f"{self.damaged_packets} damaged audio packets: replaced by silence": self.damaged_packets,
             f"{self.gaps} gaps in the audio: filled with silence": self.gaps and not self.damaged_packets,
+            f"{self.overlaps} overlaps in the audio: removed": self.overlaps,
             f"{self.lost_samples} audio samples are NaN or infinite: replaced by silence": self.lost_samples,
             f"{self.streams} audio streams in the file: the first is used": self.streams > 1,
             "the audio file is truncated: it is shorter than the lengths stored in it": self.is_truncated,
@@ -106,16 +112,13 @@ def read_audio(
                 raise DataError(f"no audio stream in the {'audio file' if audio_file else 'video'}")
             if audio_file is not None:
                 start_seconds = None
-            elif start_seconds is None and container.streams.video:
-                start_seconds = _read_video_start(path)
-            return _AudioReader(container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz)
+            elif start_seconds is None and list_video_streams(container):
+                start_seconds = read_container_info(path).timing.start_seconds
+            if start_seconds is None:
+                start_seconds = read_audio_start(container)
+            return _AudioReader(audio_file or path, container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"the audio is not readable: {error.strerror or type(error).__name__}") from None
-
-
-def _read_video_start(path: Path) -> float:
-    with open_media(path) as container:
-        return read_timing(container, container.streams.video[0]).start_seconds
 
 
 class _AudioReader:
@@ -123,12 +126,14 @@ class _AudioReader:
 
     def __init__(
         self,
+        path: Path,
         container: InputContainer,
         start_seconds: float | None,
         offset_seconds: float,
         drift_ppm: float,
         stats: AudioDecodeStats,
     ) -> None:
+        self._path = path
         self._container, self._start_seconds, self._stats = container, start_seconds, stats
         self._offset_seconds = offset_seconds
         self._clock_speed = 1 + drift_ppm * 1e-6  # of the audio's clock
@@ -151,6 +156,14 @@ class _AudioReader:
         waveform = np.concatenate(pieces)
         self._stats.peak = float(np.abs(waveform).max(initial=0.0))
         self._stats.channels_cancel = self._power < CANCELLATION_RATIO * self._channel_power
+        counts, errors = np.asarray(self._counts, np.float64), np.asarray(self._errors, np.float64)
+        pieces = fit_clock(counts, errors, self.rate_hz)
+        if len(pieces) > 1:
+            ends = [piece.level + piece.slope * (after.begin - piece.begin) for piece, after in pairwise(pieces)]
+            steps = np.array([after.level for after in pieces[1:]]) - ends
+            self._stats.gaps += int((steps > MIN_STEP_SECONDS * self.rate_hz).sum())
+            self._stats.overlaps += int((steps < -MIN_STEP_SECONDS * self.rate_hz).sum())
+            return apply_clock(waveform, pieces, rate_hz / (self.rate_hz * self._clock_speed))
         drift = self._fit_drift()
         if abs(drift) * len(waveform) <= TIMESTAMP_ERROR_SECONDS * rate_hz:
             return waveform
@@ -160,7 +173,7 @@ class _AudioReader:
 
     def _iter_mono(self) -> Iterator[NDArray[np.float32]]:
         damaged_packets = 0
-        for frame in _decode_frames(self._container, self._stats):
+        for frame in _decode_frames(self._path, self._container, self._stats):
             self.rate_hz = self.rate_hz or frame.sample_rate
             if frame.sample_rate != self.rate_hz:
                 raise DataError(
@@ -199,8 +212,9 @@ class _AudioReader:
         # Only gaps are filled: following the rounding of timestamps would add clicks, and drift is not a gap.
         threshold_seconds = TIMESTAMP_ERROR_SECONDS if is_after_damage else MIN_GAP_SECONDS
         missing = round(jump) if abs(jump) > threshold_seconds * self.rate_hz else 0
-        self._counts.append(self._written + missing)
-        self._errors.append(error - missing)
+        if -missing < frame.samples:  # otherwise nothing of the frame is left
+            self._counts.append(self._written + max(missing, 0))
+            self._errors.append(error - missing)
         return missing
 
     def _fit_drift(self) -> float:
@@ -211,14 +225,14 @@ class _AudioReader:
         return float(np.polyfit(counts - counts.mean(), np.asarray(self._errors), 1)[0])
 
 
-def _decode_frames(container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
+def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
     stream = container.streams.audio[0]
     if stream.codec_context is None:
         raise DataError("the audio's codec is not known, or the codec's name is damaged")
-    for packet in container.demux(stream):
+    for packet in PacketReader(path, container, stream):
         try:
             yield from packet.decode()
-        except av.error.InvalidDataError:
+        except av.FFmpegError:
             stats.damaged_packets += 1
 
 
