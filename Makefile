@@ -7,7 +7,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test check lint format plants test-gpu stops bench clean
+.PHONY: help demo test test-fast check lint format mutants test-gpu interruptions bench clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -20,18 +20,18 @@ $(VENV)/torch.stamp: .ci/constraints.txt
 
 $(VENV)/usvs.stamp: $(VENV)/torch.stamp $(SOURCES)
 	@echo "usvs: building the kernels"
-	@$(PIP) --no-build-isolation -e ".[phantom]"
+	@$(PIP) --no-build-isolation -e ".[train,phantom]"
 	@touch $@
 
-# PyPI's torchaudio is linked to CUDA; without its own libraries it still computes spectrograms, the oracle of a test.
+# PyPI's torchaudio is linked to CUDA. Without its shared libraries it still computes spectrograms, which a test compares with.
 $(VENV)/dev.stamp: $(VENV)/usvs.stamp
 	@echo "usvs: adding what the tests need"
-	@$(PIP) --no-build-isolation -e ".[phantom,dicom,dali,dask,dev]"
+	@$(PIP) --no-build-isolation -e ".[train,phantom,dicom,dali,dask,dev]"
 	@$(PIP) --no-deps torchaudio
 	@rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so
 	@touch $@
 
-demo: $(VENV)/usvs.stamp ## make a phantom archive, pretrain, fine-tune, and show what was learnt
+demo: $(VENV)/usvs.stamp ## make a phantom archive, pretrain, fine-tune, compare with training from scratch
 	@rm -rf $(DEMO)
 	$(BIN)/usvs phantom $(DEMO)/archive --patients 30 --seed 1
 	$(BIN)/usvs index $(DEMO)/archive $(DEMO)/store
@@ -43,7 +43,10 @@ demo: $(VENV)/usvs.stamp ## make a phantom archive, pretrain, fine-tune, and sho
 test: $(VENV)/dev.stamp ## the whole suite
 	$(BIN)/python -m pytest
 
-check: lint test ## what main always passes
+test-fast: $(VENV)/dev.stamp ## at most two minutes on two cores: what to run while working
+	$(BIN)/python -m pytest -m "not slow and not compile and not distributed and not interruption"
+
+check: lint test ## everything that CI runs
 
 lint: $(VENV)/dev.stamp ## style and types
 	$(BIN)/ruff check .
@@ -51,21 +54,21 @@ lint: $(VENV)/dev.stamp ## style and types
 	$(BIN)/mypy
 	@$(BIN)/clang-format --dry-run --Werror $(CPP)
 
-format: $(VENV)/dev.stamp ## rewrite everything in the house style
+format: $(VENV)/dev.stamp ## format Python, C++ and CUDA sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-plants: $(VENV)/dev.stamp ## break the CUDA kernels in every place, one at a time: which test sees it?
+mutants: $(VENV)/dev.stamp ## mutation tests of the CUDA kernels: every mutant, and which test detects it
 	$(BIN)/python -m tests.simt.mutants
 
 test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 	USVS_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
 
-stops: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining, and the weights compared
-	PYTHONPATH=. $(BIN)/python tests/training/interruptions.py --stops 200
+interruptions: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining; the final weights are compared
+	PYTHONPATH=. $(BIN)/python -m tests.training.interruptions --count 200
 
-bench: $(VENV)/dev.stamp ## both kernels against their peers; quiet machine, an hour: benchmarks/kernels.json and its table
+bench: $(VENV)/dev.stamp ## both kernels against other implementations; quiet machine, one hour; writes benchmarks/kernels.json
 	@$(PIP) -e ".[bench]" --no-build-isolation
 	@$(PIP) --no-deps open_clip_torch
 	$(BIN)/python -m pytest benchmarks/bench_log_spectrogram.py benchmarks/bench_contrastive_loss.py \

@@ -1,4 +1,4 @@
-"""Builds the one compiled module, `usvs._C`, by driving CMake with Ninja; everything else is in pyproject.toml.
+"""Builds libusvs_ops.so (torch's ops) and usvs._C (build information) with CMake; the rest is in pyproject.toml.
 
 Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_EMULATE_AVX512
 (ON: for tests, csrc/README.md), USVS_BUILD_TYPE, USVS_BUILD_DIR, MAX_JOBS.
@@ -18,29 +18,36 @@ PASSED_ON = ("USVS_CUDA", "USVS_CUDA_ARCHITECTURES", "USVS_EMULATE_AVX512")
 
 
 class CMakeExtension(Extension):
-    """An extension whose sources CMake knows."""
+    """A library that CMake builds: its file in the package, as a dotted name, and CMake's target."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, target: str) -> None:
         super().__init__(name, sources=[])
+        self.target = target
 
 
 class CMakeBuild(build_ext):
-    """Configures and builds with CMake, and leaves the module where setuptools looks for it."""
+    """Configures and builds with CMake, into the folder where setuptools looks for the libraries."""
 
-    def build_extension(self, ext: Extension) -> None:
-        """Build one extension."""
+    def get_ext_filename(self, fullname: str) -> str:
+        """Return a library's path in the package; only a Python module's name carries the Python version."""
+        if fullname.split(".")[-1].startswith("lib"):
+            return fullname.replace(".", os.sep) + ".so"
+        return super().get_ext_filename(fullname)
+
+    def build_extension(self, ext: CMakeExtension) -> None:
+        """Build one library."""
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(os.environ.get("USVS_BUILD_DIR", ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"))
         build.mkdir(parents=True, exist_ok=True)
         cmake = _find_cmake()
         _run([cmake, "-S", str(ROOT), "-B", str(build), *_configure_arguments(output)], "configure")
         jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
-        _run([cmake, "--build", str(build), "--target", "_C", "--parallel", jobs], "compile")
+        _run([cmake, "--build", str(build), "--target", ext.target, "--parallel", jobs], "compile")
 
 
 def _run(command: list[str], task: str) -> None:
     if subprocess.call(command) != 0:
-        sys.exit(f"usvs: CMake could not {task} the kernels; its reason stands above")
+        sys.exit(f"usvs: CMake could not {task} the kernels; see its messages above")
 
 
 def _find_cmake() -> str:
@@ -75,4 +82,7 @@ def _configure_arguments(output: Path) -> list[str]:
     return arguments + [f"-D{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
 
 
-setup(ext_modules=[CMakeExtension("usvs._C")], cmdclass={"build_ext": CMakeBuild})
+setup(
+    ext_modules=[CMakeExtension("usvs.libusvs_ops", "usvs_ops"), CMakeExtension("usvs._C", "_C")],
+    cmdclass={"build_ext": CMakeBuild},
+)

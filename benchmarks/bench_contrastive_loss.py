@@ -1,4 +1,4 @@
-"""`usvs.ops.contrastive_loss`, a training step forward and backward, against what one would use instead.
+"""`usvs.ops.contrastive_loss`, a training step forward and backward, compared with other implementations.
 
 Run: `python -m pytest benchmarks/bench_contrastive_loss.py --benchmark-json FILE`, then
 `python -m benchmarks.table FILE`.
@@ -20,13 +20,13 @@ from benchmarks.machine_limits import machine_limits
 from usvs.ops import contrastive_loss
 
 ROOT = Path(__file__).resolve().parents[1]
-# Beyond this many anchors a peer that holds the similarities would not leave room for others on a small machine.
-MOST_ANCHORS_HELD = 8192
+# With more anchors the peers that store all similarities do not fit into the memory of a small machine.
+MAX_ANCHORS_STORED = 8192
 MIB = 1 << 20
 
 
 def inputs_of(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
-    """Return n pairs and hard negatives of length 3, held against all 3 n of them."""
+    """Return n anchors, positives and hard negatives of norm 3, with all 3 n of them as candidates."""
     generator = torch.Generator().manual_seed(0)
     video, speech, hard = (
         F.normalize(torch.randn(n, d, generator=generator), dim=1).mul(3).to(device, dtype) for _ in range(3)
@@ -49,8 +49,8 @@ def bench_contrastive_loss(
     comparison: Comparison, device: str, threads: int, n: int, d: int, dtype: torch.dtype
 ) -> None:
     inputs = inputs_of(n, d, dtype, device)
-    ours = by_autograd(contrastive_loss, inputs)
-    expected = ours()
+    run_usvs = by_autograd(contrastive_loss, inputs)
+    expected = run_usvs()
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-4
 
     def check(found: list[Tensor]) -> None:
@@ -64,12 +64,12 @@ def bench_contrastive_loss(
             comparison.add(name, lambda make=make: make(inputs), lambda _: None)
     else:
         wide = inputs_of(n, d, torch.float32, device)
-        comparison.add("ours in float32", lambda: by_autograd(contrastive_loss, wide), lambda _: None)
+        comparison.add("usvs in float32", lambda: by_autograd(contrastive_loss, wide), lambda _: None)
         comparison.add("torch eager", lambda: PEERS["torch eager"](inputs), check)
-    if n >= MOST_ANCHORS_HELD:
+    if n >= MAX_ANCHORS_STORED:
         comparison.rounds = min(comparison.rounds, 3)
     limit = limit_seconds(n, d, dtype, device)
-    comparison.run(ours, 20 if n == 64 else 1, 1, "step", limit / threads if limit else None)
+    comparison.run(run_usvs, 20 if n == 64 else 1, 1, "step", limit / threads if limit else None)
 
 
 MEASURE = """

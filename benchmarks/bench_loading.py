@@ -1,11 +1,11 @@
-"""Samples a second of one core, from the raw video to a batch: decoders on the fly, the prepared store, both loaders.
+"""Samples per second of one core, from video to batch: decoding on the fly, the prepared store, both loaders.
 
     python -m pytest benchmarks/bench_loading.py --benchmark-json=loading.json
 
 One sample is what pretraining draws from a clip: 6 frames of 2 s, cropped and resized, and with the loaders 4 pieces of
 speech and the augmentation too. USVS_BENCH_SECONDS sets the length of the scan (default 120). `extra_info` of every row
-says useful frames and samples a second, and bytes a scan. torchcodec is skipped where its wheel does not load: the
-newer ones on PyPI are linked to CUDA.
+holds useful frames and samples per second, and bytes per scan. torchcodec is skipped where its wheel does not load:
+the newer ones on PyPI are linked to CUDA.
 """
 
 import os
@@ -75,7 +75,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def write_scan(path: Path) -> None:
-    """H.264 of gop 250 with AAC, as a recorder writes it: speckle in a fan that drifts, and sound like talk."""
+    """H.264 of gop 250 with AAC, as a recorder writes it: speckle in a drifting sector, and sound like talk."""
     rng = np.random.default_rng(0)
     # speckle as coarse as that of real cines, whose prepared frames of this size take 12 to 19 kB
     texture = cv2.GaussianBlur(rng.standard_normal((2 * HEIGHT, 2 * WIDTH)).astype(np.float32), (0, 0), 7)

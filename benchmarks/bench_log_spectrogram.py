@@ -1,4 +1,4 @@
-"""`usvs.ops.log_spectrogram` against what one would use instead; 0.6 s of 24 kHz sound to 256 x 256.
+"""`usvs.ops.log_spectrogram` compared with other implementations; 0.6 s of audio at 24 kHz to 256 x 256.
 
 Run: `python -m pytest benchmarks/bench_log_spectrogram.py --benchmark-json FILE`, then
 `python -m benchmarks.table FILE`.
@@ -21,12 +21,12 @@ BYTES_A_CLIP = 4 * (SAMPLES + 256 * 256)
 
 
 def waveforms(clips: int, device: str) -> Tensor:
-    """Noise as loud as speech, [B, S]."""
+    """Noise with the level of speech, [B, S]."""
     return (0.1 * torch.randn(clips, SAMPLES, generator=torch.Generator().manual_seed(1))).to(device)
 
 
 def limit_seconds(device: str) -> float | None:
-    """Return what one core needs at least for a clip: its arithmetic or its bytes, whichever takes longer."""
+    """Return a lower bound for one clip on one core: the time of its arithmetic or of its bytes."""
     limits = machine_limits() if device == "cpu" else {}
     if not limits:
         return None
@@ -47,14 +47,14 @@ def bench_log_spectrogram(comparison: Comparison, device: str, threads: int, cli
         assert error.mean() < (1e-2 if picture.dtype == torch.bfloat16 else 1e-6)
         assert error.max() < (5e-2 if picture.dtype == torch.bfloat16 else 1e-2)
 
-    def ours() -> Tensor:
+    def run_usvs() -> Tensor:
         return log_spectrogram(waveform, out=out)
 
-    check(ours())
+    check(run_usvs())
     for name, make in (TORCH_PEERS if device == "cuda" else {**TORCH_PEERS, **NUMPY_PEERS}).items():
         comparison.add(name, lambda make=make: make(waveform), check)
     limit = limit_seconds(device)
-    comparison.run(ours, 20 if clips == 1 else 1, clips, "clip", limit / threads if limit else None)
+    comparison.run(run_usvs, 20 if clips == 1 else 1, clips, "clip", limit / threads if limit else None)
 
 
 def bench_pieces_of_a_recording(comparison: Comparison, device: str, threads: int) -> None:
@@ -63,21 +63,21 @@ def bench_pieces_of_a_recording(comparison: Comparison, device: str, threads: in
     offsets = torch.randint(recording.numel() - SAMPLES, (64,), generator=torch.Generator().manual_seed(2)).to(device)
     out = torch.zeros(64, 1, 256, 256, device=device)
 
-    def ours() -> Tensor:
+    def run_usvs() -> Tensor:
         return log_spectrogram(recording, offsets=offsets, length=SAMPLES, out=out)
 
     def copied() -> Tensor:
         pieces = recording[offsets[:, None] + torch.arange(SAMPLES, device=device)]
         return log_spectrogram(pieces)
 
-    expected = ours().clone()
+    expected = run_usvs().clone()
     comparison.add("pieces copied first", lambda: copied, lambda picture: torch.testing.assert_close(picture, expected))
     comparison.add(
         "reference",
         lambda: lambda: log_spectrogram_reference(recording, offsets=offsets, length=SAMPLES),
         lambda _: None,
     )
-    comparison.run(ours, 1, 64, "clip")
+    comparison.run(run_usvs, 1, 64, "clip")
 
 
 def bench_backward(comparison: Comparison, device: str, threads: int) -> None:

@@ -1,4 +1,4 @@
-"""`usvs.evaluation.metrics` against pysaliency, on maps of 224 x 288 pixels with a few looks each.
+"""`usvs.evaluation.metrics` compared with pysaliency, on maps of 224 x 288 pixels with a few fixations each.
 
 Run: `python -m pytest benchmarks/bench_saliency_metrics.py --benchmark-json FILE`, then
 `python -m benchmarks.table FILE`.
@@ -19,7 +19,7 @@ from benchmarks.interleaved import Comparison
 from usvs.evaluation import metrics
 
 MAPS, HEIGHT, WIDTH = 64, 224, 288
-FIXATIONS = 3  # what a 90 Hz tracker gives a frame at 30 Hz
+FIXATIONS = 3  # of a 90 Hz tracker per frame at 30 Hz
 
 
 def pysaliency_module(name: str) -> ModuleType:
@@ -72,7 +72,7 @@ def peer(score: str, prediction: Tensor, truth: Tensor, fixations: Tensor) -> Ca
     return lambda: np.array([[one(number) for number in range(MAPS)] for one in chosen])
 
 
-def ours(score: str, prediction: Tensor, truth: Tensor, fixations: Tensor) -> Callable[[], Tensor]:
+def run_usvs(score: str, prediction: Tensor, truth: Tensor, fixations: Tensor) -> Callable[[], Tensor]:
     """Return our score in the convention that pysaliency computes."""
     if score == "all six":
         return lambda: all_six(prediction, truth, fixations)
@@ -96,7 +96,7 @@ def all_six(prediction: Tensor, truth: Tensor, fixations: Tensor) -> Tensor:
 @pytest.mark.parametrize("score", ["kl_divergence", "similarity", "correlation", "nss", "auc", "auc_judd", "all six"])
 def bench_saliency_metrics(comparison: Comparison, device: str, threads: int, score: str) -> None:
     inputs = maps(device)
-    run = ours(score, *inputs)
+    run = run_usvs(score, *inputs)
     found = run().cpu().numpy()
 
     def check(theirs: Any) -> None:

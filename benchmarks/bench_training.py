@@ -1,11 +1,12 @@
-"""Training end to end, against the paper written straightforwardly: clips a second, memory, time to a held-out loss.
+"""Pretraining end to end, compared with a straightforward implementation: clips per second, memory, time to a loss.
 
     python -m benchmarks.bench_training [--seconds 40] [--rounds 2] [--out FILE]
 
-Makes a phantom archive, prepares it, and lets both train in turns, each in a process of its own, from the archive's
-mp4: ours from the store, whose making is counted once over the paper's 80 epochs. Two networks: the quick profile's,
-whose step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at 224 x 224 with few clips a batch,
-bound by arithmetic. Below ten minutes on two cores by default. Prints a table and writes JSON with device and revision.
+Makes a phantom archive, prepares it, and trains both in turns, each in a process of its own: the straightforward one
+from the archive's mp4 files, usvs from the store, whose preparation is counted once over the paper's 80 epochs. Two
+networks: the quick profile's, whose step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at
+224 x 224 with few clips per batch, bound by arithmetic. Under ten minutes on two cores by default. Prints a table and
+writes JSON with device and revision.
 """
 
 import argparse
@@ -65,8 +66,8 @@ class Contender:
         held_out = prepared.clips.select(split.clips_of(split.validation, prepared.clips.scan))
         self.watched = Validation(prepared, held_out, settings)
         self.model, self.settings, self.plan, self.done = model, settings, plan, 0
-        self.batches = self._ours(prepared) if who != "peer" else self._peers(store, list(prepared.scans))
-        self.step_on = self._our_step if who != "peer" else self._peer_step
+        self.batches = self._usvs(prepared) if who != "peer" else self._peers(store, list(prepared.scans))
+        self.step_on = self._usvs_step if who != "peer" else self._peer_step
 
     def step(self) -> float:
         """Make one update; return the seconds it waited for its batch."""
@@ -83,7 +84,7 @@ class Contender:
         self.model.train()
         return loss
 
-    def _ours(self, prepared: Any) -> Iterator[tuple[Tensor, ...]]:
+    def _usvs(self, prepared: Any) -> Iterator[tuple[Tensor, ...]]:
         from usvs.data.loader import make_loader
         from usvs.tasks.pretraining.module import model_inputs
 
@@ -91,7 +92,7 @@ class Contender:
         for batch in loader.batches(0, self.trainer.total_steps):
             yield model_inputs(batch)
 
-    def _our_step(self, batch: tuple[Tensor, ...]) -> None:
+    def _usvs_step(self, batch: tuple[Tensor, ...]) -> None:
         self.trainer.step(*batch)
 
     def _peers(self, store: Path, keys: list[str]) -> Iterator[list[Tensor]]:
@@ -123,7 +124,7 @@ class Contender:
 
 
 def work(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train in this process for some seconds; a held-out loss every so often stops the clock while it is taken."""
+    """Train in this process for some seconds; a validation loss every so often stops the clock while it is taken."""
     precision = "float32" if arguments.who == "peer" else arguments.who
     torch.set_num_threads(arguments.threads)
     contender = Contender(arguments.who, arguments.store, settings_of(arguments.model, arguments.clips, precision))
@@ -246,7 +247,7 @@ def _relate(rows: list[dict[str, Any]]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "network | who | batch | clips/s | ratio | step | waiting | peak memory | share | to held-out loss",
+        "network | who | batch | clips/s | ratio | step | waiting | peak memory | share | to validation loss",
         "---|---|---|---|---|---|---|---|---|---",
     ]
     for row in rows:

@@ -1,13 +1,13 @@
-"""Which clips are high-affinity: our energy detector against the known truth, beside Silero and WebRTC's.
+"""Which clips are high-affinity: the energy detector against known speech times, beside Silero and WebRTC.
 
     python -m benchmarks.bench_voice_activity OUT.json [--prompts FOLDER] [--minutes 6]
 
 Speech is espeak-ng's, three voices, or recorded prompts: FOLDER holds .wav files, such as those of Debian's
-asterisk-core-sounds-en-wav. It is laid into silence at known moments and mixed with hum, clicks or room noise, 20, 10
-and 5 dB below the level of the speech where it is. A clip of 2 s is high where half of it or more is an utterance.
-The last column is the narration of phantom scans as their microphones hear it, each in a room of its own; there a pause
-inside of an utterance is not speech.
-Comparators are left out where they are not installed: `pip install webrtcvad-wheels`, and
+asterisk-core-sounds-en-wav. It is inserted into silence at known times and mixed with hum, clicks or room noise, 20, 10
+and 5 dB below the level of the speech. A clip of 2 s is high-affinity if at least half of it is an utterance.
+The last column is the narration of phantom scans as recorded by their simulated microphones; there a pause
+inside an utterance is not speech.
+Comparators are skipped if they are not installed: `pip install webrtcvad-wheels`, and
 `pip install --no-deps silero-vad` (its own requirements would replace torch).
 """
 
@@ -66,7 +66,7 @@ def utterances(prompts: Path | None, rng: np.random.Generator) -> Iterator[np.nd
 
 
 def talk(seconds: float, prompts: Path | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return clean talk with pauses, and for each 10 ms whether it lies in an utterance."""
+    """Return clean talk with pauses, and for each 10 ms whether it is in an utterance."""
     rng = np.random.default_rng(seed)
     sound, spoken = np.zeros(round(seconds * RATE_HZ), np.float32), np.zeros(round(seconds * 100), bool)
     moment = 1.0
@@ -149,7 +149,7 @@ def by_silero() -> Detector | None:
     return detect
 
 
-def ours(**changes: Any) -> Detector:
+def run_usvs(**changes: Any) -> Detector:
     settings = VoiceActivitySettings.model_validate(changes)
     return lambda sound: voice_activity(sound, RATE_HZ, settings)
 
@@ -174,13 +174,13 @@ def main() -> None:
     }
     cases["phantom", None] = phantom_narration()
     detectors = {
-        "joint": ours(),
-        "ours, ratio 3": ours(threshold_ratio=3.0),
-        "ours, no high-pass": ours(high_pass_hz=0.0),
-        "ours, no high-pass, ratio 3": ours(high_pass_hz=0.0, threshold_ratio=3.0),
-        "ours, growth compounds": ours(growth_compounds=True),
-        "ours, held for 160 ms": ours(hangover_seconds=0.16),
-        "ours, no minimum run": ours(minimum_run_seconds=0.0),
+        "usvs": run_usvs(),
+        "usvs, ratio 3": run_usvs(threshold_ratio=3.0),
+        "usvs, no high-pass": run_usvs(high_pass_hz=0.0),
+        "usvs, no high-pass, ratio 3": run_usvs(high_pass_hz=0.0, threshold_ratio=3.0),
+        "usvs, growth compounds": run_usvs(growth_compounds=True),
+        "usvs, held for 160 ms": run_usvs(hangover_seconds=0.16),
+        "usvs, no minimum run": run_usvs(minimum_run_seconds=0.0),
         "WebRTC 1": by_webrtc(1),
         "WebRTC 3": by_webrtc(3),
         "Silero": by_silero(),

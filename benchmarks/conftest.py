@@ -1,4 +1,4 @@
-"""What the benchmarks share: `--device`, the thread counts, and a report that says where and of what it was made."""
+"""Shared by the benchmarks: `--device`, thread counts, and a report with device, versions and revision."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """Keep what explains a figure; the machine's own name does not."""
+    """Keep device, cores and build information only."""
     machine_info.clear()
     machine_info.update(device=_device_name(config.getoption("--device")), cores=os.cpu_count(), **build_info())
 

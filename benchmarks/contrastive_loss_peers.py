@@ -1,4 +1,4 @@
-"""What one would use instead of `usvs.ops.contrastive_loss`: each a function that prepares one training step.
+"""Other implementations of `usvs.ops.contrastive_loss`; each function prepares one training step.
 
 A step is the mean loss of n anchors against 3 n candidates (Eq. 2, the anchor itself left out), and its gradients with
 respect to all four inputs; it returns the loss and the gradients.

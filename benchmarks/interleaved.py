@@ -1,4 +1,4 @@
-"""Contenders side by side: in every round each runs once, so that whatever else the machine does meets them all."""
+"""Interleaved measurements: in every round each contender runs once, so that other load affects all of them."""
 
 import statistics
 import time
@@ -9,12 +9,12 @@ import torch
 
 
 class Comparison:
-    """One workload, ours against its peers.
+    """One workload: usvs and its peers.
 
     Args:
-        benchmark: pytest-benchmark's fixture; it times ours, and its report takes the peers along.
+        benchmark: pytest-benchmark's fixture; it times usvs; the peers are added to its report.
         device: ``cpu`` or ``cuda``.
-        rounds: rounds after one that is not counted.
+        rounds: number of rounds, after one that is not counted.
     """
 
     def __init__(self, benchmark: Any, device: str, rounds: int) -> None:
@@ -25,7 +25,7 @@ class Comparison:
         self.skipped: dict[str, str] = {}
 
     def add(self, name: str, make: Callable[[], Callable[[], Any]], check: Callable[[Any], None]) -> None:
-        """Add a peer if it can be had here and does the same; `make` imports and prepares, `check` judges a result."""
+        """Add a peer if it is installed; `make` imports and prepares it, `check` compares its result."""
         try:
             run = make()
         except (ImportError, OSError, RuntimeError) as error:
@@ -35,15 +35,19 @@ class Comparison:
         check(run())
         self.peers[name] = run
 
-    def run(self, ours: Callable[[], Any], calls: int, per_call: float, unit: str, limit: float | None = None) -> None:
-        """Time everything; a sample is `calls` calls, a figure seconds divided by `per_call` units a call.
+    def run(
+        self, run_usvs: Callable[[], Any], calls: int, per_call: float, unit: str, limit: float | None = None
+    ) -> None:
+        """Time usvs and its peers.
+
+        A sample is `calls` calls; a figure is the seconds per unit, with `per_call` units in a call.
 
         Args:
-            ours: what the peers are held against.
-            calls: calls a sample, more for short ones.
-            per_call: how many of `unit` one call does.
+            run_usvs: what the peers are compared with.
+            calls: calls per sample, more for short ones.
+            per_call: number of `unit` in one call.
             unit: ``clip`` or ``step``.
-            limit: the least seconds a `unit` this machine could need, if known.
+            limit: lower bound of the seconds per `unit` on this machine, if known.
         """
         times: dict[str, list[float]] = {name: [] for name in self.peers}
 
@@ -59,22 +63,22 @@ class Comparison:
                 times[name].append(sample(run))
 
         self.benchmark.pedantic(
-            lambda: sample(ours), setup=run_peers, rounds=self.rounds, warmup_rounds=1, iterations=1
+            lambda: sample(run_usvs), setup=run_peers, rounds=self.rounds, warmup_rounds=1, iterations=1
         )
         if self.benchmark.stats is None:  # --benchmark-disable
             return
-        mine = self.benchmark.stats.stats.data
+        own = self.benchmark.stats.stats.data
         self.benchmark.extra_info.update(
             unit=unit,
-            seconds=statistics.median(mine) / calls / per_call,
+            seconds=statistics.median(own) / calls / per_call,
             limit_seconds=limit,
             device=self.device,
             threads=torch.get_num_threads(),
             skipped=self.skipped,
             peers={
                 name: {
-                    "seconds": statistics.median(found[-len(mine) :]) / calls / per_call,
-                    "times_ours": statistics.median(p / o for p, o in zip(found[-len(mine) :], mine, strict=True)),
+                    "seconds": statistics.median(found[-len(own) :]) / calls / per_call,
+                    "times_usvs": statistics.median(p / o for p, o in zip(found[-len(own) :], own, strict=True)),
                 }
                 for name, found in times.items()
             },

@@ -1,6 +1,6 @@
-"""What one would use instead of `usvs.ops.log_spectrogram`: each a function that prepares itself for a batch.
+"""Other implementations of `usvs.ops.log_spectrogram`; each function prepares the transform of one batch.
 
-All compute the same picture: periodic Hann 240 in 512, hop 120, centred, reflected, power, ln(. + 1e-6), 121 -> 256.
+All compute the same image: periodic Hann 240 in 512, hop 120, centred, reflected, power, ln(. + 1e-6), 121 -> 256.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The most that one core of this machine can do, measured: `python -m benchmarks.machine_limits`."""
+"""Peak arithmetic and write bandwidth of one core, measured: `python -m benchmarks.machine_limits`."""
 
 import functools
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 
 @functools.cache
 def machine_limits() -> dict[str, float]:
-    """Measure one core; empty where it cannot be measured (another machine than x86-64 with AVX2, or no compiler).
+    """Measure one core; empty without a compiler or on a machine other than x86-64 with AVX2.
 
     Returns:
         ``fma_flops`` (float32), ``bfloat16_flops`` (where there are dot products of it), ``lane_operations``
-        (additions and multiplications, half each) and ``write_bytes`` (past the caches), all a second.
+        (additions and multiplications, half each) and ``write_bytes`` (non-temporal), all per second.
     """
     compiler = shutil.which("c++") or shutil.which("g++")
     if compiler is None or platform.machine() not in {"x86_64", "AMD64"}:

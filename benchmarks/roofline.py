@@ -1,10 +1,10 @@
-"""What the CUDA kernels should take on a GPU that is not here: bytes, operations, limits, occupancy, prediction.
+"""Predicted times of the CUDA kernels: bytes, operations, limits, occupancy.
 
     python -m benchmarks.roofline            print the tables
     python -m benchmarks.roofline --write    and put them into docs/kernels.md
 
-Registers and occupancy come from the machine code of the built module (tests/simt/machine_code.py); all else is
-arithmetic on sizes and on the devices' published figures. Nothing here is measured.
+Registers and occupancy come from the machine code of libusvs_ops.so (tests/simt/machine_code.py); everything else is
+computed from sizes and from the devices' published figures. Nothing here is measured.
 """
 
 import argparse
@@ -15,12 +15,13 @@ from pathlib import Path
 
 from tests.simt.machine_code import Budget, Kernel, kernels, occupancy
 from usvs import _C
+from usvs.ops._library import LIBRARY
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "kernels.md"
 BEGIN, END = "<!-- written by benchmarks/roofline.py -->", "<!-- until here -->"
-# 33 of the 52 TFLOP/s that three TF32 products allow on an A100 (Ootomo and Yokota, 2022): what a good kernel of this
-# kind reaches of its limit.
+# 33 of the 52 TFLOP/s that three TF32 products allow on an A100 (Ootomo and Yokota, 2022): the fraction of
+# its limit that a good kernel of this kind reaches.
 REACHED = 0.63
 # Lanes a clock and multiprocessor, bytes likewise.
 SPECIAL_FUNCTIONS, SHARED_BYTES, SCHEDULERS = 16, 128, 4
@@ -185,7 +186,7 @@ def main() -> None:
         *loss_work(8192, 24_576, 128, "bfloat16"),
         *spectrogram_work(256),
     ]
-    text = f"\nRevision {revision()}; times in ms.\n{tables(works, Path(_C.__file__))}\n\n"
+    text = f"\nRevision {revision()}; times in ms.\n{tables(works, LIBRARY)}\n\n"
     print(text)
     if write:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def main(arguments: list[str]) -> int:
-    """Print one table a report."""
+    """Print the tables of each report."""
     if not arguments:
         print("usage: python -m benchmarks.table REPORT.json ...", file=sys.stderr)
         return 2
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
 
 def table(report: dict[str, Any]) -> str:
-    """Return a report as Markdown: a row a contender, a block a workload."""
+    """Return a report as Markdown: a table per workload with a row per contender."""
     machine, commit = report["machine_info"], report["commit_info"]
     revision = str(commit.get("id"))[:12] + (" with changes" if commit.get("dirty") else "")
     lines = [
@@ -37,18 +37,19 @@ def table(report: dict[str, Any]) -> str:
 
 def _rows(info: dict[str, Any]) -> list[str]:
     if "unit" not in info:
-        told = {name: value for name, value in info.items() if name != "environment"}  # which the first line says
+        shown = {name: value for name, value in info.items() if name != "environment"}  # which is in the first line
         return [
             f"- {name}: {value:,.1f}" if isinstance(value, float) else f"- {name}: {value}"
-            for name, value in told.items()
+            for name, value in shown.items()
         ]
-    rows = [f"| | a {info['unit']} | times ours |", "|---|---:|---:|", f"| usvs | {_time(info['seconds'])} | 1 |"]
+    rows = [f"| | per {info['unit']} | relative to usvs |", "|---|---:|---:|"]
+    rows.append(f"| usvs | {_time(info['seconds'])} | 1 |")
     if info["limit_seconds"]:
         part = info["limit_seconds"] / info["seconds"]
-        rows.append(f"| the machine's limit | {_time(info['limit_seconds'])} | {part:.2f} |")
-    peers = sorted(info["peers"].items(), key=lambda peer: peer[1]["times_ours"])
-    rows += [f"| {name} | {_time(peer['seconds'])} | {peer['times_ours']:.1f} |" for name, peer in peers]
-    return rows + [f"| {name} | not here: {reason} | |" for name, reason in info["skipped"].items()]
+        rows.append(f"| limit of the machine | {_time(info['limit_seconds'])} | {part:.2f} |")
+    peers = sorted(info["peers"].items(), key=lambda peer: peer[1]["times_usvs"])
+    rows += [f"| {name} | {_time(peer['seconds'])} | {peer['times_usvs']:.1f} |" for name, peer in peers]
+    return rows + [f"| {name} | skipped: {reason} | |" for name, reason in info["skipped"].items()]
 
 
 def _time(seconds: float) -> str:

@@ -1,4 +1,4 @@
-// The other half precision: the upper half of a float32. No torch here.
+// bfloat16: the upper half of a float32. Includes no torch.
 #pragma once
 #include <cstdint>
 

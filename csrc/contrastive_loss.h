@@ -1,10 +1,10 @@
-// The contrastive op: its parameters and its entry points. No torch here.
+// The contrastive_loss op: its parameters and the functions of every backend. Includes no torch.
 //
-//   n anchors   M candidates   d = width   T = temperature
-//   a = v.s / T, b = v.s' / T, m = a - b
+//   n anchors v   M candidates c   d = width   T = temperature
+//   a = v.s / T, b = v.s' / T, m = a - b   for the positive s and the hard negative s' of an anchor
 //   eq2:     loss = -a - g(m) + logsumexp_{k != self} v.c_k / T
 //   ntxent:  loss = -a        + logsumexp_{k != self} v.c_k / T
-//   g(m) = log(1 - exp(-m)) for m >= margin_floor, and its tangent there below it
+//   g(m) = log(1 - exp(-m)) for m >= margin_floor, continued below it by its tangent there
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace usvs {
 
 enum class ContrastiveForm { eq2, ntxent };
 
-// What a dtype is summed in: float32 for bfloat16, itself otherwise.
+// The type in which sums of Input are computed: float for BFloat16, otherwise Input.
 template <typename Input>
 struct Accumulated {
   using type = Input;
@@ -27,63 +27,91 @@ struct Accumulated<BFloat16> {
   using type = float;
 };
 
+// What every pass reads.
 template <typename Input>
-struct ContrastiveLossParams {
+struct ContrastiveLossInputs {
   using Real = typename Accumulated<Input>::type;
   const Input* anchors;         // [n, d]
   const Input* positives;       // [n, d]
   const Input* hard_negatives;  // [n, d]
   const Input* candidates;      // [M, d]
   const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
-  Real* losses;                 // [n]; the forward pass writes it
-  Real* logsumexp;              // [n]; forward writes, backward reads
-  // Computed with the losses where the caller will want gradients: of every loss, the slope with
-  // respect to its anchor; of their sum, the slope with respect to every candidate; g'(m), or 0 in
-  // a form without a margin, from which the slopes of positives and hard negatives follow.
-  Real* anchors_slope;         // [n, d]
-  Real* candidates_slope;      // [M, d]
-  Real* margin_slope;          // [n]
-  const Real* losses_grad;     // [n]; from here on the backward pass only
-  Input* anchors_grad;         // [n, d]
-  Input* positives_grad;       // [n, d]
-  Input* hard_negatives_grad;  // [n, d]
-  Input* candidates_grad;      // [M, d]
-  int64_t rows;                // n
-  int64_t columns;             // M
-  int64_t width;               // d
+  int64_t rows;                 // n
+  int64_t columns;              // M
+  int64_t width;                // d
   double temperature;
   double margin_floor;
   ContrastiveForm form;
 };
 
+template <typename Input>
+struct ContrastiveForwardParams : ContrastiveLossInputs<Input> {
+  using Real = typename Accumulated<Input>::type;
+  Real* losses;     // [n]
+  Real* logsumexp;  // [n]
+};
+
+// The forward pass with slopes also writes the derivative of every loss with respect to its anchor,
+// the derivative of the sum of the losses with respect to every candidate, and g'(m) (0 for
+// ntxent), from which the gradients of positives and hard negatives follow.
+template <typename Input>
+struct ContrastiveSlopesParams : ContrastiveForwardParams<Input> {
+  using Real = typename Accumulated<Input>::type;
+  Real* anchors_slope;     // [n, d]
+  Real* candidates_slope;  // [M, d]
+  Real* margin_slope;      // [n]
+};
+
+template <typename Input>
+struct ContrastiveBackwardParams : ContrastiveLossInputs<Input> {
+  using Real = typename Accumulated<Input>::type;
+  const Real* logsumexp;       // [n], of the forward pass
+  const Real* losses_grad;     // [n]
+  Input* anchors_grad;         // [n, d]
+  Input* positives_grad;       // [n, d]
+  Input* hard_negatives_grad;  // [n, d]
+  Input* candidates_grad;      // [M, d]
+};
+
+template <typename Input>
+struct ContrastiveBackwardFromSlopesParams : ContrastiveBackwardParams<Input> {
+  using Real = typename Accumulated<Input>::type;
+  const Real* anchors_slope;     // [n, d]
+  const Real* candidates_slope;  // [M, d]
+  const Real* margin_slope;      // [n]
+};
+
 namespace cpu {
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads);
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params,
+                              const Threads& threads);
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads);
-// The forward pass and, from the same exponentials, the slopes: 3 products of matrices where
-// forward and backward on their own need 4.
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params,
+                               const Threads& threads);
+// The forward pass and the slopes from the same exponentials: 3 matrix products, where a forward
+// and a backward pass need 4.
 template <typename Input>
-void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>& params,
                                   const Threads& threads);
-// The backward pass from the slopes; recomputes only where the losses are weighted unequally.
+// The backward pass from the slopes. Recomputes the weights only if the losses have different
+// gradients.
 template <typename Input>
-void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_backward_from_slopes(const ContrastiveBackwardFromSlopesParams<Input>& params,
                                            const Threads& threads);
 }  // namespace cpu
 
-// float and BFloat16 only; rows and columns below 2^31. Either pass is one launch on the stream,
-// allocates nothing and waits for nothing.
+// For float and BFloat16; rows and columns below 2^31. A pass is one kernel launch on the stream;
+// it allocates nothing and does not wait.
 namespace cuda {
 enum class Pass { forward, backward };
-// What a pass wants beside its tensors: nothing where rows alone fill a device.
+// Size of the workspace of a pass; 0 if the rows alone give enough blocks.
 template <typename Input>
 size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width);
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, void* workspace,
                               const Stream& stream);
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params, void* workspace,
                                const Stream& stream);
 }  // namespace cuda
 }  // namespace usvs

@@ -1,7 +1,7 @@
-// The energy_threshold op: the recursion of an energy detector of speech.
+// The energy_threshold op: the adaptive threshold of an energy-based voice-activity detector.
 //
-//   per recording, frame after frame: the highest energy so far, a floor that drops to every new
-//   lowest energy and creeps up in between, and a threshold between the two.
+//   For each recording, frame by frame: the highest energy so far; a noise floor, which follows
+//   every new lowest energy down and grows slowly in between; and a threshold between the two.
 #pragma once
 #include <cstdint>
 
@@ -14,11 +14,11 @@ struct EnergyThresholdParams {
   double* threshold;        // [B, T]
   int64_t recordings;       // B
   int64_t frames;           // T
-  double ratio;             // threshold over floor, far below the highest energy
-  double silence;           // the floor never lies below this
-  double growth;            // of the floor a frame
-  double growth_of_growth;  // of the growth a frame, until a new lowest energy resets it
-  double scaling;           // weight of the floor against the highest energy; below 0: adaptive
+  double ratio;             // threshold / floor where the floor is far below the highest energy
+  double silence;           // lower bound of the floor
+  double growth;            // factor of the floor per frame
+  double growth_of_growth;  // factor of `growth` per frame; reset at a new lowest energy
+  double scaling;           // weight of the floor against the highest energy; negative: adaptive
 };
 
 namespace cpu {

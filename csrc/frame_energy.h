@@ -1,4 +1,4 @@
-// The frame_energy op: how loud a recording is, frame by frame, above hum and rumble.
+// The frame_energy op: the RMS of each frame of a recording after a high-pass filter.
 #pragma once
 #include <cstdint>
 
@@ -8,11 +8,11 @@ namespace usvs {
 
 struct FrameEnergyParams {
   const float* waveform;  // [B, S]
-  double* energy;         // [B, S / length] root of the mean square of each whole frame
+  double* energy;         // [B, S / length] RMS of each complete frame
   int64_t recordings;     // B
   int64_t samples;        // S
-  int64_t length;         // samples a frame
-  double high_pass;       // in cycles a sample, below 1/2; 0: the recording's mean is taken off
+  int64_t length;         // samples per frame
+  double high_pass;  // cycles per sample, below 1/2; 0: the recording's mean is subtracted instead
 
   int64_t frames() const { return samples / length; }
 };

@@ -1,4 +1,4 @@
-// The door through which torch-free code gets torch's current CUDA stream.
+// A CUDA stream, so that the kernels' interface names neither torch nor CUDA.
 #pragma once
 
 namespace usvs {

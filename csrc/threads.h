@@ -1,4 +1,4 @@
-// The door through which torch-free code gets torch's threads.
+// A thread pool as the CPU kernels use it, so that their interface does not name torch.
 #pragma once
 #include <cstdint>
 
@@ -6,7 +6,8 @@ namespace usvs {
 
 struct Threads {
   using Body = void (*)(void* context, int64_t begin, int64_t end);
-  // Calls body on slices that together are [0, tasks), perhaps at the same time, and waits for all.
+  // Calls body on slices that together are [0, tasks), possibly in parallel, and waits for all of
+  // them.
   void (*run)(int64_t tasks, void* context, Body body);
 
   template <typename Function>

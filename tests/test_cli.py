@@ -2,13 +2,14 @@
 
 import argparse
 import json
+import math
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib.image
 import pytest
+from matplotlib.image import imread
 
 from usvs.cli import _parser, main
 
@@ -40,16 +41,17 @@ def fails_with_one_line(capsys: pytest.CaptureFixture[str], code: int, *argument
 
 
 @pytest.mark.slow
-def test_whole_path(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pretrained = tmp_path / "pretrained"
     assert (
         run("pretrain", tiny_store, pretrained, "--profile", "quick", "--set=validation_fraction=0.5", *SMALL_MODEL)
         == 0
     )
-    pixels = matplotlib.image.imread(pretrained / "plots" / "losses.png")[..., :3]
+    pixels = imread(pretrained / "plots" / "losses.png")[..., :3]
     assert (pixels < 0.9).any(axis=2).mean() > 0.005  # an empty figure is white
     records = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
-    assert any("total" in record for record in records)
+    assert {"train", "validation"} <= {record["split"] for record in records}
+    assert all(math.isfinite(record["total"]) for record in records if "total" in record)
 
     planes = tmp_path / "planes"
     starts = [
@@ -66,7 +68,9 @@ def test_whole_path(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     table = capsys.readouterr().out
     assert "random" in table
     assert "pretrained" in table
-    assert (planes / "results.json").exists()
+    results = json.loads((planes / "results.json").read_text())
+    assert set(results["inits"]) == {"random", "pretrained"}
+    assert all(0 <= init["finetune"]["f1"]["mean"] <= 1 for init in results["inits"].values())
 
 
 def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

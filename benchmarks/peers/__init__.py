@@ -1,1 +1,1 @@
-"""What people would write or use instead, side by side with ours."""
+"""Implementations that usvs is compared with."""

@@ -1,4 +1,4 @@
-"""The paper as its users would write it: a data set that decodes mp4, torchaudio, eager modules, a plain loss.
+"""A straightforward implementation of the paper: a dataset that decodes mp4, torchaudio, eager modules, a plain loss.
 
 The networks are the same plain modules and the samples are the same ones, so that both learn the same thing. What
 differs is how: every sample opens its files, the spectrogram is made per piece in the loader's processes, each pair has

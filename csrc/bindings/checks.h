@@ -1,4 +1,4 @@
-// One-line checks that print op, argument, what was expected and what came.
+// Argument checks. A message names the op, the argument, what was expected and what was given.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -16,8 +16,8 @@ using torch::headeronly::IntHeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-[[noreturn]] inline void refuse(const char* op, const std::string& argument,
-                                const std::string& expected, const std::string& got) {
+[[noreturn]] inline void throw_argument_error(const char* op, const std::string& argument,
+                                              const std::string& expected, const std::string& got) {
   throw std::runtime_error(std::string("usvs::") + op + ": " + argument + ": expected " + expected +
                            ", got " + got);
 }
@@ -50,14 +50,14 @@ inline void check_shape(const char* op, const char* name, const Tensor& tensor, 
     return;
   }
   auto side = [](int64_t size, const char* any) { return size < 0 ? any : std::to_string(size); };
-  refuse(op, name, "shape [" + side(rows, "any") + ", " + side(columns, "any") + "]",
-         shape_text(tensor));
+  throw_argument_error(op, name, "shape [" + side(rows, "any") + ", " + side(columns, "any") + "]",
+                       shape_text(tensor));
 }
 
 inline void check_sizes(const char* op, const char* name, const Tensor& tensor,
                         const std::vector<int64_t>& sizes) {
   if (sizes_of(tensor) != sizes) {
-    refuse(op, name, "shape " + shape_text(sizes), shape_text(tensor));
+    throw_argument_error(op, name, "shape " + shape_text(sizes), shape_text(tensor));
   }
 }
 
@@ -67,42 +67,43 @@ inline std::string device_text(const Tensor& tensor) {
   return "another kind of device";
 }
 
-// On the device of `other`, which has a name too.
+// Checks that a tensor is on the device of `other`.
 inline void check_device(const char* op, const char* name, const Tensor& tensor,
                          const char* other_name, const Tensor& other) {
   if (tensor.device() != other.device()) {
-    refuse(op, name, device_text(other) + ", where " + other_name + " is", device_text(tensor));
+    throw_argument_error(op, name, device_text(other) + ", where " + other_name + " is",
+                         device_text(tensor));
   }
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType dtype) {
   if (tensor.scalar_type() != dtype) {
-    refuse(op, name, torch::headeronly::toString(dtype),
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error(op, name, torch::headeronly::toString(dtype),
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
 }
 
-// Without a call of torch's dispatcher where nothing has to be copied.
-inline Tensor packed(const Tensor& tensor) {
+// Makes a tensor contiguous; calls torch's dispatcher only if it has to copy.
+inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// Uninitialised, on the device of `like`; also without the dispatcher.
+// An uninitialised tensor on the device of `like`, without a call of torch's dispatcher.
 inline Tensor empty_strided(const Tensor& like, IntHeaderOnlyArrayRef sizes,
                             IntHeaderOnlyArrayRef strides, ScalarType dtype) {
   int32_t device_type, device_index;
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   using torch::stable::detail::from;
   using torch::stable::detail::to;
-  STABLE_TORCH_ERROR_CODE_CHECK(
-      aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
-                               to<int32_t>(from(dtype)), device_type, device_index, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                  strides.data(), to<int32_t>(from(dtype)),
+                                                  device_type, device_index, &handle));
   return Tensor(handle);
 }
 
-// The same and contiguous.
+// The same, contiguous.
 inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
   std::vector<int64_t> strides(sizes.size(), 1);
   for (size_t i = sizes.size(); i-- > 1;)
@@ -110,29 +111,30 @@ inline Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, Scala
   return empty_strided(like, sizes, strides, dtype);
 }
 
-// The same for a result that is like a packed tensor.
-inline Tensor empty_like_packed(const Tensor& packed) {
-  return empty_strided(packed, packed.sizes(), packed.strides(), packed.scalar_type());
+// An uninitialised tensor with the sizes, strides and dtype of `tensor`.
+inline Tensor empty_like_contiguous(const Tensor& tensor) {
+  return empty_strided(tensor, tensor.sizes(), tensor.strides(), tensor.scalar_type());
 }
 
-// Where a result is to be written: it is never resized, and its elements lie side by side.
+// Checks an output tensor: it is not resized and must be contiguous.
 inline void check_out(const char* op, const Tensor& out, const std::vector<int64_t>& sizes,
                       ScalarType dtype) {
   check_sizes(op, "out", out, sizes);
   check_dtype(op, "out", out, dtype);
-  if (!out.is_contiguous()) refuse(op, "out", "a contiguous tensor", "one with gaps");
+  if (!out.is_contiguous()) throw_argument_error(op, "out", "a contiguous tensor", "one with gaps");
 }
 
 inline void check_range(const char* op, const char* name, int64_t value, int64_t low,
                         int64_t high) {
   if (value < low || value > high) {
-    refuse(op, name, std::to_string(low) + " ... " + std::to_string(high), std::to_string(value));
+    throw_argument_error(op, name, std::to_string(low) + " ... " + std::to_string(high),
+                         std::to_string(value));
   }
 }
 
 inline void check_positive(const char* op, const char* name, double value) {
   if (!(value > 0) || std::isinf(value)) {
-    refuse(op, name, "a finite number above 0", number_text(value));
+    throw_argument_error(op, name, "a finite number above 0", number_text(value));
   }
 }
 

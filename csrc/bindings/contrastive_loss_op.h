@@ -1,4 +1,4 @@
-// The contrastive op, from tensors to params and results: shared by every backend.
+// The contrastive_loss op: tensors to parameters and results, for every backend.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -13,7 +13,7 @@
 
 namespace usvs {
 
-// What the contrastive op is given, checked and contiguous.
+// The checked, contiguous arguments of the op.
 struct ContrastiveTensors {
   Tensor anchors;         // [n, d]
   Tensor positives;       // [n, d]
@@ -44,42 +44,45 @@ inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor pos
   check_dtype(op, "self_index", self_index, ScalarType::Long);
   check_device(op, "self_index", self_index, "anchors", anchors);
   if (self_index.dim() != 1 || self_index.size(0) != rows) {
-    refuse(op, "self_index", "shape [" + std::to_string(rows) + "]", shape_text(self_index));
+    throw_argument_error(op, "self_index", "shape [" + std::to_string(rows) + "]",
+                         shape_text(self_index));
   }
-  if (rows > 0 && candidates.size(0) == 0) refuse(op, "candidates", "at least one row", "none");
-  return {packed(anchors), packed(positives), packed(hard_negatives), packed(candidates),
-          packed(self_index)};
+  if (rows > 0 && candidates.size(0) == 0)
+    throw_argument_error(op, "candidates", "at least one row", "none");
+  return {as_contiguous(anchors), as_contiguous(positives), as_contiguous(hard_negatives),
+          as_contiguous(candidates), as_contiguous(self_index)};
 }
 
 inline ContrastiveForm contrastive_form(const std::string& form) {
   if (form == "eq2") return ContrastiveForm::eq2;
   if (form == "ntxent") return ContrastiveForm::ntxent;
-  refuse("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
+  throw_argument_error("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
 }
 
 template <typename Input>
-ContrastiveLossParams<Input> contrastive_params(const ContrastiveTensors& tensors,
+ContrastiveLossInputs<Input> contrastive_inputs(const ContrastiveTensors& tensors,
                                                 double temperature, double margin_floor,
                                                 const std::string& form) {
   check_positive("contrastive_loss", "temperature", temperature);
   check_positive("contrastive_loss", "margin_floor", margin_floor);
-  ContrastiveLossParams<Input> params{};
-  params.anchors = static_cast<const Input*>(tensors.anchors.const_data_ptr());
-  params.positives = static_cast<const Input*>(tensors.positives.const_data_ptr());
-  params.hard_negatives = static_cast<const Input*>(tensors.hard_negatives.const_data_ptr());
-  params.candidates = static_cast<const Input*>(tensors.candidates.const_data_ptr());
-  params.self_index = static_cast<const int64_t*>(tensors.self_index.const_data_ptr());
-  params.rows = tensors.anchors.size(0);
-  params.columns = tensors.candidates.size(0);
-  params.width = tensors.anchors.size(1);
-  params.temperature = temperature;
-  params.margin_floor = margin_floor;
-  params.form = contrastive_form(form);
-  return params;
+  ContrastiveLossInputs<Input> inputs{};
+  inputs.anchors = static_cast<const Input*>(tensors.anchors.const_data_ptr());
+  inputs.positives = static_cast<const Input*>(tensors.positives.const_data_ptr());
+  inputs.hard_negatives = static_cast<const Input*>(tensors.hard_negatives.const_data_ptr());
+  inputs.candidates = static_cast<const Input*>(tensors.candidates.const_data_ptr());
+  inputs.self_index = static_cast<const int64_t*>(tensors.self_index.const_data_ptr());
+  inputs.rows = tensors.anchors.size(0);
+  inputs.columns = tensors.candidates.size(0);
+  inputs.width = tensors.anchors.size(1);
+  inputs.temperature = temperature;
+  inputs.margin_floor = margin_floor;
+  inputs.form = contrastive_form(form);
+  return inputs;
 }
 
-// The op of a backend, which says what dtypes it knows (`with_embedding`) and runs the passes;
-// `like` is a tensor of its device.
+// The op on a backend. Backend::with_embedding(tensor, function) calls function with a value of the
+// tensor's element type; Backend::forward(params, like) runs the pass, `like` being a tensor on its
+// device.
 template <typename Backend>
 std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
                                                     Tensor hard_negatives, Tensor candidates,
@@ -91,40 +94,42 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;
-    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
-    losses = empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
-    logsumexp = empty(tensors.anchors, {params.rows}, tensors.accumulated_dtype());
-    params.losses = static_cast<Real*>(losses.mutable_data_ptr());
-    params.logsumexp = static_cast<Real*>(logsumexp.mutable_data_ptr());
+    const auto inputs = contrastive_inputs<Input>(tensors, temperature, margin_floor, form);
+    losses = empty(tensors.anchors, {inputs.rows}, tensors.accumulated_dtype());
+    logsumexp = empty(tensors.anchors, {inputs.rows}, tensors.accumulated_dtype());
+    const ContrastiveForwardParams<Input> params{inputs,
+                                                 static_cast<Real*>(losses.mutable_data_ptr()),
+                                                 static_cast<Real*>(logsumexp.mutable_data_ptr())};
     Backend::forward(params, tensors.anchors);
   });
   return {losses, logsumexp};
 }
 
-// A vector that belongs to the losses, packed.
+// A vector with one element for each loss, checked and contiguous.
 inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t elements,
                              const ContrastiveTensors& tensors) {
   constexpr const char* op = "contrastive_loss";
   check_dtype(op, name, vector, tensors.accumulated_dtype());
   check_sizes(op, name, vector, {elements});
   check_device(op, name, vector, "anchors", tensors.anchors);
-  return packed(vector);
+  return as_contiguous(vector);
 }
 
-// Calls run(params) once the gradients have a place.
+// Allocates the gradients and calls run(params), which sets what the forward pass saved.
 template <typename Backend, typename Run>
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
     const ContrastiveTensors& tensors, const Tensor& losses_grad, double temperature,
     double margin_floor, const std::string& form, const Run& run) {
   const Tensor grad = checked_vector("grad", losses_grad, tensors.anchors.size(0), tensors);
-  Tensor anchors_grad = empty_like_packed(tensors.anchors),
-         positives_grad = empty_like_packed(tensors.positives);
-  Tensor hard_negatives_grad = empty_like_packed(tensors.hard_negatives);
-  Tensor candidates_grad = empty_like_packed(tensors.candidates);
+  Tensor anchors_grad = empty_like_contiguous(tensors.anchors),
+         positives_grad = empty_like_contiguous(tensors.positives);
+  Tensor hard_negatives_grad = empty_like_contiguous(tensors.hard_negatives);
+  Tensor candidates_grad = empty_like_contiguous(tensors.candidates);
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
     using Real = typename Accumulated<Input>::type;
-    auto params = contrastive_params<Input>(tensors, temperature, margin_floor, form);
+    ContrastiveBackwardFromSlopesParams<Input> params{
+        {contrastive_inputs<Input>(tensors, temperature, margin_floor, form)}};
     params.losses_grad = static_cast<const Real*>(grad.const_data_ptr());
     params.anchors_grad = static_cast<Input*>(anchors_grad.mutable_data_ptr());
     params.positives_grad = static_cast<Input*>(positives_grad.mutable_data_ptr());
@@ -145,8 +150,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
   const Tensor sums = checked_vector("logsumexp", logsumexp, tensors.anchors.size(0), tensors);
   return contrastive_gradients<Backend>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {
-        using Real = std::remove_pointer_t<decltype(params.logsumexp)>;
-        params.logsumexp = static_cast<Real*>(sums.data_ptr());
+        params.logsumexp = static_cast<decltype(params.logsumexp)>(sums.const_data_ptr());
         Backend::backward(params, tensors.anchors);
       });
 }

@@ -1,4 +1,4 @@
-// The spectrogram op, from tensors to params and results: shared by every backend.
+// The log_spectrogram op: tensors to parameters and results, for every backend.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -13,7 +13,7 @@
 
 namespace usvs {
 
-// A call's settings in the schema's order.
+// The settings of a call, in the schema's order.
 struct SpectrogramSettings {
   int64_t n_fft, win_length, hop_length, frames;
   double eps;
@@ -22,95 +22,98 @@ struct SpectrogramSettings {
 };
 
 inline void check_spectrogram_settings(const char* op, const SpectrogramSettings& settings) {
-  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  constexpr int64_t max_value = std::numeric_limits<int32_t>::max();
   check_range(op, "n_fft", settings.n_fft, 64, 4096);
   if (settings.n_fft & (settings.n_fft - 1)) {
-    refuse(op, "n_fft", "a power of two", std::to_string(settings.n_fft));
+    throw_argument_error(op, "n_fft", "a power of two", std::to_string(settings.n_fft));
   }
   check_range(op, "win_length", settings.win_length, 1, settings.n_fft);
-  check_range(op, "hop_length", settings.hop_length, 1, most);
-  check_range(op, "frames", settings.frames, 1, most);
+  check_range(op, "hop_length", settings.hop_length, 1, max_value);
+  check_range(op, "frames", settings.frames, 1, max_value);
   if (!(settings.eps >= std::numeric_limits<float>::min()) || std::isinf(settings.eps)) {
-    refuse(op, "eps", "a finite normal number above 0", number_text(settings.eps));
+    throw_argument_error(op, "eps", "a finite normal number above 0", number_text(settings.eps));
   }
-  if (settings.offsets && !settings.length) refuse(op, "length", "one beside offsets", "none");
-  if (settings.length && !settings.offsets) refuse(op, "offsets", "some beside length", "none");
+  if (settings.offsets && !settings.length)
+    throw_argument_error(op, "length", "one beside offsets", "none");
+  if (settings.length && !settings.offsets)
+    throw_argument_error(op, "offsets", "some beside length", "none");
 }
 
-// Clips are the rows of a waveform, or pieces of one recording.
+// Sets the clips: rows of a waveform, or parts of one recording.
 template <typename Real>
-void take_waveform(const char* op, const Tensor& waveform, const SpectrogramSettings& settings,
-                   LogSpectrogramParams<Real>& params) {
-  params.waveform = static_cast<const Real*>(waveform.const_data_ptr());
+void set_waveform(const char* op, const Tensor& waveform, const SpectrogramSettings& settings,
+                  LogSpectrogramInputs<Real>& inputs) {
+  inputs.waveform = static_cast<const Real*>(waveform.const_data_ptr());
   if (!settings.offsets) {
     check_shape(op, "waveform", waveform, -1, -1);
-    params.clips = waveform.size(0);
-    params.samples = waveform.size(1);
-    params.waveform_stride = waveform.stride(0);
+    inputs.clips = waveform.size(0);
+    inputs.samples = waveform.size(1);
+    inputs.waveform_stride = waveform.stride(0);
     return;
   }
   const Tensor& offsets = *settings.offsets;
   if (waveform.dim() != 1) {
-    refuse(op, "waveform", "shape [any] beside offsets", shape_text(waveform));
+    throw_argument_error(op, "waveform", "shape [any] beside offsets", shape_text(waveform));
   }
   check_dtype(op, "offsets", offsets, ScalarType::Long);
-  if (offsets.dim() != 1) refuse(op, "offsets", "shape [any]", shape_text(offsets));
+  if (offsets.dim() != 1) throw_argument_error(op, "offsets", "shape [any]", shape_text(offsets));
   check_device(op, "offsets", offsets, "waveform", waveform);
-  params.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
-  params.clips = offsets.size(0);
-  params.samples = *settings.length;
-  params.recording_samples = waveform.size(0);
-  check_range(op, "length", params.samples, 1, params.recording_samples);
+  inputs.offsets = static_cast<const int64_t*>(offsets.const_data_ptr());
+  inputs.clips = offsets.size(0);
+  inputs.samples = *settings.length;
+  inputs.recording_samples = waveform.size(0);
+  check_range(op, "length", inputs.samples, 1, inputs.recording_samples);
 }
 
-// `waveform` and the offsets lie without gaps in their last dimension: see packed_waveform.
+// `waveform` and the offsets must be contiguous in their last dimension: see contiguous_samples.
 template <typename Real>
-LogSpectrogramParams<Real> log_spectrogram_params(const Tensor& waveform,
+LogSpectrogramInputs<Real> log_spectrogram_inputs(const Tensor& waveform,
                                                   const SpectrogramSettings& settings) {
   constexpr const char* op = "log_spectrogram";
-  LogSpectrogramParams<Real> params{};
+  LogSpectrogramInputs<Real> inputs{};
   check_spectrogram_settings(op, settings);
-  take_waveform(op, waveform, settings, params);
-  params.n_fft = settings.n_fft;
-  params.win_length = settings.win_length;
-  params.hop_length = settings.hop_length;
-  params.frames = settings.frames;
-  params.eps = settings.eps;
-  if (params.samples <= params.reach()) {
-    refuse(op, settings.offsets ? "length" : "waveform",
-           "more than " + std::to_string(params.reach()) +
-               " samples, half a window (the ends are reflected)",
-           std::to_string(params.samples));
+  set_waveform(op, waveform, settings, inputs);
+  inputs.n_fft = settings.n_fft;
+  inputs.win_length = settings.win_length;
+  inputs.hop_length = settings.hop_length;
+  inputs.frames = settings.frames;
+  inputs.eps = settings.eps;
+  if (inputs.samples <= inputs.reach()) {
+    throw_argument_error(op, settings.offsets ? "length" : "waveform",
+                         "more than " + std::to_string(inputs.reach()) +
+                             " samples, half a window (the ends are reflected)",
+                         std::to_string(inputs.samples));
   }
-  return params;
+  return inputs;
 }
 
-// Rows may lie anywhere, their samples and the offsets side by side.
-inline Tensor packed_waveform(const Tensor& waveform, SpectrogramSettings& settings) {
-  if (settings.offsets) settings.offsets = packed(*settings.offsets);
+// Makes the samples of each row and the offsets contiguous; rows may have any distance.
+inline Tensor contiguous_samples(const Tensor& waveform, SpectrogramSettings& settings) {
+  if (settings.offsets) settings.offsets = as_contiguous(*settings.offsets);
   const int64_t dim = waveform.dim();
-  return dim > 0 && waveform.stride(dim - 1) == 1 ? waveform : packed(waveform);
+  return dim > 0 && waveform.stride(dim - 1) == 1 ? waveform : as_contiguous(waveform);
 }
 
-// What a result of `waveform` may be: its own dtype, or bfloat16 of float32.
+// The dtype of the result: that of the waveform, or bfloat16 for a float32 waveform.
 inline ScalarType spectrogram_dtype(const Tensor& waveform, std::optional<ScalarType> expected) {
   const ScalarType own = waveform.scalar_type();
   if (!expected || *expected == own) return own;
   if (own == ScalarType::Float && *expected == ScalarType::BFloat16) return *expected;
-  refuse("log_spectrogram", "dtype",
-         std::string(torch::headeronly::toString(own)) +
-             (own == ScalarType::Float ? " or BFloat16" : ""),
-         torch::headeronly::toString(*expected));
+  throw_argument_error("log_spectrogram", "dtype",
+                       std::string(torch::headeronly::toString(own)) +
+                           (own == ScalarType::Float ? " or BFloat16" : ""),
+                       torch::headeronly::toString(*expected));
 }
 
-// The op of a backend, which says what dtypes it knows (`with_waveform`) and runs the passes; they
-// get a tensor of its device.
+// The op on a backend. Backend::with_waveform(tensor, function) calls function with a value of the
+// tensor's element type; Backend::forward(params, like) runs the pass, `like` being a tensor on its
+// device.
 template <typename Backend>
 void run_log_spectrogram(const Tensor& waveform, const SpectrogramSettings& settings,
                          const std::function<Tensor(int64_t, int64_t)>& output_of) {
   Backend::with_waveform(waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params = log_spectrogram_params<Real>(waveform, settings);
+    LogSpectrogramForwardParams<Real> params{log_spectrogram_inputs<Real>(waveform, settings)};
     Tensor output = output_of(params.clips, params.bands());
     params.output = output.mutable_data_ptr();
     params.bfloat16_output = output.scalar_type() == ScalarType::BFloat16;
@@ -123,7 +126,7 @@ Tensor log_spectrogram(Tensor waveform, int64_t n_fft, int64_t win_length, int64
                        int64_t frames, double eps, std::optional<Tensor> offsets,
                        std::optional<int64_t> length, std::optional<ScalarType> dtype) {
   SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
-  waveform = packed_waveform(waveform, settings);
+  waveform = contiguous_samples(waveform, settings);
   Tensor output;
   run_log_spectrogram<Backend>(waveform, settings, [&](int64_t clips, int64_t bands) {
     output = empty(waveform, {clips, 1, bands, frames}, spectrogram_dtype(waveform, dtype));
@@ -137,7 +140,7 @@ void log_spectrogram_out(Tensor waveform, int64_t n_fft, int64_t win_length, int
                          int64_t frames, double eps, std::optional<Tensor> offsets,
                          std::optional<int64_t> length, Tensor out) {
   SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
-  waveform = packed_waveform(waveform, settings);
+  waveform = contiguous_samples(waveform, settings);
   run_log_spectrogram<Backend>(waveform, settings, [&](int64_t clips, int64_t bands) {
     check_out("log_spectrogram", out, {clips, 1, bands, frames},
               spectrogram_dtype(waveform, out.scalar_type()));
@@ -150,12 +153,12 @@ Tensor log_spectrogram_backward(Tensor grad, Tensor waveform, int64_t n_fft, int
                                 int64_t hop_length, int64_t frames, double eps,
                                 std::optional<Tensor> offsets, std::optional<int64_t> length) {
   SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
-  waveform = packed_waveform(waveform, settings);
-  grad = packed(grad);
+  waveform = contiguous_samples(waveform, settings);
+  grad = as_contiguous(grad);
   Tensor waveform_grad = empty(waveform, sizes_of(waveform), waveform.scalar_type());
   Backend::with_waveform(waveform, [&](auto zero) {
     using Real = decltype(zero);
-    auto params = log_spectrogram_params<Real>(waveform, settings);
+    LogSpectrogramBackwardParams<Real> params{log_spectrogram_inputs<Real>(waveform, settings)};
     check_dtype("log_spectrogram", "grad", grad, waveform.scalar_type());
     check_sizes("log_spectrogram", "grad", grad, {params.clips, 1, params.bands(), frames});
     params.output_grad = static_cast<const Real*>(grad.const_data_ptr());

@@ -1,4 +1,4 @@
-// The ops on the CPU: allocate, hand out slices to torch's threads.
+// The two kernels on the CPU: registers their implementations with torch.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -7,18 +7,14 @@
 
 #include "bindings/contrastive_loss_op.h"
 #include "bindings/log_spectrogram_op.h"
+#include "bindings/torch_threads.h"
 
 namespace usvs {
 namespace {
 
-const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
-  torch::stable::parallel_for(0, tasks, 1,
-                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}};
-
-// Only here can offsets be looked at: on a GPU this would make the host wait.
+// Checks values on the CPU only: on a GPU this would make the host wait.
 template <typename Real>
-void check_offsets(const LogSpectrogramParams<Real>& params) {
+void check_offsets(const LogSpectrogramInputs<Real>& params) {
   if (!params.offsets) return;
   for (int64_t i = 0; i < params.clips; ++i) {
     check_range("log_spectrogram", "offsets", params.offsets[i], 0,
@@ -26,13 +22,13 @@ void check_offsets(const LogSpectrogramParams<Real>& params) {
   }
 }
 
-// Only here can indices be looked at: on a GPU this would make the host wait.
+// Checks values on the CPU only: on a GPU this would make the host wait.
 void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) {
   for (int64_t i = 0; i < rows; ++i) {
     check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
     if (columns == 1 && self_index[i] == 0) {
-      refuse("contrastive_loss", "candidates", "a row beside the anchor itself",
-             "only the anchor itself (row " + std::to_string(i) + ")");
+      throw_argument_error("contrastive_loss", "candidates", "a row beside the anchor itself",
+                           "only the anchor itself (row " + std::to_string(i) + ")");
     }
   }
 }
@@ -42,16 +38,16 @@ struct Cpu {
   static void with_waveform(const Tensor& tensor, const Function& function) {
     if (tensor.scalar_type() == ScalarType::Float) return function(float{});
     if (tensor.scalar_type() == ScalarType::Double) return function(double{});
-    refuse("log_spectrogram", "waveform", "float32 or float64",
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error("log_spectrogram", "waveform", "float32 or float64",
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Real>
-  static void forward(const LogSpectrogramParams<Real>& params, const Tensor&) {
+  static void forward(const LogSpectrogramForwardParams<Real>& params, const Tensor&) {
     check_offsets(params);
     cpu::log_spectrogram_forward(params, torch_threads);
   }
   template <typename Real>
-  static void backward(const LogSpectrogramParams<Real>& params, const Tensor&) {
+  static void backward(const LogSpectrogramBackwardParams<Real>& params, const Tensor&) {
     check_offsets(params);
     cpu::log_spectrogram_backward(params, torch_threads);
   }
@@ -61,33 +57,33 @@ struct Cpu {
     if (tensor.scalar_type() == ScalarType::BFloat16) return function(BFloat16{});
     if (tensor.scalar_type() == ScalarType::Float) return function(float{});
     if (tensor.scalar_type() == ScalarType::Double) return function(double{});
-    refuse("contrastive_loss", "anchors", "float32, float64 or bfloat16",
-           torch::headeronly::toString(tensor.scalar_type()));
+    throw_argument_error("contrastive_loss", "anchors", "float32, float64 or bfloat16",
+                         torch::headeronly::toString(tensor.scalar_type()));
   }
   template <typename Input>
-  static void forward(const ContrastiveLossParams<Input>& params, const Tensor&) {
+  static void forward(const ContrastiveForwardParams<Input>& params, const Tensor&) {
     check_self_index(params.self_index, params.rows, params.columns);
     cpu::contrastive_loss_forward(params, torch_threads);
   }
   template <typename Input>
-  static void backward(const ContrastiveLossParams<Input>& params, const Tensor&) {
+  static void backward(const ContrastiveBackwardParams<Input>& params, const Tensor&) {
     check_self_index(params.self_index, params.rows, params.columns);
     cpu::contrastive_loss_backward(params, torch_threads);
   }
 };
 
-// What the forward pass keeps for the gradients is one tensor: making, saving and passing four
-// costs a small batch microseconds.
-int64_t kept_elements(const ContrastiveTensors& tensors) {
+// The forward pass saves slopes, logsumexp and g'(m) in one tensor: allocating, saving and passing
+// four tensors costs a small batch several microseconds.
+int64_t saved_elements(const ContrastiveTensors& tensors) {
   const int64_t rows = tensors.anchors.size(0), columns = tensors.candidates.size(0);
   return (rows + columns) * tensors.anchors.size(1) + 2 * rows;
 }
 
-template <typename Input>
-void place_kept(ContrastiveLossParams<Input>& params, const Tensor& kept) {
-  using Real = typename Accumulated<Input>::type;
-  params.anchors_slope = static_cast<Real*>(kept.data_ptr());
-  params.candidates_slope = params.anchors_slope + params.rows * params.width;
+// Points the members that params has in common with ContrastiveSlopesParams into `saved`.
+template <typename Params>
+void assign_saved(Params& params, typename Params::Real* saved) {
+  params.anchors_slope = saved;
+  params.candidates_slope = saved + params.rows * params.width;
   params.logsumexp = params.candidates_slope + params.columns * params.width;
   params.margin_slope = params.logsumexp + params.rows;
 }
@@ -100,28 +96,31 @@ std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor p
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
   const ScalarType dtype = tensors.accumulated_dtype();
   Tensor losses = empty(tensors.anchors, {tensors.anchors.size(0)}, dtype);
-  Tensor kept = empty(tensors.anchors, {kept_elements(tensors)}, dtype);
+  Tensor saved = empty(tensors.anchors, {saved_elements(tensors)}, dtype);
   Cpu::with_embedding(tensors.anchors, [&](auto zero) {
-    using Real = typename Accumulated<decltype(zero)>::type;
-    auto params = contrastive_params<decltype(zero)>(tensors, temperature, margin_floor, form);
+    using Input = decltype(zero);
+    using Real = typename Accumulated<Input>::type;
+    ContrastiveSlopesParams<Input> params{
+        {contrastive_inputs<Input>(tensors, temperature, margin_floor, form)}};
     check_self_index(params.self_index, params.rows, params.columns);
     params.losses = static_cast<Real*>(losses.mutable_data_ptr());
-    place_kept(params, kept);
+    assign_saved(params, static_cast<Real*>(saved.mutable_data_ptr()));
     cpu::contrastive_loss_with_slopes(params, torch_threads);
   });
-  return {losses, kept};
+  return {losses, saved};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes(
     Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor kept, double temperature, double margin_floor, std::string form) {
+    Tensor self_index, Tensor saved, double temperature, double margin_floor, std::string form) {
   const ContrastiveTensors tensors =
       checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
-  const Tensor slopes = checked_vector("kept", kept, kept_elements(tensors), tensors);
+  const Tensor slopes = checked_vector("saved", saved, saved_elements(tensors), tensors);
   return contrastive_gradients<Cpu>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {
         check_self_index(params.self_index, params.rows, params.columns);
-        place_kept(params, slopes);
+        using Real = typename std::remove_reference_t<decltype(params)>::Real;
+        assign_saved(params, static_cast<Real*>(slopes.data_ptr()));
         cpu::contrastive_loss_backward_from_slopes(params, torch_threads);
       });
 }

@@ -1,4 +1,5 @@
-// Stands for register_cuda.cpp and for the launchers where the CUDA kernels were not built.
+// Replaces register_cuda.cpp and the launchers in a build without CUDA: every CUDA op raises an
+// error.
 #include <torch/csrc/stable/library.h>
 
 #include <stdexcept>

@@ -1,35 +1,35 @@
-// Which level runs.
+// augment_frames on the CPU: chooses the SIMD level.
 #include "augment_frames.h"
 
+#include "cpu/augment_frames_simd.h"
 #include "cpu/scratch.h"
 #include "cpu/simd_level.h"
-#include "cpu/augment_frames_simd.h"
 
 namespace usvs::cpu {
 namespace {
 
-const VaryFramesLevel& level_in_use() {
+const AugmentFramesLevel& level_in_use() {
   switch (simd_level_in_use()) {
 #ifdef USVS_WITH_AVX512
     case SimdLevel::avx512:
     case SimdLevel::avx512_bf16:
-      return avx512::frames_level;
+      return avx512::augment_level;
 #endif
 #ifdef USVS_WITH_AVX2
     case SimdLevel::avx2:
-      return avx2::frames_level;
+      return avx2::augment_level;
 #endif
     default:
-      return portable::frames_level;
+      return portable::augment_level;
   }
 }
 
 }  // namespace
 
-void augment_frames(const VaryFramesParams& params) {
-  const VaryFramesLevel& level = level_in_use();
-  void* scratch = task_scratch().at_least(level.bytes(params));
-  for (int64_t frame = 0; frame < params.count; ++frame) level.vary(params, frame, scratch);
+void augment_frames(const AugmentFramesParams& params) {
+  const AugmentFramesLevel& level = level_in_use();
+  void* scratch = task_scratch().reserve(level.bytes(params));
+  for (int64_t frame = 0; frame < params.count; ++frame) level.augment(params, frame, scratch);
 }
 
 }  // namespace usvs::cpu

@@ -1,43 +1,45 @@
-// augment_frames at one SIMD level; compiled once for each.
+// augment_frames at one SIMD level; this file is compiled once for each level.
 #include "cpu/augment_frames_simd.h"
 
-#include "cpu/carver.h"
+#include "cpu/scratch_allocator.h"
 #include "cpu/simd.h"
 
 namespace usvs::cpu::USVS_LEVEL {
 namespace {
 
-// Which two neighbours along an axis make each pixel of the result, and their weights (whole
-// numbers).
+// For each pixel of the result along one axis: the index of the first of the two pixels that it is
+// interpolated from, and their weights (integers).
 struct Taps {
-  int32_t* place;
-  float* before;  // weight of the pixel at `place`
-  float* after;   // weight of the next
+  int32_t* index;
+  float* before;  // weight of the pixel at `index`
+  float* after;   // weight of the next pixel
 };
 
 struct Scratch {
   Taps rows, columns;
   float* level;  // [halved side, halved side] sums of 4^halvings pixels
-  float* blend;  // [halved side + 1 + two vectors] one row between two
+  float* blend;  // [halved side + 1 + two vectors] a row interpolated between two
 };
 
-Taps take_taps(int64_t pixels, Carver& carver) {
-  return {carver.take<int32_t>(pixels), carver.take<float>(pixels), carver.take<float>(pixels)};
+Taps allocate_taps(int64_t pixels, ScratchAllocator& allocator) {
+  return {allocator.allocate<int32_t>(pixels), allocator.allocate<float>(pixels),
+          allocator.allocate<float>(pixels)};
 }
 
-Scratch lay_out(const VaryFramesParams& params, Carver& carver) {
+Scratch allocate_scratch(const AugmentFramesParams& params, ScratchAllocator& allocator) {
   const int64_t side = params.halved_side();
-  return {take_taps(params.pixels, carver), take_taps(params.pixels, carver),
-          carver.take<float>(side * side), carver.take<float>(side + 1 + 2 * kLanes<float>)};
+  return {allocate_taps(params.pixels, allocator), allocate_taps(params.pixels, allocator),
+          allocator.allocate<float>(side * side),
+          allocator.allocate<float>(side + 1 + 2 * kLanes<float>)};
 }
 
-size_t bytes(const VaryFramesParams& params) {
-  Carver carver(nullptr);
-  lay_out(params, carver);
-  return carver.bytes();
+size_t bytes(const AugmentFramesParams& params) {
+  ScratchAllocator allocator(nullptr);
+  allocate_scratch(params, allocator);
+  return allocator.bytes();
 }
 
-void fill(const VaryFramesParams& params, int64_t corner, bool flip, const Taps& taps) {
+void fill_taps(const AugmentFramesParams& params, int64_t corner, bool flip, const Taps& taps) {
   const int64_t bits = 8 - params.halvings, one = int64_t{1} << bits;
   const int64_t first = (corner << (bits - params.halvings)) - one / 2;
   const int64_t last = (params.halved_side() - 1) * one;
@@ -45,15 +47,15 @@ void fill(const VaryFramesParams& params, int64_t corner, bool flip, const Taps&
     int64_t at = first + params.step * (2 * x + 1);
     at = at < 0 ? 0 : at > last ? last : at;
     const int64_t target = flip ? params.pixels - 1 - x : x;
-    taps.place[target] = static_cast<int32_t>(at >> bits);
+    taps.index[target] = static_cast<int32_t>(at >> bits);
     taps.after[target] = static_cast<float>(at & (one - 1));
     taps.before[target] = static_cast<float>(one - (at & (one - 1)));
   }
 }
 
-// Rows row_begin ... row_end - 1 of the halved frame.
-void halve(const VaryFramesParams& params, const uint8_t* frame, int64_t row_begin, int64_t row_end,
-           float* __restrict__ level) {
+// Computes rows row_begin ... row_end - 1 of the halved frame.
+void halve(const AugmentFramesParams& params, const uint8_t* frame, int64_t row_begin,
+           int64_t row_end, float* __restrict__ level) {
   const int64_t side = params.halved_side(), block = int64_t{1} << params.halvings;
   for (int64_t y = row_begin; y < row_end; ++y) {
     float* to = level + y * side;
@@ -75,7 +77,7 @@ void halve(const VaryFramesParams& params, const uint8_t* frame, int64_t row_beg
 void blend_rows(const float* upper, const float* lower, float before, float after, int64_t side,
                 float* __restrict__ blend) {
   for (int64_t x = 0; x < side; ++x) blend[x] = before * upper[x] + after * lower[x];
-  blend[side] = 0;  // has weight 0 where it is read
+  blend[side] = 0;  // read with weight 0
 }
 
 USVS_INLINE IntVector<float> load_integers(const int32_t* from) {
@@ -89,46 +91,47 @@ USVS_INLINE float standardised(float level, float slope, float ceiling, float of
   return (amplified < ceiling ? amplified : ceiling) - offset;
 }
 
-// Neighbours of a vector of pixels lie in two vectors of the row and are looked up there, in
-// registers; where they lie further apart, one by one.
+// Computes one row of the result. The source pixels of a vector are in two vectors of the blended
+// row and are selected in registers; if they are further apart, they are read one by one.
 void write_row(const Taps& columns, const float* blend, float slope, float ceiling, float offset,
                int64_t pixels, float* __restrict__ output) {
   constexpr int64_t lanes = kLanes<float>;
-  const int32_t* place = columns.place;
+  const int32_t* index = columns.index;
   const float *before = columns.before, *after = columns.after;
   int64_t x = 0;
   for (; kVectorBytes >= 32 && x + lanes <= pixels; x += lanes) {
-    const int32_t left = place[x], right = place[x + lanes - 1];  // or mirrored
+    const int32_t left = index[x], right = index[x + lanes - 1];  // left > right if mirrored
     const int32_t first = left < right ? left : right, reach = left + right - 2 * first;
     if (reach >= 2 * lanes) break;
-    const auto index = load_integers(place + x) - first;
+    const auto lookup = load_integers(index + x) - first;
     const float* from = blend + first;
-    const auto here = __builtin_shuffle(load(from), load(from + lanes), index);
-    const auto next = __builtin_shuffle(load(from + 1), load(from + 1 + lanes), index);
+    const auto here = __builtin_shuffle(load(from), load(from + lanes), lookup);
+    const auto next = __builtin_shuffle(load(from + 1), load(from + 1 + lanes), lookup);
     const Vector<float> level = (load(before + x) * here + load(after + x) * next) * slope;
     store(output + x, (level < ceiling ? level : ceiling + Vector<float>{}) - offset);
   }
   for (; x < pixels; ++x) {
-    const float level = before[x] * blend[place[x]] + after[x] * blend[place[x] + 1];
+    const float level = before[x] * blend[index[x]] + after[x] * blend[index[x] + 1];
     output[x] = standardised(level, slope, ceiling, offset);
   }
 }
 
-void vary(const VaryFramesParams& params, int64_t frame, void* memory) {
-  Carver carver(memory);
-  const Scratch scratch = lay_out(params, carver);
+void augment(const AugmentFramesParams& params, int64_t frame, void* memory) {
+  ScratchAllocator allocator(memory);
+  const Scratch scratch = allocate_scratch(params, allocator);
   const int64_t side = params.halved_side(), pixels = params.pixels;
-  fill(params, params.corner[2 * frame], false, scratch.rows);
-  fill(params, params.corner[2 * frame + 1], params.flip[frame], scratch.columns);
-  const int64_t after_last = scratch.rows.place[pixels - 1] + 2;
-  halve(params, params.frames + frame * params.side * params.side, scratch.rows.place[0],
+  fill_taps(params, params.corner[2 * frame], false, scratch.rows);
+  fill_taps(params, params.corner[2 * frame + 1], params.flip[frame], scratch.columns);
+  const int64_t after_last = scratch.rows.index[pixels - 1] + 2;
+  halve(params, params.frames + frame * params.side * params.side, scratch.rows.index[0],
         after_last < side ? after_last : side, scratch.level);
-  // Weights sum to 4^(8 - halvings), and a pixel is a sum of 4^halvings: 2^16 in all.
+  // The weights sum to 4^(8 - halvings), and a halved pixel is a sum of 4^halvings pixels: together
+  // 2^16.
   const float slope = params.slope[frame] * 0x1p-16f;
   for (int64_t y = 0; y < pixels; ++y) {
-    const int64_t place = scratch.rows.place[y];
-    const float* upper = scratch.level + place * side;
-    const float* lower = place + 1 < side ? upper + side : upper;
+    const int64_t index = scratch.rows.index[y];
+    const float* upper = scratch.level + index * side;
+    const float* lower = index + 1 < side ? upper + side : upper;
     blend_rows(upper, lower, scratch.rows.before[y], scratch.rows.after[y], side, scratch.blend);
     write_row(scratch.columns, scratch.blend, slope, params.ceiling, params.offset, pixels,
               params.output + (frame * pixels + y) * pixels);
@@ -137,6 +140,6 @@ void vary(const VaryFramesParams& params, int64_t frame, void* memory) {
 
 }  // namespace
 
-const VaryFramesLevel frames_level{bytes, vary};
+const AugmentFramesLevel augment_level{bytes, augment};
 
 }  // namespace usvs::cpu::USVS_LEVEL

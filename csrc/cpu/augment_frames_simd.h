@@ -1,4 +1,4 @@
-// What every SIMD level offers to augment_frames.
+// The functions that every SIMD level provides for augment_frames.
 #pragma once
 #include <cstddef>
 
@@ -6,20 +6,20 @@
 
 namespace usvs::cpu {
 
-struct VaryFramesLevel {
-  // Bytes of scratch memory that one call needs, 64-byte aligned.
-  size_t (*bytes)(const VaryFramesParams&);
-  void (*vary)(const VaryFramesParams&, int64_t frame, void* scratch);
+struct AugmentFramesLevel {
+  // Bytes of scratch memory for one call, 64-byte aligned.
+  size_t (*bytes)(const AugmentFramesParams&);
+  void (*augment)(const AugmentFramesParams&, int64_t frame, void* scratch);
 };
 
 namespace portable {
-extern const VaryFramesLevel frames_level;
+extern const AugmentFramesLevel augment_level;
 }
 namespace avx2 {
-extern const VaryFramesLevel frames_level;
+extern const AugmentFramesLevel augment_level;
 }
 namespace avx512 {
-extern const VaryFramesLevel frames_level;
+extern const AugmentFramesLevel augment_level;
 }
 
 }  // namespace usvs::cpu

@@ -1,5 +1,5 @@
-// The contrastive loss: cuts the work into blocks, hands them to threads, and puts the parts
-// together in a fixed order.
+// The contrastive loss on the CPU: divides the work into blocks, distributes them to threads and
+// adds the partial results in a fixed order.
 #include "contrastive_loss.h"
 
 #include <algorithm>
@@ -14,16 +14,17 @@
 namespace usvs::cpu {
 namespace {
 
-// Candidates go to tasks in so many groups at most; each costs the backward pass one block of
-// partial gradients.
-constexpr int64_t kMostGroups = 32;
+// Largest number of groups of candidates. Each group costs the backward pass one block of partial
+// gradients.
+constexpr int64_t kMaxGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
-// All the weights of a block of anchors are kept between the halves of a fused pass; blocks are
-// made smaller, down to a point, to stay below this.
-constexpr size_t kMostWeightsBytes = 32 << 20;
-// More is given back after a pass: the next one takes so long that fresh pages do not count, and
-// the gradients want the room.
-constexpr size_t kKeptBytes = 8 << 20;
+// The weights of a block of anchors are stored between the two halves of
+// contrastive_loss_with_slopes; blocks have fewer rows (at least kMaxPanel) to stay below this
+// size.
+constexpr size_t kMaxWeightsBytes = 32 << 20;
+// Scratch memory above this is freed after a pass: a pass that needs it takes so long that page
+// faults of the next one do not matter, and the gradients need the memory.
+constexpr size_t kMaxRetainedBytes = 8 << 20;
 
 template <typename Input>
 const ContrastiveLevel<Input>& level_for() {
@@ -55,72 +56,75 @@ const ContrastiveLevel<Input>& level_for() {
 #undef USVS_PICK
 }
 
-int64_t divided_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
+int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
-// Group `group` of `groups`, in whole chunks.
-ContrastiveBlock block_of(int64_t begin, int64_t rows, int64_t columns, int64_t group,
-                          int64_t groups) {
-  const int64_t chunks = divided_up(columns, kChunkColumns);
+// Group `group` of `groups`, in complete chunks.
+ContrastiveBlock block_for_group(int64_t begin, int64_t rows, int64_t columns, int64_t group,
+                                 int64_t groups) {
+  const int64_t chunks = ceil_divide(columns, kChunkColumns);
   return {begin, rows, chunks * group / groups * kChunkColumns,
           std::min(columns, chunks * (group + 1) / groups * kChunkColumns)};
 }
 
-// Puts the logsumexp of an anchor together from its parts, `step` elements apart. On the way `sum`
-// becomes what a part's exponentials have to be multiplied by to be probabilities. Returns g'(m).
+// Computes loss and logsumexp of an anchor from its partial results, which are `step` elements
+// apart. Replaces `sum` by the factors that turn a partial result's exponentials into
+// probabilities. Returns g'(m).
 template <typename Input, typename Real>
-double finish_row(const ContrastiveLossParams<Input>& params, int64_t row, const Real* largest,
-                  double* sum, int64_t parts, int64_t step) {
+double write_loss(const ContrastiveForwardParams<Input>& params, int64_t row, const Real* largest,
+                  double* sum, int64_t partials, int64_t step) {
   Real top = largest[0];
-  for (int64_t part = 1; part < parts; ++part) top = std::max(top, largest[part * step]);
+  for (int64_t partial = 1; partial < partials; ++partial)
+    top = std::max(top, largest[partial * step]);
   double total = 0;
-  for (int64_t part = 0; part < parts; ++part) {
-    const double scale = std::exp(static_cast<double>(largest[part * step]) - top);
-    total += sum[part * step] * scale;
-    sum[part * step] = scale;
+  for (int64_t partial = 0; partial < partials; ++partial) {
+    const double scale = std::exp(static_cast<double>(largest[partial * step]) - top);
+    total += sum[partial * step] * scale;
+    sum[partial * step] = scale;
   }
-  for (int64_t part = 0; part < parts; ++part) sum[part * step] /= total;
+  for (int64_t partial = 0; partial < partials; ++partial) sum[partial * step] /= total;
   const double logsumexp = top + std::log(total);
-  const ContrastiveMargin margin = level_for<Input>().margin_of(params, row);
+  const ContrastiveMargin margin = level_for<Input>().compute_margin(params, row);
   params.logsumexp[row] = static_cast<Real>(logsumexp);
-  params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.gap);
+  params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.value);
   return margin.slope;
 }
 
-int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t round_up_to_line(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// The memory of a pass that sums gradients block by block, and what is done with it.
+// The memory of a pass that sums gradients block by block.
 template <typename Input>
 class GradientPass {
  public:
   using Real = typename Accumulated<Input>::type;
 
-  // The candidates' gradient is summed where it is expected or, where dtype or width forbid it,
-  // aside.
-  GradientPass(const ContrastiveLossParams<Input>& params, const Threads& threads, bool in_place,
+  // Sums the gradient of the candidates in `expected` or, if dtype or width do not allow it, in
+  // scratch memory.
+  GradientPass(const ContrastiveLossInputs<Input>& params, const Threads& threads, bool in_place,
                Real* expected, int64_t block_rows, size_t weights_bytes)
       : params_(params),
         threads_(threads),
         level_(level_for<Input>()),
         padded_(level_.padded_width(params.width)),
-        chunks_(divided_up(params.columns, kChunkColumns)),
-        groups_(std::min(chunks_, kMostGroups)),
+        chunks_(ceil_divide(params.columns, kChunkColumns)),
+        groups_(std::min(chunks_, kMaxGroups)),
         block_rows_(block_rows),
-        aside_(!in_place || padded_ != params.width),
+        separate_sums_(!in_place || padded_ != params.width),
         scratch_bytes_(level_.scratch_bytes(params)) {
-    const size_t anchors = rounded(level_.anchors_bytes(params));
-    const size_t parts = rounded(groups_ * block_rows_ * padded_ * sizeof(Real));
-    const size_t sums = aside_ ? rounded(params.columns * padded_ * sizeof(Real)) : 0;
+    const size_t anchors = round_up_to_line(level_.anchors_bytes(params));
+    const size_t partials = round_up_to_line(groups_ * block_rows_ * padded_ * sizeof(Real));
+    const size_t sums =
+        separate_sums_ ? round_up_to_line(params.columns * padded_ * sizeof(Real)) : 0;
     char* memory =
-        static_cast<char*>(call_scratch().at_least(anchors + parts + sums + weights_bytes));
+        static_cast<char*>(call_scratch().reserve(anchors + partials + sums + weights_bytes));
     anchors_ = memory;
-    anchors_parts_ = reinterpret_cast<Real*>(memory + anchors);
-    candidates_ = aside_ ? reinterpret_cast<Real*>(memory + anchors + parts) : expected;
-    weights_ = memory + anchors + parts + sums;
+    anchor_partials_ = reinterpret_cast<Real*>(memory + anchors);
+    candidates_ = separate_sums_ ? reinterpret_cast<Real*>(memory + anchors + partials) : expected;
+    weights_ = memory + anchors + partials + sums;
   }
 
-  ~GradientPass() { call_scratch().at_most(kKeptBytes); }
+  ~GradientPass() { call_scratch().shrink_to(kMaxRetainedBytes); }
 
-  // Calls block(begin, rows) for every block of anchors, packed.
+  // Packs every block of anchors and calls block(begin, rows).
   template <typename Block>
   void for_each_block(const Block& block) {
     if (params_.rows == 0) std::fill_n(candidates_, params_.columns * padded_, Real(0));
@@ -131,34 +135,34 @@ class GradientPass {
     }
   }
 
-  // Calls group(candidates of the group, its first chunk, its part of the anchors' sum, scratch).
+  // Calls group(candidates of the group, its first chunk, its partial sum of the anchors, scratch).
   template <typename Group>
   void for_each_group(int64_t begin, int64_t rows, const Group& group) {
     threads_.for_each(groups_, [&](int64_t index) {
-      const ContrastiveBlock block = block_of(begin, rows, params_.columns, index, groups_);
+      const ContrastiveBlock block = block_for_group(begin, rows, params_.columns, index, groups_);
       group(block, block.column_begin / kChunkColumns,
-            anchors_parts_ + index * block_rows_ * padded_,
-            task_scratch().at_least(scratch_bytes_));
+            anchor_partials_ + index * block_rows_ * padded_,
+            task_scratch().reserve(scratch_bytes_));
     });
   }
 
-  // The sum over the candidates for one anchor of the block, in the order of the groups.
+  // The gradient of one anchor of the block: partial sums added in the order of the groups.
   Real* anchors_sum(int64_t row) const {
-    Real* first = anchors_parts_ + row * padded_;
-    level_.sum_parts(first, groups_, block_rows_ * padded_, params_.width, first);
+    Real* first = anchor_partials_ + row * padded_;
+    level_.sum_partials(first, groups_, block_rows_ * padded_, params_.width, first);
     return first;
   }
 
-  // Real or Input, whichever the candidates' gradient is expected in.
+  // Writes the gradient of the candidates, in Real or Input.
   template <typename To>
-  void hand_out_candidates(To* to) {
-    if (!aside_) return;
+  void write_candidate_gradients(To* to) {
+    if (!separate_sums_) return;
     threads_.for_each(params_.columns, [&](int64_t column) {
       const Real* row = candidates_ + column * padded_;
       if constexpr (std::is_same_v<To, Real>) {
         std::copy_n(row, params_.width, to + column * params_.width);
       } else {
-        level_.scaled(row, Real(1), params_.width, to + column * params_.width);
+        level_.scale_and_store(row, Real(1), params_.width, to + column * params_.width);
       }
     });
   }
@@ -173,14 +177,14 @@ class GradientPass {
   }
 
  private:
-  const ContrastiveLossParams<Input>& params_;
+  const ContrastiveLossInputs<Input>& params_;
   const Threads& threads_;
   const ContrastiveLevel<Input>& level_;
   const int64_t padded_, chunks_, groups_, block_rows_;
-  const bool aside_;
+  const bool separate_sums_;
   const size_t scratch_bytes_;
   void* anchors_;
-  Real* anchors_parts_;
+  Real* anchor_partials_;
   Real* candidates_;
   char* weights_;
 };
@@ -188,69 +192,72 @@ class GradientPass {
 }  // namespace
 
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params,
+                              const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const auto& level = level_for<Input>();
-  const size_t anchors_bytes = rounded(level.anchors_bytes(params));
+  const size_t anchors_bytes = round_up_to_line(level.anchors_bytes(params));
   const size_t bytes = anchors_bytes + level.scratch_bytes(params);
-  const int64_t blocks = divided_up(params.rows, kBlockRows);
-  const int64_t groups = divided_up(params.columns, kForwardGroupChunks * kChunkColumns);
+  const int64_t blocks = ceil_divide(params.rows, kBlockRows);
+  const int64_t groups = ceil_divide(params.columns, kForwardGroupChunks * kChunkColumns);
   std::vector<Real> largest(blocks * kBlockRows * groups);
   std::vector<double> sum(largest.size());
   threads.for_each(blocks * groups, [&](int64_t task) {
     const int64_t begin = task / groups * kBlockRows;
     const int64_t rows = std::min(kBlockRows, params.rows - begin);
-    char* memory = static_cast<char*>(task_scratch().at_least(bytes));
+    char* memory = static_cast<char*>(task_scratch().reserve(bytes));
     level.pack_anchors(params, begin, rows, memory);
-    level.forward(params, block_of(begin, rows, params.columns, task % groups, groups), memory,
-                  largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
+    level.forward(params, block_for_group(begin, rows, params.columns, task % groups, groups),
+                  memory, largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
                   memory + anchors_bytes);
   });
   threads.for_each(blocks, [&](int64_t block) {
     const int64_t end = std::min((block + 1) * kBlockRows, params.rows);
     for (int64_t row = block * kBlockRows; row < end; ++row) {
       const int64_t first = block * groups * kBlockRows + row - block * kBlockRows;
-      finish_row(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
+      write_loss(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
     }
   });
 }
 
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, const Threads& threads) {
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params,
+                               const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   constexpr bool in_place = std::is_same_v<Input, Real>;
   GradientPass<Input> pass(params, threads, in_place,
                            reinterpret_cast<Real*>(params.candidates_grad), kBlockRows, 0);
   pass.for_each_block([&](int64_t begin, int64_t rows) {
     pass.for_each_group(
-        begin, rows, [&](ContrastiveBlock block, int64_t, Real* anchors_part, void* scratch) {
-          pass.level().backward(params, block, pass.anchors(), anchors_part, pass.candidates(),
+        begin, rows, [&](ContrastiveBlock block, int64_t, Real* anchors_partial, void* scratch) {
+          pass.level().backward(params, block, pass.anchors(), anchors_partial, pass.candidates(),
                                 pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
       const int64_t row = begin + i;
       const double weight = params.losses_grad[row];
-      const double slope = pass.level().margin_of(params, row).slope;
+      const double slope = pass.level().compute_margin(params, row).slope;
       Real* const sum = pass.anchors_sum(i);
-      pass.level().add_pair(params, row, weight, slope, sum);
-      pass.level().scaled(sum, Real(1), params.width, params.anchors_grad + row * params.width);
+      pass.level().add_pair_gradient(params, row, weight, slope, sum);
+      pass.level().scale_and_store(sum, Real(1), params.width,
+                                   params.anchors_grad + row * params.width);
       pass.level().pair_gradients(params, row, weight, slope);
     });
   });
-  pass.hand_out_candidates(params.candidates_grad);
+  pass.write_candidate_gradients(params.candidates_grad);
 }
 
 template <typename Input>
-void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>& params,
                                   const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
-  const int64_t chunks = divided_up(params.columns, kChunkColumns);
+  const int64_t chunks = ceil_divide(params.columns, kChunkColumns);
   const auto weights_bytes = [&](int64_t rows) -> size_t {
     return chunks * kChunkColumns * tile_stride(rows) * level_for<Input>().weight_bytes;
   };
   int64_t block_rows = kBlockRows;
-  while (block_rows > kWidestPanel && weights_bytes(block_rows) > kMostWeightsBytes) {
-    block_rows -= kWidestPanel;
+  while (block_rows > kMaxPanel && weights_bytes(block_rows) > kMaxWeightsBytes) {
+    block_rows -= kMaxPanel;
   }
   GradientPass<Input> pass(params, threads, true, params.candidates_slope, block_rows,
                            weights_bytes(std::min(block_rows, params.rows)));
@@ -259,35 +266,36 @@ void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>& params,
   pass.for_each_block([&](int64_t begin, int64_t rows) {
     pass.for_each_group(
         begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real*, void* scratch) {
-          pass.level().weigh(params, block, pass.anchors(), pass.weights_of(chunk, rows),
-                             largest.data() + chunk * kBlockRows, sum.data() + chunk * kBlockRows,
-                             scratch);
+          pass.level().compute_weights(params, block, pass.anchors(), pass.weights_of(chunk, rows),
+                                       largest.data() + chunk * kBlockRows,
+                                       sum.data() + chunk * kBlockRows, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
       params.margin_slope[begin + i] = static_cast<Real>(
-          finish_row(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
-      for (int64_t part = i; part < chunks * kBlockRows; part += kBlockRows) {
-        scale[part] = static_cast<Real>(sum[part] / params.temperature);
+          write_loss(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
+      for (int64_t at = i; at < chunks * kBlockRows; at += kBlockRows) {
+        scale[at] = static_cast<Real>(sum[at] / params.temperature);
       }
     });
     pass.for_each_group(
-        begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real* anchors_part, void* scratch) {
+        begin, rows,
+        [&](ContrastiveBlock block, int64_t chunk, Real* anchors_partial, void* scratch) {
           pass.level().multiply(params, block, pass.anchors(), pass.weights_of(chunk, rows),
-                                scale.data() + chunk * kBlockRows, anchors_part, pass.candidates(),
-                                pass.padded(), begin > 0, scratch);
+                                scale.data() + chunk * kBlockRows, anchors_partial,
+                                pass.candidates(), pass.padded(), begin > 0, scratch);
         });
     threads.for_each(rows, [&](int64_t i) {
       const int64_t row = begin + i;
       Real* const sum = pass.anchors_sum(i);
-      pass.level().add_pair(params, row, 1, params.margin_slope[row], sum);
+      pass.level().add_pair_gradient(params, row, 1, params.margin_slope[row], sum);
       std::copy_n(sum, params.width, params.anchors_slope + row * params.width);
     });
   });
-  pass.hand_out_candidates(params.candidates_slope);
+  pass.write_candidate_gradients(params.candidates_slope);
 }
 
 template <typename Input>
-void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& params,
+void contrastive_loss_backward_from_slopes(const ContrastiveBackwardFromSlopesParams<Input>& params,
                                            const Threads& threads) {
   using Real = typename Accumulated<Input>::type;
   const Real weight = params.rows > 0 ? params.losses_grad[0] : Real(0);
@@ -296,28 +304,31 @@ void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>& p
   }
   const auto& level = level_for<Input>();
   constexpr int64_t slice = 64;
-  threads.for_each(divided_up(params.rows, slice), [&](int64_t task) {
+  threads.for_each(ceil_divide(params.rows, slice), [&](int64_t task) {
     const int64_t begin = task * slice, end = std::min(begin + slice, params.rows);
     for (int64_t row = begin; row < end; ++row) {
       level.pair_gradients(params, row, weight, params.margin_slope[row]);
     }
-    level.scaled(params.anchors_slope + begin * params.width, weight, (end - begin) * params.width,
-                 params.anchors_grad + begin * params.width);
+    level.scale_and_store(params.anchors_slope + begin * params.width, weight,
+                          (end - begin) * params.width, params.anchors_grad + begin * params.width);
   });
-  const int64_t elements = params.columns * params.width, part = slice * 1024;
-  threads.for_each(divided_up(elements, part), [&](int64_t task) {
-    const int64_t begin = task * part;
-    level.scaled(params.candidates_slope + begin, weight, std::min(part, elements - begin),
-                 params.candidates_grad + begin);
+  const int64_t elements = params.columns * params.width, elements_per_task = slice * 1024;
+  threads.for_each(ceil_divide(elements, elements_per_task), [&](int64_t task) {
+    const int64_t begin = task * elements_per_task;
+    level.scale_and_store(params.candidates_slope + begin, weight,
+                          std::min(elements_per_task, elements - begin),
+                          params.candidates_grad + begin);
   });
 }
 
-#define USVS_INSTANTIATE(Input)                                                                    \
-  template void contrastive_loss_forward(const ContrastiveLossParams<Input>&, const Threads&);     \
-  template void contrastive_loss_backward(const ContrastiveLossParams<Input>&, const Threads&);    \
-  template void contrastive_loss_with_slopes(const ContrastiveLossParams<Input>&, const Threads&); \
-  template void contrastive_loss_backward_from_slopes(const ContrastiveLossParams<Input>&,         \
-                                                      const Threads&);
+#define USVS_INSTANTIATE(Input)                                                                   \
+  template void contrastive_loss_forward(const ContrastiveForwardParams<Input>&, const Threads&); \
+  template void contrastive_loss_backward(const ContrastiveBackwardParams<Input>&,                \
+                                          const Threads&);                                        \
+  template void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>&,               \
+                                             const Threads&);                                     \
+  template void contrastive_loss_backward_from_slopes(                                            \
+      const ContrastiveBackwardFromSlopesParams<Input>&, const Threads&);
 USVS_INSTANTIATE(float)
 USVS_INSTANTIATE(double)
 USVS_INSTANTIATE(BFloat16)

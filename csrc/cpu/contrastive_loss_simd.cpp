@@ -1,4 +1,4 @@
-// The contrastive loss at one SIMD level; compiled once for each.
+// The contrastive loss at one SIMD level; this file is compiled once for each level.
 #include "cpu/contrastive_loss_simd.h"
 
 #include "cpu/contrastive_rows.h"
@@ -10,11 +10,12 @@ namespace {
 template <typename Input>
 using RealOf = typename Accumulated<Input>::type;
 
-// Below every logit, and not -inf, which minus itself is NaN.
+// Below every logit. Not -inf: -inf - -inf is NaN.
 template <typename Real>
-constexpr Real kLowest = std::numeric_limits<Real>::lowest();
+constexpr Real kLowestValue = std::numeric_limits<Real>::lowest();
 
-// Calls function(column, count, chunk) for every chunk of the block, counted from its first.
+// Calls function(column, count, chunk) for every chunk of the block; chunks are counted from its
+// first.
 template <typename Function>
 USVS_INLINE void for_each_chunk(ContrastiveBlock block, const Function& function) {
   int64_t chunk = 0;
@@ -25,62 +26,64 @@ USVS_INLINE void for_each_chunk(ContrastiveBlock block, const Function& function
 }
 
 template <typename Input>
-void forward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, const void* packed,
+void forward(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block, const void* packed,
              RealOf<Input>* largest, double* sum, void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
-  Real top[kBlockRows], added[kBlockRows];
-  for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
+  Real running_max[kBlockRows], chunk_sum[kBlockRows];
+  for (int64_t i = 0; i < kBlockRows; ++i) running_max[i] = kLowestValue<Real>;
   for (int64_t i = 0; i < block.rows; ++i) sum[i] = 0;
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t) {
-    for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
-    chunk_weights<Shift::to_largest>(params, anchors, block, column, count, scratch,
-                                     scratch.weights, top, added);
+    for (int64_t i = 0; i < block.rows; ++i) largest[i] = running_max[i];
+    chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
+                                           scratch.weights, running_max, chunk_sum);
     for (int64_t i = 0; i < block.rows; ++i) {
-      sum[i] = sum[i] * __builtin_exp(static_cast<double>(largest[i]) - top[i]) + added[i];
+      sum[i] =
+          sum[i] * __builtin_exp(static_cast<double>(largest[i]) - running_max[i]) + chunk_sum[i];
     }
   });
-  for (int64_t i = 0; i < block.rows; ++i) largest[i] = top[i];
+  for (int64_t i = 0; i < block.rows; ++i) largest[i] = running_max[i];
 }
 
 template <typename Input>
-void weigh(const ContrastiveLossParams<Input>& params, ContrastiveBlock block, const void* packed,
-           void* weights, RealOf<Input>* largest, double* sum, void* memory) {
+void compute_weights(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
+                     const void* packed, void* weights, RealOf<Input>* largest, double* sum,
+                     void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
-  Real added[kBlockRows];
+  Real chunk_sum[kBlockRows];
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    auto* kept =
+    auto* stored_weights =
         static_cast<WeightOf<Input>*>(weights) + chunk * kChunkColumns * tile_stride(block.rows);
-    Real* top = largest + chunk * kBlockRows;
-    for (int64_t i = 0; i < kBlockRows; ++i) top[i] = kLowest<Real>;
-    chunk_weights<Shift::to_largest>(params, anchors, block, column, count, scratch, kept, top,
-                                     added);
-    for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = added[i];
+    Real* running_max = largest + chunk * kBlockRows;
+    for (int64_t i = 0; i < kBlockRows; ++i) running_max[i] = kLowestValue<Real>;
+    chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
+                                           stored_weights, running_max, chunk_sum);
+    for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = chunk_sum[i];
   });
 }
 
 template <typename Input>
-void multiply_chunks(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
+void multiply_chunks(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
                      const void* packed, const void* weights, const RealOf<Input>* scale,
-                     RealOf<Input>* anchors_part, RealOf<Input>* candidates_grad,
+                     RealOf<Input>* anchors_partial, RealOf<Input>* candidates_grad,
                      int64_t grad_stride, bool accumulate, void* memory) {
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    const auto* kept = static_cast<const WeightOf<Input>*>(weights);
+    const auto* stored_weights = static_cast<const WeightOf<Input>*>(weights);
     chunk_products(params, anchors, block.rows, column, count,
-                   kept + chunk * kChunkColumns * tile_stride(block.rows),
-                   scale + chunk * kBlockRows, scratch, anchors_part, chunk > 0,
+                   stored_weights + chunk * kChunkColumns * tile_stride(block.rows),
+                   scale + chunk * kBlockRows, scratch, anchors_partial, chunk > 0,
                    candidates_grad + column * grad_stride, grad_stride, accumulate);
   });
 }
 
 template <typename Input>
-void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block,
-              const void* packed, RealOf<Input>* anchors_part, RealOf<Input>* candidates_grad,
+void backward(const ContrastiveBackwardParams<Input>& params, ContrastiveBlock block,
+              const void* packed, RealOf<Input>* anchors_partial, RealOf<Input>* candidates_grad,
               int64_t grad_stride, bool accumulate, void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
@@ -91,16 +94,16 @@ void backward(const ContrastiveLossParams<Input>& params, ContrastiveBlock block
     shift[i] = params.logsumexp[block.begin + i];
   }
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    chunk_weights<Shift::given>(params, anchors, block, column, count, scratch, scratch.weights,
+    chunk_weights<Shift::fixed>(params, anchors, block, column, count, scratch, scratch.weights,
                                 shift, sum);
     chunk_products(params, anchors, block.rows, column, count, scratch.weights, scale, scratch,
-                   anchors_part, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
+                   anchors_partial, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
                    accumulate);
   });
 }
 
 template <typename Input>
-void pack_anchors(const ContrastiveLossParams<Input>& params, int64_t begin, int64_t rows,
+void pack_anchors(const ContrastiveLossInputs<Input>& params, int64_t begin, int64_t rows,
                   void* memory) {
   AnchorBlock<Input> anchors(params.width, memory);
   anchors.pack(params.anchors + begin * params.width, rows, params.width);
@@ -112,28 +115,37 @@ int64_t padded_width(int64_t width) {
 }
 
 template <typename Input>
-size_t anchors_bytes(const ContrastiveLossParams<Input>& params) {
+size_t anchors_bytes(const ContrastiveLossInputs<Input>& params) {
   return AnchorBlock<Input>(params.width, nullptr).bytes;
 }
 
 template <typename Input>
-size_t scratch_bytes(const ContrastiveLossParams<Input>& params) {
+size_t scratch_bytes(const ContrastiveLossInputs<Input>& params) {
   return ChunkScratch<Input>(params.width, nullptr).bytes;
 }
 
 template <typename Input>
 constexpr ContrastiveLevel<Input> make_level() {
   using Real = RealOf<Input>;
-  return {
-      sizeof(WeightOf<Input>), padded_width<Input>, anchors_bytes<Input>,  scratch_bytes<Input>,
-      pack_anchors<Input>,     forward<Input>,      weigh<Input>,          multiply_chunks<Input>,
-      backward<Input>,         margin_of<Input>,    add_pair<Input, Real>, pair_gradients<Input>,
-      scaled<Input, Real>,     sum_parts<Real>};
+  return {sizeof(WeightOf<Input>),
+          padded_width<Input>,
+          anchors_bytes<Input>,
+          scratch_bytes<Input>,
+          pack_anchors<Input>,
+          forward<Input>,
+          compute_weights<Input>,
+          multiply_chunks<Input>,
+          backward<Input>,
+          compute_margin<Input>,
+          add_pair_gradient<Input, Real>,
+          pair_gradients<Input>,
+          scale_and_store<Input, Real>,
+          sum_partials<Real>};
 }
 
 }  // namespace
 
-#if !defined(__AVX512BF16__)  // where it is, these would be what the level below has already
+#if !defined(__AVX512BF16__)  // there they would equal those of avx512
 const ContrastiveLevel<float> contrastive_float = make_level<float>();
 const ContrastiveLevel<double> contrastive_double = make_level<double>();
 #endif

@@ -1,40 +1,41 @@
-// A block of anchors against a chunk of candidates: logits, their exponentials (the weights), and
-// the two sums over the weights that are the gradients.
+// A block of anchors and a chunk of candidates: logits, their exponentials (the weights), and the
+// two matrix products with the weights that give the gradients.
 #pragma once
 #include <type_traits>
 
-#include "cpu/carver.h"
+#include "cpu/bfloat16_pairs.h"
 #include "cpu/contrastive_loss_simd.h"
 #include "cpu/matrix_tile.h"
-#include "cpu/pairs.h"
+#include "cpu/scratch_allocator.h"
 #include "cpu/vector_math.h"
 
 namespace usvs::cpu::USVS_LEVEL {
 
-static_assert(kWidestPanel % kPanel<float> == 0 && kWidestPanel % kPanel<double> == 0);
-static_assert(kBlockRows % kWidestPanel == 0 && kChunkColumns % kTileRows == 0);
+static_assert(kMaxPanel % kPanel<float> == 0 && kMaxPanel % kPanel<double> == 0);
+static_assert(kBlockRows % kMaxPanel == 0 && kChunkColumns % kTileRows == 0);
 static_assert(kBlockRows % 2 == 0 && kChunkColumns % 2 == 0);
 
-// What is multiplied: pairs of bfloat16 where the machine can, numbers wide enough to sum
-// elsewhere.
+// Element type of the matrix products: pairs of bfloat16 with AVX512-BF16, otherwise the type in
+// which sums are computed.
 #if defined(__AVX512BF16__)
 template <typename Input>
-using ElementOf =
-    std::conditional_t<std::is_same_v<Input, BFloat16>, Pair, typename Accumulated<Input>::type>;
+using ElementOf = std::conditional_t<std::is_same_v<Input, BFloat16>, BFloat16Pair,
+                                     typename Accumulated<Input>::type>;
 #else
 template <typename Input>
 using ElementOf = typename Accumulated<Input>::type;
 #endif
 template <typename Input>
-inline constexpr bool kPairs = std::is_same_v<ElementOf<Input>, Pair>;
-// As which a weight is kept.
+inline constexpr bool kBFloat16Pairs = std::is_same_v<ElementOf<Input>, BFloat16Pair>;
+// Type in which a weight is stored.
 template <typename Input>
-using WeightOf = std::conditional_t<kPairs<Input>, BFloat16, typename Accumulated<Input>::type>;
+using WeightOf =
+    std::conditional_t<kBFloat16Pairs<Input>, BFloat16, typename Accumulated<Input>::type>;
 
-// Elements that hold `count` neighbours.
+// Number of elements that hold `count` neighbours.
 template <typename Input>
-constexpr int64_t elements(int64_t count) {
-  return kPairs<Input> ? (count + 1) / 2 : count;
+constexpr int64_t element_count(int64_t count) {
+  return kBFloat16Pairs<Input> ? (count + 1) / 2 : count;
 }
 
 template <typename Input>
@@ -45,38 +46,39 @@ struct AnchorBlock {
   size_t bytes;
 
   AnchorBlock(int64_t width, void* memory) {
-    Carver carver(memory);
-    transposed = carver.take<ElementOf<Input>>(kBlockRows * panel_rows(width));
-    panels = carver.take<Real>(kBlockRows * rounded_up(width, kPanel<Real>));
-    bytes = carver.bytes();
+    ScratchAllocator allocator(memory);
+    transposed = allocator.allocate<ElementOf<Input>>(kBlockRows * panel_rows(width));
+    panels = allocator.allocate<Real>(kBlockRows * rounded_up(width, kPanel<Real>));
+    bytes = allocator.bytes();
   }
 
   static int64_t panel_rows(int64_t width) {
-    return rounded_up(elements<Input>(width), kLanes<Real>);
+    return rounded_up(element_count<Input>(width), kLanes<Real>);
   }
 
   void pack(const Input* anchors, int64_t count, int64_t width) {
     pack_panels(anchors, count, width, kBlockRows, panels);
     constexpr int64_t lanes = kLanes<Real>;
-    // Pairs travel as float32 do: nothing computes with them on the way.
-    constexpr bool as_they_are = std::is_same_v<Input, Real> || kPairs<Input>;
-    const bool whole = as_they_are && (!kPairs<Input> || width % 2 == 0);
-    transpose_rows(
-        whole ? reinterpret_cast<const Real*>(anchors) : nullptr, count, elements<Input>(width),
-        reinterpret_cast<Real*>(transposed), [&](int64_t row, int64_t from, Real* square) {
-          fill_zero(square, lanes * lanes);
-          for (int64_t i = 0; i < lanes && row + i < count; ++i) {
-            const Input* values = anchors + (row + i) * width;
-            if constexpr (kPairs<Input>) {
-              const int64_t left = width - 2 * from, filled = left < 2 * lanes ? left : 2 * lanes;
-              std::memcpy(square + i * lanes, values + 2 * from, filled * sizeof(Input));
-            } else {
-              for (int64_t k = 0; k < lanes && from + k < width; ++k) {
-                square[i * lanes + k] = widened(values[from + k]);
-              }
-            }
-          }
-        });
+    // Pairs are moved as if they were float32; no arithmetic is done on them here.
+    constexpr bool unconverted = std::is_same_v<Input, Real> || kBFloat16Pairs<Input>;
+    const bool whole = unconverted && (!kBFloat16Pairs<Input> || width % 2 == 0);
+    transpose_rows(whole ? reinterpret_cast<const Real*>(anchors) : nullptr, count,
+                   element_count<Input>(width), reinterpret_cast<Real*>(transposed),
+                   [&](int64_t row, int64_t from, Real* square) {
+                     fill_zero(square, lanes * lanes);
+                     for (int64_t i = 0; i < lanes && row + i < count; ++i) {
+                       const Input* values = anchors + (row + i) * width;
+                       if constexpr (kBFloat16Pairs<Input>) {
+                         const int64_t left = width - 2 * from,
+                                       filled = left < 2 * lanes ? left : 2 * lanes;
+                         std::memcpy(square + i * lanes, values + 2 * from, filled * sizeof(Input));
+                       } else {
+                         for (int64_t k = 0; k < lanes && from + k < width; ++k) {
+                           square[i * lanes + k] = widen(values[from + k]);
+                         }
+                       }
+                     }
+                   });
   }
 };
 
@@ -84,69 +86,70 @@ template <typename Input>
 struct ChunkScratch {
   using Real = typename Accumulated<Input>::type;
   using Element = ElementOf<Input>;
-  static constexpr bool as_they_are = std::is_same_v<Input, Element>;
-  Element* rows;             // candidates, where they are not multiplied as they are
-  Element* panels;           // the same, panels over the width
-  Element* scaled;           // anchors times their scale, panels over the width
-  Element* turned;           // pairs only: the weights of two candidates side by side
+  static constexpr bool unconverted = std::is_same_v<Input, Element>;
+  Element* rows;             // converted candidates, if they have to be converted
+  Element* panels;           // candidates in panels over the width
+  Element* scaled;           // scaled anchors in panels over the width
+  Element* paired_weights;   // pairs only: the weights of two candidates interleaved
   Real* tile;                // [kChunkColumns, tile_stride(rows)] logits
-  WeightOf<Input>* weights;  // as large; the tile itself, except for pairs
+  WeightOf<Input>* weights;  // same shape; the tile itself, except for pairs
   size_t bytes;
 
   ChunkScratch(int64_t width, void* memory) {
-    constexpr int64_t most = kChunkColumns * tile_stride(kBlockRows);
+    constexpr int64_t max_elements = kChunkColumns * tile_stride(kBlockRows);
     const int64_t padded = rounded_up(width, kPanel<Real>);
-    Carver carver(memory);
-    rows = carver.take<Element>(as_they_are ? 0 : kChunkColumns * elements<Input>(width));
-    panels = carver.take<Element>(kChunkColumns * padded);
-    scaled = carver.take<Element>(kBlockRows * padded);
-    turned = carver.take<Element>(kPairs<Input> ? most / 2 : 0);
-    tile = carver.take<Real>(most);
-    if constexpr (kPairs<Input>) {
-      weights = carver.take<BFloat16>(most);
+    ScratchAllocator allocator(memory);
+    rows =
+        allocator.allocate<Element>(unconverted ? 0 : kChunkColumns * element_count<Input>(width));
+    panels = allocator.allocate<Element>(kChunkColumns * padded);
+    scaled = allocator.allocate<Element>(kBlockRows * padded);
+    paired_weights = allocator.allocate<Element>(kBFloat16Pairs<Input> ? max_elements / 2 : 0);
+    tile = allocator.allocate<Real>(max_elements);
+    if constexpr (kBFloat16Pairs<Input>) {
+      weights = allocator.allocate<BFloat16>(max_elements);
     } else {
       weights = tile;
     }
-    bytes = carver.bytes();
+    bytes = allocator.bytes();
   }
 
-  // Logits become weights where they are kept, if they are as wide.
-  Real* tile_for(WeightOf<Input>* kept) const {
-    if constexpr (kPairs<Input>)
+  // Where to compute the logits: in the memory of the weights if these have the same size.
+  Real* tile_for(WeightOf<Input>* stored_weights) const {
+    if constexpr (kBFloat16Pairs<Input>)
       return tile;
     else
-      return kept;
+      return stored_weights;
   }
 };
 
-// Candidates, panels over the width, for the anchors' sum.
+// Packs candidates into panels over the width, for the gradient of the anchors.
 template <typename Input>
-void pack_candidates(const ContrastiveLossParams<Input>& params, int64_t column, int64_t count,
+void pack_candidates(const ContrastiveLossInputs<Input>& params, int64_t column, int64_t count,
                      ChunkScratch<Input>& scratch) {
   const Input* rows = params.candidates + column * params.width;
-  if constexpr (kPairs<Input>) {
+  if constexpr (kBFloat16Pairs<Input>) {
     pack_row_pairs(rows, count, params.width, kChunkColumns / 2, scratch.panels);
   } else {
     pack_panels(rows, count, params.width, count, scratch.panels);
   }
 }
 
-// Candidates row by row, for the logits.
+// Returns the candidates row by row, for the logits.
 template <typename Input>
-const ElementOf<Input>* candidate_rows(const ContrastiveLossParams<Input>& params, int64_t column,
+const ElementOf<Input>* candidate_rows(const ContrastiveLossInputs<Input>& params, int64_t column,
                                        int64_t count, ChunkScratch<Input>& scratch) {
-  const int64_t width = params.width, step = elements<Input>(width);
+  const int64_t width = params.width, step = element_count<Input>(width);
   const Input* from = params.candidates + column * width;
-  if constexpr (ChunkScratch<Input>::as_they_are) {
+  if constexpr (ChunkScratch<Input>::unconverted) {
     return from;
   } else {
     for (int64_t i = 0; i < count; ++i, from += width) {
       ElementOf<Input>* row = scratch.rows + i * step;
-      if constexpr (kPairs<Input>) {
-        row[step - 1] = Pair{0};
+      if constexpr (kBFloat16Pairs<Input>) {
+        row[step - 1] = BFloat16Pair{0};
         std::memcpy(row, from, width * sizeof(Input));
       } else {
-        for (int64_t k = 0; k < width; ++k) row[k] = widened(from[k]);
+        for (int64_t k = 0; k < width; ++k) row[k] = widen(from[k]);
       }
     }
     return scratch.rows;
@@ -161,13 +164,13 @@ USVS_INLINE void store_weight(BFloat16* to, Vector<float> value) {
   store_bfloat16<false>(to, value);
 }
 
-// largest [panel] = the larger of it and the largest of the logits [count, panel].
+// largest [panel] = max(largest, the logits [count, panel]).
 template <typename Real>
 USVS_INLINE void update_largest(const Real* logits, int64_t count, int64_t stride, Real* largest) {
   unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
     constexpr int64_t begin = half * kLanes<Real>;
     Vector<Real> top = load(largest + begin);
-    // A NaN is never larger: it is met again in the sum.
+    // A NaN is ignored here; it appears in the sum.
     for (int64_t k = 0; k < count; ++k) {
       top = larger<Real>(load(logits + k * stride + begin), top);
     }
@@ -194,96 +197,100 @@ USVS_INLINE void exponentials(const Real* logits, int64_t count, int64_t stride,
   store(sum + lanes, sums[1]);
 }
 
-enum class Shift { given, to_largest };
+enum class Shift { fixed, raise_to_largest };
 
-// weights = exp(logits - shift) of a chunk of `count` candidates, an anchor's in a column, and
-// their sums; the shift may be raised to the largest logit first. A panel of anchors at a time,
-// while its logits are at hand; the last one is filled up, shift and sum included.
+// weights = exp(logits - shift) of a chunk of `count` candidates, one column for each anchor, and
+// their sums. Shift::raise_to_largest first raises the shift to the largest logit. Works on one
+// panel of anchors at a time; in the last one, rows behind the block's are computed as well, shift
+// and sum included.
 template <Shift kind, typename Input>
-void chunk_weights(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
+void chunk_weights(const ContrastiveLossInputs<Input>& params, const AnchorBlock<Input>& anchors,
                    ContrastiveBlock block, int64_t column, int64_t count,
                    ChunkScratch<Input>& scratch, WeightOf<Input>* weights,
                    typename Accumulated<Input>::type* shift,
                    typename Accumulated<Input>::type* sum) {
   using Real = typename Accumulated<Input>::type;
-  constexpr int64_t side = kPanel<Real>;
-  constexpr Real nothing = -std::numeric_limits<Real>::infinity();
-  const int64_t inner = elements<Input>(params.width), stride = tile_stride(block.rows);
+  constexpr int64_t panel_width = kPanel<Real>;
+  constexpr Real excluded = -std::numeric_limits<Real>::infinity();
+  const int64_t inner = element_count<Input>(params.width), stride = tile_stride(block.rows);
   const ElementOf<Input>* const rows = candidate_rows(params, column, count, scratch);
   Real* const tile = scratch.tile_for(weights);
   Real scale[kChunkColumns];
   for (int64_t k = 0; k < count; ++k) scale[k] = Real(1 / params.temperature);
-  for (int64_t i = 0; i < block.rows; i += side) {
+  for (int64_t i = 0; i < block.rows; i += panel_width) {
     multiply<false>(rows, inner,
                     anchors.transposed + i * AnchorBlock<Input>::panel_rows(params.width), 0, count,
-                    side, inner, tile + i, stride, false, scale);
-    const int64_t end = i + side < block.rows ? i + side : block.rows;
-    for (int64_t j = i; j < end; ++j) {  // an anchor is not held against itself
+                    panel_width, inner, tile + i, stride, false, scale);
+    const int64_t end = i + panel_width < block.rows ? i + panel_width : block.rows;
+    for (int64_t j = i; j < end; ++j) {  // the anchor itself is no candidate
       const int64_t self = params.self_index[block.begin + j] - column;
-      if (self >= 0 && self < count) tile[self * stride + j] = nothing;
+      if (self >= 0 && self < count) tile[self * stride + j] = excluded;
     }
-    if (kPairs<Input> && end % 2) {  // its neighbour in the pair weighs nothing
-      for (int64_t k = 0; k < count; ++k) tile[k * stride + end] = nothing;
+    if (kBFloat16Pairs<Input> && end % 2) {  // the other half of the last pair gets weight 0
+      for (int64_t k = 0; k < count; ++k) tile[k * stride + end] = excluded;
     }
-    if constexpr (kind == Shift::to_largest) update_largest(tile + i, count, stride, shift + i);
+    if constexpr (kind == Shift::raise_to_largest)
+      update_largest(tile + i, count, stride, shift + i);
     exponentials(tile + i, count, stride, shift + i, weights + i, sum + i);
   }
 }
 
-// The anchors of a block times their scale.
+// scaled = anchors of a block times scale.
 template <typename Input>
 void scale_anchors(const AnchorBlock<Input>& anchors, int64_t rows, int64_t width,
                    const typename Accumulated<Input>::type* scale, ElementOf<Input>* scaled) {
   using Real = typename Accumulated<Input>::type;
-  constexpr int64_t side = kPanel<Real>, lanes = kLanes<Real>;
+  constexpr int64_t panel_width = kPanel<Real>, lanes = kLanes<Real>;
   const Real* panel = anchors.panels;
-  constexpr int64_t depth = kPairs<Input> ? 2 : 1;
-  for (int64_t begin = 0; begin < width; begin += side) {
+  constexpr int64_t depth = kBFloat16Pairs<Input> ? 2 : 1;
+  for (int64_t begin = 0; begin < width; begin += panel_width) {
     for (int64_t i = 0; i < rows; i += depth) {
-      for (int64_t half = 0; half < side; half += lanes) {
-        const Vector<Real> first = load(panel + i * side + half) * scale[i];
-        if constexpr (kPairs<Input>) {
+      for (int64_t half = 0; half < panel_width; half += lanes) {
+        const Vector<Real> first = load(panel + i * panel_width + half) * scale[i];
+        if constexpr (kBFloat16Pairs<Input>) {
           const Vector<Real> second =
-              i + 1 < rows ? load(panel + (i + 1) * side + half) * scale[i + 1] : Vector<Real>{};
-          store_pairs(scaled + i / 2 * side + half, first, second);
+              i + 1 < rows ? load(panel + (i + 1) * panel_width + half) * scale[i + 1]
+                           : Vector<Real>{};
+          store_pairs(scaled + i / 2 * panel_width + half, first, second);
         } else {
-          store(scaled + i * side + half, first);
+          store(scaled + i * panel_width + half, first);
         }
       }
     }
-    panel += kBlockRows * side;
-    scaled += kBlockRows / depth * side;
+    panel += kBlockRows * panel_width;
+    scaled += kBlockRows / depth * panel_width;
   }
 }
 
-// anchors_part = or += scale * weights times the candidates; candidates_grad = or += the weights
+// anchors_partial = or += scale * weights times the candidates; candidates_grad = or += the weights
 // times the scaled anchors.
 template <typename Input>
-void chunk_products(const ContrastiveLossParams<Input>& params, const AnchorBlock<Input>& anchors,
+void chunk_products(const ContrastiveLossInputs<Input>& params, const AnchorBlock<Input>& anchors,
                     int64_t rows, int64_t column, int64_t count, const WeightOf<Input>* weights,
                     const typename Accumulated<Input>::type* scale, ChunkScratch<Input>& scratch,
-                    typename Accumulated<Input>::type* anchors_part, bool accumulate_part,
+                    typename Accumulated<Input>::type* anchors_partial, bool accumulate_partial,
                     typename Accumulated<Input>::type* candidates_grad, int64_t grad_stride,
                     bool accumulate_grad) {
   using Real = typename Accumulated<Input>::type;
   using Element = ElementOf<Input>;
-  constexpr int64_t side = kPanel<Real>;
-  const int64_t padded = rounded_up(params.width, side), depth = kPairs<Input> ? 2 : 1;
+  constexpr int64_t panel_width = kPanel<Real>;
+  const int64_t padded = rounded_up(params.width, panel_width),
+                depth = kBFloat16Pairs<Input> ? 2 : 1;
   const int64_t stride = tile_stride(rows);
   scale_anchors(anchors, rows, params.width, scale, scratch.scaled);
   const Element* by_candidate = reinterpret_cast<const Element*>(weights);
-  multiply<false>(by_candidate, stride / depth, scratch.scaled, kBlockRows / depth * side, count,
-                  params.width, elements<Input>(rows), candidates_grad, grad_stride,
+  multiply<false>(by_candidate, stride / depth, scratch.scaled, kBlockRows / depth * panel_width,
+                  count, params.width, element_count<Input>(rows), candidates_grad, grad_stride,
                   accumulate_grad);
   pack_candidates(params, column, count, scratch);
   const Element* by_anchor = by_candidate;
-  if constexpr (kPairs<Input>) {
-    pair_rows(weights, count, rows, stride, scratch.turned);
-    by_anchor = scratch.turned;
+  if constexpr (kBFloat16Pairs<Input>) {
+    pair_rows(weights, count, rows, stride, scratch.paired_weights);
+    by_anchor = scratch.paired_weights;
   }
-  const int64_t length = kPairs<Input> ? kChunkColumns / 2 : count;
-  multiply<true>(by_anchor, stride, scratch.panels, length * side, rows, params.width,
-                 elements<Input>(count), anchors_part, padded, accumulate_part, scale);
+  const int64_t length = kBFloat16Pairs<Input> ? kChunkColumns / 2 : count;
+  multiply<true>(by_anchor, stride, scratch.panels, length * panel_width, rows, params.width,
+                 element_count<Input>(count), anchors_partial, padded, accumulate_partial, scale);
 }
 
 }  // namespace usvs::cpu::USVS_LEVEL

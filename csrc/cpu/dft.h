@@ -1,4 +1,4 @@
-// Small discrete Fourier transforms over vectors: every lane is a transform of its own. Forward
+// Small discrete Fourier transforms of vectors: every lane is an independent transform. Forward
 // sign, w = e^(-2 pi i / R).
 #pragma once
 #include "cpu/simd.h"
@@ -30,7 +30,7 @@ constexpr double cos_of_turn(int k, int n) {
 }
 constexpr double sin_of_turn(int k, int n) { return cos_of_turn(4 * k - n, 4 * n); }
 
-// x * w_R^K, with the free and the cheap cases known to the compiler.
+// x * w_R^K, with the cheap cases (multiples of an eighth turn) resolved at compile time.
 template <int R, int K, typename Real, typename V>
 USVS_INLINE Complex<V> twiddle(Complex<V> x) {
   constexpr int k = K % R;
@@ -73,7 +73,7 @@ USVS_INLINE void dft(Complex<V>* x) {
   }
 }
 
-// R = P groups of Q points.
+// R = P x Q: P transforms of Q points, then Q transforms of P points.
 template <int R, typename Real, typename V>
 USVS_INLINE void composite_dft(Complex<V>* x) {
   constexpr int P = R == 8 ? 2 : R == 64 ? 8 : 4, Q = R / P;
@@ -95,15 +95,16 @@ USVS_INLINE void composite_dft(Complex<V>* x) {
   });
 }
 
-// From 32 points upward registers do not hold a transform, and one copy of its code is enough.
+// From 32 points on a transform does not fit into the registers, and one copy of its code is
+// enough.
 template <int R, typename Real, typename V>
 __attribute__((noinline)) void large_dft(Complex<V>* x) {
   composite_dft<R, Real>(x);
 }
 
-// Bins 1, 5, 9, ... of a transform of R real points d[m] - d[m + R / 2] folded to `Active` of R / 2
-// differences d; as X[R - k] = conj X[k], they are all its odd bins. Calls put(bin <= R / 2,
-// value).
+// Bins 1, 5, 9, ... of a transform of R real points, from the R / 2 differences d[m] = x[m] - x[m +
+// R / 2], of which the first `Active` are not zero. Since X[R - k] = conj X[k] these are all odd
+// bins. Calls put(bin <= R / 2, value).
 template <int R, int Active, typename Real, typename V, typename Put>
 USVS_INLINE void odd_bins(const V* d, Put&& put) {
   constexpr int quarter = R / 4;
@@ -129,9 +130,8 @@ USVS_INLINE void odd_bins(const V* d, Put&& put) {
   });
 }
 
-// Bins 0 ... R / 2 of R real points of which only the first `Active` are not zero.
-// Calls put(bin, value) once for each, and put_real(bin, value) for bins 0 and R / 2, whose values
-// are real.
+// Bins 0 ... R / 2 of R real points, of which only the first `Active` are not zero. Calls put(bin,
+// value) once for each, and put_real(bin, value) for bins 0 and R / 2, which are real.
 template <int R, int Active, typename Real, typename V, typename Put, typename PutReal>
 USVS_INLINE void real_dft(const V* a, Put&& put, PutReal&& put_real) {
   if constexpr (R == 2) {

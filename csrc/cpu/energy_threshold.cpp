@@ -1,4 +1,4 @@
-// A recursion has no parallel part but its recordings.
+// Recordings are processed in parallel; within one the recursion is sequential.
 #include "energy_threshold.h"
 
 #include <algorithm>
@@ -7,7 +7,8 @@
 namespace usvs::cpu {
 namespace {
 
-void follow(const EnergyThresholdParams& params, const double* energy, double* threshold) {
+void compute_threshold(const EnergyThresholdParams& params, const double* energy,
+                       double* threshold) {
   double lowest = std::numeric_limits<double>::infinity(), highest = params.silence;
   double growth = params.growth;
   for (int64_t t = 0; t < params.frames; ++t) {
@@ -31,7 +32,7 @@ void follow(const EnergyThresholdParams& params, const double* energy, double* t
 void energy_threshold(const EnergyThresholdParams& params, const Threads& threads) {
   threads.for_each(params.recordings, [&](int64_t recording) {
     const int64_t first = recording * params.frames;
-    follow(params, params.energy + first, params.threshold + first);
+    compute_threshold(params, params.energy + first, params.threshold + first);
   });
 }
 

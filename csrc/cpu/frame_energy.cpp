@@ -1,5 +1,4 @@
-// A recording is gone through once, sample after sample: a filter has no parallel part but its
-// recordings.
+// Recordings are processed in parallel; within one the filter is sequential.
 #include "frame_energy.h"
 
 #include <cmath>
@@ -15,7 +14,7 @@ double mean(const float* samples, int64_t count) {
   return sum / static_cast<double>(count);
 }
 
-struct Constant {
+struct MeanRemoval {
   double level;
 
   double operator()(double sample) const { return sample - level; }
@@ -24,7 +23,7 @@ struct Constant {
 // Butterworth of order 2 by the bilinear transform, in the transposed direct form II.
 class HighPass {
  public:
-  // As if `level` had been there for ever: no step at the beginning.
+  // Starts in the state of a constant input `level`, so that the filter has no initial transient.
   HighPass(double cycles, double level) {
     const double warped = std::tan(kPi * cycles);
     gain_ = 1 / (1 + std::sqrt(2.0) * warped + warped * warped);
@@ -46,12 +45,13 @@ class HighPass {
 };
 
 template <typename Filter>
-void measure(const FrameEnergyParams& params, const float* samples, double* energy, Filter filter) {
+void compute_energy(const FrameEnergyParams& params, const float* samples, double* energy,
+                    Filter filter) {
   for (int64_t frame = 0; frame < params.frames(); ++frame) {
     double power = 0;
     for (int64_t i = 0; i < params.length; ++i) {
-      const double heard = filter(*samples++);
-      power += heard * heard;
+      const double filtered = filter(*samples++);
+      power += filtered * filtered;
     }
     energy[frame] = std::sqrt(power / static_cast<double>(params.length));
   }
@@ -66,9 +66,10 @@ void frame_energy(const FrameEnergyParams& params, const Threads& threads) {
     double* energy = params.energy + recording * params.frames();
     if (params.high_pass == 0) {
       const int64_t used = params.frames() * params.length;
-      measure(params, samples, energy, Constant{mean(samples, used)});
+      compute_energy(params, samples, energy, MeanRemoval{mean(samples, used)});
     } else {
-      measure(params, samples, energy, HighPass(params.high_pass, mean(samples, params.length)));
+      compute_energy(params, samples, energy,
+                     HighPass(params.high_pass, mean(samples, params.length)));
     }
   });
 }

@@ -1,4 +1,4 @@
-// Which level runs, with which plan, and what one thread does of the work.
+// log_spectrogram on the CPU: chooses the SIMD level, gets the plan, distributes tiles to threads.
 #include "log_spectrogram.h"
 
 #include <algorithm>
@@ -10,7 +10,8 @@
 namespace usvs::cpu {
 namespace {
 
-// Above this the result is written past the caches, which it would only sweep.
+// Results above this size are written with non-temporal stores, since they do not fit into the
+// caches.
 constexpr int64_t kStreamingBytes = 8 << 20;
 
 const LogSpectrogramLevel<float>& level_for(float) {
@@ -37,7 +38,8 @@ const LogSpectrogramLevel<double>& level_for(double) { return portable::spectrog
 }  // namespace
 
 template <typename Real>
-void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
+void log_spectrogram_forward(const LogSpectrogramForwardParams<Real>& params,
+                             const Threads& threads) {
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const int64_t tiles = plan->tiles.size();
@@ -50,17 +52,17 @@ void log_spectrogram_forward(const LogSpectrogramParams<Real>& params, const Thr
                        params.clips * params.bands() * params.frames * element_bytes);
   }
   threads.for_each(params.clips * tiles, [&](int64_t task) {
-    void* scratch = task_scratch().at_least(bytes);
+    void* scratch = task_scratch().reserve(bytes);
     level.forward(params, *plan, task / tiles, task % tiles, streaming, scratch);
   });
 }
 
 namespace {
 
-// Adds the gradients of the pieces of a recording where they were read; the order is always that of
-// the clips, and no two tasks write the same sample.
+// Adds the gradients of the clips of a recording to the samples that they were read from, in the
+// order of the clips; no two tasks write the same sample.
 template <typename Real>
-void add_pieces(const LogSpectrogramParams<Real>& params, const Real* pieces,
+void add_pieces(const LogSpectrogramBackwardParams<Real>& params, const Real* pieces,
                 const Threads& threads) {
   constexpr int64_t slice = 1 << 16;
   threads.for_each((params.recording_samples + slice - 1) / slice, [&](int64_t task) {
@@ -79,25 +81,26 @@ void add_pieces(const LogSpectrogramParams<Real>& params, const Real* pieces,
 }  // namespace
 
 template <typename Real>
-void log_spectrogram_backward(const LogSpectrogramParams<Real>& params, const Threads& threads) {
+void log_spectrogram_backward(const LogSpectrogramBackwardParams<Real>& params,
+                              const Threads& threads) {
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const size_t bytes = level.backward_bytes(params, *plan);
   Real* grads = params.waveform_grad;
   if (params.offsets) {
     grads =
-        static_cast<Real*>(call_scratch().at_least(params.clips * params.samples * sizeof(Real)));
+        static_cast<Real*>(call_scratch().reserve(params.clips * params.samples * sizeof(Real)));
   }
   threads.for_each(params.clips, [&](int64_t clip) {
     level.backward(params, *plan, clip, grads + clip * params.samples,
-                   task_scratch().at_least(bytes));
+                   task_scratch().reserve(bytes));
   });
   if (params.offsets) add_pieces(params, grads, threads);
 }
 
-template void log_spectrogram_forward(const LogSpectrogramParams<float>&, const Threads&);
-template void log_spectrogram_forward(const LogSpectrogramParams<double>&, const Threads&);
-template void log_spectrogram_backward(const LogSpectrogramParams<float>&, const Threads&);
-template void log_spectrogram_backward(const LogSpectrogramParams<double>&, const Threads&);
+template void log_spectrogram_forward(const LogSpectrogramForwardParams<float>&, const Threads&);
+template void log_spectrogram_forward(const LogSpectrogramForwardParams<double>&, const Threads&);
+template void log_spectrogram_backward(const LogSpectrogramBackwardParams<float>&, const Threads&);
+template void log_spectrogram_backward(const LogSpectrogramBackwardParams<double>&, const Threads&);
 
 }  // namespace usvs::cpu

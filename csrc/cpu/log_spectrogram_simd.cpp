@@ -1,4 +1,4 @@
-// The log-spectrogram at one SIMD level; compiled once for each.
+// The log-spectrogram at one SIMD level; this file is compiled once for each level.
 #include "cpu/log_spectrogram_simd.h"
 
 #include "cpu/spectrogram_bands.h"
@@ -8,13 +8,14 @@ namespace usvs::cpu::USVS_LEVEL {
 namespace {
 
 template <typename Real>
-size_t forward_bytes(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan) {
-  Carver carver(nullptr);
-  lay_out(params, plan, carver);
-  return carver.bytes();
+size_t forward_bytes(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan) {
+  ScratchAllocator allocator(nullptr);
+  allocate_scratch(params, plan, allocator);
+  return allocator.bytes();
 }
 
-// Not a lambda, of which there would be one for every type of result, each with its own transforms.
+// A struct, not a lambda: a lambda would be a new type for every type of result, each with its own
+// copy of the transforms.
 template <typename Real>
 struct StorePower {
   Real* power;  // [bands, lanes]
@@ -24,11 +25,12 @@ struct StorePower {
 };
 
 template <typename Real, typename Output>
-void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
-                  int64_t clip, int64_t tile_index, bool streaming, void* memory) {
+void forward_into(const LogSpectrogramForwardParams<Real>& params,
+                  const SpectrogramPlan<Real>& plan, int64_t clip, int64_t tile_index,
+                  bool streaming, void* memory) {
   const SpectrogramTile& tile = plan.tiles[tile_index];
-  Carver carver(memory);
-  const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
+  ScratchAllocator allocator(memory);
+  const SpectrogramScratch<Real> scratch = allocate_scratch(params, plan, allocator);
   TileWriter<Real, Output> writer(params, plan, tile, clip, streaming, scratch);
   for_each_step(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
     transform_frames(plan, scratch.blocks + t, scratch.stage, StorePower<Real>{writer.power()});
@@ -36,9 +38,9 @@ void forward_into(const LogSpectrogramParams<Real>& params, const SpectrogramPla
   });
 }
 
-// One tile of one clip.
+// Computes one tile of one clip.
 template <typename Real>
-void forward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void forward(const LogSpectrogramForwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
              int64_t clip, int64_t tile, bool streaming, void* memory) {
   if constexpr (std::is_same_v<Real, float>) {
     if (params.bfloat16_output) {

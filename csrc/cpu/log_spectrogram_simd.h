@@ -1,4 +1,4 @@
-// What every SIMD level offers, and what it is given.
+// The functions that every SIMD level provides for the log-spectrogram.
 #pragma once
 #include <cstddef>
 
@@ -9,21 +9,20 @@ namespace usvs::cpu {
 template <typename Real>
 struct LogSpectrogramLevel {
   int64_t lanes;
-  // Bytes of scratch memory that one call needs, 64-byte aligned.
-  size_t (*forward_bytes)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&);
-  size_t (*backward_bytes)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&);
-  // One tile of one clip. Streaming: the result goes past the caches.
-  void (*forward)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&, int64_t clip,
-                  int64_t tile, bool streaming, void* scratch);
-  // One whole clip, whose gradient goes to clip_grad [S].
-  void (*backward)(const LogSpectrogramParams<Real>&, const SpectrogramPlan<Real>&, int64_t clip,
-                   Real* clip_grad, void* scratch);
+  // Bytes of scratch memory for one call, 64-byte aligned.
+  size_t (*forward_bytes)(const LogSpectrogramInputs<Real>&, const SpectrogramPlan<Real>&);
+  size_t (*backward_bytes)(const LogSpectrogramInputs<Real>&, const SpectrogramPlan<Real>&);
+  // Computes one tile of one clip. streaming: the result is written with non-temporal stores.
+  void (*forward)(const LogSpectrogramForwardParams<Real>&, const SpectrogramPlan<Real>&,
+                  int64_t clip, int64_t tile, bool streaming, void* scratch);
+  // Computes the gradient of one clip, clip_grad [S].
+  void (*backward)(const LogSpectrogramBackwardParams<Real>&, const SpectrogramPlan<Real>&,
+                   int64_t clip, Real* clip_grad, void* scratch);
 };
 
 namespace portable {
 extern const LogSpectrogramLevel<float> spectrogram_float;
-// float64 is there to check with, so one level of it is enough; it would double the time to
-// compile.
+// float64 serves as a check, so one level is enough; more would double the compile time.
 extern const LogSpectrogramLevel<double> spectrogram_double;
 }  // namespace portable
 namespace avx2 {

@@ -1,9 +1,8 @@
-// Products of small matrices that lie in the caches, the three of them that the contrastive loss
-// needs.
+// Products of matrices that fit into the caches, for the contrastive loss.
 //
-// A panel is kPanel columns wide and as long as the product's inner size: element (k, j) at [k *
-// kPanel + j]. A matrix of more columns is panel after panel, the last one filled up with zeros.
-// Where the machine multiplies bfloat16, an element is a pair of neighbours along the inner size.
+// A panel is kPanel columns wide and as long as the inner dimension of the product: element (k, j)
+// is at [k * kPanel + j]. A wider matrix is stored panel after panel, the last one padded with
+// zeros. With AVX512-BF16 an element is a pair of neighbours along the inner dimension.
 #pragma once
 #include <array>
 
@@ -23,18 +22,18 @@ inline constexpr int kTileRows = 14;
 inline constexpr int kTileRows = 6;
 #endif
 
-inline constexpr int64_t kLineBytes = 64;  // of a cache
+inline constexpr int64_t kLineBytes = 64;  // of a cache line
 
 USVS_INLINE int64_t rounded_up(int64_t count, int64_t multiple) {
   return (count + multiple - 1) / multiple * multiple;
 }
 
-// Two bfloat16, the first in the lower half; what a product sums is float32.
-struct Pair {
+// Two bfloat16 numbers, the first in the lower half; their products are summed in float32.
+struct BFloat16Pair {
   uint32_t bits;
 };
 
-// What is multiplied, in what it is summed, and how many neighbours one element holds.
+// The element type of a product, the type of its sums, and the number of neighbours in one element.
 template <typename Element_>
 struct Arithmetic {
   using Sum = Element_;
@@ -46,25 +45,27 @@ struct Arithmetic {
 };
 #if defined(__AVX512BF16__)
 template <>
-struct Arithmetic<Pair> {
+struct Arithmetic<BFloat16Pair> {
   using Sum = float;
   static constexpr int depth = 2;
-  USVS_INLINE static __m512i load_panel(const Pair* from) { return _mm512_loadu_si512(from); }
-  USVS_INLINE static void add_product(Vector<float>& sum, Pair value, __m512i panel) {
+  USVS_INLINE static __m512i load_panel(const BFloat16Pair* from) {
+    return _mm512_loadu_si512(from);
+  }
+  USVS_INLINE static void add_product(Vector<float>& sum, BFloat16Pair value, __m512i panel) {
     const __m512bh left = (__m512bh)_mm512_set1_epi32(static_cast<int>(value.bits));
     sum = (Vector<float>)_mm512_dpbf16_ps((__m512)sum, left, (__m512bh)panel);
   }
 };
 #endif
 
-// c [Rows, kPanel] = or += scale * a [Rows, inner] times a panel. Element (i, k) of a lies at
-// a[i * step + k], or where rows are adjacent at a[k * step + i].
+// c [Rows, kPanel] = or += scale * a [Rows, inner] times a panel. Element (i, k) of a is at a[i *
+// step + k] or, if RowsAdjacent, at a[k * step + i].
 template <int Rows, bool RowsAdjacent, typename Element, typename Sum>
 void multiply_tile(const Element* a, int64_t step, const Element* panel, int64_t inner, Sum* c,
                    int64_t c_stride, bool accumulate, const Sum* scale) {
   using A = Arithmetic<Element>;
   constexpr int lanes = kLanes<Sum>;
-  if (accumulate) {  // what is added to lies far away, and arrives while the sums are made
+  if (accumulate) {  // prefetches c, which is needed after the sums
     unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
       for (int64_t j = 0; j < kPanel<Sum>; j += kLineBytes / int64_t{sizeof(Sum)}) {
         __builtin_prefetch(c + i * c_stride + j, 1);
@@ -72,7 +73,7 @@ void multiply_tile(const Element* a, int64_t step, const Element* panel, int64_t
     });
   }
   Vector<Sum> sum[Rows][2] = {};
-  // Rows of the next tile, which lie behind these: one line of them at every step of the sums.
+  // Prefetches the next tile's rows of a, one cache line in every step of the sum.
   const char* next = reinterpret_cast<const char*>(a + Rows * step);
   for (int64_t k = 0; k < inner; ++k, panel += kPanel<Sum>) {
     if constexpr (!RowsAdjacent) __builtin_prefetch(next + k * kLineBytes);
@@ -99,8 +100,8 @@ constexpr auto tile_table(std::integer_sequence<int, Rows...>) {
 }
 
 // c [rows, columns] = or += a [rows, inner] times `columns` columns in panels of `inner` rows,
-// panel_stride apart; row i times scale[i] where there is a scale. Writes whole panels: c has room
-// for columns rounded up.
+// panel_stride apart; row i times scale[i] if there is a scale. Writes complete panels: c must have
+// room for columns rounded up.
 template <bool RowsAdjacent, typename Element, typename Sum>
 void multiply(const Element* a, int64_t step, const Element* panels, int64_t panel_stride,
               int64_t rows, int64_t columns, int64_t inner, Sum* c, int64_t c_stride,
@@ -117,47 +118,49 @@ void multiply(const Element* a, int64_t step, const Element* panels, int64_t pan
   }
 }
 
-// One row, widened, into panels of `length` rows; what is not given becomes zero.
+// Packs one row into panels of `length` rows, converted to Real and padded with zeros.
 template <typename Input, typename Real>
 USVS_INLINE void pack_row(const Input* row, int64_t width, int64_t length, Real* panels) {
-  constexpr int64_t side = kPanel<Real>;
-  for (int64_t begin = 0; begin < width; begin += side, panels += length * side) {
-    const int64_t filled = width - begin < side ? width - begin : side;
-    if (filled == side) {
-      for (int64_t j = 0; j < side; ++j) panels[j] = widened(row[begin + j]);
+  constexpr int64_t panel_width = kPanel<Real>;
+  for (int64_t begin = 0; begin < width; begin += panel_width, panels += length * panel_width) {
+    const int64_t filled = width - begin < panel_width ? width - begin : panel_width;
+    if (filled == panel_width) {
+      for (int64_t j = 0; j < panel_width; ++j) panels[j] = widen(row[begin + j]);
     } else {
-      for (int64_t j = 0; j < side; ++j) panels[j] = j < filled ? widened(row[begin + j]) : Real(0);
+      for (int64_t j = 0; j < panel_width; ++j)
+        panels[j] = j < filled ? widen(row[begin + j]) : Real(0);
     }
   }
 }
 
-// rows [count, width] into panels with room for `length` rows; what is behind the count stays as it
-// was.
+// Packs rows [count, width] into panels with room for `length` rows; rows behind `count` are not
+// written.
 template <typename Input, typename Real>
 void pack_panels(const Input* rows, int64_t count, int64_t width, int64_t length, Real* panels) {
-  constexpr int64_t side = kPanel<Real>;
+  constexpr int64_t panel_width = kPanel<Real>;
   for (int64_t i = 0; i < count; ++i) {
-    pack_row(rows + i * width, width, length, panels + i * side);
+    pack_row(rows + i * width, width, length, panels + i * panel_width);
   }
 }
 
-// rows [count, width] into panels over the rows: element (k, i) is number k of row i. Zeros behind
-// the width up to whole vectors, and behind the rows up to a whole panel. `piece(row, column, to)`
-// copies a square of what lies partly outside, zeros included, or has to be widened.
+// Packs rows [count, width] into panels over the rows: element (k, i) is element k of row i. Zeros
+// follow the width up to complete vectors, and the rows up to a complete panel. `piece(row, column,
+// to)` copies a square that is partly outside or has to be converted, zeros included.
 template <typename Real, typename Piece>
 void transpose_rows(const Real* rows, int64_t count, int64_t width, Real* panels,
                     const Piece& piece) {
-  constexpr int64_t lanes = kLanes<Real>, side = kPanel<Real>;
+  constexpr int64_t lanes = kLanes<Real>, panel_width = kPanel<Real>;
   const int64_t length = rounded_up(width, lanes);
-  for (int64_t row = 0; row < rounded_up(count, side); row += lanes) {
-    Real* to = panels + row / side * length * side + row % side;
+  for (int64_t row = 0; row < rounded_up(count, panel_width); row += lanes) {
+    Real* to = panels + row / panel_width * length * panel_width + row % panel_width;
     for (int64_t column = 0; column < width; column += lanes) {
       if (rows != nullptr && row + lanes <= count && column + lanes <= width) {
-        transpose_square(rows + row * width + column, width, to + column * side, side);
+        transpose_square(rows + row * width + column, width, to + column * panel_width,
+                         panel_width);
       } else {
         alignas(kVectorBytes) Real square[lanes * lanes];
         piece(row, column, square);
-        transpose_square(square, lanes, to + column * side, side);
+        transpose_square(square, lanes, to + column * panel_width, panel_width);
       }
     }
   }

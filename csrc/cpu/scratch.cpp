@@ -20,9 +20,9 @@ void prefer_large_pages(void* memory, size_t bytes) {
 
 AlignedBuffer::~AlignedBuffer() { std::free(memory_); }
 
-void* AlignedBuffer::at_least(size_t bytes) {
+void* AlignedBuffer::reserve(size_t bytes) {
   if (bytes > bytes_) {
-    at_most(0);
+    shrink_to(0);
     memory_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (memory_ == nullptr) throw std::bad_alloc();
     prefer_large_pages(memory_, bytes);
@@ -31,7 +31,7 @@ void* AlignedBuffer::at_least(size_t bytes) {
   return memory_;
 }
 
-void AlignedBuffer::at_most(size_t bytes) {
+void AlignedBuffer::shrink_to(size_t bytes) {
   if (bytes_ <= bytes) return;
   std::free(memory_);
   memory_ = nullptr;

@@ -1,6 +1,5 @@
-// Vectors as wide as the level this file is compiled for. Everything lives in a namespace named
-// after the level, so that the same source compiled three times is three different programs to the
-// linker.
+// Vectors of the SIMD level that this file is compiled for. Everything is in a namespace named
+// after the level, so that the linker keeps the code of the levels apart.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -17,7 +16,7 @@ namespace usvs::cpu::USVS_LEVEL {
 
 #if defined(USVS_VECTOR_BYTES)
 inline constexpr int kVectorBytes =
-    USVS_VECTOR_BYTES;  // wider than the machine's: the compiler splits
+    USVS_VECTOR_BYTES;  // wider than the registers: the compiler splits operations
 #elif defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
 #elif defined(__AVX2__)
@@ -61,8 +60,8 @@ USVS_INLINE Vector<Real> broadcast(Real value) {
   return value - Vector<Real>{};  // value - 0 keeps every value, -0 and NaN included
 }
 
-// The larger of each, and b where either is NaN: one instruction, which the compiler does not find
-// beside a constant.
+// max(a, b), and b where either is NaN: one instruction, which the compiler does not generate from
+// a > b ? a : b next to a constant.
 template <typename Real>
 USVS_INLINE Vector<Real> larger(Vector<Real> a, Vector<Real> b) {
   if constexpr (std::is_same_v<Real, float>) {
@@ -75,7 +74,7 @@ USVS_INLINE Vector<Real> larger(Vector<Real> a, Vector<Real> b) {
   return a > b ? a : b;
 }
 
-// Writes past the caches; `to` is aligned to a whole vector.
+// Non-temporal store; `to` is aligned to a complete vector.
 template <typename Real>
 USVS_INLINE void store_streaming(Real* to, Vector<Real> value) {
 #if defined(__AVX512F__)
@@ -90,7 +89,7 @@ USVS_INLINE void store_streaming(Real* to, Vector<Real> value) {
   store(to, value);
 #endif
 }
-// Makes streamed writes visible to other threads.
+// Makes non-temporal stores visible to other threads.
 USVS_INLINE void finish_streaming() {
 #if defined(__AVX2__)
   _mm_sfence();
@@ -110,7 +109,7 @@ USVS_INLINE void unroll(Function&& function) {
   }(std::make_integer_sequence<int, N>{});
 }
 
-// One value of all lanes, joined by `join` in a tree.
+// Reduces all lanes with `join`, in a tree.
 template <typename Real, typename Join, int... L>
 USVS_INLINE Real reduce(Vector<Real> value, const Join& join, std::integer_sequence<int, L...>) {
   constexpr int lanes = sizeof...(L);
@@ -131,7 +130,7 @@ USVS_INLINE Real reduce(Vector<Real> value, const Join& join) {
   return reduce<Real>(value, join, std::make_integer_sequence<int, kLanes<Real>>{});
 }
 
-// As many 16-byte pieces as a vector holds, `stride` elements apart.
+// Loads 16-byte pieces that are `stride` elements apart into one vector.
 template <typename Real>
 USVS_INLINE Vector<Real> load_pieces(const Real* from, int64_t stride) {
 #if defined(__AVX512F__)
@@ -143,7 +142,7 @@ USVS_INLINE Vector<Real> load_pieces(const Real* from, int64_t stride) {
   pieces = _mm512_insertf32x4(pieces, piece(2), 2);
   return (Vector<Real>)_mm512_insertf32x4(pieces, piece(3), 3);
 #elif defined(__AVX2__) && !defined(USVS_VECTOR_BYTES)
-  // Written out, or the compiler sends both pieces through memory and waits for it.
+  // Written with intrinsics: the compiler would move both pieces through memory.
   const __m128 first = _mm_loadu_ps(reinterpret_cast<const float*>(from));
   const __m128 second = _mm_loadu_ps(reinterpret_cast<const float*>(from + stride));
   return (Vector<Real>)_mm256_insertf128_ps(_mm256_castps128_ps256(first), second, 1);
@@ -156,8 +155,8 @@ USVS_INLINE Vector<Real> load_pieces(const Real* from, int64_t stride) {
 #endif
 }
 
-// Within every 16 bytes: the first (or second) half of a and of b, in units of `Unit` elements,
-// taken in turn.
+// Within every 16 bytes: interleaves the first (or second) halves of a and b, in units of `Unit`
+// elements.
 template <int Unit, bool Second, typename V, int... L>
 USVS_INLINE V interleave(V a, V b, std::integer_sequence<int, L...>) {
   constexpr int lanes = sizeof...(L), piece = lanes * 16 / sizeof(V);
@@ -172,8 +171,8 @@ USVS_INLINE V interleave(V a, V b) {
                                   std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
 }
 
-// to[j][i] = from[i][j] of a square of kLanes rows. The pieces of distant rows meet when they are
-// loaded, so that all that is left happens within 16 bytes.
+// to[j][i] = from[i][j] of a square of kLanes rows. Pieces of distant rows are combined when they
+// are loaded, so that the rest happens within 16 bytes.
 template <typename Real>
 USVS_INLINE void transpose_square(const Real* from, int64_t from_stride, Real* to,
                                   int64_t to_stride) {

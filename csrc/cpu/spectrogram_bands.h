@@ -1,4 +1,4 @@
-// From the power of the bands to the rows of the result: logarithm, then the linear resize of time.
+// From power to rows of the result: logarithm, then linear resize in time.
 #pragma once
 #include "cpu/spectrogram_frames.h"
 #include "cpu/vector_bfloat16.h"
@@ -6,9 +6,9 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-// Results are written as they are, or rounded to bfloat16.
+// Writes results as they are, or rounded to bfloat16.
 template <bool Streaming, typename Real>
-USVS_INLINE void put(Real* to, Vector<Real> value) {
+USVS_INLINE void store_output(Real* to, Vector<Real> value) {
   if constexpr (Streaming) {
     store_streaming(to, value);
   } else {
@@ -16,15 +16,17 @@ USVS_INLINE void put(Real* to, Vector<Real> value) {
   }
 }
 template <bool Streaming>
-USVS_INLINE void put(BFloat16* to, Vector<float> value) {
+USVS_INLINE void store_output(BFloat16* to, Vector<float> value) {
   store_bfloat16<Streaming>(to, value);
 }
-USVS_INLINE void put_one(float* to, float value) { *to = value; }
-USVS_INLINE void put_one(double* to, double value) { *to = value; }
-USVS_INLINE void put_one(BFloat16* to, float value) { to->bits = rounded_bfloat16(value); }
+USVS_INLINE void store_output_element(float* to, float value) { *to = value; }
+USVS_INLINE void store_output_element(double* to, double value) { *to = value; }
+USVS_INLINE void store_output_element(BFloat16* to, float value) {
+  to->bits = rounded_bfloat16(value);
+}
 
-// What the rows of a step are written from: the logarithms of the step before, and the power of
-// this one, which becomes its logarithm.
+// The inputs of the rows of one step: the logarithms of the previous step, and the power of this
+// step, which is replaced by its logarithm.
 template <typename Real, typename Output>
 struct BandRows {
   const Real* before;  // [bands, lanes]
@@ -35,7 +37,8 @@ struct BandRows {
   int64_t out_stride;
 };
 
-// `Count` vectors of columns: from which lanes of two steps, with which weight, to where.
+// `Count` vectors of columns: the lanes of two steps that they are interpolated from, the weights,
+// and the output.
 template <int Count, typename Real, typename Output>
 struct ColumnVectors {
   IntVector<Real> low[Count], high[Count];
@@ -52,20 +55,20 @@ struct ColumnVectors {
     });
   }
 
-  // Writes one band and goes on to the next.
+  // Writes one band and advances to the next.
   template <bool Streaming>
   USVS_INLINE void write(Vector<Real> before, Vector<Real> now, int64_t out_stride) {
     unroll<Count>([&](auto v) USVS_INLINE_LAMBDA {
       const Vector<Real> at_low = __builtin_shuffle(before, now, low[v]);
       const Vector<Real> at_high = __builtin_shuffle(before, now, high[v]);
-      put<Streaming>(out[v], at_low + weight[v] * (at_high - at_low));
+      store_output<Streaming>(out[v], at_low + weight[v] * (at_high - at_low));
       out[v] += out_stride;
     });
   }
 };
 
 template <typename Real>
-USVS_INLINE void take_logarithms(Real* power, int64_t bands, Real eps) {
+USVS_INLINE void apply_logarithm(Real* power, int64_t bands, Real eps) {
   for (int64_t i = 0; i < bands * kLanes<Real>; i += kLanes<Real>) {
     store(power + i, log(load(power + i) + eps));
   }
@@ -82,8 +85,8 @@ void write_vectors(const SpectrogramPlan<Real>& plan, int64_t first,
   }
 }
 
-// Two steps of two vectors each, `between` and `rows.now` holding power still: longer pieces of a
-// row at once, and logarithms that never leave the registers.
+// Writes two steps of two vectors each; `between` and `rows.now` still hold power. Writes longer
+// pieces of a row at a time and keeps logarithms in registers.
 template <bool Streaming, typename Real, typename Output>
 void write_two_steps(const SpectrogramPlan<Real>& plan, int64_t first, const Real* between,
                      const BandRows<Real, Output>& rows) {
@@ -122,26 +125,26 @@ void write_singles(const SpectrogramPlan<Real>& plan, const SpectrogramStep& ste
     const Real weight = plan.weight[column];
     for (int64_t band = 0; band < rows.bands; ++band) {
       const Real value = at_low[band * lanes];
-      put_one(rows.out + band * rows.out_stride + column,
-              value + weight * (at_high[band * lanes] - value));
+      store_output_element(rows.out + band * rows.out_stride + column,
+                           value + weight * (at_high[band * lanes] - value));
     }
   }
 }
 
-// Whether every vector of the result lies where it can be written past the caches.
+// Whether every vector of the result is aligned for non-temporal stores.
 template <typename Real, typename Output>
-bool can_stream(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+bool can_stream(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                 const Output* out) {
   constexpr int64_t bytes = kLanes<Real> * sizeof(Output);
   return plan.aligned && params.frames % kLanes<Real> == 0 &&
          reinterpret_cast<uintptr_t>(out) % bytes == 0;
 }
 
-// Writes the rows of a tile step by step, two at once where they are made for it.
+// Writes the rows of a tile step by step, and two steps at a time if both consist of two vectors.
 template <typename Real, typename Output>
 class TileWriter {
  public:
-  TileWriter(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+  TileWriter(const LogSpectrogramForwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
              const SpectrogramTile& tile, int64_t clip, bool streaming,
              const SpectrogramScratch<Real>& scratch)
       : plan_(plan),
@@ -160,37 +163,37 @@ class TileWriter {
     if (streaming_) finish_streaming();
   }
 
-  // Where the next step's power is to be put, [bands, lanes].
-  Real* power() const { return waiting_ ? rows_.now : between_; }
+  // Buffer for the power of the next step, [bands, lanes].
+  Real* power() const { return step_pending_ ? rows_.now : between_; }
 
   void write_step() {
     rows_.before = before_;
-    if (waiting_) {
+    if (step_pending_) {
       streaming_ ? write_two_steps<true>(plan_, step_[-1].vector_begin, between_, rows_)
                  : write_two_steps<false>(plan_, step_[-1].vector_begin, between_, rows_);
-      exchange(before_, rows_.now);
-      waiting_ = false;
-    } else if (step_ + 1 < end_ && made_for_two(step_[0]) && made_for_two(step_[1])) {
-      waiting_ = true;
+      swap_pointers(before_, rows_.now);
+      step_pending_ = false;
+    } else if (step_ + 1 < end_ && is_two_vectors(step_[0]) && is_two_vectors(step_[1])) {
+      step_pending_ = true;
     } else {
       BandRows<Real, Output> rows = rows_;
       rows.now = between_;
-      take_logarithms(between_, rows.bands, rows.eps);
+      apply_logarithm(between_, rows.bands, rows.eps);
       streaming_ ? write_all_vectors<true>(plan_, *step_, rows)
                  : write_all_vectors<false>(plan_, *step_, rows);
       write_singles(plan_, *step_, rows);
-      exchange(before_, between_);
+      swap_pointers(before_, between_);
     }
     ++step_;
   }
 
  private:
-  static void exchange(Real*& a, Real*& b) {
+  static void swap_pointers(Real*& a, Real*& b) {
     Real* const before = a;
     a = b;
     b = before;
   }
-  static bool made_for_two(const SpectrogramStep& step) {
+  static bool is_two_vectors(const SpectrogramStep& step) {
     return step.vector_end - step.vector_begin == 2 && step.single_begin == step.single_end;
   }
 
@@ -199,7 +202,7 @@ class TileWriter {
   Real *before_, *between_;
   BandRows<Real, Output> rows_;
   bool streaming_;
-  bool waiting_ = false;  // the step in between_ is written together with the next
+  bool step_pending_ = false;  // the step in between_ will be written together with the next one
 };
 
 }  // namespace usvs::cpu::USVS_LEVEL

@@ -1,22 +1,22 @@
-// From samples to the power of every bin, `lanes` frames at a time, one in each lane.
+// From samples to spectra, `lanes` frames at a time, one in each lane.
 #pragma once
-#include "cpu/carver.h"
 #include "cpu/dft.h"
+#include "cpu/scratch_allocator.h"
 #include "cpu/spectrogram_plan.h"
 
 namespace usvs::cpu::USVS_LEVEL {
 
-// The scratch memory of one tile.
+// Scratch memory of one tile.
 template <typename Real>
 struct SpectrogramScratch {
-  Real* segment;   // [lanes, block padded] samples of a few hops, reflected outside of the clip
-  Real* blocks;    // [block padded, block_stride] transposed: one hop after the other in a row
-  Real* stage;     // [R1 / 2 + 1, kStageRow] what stage one hands to stage two
-  Real* bands[3];  // [bands, lanes] power, then its logarithm, of the last steps
+  Real* segment;   // [lanes, block padded] samples of several hops, reflected outside the clip
+  Real* blocks;    // [block padded, block_stride] transposed: hops are neighbours in a row
+  Real* stage;     // [R1 / 2 + 1, kStageRow] results of stage one
+  Real* bands[3];  // [bands, lanes] power or its logarithm, of three steps
 };
 
-// Elements between the rows of stage one: an odd number of vectors, so that they fall into
-// different cache sets.
+// Elements between the rows of stage one: an odd number of vectors, so that rows are in different
+// cache sets.
 template <typename Real, int R2>
 inline constexpr int64_t kStageRow = (2 * R2 + 1) * kLanes<Real>;
 
@@ -26,14 +26,17 @@ int64_t padded_block(const SpectrogramPlan<Real>& plan) {
 }
 
 template <typename Real>
-SpectrogramScratch<Real> lay_out(const LogSpectrogramParams<Real>& params,
-                                 const SpectrogramPlan<Real>& plan, Carver& carver) {
+SpectrogramScratch<Real> allocate_scratch(const LogSpectrogramInputs<Real>& params,
+                                          const SpectrogramPlan<Real>& plan,
+                                          ScratchAllocator& allocator) {
   constexpr int64_t lanes = kLanes<Real>;
-  return {carver.take<Real>(lanes * padded_block(plan)),
-          carver.take<Real>(padded_block(plan) * plan.block_stride),
-          carver.take<Real>((plan.first_stage / 2 + 1) * (2 * plan.second_stage + 1) * lanes),
-          {carver.take<Real>(params.bands() * lanes), carver.take<Real>(params.bands() * lanes),
-           carver.take<Real>(params.bands() * lanes)}};
+  return {
+      allocator.allocate<Real>(lanes * padded_block(plan)),
+      allocator.allocate<Real>(padded_block(plan) * plan.block_stride),
+      allocator.allocate<Real>((plan.first_stage / 2 + 1) * (2 * plan.second_stage + 1) * lanes),
+      {allocator.allocate<Real>(params.bands() * lanes),
+       allocator.allocate<Real>(params.bands() * lanes),
+       allocator.allocate<Real>(params.bands() * lanes)}};
 }
 
 USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
@@ -41,11 +44,11 @@ USVS_INLINE int64_t reflected(int64_t sample, int64_t samples) {
   return sample < samples ? sample : 2 * (samples - 1) - sample;
 }
 
-// Copies the hops [first, first + lanes) of a tile, zeros behind its last.
+// Copies the hops [first, first + lanes) of a tile; zeros behind its last.
 template <typename Real>
-void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void copy_segment(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                   const SpectrogramTile& tile, int64_t first, const Real* clip, Real* segment) {
-  const int64_t padded = padded_block(plan), filled = tile.frames + plan.overhang;
+  const int64_t padded = padded_block(plan), filled = tile.frames + plan.overlap_hops;
   for (int64_t b = first; b < first + kLanes<Real>; ++b, segment += padded) {
     const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
     if (b >= filled) {
@@ -54,8 +57,8 @@ void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPla
       std::memcpy(segment, clip + start, padded * sizeof(Real));
     } else {
       for (int64_t i = 0; i < padded; ++i) {
-        // The last block may reach further than any window does, and there even further than a
-        // reflection.
+        // The last block may reach behind the last window, where even the reflected index is
+        // outside the clip.
         const int64_t from = reflected(start + i, params.samples);
         segment[i] = from >= 0 && from < params.samples ? clip[from] : Real(0);
       }
@@ -65,7 +68,7 @@ void copy_segment(const LogSpectrogramParams<Real>& params, const SpectrogramPla
 
 // Transposes the hops [first, first + lanes) of a tile into `blocks`.
 template <typename Real>
-void transpose_blocks(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void transpose_blocks(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                       const SpectrogramTile& tile, int64_t first, const Real* clip,
                       const SpectrogramScratch<Real>& scratch) {
   constexpr int64_t lanes = kLanes<Real>;
@@ -74,7 +77,8 @@ void transpose_blocks(const LogSpectrogramParams<Real>& params, const Spectrogra
   const int64_t last = start + (lanes - 1) * params.hop_length;
   const Real* from = clip + start;
   int64_t stride = params.hop_length;
-  if (start < 0 || last + padded > params.samples || first + lanes > tile.frames + plan.overhang) {
+  if (start < 0 || last + padded > params.samples ||
+      first + lanes > tile.frames + plan.overlap_hops) {
     copy_segment(params, plan, tile, first, clip, scratch.segment);
     from = scratch.segment;
     stride = padded;
@@ -85,16 +89,17 @@ void transpose_blocks(const LogSpectrogramParams<Real>& params, const Spectrogra
   }
 }
 
-// Stage one: R1 real points, of which `Points` can differ from zero, for every n2.
+// Stage one: transforms R1 real points, of which the first `Points` can differ from zero, for every
+// n2.
 template <typename Real, int R1, int R2, int Points>
 void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage) {
   constexpr int64_t lanes = kLanes<Real>, row = kStageRow<Real, R2>;
-  const int32_t* place = plan.place.data();
+  const int32_t* sample_index = plan.sample_index.data();
   const Real* weight = plan.weight_in_window.data();
-  for (int64_t n2 = 0; n2 < R2; ++n2, place += Points, weight += Points) {
+  for (int64_t n2 = 0; n2 < R2; ++n2, sample_index += Points, weight += Points) {
     Vector<Real> points[Points];
-    unroll<Points>([&](auto m)
-                       USVS_INLINE_LAMBDA { points[m] = load(blocks + place[m]) * weight[m]; });
+    unroll<Points>(
+        [&](auto m) USVS_INLINE_LAMBDA { points[m] = load(blocks + sample_index[m]) * weight[m]; });
     Real* out = stage + n2 * 2 * lanes;
     real_dft<R1, Points, Real>(
         points,
@@ -106,8 +111,8 @@ void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stag
   }
 }
 
-// Stage two: for every k1 the transform over n2. Calls put(band, value), where band 0 is bin 1; bin
-// 0 is left out.
+// Stage two: the transform over n2 for every k1. Calls put(band, value); band 0 is bin 1, bin 0 is
+// dropped.
 template <typename Real, int R1, int R2, typename Put>
 USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage, const Put& put) {
   constexpr int64_t lanes = kLanes<Real>, row = kStageRow<Real, R2>;
@@ -143,8 +148,8 @@ USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage,
       [&](int bin, Vector<Real> value) USVS_INLINE_LAMBDA {
         if (bin > 0) put(first * bin - 1, C{value, Vector<Real>{}});
       });
-  // k1 = R1 / 2: real points turned by w_(2 R2)^n2 are the odd bins of a transform twice as long,
-  // half of it zeros.
+  // k1 = R1 / 2: real points multiplied by w_(2 R2)^n2 are the odd bins of a transform of twice the
+  // length whose second half is zero.
   const Real* middle = stage + first / 2 * row;
   unroll<R2>([&](auto n2) USVS_INLINE_LAMBDA { a[n2] = load(middle + n2 * 2 * lanes); });
   odd_bins<2 * R2, R2, Real>(
@@ -162,7 +167,7 @@ __attribute__((noinline)) void both_stages(const SpectrogramPlan<Real>& plan, co
   stage_two<Real, R1, R2>(plan, stage, put);
 }
 
-// Transforms `lanes` frames, whose blocks begin at `blocks`. Calls put(band, value).
+// Transforms `lanes` frames, whose blocks start at `blocks`. Calls put(band, value).
 template <typename Real, typename Put>
 void transform_frames(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage,
                       const Put& put) {
@@ -184,20 +189,20 @@ void transform_frames(const SpectrogramPlan<Real>& plan, const Real* blocks, Rea
   }
 }
 
-// Calls step(t) once the blocks of frames t ... t + lanes - 1 of the tile lie in scratch.blocks.
+// Calls step(t) when the blocks of frames t ... t + lanes - 1 of the tile are in scratch.blocks.
 template <typename Real, typename Step>
-USVS_INLINE void for_each_step(const LogSpectrogramParams<Real>& params,
+USVS_INLINE void for_each_step(const LogSpectrogramInputs<Real>& params,
                                const SpectrogramPlan<Real>& plan, const SpectrogramTile& tile,
                                const Real* clip, const SpectrogramScratch<Real>& scratch,
                                const Step& step) {
   constexpr int64_t lanes = kLanes<Real>;
-  const int64_t last = plan.block_stride - lanes;  // where the vector of zeros lies
+  const int64_t last = plan.block_stride - lanes;  // position of the vector of zeros
   for (int64_t i = 0; i < plan.block; ++i) {
     store(scratch.blocks + i * plan.block_stride + last, Vector<Real>{});
   }
   int64_t ready = 0;
   for (int64_t t = 0; t < tile.frames; t += lanes) {
-    for (; ready < last && ready < t + lanes + plan.overhang; ready += lanes) {
+    for (; ready < last && ready < t + lanes + plan.overlap_hops; ready += lanes) {
       transpose_blocks(params, plan, tile, ready, clip, scratch);
     }
     step(t);

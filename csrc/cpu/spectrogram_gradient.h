@@ -1,7 +1,6 @@
-// The gradient of the log-spectrogram with respect to the waveform: the same tiles, walked
-// backwards.
+// The gradient of the log-spectrogram with respect to the waveform, tile by tile.
 //
-// With G = dL/d ln(power + eps) per band and frame, the gradient of frame sample i is
+// With G = dL/d ln(power + eps) of each band and frame, the gradient of frame sample i is
 //   window[i] * Re sum_{k = 1 .. N/2} conj(X_k) * 2 G_k / (power_k + eps) * w_N^(k i).
 #pragma once
 #include "cpu/spectrogram_frames.h"
@@ -10,15 +9,15 @@ namespace usvs::cpu::USVS_LEVEL {
 
 template <typename Real>
 struct GradientScratch {
-  Real* spectrum;         // [bands, 2, lanes] of the frames at hand
+  Real* spectrum;         // [bands, 2, lanes] of `lanes` frames
   Real* frame_grad;       // [bands, frame_stride] G
   Real* transposed_grad;  // [block, block_stride]
-  Real* middle;           // [R1, R2, 2, lanes] between the stages of the sum
+  Real* middle;           // [R1, R2, 2, lanes] between the two sums
 };
 
-// G: every column gives its gradient to the two frames it lies between.
+// Computes G: every column adds its gradient to the two frames that it was interpolated from.
 template <typename Real>
-void spread_to_frames(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void spread_to_frames(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                       const SpectrogramTile& tile, const Real* grad, Real* frame_grad) {
   for (int64_t band = 0; band < params.bands(); ++band) {
     const Real* from = grad + band * params.frames;
@@ -31,9 +30,9 @@ void spread_to_frames(const LogSpectrogramParams<Real>& params, const Spectrogra
   }
 }
 
-// For every k1: the transform over k2 of conj(X) * 2 G / (power + eps), turned by w_N^(k1 n2).
+// For every k1: the transform over k2 of conj(X) * 2 G / (power + eps), times w_N^(k1 n2).
 template <typename Real, int R2>
-void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void sum_over_k2(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                  int64_t t, const GradientScratch<Real>& scratch) {
   constexpr int lanes = kLanes<Real>;
   using C = Complex<Vector<Real>>;
@@ -56,9 +55,9 @@ void sum_over_k2(const LogSpectrogramParams<Real>& params, const SpectrogramPlan
     const Real* w = plan.twiddles.data() + k1 * R2 * 2;
     Real* to = scratch.middle + k1 * R2 * 2 * lanes;
     for (int n2 = 0; n2 < R2; ++n2) {
-      const C turned = multiply(x[n2], w[2 * n2], w[2 * n2 + 1]);
-      store(to + n2 * 2 * lanes, turned.re);
-      store(to + (n2 * 2 + 1) * lanes, turned.im);
+      const C rotated = multiply(x[n2], w[2 * n2], w[2 * n2 + 1]);
+      store(to + n2 * 2 * lanes, rotated.re);
+      store(to + (n2 * 2 + 1) * lanes, rotated.im);
     }
   }
 }
@@ -79,15 +78,15 @@ void sum_over_k1(const SpectrogramPlan<Real>& plan, int64_t t,
     dft<R1, Real>(x);
     for (int64_t m = 0; m < points; ++m) {
       const Real weight = plan.weight_in_window[n2 * points + m];
-      if (weight == 0) continue;  // behind the window
-      Real* to = scratch.transposed_grad + plan.place[n2 * points + m] + t;
+      if (weight == 0) continue;  // outside the window
+      Real* to = scratch.transposed_grad + plan.sample_index[n2 * points + m] + t;
       store(to, load(to) + weight * x[m].re);
     }
   }
 }
 
 template <typename Real>
-void frame_gradients(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void frame_gradients(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                      int64_t t, const GradientScratch<Real>& scratch) {
   switch (plan.second_stage) {
     case 8:
@@ -114,11 +113,11 @@ void frame_gradients(const LogSpectrogramParams<Real>& params, const Spectrogram
   }
 }
 
-// Adds the tile's gradient to the clip's, reflecting as the forward pass did.
+// Adds the tile's gradient to the clip's, with the reflection of the forward pass.
 template <typename Real>
-void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void add_to_clip(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan,
                  const SpectrogramTile& tile, const Real* transposed_grad, Real* clip_grad) {
-  for (int64_t b = 0; b < tile.frames + plan.overhang; ++b) {
+  for (int64_t b = 0; b < tile.frames + plan.overlap_hops; ++b) {
     const int64_t start = (tile.frame_begin + b) * params.hop_length + plan.lead;
     for (int64_t i = 0; i < plan.block; ++i) {
       const int64_t to = reflected(start + i, params.samples);
@@ -129,30 +128,31 @@ void add_to_clip(const LogSpectrogramParams<Real>& params, const SpectrogramPlan
 }
 
 template <typename Real>
-GradientScratch<Real> lay_out_gradient(const LogSpectrogramParams<Real>& params,
-                                       const SpectrogramPlan<Real>& plan, Carver& carver) {
+GradientScratch<Real> allocate_gradient_scratch(const LogSpectrogramInputs<Real>& params,
+                                                const SpectrogramPlan<Real>& plan,
+                                                ScratchAllocator& allocator) {
   constexpr int64_t lanes = kLanes<Real>;
-  return {carver.take<Real>(params.bands() * 2 * lanes),
-          carver.take<Real>(params.bands() * plan.frame_stride),
-          carver.take<Real>(plan.block * plan.block_stride),
-          carver.take<Real>(params.n_fft * 2 * lanes)};
+  return {allocator.allocate<Real>(params.bands() * 2 * lanes),
+          allocator.allocate<Real>(params.bands() * plan.frame_stride),
+          allocator.allocate<Real>(plan.block * plan.block_stride),
+          allocator.allocate<Real>(params.n_fft * 2 * lanes)};
 }
 
 template <typename Real>
-size_t backward_bytes(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan) {
-  Carver carver(nullptr);
-  lay_out(params, plan, carver);
-  lay_out_gradient(params, plan, carver);
-  return carver.bytes();
+size_t backward_bytes(const LogSpectrogramInputs<Real>& params, const SpectrogramPlan<Real>& plan) {
+  ScratchAllocator allocator(nullptr);
+  allocate_scratch(params, plan, allocator);
+  allocate_gradient_scratch(params, plan, allocator);
+  return allocator.bytes();
 }
 
 template <typename Real>
-void backward(const LogSpectrogramParams<Real>& params, const SpectrogramPlan<Real>& plan,
+void backward(const LogSpectrogramBackwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
               int64_t clip, Real* clip_grad, void* memory) {
   constexpr int lanes = kLanes<Real>;
-  Carver carver(memory);
-  const SpectrogramScratch<Real> scratch = lay_out(params, plan, carver);
-  const GradientScratch<Real> gradient = lay_out_gradient(params, plan, carver);
+  ScratchAllocator allocator(memory);
+  const SpectrogramScratch<Real> scratch = allocate_scratch(params, plan, allocator);
+  const GradientScratch<Real> gradient = allocate_gradient_scratch(params, plan, allocator);
   fill_zero(clip_grad, params.samples);
   for (const SpectrogramTile& tile : plan.tiles) {
     spread_to_frames(params, plan, tile, params.output_grad + clip * params.bands() * params.frames,

@@ -10,10 +10,12 @@ namespace usvs::cpu {
 namespace {
 
 constexpr double kPi = 3.14159265358979323846;
-constexpr int64_t kTileFrames = 128;  // its log-power rows stay in the second-level cache
-constexpr size_t kKeptPlans = 8;
+constexpr int64_t kTileFrames = 128;  // their log-power fits into the second-level cache
+constexpr size_t kMaxCachedPlans = 8;
 
-int64_t whole_vectors(int64_t count, int64_t lanes) { return (count + lanes - 1) / lanes * lanes; }
+int64_t round_up_to_lanes(int64_t count, int64_t lanes) {
+  return (count + lanes - 1) / lanes * lanes;
+}
 
 int64_t first_stage_of(int64_t n_fft) {
   int64_t first = 8;
@@ -21,13 +23,13 @@ int64_t first_stage_of(int64_t n_fft) {
   return first;
 }
 
-// The periodic Hann window; as torch has it, one sample alone weighs 1.
+// The periodic Hann window; a window of one sample is 1, as in torch.
 double hann(int64_t i, int64_t length) {
   return length == 1 ? 1 : 0.5 - 0.5 * std::cos(2 * kPi * i / length);
 }
 
 template <typename Real>
-void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
+void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real>& params) {
   const int64_t n = params.n_fft;
   plan.first_stage = first_stage_of(n);
   plan.second_stage = n / plan.first_stage;
@@ -38,7 +40,7 @@ void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real
     for (int64_t m = 0; m < points; ++m) {
       const int64_t i = n2 + plan.second_stage * m;
       const bool inside = i < params.win_length;
-      plan.place.push_back(
+      plan.sample_index.push_back(
           inside ? i % params.hop_length * plan.block_stride + i / params.hop_length : 0);
       plan.weight_in_window.push_back(inside ? Real(hann(i, params.win_length)) : Real(0));
     }
@@ -53,7 +55,7 @@ void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real
 }
 
 template <typename Real>
-void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& params) {
+void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real>& params) {
   const int64_t frames = params.transform_frames();
   int64_t first = 0;
   for (int64_t column = 0; column < params.frames; ++column) {
@@ -72,7 +74,7 @@ void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramParams<Real>& 
     plan.weight.push_back(Real(position - low));
   }
   for (const SpectrogramTile& tile : plan.tiles) {
-    plan.most_frames = std::max(plan.most_frames, tile.frames);
+    plan.max_frames = std::max(plan.max_frames, tile.frames);
   }
 }
 
@@ -94,10 +96,11 @@ void add_single(SpectrogramPlan<Real>& plan, int64_t column, int64_t first_frame
   plan.single_high.push_back(plan.high[column] - first_frame);
 }
 
-// Says of every column of a tile when, and whether in a vector, it is written.
+// Assigns every column of a tile to the step in which it is written, in a vector or as a single
+// column.
 template <typename Real>
 void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
-  const int64_t lanes = plan.lanes, steps = whole_vectors(tile.frames, lanes) / lanes;
+  const int64_t lanes = plan.lanes, steps = round_up_to_lanes(tile.frames, lanes) / lanes;
   tile.step_begin = plan.steps.size();
   int64_t column = tile.column_begin;
   for (int64_t step = 0; step < steps; ++step) {
@@ -106,7 +109,7 @@ void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
     now.vector_begin = plan.vector_column.size();
     now.single_begin = plan.single_column.size();
     while (column < tile.column_end && plan.high[column] < frames_end) {
-      // The last vector of a tile may begin early, and write some columns once more.
+      // The last vector of a tile may start early and write some columns twice.
       const int64_t begin = std::min(column, tile.column_end - lanes), last = begin + lanes - 1;
       const bool vector = (column - tile.column_begin) % lanes == 0 && begin >= tile.column_begin;
       if (vector && plan.low[begin] >= first_frame && plan.high[last] < frames_end) {
@@ -114,7 +117,7 @@ void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
         column = last + 1;
       } else if (vector && plan.low[begin] >= frames_end - lanes &&
                  plan.high[last] < frames_end + lanes) {
-        break;  // whole in the next step
+        break;  // a complete vector in the next step
       } else {
         add_single(plan, column++, first_frame);
       }
@@ -126,16 +129,16 @@ void plan_steps(SpectrogramPlan<Real>& plan, SpectrogramTile& tile) {
 }
 
 template <typename Real>
-SpectrogramPlan<Real> make_plan(const LogSpectrogramParams<Real>& params, int64_t lanes) {
+SpectrogramPlan<Real> make_plan(const LogSpectrogramInputs<Real>& params, int64_t lanes) {
   SpectrogramPlan<Real> plan{};
   plan.aligned = true;
   plan.lanes = lanes;
   plan.block = std::min(params.hop_length, params.win_length);
-  plan.overhang = (params.win_length - 1) / params.hop_length;
+  plan.overlap_hops = (params.win_length - 1) / params.hop_length;
   plan_resize(plan, params);
   for (SpectrogramTile& tile : plan.tiles) plan_steps(plan, tile);
-  plan.frame_stride = whole_vectors(plan.most_frames, lanes);
-  plan.block_stride = whole_vectors(plan.most_frames + plan.overhang, lanes) + lanes;
+  plan.frame_stride = round_up_to_lanes(plan.max_frames, lanes);
+  plan.block_stride = round_up_to_lanes(plan.max_frames + plan.overlap_hops, lanes) + lanes;
   plan_transform(plan, params);
   return plan;
 }
@@ -147,24 +150,25 @@ using PlanKey = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>
 
 template <typename Real>
 std::shared_ptr<const SpectrogramPlan<Real>> spectrogram_plan(
-    const LogSpectrogramParams<Real>& params, int64_t lanes) {
+    const LogSpectrogramInputs<Real>& params, int64_t lanes) {
   using Key = PlanKey<Real>;
   static std::mutex mutex;
-  static std::deque<std::pair<Key, std::shared_ptr<const SpectrogramPlan<Real>>>> kept;
+  static std::deque<std::pair<Key, std::shared_ptr<const SpectrogramPlan<Real>>>> cached;
   const Key key{params.n_fft,  params.win_length,         params.hop_length,
                 params.frames, params.transform_frames(), lanes};
   const std::lock_guard lock(mutex);
-  for (const auto& [kept_key, plan] : kept) {
-    if (kept_key == key) return plan;
+  for (const auto& [cached_key, plan] : cached) {
+    if (cached_key == key) return plan;
   }
-  kept.emplace_front(key, std::make_shared<const SpectrogramPlan<Real>>(make_plan(params, lanes)));
-  if (kept.size() > kKeptPlans) kept.pop_back();
-  return kept.front().second;
+  cached.emplace_front(key,
+                       std::make_shared<const SpectrogramPlan<Real>>(make_plan(params, lanes)));
+  if (cached.size() > kMaxCachedPlans) cached.pop_back();
+  return cached.front().second;
 }
 
 template std::shared_ptr<const SpectrogramPlan<float>> spectrogram_plan(
-    const LogSpectrogramParams<float>&, int64_t);
+    const LogSpectrogramInputs<float>&, int64_t);
 template std::shared_ptr<const SpectrogramPlan<double>> spectrogram_plan(
-    const LogSpectrogramParams<double>&, int64_t);
+    const LogSpectrogramInputs<double>&, int64_t);
 
 }  // namespace usvs::cpu

@@ -5,16 +5,17 @@
 
 namespace usvs::cpu::USVS_LEVEL {
 
-USVS_INLINE float widened(float value) { return value; }
-USVS_INLINE double widened(double value) { return value; }
-USVS_INLINE float widened(BFloat16 value) {
+USVS_INLINE float widen(float value) { return value; }
+USVS_INLINE double widen(double value) { return value; }
+USVS_INLINE float widen(BFloat16 value) {
   const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
   float result;
   std::memcpy(&result, &bits, sizeof(result));
   return result;
 }
 
-// To the nearest, ties to even; a NaN stays one (its upper bits could be those of infinity).
+// Rounds to nearest, ties to even. A NaN stays a NaN: its upper bits alone could be those of
+// infinity.
 USVS_INLINE uint16_t rounded_bfloat16(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -22,7 +23,7 @@ USVS_INLINE uint16_t rounded_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// Half a vector of what a vector of float32 is rounded to.
+// The bfloat16 numbers of one vector of float32.
 typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
 
 USVS_INLINE Halves rounded_halves(Vector<float> value) {
@@ -37,7 +38,8 @@ USVS_INLINE Halves rounded_halves(Vector<float> value) {
 #endif
 }
 
-// Writes one vector; where Streaming, past the caches, to an address aligned to what is written.
+// Writes one vector; if Streaming, with a non-temporal store to an address aligned to the size of
+// the written data.
 template <bool Streaming>
 USVS_INLINE void store_bfloat16(BFloat16* to, Vector<float> value) {
   const Halves halves = rounded_halves(value);

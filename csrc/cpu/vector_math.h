@@ -1,5 +1,5 @@
-// log and exp of vectors. Polynomials after Cephes (logf, expf); the double forms call libm lane by
-// lane.
+// log and exp of vectors. Polynomials of Cephes (logf, expf); the float64 versions call libm for
+// each lane.
 #pragma once
 #include <cmath>
 #include <limits>
@@ -16,18 +16,17 @@ constexpr double log_of_constant(double x) {
   return 2 * sum;
 }
 
-// ln(x) for normal x > 0, within 1 ulp of the result or 1e-7; +inf and NaN are returned as they
-// came.
+// ln(x) for normal x > 0, within 1 ulp of the result or 1e-7; +inf and NaN are returned unchanged.
 #if defined(__AVX512F__)
-// x = 2^e m, and the upper four bits of m choose c close to 1 / m: ln(x) = e ln 2 - ln(c) +
-// ln(1 + r), r = m c - 1, whose series is short. Half the work of the polynomial below.
+// x = 2^e m. The upper four bits of m select c close to 1 / m: ln(x) = e ln 2 - ln(c) + ln(1 + r)
+// with r = m c - 1, whose series is short. Half the work of the polynomial below.
 struct LogTable {
   alignas(64) float reciprocal[16], logarithm[16];
 };
 constexpr LogTable make_log_table() {
   LogTable table{};
   for (int i = 0; i < 16; ++i) {
-    // The ends are exact, so that nothing is lost where the logarithm is close to zero.
+    // Exact at the ends, where the logarithm is close to zero.
     const double c = i == 0 ? 1 : i == 15 ? 0.5 : 1 / (1 + (i + 0.5) / 16);
     table.reciprocal[i] = static_cast<float>(c);
     table.logarithm[i] = static_cast<float>(-log_of_constant(table.reciprocal[i]));
@@ -58,7 +57,7 @@ USVS_INLINE Vector<float> log(Vector<float> x) {
       (Vector<float>)((Ints)x - (exponent << 23));  // in [sqrt(1/2), sqrt(2))
   const Vector<float> r = mantissa - 1.0f;
   const Vector<float> r2 = r * r;
-  // Two interleaved halves: a chain of nine multiply-adds would wait on itself.
+  // Two interleaved polynomials: a single chain of nine multiply-adds would have twice the latency.
   Vector<float> even = broadcast(7.0376836292e-2f), odd = broadcast(-1.1514610310e-1f);
   even = even * r2 + 1.1676998740e-1f;
   odd = odd * r2 - 1.2420140846e-1f;
@@ -102,7 +101,7 @@ USVS_INLINE Vector<float> exp(Vector<float> x) {
 #else
 USVS_INLINE Vector<float> exp(Vector<float> x) {
   using Ints = IntVector<float>;
-  // The n of -88 is -127, in place of whose power of two stands a 0.
+  // exp(-88) has n = -127, whose power of two is replaced by 0.
   const Vector<float> clamped = larger<float>(broadcast(-88.0f), x);
   constexpr float to_integer = 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
   const Vector<float> shifted = clamped * 1.44269504089f + to_integer;

@@ -1,4 +1,4 @@
-// Launches the contrastive loss: how the work is cut, and where its parts lie.
+// Launches the contrastive loss: divides the work among blocks and lays out the workspace.
 #include <algorithm>
 
 #include "contrastive_loss.h"
@@ -8,94 +8,98 @@
 namespace usvs::cuda {
 namespace {
 
-// The cuts of a pass: one in the forward pass; the anchors' and the candidates' in the backward.
-struct Plan {
-  Geometry geometry;
-  Cut cuts[2] = {};
-  int64_t part_floats;
+// How a pass is launched. The forward pass has one split plan; the backward pass one for the
+// anchors and one for the candidates.
+struct LaunchPlan {
+  EmbeddingLayout layout;
+  SplitPlan splits[2] = {};
+  int64_t partial_floats;
 
   template <typename Input>
-  static Plan of(Pass pass, int64_t rows, int64_t columns, int64_t width, bool vectors,
-                 double temperature = 1) {
-    Plan plan{};
-    plan.geometry = Geometry::of<Input>(width, vectors, temperature);
-    const int slices = plan.geometry.slices;
+  static LaunchPlan make(Pass pass, int64_t rows, int64_t columns, int64_t width, bool aligned_rows,
+                         double temperature = 1) {
+    LaunchPlan plan{};
+    plan.layout = EmbeddingLayout::make<Input>(width, aligned_rows, temperature);
+    const int slices = plan.layout.slices;
     if (pass == Pass::forward) {
-      plan.cuts[0] = Cut::of(rows, columns, 1, kWantedBlocks, kMostSplitsOfLogits);
-      plan.part_floats = 2 * kTileRows;  // largest and sum
+      plan.splits[0] = SplitPlan::make(rows, columns, 1, kTargetBlocks, kMaxSplitsOfLogits);
+      plan.partial_floats = 2 * kTileRows;  // largest and sum
     } else {
-      plan.cuts[0] = Cut::of(rows, columns, slices, kWantedBlocks / 2, kMostSplitsOfSums);
-      plan.cuts[1] = Cut::of(columns, rows, slices, kWantedBlocks / 2, kMostSplitsOfSums);
-      plan.part_floats = int64_t{kTileRows} * plan.geometry.slice_width;
+      plan.splits[0] =
+          SplitPlan::make(rows, columns, slices, kTargetBlocks / 2, kMaxSplitsOfGradients);
+      plan.splits[1] =
+          SplitPlan::make(columns, rows, slices, kTargetBlocks / 2, kMaxSplitsOfGradients);
+      plan.partial_floats = int64_t{kTileRows} * plan.layout.slice_width;
     }
     return plan;
   }
 
-  size_t done_bytes() const { return cuts[0].done_bytes() + cuts[1].done_bytes(); }
+  size_t counter_bytes() const { return splits[0].counter_bytes() + splits[1].counter_bytes(); }
   size_t bytes() const {
-    return done_bytes() + cuts[0].parts_bytes(part_floats) + cuts[1].parts_bytes(part_floats);
+    return counter_bytes() + splits[0].partial_sum_bytes(partial_floats) +
+           splits[1].partial_sum_bytes(partial_floats);
   }
-  // Gives the cuts their places in the workspace, and clears what is counted there.
-  void place(void* workspace, const Stream& stream) {
+  // Sets the workspace pointers of the split plans and clears the counters.
+  void assign_workspace(void* workspace, const Stream& stream) {
     char* const memory = static_cast<char*>(workspace);
-    if (done_bytes() > 0) clear(memory, done_bytes(), stream);
-    cuts[0].done = reinterpret_cast<unsigned*>(memory);
-    cuts[1].done = reinterpret_cast<unsigned*>(memory + cuts[0].done_bytes());
-    cuts[0].parts = reinterpret_cast<float*>(memory + done_bytes());
-    cuts[1].parts =
-        reinterpret_cast<float*>(memory + done_bytes() + cuts[0].parts_bytes(part_floats));
+    if (counter_bytes() > 0) clear(memory, counter_bytes(), stream);
+    splits[0].finished_splits = reinterpret_cast<unsigned*>(memory);
+    splits[1].finished_splits = reinterpret_cast<unsigned*>(memory + splits[0].counter_bytes());
+    splits[0].partial_sums = reinterpret_cast<float*>(memory + counter_bytes());
+    splits[1].partial_sums = reinterpret_cast<float*>(memory + counter_bytes() +
+                                                      splits[0].partial_sum_bytes(partial_floats));
   }
 };
 
 template <typename Input>
-bool rows_are_vectors(const ContrastiveLossParams<Input>& params) {
+bool rows_are_aligned(const ContrastiveLossInputs<Input>& params) {
   const auto addresses =
       reinterpret_cast<uintptr_t>(params.anchors) | reinterpret_cast<uintptr_t>(params.candidates);
   return addresses % 16 == 0 && params.width * sizeof(Input) % 16 == 0;
 }
 
 template <typename Input>
-Plan plan_of(Pass pass, const ContrastiveLossParams<Input>& params) {
-  return Plan::of<Input>(pass, params.rows, params.columns, params.width, rows_are_vectors(params),
-                         params.temperature);
+LaunchPlan make_launch_plan(Pass pass, const ContrastiveLossInputs<Input>& params) {
+  return LaunchPlan::make<Input>(pass, params.rows, params.columns, params.width,
+                                 rows_are_aligned(params), params.temperature);
 }
 
 }  // namespace
 
 template <typename Input>
 size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width) {
-  return Plan::of<Input>(pass, rows, columns, width, true).bytes();
+  return LaunchPlan::make<Input>(pass, rows, columns, width, true).bytes();
 }
 
 template <typename Input>
-void contrastive_loss_forward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, void* workspace,
                               const Stream& stream) {
-  Plan plan = plan_of(Pass::forward, params);
+  LaunchPlan plan = make_launch_plan(Pass::forward, params);
   if (params.rows == 0) return;
-  plan.place(workspace, stream);
-  const dim3 grid(plan.cuts[0].row_tiles, plan.cuts[0].splits);
+  plan.assign_workspace(workspace, stream);
+  const dim3 grid(plan.splits[0].row_tiles, plan.splits[0].splits);
   launch("contrastive_loss_forward", contrastive_loss_forward_kernel<Input>, grid, kThreads,
-         kTilesBytes<Input>, stream, params, plan.geometry, plan.cuts[0]);
+         kTilesBytes<Input>, stream, params, plan.layout, plan.splits[0]);
 }
 
 template <typename Input>
-void contrastive_loss_backward(const ContrastiveLossParams<Input>& params, void* workspace,
+void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params, void* workspace,
                                const Stream& stream) {
-  Plan plan = plan_of(Pass::backward, params);
-  const auto& [anchors, candidates] = plan.cuts;
+  LaunchPlan plan = make_launch_plan(Pass::backward, params);
+  const auto& [anchors, candidates] = plan.splits;
   const dim3 grid(anchors.row_tiles + candidates.row_tiles,
-                  std::max(anchors.splits, candidates.splits), plan.geometry.slices);
+                  std::max(anchors.splits, candidates.splits), plan.layout.slices);
   if (grid.x == 0) return;
-  plan.place(workspace, stream);
+  plan.assign_workspace(workspace, stream);
   launch("contrastive_loss_backward", contrastive_loss_backward_kernel<Input>, grid, kThreads,
-         kSharedBytes<Input>, stream, params, plan.geometry, anchors, candidates);
+         kSharedBytes<Input>, stream, params, plan.layout, anchors, candidates);
 }
 
 #define USVS_INSTANTIATE(Input)                                                             \
   template size_t contrastive_loss_workspace_bytes<Input>(Pass, int64_t, int64_t, int64_t); \
-  template void contrastive_loss_forward(const ContrastiveLossParams<Input>&, void*,        \
+  template void contrastive_loss_forward(const ContrastiveForwardParams<Input>&, void*,     \
                                          const Stream&);                                    \
-  template void contrastive_loss_backward(const ContrastiveLossParams<Input>&, void*,       \
+  template void contrastive_loss_backward(const ContrastiveBackwardParams<Input>&, void*,   \
                                           const Stream&);
 USVS_INSTANTIATE(float)
 USVS_INSTANTIATE(BFloat16)

@@ -3,7 +3,8 @@
 
 namespace usvs::cuda {
 
-void log_spectrogram_backward(const LogSpectrogramParams<float>& params, const Stream& stream) {
+void log_spectrogram_backward(const LogSpectrogramBackwardParams<float>& params,
+                              const Stream& stream) {
   constexpr const char* name = "log_spectrogram_backward";
   with_n_fft(params.n_fft, [&](auto n_fft) {
     using Plan = BackwardPlan<n_fft.value>;

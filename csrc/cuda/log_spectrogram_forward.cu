@@ -4,30 +4,34 @@
 namespace usvs::cuda {
 namespace {
 
-constexpr int64_t kMostTileColumns = 256;
+constexpr int64_t kMaxTileColumns = 256;
 
-// As many columns as the frames in shared memory allow: neighbours share frames.
-ColumnTiles column_tiles(const LogSpectrogramParams<float>& params, int slots) {
+// Columns of a tile: as many as the frames in shared memory allow, since neighbouring columns use
+// the same frames.
+ColumnTiles column_tiles(const LogSpectrogramForwardParams<float>& params, int slots) {
   const int64_t frames = params.transform_frames();
-  const int64_t in_a_row = (slots - 2) * params.frames / frames + 1;
+  const int64_t contiguous_columns = (slots - 2) * params.frames / frames + 1;
   ColumnTiles tiles{};
-  tiles.sparse = in_a_row < slots / 2;
-  const int64_t columns = std::min(tiles.sparse ? slots / 2 : in_a_row, kMostTileColumns);
+  tiles.separate_slots = contiguous_columns < slots / 2;
+  const int64_t columns =
+      std::min(tiles.separate_slots ? slots / 2 : contiguous_columns, kMaxTileColumns);
   tiles.columns = static_cast<int>(columns >= 64 ? columns / 32 * 32 : columns / 4 * 4);
-  tiles.per_clip = static_cast<unsigned>((params.frames + tiles.columns - 1) / tiles.columns);
-  const size_t four = 4 * (params.bfloat16_output ? sizeof(simt::bf16) : sizeof(float));
-  tiles.vectors = params.frames % 4 == 0 && reinterpret_cast<uintptr_t>(params.output) % four == 0;
+  tiles.tiles_per_clip = static_cast<unsigned>((params.frames + tiles.columns - 1) / tiles.columns);
+  const size_t group_bytes = 4 * (params.bfloat16_output ? sizeof(simt::bf16) : sizeof(float));
+  tiles.vector_stores =
+      params.frames % 4 == 0 && reinterpret_cast<uintptr_t>(params.output) % group_bytes == 0;
   return tiles;
 }
 
 }  // namespace
 
-void log_spectrogram_forward(const LogSpectrogramParams<float>& params, const Stream& stream) {
+void log_spectrogram_forward(const LogSpectrogramForwardParams<float>& params,
+                             const Stream& stream) {
   constexpr const char* name = "log_spectrogram_forward";
   with_n_fft(params.n_fft, [&](auto n_fft) {
     using Plan = ForwardPlan<n_fft.value>;
     const ColumnTiles tiles = column_tiles(params, Plan::slots);
-    const unsigned blocks = grid_blocks(name, params.clips, tiles.per_clip);
+    const unsigned blocks = grid_blocks(name, params.clips, tiles.tiles_per_clip);
     if (blocks == 0) return;
     simt::launch(name, log_spectrogram_forward_kernel<n_fft.value>, blocks, kSpectrogramThreads,
                  Plan::shared_bytes(static_cast<int>(params.win_length)), stream,

@@ -1,4 +1,4 @@
-// What the launchers of both passes share.
+// Shared by the launchers of both passes.
 #pragma once
 #include <algorithm>
 #include <limits>
@@ -9,12 +9,13 @@
 
 namespace usvs::cuda {
 
-constexpr int64_t kMostSamples = 1 << 30;
+constexpr int64_t kMaxSamples = 1 << 30;
 
-inline SpectrogramShape spectrogram_shape(const LogSpectrogramParams<float>& params) {
-  if (params.samples >= kMostSamples) {
-    throw std::runtime_error("usvs: log_spectrogram: expected clips of less than 2^30 samples, got " +
-                             std::to_string(params.samples));
+inline SpectrogramShape spectrogram_shape(const LogSpectrogramInputs<float>& params) {
+  if (params.samples >= kMaxSamples) {
+    throw std::runtime_error(
+        "usvs: log_spectrogram: expected clips of less than 2^30 samples, got " +
+        std::to_string(params.samples));
   }
   SpectrogramShape shape{};
   shape.waveform = params.waveform;
@@ -33,15 +34,15 @@ inline SpectrogramShape spectrogram_shape(const LogSpectrogramParams<float>& par
   return shape;
 }
 
-inline unsigned grid_blocks(const char* name, int64_t groups, int64_t blocks_of_a_group) {
-  if (groups > std::numeric_limits<int32_t>::max() / std::max<int64_t>(blocks_of_a_group, 1)) {
+inline unsigned grid_blocks(const char* name, int64_t groups, int64_t blocks_per_group) {
+  if (groups > std::numeric_limits<int32_t>::max() / std::max<int64_t>(blocks_per_group, 1)) {
     throw std::runtime_error(std::string("usvs: ") + name +
                              ": expected a batch that fits 2^31 blocks");
   }
-  return static_cast<unsigned>(groups * blocks_of_a_group);
+  return static_cast<unsigned>(groups * blocks_per_group);
 }
 
-// Calls function with n_fft as a type.
+// Calls function(n_fft as a compile-time constant).
 template <typename Function>
 void with_n_fft(int64_t n_fft, const Function& function) {
   switch (n_fft) {

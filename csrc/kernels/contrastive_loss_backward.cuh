@@ -1,56 +1,66 @@
-// The backward pass, one body for both sums over the weights w_ik = losses_grad_i / T softmax_ik:
+// Contrastive loss, backward pass. With the weights w_ik = losses_grad_i / T softmax_ik:
 //
-//   anchors own:     sums_i = sum over k of w_ik c_k; then the terms of s_i and s'_i, and theirs
-//   candidates own:  sums_k = sum over i of w_ik v_i
+//   rows are anchors:     gradient of v_i = sum over k of w_ik c_k + the terms of s_i and s'_i
+//   rows are candidates:  gradient of c_k = sum over i of w_ik v_i
 //
-// Either recomputes the tiles of logits that it needs, so that every sum lies in the registers of
-// one block: no atomic addition of floats, and the same bits every time.
+// Each block recomputes the logits that it needs and keeps its sums in registers. No floats are
+// added atomically, so the result has the same bits in every run.
+//
+//   block          256 threads, 8 warps; 128 rows, 16 for each warp
+//   tile           128 rows x 32 columns (kTileColumns)
+//   grid           row tiles of anchors, then of candidates, x splits of the columns x slices of d
+//   stages         2: one tile of columns is multiplied while cp.async loads the next
+//   tensor cores   logits as in the forward pass; weights, split in two, times y
+//   registers      at most 128; on sm_90 128
+//   shared memory  kSharedBytes: 101,376 bytes (float32), 67,584 bytes (bfloat16)
+//   blocks per SM  2; float32 on sm_80: 1
 #pragma once
 #include "kernels/contrastive_loss_forward.cuh"
 
 namespace usvs::cuda {
 
 template <typename Input>
-__device__ __forceinline__ Anchor anchor_at(const ContrastiveLossParams<Input>& params,
-                                            const Geometry& geometry, int row) {
-  // Beyond the end there is no weight: exp(-inf).
+__device__ __forceinline__ AnchorMetadata anchor_metadata(
+    const ContrastiveBackwardParams<Input>& params, const EmbeddingLayout& layout, int row) {
+  // Rows behind the last get weight exp(-inf) = 0.
   if (row >= params.rows) return {INFINITY, 0, -1};
-  return {params.logsumexp[row], geometry.scaled(params.losses_grad[row]),
+  return {params.logsumexp[row], layout.over_temperature(params.losses_grad[row]),
           static_cast<int>(params.self_index[row])};
 }
 
-// Turns a lane's part of a tile of similarities into weights.
-template <bool kAnchorsOwn, typename Input>
-__device__ __forceinline__ void weigh(float (&tile)[kParts][4], const Input* x_rows,
-                                      const Input* y_tile, const Geometry& geometry, int first_row,
-                                      int first_column, int columns) {
+// Turns a lane's similarities into weights.
+template <bool kRowsAreAnchors, typename Input>
+__device__ __forceinline__ void logits_to_weights(float (&tile)[kFragments][4], const Input* x_rows,
+                                                  const Input* y_tile,
+                                                  const EmbeddingLayout& layout, int first_row,
+                                                  int first_column, int columns) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
+  for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = g + i / 2 * 8, column = 8 * part + 2 * t + i % 2;
+      const int row = g + i / 2 * 8, column = 8 * fragment + 2 * t + i % 2;
       const Input* const anchor_row =
-          kAnchorsOwn ? &x_rows[row * kPitch<Input>] : &y_tile[column * kPitch<Input>];
-      const Anchor& anchor = anchor_behind(anchor_row);
-      const int candidate = kAnchorsOwn ? first_column + column : first_row + row;
+          kRowsAreAnchors ? &x_rows[row * kPitch<Input>] : &y_tile[column * kPitch<Input>];
+      const AnchorMetadata& anchor = row_metadata(anchor_row);
+      const int candidate = kRowsAreAnchors ? first_column + column : first_row + row;
       const bool counts =
-          candidate != anchor.self && (!kAnchorsOwn || first_column + column < columns);
-      float& value = tile[part][i];
-      const float softmax = fast_exp(geometry.scaled(value) - anchor.logsumexp);
+          candidate != anchor.self && (!kRowsAreAnchors || first_column + column < columns);
+      float& value = tile[fragment][i];
+      const float softmax = fast_exp(layout.over_temperature(value) - anchor.logsumexp);
       value = counts ? softmax * anchor.weight : 0;
     }
   }
 }
 
-// Puts the block's sums, summed over all splits, into shared memory; false where another block
-// will.
-__device__ __forceinline__ bool gather_sums(const float (&sums)[kSliceWidth / 8][4],
-                                            const Geometry& geometry, const Cut& cut,
-                                            const Share& share, float* shared) {
+// Writes the block's sums to shared memory, summed over all splits. Returns false if another block
+// does that.
+__device__ __forceinline__ bool reduce_splits(const float (&sums)[kSliceWidth / 8][4],
+                                              const EmbeddingLayout& layout, const SplitPlan& plan,
+                                              const BlockTile& block_tile, float* shared) {
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
-  const int width = geometry.slice_width, pitch = kSumsPitch;
-  __syncthreads();  // the tiles have been read; sums take their place
+  const int width = layout.slice_width, pitch = kSumsPitch;
+  __syncthreads();  // all warps have read the tiles, which the sums overwrite
 #pragma unroll
   for (int column = 0; column < kSliceWidth; column += 8) {
 #pragma unroll
@@ -58,21 +68,22 @@ __device__ __forceinline__ bool gather_sums(const float (&sums)[kSliceWidth / 8]
       shared[(row + i / 2 * 8) * pitch + column + lane % 4 * 2 + i % 2] = sums[column / 8][i];
     }
   }
-  if (cut.splits > 1) {
+  if (plan.splits > 1) {
     __syncthreads();
     const int64_t floats = int64_t{kTileRows} * width;
-    float* const parts = &cut.parts[share.tile(cut) * cut.splits * floats];
+    float* const partials = &plan.partial_sums[block_tile.sums_index(plan) * plan.splits * floats];
     for (int i = threadIdx.x / 32; i < kTileRows; i += kWarps) {
       for (int k = lane; k < width; k += 32) {
-        parts[share.split() * floats + i * width + k] = shared[i * pitch + k];
+        partials[block_tile.split() * floats + i * width + k] = shared[i * pitch + k];
       }
     }
-    if (!is_last(&cut.done[share.tile(cut)], cut.splits)) return false;
+    if (!is_last_block(&plan.finished_splits[block_tile.sums_index(plan)], plan.splits))
+      return false;
     for (int i = threadIdx.x / 32; i < kTileRows; i += kWarps) {
       for (int k = lane; k < width; k += 32) {
         float sum = 0;
-        for (int split = 0; split < cut.splits; ++split) {
-          sum += parts[split * floats + i * width + k];
+        for (int split = 0; split < plan.splits; ++split) {
+          sum += partials[split * floats + i * width + k];
         }
         shared[i * pitch + k] = sum;
       }
@@ -83,80 +94,87 @@ __device__ __forceinline__ bool gather_sums(const float (&sums)[kSliceWidth / 8]
 }
 
 template <typename Input>
-__device__ void write_anchors(const ContrastiveLossParams<Input>& params, const Geometry& geometry,
-                              const Share& share, const float* sums) {
-  const int begin = share.sums_slice() * geometry.slice_width;
-  const int width = min(geometry.slice_width, geometry.width - begin);
-  const int rows = owned_rows(params.rows, share);
+__device__ void write_anchor_gradients(const ContrastiveBackwardParams<Input>& params,
+                                       const EmbeddingLayout& layout, const BlockTile& block_tile,
+                                       const float* sums) {
+  const int begin = block_tile.sums_slice() * layout.slice_width;
+  const int width = min(layout.slice_width, layout.width - begin);
+  const int rows = owned_rows(params.rows, block_tile);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
-    const int row = share.first_row() + i;
-    const Margin margin = margin_of(params, row);
+    const int row = block_tile.first_row() + i;
+    const Margin margin = compute_margin(params, row);
     const double weight = params.losses_grad[row] / params.temperature;
-    const float pull = static_cast<float>(-weight * (1 + margin.slope));
-    const float push = static_cast<float>(weight * margin.slope);
+    const float positive_factor = static_cast<float>(-weight * (1 + margin.slope));
+    const float negative_factor = static_cast<float>(weight * margin.slope);
     for (int k = threadIdx.x % 32; k < width; k += 32) {
-      const int64_t at = int64_t{row} * geometry.width + begin + k;
-      const float v = widened(params.anchors[at]);
-      narrow(pull * v, params.positives_grad[at]);
-      narrow(push * v, params.hard_negatives_grad[at]);
-      const float hard = push * widened(params.hard_negatives[at]);
-      narrow(sums[i * kSumsPitch + k] + fmaf(pull, widened(params.positives[at]), hard),
-             params.anchors_grad[at]);
+      const int64_t at = int64_t{row} * layout.width + begin + k;
+      const float v = widen(params.anchors[at]);
+      store_rounded(positive_factor * v, params.positives_grad[at]);
+      store_rounded(negative_factor * v, params.hard_negatives_grad[at]);
+      const float hard = negative_factor * widen(params.hard_negatives[at]);
+      store_rounded(
+          sums[i * kSumsPitch + k] + fmaf(positive_factor, widen(params.positives[at]), hard),
+          params.anchors_grad[at]);
     }
   }
 }
 
 template <typename Input>
-__device__ void write_candidates(const ContrastiveLossParams<Input>& params,
-                                 const Geometry& geometry, const Share& share, const float* sums) {
-  const int begin = share.sums_slice() * geometry.slice_width;
-  const int width = min(geometry.slice_width, geometry.width - begin);
-  const int rows = owned_rows(params.columns, share);
+__device__ void write_candidate_gradients(const ContrastiveBackwardParams<Input>& params,
+                                          const EmbeddingLayout& layout,
+                                          const BlockTile& block_tile, const float* sums) {
+  const int begin = block_tile.sums_slice() * layout.slice_width;
+  const int width = min(layout.slice_width, layout.width - begin);
+  const int rows = owned_rows(params.columns, block_tile);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     for (int k = threadIdx.x % 32; k < width; k += 32) {
-      narrow(sums[i * kSumsPitch + k],
-             params.candidates_grad[int64_t{share.first_row() + i} * geometry.width + begin + k]);
+      store_rounded(
+          sums[i * kSumsPitch + k],
+          params.candidates_grad[int64_t{block_tile.first_row() + i} * layout.width + begin + k]);
     }
   }
 }
 
-template <bool kAnchorsOwn, typename Input>
-__device__ __forceinline__ void sum_weighted(const ContrastiveLossParams<Input>& params,
-                                             const Geometry& geometry, const Cut& cut, int row_tile,
-                                             Input* shared) {
-  const Share share{row_tile};
-  const Sides<kAnchorsOwn, Input> sides(params);
+template <bool kRowsAreAnchors, typename Input>
+__device__ __forceinline__ void accumulate_gradients(const ContrastiveBackwardParams<Input>& params,
+                                                     const EmbeddingLayout& layout,
+                                                     const SplitPlan& plan, int row_tile,
+                                                     Input* shared) {
+  const BlockTile block_tile{row_tile};
+  const Operands<kRowsAreAnchors, Input> operands(params);
   float sums[kSliceWidth / 8][4] = {};
   stream_tiles(
-      sides, geometry, cut, share, shared,
-      [&](int row) { return anchor_at(params, geometry, row); },
-      [&](int column, float (&tile)[kParts][4], const Input* x_rows, const Input* y_tile) {
-        const int first_row = share.first_row() + threadIdx.x / 32 * 16;
-        weigh<kAnchorsOwn>(tile, x_rows, y_tile, geometry, first_row, column, sides.columns);
-        add_weighted(tile, y_tile, geometry, sums);
+      operands, layout, plan, block_tile, shared,
+      [&](int row) { return anchor_metadata(params, layout, row); },
+      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile) {
+        const int first_row = block_tile.first_row() + threadIdx.x / 32 * 16;
+        logits_to_weights<kRowsAreAnchors>(tile, x_rows, y_tile, layout, first_row, column,
+                                           operands.columns);
+        add_weighted(tile, y_tile, layout, sums);
       });
-  float* const gathered = reinterpret_cast<float*>(shared);
-  if (!gather_sums(sums, geometry, cut, share, gathered)) return;
-  if (kAnchorsOwn) {
-    write_anchors(params, geometry, share, gathered);
+  float* const reduced = reinterpret_cast<float*>(shared);
+  if (!reduce_splits(sums, layout, plan, block_tile, reduced)) return;
+  if (kRowsAreAnchors) {
+    write_anchor_gradients(params, layout, block_tile, reduced);
   } else {
-    write_candidates(params, geometry, share, gathered);
+    write_candidate_gradients(params, layout, block_tile, reduced);
   }
 }
 
-// Row tiles of anchors come first: where candidates are many, theirs is the longest work.
+// Row tiles of anchors have the lower block indices: with many candidates they take longest.
 template <typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
-    contrastive_loss_backward_kernel(ContrastiveLossParams<Input> params, Geometry geometry,
-                                     Cut anchors, Cut candidates) {
+    contrastive_loss_backward_kernel(ContrastiveBackwardParams<Input> params,
+                                     EmbeddingLayout layout, SplitPlan anchors,
+                                     SplitPlan candidates) {
   USVS_DYNAMIC_SHARED(Input, shared, 0, kSharedBytes<Input> / sizeof(Input));
   const int row_tile = blockIdx.x, split = blockIdx.y;
   if (row_tile < anchors.row_tiles) {
     if (split >= anchors.splits) return;
-    sum_weighted<true>(params, geometry, anchors, row_tile, shared);
+    accumulate_gradients<true>(params, layout, anchors, row_tile, shared);
   } else {
     if (split >= candidates.splits) return;
-    sum_weighted<false>(params, geometry, candidates, row_tile - anchors.row_tiles, shared);
+    accumulate_gradients<false>(params, layout, candidates, row_tile - anchors.row_tiles, shared);
   }
 }
 

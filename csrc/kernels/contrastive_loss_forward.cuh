@@ -1,32 +1,41 @@
-// The forward pass: logits a tile at a time, of which only the largest and the sum of exponentials
-// are kept.
+// Contrastive loss, forward pass: computes logits tile by tile and keeps the largest logit and the
+// sum of exponentials of each row.
+//
+//   block          256 threads, 8 warps; 128 anchors, 16 for each warp
+//   tile           128 anchors x 32 candidates (kTileColumns)
+//   grid           row tiles x splits of the candidates; the last split writes the losses
+//   stages         2: one tile of candidates is multiplied while cp.async loads the next
+//   tensor cores   3 mma.m16n8k8 (tf32) per float32 product; mma.m16n8k16 for bfloat16
+//   registers      at most 128; on sm_90 118 (float32) and 72 (bfloat16)
+//   shared memory  kTilesBytes: 101,376 bytes (float32), 52,224 bytes (bfloat16)
+//   blocks per SM  2; float32 on sm_80: 1
 #pragma once
 #include "kernels/contrastive_loss_rows.cuh"
 #include "kernels/contrastive_loss_tiles.cuh"
 
 namespace usvs::cuda {
 
-constexpr float kLowest = -3.402823466e38f;  // not -inf, which minus itself is NaN
+constexpr float kLowestFloat = -3.402823466e38f;  // not -inf: -inf - -inf is NaN
 
-// Logits of a row that have been seen.
-struct LogSum {
-  float largest = kLowest;
-  float sum = 0;   // of exp(logit - largest)
-  float lost = 0;  // what rounding took from the sum: a million terms would lose 1e-5 of it
+// Largest logit and sum of exponentials of the logits that were added.
+struct RunningLogSum {
+  float largest = kLowestFloat;
+  float sum = 0;           // of exp(logit - largest)
+  float compensation = 0;  // Kahan's: without it a sum of a million terms has an error of 1e-5
 
   __device__ __forceinline__ void rescale(float to) {
     const float factor = fast_exp(largest - to);
     largest = to;
     sum *= factor;
-    lost *= factor;
+    compensation *= factor;
   }
   __device__ __forceinline__ void add(float more) {
-    const float expected = more - lost, total = sum + expected;
-    lost = (total - sum) - expected;
+    const float corrected = more - compensation, total = sum + corrected;
+    compensation = (total - sum) - corrected;
     sum = total;
   }
-  __device__ __forceinline__ void join(const LogSum& other) {
-    LogSum moved = other;
+  __device__ __forceinline__ void join(const RunningLogSum& other) {
+    RunningLogSum moved = other;
     const float to = fmaxf(largest, other.largest);
     rescale(to);
     moved.rescale(to);
@@ -34,66 +43,70 @@ struct LogSum {
   }
 };
 
-// Takes one row of a lane's part of a tile, `row` 0 or 1, into its sum.
-template <int kParts>
-__device__ __forceinline__ void take_logits(const float (&tile)[kParts][4], int row, LogSum& seen) {
-  float largest = seen.largest;
+// Adds a lane's logits of one row of a tile, `row` 0 or 1, to its sum.
+template <int kFragments>
+__device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments][4], int row,
+                                                  RunningLogSum& running) {
+  float largest = running.largest;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
-    largest = fmaxf(largest, fmaxf(tile[part][2 * row], tile[part][2 * row + 1]));
+  for (int fragment = 0; fragment < kFragments; ++fragment) {
+    largest = fmaxf(largest, fmaxf(tile[fragment][2 * row], tile[fragment][2 * row + 1]));
   }
-  seen.rescale(largest);
+  running.rescale(largest);
   float sum = 0;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
-    sum += fast_exp(tile[part][2 * row] - largest) + fast_exp(tile[part][2 * row + 1] - largest);
+  for (int fragment = 0; fragment < kFragments; ++fragment) {
+    sum += fast_exp(tile[fragment][2 * row] - largest) +
+           fast_exp(tile[fragment][2 * row + 1] - largest);
   }
-  seen.add(sum);
+  running.add(sum);
 }
 
-// Writes loss and logsumexp of the owned rows; `sums` has {largest, sum} of each for every split.
+// Writes loss and logsumexp of the block's rows; `sums` holds {largest, sum} of each row for every
+// split.
 template <typename Input>
-__device__ void write_losses(const ContrastiveLossParams<Input>& params, const Share& share,
-                             const float2* sums, int splits) {
-  const int rows = owned_rows(params.rows, share);
+__device__ void write_losses(const ContrastiveForwardParams<Input>& params,
+                             const BlockTile& block_tile, const float2* sums, int splits) {
+  const int rows = owned_rows(params.rows, block_tile);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
-    const int row = share.first_row() + i;
-    float largest = kLowest;
+    const int row = block_tile.first_row() + i;
+    float largest = kLowestFloat;
     for (int split = 0; split < splits; ++split) {
       largest = fmaxf(largest, sums[split * kTileRows + i].x);
     }
     double total = 0;
     for (int split = 0; split < splits; ++split) {
-      const float2 part = sums[split * kTileRows + i];
-      total += part.y * fast_exp(part.x - largest);
+      const float2 partial = sums[split * kTileRows + i];
+      total += partial.y * fast_exp(partial.x - largest);
     }
-    const Margin margin = margin_of(params, row);
+    const Margin margin = compute_margin(params, row);
     if (threadIdx.x % 32 != 0) continue;
     const int64_t self = params.self_index[row];
-    // Held against nothing, or by an index that does not exist: no number is right.
+    // Without candidates, or with an index that does not exist, the result is NaN.
     const bool valid = total != 0 && self >= -1 && self < params.columns;
     const double logsumexp = valid ? largest + log(total) : NAN;
     params.logsumexp[row] = static_cast<float>(logsumexp);
-    params.losses[row] = static_cast<float>(logsumexp - margin.positive - margin.gap);
+    params.losses[row] = static_cast<float>(logsumexp - margin.positive - margin.value);
   }
 }
 
-// Turns a lane's part of a tile of similarities into logits, -inf where they do not count.
+// Turns a lane's similarities into logits; -inf for the anchor itself and behind the last
+// candidate.
 template <typename Input>
-__device__ __forceinline__ void mask_logits(float (&tile)[kParts][4], const Input* x_rows,
-                                            const Geometry& geometry, int first_column,
+__device__ __forceinline__ void mask_logits(float (&tile)[kFragments][4], const Input* x_rows,
+                                            const EmbeddingLayout& layout, int first_column,
                                             int columns) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int self = anchor_behind(&x_rows[(g + 8 * h) * kPitch<Input>]).self;
+    const int self = row_metadata(&x_rows[(g + 8 * h) * kPitch<Input>]).self;
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) {
+    for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        const int column = first_column + 8 * part + 2 * t + j;
-        float& value = tile[part][2 * h + j];
-        value = column < columns && column != self ? geometry.scaled(value) : -INFINITY;
+        const int column = first_column + 8 * fragment + 2 * t + j;
+        float& value = tile[fragment][2 * h + j];
+        value = column < columns && column != self ? layout.over_temperature(value) : -INFINITY;
       }
     }
   }
@@ -101,49 +114,51 @@ __device__ __forceinline__ void mask_logits(float (&tile)[kParts][4], const Inpu
 
 template <typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
-    contrastive_loss_forward_kernel(ContrastiveLossParams<Input> params, Geometry geometry,
-                                    Cut cut) {
+    contrastive_loss_forward_kernel(ContrastiveForwardParams<Input> params, EmbeddingLayout layout,
+                                    SplitPlan plan) {
   USVS_DYNAMIC_SHARED(Input, shared, 0, kTilesBytes<Input> / sizeof(Input));
-  const Share share{static_cast<int>(blockIdx.x)};
-  const Sides<true, Input> sides(params);
-  LogSum seen[2];
+  const BlockTile block_tile{static_cast<int>(blockIdx.x)};
+  const Operands<true, Input> operands(params);
+  RunningLogSum running[2];
   stream_tiles(
-      sides, geometry, cut, share, shared,
+      operands, layout, plan, block_tile, shared,
       [&](int row) {
-        return Anchor{0, 0, row < sides.rows ? static_cast<int>(params.self_index[row]) : -1};
+        return AnchorMetadata{0, 0,
+                              row < operands.rows ? static_cast<int>(params.self_index[row]) : -1};
       },
-      [&](int column, float (&tile)[kParts][4], const Input* x_rows, const Input*) {
-        mask_logits(tile, x_rows, geometry, column, sides.columns);
-        take_logits(tile, 0, seen[0]);
-        take_logits(tile, 1, seen[1]);
+      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input*) {
+        mask_logits(tile, x_rows, layout, column, operands.columns);
+        accumulate_logits(tile, 0, running[0]);
+        accumulate_logits(tile, 1, running[1]);
       });
-  __syncthreads();  // the tiles have been read; sums take their place
+  __syncthreads();  // all warps have read the tiles, which the sums overwrite
   float2* sums = reinterpret_cast<float2*>(shared);
-  const bool is_split = cut.splits > 1;
+  const bool is_split = plan.splits > 1;
   if (is_split) {
-    sums = reinterpret_cast<float2*>(cut.parts) + int64_t{share.tile(cut)} * cut.splits * kTileRows;
+    sums = reinterpret_cast<float2*>(plan.partial_sums) +
+           int64_t{block_tile.sums_index(plan)} * plan.splits * kTileRows;
   }
-  float2* const own = &sums[share.split() * kTileRows];
+  float2* const own = &sums[block_tile.split() * kTileRows];
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
 #pragma unroll
-    for (int flipped = 1; flipped < 4; flipped *= 2) {
-      LogSum other;
-      other.largest = __shfl_xor_sync(0xffffffffu, seen[h].largest, flipped);
-      other.sum = __shfl_xor_sync(0xffffffffu, seen[h].sum, flipped);
-      seen[h].join(other);
+    for (int lane_mask = 1; lane_mask < 4; lane_mask *= 2) {
+      RunningLogSum other;
+      other.largest = __shfl_xor_sync(0xffffffffu, running[h].largest, lane_mask);
+      other.sum = __shfl_xor_sync(0xffffffffu, running[h].sum, lane_mask);
+      running[h].join(other);
     }
     if (lane % 4 == 0) {
-      own[row + 8 * h] = make_float2(seen[h].largest, seen[h].sum);
+      own[row + 8 * h] = make_float2(running[h].largest, running[h].sum);
     }
   }
   if (is_split) {
-    if (!is_last(&cut.done[share.tile(cut)], cut.splits)) return;
+    if (!is_last_block(&plan.finished_splits[block_tile.sums_index(plan)], plan.splits)) return;
   } else {
     __syncthreads();
   }
-  write_losses(params, share, sums, cut.splits);
+  write_losses(params, block_tile, sums, plan.splits);
 }
 
 }  // namespace usvs::cuda

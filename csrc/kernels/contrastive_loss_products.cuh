@@ -1,16 +1,18 @@
-// Products of small tiles on the tensor cores, as exact as the CPU's.
+// Matrix products of small tiles on tensor cores, with float32 accuracy.
 //
-// A float is split in two: high, the nearest number of 11 bits (tf32), and low, what is left, cut
-// to 11 bits; x y = high high + high low + low high but for 2^-22 of it. Tensor cores round their
-// sums towards zero (Fasi et al., 2021, doi:10.7717/peerj-cs.330), which over a long sum adds up.
-// So sums are short there, and are added to the long one by ordinary instructions, which round to
-// nearest (Ootomo and Yokota, 2022, doi:10.1177/10943420221090256).
+// A float x is split into high, x rounded to 11 significant bits (tf32), and low = x - high, of
+// which a tensor core uses 11 bits. Then x y = high high + high low + low high up to a relative
+// error of 2^-22. Tensor cores round their sums towards zero (Fasi et al., 2021,
+// doi:10.7717/peerj-cs.330), an error that grows with the length of a sum. So a tensor core adds
+// few terms at a time, and ordinary instructions, which round to nearest, add those sums (Ootomo
+// and Yokota, 2022, doi:10.1177/10943420221090256).
 //
-// bfloat16 values are multiplied as they are. Weights are split in two of 8 bits: rounded to one,
-// a weight near 1 would lose what is left of the gradient where the positive pulls against it.
+// bfloat16 embeddings are multiplied as they are. Weights are split into two bfloat16 numbers:
+// rounded to one, a weight near 1 would lose the small difference between the gradients of the
+// positive and the candidates.
 //
-// Lanes: g = lane / 4, t = lane % 4. Of every 16 x 8 part of a tile a lane has [g][2t], [g][2t +
-// 1], [g + 8][2t], [g + 8][2t + 1].
+// Fragments: with g = lane / 4 and t = lane % 4, a lane holds elements [g][2t], [g][2t + 1], [g +
+// 8][2t] and [g + 8][2t + 1] of every 16 x 8 fragment of a tile.
 #pragma once
 #include "contrastive_loss.h"
 #include "kernels/contrastive_loss_plan.h"
@@ -32,7 +34,7 @@ struct TensorCore<float> {
     uint32_t high[2], low[2];
   };
 
-  // A NaN stays one in `low`. A tensor core does not look at the lower 13 bits.
+  // A NaN stays a NaN in `low`. A tensor core ignores the lower 13 bits of its inputs.
   static __device__ __forceinline__ void split(uint32_t x, uint32_t& high, uint32_t& low) {
     high = (x + 0x1000) & 0xffffe000;
     low = __float_as_uint(__uint_as_float(x) - __uint_as_float(high));
@@ -49,7 +51,8 @@ struct TensorCore<float> {
     split(second, result.high[1], result.low[1]);
     return result;
   }
-  // Two products in turn: a tensor core takes the next only when the last one's sum is complete.
+  // Alternates between two sums: a tensor core cannot add to a sum before its previous addition is
+  // complete.
   static __device__ __forceinline__ void multiply(float (&sums)[2][4], const Left& a,
                                                   const Right& b0, const Right& b1) {
     mma_m16n8k8_tf32(sums[0], a.low, b0.high);
@@ -88,17 +91,18 @@ __device__ __forceinline__ void add(const float (&sum)[4], float (&sums)[4]) {
   for (int i = 0; i < 4; ++i) sums[i] += sum[i];
 }
 
-// tile += x y^T over one slice: 16 rows of x, all rows of the y tile.
+// tile += x y^T over one slice of the width: 16 rows of x, all rows of the y tile.
 template <typename Input>
 __device__ __forceinline__ void add_product(const Input* x, const Input* y,
-                                            const Geometry& geometry, float (&tile)[kParts][4]) {
+                                            const EmbeddingLayout& layout,
+                                            float (&tile)[kFragments][4]) {
   using Core = TensorCore<Input>;
   constexpr int kHalf = 16 / sizeof(Input), kStep = 2 * kHalf, kSteps = sizeof(Input) == 4 ? 1 : 2;
   const int lane = threadIdx.x % 32;
   const Input* const x_row = &x[lane % 16 * kPitch<Input> + lane / 16 * kHalf];
   const Input* const y_row = &y[(lane / 16 * 8 + lane % 8) * kPitch<Input> + lane / 8 % 2 * kHalf];
-#pragma unroll 1  // the registers are full
-  for (int k = 0; k < geometry.slice_width; k += kSteps * kStep) {
+#pragma unroll 1  // no registers left for unrolling
+  for (int k = 0; k < layout.slice_width; k += kSteps * kStep) {
     typename Core::Left a[kSteps];
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -107,38 +111,39 @@ __device__ __forceinline__ void add_product(const Input* x, const Input* y,
       a[step] = Core::left(words);
     }
 #pragma unroll
-    for (int part = 0; part < kParts; part += 2) {
+    for (int fragment = 0; fragment < kFragments; fragment += 2) {
       float sums[2][4] = {};
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         uint32_t words[4];
-        ldmatrix_x4(words, &y_row[8 * part * kPitch<Input> + k + step * kStep]);
+        ldmatrix_x4(words, &y_row[8 * fragment * kPitch<Input> + k + step * kStep]);
         Core::multiply(sums, a[step], Core::right(words[0], words[1]),
                        Core::right(words[2], words[3]));
       }
-      add(sums[0], tile[part]);
-      add(sums[1], tile[part + 1]);
+      add(sums[0], tile[fragment]);
+      add(sums[1], tile[fragment + 1]);
     }
   }
 }
 
-// sums += weights y over one slice: weights [16, kTileColumns] as they lie in registers. The order
-// of the columns of weights within eight is 0 2 4 6 1 3 5 7: so a lane needs none but its own.
-__device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], const float* y,
-                                             const Geometry& geometry,
+// sums += weights y over one slice: weights [16, kTileColumns] in the registers that add_product
+// left them in. Taking each eight columns of the weights in the order 0 2 4 6 1 3 5 7 gives every
+// lane the values that it already holds.
+__device__ __forceinline__ void add_weighted(const float (&weights)[kFragments][4], const float* y,
+                                             const EmbeddingLayout& layout,
                                              float (&sums)[kSliceWidth / 8][4]) {
   using Core = TensorCore<float>;
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-  for (int part = 0; part < kParts; ++part) {
-    const float (&w)[4] = weights[part];
+  for (int fragment = 0; fragment < kFragments; ++fragment) {
+    const float (&w)[4] = weights[fragment];
     const Core::Left a = Core::left({__float_as_uint(w[0]), __float_as_uint(w[2]),
                                      __float_as_uint(w[1]), __float_as_uint(w[3])});
-    const float* const even = &y[(8 * part + 2 * t) * kPitch<float> + g];
-    const float* const odd = &y[(8 * part + 2 * t + 1) * kPitch<float> + g];
+    const float* const even = &y[(8 * fragment + 2 * t) * kPitch<float> + g];
+    const float* const odd = &y[(8 * fragment + 2 * t + 1) * kPitch<float> + g];
 #pragma unroll
     for (int k = 0; k < kSliceWidth; k += 16) {
-      if (k >= geometry.slice_width) break;
+      if (k >= layout.slice_width) break;
       float two[2][4] = {};
       Core::multiply(two, a, Core::right(__float_as_uint(even[k]), __float_as_uint(odd[k])),
                      Core::right(__float_as_uint(even[k + 8]), __float_as_uint(odd[k + 8])));
@@ -148,26 +153,26 @@ __device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], 
   }
 }
 
-__device__ __forceinline__ void add_weighted(const float (&weights)[kParts][4], const BFloat16* y,
-                                             const Geometry& geometry,
+__device__ __forceinline__ void add_weighted(const float (&weights)[kFragments][4],
+                                             const BFloat16* y, const EmbeddingLayout& layout,
                                              float (&sums)[kSliceWidth / 8][4]) {
   using Core = TensorCore<BFloat16>;
   const int lane = threadIdx.x % 32;
 #pragma unroll
-  for (int part = 0; part < kParts; part += 2) {
+  for (int fragment = 0; fragment < kFragments; fragment += 2) {
     Core::Left high, low;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float first = weights[part + i / 2][i % 2 * 2];
-      const float second = weights[part + i / 2][i % 2 * 2 + 1];
+      const float first = weights[fragment + i / 2][i % 2 * 2];
+      const float second = weights[fragment + i / 2][i % 2 * 2 + 1];
       high.bits[i] = pack_bf16(first, second);
       low.bits[i] = pack_bf16(first - __uint_as_float(high.bits[i] << 16),
                               second - __uint_as_float(high.bits[i] & 0xffff0000));
     }
-    const BFloat16* const y_row = &y[(8 * part + lane % 16) * kPitch<BFloat16> + lane / 16 * 8];
+    const BFloat16* const y_row = &y[(8 * fragment + lane % 16) * kPitch<BFloat16> + lane / 16 * 8];
 #pragma unroll
     for (int k = 0; k < kSliceWidth; k += 16) {
-      if (k >= geometry.slice_width) break;
+      if (k >= layout.slice_width) break;
       uint32_t words[4];
       ldmatrix_x4_transposed(words, &y_row[k]);
       const Core::Right b0 = Core::right(words[0], words[1]), b1 = Core::right(words[2], words[3]);

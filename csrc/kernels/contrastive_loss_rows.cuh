@@ -1,5 +1,5 @@
-// What is done once a row: the margin of an anchor, and the meeting of blocks that split its
-// columns.
+// Computed once for each row: the margin of an anchor, and the reduction of the splits of a row
+// tile.
 #pragma once
 #include "contrastive_loss.h"
 #include "kernels/contrastive_loss_plan.h"
@@ -9,52 +9,53 @@ namespace usvs::cuda {
 
 using namespace simt;
 
-__device__ __forceinline__ float widened(float x) { return x; }
-__device__ __forceinline__ float widened(BFloat16 x) {
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ float widen(BFloat16 x) {
   return __uint_as_float(uint32_t{x.bits} << 16);
 }
-__device__ __forceinline__ void narrow(float x, float& to) { to = x; }
-__device__ __forceinline__ void narrow(float x, BFloat16& to) {
+__device__ __forceinline__ void store_rounded(float x, float& to) { to = x; }
+__device__ __forceinline__ void store_rounded(float x, BFloat16& to) {
   to.bits = static_cast<uint16_t>(pack_bf16(x, 0.0f));
 }
 
-// In double: the loss is a small difference of these and the logsumexp.
+// In float64: the loss is a small difference between these terms and the logsumexp.
 struct Margin {
   double positive;  // v.s / T
-  double slope;     // g'(m), 0 in a form without a margin
-  double gap;       // g(m), likewise
+  double slope;     // g'(m); 0 for ntxent
+  double value;     // g(m); 0 for ntxent
 };
 
-// Called by a whole warp; every lane gets the result.
+// All lanes of a warp must call this; every lane gets the result.
 template <typename Input>
-__device__ Margin margin_of(const ContrastiveLossParams<Input>& params, int row) {
+__device__ Margin compute_margin(const ContrastiveLossInputs<Input>& params, int row) {
   const int64_t offset = int64_t{row} * params.width;
   double positive = 0, negative = 0;
   for (int64_t k = threadIdx.x % 32; k < params.width; k += 32) {
-    const double v = widened(params.anchors[offset + k]);
-    positive += v * widened(params.positives[offset + k]);
-    negative += v * widened(params.hard_negatives[offset + k]);
+    const double v = widen(params.anchors[offset + k]);
+    positive += v * widen(params.positives[offset + k]);
+    negative += v * widen(params.hard_negatives[offset + k]);
   }
-  for (int flipped = 16; flipped > 0; flipped /= 2) {
-    positive += __shfl_xor_sync(0xffffffffu, positive, flipped);
-    negative += __shfl_xor_sync(0xffffffffu, negative, flipped);
+  for (int lane_mask = 16; lane_mask > 0; lane_mask /= 2) {
+    positive += __shfl_xor_sync(0xffffffffu, positive, lane_mask);
+    negative += __shfl_xor_sync(0xffffffffu, negative, lane_mask);
   }
   positive /= params.temperature;
   if (params.form == ContrastiveForm::ntxent) return {positive, 0, 0};
   const double margin = positive - negative / params.temperature;
-  const double touching = margin < params.margin_floor ? params.margin_floor : margin;
-  const double slope = 1 / expm1(touching);
-  return {positive, slope, log(-expm1(-touching)) + (margin - touching) * slope};
+  const double tangent_point = margin < params.margin_floor ? params.margin_floor : margin;
+  const double slope = 1 / expm1(tangent_point);
+  return {positive, slope, log(-expm1(-tangent_point)) + (margin - tangent_point) * slope};
 }
 
-// Whether all blocks that share a tile have written their parts, so that this one, the last, may
-// read them. Every thread of the block has the answer, and sees the parts.
-__device__ __forceinline__ bool is_last(unsigned* done, int splits) {
+// Whether all splits of a tile have written their partial sums, which makes this block the one that
+// adds them. All threads of the block must call this; they get the same answer and see the partial
+// sums.
+__device__ __forceinline__ bool is_last_block(unsigned* finished_splits, int splits) {
   __syncthreads();
   bool last = false;
   if (threadIdx.x == 0) {
     __threadfence();
-    last = atomicAdd(done, 1u) == static_cast<unsigned>(splits) - 1;
+    last = atomicAdd(finished_splits, 1u) == static_cast<unsigned>(splits) - 1;
     __threadfence();
   }
   return __syncthreads_or(last);

@@ -1,15 +1,21 @@
-// Tiles of embeddings in shared memory, and how a block goes through the columns of x y^T.
+// Tiles of embeddings in shared memory, and the loop of a block over the columns of x y^T.
 //
-//               y: streamed, two buffers           x     owned: 128 rows of a block, 16 of a warp
-//              +----+----+----+----+----+          y     streamed: 32 (float32) or 64 rows at a
-//              time | done    |now |next|    |          tile  of x y^T: never leaves registers
-//              +----+----+----+----+----+          slice at most 128 of the d columns of x and y
-//   +------+   +----+----+----+----+----+
-//   |  x   |   |         |tile|    .    |  warp 0  A row lies in shared memory with 16 bytes behind
-//   | 128  |   |         |    |    .    |  warp 1  it: ldmatrix then finds every row in banks of
-//   its | rows |   |         |    |    .    |   ...    own. Behind an anchor's row lies what else
-//   is
-//   +------+   +----+----+----+----+----+          known of it: struct Anchor.
+// clang-format off
+//
+//                 y: 32 rows at a time, two buffers
+//                +------+------+------+------+------+     x      128 rows of the block, 16 for each warp
+//                | done | done | now  | next |      |     y      rows that pass through shared memory
+//                +------+------+------+------+------+     tile   of x y^T, 16 x 32 for each warp, in registers
+//     +------+   +------+------+------+------+------+     slice  at most 128 of the d columns of x and y
+//     |  x   |   |      |      | tile |      |      |  warp 0
+//     | 128  |   |      |      | tile |      |      |  warp 1
+//     | rows |   |      |      | tile |      |      |   ...
+//     +------+   +------+------+------+------+------+
+//
+// clang-format on
+//
+// A row in shared memory is followed by 16 bytes of padding, so that ldmatrix reads the rows of a
+// matrix from different banks. The padding of an anchor's row holds its AnchorMetadata.
 #pragma once
 #include "contrastive_loss.h"
 #include "kernels/contrastive_loss_plan.h"
@@ -18,64 +24,66 @@
 
 namespace usvs::cuda {
 
-struct Anchor {
+struct AnchorMetadata {
   float logsumexp;
-  float weight;  // its loss's gradient / T
-  int self;      // the candidate that it is itself, or -1
+  float weight;  // gradient of its loss / T
+  int self;      // index of the anchor among the candidates; -1 if it is not there
 };
 
-// The two sides of a product: x is owned, y streamed, one of them anchors and one candidates.
-template <bool kAnchorsOwn, typename Input>
-struct Sides {
+// The operands of a product x y^T: anchors and candidates, or candidates and anchors.
+template <bool kRowsAreAnchors, typename Input>
+struct Operands {
   const Input* x;  // [rows, width]
   const Input* y;  // [columns, width]
   int rows, columns;
 
-  __device__ __forceinline__ explicit Sides(const ContrastiveLossParams<Input>& params)
-      : x(kAnchorsOwn ? params.anchors : params.candidates),
-        y(kAnchorsOwn ? params.candidates : params.anchors),
-        rows(static_cast<int>(kAnchorsOwn ? params.rows : params.columns)),
-        columns(static_cast<int>(kAnchorsOwn ? params.columns : params.rows)) {}
+  __device__ __forceinline__ explicit Operands(const ContrastiveLossInputs<Input>& params)
+      : x(kRowsAreAnchors ? params.anchors : params.candidates),
+        y(kRowsAreAnchors ? params.candidates : params.anchors),
+        rows(static_cast<int>(kRowsAreAnchors ? params.rows : params.columns)),
+        columns(static_cast<int>(kRowsAreAnchors ? params.columns : params.rows)) {}
 };
 
-// Which part of the product a block computes.
-struct Share {
+// The part of a product that a block computes: a row tile, a split of the columns and a slice of
+// the sums.
+struct BlockTile {
   int row_tile;
 
   __device__ __forceinline__ int first_row() const { return row_tile * kTileRows; }
   __device__ __forceinline__ int split() const { return blockIdx.y; }
-  // The slice of y that the tile of weights is multiplied with.
+  // The slice of y that the weights are multiplied with.
   __device__ __forceinline__ int sums_slice() const { return blockIdx.z; }
-  // Of the sums: an index into Cut::done.
-  __device__ __forceinline__ int tile(const Cut& cut) const {
-    return row_tile * cut.slices + sums_slice();
+  // Index into SplitPlan::finished_splits.
+  __device__ __forceinline__ int sums_index(const SplitPlan& plan) const {
+    return row_tile * plan.slices + sums_slice();
   }
-  __device__ __forceinline__ int begin(const Cut& cut) const { return split() * cut.split_tiles; }
-  __device__ __forceinline__ int end(const Cut& cut) const {
-    return min(begin(cut) + cut.split_tiles, cut.column_tiles);
+  __device__ __forceinline__ int first_column_tile(const SplitPlan& plan) const {
+    return split() * plan.tiles_per_split;
+  }
+  __device__ __forceinline__ int end_column_tile(const SplitPlan& plan) const {
+    return min(first_column_tile(plan) + plan.tiles_per_split, plan.column_tiles);
   }
 };
 
-// How many of a tile's rows there are.
-__device__ __forceinline__ int owned_rows(int64_t rows, const Share& share) {
-  return static_cast<int>(min(int64_t{kTileRows}, rows - share.first_row()));
+// Number of rows of the row tile that exist.
+__device__ __forceinline__ int owned_rows(int64_t rows, const BlockTile& block_tile) {
+  return static_cast<int>(min(int64_t{kTileRows}, rows - block_tile.first_row()));
 }
 
-// Copies rows first ... of matrix [rows, width], columns begin ... of it, with zeros beyond its
-// ends. What is copied can be read after cp_async_wait and a barrier.
+// Copies rows first ... and columns begin ... of a matrix [rows, width] into a tile, with zeros
+// outside the matrix. The tile may be read after cp_async_wait and a barrier.
 template <int kRows, typename Input>
 __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int first, int rows,
-                                          int begin, const Geometry& geometry) {
+                                          int begin, const EmbeddingLayout& layout) {
   constexpr int kVector = 16 / sizeof(Input), kLanes = kSliceWidth / kVector;
-  const int width = geometry.width;
-  if (geometry.vectors) {
+  const int width = layout.width;
+  if (layout.aligned_rows) {
     const int column = threadIdx.x % kLanes * kVector;
-    if (column >= geometry.slice_width) return;
-#pragma unroll 1  // addresses of several rows would not fit into the registers
+    if (column >= layout.slice_width) return;
+#pragma unroll 1  // the addresses of several rows do not fit into the registers
     for (int row = threadIdx.x / kLanes; row < kRows; row += kThreads / kLanes) {
       const bool inside = first + row < rows && begin + column < width;
-      const int64_t from =
-          int64_t{first + row} * width + begin + column;  // not read beyond the ends
+      const int64_t from = int64_t{first + row} * width + begin + column;  // not read if outside
       cp_async_16(&tile[row * kPitch<Input> + column], &matrix[from], inside);
     }
     return;
@@ -83,7 +91,7 @@ __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int 
 #pragma unroll 1
   for (int row = threadIdx.x / 32; row < kRows; row += kWarps) {
 #pragma unroll 1
-    for (int column = threadIdx.x % 32; column < geometry.slice_width; column += 32) {
+    for (int column = threadIdx.x % 32; column < layout.slice_width; column += 32) {
       const bool inside = first + row < rows && begin + column < width;
       Input value{};
       if (inside) value = matrix[int64_t{first + row} * width + begin + column];
@@ -92,67 +100,69 @@ __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int 
   }
 }
 
-// The place behind a row of a tile.
+// The padding behind a row of a tile.
 template <typename Input>
-__device__ __forceinline__ Anchor& anchor_behind(Input* row) {
-  return *reinterpret_cast<Anchor*>(&row[kSliceWidth]);
+__device__ __forceinline__ AnchorMetadata& row_metadata(Input* row) {
+  return *reinterpret_cast<AnchorMetadata*>(&row[kSliceWidth]);
 }
 template <typename Input>
-__device__ __forceinline__ const Anchor& anchor_behind(const Input* row) {
-  return *reinterpret_cast<const Anchor*>(&row[kSliceWidth]);
+__device__ __forceinline__ const AnchorMetadata& row_metadata(const Input* row) {
+  return *reinterpret_cast<const AnchorMetadata*>(&row[kSliceWidth]);
 }
 
-// A step of a block: one slice of one tile of columns.
-struct Step {
-  int tile;   // of columns
-  int turn;   // how many slices of this tile went before
-  int slice;  // of the width
+// One step of a block: one slice of one tile of columns.
+struct KStep {
+  int tile;         // index of a tile of columns
+  int slices_done;  // slices of this tile that were added before
+  int slice;        // index of a slice of the width
 
-  __device__ __forceinline__ Step next(int slices) const {
+  __device__ __forceinline__ KStep next(int slices) const {
     const int next_slice = slice + 1 < slices ? slice + 1 : 0;
-    if (turn + 1 < slices) return {tile, turn + 1, next_slice};
+    if (slices_done + 1 < slices) return {tile, slices_done + 1, next_slice};
     return {tile + 1, 0, next_slice};
   }
 };
 
-// Goes through the block's share of x y^T a tile at a time. anchor_at(row) is what lies behind an
-// anchor's row; use(first column, tile, x rows, y tile) is called by every warp with owned rows,
-// for its 16 of them. Of a width of several slices sums_slice comes last, so that it is the one
-// that the y tile holds when `use` is called.
-template <bool kAnchorsOwn, typename Input, typename AnchorAt, typename Use>
-__device__ __forceinline__ void stream_tiles(const Sides<kAnchorsOwn, Input>& sides,
-                                             const Geometry& geometry, const Cut& cut,
-                                             const Share& share, Input* shared,
-                                             const AnchorAt& anchor_at, const Use& use) {
-  const int thread = threadIdx.x, slices = geometry.slices, end = share.end(cut);
+// Computes the block's part of x y^T, one tile of columns after the other. load_metadata(row)
+// returns the metadata of an anchor; use(first column, tile, x rows, y tile) is called by every
+// warp that has rows, for its 16 rows. If the width has several slices, sums_slice is the last one
+// of each tile, so that the y tile holds it when `use` is called.
+template <bool kRowsAreAnchors, typename Input, typename LoadMetadata, typename Use>
+__device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Input>& operands,
+                                             const EmbeddingLayout& layout, const SplitPlan& plan,
+                                             const BlockTile& block_tile, Input* shared,
+                                             const LoadMetadata& load_metadata, const Use& use) {
+  const int thread = threadIdx.x, slices = layout.slices, end = block_tile.end_column_tile(plan);
   Input* const y_tiles = &shared[kTileRows * kPitch<Input>];
   Input* const x_rows = &shared[thread / 32 * 16 * kPitch<Input>];
-  const bool has_rows = share.first_row() + thread / 32 * 16 < sides.rows;
+  const bool has_rows = block_tile.first_row() + thread / 32 * 16 < operands.rows;
   auto load_x = [&](int slice) {
-    load_tile<kTileRows>(shared, sides.x, share.first_row(), sides.rows,
-                         slice * geometry.slice_width, geometry);
-    if (kAnchorsOwn && thread < kTileRows) {
-      anchor_behind(&shared[thread * kPitch<Input>]) = anchor_at(share.first_row() + thread);
+    load_tile<kTileRows>(shared, operands.x, block_tile.first_row(), operands.rows,
+                         slice * layout.slice_width, layout);
+    if (kRowsAreAnchors && thread < kTileRows) {
+      row_metadata(&shared[thread * kPitch<Input>]) =
+          load_metadata(block_tile.first_row() + thread);
     }
   };
-  auto load_y = [&](const Step& step, int buffer) {
+  auto load_y = [&](const KStep& step, int buffer) {
     Input* const tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     const int first = step.tile * kTileColumns;
-    load_tile<kTileColumns>(tile, sides.y, first, sides.columns, step.slice * geometry.slice_width,
-                            geometry);
-    if (!kAnchorsOwn && thread < kTileColumns) {
-      anchor_behind(&tile[thread * kPitch<Input>]) = anchor_at(first + thread);
+    load_tile<kTileColumns>(tile, operands.y, first, operands.columns,
+                            step.slice * layout.slice_width, layout);
+    if (!kRowsAreAnchors && thread < kTileColumns) {
+      row_metadata(&tile[thread * kPitch<Input>]) = load_metadata(first + thread);
     }
   };
-  Step step{share.begin(cut), 0, share.sums_slice() + 1 < slices ? share.sums_slice() + 1 : 0};
+  KStep step{block_tile.first_column_tile(plan), 0,
+             block_tile.sums_slice() + 1 < slices ? block_tile.sums_slice() + 1 : 0};
   if (step.tile < end) {
     load_x(step.slice);
     load_y(step, 0);
     cp_async_commit();
   }
-  float tile[kParts][4];
+  float tile[kFragments][4];
   for (int buffer = 0; step.tile < end; buffer ^= 1) {
-    const Step next = step.next(slices);
+    const KStep next = step.next(slices);
     cp_async_wait<0>();
     __syncthreads();
     if (next.tile < end) {
@@ -161,15 +171,15 @@ __device__ __forceinline__ void stream_tiles(const Sides<kAnchorsOwn, Input>& si
     }
     const Input* const y_tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     if (has_rows) {
-      if (step.turn == 0) {
+      if (step.slices_done == 0) {
 #pragma unroll
         for (auto& sums : tile) sums[0] = sums[1] = sums[2] = sums[3] = 0;
       }
-      add_product(x_rows, y_tile, geometry, tile);
-      if (step.turn == slices - 1) use(step.tile * kTileColumns, tile, x_rows, y_tile);
+      add_product(x_rows, y_tile, layout, tile);
+      if (step.slices_done == slices - 1) use(step.tile * kTileColumns, tile, x_rows, y_tile);
     }
     if (slices > 1 && next.tile < end) {
-      __syncthreads();  // the owned tile has been read, and has room for one slice only
+      __syncthreads();  // all warps have read x, which has room for one slice only
       load_x(next.slice);
       cp_async_commit();
     }

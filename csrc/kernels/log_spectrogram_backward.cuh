@@ -1,11 +1,21 @@
-// Log-spectrogram, backward: a block makes a tile of the samples' gradient, out of every frame that
-// reaches it; nothing is added up by atomics, so the same inputs give the same bits.
+// Log-spectrogram, backward pass: a block computes the gradient of one tile of samples from every
+// frame that covers them. No floats are added atomically, so the result has the same bits in every
+// run.
 //
-// With p = |X|^2 and g the gradient of ln(p + eps), dp / dx[n] = 2 Re(X_k exp(2 pi i k n / N)): the
-// gradient of a frame's samples is the inverse real transform of H_k = g_k / (p_k + eps) X_k
-// (twice that for k = M). The frame is transformed anew; its X never leaves the block.
+// With p = |X|^2 and g the gradient of ln(p + eps), dp / dx[n] = 2 Re(X_k exp(2 pi i k n / N)). The
+// gradient of a frame's samples is the inverse real transform of H_k = g_k / (p_k + eps) X_k (twice
+// that for k = M). The frame is transformed again; its spectrum X never leaves the block.
 //
 //   samples -> Z -> X, H -> Z' -> passes -> frame's gradient -> window, sum over frames -> global
+//
+//   block          256 threads
+//   tile           2048 samples (2 N for N > 1024); frames_per_round frames at a time
+//   grid           tiles of samples x clips, or tiles of the recording that all clips are parts of
+//   stages         1: barriers between transform, gradient and overlap-add
+//   registers      at most 128 (N < 512), 80 (N = 512, 1024), 192 (N > 1024)
+//   shared memory  BackwardPlan<N>::shared_bytes: 34,816 bytes (N = 64) to 75,904 (N = 4096);
+//                  35,840 bytes for N = 512, window 240
+//   blocks per SM  2 (N < 512), 3 (N = 512, 1024), 1 (N > 1024)
 #pragma once
 #include "kernels/spectrogram_frames.cuh"
 
@@ -14,27 +24,30 @@ namespace usvs::cuda {
 template <int N>
 struct BackwardPlan {
   static constexpr int M = FftShape<N>::M;
-  static constexpr int at_once = kSpectrogramThreads / FftShape<N>::threads;
-  static constexpr int tile = N <= 1024 ? 2048 : 2 * N;  // samples; frames that reach in are extra
+  static constexpr int frames_per_round = kSpectrogramThreads / FftShape<N>::threads;
+  static constexpr int tile = N <= 1024 ? 2048 : 2 * N;  // samples
   static constexpr int points_pitch = padded_points(M);
-  static constexpr int grads_pitch = M + (at_once < 32 ? 32 / at_once : 1);  // no bank met twice
-  static constexpr int grads_offset = points_bytes(at_once * points_pitch);
+  static constexpr int grads_pitch =
+      M + (frames_per_round < 32 ? 32 / frames_per_round
+                                 : 1);  // different banks for the frames of a warp
+  static constexpr int grads_offset = points_bytes(frames_per_round * points_pitch);
   static constexpr int sums_offset =
-      grads_offset + (at_once * grads_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
+      grads_offset + (frames_per_round * grads_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
   static constexpr int window_offset = sums_offset + tile * static_cast<int>(sizeof(float));
 
   static size_t shared_bytes(int win_length) { return window_offset + win_length * sizeof(float); }
 };
 
-// The samples whose gradient is expected: rows of a clip each, or one recording of all clips.
+// The samples whose gradient is computed: the clips one by one, or one recording that all clips are
+// parts of.
 struct SampleRows {
-  int64_t length;    // samples of a row
-  unsigned tiles;    // of a row
-  int clips_in_row;  // 1, or all
+  int64_t length;    // samples of a row (a clip, or the recording)
+  unsigned tiles;    // tiles of a row
+  int clips_in_row;  // 1, or all clips
 };
 
-// Clip positions [begin, end) give a sample its gradient directly, or after reflection at a
-// clip's start or end.
+// A sample gets its gradient from a position of the clip directly, or from a position before the
+// start or behind the end that was read by reflection. A Range is [begin, end).
 enum Reflection { kDirect, kAtStart, kAtEnd };
 struct Range {
   int begin, end;
@@ -50,60 +63,62 @@ __device__ __forceinline__ Range positions_of(Range samples, int reflection, int
   if (reflection == kAtStart) return {first, last < 0 ? last + 1 : 0};
   return {first < clip_samples ? clip_samples : first, last + 1};
 }
-// The frames whose windows reach any of these positions.
+// The frames whose windows cover any of these positions.
 __device__ __forceinline__ Range frames_of(Range positions, const SpectrogramShape& shape) {
-  const int outlived = positions.begin + shape.lead - shape.win_length;  // by windows before
-  const int newest = positions.end - 1 + shape.lead;
-  const int begin = outlived < 0 ? 0 : outlived / shape.hop_length + 1;
-  const int end = newest < 0 ? 0 : newest / shape.hop_length + 1;
+  const int past_first_window = positions.begin + shape.lead - shape.win_length;
+  const int last_window = positions.end - 1 + shape.lead;
+  const int begin = past_first_window < 0 ? 0 : past_first_window / shape.hop_length + 1;
+  const int end = last_window < 0 ? 0 : last_window / shape.hop_length + 1;
   return {begin, end < shape.transform_frames ? end : shape.transform_frames};
 }
 
-// The columns that lie less than a frame away from a frame.
+// The columns that are interpolated from a frame.
 __device__ __forceinline__ Range columns_of(int frame, const SpectrogramShape& shape) {
-  const int64_t unit = 2 * static_cast<int64_t>(shape.columns);  // of numerators: one frame
+  const int64_t unit = 2 * static_cast<int64_t>(shape.columns);  // numerator of one frame
   const int64_t two_frames = 2 * static_cast<int64_t>(shape.transform_frames);
   const int64_t before = unit * (frame - 1) + shape.columns - shape.transform_frames;
   const int64_t behind = before + 2 * unit + two_frames - 1;
   Range columns{0, shape.columns};
   if (before >= 0) {
-    columns.begin = static_cast<int>(divided(before, two_frames, shape.per_frame_unit)) + 1;
+    columns.begin = static_cast<int>(floor_divide(before, two_frames, shape.per_frame_unit)) + 1;
   }
   if (frame < shape.transform_frames - 1) {
-    columns.end = static_cast<int>(divided(behind, two_frames, shape.per_frame_unit));
+    columns.end = static_cast<int>(floor_divide(behind, two_frames, shape.per_frame_unit));
   }
   return columns;
 }
 
-// g of each of the round's frames: what the columns beside a frame bring it, the resize transposed.
+// Gradients of the log-power of each frame of the round: the transpose of the resize in time.
 template <int N>
-__device__ __forceinline__ void fill_grads(float* grads, const float* output_grad, int clip,
-                                           int first_frame, const SpectrogramShape& shape) {
+__device__ __forceinline__ void gather_frame_gradients(float* grads, const float* output_grad,
+                                                       int clip, int first_frame,
+                                                       const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
-  const int turn = threadIdx.x % Plan::at_once, frame = first_frame + turn;
+  const int round_frame = threadIdx.x % Plan::frames_per_round, frame = first_frame + round_frame;
   const Range columns = columns_of(frame, shape);
-  const int64_t here = 2 * static_cast<int64_t>(shape.columns) * frame;
+  const int64_t frame_numerator = 2 * static_cast<int64_t>(shape.columns) * frame;
   const float per_unit = static_cast<float>(shape.per_column_unit);
 #pragma unroll 1
-  for (int band = threadIdx.x / Plan::at_once; band < Plan::M;
-       band += kSpectrogramThreads / Plan::at_once) {
+  for (int band = threadIdx.x / Plan::frames_per_round; band < Plan::M;
+       band += kSpectrogramThreads / Plan::frames_per_round) {
     const float* const row =
         &output_grad[(static_cast<int64_t>(clip) * Plan::M + band) * shape.columns];
     float sum = 0;
 #pragma unroll 1
     for (int column = columns.begin; column < columns.end; ++column) {
-      const float away = static_cast<float>(column_numerator(column, shape) - here) * per_unit;
-      sum = fmaf(1 - fabsf(away), __ldg(&row[column]), sum);
+      const float distance =
+          static_cast<float>(column_numerator(column, shape) - frame_numerator) * per_unit;
+      sum = fmaf(1 - fabsf(distance), __ldg(&row[column]), sum);
     }
-    grads[turn * Plan::grads_pitch + band] = sum;
+    grads[round_frame * Plan::grads_pitch + band] = sum;
   }
 }
 
-// From Z to Z', whose transform is the frame's gradient: in place, real and imaginary parts
-// exchanged, which turns the transform into its inverse.
+// From Z to Z', whose transform is the gradient of the frame, in place. Real and imaginary parts
+// are exchanged, which makes the forward transform an inverse one.
 template <int N>
-__device__ __forceinline__ void differentiate(float2* points, const float* grads, float eps,
-                                              int thread) {
+__device__ __forceinline__ void make_gradient_spectrum(float2* points, const float* grads,
+                                                       float eps, int thread) {
   using Shape = FftShape<N>;
   constexpr int M = Shape::M;
   const float2* const roots = &twiddles<N>.values[Shape::split];
@@ -132,12 +147,12 @@ __device__ __forceinline__ void differentiate(float2* points, const float* grads
   }
 }
 
-// Adds to the sums of samples [0, tile) what the round's frames give them; a thread owns its
-// samples. `samples` are those of the clip that the positions belong to.
+// Adds the gradients of the round's frames to the sums of samples [0, tile). Every sample belongs
+// to one thread. `samples` are counted from the start of the clip.
 template <int N>
-__device__ __forceinline__ void gather(float* sums, const float2* points, const float* window,
-                                       int tile_begin, Range samples, int reflection, Range frames,
-                                       const SpectrogramShape& shape) {
+__device__ __forceinline__ void overlap_add(float* sums, const float2* points, const float* window,
+                                            int tile_begin, Range samples, int reflection,
+                                            Range frames, const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
   const Range positions = positions_of(samples, reflection, shape.samples);
   const int first_start = shape.window_start(frames.begin), count = frames.end - frames.begin;
@@ -146,48 +161,53 @@ __device__ __forceinline__ void gather(float* sums, const float2* points, const 
     const int position = position_of(tile_begin + i, reflection, shape.samples);
     const int from_start = position - first_start;
     if (position < positions.begin || position >= positions.end || from_start < 0) continue;
-    const int newest = from_start / shape.hop_length;
-    const int outlived = from_start - shape.win_length;  // by windows that end before the position
-    const int oldest = outlived < 0 ? 0 : outlived / shape.hop_length + 1;
+    const int last_window = from_start / shape.hop_length;
+    const int past_first_window = from_start - shape.win_length;
+    const int first_window = past_first_window < 0 ? 0 : past_first_window / shape.hop_length + 1;
     float sum = 0;
 #pragma unroll 1
-    for (int turn = oldest; turn <= newest && turn < count && turn < Plan::at_once; ++turn) {
-      const int at = from_start - turn * shape.hop_length;
-      const float2 pair = points[turn * Plan::points_pitch + padded(at / 2)];
+    for (int round_frame = first_window;
+         round_frame <= last_window && round_frame < count && round_frame < Plan::frames_per_round;
+         ++round_frame) {
+      const int at = from_start - round_frame * shape.hop_length;
+      const float2 pair = points[round_frame * Plan::points_pitch + padded(at / 2)];
       sum = fmaf(at % 2 ? pair.x : pair.y, window[at], sum);
     }
-    sums[i] += 2 * sum;  // the window is halved
+    sums[i] += 2 * sum;  // the window was halved
   }
 }
 
-// What one clip gives the tile's samples [tile_begin + 0 ...), counted from the clip's first.
+// Adds the gradient of one clip to the tile; tile_begin and samples are counted from the clip's
+// first sample.
 template <int N>
 __device__ __forceinline__ void add_clip(float* sums, float2* points, float* grads,
                                          const float* window, const float* output_grad, int index,
                                          int tile_begin, Range samples, int reflection,
                                          const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
-  const int thread = threadIdx.x % FftShape<N>::threads, turn = threadIdx.x / FftShape<N>::threads;
-  float2* const frame_points = &points[turn * Plan::points_pitch];
+  const int thread = threadIdx.x % FftShape<N>::threads,
+            round_frame = threadIdx.x / FftShape<N>::threads;
+  float2* const frame_points = &points[round_frame * Plan::points_pitch];
   Range frames = frames_of(positions_of(samples, reflection, shape.samples), shape);
 #pragma unroll 1
-  for (; frames.begin < frames.end; frames.begin += Plan::at_once) {
-    const int frame = frames.begin + turn;
+  for (; frames.begin < frames.end; frames.begin += Plan::frames_per_round) {
+    const int frame = frames.begin + round_frame;
     float2 v[8] = {};
     if (frame < frames.end) {
       load_frame<N>(v, shape.clip(index), shape.window_start(frame), window, shape, thread);
     }
     transform_points<N>(v, frame_points, thread);
-    fill_grads<N>(grads, output_grad, index, frames.begin, shape);
-    __syncthreads();  // the gradients are there
-    differentiate<N>(frame_points, &grads[turn * Plan::grads_pitch], shape.eps, thread);
+    gather_frame_gradients<N>(grads, output_grad, index, frames.begin, shape);
+    __syncthreads();  // grads are complete
+    make_gradient_spectrum<N>(frame_points, &grads[round_frame * Plan::grads_pitch], shape.eps,
+                              thread);
     frame_barrier<N>();
     load_points<N, 1>(v, frame_points, thread);
     frame_barrier<N>();
     transform_points<N>(v, frame_points, thread);
-    __syncthreads();  // the frames are complete
-    gather<N>(sums, points, window, tile_begin, samples, reflection, frames, shape);
-    __syncthreads();  // before the next round's points
+    __syncthreads();  // points hold the frames' gradients
+    overlap_add<N>(sums, points, window, tile_begin, samples, reflection, frames, shape);
+    __syncthreads();  // before the next round overwrites points
   }
 }
 
@@ -198,8 +218,8 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
     log_spectrogram_backward_kernel(SpectrogramShape shape, SampleRows rows,
                                     const float* output_grad, float* waveform_grad) {
   using Plan = BackwardPlan<N>;
-  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::at_once * Plan::points_pitch);
-  USVS_DYNAMIC_SHARED(float, grads, Plan::grads_offset, Plan::at_once* Plan::grads_pitch);
+  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::frames_per_round * Plan::points_pitch);
+  USVS_DYNAMIC_SHARED(float, grads, Plan::grads_offset, Plan::frames_per_round* Plan::grads_pitch);
   USVS_DYNAMIC_SHARED(float, sums, Plan::sums_offset, Plan::tile);
   USVS_DYNAMIC_SHARED(float, window, Plan::window_offset, shape.win_length);
   const unsigned row = blockIdx.x / rows.tiles;
@@ -210,12 +230,12 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
   for (int i = threadIdx.x; i < Plan::tile; i += kSpectrogramThreads) sums[i] = 0;
   __syncthreads();
 #pragma unroll 1
-  for (int turn = 0; turn < rows.clips_in_row; ++turn) {
-    const int index = static_cast<int>(row) + turn;
+  for (int round_frame = 0; round_frame < rows.clips_in_row; ++round_frame) {
+    const int index = static_cast<int>(row) + round_frame;
     const int64_t origin = shape.offsets ? __ldg(&shape.offsets[index]) : 0;
-    const int64_t away = row_begin - origin;  // of the tile's first sample from the clip's
-    if (away >= shape.samples || away + count <= 0) continue;
-    const int tile_begin = static_cast<int>(away);
+    const int64_t distance = row_begin - origin;  // from the clip's first sample to the tile's
+    if (distance >= shape.samples || distance + count <= 0) continue;
+    const int tile_begin = static_cast<int>(distance);
     const Range samples{tile_begin < 0 ? 0 : tile_begin,
                         shape.samples - tile_begin < count ? shape.samples : tile_begin + count};
 #pragma unroll 1

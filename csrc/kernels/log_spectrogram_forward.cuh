@@ -1,11 +1,20 @@
-// Log-spectrogram, forward: a block makes a tile of one clip's columns.
+// Log-spectrogram, forward pass: a block computes one tile of columns of one clip.
 //
 //   samples --window--> v --passes--> Z --split, |X|^2, ln--> logs --resize--> output
 //   (global)        (registers)    (points)             (all bands of the     (global, once)
 //                                                        tile's frames)
 //
-// FftShape<N>::threads threads transform a frame; `at_once` frames go in one round, and rounds
-// follow until the frames that the tile's columns lie between are all in `logs`.
+// FftShape<N>::threads threads transform a frame, and frames_per_round frames are transformed at a
+// time, until `logs` holds every frame that the tile's columns are interpolated from.
+//
+//   block          256 threads
+//   tile           up to 256 columns; `slots` frames (32 for N = 512) in shared memory
+//   grid           tiles of columns x clips
+//   stages         1: a barrier of a frame's threads before the next round overwrites `points`
+//   registers      at most 64 (N <= 1024) or 128 (N > 1024), by __launch_bounds__
+//   shared memory  ForwardPlan<N>::shared_bytes: 26,624 bytes (N = 64) to 100,384 (N = 4096);
+//                  52,224 bytes for N = 512
+//   blocks per SM  4 for N <= 512, 3 for N = 1024, 2 above (sm_90)
 #pragma once
 #include "kernels/spectrogram_frames.cuh"
 
@@ -14,29 +23,29 @@ namespace usvs::cuda {
 template <int N>
 struct ForwardPlan {
   static constexpr int M = FftShape<N>::M;
-  static constexpr int at_once = kSpectrogramThreads / FftShape<N>::threads;
-  // A multiple of at_once: the last round may fill slots that nothing reads.
+  static constexpr int frames_per_round = kSpectrogramThreads / FftShape<N>::threads;
+  // A multiple of frames_per_round: the last round may fill slots that are not read.
   static constexpr int slots = N == 64 ? 64 : N <= 512 ? 32 : N == 1024 ? 16 : 8;
   static constexpr int points_pitch = padded_points(M);
-  static constexpr int logs_pitch = M + 1;  // odd: neighbours in time lie in different banks
-  static constexpr int logs_offset = points_bytes(at_once * points_pitch);
+  static constexpr int logs_pitch = M + 1;  // odd: neighbouring frames are in different banks
+  static constexpr int logs_offset = points_bytes(frames_per_round * points_pitch);
   static constexpr int window_offset =
       logs_offset + (slots * logs_pitch + 3) / 4 * 4 * static_cast<int>(sizeof(float));
 
   static size_t shared_bytes(int win_length) { return window_offset + win_length * sizeof(float); }
 };
 
-// Which frames a tile of columns needs, and in which slot of `logs` they lie. Where columns are
-// sparser than every second frame each has two slots of its own; else the tile's frames lie in a
-// row.
+// Which frames a tile of columns needs, and their slots in `logs`. If columns are more than two
+// frames apart, every column has two slots of its own; otherwise the tile's frames are stored
+// consecutively.
 struct ColumnTiles {
-  unsigned per_clip;
+  unsigned tiles_per_clip;
   int columns;  // of a tile
-  bool sparse;
-  bool vectors;  // four neighbouring columns of a row can be written at once
+  bool separate_slots;
+  bool vector_stores;  // four neighbouring columns of a row are written at once
 };
 struct ColumnTile {
-  int begin, end;  // columns
+  int begin, end;  // [begin, end) columns
   int first_frame;
   int slots;
 };
@@ -47,20 +56,20 @@ __device__ __forceinline__ ColumnTile column_tile(unsigned index, const ColumnTi
   tile.end =
       shape.columns - tile.begin < tiles.columns ? shape.columns : tile.begin + tiles.columns;
   tile.first_frame = column_at(tile.begin, shape).low;
-  tile.slots = tiles.sparse ? 2 * (tile.end - tile.begin)
-                            : column_at(tile.end - 1, shape).high - tile.first_frame + 1;
+  tile.slots = tiles.separate_slots ? 2 * (tile.end - tile.begin)
+                                    : column_at(tile.end - 1, shape).high - tile.first_frame + 1;
   return tile;
 }
 __device__ __forceinline__ int frame_of_slot(int slot, const ColumnTile& tile,
                                              const ColumnTiles& tiles,
                                              const SpectrogramShape& shape) {
-  if (!tiles.sparse) return tile.first_frame + slot;
+  if (!tiles.separate_slots) return tile.first_frame + slot;
   const Column column = column_at(tile.begin + slot / 2, shape);
   return slot % 2 ? column.high : column.low;
 }
 
-// The logarithm of every band of a frame, from Z. Bin 0 is dropped; where it would stand comes M /
-// 2, which pairs with itself.
+// Writes the logarithm of every band of a frame, from Z. Bin 0 is dropped; its place in the loop is
+// used for bin M / 2, which is paired with itself.
 template <int N>
 __device__ __forceinline__ void store_logs(const float2* points, float* logs, float eps,
                                            int thread) {
@@ -100,7 +109,7 @@ __device__ __forceinline__ void store_one(void* row, int64_t at, bool bfloat16_o
   }
 }
 
-// From frames to columns: a thread keeps four columns and goes down the bands.
+// Interpolates frames to columns: a thread computes four columns of every rows-th band.
 __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch, void* output,
                                               bool bfloat16_output, int bands, int64_t clip,
                                               const ColumnTile& tile, const ColumnTiles& tiles,
@@ -109,12 +118,12 @@ __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch,
   const int begin = tile.begin + threadIdx.x % groups * 4, row = threadIdx.x / groups;
   if (begin >= tile.end || row >= rows) return;
   const int count = tile.end - begin < 4 ? tile.end - begin : 4;
-  int low[4], high[4];  // slots; behind the last column they are those of the last frame
+  int low[4], high[4];  // slots; behind the last column those of the last frame
   float weight[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const Column column = column_at(begin + i, shape);
-    low[i] = tiles.sparse ? 2 * (begin - tile.begin + i) : column.low - tile.first_frame;
+    low[i] = tiles.separate_slots ? 2 * (begin - tile.begin + i) : column.low - tile.first_frame;
     high[i] = low[i] + column.high - column.low;
     weight[i] = column.weight;
   }
@@ -126,7 +135,7 @@ __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch,
       values[i] = fmaf(weight[i], b, (1 - weight[i]) * a);
     }
     const int64_t at = (clip * bands + band) * shape.columns + begin;
-    if (tiles.vectors && count == 4) {
+    if (tiles.vector_stores && count == 4) {
       store_four(output, at, bfloat16_output, values);
     } else {
 #pragma unroll
@@ -143,18 +152,18 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
                                    bool bfloat16_output) {
   using Plan = ForwardPlan<N>;
   constexpr int threads = FftShape<N>::threads;
-  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::at_once * Plan::points_pitch);
+  USVS_DYNAMIC_SHARED(float2, points, 0, Plan::frames_per_round * Plan::points_pitch);
   USVS_DYNAMIC_SHARED(float, logs, Plan::logs_offset, Plan::slots* Plan::logs_pitch);
   USVS_DYNAMIC_SHARED(float, window, Plan::window_offset, shape.win_length);
-  const unsigned clip_index = blockIdx.x / tiles.per_clip;
-  const ColumnTile tile = column_tile(blockIdx.x - clip_index * tiles.per_clip, tiles, shape);
+  const unsigned clip_index = blockIdx.x / tiles.tiles_per_clip;
+  const ColumnTile tile = column_tile(blockIdx.x - clip_index * tiles.tiles_per_clip, tiles, shape);
   const float* const clip = shape.clip(clip_index);
-  const int thread = threadIdx.x % threads, turn = threadIdx.x / threads;
-  float2* const frame_points = &points[turn * Plan::points_pitch];
+  const int thread = threadIdx.x % threads, round_frame = threadIdx.x / threads;
+  float2* const frame_points = &points[round_frame * Plan::points_pitch];
   fill_window(window, shape);
   __syncthreads();
-  for (int first = 0; first < tile.slots; first += Plan::at_once) {
-    const int slot = first + turn;
+  for (int first = 0; first < tile.slots; first += Plan::frames_per_round) {
+    const int slot = first + round_frame;
     float2 v[8] = {};
     if (slot < tile.slots) {
       const int frame = frame_of_slot(slot, tile, tiles, shape);
@@ -162,7 +171,7 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
     }
     transform_points<N>(v, frame_points, thread);
     store_logs<N>(frame_points, &logs[slot * Plan::logs_pitch], shape.eps, thread);
-    frame_barrier<N>();  // before the next round's points
+    frame_barrier<N>();  // before the next round overwrites points
   }
   __syncthreads();
   write_columns(logs, Plan::logs_pitch, output, bfloat16_output, Plan::M, clip_index, tile, tiles,

@@ -1,11 +1,12 @@
-// Fourier transforms of N real samples, N / 16 threads a frame, 8 complex points a thread.
+// Fourier transforms of N real samples with N / 16 threads for each frame, 8 complex points for
+// each thread.
 //
-// The samples are taken for M = N / 2 complex points z[m] = x[2m] + i x[2m + 1] (FftShape). Between
-// two passes the points change threads through `points`, M of them in shared memory:
+// The samples are read as M = N / 2 complex points z[m] = x[2m] + i x[2m + 1]. Between two passes
+// the points are exchanged between threads through `points`, M complex numbers in shared memory:
 //
 //   load -> pass -> points -> pass -> points -> ... -> pass -> points = Z -> split: X from Z
 //
-// The passes are Stockham's: the result lies in its natural order, no bit is reversed.
+// The passes are Stockham's: the result is in natural order, without bit reversal.
 #pragma once
 #include "kernels/complex.cuh"
 #include "kernels/twiddles.cuh"
@@ -14,13 +15,13 @@ namespace usvs::cuda {
 
 constexpr int kSpectrogramThreads = 256;
 
-// Eight points further on begins another row of banks: strides of 8 then meet no bank twice.
+// Adds one point of padding after every eight, so that strides of 8 access different banks.
 __device__ __forceinline__ int padded(int point) { return point + point / 8; }
 constexpr __host__ __device__ int padded_points(int points) { return points + (points - 1) / 8; }
-// What follows points in shared memory begins at a multiple of 16 bytes.
+// Bytes of `points`, rounded up to a multiple of 16.
 constexpr int points_bytes(int points) { return (points + 1) / 2 * 16; }
 
-// Waits for the threads that share a frame.
+// Barrier of the threads that share a frame.
 template <int N>
 __device__ __forceinline__ void frame_barrier() {
   if constexpr (FftShape<N>::threads <= 32) {
@@ -58,8 +59,9 @@ __device__ __forceinline__ void transform_8(float2 (&v)[8]) {
   v[7] = subtract(e3, d_turned);
 }
 
-// The pass at `stride`, on 8 points in registers: twiddles, transforms, back into shared memory.
-// Who calls it has made sure that nobody still reads `points`; afterwards they are complete.
+// The pass at `stride` on 8 points in registers: multiplies by twiddles, transforms, writes to
+// shared memory. The caller must synchronise before this, so that no thread still reads `points`;
+// after it `points` are complete.
 template <int N, int stride>
 __device__ __forceinline__ void pass_and_store(float2 (&v)[8], float2* points, int thread) {
   using Shape = FftShape<N>;
@@ -88,7 +90,7 @@ __device__ __forceinline__ void pass_and_store(float2 (&v)[8], float2* points, i
   frame_barrier<N>();
 }
 
-// Takes the points that the pass at `stride` wants into registers.
+// Reads the points for the pass at `stride` into registers.
 template <int N, int stride>
 __device__ __forceinline__ void load_points(float2 (&v)[8], const float2* points, int thread) {
   using Shape = FftShape<N>;
@@ -103,7 +105,7 @@ __device__ __forceinline__ void load_points(float2 (&v)[8], const float2* points
   }
 }
 
-// From points in registers (as load_points<N, 1> orders them) to Z in shared memory.
+// Transforms points in registers (in the order of load_points<N, 1>) to Z in shared memory.
 template <int N, int stride = 1>
 __device__ __forceinline__ void transform_points(float2 (&v)[8], float2* points, int thread) {
   using Shape = FftShape<N>;
@@ -116,10 +118,10 @@ __device__ __forceinline__ void transform_points(float2 (&v)[8], float2* points,
   }
 }
 
-// Bins k and M - k of the real transform, both out of Z[k] and Z[M - k], when the samples were
-// halved before.
+// Bins k and M - k of the real transform from Z[k] and Z[M - k], for samples that were multiplied
+// by 1/2 before.
 struct BinPair {
-  float2 low, high;  // X[k], and X[M - k] conjugated
+  float2 low, high;  // X[k] and the conjugate of X[M - k]
 };
 __device__ __forceinline__ BinPair split_pair(float2 z_low, float2 z_high, float2 root) {
   const float2 even = add(z_low, conjugate(z_high));

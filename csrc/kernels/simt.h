@@ -1,10 +1,10 @@
-// The one door to CUDA's names. nvcc gives them for a GPU; without nvcc, tests/simt/emulator gives
-// the same names for the CPU, one fiber per CUDA thread.
+// The only file that names CUDA. With nvcc the names come from CUDA; without it tests/simt/emulator
+// provides them on the CPU, one fiber for each CUDA thread.
 //
-// What a kernel may use: threadIdx, blockIdx, blockDim, gridDim; __syncthreads, __syncwarp,
+// A kernel may use: threadIdx, blockIdx, blockDim, gridDim; __syncthreads, __syncwarp,
 // __shfl_*_sync, __ballot_sync; __ldg; atomics on integers; float2, float4, uint2, uint4; and what
-// stands here. It touches memory by subscripts and by the copies below only: the plants of
-// tests/simt find their places by these spellings.
+// this file defines. It accesses memory by subscripts and by the copy functions below only: the
+// mutation tests of tests/simt search for these spellings.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -19,10 +19,10 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-// `count` values in shared memory, for the block, not initialised.
+// An array of `count` values in the block's shared memory, not initialised.
 #define USVS_SHARED(type, name, count) __shared__ __align__(16) type name[count]
-// The same out of the shared memory that the launch asked for, from byte `offset` of it on. Arrays
-// must not overlap, unless they are the same one.
+// An array in the dynamic shared memory of the launch, from byte `offset` on. Arrays must not
+// overlap unless they are the same array.
 #define USVS_DYNAMIC_SHARED(type, name, offset, count)                   \
   extern __shared__ __align__(128) unsigned char usvs_dynamic_shared_[]; \
   type* const name = reinterpret_cast<type*>(usvs_dynamic_shared_ + (offset))
@@ -36,8 +36,8 @@ inline void check(cudaError_t error, const char* what) {
   throw std::runtime_error(std::string("usvs: ") + what + ": " + cudaGetErrorString(error));
 }
 
-// The stream's device is the current one while this lives. torch has a CUDA runtime of its own, so
-// its current device need not be ours.
+// Makes the stream's device current for the lifetime of this object. torch has a CUDA runtime of
+// its own, whose current device may be another one.
 class DeviceScope {
  public:
   explicit DeviceScope(const Stream& stream) {
@@ -52,8 +52,8 @@ class DeviceScope {
   int before_ = 0;
 };
 
-// Starts a grid on the stream and does not wait; no error is left behind. `shared_bytes` is what
-// the kernel's USVS_DYNAMIC_SHARED arrays take.
+// Launches a grid on the stream without waiting. `shared_bytes`: the size of the kernel's
+// USVS_DYNAMIC_SHARED arrays.
 template <typename... Parameters, typename... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block,
             size_t shared_bytes, const Stream& stream, const Arguments&... arguments) {
@@ -69,7 +69,7 @@ void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 blo
   check(cudaGetLastError(), name);
 }
 
-// Fills memory with zeros, in the stream's order.
+// Fills memory with zeros, asynchronously on the stream.
 inline void clear(void* memory, size_t bytes, const Stream& stream) {
   const DeviceScope scope(stream);
   check(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream.handle)), "clear");
@@ -79,7 +79,7 @@ inline void clear(void* memory, size_t bytes, const Stream& stream) {
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ bf16 to_bf16(float x) { return __float2bfloat16_rn(x); }
-// Two in a register, `low` in the lower half, as the tensor cores want them.
+// Two bfloat16 numbers in a register, `low` in the lower half, as tensor cores read them.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
@@ -89,7 +89,7 @@ __device__ __forceinline__ uint32_t to_tf32(float x) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
   return bits;
 }
-// The special-function unit's: exp within 2 + |x| / 50 ulp, log within 2^-21 absolute near one.
+// From the special-function unit: exp within 2 + |x| / 50 ulp, log within 2^-21 absolute near 1.
 __device__ __forceinline__ float fast_exp(float x) { return __expf(x); }
 __device__ __forceinline__ float fast_log(float x) { return __logf(x); }
 // Within 2 ulp, for divisors below 2^126.
@@ -112,8 +112,8 @@ __device__ __forceinline__ void mma_m16n8k16_bf16(float (&accumulator)[4], const
       : "+f"(accumulator[0]), "+f"(accumulator[1]), "+f"(accumulator[2]), "+f"(accumulator[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-// Four 8 x 8 matrices of 16-bit values out of shared memory; lane l names row l % 8 of matrix
-// l / 8 (16 aligned bytes), and gets columns 2t, 2t + 1 of row g of each.
+// Loads four 8 x 8 matrices of 16-bit values from shared memory. Lane l passes the address of row l
+// % 8 of matrix l / 8 (16 aligned bytes) and gets columns 2t and 2t + 1 of row g of each matrix.
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&fragment)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3},[%4];"
@@ -121,7 +121,7 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&fragment)[4], const void*
                : "r"(address)
                : "memory");
 }
-// The same, each matrix transposed: rows 2t, 2t + 1 of column g.
+// The same with every matrix transposed: rows 2t and 2t + 1 of column g.
 __device__ __forceinline__ void ldmatrix_x4_transposed(uint32_t (&fragment)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3},[%4];"
@@ -130,8 +130,8 @@ __device__ __forceinline__ void ldmatrix_x4_transposed(uint32_t (&fragment)[4], 
                : "memory");
 }
 
-// ---- copies from global into shared memory that do not wait
-// 16 aligned bytes, or as many zeros where not `inside` (the source is not read then).
+// ---- asynchronous copies from global into shared memory
+// 16 aligned bytes, or 16 zeros if not `inside` (then the source is not read).
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool inside = true) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0],[%1],16,%2;" ::"r"(address), "l"(global),
@@ -148,7 +148,7 @@ __device__ __forceinline__ void cp_async_4(void* shared, const void* global, boo
 __device__ __forceinline__ void cp_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// Waits until at most `pending` of this thread's groups are under way.
+// Waits until at most `pending` of this thread's groups of copies are incomplete.
 template <int pending>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");

@@ -1,23 +1,23 @@
-// Where frames lie in a clip and columns between frames, and the way from samples to Z.
+// Positions of frames in a clip and of columns between frames, and the load of a frame's samples.
 #pragma once
 #include "kernels/real_fft.cuh"
 
 namespace usvs::cuda {
 
-// What both passes are told: LogSpectrogramParams with what follows from it. Clips are shorter than
-// 2^30 samples, so that every position in one is an int; where clips lie is not bounded.
+// LogSpectrogramInputs for both kernels, with derived values. Clips are shorter than 2^30 samples,
+// so a position in a clip is an int; the position of a clip in the waveform is not bounded.
 struct SpectrogramShape {
   const float* waveform;   // rows, or one recording
-  const int64_t* offsets;  // [clips] where in the recording; null for rows
+  const int64_t* offsets;  // [clips] start of each clip in the recording; null for rows
   int64_t row_stride;      // elements
   int samples;             // S, of a clip
   int transform_frames;    // F
   int hop_length;
   int win_length;
-  int lead;     // samples by which a frame's window starts before its hop
+  int lead;     // samples from the start of a frame's window to the start of its hop
   int columns;  // of the result
   float eps;
-  double per_column_unit, per_frame_unit;  // 1 / (2 columns), 1 / (2 F): see divided
+  double per_column_unit, per_frame_unit;  // 1 / (2 columns), 1 / (2 F): see floor_divide
   double per_window;                       // 1 / win_length
 
   __device__ const float* clip(int64_t index) const {
@@ -26,31 +26,32 @@ struct SpectrogramShape {
   __device__ int window_start(int frame) const { return frame * hop_length - lead; }
 };
 
-// floor(a / b), exactly, for 0 <= a < 2^52: the product is off by one at most.
-__device__ __forceinline__ int64_t divided(int64_t a, int64_t b, double one_by_b) {
-  const int64_t near = static_cast<int64_t>(static_cast<double>(a) * one_by_b);
+// floor(a / b), exact for 0 <= a < 2^52: the product with the reciprocal is off by one at most.
+__device__ __forceinline__ int64_t floor_divide(int64_t a, int64_t b, double reciprocal_b) {
+  const int64_t near = static_cast<int64_t>(static_cast<double>(a) * reciprocal_b);
   const int64_t rest = a - near * b;
   return rest < 0 ? near - 1 : rest < b ? near : near + 1;
 }
 
-// The periodic Hann window, halved (see split_pair). By the square of a sine: 1 - cos would lose
-// the small values at the ends.
+// The periodic Hann window times 1/2 (see split_pair). Computed as sin^2: 1 - cos would lose the
+// small values at the ends.
 __device__ __forceinline__ void fill_window(float* window, const SpectrogramShape& shape) {
   for (int i = threadIdx.x; i < shape.win_length; i += kSpectrogramThreads) {
     const float sine = sinpif(static_cast<float>(i * shape.per_window));
-    window[i] = shape.win_length == 1 ? 0.5f : 0.5f * sine * sine;  // one sample alone is kept
+    window[i] =
+        shape.win_length == 1 ? 0.5f : 0.5f * sine * sine;  // a window of one sample has weight 1
   }
 }
 
-// Position `at` of a clip that is reflected at its ends.
+// Index of the sample at position `at` of a clip that is reflected at its ends.
 __device__ __forceinline__ int reflected(int at, int samples) {
   if (at < 0) return -at;
   return at < samples ? at : 2 * (samples - 1) - at;
 }
 
-// The frame's windowed samples as complex points, as transform_points<N> wants them. The window
-// starts at point 0: where it stands in N turns phases, which neither a power nor its gradient
-// sees.
+// Loads the windowed samples of a frame as complex points, as transform_points<N> expects them. The
+// window starts at point 0 instead of the middle of N: this changes phases only, which neither the
+// power nor its gradient depends on.
 template <int N>
 __device__ __forceinline__ void load_frame(float2 (&v)[8], const float* clip, int start,
                                            const float* window, const SpectrogramShape& shape,
@@ -76,8 +77,8 @@ __device__ __forceinline__ void load_frame(float2 (&v)[8], const float* clip, in
   }
 }
 
-// Column c lies at frame ((2c + 1) F - columns) / (2 columns), held within the frames there are:
-// exact in integers. Its value is (1 - weight) low + weight high.
+// Column c is at frame ((2c + 1) F - columns) / (2 columns), clamped to the existing frames, exact
+// in integers. Its value is (1 - weight) low + weight high.
 struct Column {
   int low, high;
   float weight;
@@ -91,7 +92,7 @@ __device__ __forceinline__ int64_t column_numerator(int column, const Spectrogra
 __device__ __forceinline__ Column column_at(int column, const SpectrogramShape& shape) {
   const int64_t numerator = column_numerator(column, shape);
   const int64_t unit = 2 * static_cast<int64_t>(shape.columns);
-  const int low = static_cast<int>(divided(numerator, unit, shape.per_column_unit));
+  const int low = static_cast<int>(floor_divide(numerator, unit, shape.per_column_unit));
   const int high = low + 1 < shape.transform_frames ? low + 1 : low;
   const float rest = static_cast<float>(numerator - low * unit);
   return {low, high, rest * static_cast<float>(shape.per_column_unit)};

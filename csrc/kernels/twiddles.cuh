@@ -1,23 +1,23 @@
-// The constants of the Fourier transforms, computed by the compiler: no upload, no allocation, the
-// same on every device and inside every graph.
+// The constants of the Fourier transforms, computed by the compiler: no upload, no allocation.
 #pragma once
 #include "kernels/simt.h"
 
 namespace usvs::cuda {
 
-// N real samples are M = N / 2 complex points. They go through passes of radix 8, and 4 where 8
-// does not fit; `stride` is the product of the radices that came before.
+// A transform of N real samples is one of M = N / 2 complex points, in passes of radix 8, and of
+// radix 4 where 8 does not divide what is left. `stride` is the product of the radices of the
+// passes before.
 template <int N>
 struct FftShape {
   static constexpr int M = N / 2;
-  static constexpr int threads = M / 8;  // each holds 8 points
+  static constexpr int threads = M / 8;  // 8 points for each thread
 
   static constexpr __host__ __device__ int radix(int stride) {
     const int left = M / stride;
     return left % 8 == 0 && left != 16 ? 8 : 4;
   }
-  // Where the factors of the pass at `stride` begin; behind those of all passes, those of the
-  // split. The first pass needs none.
+  // Index of the first factor of the pass at `stride`. The factors of the final split follow those
+  // of all passes. The first pass needs none.
   static constexpr __host__ __device__ int factors(int stride) {
     int count = 0;
     for (int s = radix(1); s < stride; s *= radix(s)) count += (radix(s) - 1) * s;
@@ -27,13 +27,14 @@ struct FftShape {
   static constexpr int table_size = split + M / 2;
 };
 
-// exp(-2 pi i numerator / denominator) to the last bit of float: the angle is folded into an eighth
-// of a turn, where few terms of the series suffice.
+// exp(-2 pi i numerator / denominator), correct to the last bit of a float: the angle is reduced to
+// an eighth of a turn, where the series needs few terms.
 constexpr void unit_root(int numerator, int denominator, float& real, float& imaginary) {
-  const int eighth = 8 * numerator / denominator;  // of the turn
+  const int eighth = 8 * numerator / denominator;  // eighth of a turn
   const bool odd = eighth % 2 != 0;
   const int rest = 8 * numerator - (eighth + (odd ? 1 : 0)) * denominator;
-  const double angle = 0.78539816339744830962 * rest / denominator;  // within an eighth, signed
+  const double angle =
+      0.78539816339744830962 * rest / denominator;  // at most an eighth of a turn, signed
   double cosine = 1, sine = angle, term = angle;
   double even_term = 1;
   for (int k = 1; k < 12; ++k) {
@@ -42,7 +43,7 @@ constexpr void unit_root(int numerator, int denominator, float& real, float& ima
     cosine += even_term;
     sine += term;
   }
-  // The angle is counted from a multiple of a quarter turn.
+  // The angle relative to a multiple of a quarter turn.
   const int quarter = (eighth + (odd ? 1 : 0)) / 2 % 4;
   const double x = quarter == 0 ? cosine : quarter == 1 ? -sine : quarter == 2 ? -cosine : sine;
   const double y = quarter == 0 ? sine : quarter == 1 ? cosine : quarter == 2 ? -sine : -cosine;

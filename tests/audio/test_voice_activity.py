@@ -114,7 +114,7 @@ def test_speech_is_separated_from_loud_hum_and_rumble():
 
 
 def test_a_cutoff_above_half_of_the_rate_raises():
-    with pytest.raises(ConfigError, match="high_pass_hz is 9000, expected less than half of 16000 Hz"):
+    with pytest.raises(ConfigError, match="high_pass_hz: expected less than half of 16000 Hz, got 9000 Hz"):
         frame_energy(np.zeros(RATE), RATE, SETTINGS.model_copy(update={"high_pass_hz": 9000.0}))
 
 

@@ -1,4 +1,4 @@
-// The kernels as a C++ program has them, against sums written out in double; run by ctest.
+// The kernels as a C++ program uses them, compared with direct sums in float64; run by ctest.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -37,7 +37,7 @@ std::vector<float> noise(size_t count, unsigned seed) {
 }
 
 // ln(|X|^2 + eps) of one frame and bin, summed sample by sample.
-double log_power(const float* clip, const usvs::LogSpectrogramParams<float>& params, int64_t frame,
+double log_power(const float* clip, const usvs::LogSpectrogramInputs<float>& params, int64_t frame,
                  int64_t bin) {
   double re = 0, im = 0;
   for (int64_t i = 0; i < params.win_length; ++i) {
@@ -54,7 +54,7 @@ double log_power(const float* clip, const usvs::LogSpectrogramParams<float>& par
 void test_log_spectrogram() {
   const std::vector<float> recording = noise(3000, 1);
   const std::vector<int64_t> offsets{7, 900};
-  usvs::LogSpectrogramParams<float> params{};
+  usvs::LogSpectrogramForwardParams<float> params{};
   params.waveform = recording.data();
   params.offsets = offsets.data();
   params.recording_samples = recording.size();
@@ -76,7 +76,7 @@ void test_log_spectrogram() {
       for (int64_t bin = 1; bin <= params.bands(); ++bin) {
         const double expected = log_power(recording.data() + offsets[clip], params, frame, bin);
         const float got = one[(clip * params.bands() + bin - 1) * params.frames + frame];
-        expect(std::abs(got - expected) < 1e-3, "log_spectrogram: the sum written out");
+        expect(std::abs(got - expected) < 1e-3, "log_spectrogram: equal to the direct sum");
       }
     }
   }
@@ -95,7 +95,7 @@ void test_contrastive_loss() {
   const auto negatives = noise(rows * width, 4), candidates = noise(columns * width, 5);
   const std::vector<int64_t> self_index{-1, 0, 3, 699, 512};
   std::vector<float> losses(rows), logsumexp(rows);
-  usvs::ContrastiveLossParams<float> params{};
+  usvs::ContrastiveForwardParams<float> params{};
   params.anchors = anchors.data();
   params.positives = positives.data();
   params.hard_negatives = negatives.data();
@@ -116,7 +116,7 @@ void test_contrastive_loss() {
       if (j != self_index[i]) sum += std::exp(similarity(anchors, i, candidates, j, width) / 0.7);
     }
     const double expected = std::log(sum) - similarity(anchors, i, positives, i, width) / 0.7;
-    expect(std::abs(losses[i] - expected) < 1e-5, "contrastive_loss: the sum written out");
+    expect(std::abs(losses[i] - expected) < 1e-5, "contrastive_loss: equal to the direct sum");
   }
 }
 

@@ -10,6 +10,7 @@ from usvs.experiments.evidence_table import evidence_differences
 from usvs.experiments.presets import PRESETS, ReproduceSettings
 from usvs.experiments.reproduce import reproduce
 from usvs.report.experiments import save_reproduction_figures
+from usvs.tasks.classification.task import ClassificationTask
 
 PATIENTS = [f"9a7{number:09x}" for number in range(6)]
 
@@ -109,12 +110,10 @@ def test_a_pretraining_that_saw_test_patients_is_refused(grating_store, tmp_path
         reproduce(grating_store, tmp_path / "out", settings, seeds=[0])
 
 
-def test_a_store_without_labels_is_refused(gaze_store, grating_store, tmp_path, settings, monkeypatch):
+def test_a_store_without_labels_is_refused(grating_store, tmp_path, settings, monkeypatch):
     def none(*arguments, **options):
         raise DataError("no scan of this store has plane labels")
 
-    monkeypatch.setattr(
-        type(__import__("usvs.experiments.reproduce", fromlist=["TASKS"]).TASKS["planes"]), "dataset", none
-    )
+    monkeypatch.setattr(ClassificationTask, "dataset", none)
     with pytest.raises(DataError, match="no data for any task; planes: no scan of this store has plane labels"):
         reproduce(grating_store, tmp_path / "out", settings, seeds=[0])

@@ -181,7 +181,7 @@ def test_one_run_at_a_time_uses_a_folder(gaze_store, tmp_path, settings, stubbed
         refused.append(error.value)
         return {}
 
-    monkeypatch.setattr("usvs.experiments.reproduce.evaluate_pretraining", second_run)
+    monkeypatch.setattr("usvs.experiments.definition.evaluate_pretraining", second_run)
     reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     assert len(refused) == len(PRETRAINED)
     reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])  # and the folder is free afterwards

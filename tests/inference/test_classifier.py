@@ -108,6 +108,16 @@ def override_epochs(overrides, epochs=1):
     return {**overrides, "optimiser": override_settings(overrides["optimiser"], epochs=epochs)}
 
 
+def test_the_order_of_given_classes_is_kept(halves, overrides):
+    train, _, _ = halves
+    planes = planes_task().classes
+    classes = [planes[9], planes[1], planes[3]]
+    classifier = usvs.FrameClassifier(classes=classes, **overrides).fit(train)
+    assert classifier.classes_.tolist() == classes and classifier.score(train) > 0.9
+    with pytest.raises(ConfigError, match="labels: expected one of"):
+        usvs.FrameClassifier(classes=classes[:2], **overrides).fit(train)
+
+
 def test_it_follows_the_conventions_of_scikit_learn(overrides):
     classifier = usvs.FrameClassifier("random", profile="quick", classes=["a", "b"], **overrides)
     copy = clone(classifier)

@@ -145,7 +145,7 @@ def test_a_bad_file_is_a_row_with_the_reason_and_exit_code_3(trained, tmp_path, 
     out, err = capsys.readouterr()
     rows = [line.split("\t") for line in out.splitlines()]
     assert [row[1] for row in rows] == ["not predicted", found[1].label, "not predicted"]
-    assert "2 of 3 images could not be read" in err
+    assert "2 of 3 files could not be read" in err
 
 
 def test_the_frames_of_a_video_are_predicted_with_their_times(trained, tmp_path):

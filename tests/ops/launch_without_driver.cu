@@ -1,11 +1,11 @@
-// Launches the loss as a C++ user would; where there is no CUDA driver it must say so.
+// Launches the loss as a C++ program would: without a CUDA driver an error must be reported.
 #include <cstdio>
 #include <exception>
 
 #include "contrastive_loss.h"
 
 int main() {
-  usvs::ContrastiveLossParams<float> params{};
+  usvs::ContrastiveForwardParams<float> params{};
   params.rows = params.columns = params.width = 1;
   params.temperature = params.margin_floor = 1;
   try {

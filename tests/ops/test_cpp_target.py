@@ -1,4 +1,4 @@
-"""`usvs::kernels`: what a C++ program links, without torch; its example and its ctest, from what was built."""
+"""`usvs::kernels`, the library for C++ programs, without torch: its example and its ctest."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ HEADERS = ["usvs_kernels.h", "log_spectrogram.h", "contrastive_loss.h", "threads
 
 @pytest.fixture(scope="module")
 def build_folder() -> Path:
-    """The folder that usvs._C was built in."""
+    """The folder that libusvs_ops.so was built in."""
     named = os.environ.get("USVS_BUILD_DIR")
     folders = (
         [Path(named)] if named else sorted((ROOT / "build").glob("cmake*"), key=lambda folder: folder.stat().st_mtime)
@@ -30,6 +30,8 @@ def run(*command: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.compile
 def test_the_example_and_the_tests_of_cpp(build_folder: Path):
     tools = Path(sys.executable).parent
     if not (tools / "cmake").exists():

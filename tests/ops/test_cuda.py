@@ -62,9 +62,10 @@ def test_workspace_size_of_the_loss():
         _C.contrastive_loss_workspace_bytes(64, 192, 128, "float64")
 
 
+@pytest.mark.compile
 def test_error_of_a_build_without_cuda(tmp_path: Path):
     torch_dir, library = Path(torch.__file__).parent, tmp_path / "absent.so"
-    sources = [ROOT / "csrc" / "bindings" / name for name in ("library.cpp", "register_cuda_absent.cpp")]
+    sources = [ROOT / "csrc" / "bindings" / name for name in ("schemas.cpp", "register_cuda_absent.cpp")]
     flags = ["-std=c++20", "-O0", "-shared", "-fPIC", "-DTORCH_TARGET_VERSION=0x020b000000000000"]
     includes = [f"-I{ROOT / 'csrc'}", "-isystem", str(torch_dir / "include")]
     link = [f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-o", str(library)]
@@ -80,6 +81,7 @@ def test_error_of_a_build_without_cuda(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.compile
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver")
 def test_error_of_a_launch_without_a_driver(tmp_path: Path):

@@ -1,5 +1,7 @@
 """Registration of the ops: opcheck, TorchScript, torch.compile; and the error of a missing build."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,9 @@ import torch
 from torch import Tensor
 
 import usvs
-from usvs import ops
+from usvs import _C
 from usvs.ops import build_info, contrastive_loss, log_spectrogram
+from usvs.ops._library import LIBRARY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -142,21 +145,55 @@ def test_build_info():
     assert info["torch"] == torch.__version__ and info["usvs"] == usvs.__version__
     assert info["bfloat16_products"] == (info["simd"] == "avx512_bf16")
     with pytest.raises(ValueError, match="SIMD level: expected portable, avx2, avx512 or avx512_bf16, got 'mmx'"):
-        ops._C.use_simd("mmx")
+        _C.use_simd("mmx")
 
 
 def test_error_of_a_missing_build_is_one_line():
     program = (
-        "import sys; sys.modules['usvs._C'] = None\n"
+        "import torch\n"
+        "def refuse(path):\n    raise OSError(path + ': cannot open shared object file')\n"
+        "torch.ops.load_library = refuse\n"
         "from usvs.errors import MissingDependencyError\n"
         "try:\n    import usvs.ops\n"
         "except MissingDependencyError as error:\n    print(error)"
     )
     output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "usvs/libusvs_ops.so: cannot open shared object file" in output.stdout
     assert "pip install --no-build-isolation -e ." in output.stdout
     assert output.stdout.count("\n") == 1
 
 
+def test_the_ops_work_without_the_python_module():
+    program = (
+        "import sys; sys.modules['usvs._C'] = None\n"
+        "import torch\n"
+        "from usvs import ops\n"
+        "from usvs.errors import MissingDependencyError\n"
+        "assert ops.log_spectrogram(torch.zeros(1, 700)).shape == (1, 1, 256, 256)\n"
+        "try:\n    ops.build_info()\n"
+        "except MissingDependencyError as error:\n    print(error)"
+    )
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert output.stdout.startswith("usvs._C cannot be loaded")
+    assert "pip install --no-build-isolation -e ." in output.stdout
+
+
+def dynamic_symbols(library: Path) -> list[str]:
+    if not shutil.which("nm"):
+        pytest.skip("nm is absent: symbols are not read")
+    command = ["nm", "--dynamic", "--undefined-only", str(library)]
+    return [line.split()[-1] for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()]
+
+
+def test_the_ops_library_uses_neither_python_nor_the_unstable_abi_of_torch():
+    symbols = dynamic_symbols(LIBRARY)
+    assert "torch_library_impl" in symbols
+    assert not [name for name in symbols if name.startswith(("Py", "_Py"))]
+    assert not [name for name in symbols if re.search(r"N?K?(2at|3c10|5torch)\d", name)]  # mangled C++ names of torch
+    assert [name for name in dynamic_symbols(Path(_C.__file__)) if name.startswith("Py")]  # what the search would find
+
+
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("definitions", "message"),
     [

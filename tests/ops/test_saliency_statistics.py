@@ -102,7 +102,7 @@ def test_invalid_arguments_raise():
     with pytest.raises(RuntimeError, match="fixated"):
         torch.ops.usvs.fixation_statistics(maps, maps, True)
     with pytest.raises(RuntimeError, match="kinds"):
-        torch.ops.usvs.saliency_scores(maps, maps, maps > 0, 16, EPSILON)
+        torch.ops.usvs.saliency_statistics(maps, maps, maps > 0, 16, EPSILON)
 
 
 def test_registration_is_right():
@@ -110,7 +110,7 @@ def test_registration_is_right():
     for op, arguments in (
         ("pair_score", (maps, maps, 0, EPSILON)),
         ("fixation_statistics", (maps, fixated, True)),
-        ("saliency_scores", (maps, maps, fixated, 5, EPSILON)),
+        ("saliency_statistics", (maps, maps, fixated, 5, EPSILON)),
     ):
         checks = ("test_schema", "test_faketensor")
         torch.library.opcheck(getattr(torch.ops.usvs, op).default, arguments, test_utils=checks)

@@ -139,7 +139,7 @@ def _call(command: Sequence[str]) -> None:
 def build(kind: Build, entry: str) -> Path:
     """Return the program that runs the entries of `entries/ENTRY.cpp` over the kernels in csrc.
 
-    plants.py calls the tests again with SIMT_CSRC, a copy of csrc with mistakes in it, and SIMT_ONLY, the build to try.
+    mutants.py calls the tests again with SIMT_CSRC, a mutated copy of csrc, and SIMT_ONLY, the build to try.
     """
     csrc = Path(os.environ.get("SIMT_CSRC", ROOT / "csrc"))
     if os.environ.get("SIMT_ONLY", kind.value) != kind.value:

@@ -1,7 +1,7 @@
-"""Find where a kernel can be broken, and write copies in which each place is broken when its number is called.
+"""Find the places of a kernel that can be mutated, and write copies of the kernels that contain the mutants.
 
-A planted copy holds every plant of a file at once, each behind `::emulator::planted(NUMBER)`; the environment says
-which one is awake. So a kernel is compiled once for all its plants, and still broken in one place at a time.
+A copy contains all mutants of a file, each behind `::emulator::is_active(NUMBER)`; the environment variable
+EMULATOR_MUTANT names the active one. So a kernel is compiled once for all its mutants.
 """
 
 import bisect
@@ -14,34 +14,36 @@ CLOSING = {"(": ")", "[": "]", "{": "}"}
 WORD = re.compile(r"[A-Za-z_]\w*")
 SIZES = r"(?:\s*\[[^\]]*\])+"
 DECLARED = re.compile(rf"\b(\w+)>?\s+(\w+){SIZES}((?:\s*,\s*\w+{SIZES})*)\s*[=;,{{]|\(\s*&\s*(\w+)\s*\)\s*\[")
-KEYWORDS = {"return", "else", "case", "sizeof", "const"}  # a name behind one of these is not being declared
+KEYWORDS = {"return", "else", "case", "sizeof", "const"}  # a name behind one of these is not a declaration
 
 
 @dataclasses.dataclass(frozen=True)
-class Plant:
-    """One mistake: which, where, and the text that is broken."""
+class Mutant:
+    """One mutant: its kind, its place and the text that it changes."""
 
     number: int
     kind: str
     file: str
     line: int
     text: str
-    turn: int  # among those of the same text in the file
+    occurrence: int  # among mutants of the same kind and text in the file
 
     @property
     def key(self) -> str:
-        """What an explanation refers to: it outlives lines that move."""
-        return f"{self.file} {self.kind}: {' '.join(self.text.split())}" + (f" #{self.turn}" if self.turn > 1 else "")
+        """The key of explained_mutants.json, which does not depend on line numbers."""
+        return f"{self.file} {self.kind}: {' '.join(self.text.split())}" + (
+            f" #{self.occurrence}" if self.occurrence > 1 else ""
+        )
 
     @property
     def name(self) -> str:
-        """As a table prints it."""
+        """The name in the printed table."""
         return f"{self.file}:{self.line} {self.kind}: {' '.join(self.text.split())}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Edit:
-    """Text [begin, end) of a file becomes `before` + itself + `after`, with {} for the plant's condition."""
+    """Text [begin, end) of a file becomes `before` + itself + `after`, with {} for the mutant's condition."""
 
     begin: int
     end: int
@@ -80,7 +82,7 @@ def regions(code: str) -> Iterator[tuple[int, int]]:
             begin = at = at + 1
         elif code[at] == "{":
             if re.search(r"\bnamespace\b[\w\s:]*$", code[begin:at]):
-                begin = at = at + 1  # what stands in a namespace stands at its level
+                begin = at = at + 1  # declarations in a namespace are at its level
                 continue
             end = closing(code, at) + 1
             yield begin, end
@@ -90,7 +92,7 @@ def regions(code: str) -> Iterator[tuple[int, int]]:
 
 
 def declared_arrays(code: str) -> set[str]:
-    """Names of arrays, and of references to arrays, that a function or struct declares: they lie in registers."""
+    """Names of arrays, and of references to arrays, that a function or struct declares: they are in registers."""
     names: set[str] = set()
     for match in DECLARED.finditer(code):
         if match[1] not in KEYWORDS:
@@ -99,7 +101,7 @@ def declared_arrays(code: str) -> set[str]:
 
 
 def array_members(sources: dict[str, str]) -> set[str]:
-    """Names of arrays that lie in structs, so in registers."""
+    """Names of arrays in structs, which are in registers."""
     members: set[str] = set()
     for source in sources.values():
         code = blanked(source)
@@ -110,7 +112,7 @@ def array_members(sources: dict[str, str]) -> set[str]:
 
 
 def find_edits(source: str, members: set[str]) -> list[Edit]:
-    """Return every place of a kernel file where something can be planted."""
+    """Return every place of a kernel file that can be mutated."""
     code = blanked(source)
     edits: list[Edit] = []
     for begin, end in regions(code):
@@ -124,12 +126,12 @@ def find_edits(source: str, members: set[str]) -> list[Edit]:
 
 
 def computed_by_compiler(code: str, at: int) -> bool:
-    """Whether a place lies in a constexpr function or statement, where nothing can be switched at run time."""
+    """Whether a place is in a constexpr function or statement, where nothing can be switched at run time."""
     while at >= 0:
         statement = max(code.rfind(mark, 0, at) for mark in ";{}") + 1
         if "constexpr" in code[statement:at].replace("if constexpr", ""):
             return True
-        at = enclosing(code, at)  # what stands before its brace comes next
+        at = enclosing(code, at)  # continue with the statement before its brace
     return False
 
 
@@ -164,7 +166,7 @@ def masks(code: str, begin: int, end: int) -> Iterator[Edit]:
 
 
 def arguments(code: str, opening: int) -> list[tuple[int, int]]:
-    """Return where a call's arguments lie."""
+    """Return the ranges of a call's arguments."""
     end, at, start, parts = closing(code, opening), opening + 1, opening + 1, []
     while at < end:
         if code[at] in CLOSING:
@@ -184,7 +186,7 @@ def constants(code: str, begin: int, end: int) -> Iterator[Edit]:
 
 
 def guards(code: str, begin: int, end: int) -> Iterator[Edit]:
-    """An `if` that keeps something out no longer does."""
+    """The condition of an `if` is always true, or never leaves."""
     for match in re.compile(r"\bif\s*\(").finditer(code, begin, end):
         opening = match.end() - 1
         close = closing(code, opening)
@@ -202,7 +204,7 @@ def statement_end(code: str, at: int) -> int:
 
 
 def loops(code: str, begin: int, end: int) -> Iterator[Edit]:
-    """A loop goes one further."""
+    """A loop runs once more."""
     for match in re.compile(r"\bfor\s*\(").finditer(code, begin, end):
         close = closing(code, match.end() - 1)
         first = code.find(";", match.end(), close)
@@ -215,7 +217,7 @@ def loops(code: str, begin: int, end: int) -> Iterator[Edit]:
 
 
 def clamps(code: str, begin: int, end: int) -> Iterator[Edit]:
-    """What chooses between two values always takes the first, or the other when the first is taken anyway."""
+    """A conditional expression always takes its first value."""
     for match in re.compile(r"\?").finditer(code, begin, end):
         start = condition_begin(code, begin, match.start())
         if word := re.match(r"return\b\s*", code[start : match.start()]):
@@ -242,7 +244,7 @@ def pointers(code: str, begin: int, end: int) -> Iterator[Edit]:
     for match in re.compile(r"\b(cp_async_(?:16|4)|ldmatrix_x4\w*)\(").finditer(code, begin, end):
         parts = arguments(code, match.end() - 1)
         for part in parts[:2] if "cp_async" in match[1] else parts[1:2]:
-            if not code[slice(*part)].lstrip().startswith("&"):  # those have subscripts
+            if not code[slice(*part)].lstrip().startswith("&"):  # these have subscripts
                 yield Edit(*part, "index off by one", "(", ") + {}")
 
 
@@ -280,8 +282,8 @@ def opening_of(code: str, close: int) -> int:
     raise ValueError("unopened bracket")
 
 
-def planted_copy(csrc: Path, copy: Path, without: set[int] | None = None, always: int | None = None) -> list[Plant]:
-    """Write a copy of `csrc` with every plant in its kernels, but those in `without`; `always` is awake unasked."""
+def mutated_copy(csrc: Path, copy: Path, without: set[int] | None = None, always: int | None = None) -> list[Mutant]:
+    """Write a copy of `csrc` with every mutant except those in `without`; mutant `always` is always active."""
     kernels = sorted((csrc / "kernels").glob("*.cuh"))
     sources = {file.name: file.read_text() for file in kernels}
     members = array_members(sources)
@@ -290,28 +292,28 @@ def planted_copy(csrc: Path, copy: Path, without: set[int] | None = None, always
             target = copy / file.relative_to(csrc)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(file.read_text())
-    plants: list[Plant] = []
+    mutants: list[Mutant] = []
     for name, source in sources.items():
         starts = [0, *(match.end() for match in re.finditer("\n", source))]
         inserts: list[tuple[int, int, str]] = []
         for edit in sorted(find_edits(source, members), key=lambda e: (e.begin, -e.end)):
-            number = len(plants)
+            number = len(mutants)
             line = bisect.bisect_right(starts, edit.begin)
             sign = edit.after.strip()[2:3] if edit.kind == "index off by one" else ""
             kind = edit.kind + (f" ({sign}1)" if sign in {"+", "-"} else "")
             text = line_text(source, edit)
-            turn = 1 + sum((plant.file, plant.kind, plant.text) == (name, kind, text) for plant in plants)
-            plants.append(Plant(number, kind, name, line, text, turn))
+            occurrence = 1 + sum((mutant.file, mutant.kind, mutant.text) == (name, kind, text) for mutant in mutants)
+            mutants.append(Mutant(number, kind, name, line, text, occurrence))
             if number not in (without or set()):
-                called = "true" if number == always else f"::emulator::planted({number})"
+                called = "true" if number == always else f"::emulator::is_active({number})"
                 inserts.append((edit.begin, 1, edit.before.format(called)))
                 inserts.append((edit.end, 0, edit.after.format(called)))
         (copy / "kernels" / name).write_text(apply(source, inserts))
-    return plants
+    return mutants
 
 
 def line_text(source: str, edit: Edit) -> str:
-    """What is broken, with a little before it."""
+    """The text that is changed, with up to 24 characters before it."""
     start = max(source.rfind("\n", 0, edit.begin) + 1, edit.begin - 24)
     return source[start : edit.begin] + "{" + source[edit.begin : edit.end] + "}"
 

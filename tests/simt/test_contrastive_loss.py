@@ -7,7 +7,10 @@ import pytest
 
 from .emulate import Build, Out, Result, available, build, run, schedules
 
-pytestmark = pytest.mark.skipif(not available(), reason="no C++ compiler here")
+pytestmark = [
+    pytest.mark.compile,
+    pytest.mark.skipif(not available(), reason="no C++ compiler here"),
+]
 
 FORMS = ("eq2", "ntxent")
 GRADIENTS = ("anchors_grad", "positives_grad", "hard_negatives_grad", "candidates_grad")

@@ -5,7 +5,10 @@ import pytest
 
 from tests.simt.emulate import Argument, Build, EmulationError, InOut, Out, Result, available, build, run, schedules
 
-pytestmark = pytest.mark.skipif(not available(), reason="no C++ compiler here: kernels are not emulated")
+pytestmark = [
+    pytest.mark.compile,
+    pytest.mark.skipif(not available(), reason="no C++ compiler here: kernels are not emulated"),
+]
 FLOATS, INTEGERS = {"out": Out((64,))}, {"out": Out((64,), np.int32)}
 
 

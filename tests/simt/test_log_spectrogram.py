@@ -10,12 +10,15 @@ from torch import Tensor
 from tests.simt.emulate import Argument, Build, Out, Result, available, build, run, schedules
 from usvs.ops import log_spectrogram_reference
 
-pytestmark = pytest.mark.skipif(not available(), reason="no C++ compiler here: kernels are not emulated")
+pytestmark = [
+    pytest.mark.compile,
+    pytest.mark.skipif(not available(), reason="no C++ compiler here: kernels are not emulated"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A case: what is transformed how, and how the waveform lies in memory."""
+    """A case: what is transformed how, and the memory layout of the waveform."""
 
     n_fft: int
     win_length: int

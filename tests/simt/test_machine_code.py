@@ -1,4 +1,4 @@
-"""The machine code of the kernels against budgets, and that each check can fail."""
+"""The machine code of the kernels is within its budgets, and each check detects a regression."""
 
 import re
 import shutil
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.simt.machine_code import ARCHITECTURES, Budget, check, check_architectures, cuda_headers, kernels, tool
-from usvs import _C
 from usvs.ops import build_info
+from usvs.ops._library import LIBRARY
 
-BINARY = Path(_C.__file__)
+BINARY = LIBRARY
 if not build_info()["cuda_architectures"]:
-    pytest.skip("built without the CUDA kernels: there is no machine code to look at", allow_module_level=True)
+    pytest.skip("built without the CUDA kernels: there is no machine code", allow_module_level=True)
 if not (tool("cuobjdump") and tool("nvdisasm")):
-    reason = "cuobjdump and nvdisasm are absent (the dev extra brings them): machine code is not looked at"
+    reason = "cuobjdump and nvdisasm are absent (the dev extra brings them): machine code is not checked"
     pytest.skip(reason, allow_module_level=True)
 if not cuda_headers():
     pytest.skip("cuda_occupancy.h is absent: occupancy cannot be computed", allow_module_level=True)
@@ -116,22 +116,23 @@ REGRESSIONS = {
 
 
 @pytest.fixture(scope="module")
-def planted_binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def regression_binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     if not shutil.which("nvcc"):
-        pytest.skip("nvcc is absent: regressions cannot be planted in machine code")
-    folder = tmp_path_factory.mktemp("planted")
+        pytest.skip("nvcc is absent: no machine code with regressions can be compiled")
+    folder = tmp_path_factory.mktemp("regressions")
     binaries = {}
     for number, (name, source) in enumerate(REGRESSIONS.items()):
-        file = folder / f"planted{number}.cu"
+        file = folder / f"regression{number}.cu"
         file.write_text(source)
         binaries[name] = file.with_suffix(".cubin")
         subprocess.run(["nvcc", "-arch=sm_90", "-cubin", str(file), "-o", str(binaries[name])], check=True)
     return binaries
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("name", REGRESSIONS)
-def test_a_planted_regression_is_seen(planted_binaries: dict[str, Path], name: str):
-    (kernel,) = kernels(planted_binaries[name], "sm_90").values()
+def test_a_regression_is_detected(regression_binaries: dict[str, Path], name: str):
+    (kernel,) = kernels(regression_binaries[name], "sm_90").values()
     budget = Budget(THREADS, 0, 40, blocks(4, 5), {"LDG.128": 1, "HMMA": 1})
     if not name:
         return check(kernel, budget)
@@ -139,6 +140,6 @@ def test_a_planted_regression_is_seen(planted_binaries: dict[str, Path], name: s
         check(kernel, budget)
 
 
-def test_an_architecture_that_is_missing_is_seen():
+def test_a_missing_architecture_is_detected():
     with pytest.raises(AssertionError, match=r"lacks \['sm_70'\]"):
         check_architectures(BINARY, ["sm_90", "sm_70"])

@@ -193,7 +193,7 @@ def test_what_cannot_be_prepared_ends_in_one_sentence(store: Path, tmp_path: Pat
         PreparedStore(store)
     with pytest.raises(DataError, match="is not a store"):
         prepare_store(tmp_path, profile=SETTINGS, workers=1)
-    with lock_store(store), pytest.raises(DataError, match="another usvs process is writing"):
+    with lock_store(store), pytest.raises(DataError, match="is in use by another usvs process"):
         prepare_store(store, profile=SETTINGS, workers=1)
     (tmp_path / "archive").rename(tmp_path / "moved")
     with pytest.raises(DataError, match="does not exist: restore it"):

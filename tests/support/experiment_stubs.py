@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from usvs.evaluation.folds import Fold
-from usvs.experiments import pretrainings, reproduce, runner
+from usvs.experiments import definition, pretrainings, runner
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks import initial_encoder as inits
 
@@ -47,7 +47,7 @@ def stub_pretraining(patch: pytest.MonkeyPatch, encoder: Any, patients: list[str
         return SEResNeXt(encoder)
 
     patch.setattr(pretrainings, "pretrain", pretrain)
-    patch.setattr(reproduce, "evaluate_pretraining", lambda store, run, patients: {"order": 2.0, "order_chance": 2.48})
+    patch.setattr(definition, "evaluate_pretraining", lambda store, run, patients: {"order": 2.0, "order_chance": 2.48})
     patch.setattr(inits, "load_encoder", load)
     return calls
 

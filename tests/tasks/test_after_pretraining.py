@@ -1,13 +1,19 @@
-"""The rooms together: a real pretraining, and what downstream makes of its run folder."""
+"""Several packages together: a real pretraining, and fine-tuning and experiments on its run folder."""
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
+import usvs
 from usvs.audio.settings import SpectrogramSettings
+from usvs.data.frame_dataset import FrameDataset
+from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
-from usvs.experiments.evidence import EvidenceSettings, run_evidence
-from usvs.tasks.classification.compare import compare_inits
+from usvs.experiments.presets import ReproduceSettings
+from usvs.experiments.reproduce import reproduce
+from usvs.tasks.finetune import finetune
 from usvs.tasks.pretraining.pretrain import pretrain
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings
@@ -31,23 +37,47 @@ def planes(tiny_planes):
     return tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 8, "folds": 2})
 
 
-def test_a_run_is_read_on_the_patients_it_held_out_and_refused_on_the_others(tiny_store, tmp_path, pretraining, planes):
+def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, pretraining, planes):
     run = tmp_path / "joint"
     pretrain(tiny_store, run, pretraining)
     with pytest.raises(DataError, match="2 of 4 test patients were pretrained on"):
-        compare_inits(tiny_store, tmp_path / "refused", planes, [run])
-    compare_inits(tiny_store, tmp_path / "planes", planes, ["random", run], held_out_only=True)
+        finetune("planes", tiny_store, tmp_path / "refused", planes, inits=run)
+    finetune("planes", tiny_store, tmp_path / "planes", planes, inits=["random", run], patients="held-out")
     stored = json.loads((tmp_path / "planes" / "results.json").read_text())
     held_out = json.loads((run / "patients.json").read_text())["validation"]
     for reading in (reading for init in stored["inits"].values() for reading in init.values()):
         assert sorted(patient for fold in reading["folds"] for patient in fold["test_patients"]) == sorted(held_out)
     assert stored["pretraining_overlap"] == {"joint": "disjoint"}
 
+    classifier = usvs.FrameClassifier(run, optimiser=planes.optimiser, run=planes.run)
+    frames = FrameDataset(tiny_store, stride=16)
+    assert classifier.fit(frames).models_[0].settings.model == pretraining.model
+    assert 0 <= classifier.score(frames) <= 1
+    table, encoder = usvs.embed(tiny_store, run, stride=16), usvs.load_encoder(run)
+    side = pretraining.model.frame_pixels
+    assert encoder.pretrained_cfg["input_size"] == (1, side, side)
+    with torch.no_grad():
+        expected = encoder(evaluation_frames(frames.read([0]), side, pretraining.augment))[0].numpy()
+    row = [*zip(table["scan"].to_pylist(), table["seconds"].to_pylist(), strict=True)].index(
+        (frames.scan[0], frames.seconds[0])
+    )
+    np.testing.assert_allclose(np.array(table["features"][row].as_py()), expected, atol=1e-4)
+    assert table["label"][row].as_py() == frames.classes[frames.labels[0]]
+    assert table["patient"][row].as_py() == frames.patients[0]
+
 
 def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretraining, planes):
     everybody = pretraining.model_copy(update={"validation_fraction": 0.0})  # shuffled speech needs two scans
-    settings = EvidenceSettings(pretrain=everybody, planes=planes, pretraining_fraction=0.5, few_patients=1)
-    result = run_evidence(tiny_store, tmp_path / "out", [0], settings)
-    starts = {init: cells[0]["encoder_sha256"] for init, cells in result.results["readings"]["probe"].items()}
-    assert len(set(starts.values())) == 3
-    assert "no held-out losses" in str(result)
+    settings = ReproduceSettings(
+        preset="evidence",
+        profile="quick",
+        pretrain=everybody,
+        planes=planes,
+        pretraining_fraction=0.5,
+        few_patients=1,
+        keep_networks=False,
+    )
+    result = reproduce(tiny_store, tmp_path / "out", settings, seeds=[0])
+    probes = dict(result.results["measured"]["probe"])
+    assert len({folds[0]["encoder_sha256"] for folds in probes.values()}) == len(probes) == 3
+    assert "no validation losses" in str(result)

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from usvs.errors import ConfigError
-from usvs.tasks import finetune as finetune_module
+from usvs.tasks import comparison
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.cross_validation import measure_fold
-from usvs.tasks.finetune import best_init, finetune
+from usvs.tasks.finetune import finetune
 from usvs.tasks.model_files import load_model
 from usvs.tasks.registry import find_task
+from usvs.tasks.results_table import best_init
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_an_interrupted_call_is_resumed_and_measures_nothing_twice(grating_store
         measured.append((arguments[6], arguments[3].number))
         return measure_fold(*arguments, **options)
 
-    monkeypatch.setattr(finetune_module, "measure_fold", measure)
+    monkeypatch.setattr(comparison, "measure_fold", measure)
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
         finetune("planes", grating_store, run, short)

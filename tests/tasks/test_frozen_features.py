@@ -16,7 +16,9 @@ from usvs.tasks.frozen_features import frozen_features, needs_calibration
 
 
 def probe(train, labels, test, ground_truth):
-    return classification_metrics(ground_truth, probe_predict(train, labels, test, len(STANDARD_PLANES)), STANDARD_PLANES)
+    return classification_metrics(
+        ground_truth, probe_predict(train, labels, test, len(STANDARD_PLANES)), STANDARD_PLANES
+    )
 
 
 def features(random, planes, distance):

@@ -33,7 +33,7 @@ def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, caplog):
     assert isinstance(encoder, SonoNetEncoder) and (encoder.height, encoder.columns) == (48, 64)
     assert torch.equal(encoder.features[2][1][0].weight, network.features[2][1][0].weight)
     said = caplog.text
-    assert "sononet: SonoNet, frames resized to 48 x 64: 78 of 78 tensors loaded; in the file, not used: 12" in said
+    assert "sononet: SonoNet, frames resized to 48 x 64: 78 of 78 tensors loaded" in said and "adaption.0" in said
     again = build_encoder(encoder_description(encoder))
     again.load_state_dict(encoder.state_dict())
     frames = torch.rand(1, 1, 32, 32)
@@ -52,7 +52,7 @@ def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, 
     assert encoder.num_features == 2048 and encoder.conv1.in_channels == 1
     assert torch.equal(encoder.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
     said = caplog.text
-    assert "unchanged: 64 (layer1.0.se.fc1.weight" in said and "not used: 1 (fc.bias)" in said
+    assert "318 of 382 tensors loaded" in said and "layer1.0.se.fc1.weight" in said and "fc.bias" in said
     assert "folded from RGB to 1 gray channel(s)" in said and "gates initialised to the identity" in said
     caplog.clear()
     initial_encoder(init, tiny_planes)
@@ -66,7 +66,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, tiny_planes):
         initial_encoder(f"imagenet:{tmp_path / 'other.npz'}", tiny_planes)
     with pytest.raises(DataError, match="SonoNet weights"):
         initial_encoder(f"sononet:{tmp_path / 'other.npz'}", tiny_planes)
-    with pytest.raises(DataError, match=r"nowhere\.npz': file not found"):
+    with pytest.raises(DataError, match=r"nowhere\.npz"):
         initial_encoder("sononet:nowhere.npz", tiny_planes)
 
 

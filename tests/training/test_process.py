@@ -99,6 +99,7 @@ def test_inside_the_block_freed_memory_is_reused_without_page_faults_and_after_i
     assert outside > 10_000
 
 
+@pytest.mark.slow
 def test_importing_everything_constructing_a_trainer_and_a_step_change_nothing_of_the_process():
     before, *later = json.loads(run(UNCHANGED))
     for state in later:

@@ -93,7 +93,7 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
 def count_from_zero(text: str) -> int:
     """Read a seed."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got '{text}'")
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got '{text}'")
     return int(text)
 
 
@@ -128,7 +128,7 @@ def _predict_planes(options: argparse.Namespace) -> None:
     predictions = predict(options.images, options.model, box=box)
     for prediction in predictions:
         print(prediction)
-    failed = sum(prediction.error is not None for prediction in predictions)
+    failed = {prediction.file for prediction in predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()
-        raise DataError(f"{failed} of {len(predictions)} images could not be read; the reasons are in their lines")
+        raise DataError(f"{len(failed)} of {len(options.images)} files could not be read: see their lines above")

@@ -16,8 +16,9 @@ from usvs.evaluation.metrics import Spread
 from usvs.experiments.runner import Experiment, Measurement
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
-from usvs.tasks.finetune import Patients, held_out_rows, overlaps
+from usvs.tasks.comparison import Patients
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
+from usvs.tasks.overlap import held_out_rows, overlaps
 from usvs.tasks.registry import find_task
 from usvs.tasks.task import EvaluationProtocol
 

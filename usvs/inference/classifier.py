@@ -18,19 +18,17 @@ from usvs.data.frame_labels import encode_labels
 from usvs.data.frame_table import FrameTable
 from usvs.errors import ConfigError
 from usvs.evaluation.metrics import ClassificationMetrics, classification_metrics
+from usvs.inference.encoder_settings import with_encoder
 from usvs.inference.frames import Source, as_files, prepared_side, read_image_frame
 from usvs.inference.models import evaluation_inputs, load_models, predict_images, predict_models
-from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.fit import fit_module
-from usvs.tasks.initial_encoder import Init, initial_encoder, parse_init
+from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
-from usvs.tasks.pretraining.settings import read_settings
 from usvs.training.process import process_settings
-from usvs.training.run_folder import CONFIG
 from usvs.training.trainer import choose_device
 
 
@@ -104,11 +102,13 @@ class FrameClassifier:
         settings = self._settings()
         dataset = self._dataset(frames, labels, patients, settings)
         labelled = dataset.subset(dataset.labels >= 0)
+        if not len(labelled):
+            raise ConfigError("fit: expected frames with labels, got none")
         try:
             task = ClassificationTask(tuple(self.classes or dataset.classes))
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        store, table = frames_as_store(labelled)
+        store, table = frames_as_store(labelled, task.classes)
         device = choose_device(settings.run.device)
         with process_settings(device):
             encoder = initial_encoder(self.encoder, settings).to(device)
@@ -160,7 +160,7 @@ class FrameClassifier:
         names = self._task.classes
         if isinstance(frames, FrameDataset):
             labelled = frames.subset(frames.labels >= 0)
-            known = encode_labels([frames.classes[number] for number in labelled.labels.tolist()], names).label
+            known = class_numbers(labelled, names)
             return classification_metrics(known, self.predict_proba(labelled).argmax(axis=1), names)
         if labels is None:
             raise ConfigError("labels: expected one per frame, got None")
@@ -220,15 +220,7 @@ class FrameClassifier:
         return cast("ClassificationTask", self._models[0].task)
 
     def _settings(self) -> ClassificationSettings:
-        """Return the profile with the network of a run or a module, then the caller's settings."""
-        base = classification_profile(self.profile)
-        if isinstance(self.encoder, Encoder):
-            pixels = self.encoder.pretrained_cfg["input_size"][1]
-            base = base.model_copy(update={"model": base.model.model_copy(update={"frame_pixels": pixels})})
-        config = parse_init(self.encoder).path / CONFIG
-        if parse_init(self.encoder).kind == "run" and config.is_file():
-            run = read_settings(config.read_text(encoding="utf-8"), config)
-            base = base.model_copy(update={"model": run.model, "profile": run.profile})
+        base = with_encoder(classification_profile(self.profile), self.encoder)
         return override_settings(base, **self.settings)
 
     def _dataset(
@@ -248,11 +240,28 @@ class FrameClassifier:
         return FrameDataset.from_arrays(frames, labels, groups, classes=self.classes)
 
 
-def frames_as_store(frames: FrameDataset) -> tuple[PreparedStore, FrameTable]:
-    """Return a dataset as the store and table that tasks take: one scan, whose frames are read by the dataset."""
-    side = frames.read([0]).shape[-1]
-    scan = SimpleNamespace(frames=frames.read, frame_pixels=side)
+def frames_as_store(frames: FrameDataset, classes: Sequence[str]) -> tuple[PreparedStore, FrameTable]:
+    """Return a labelled dataset as the store and table that tasks take: one scan, whose frames the dataset reads.
+
+    Args:
+        frames: a dataset whose frames all have a label.
+        classes: names in the order of the table's class numbers; the dataset's own order may differ.
+
+    Raises:
+        ConfigError: for a label that is not in `classes`.
+    """
+    scan = SimpleNamespace(frames=frames.read, frame_pixels=frames.read([0]).shape[-1])
     store: Any = SimpleNamespace(scans=("frames",), scan=lambda number: scan)
     count = len(frames)
-    table = FrameTable(np.zeros(count, np.int32), np.arange(count), frames.labels, frames.patients)
-    return store, table
+    return store, FrameTable(
+        np.zeros(count, np.int32), np.arange(count), class_numbers(frames, classes), frames.patients
+    )
+
+
+def class_numbers(frames: FrameDataset, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the number in `classes` of each frame's label; every frame has one.
+
+    Raises:
+        ConfigError: for a label that is not in `classes`.
+    """
+    return encode_labels([frames.classes[number] for number in frames.labels.tolist()], classes).label

@@ -64,12 +64,12 @@ def _embed_store(folder: Path, encoder: Encoder, stride: int) -> pa.Table:
     for start in range(0, len(table), BATCH_FRAMES):
         rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
         features.append(_features(encoder, read_frames(store, rows)))
-    places = list(zip(table.scan.tolist(), table.frame.tolist(), strict=True))
+    rows_of_table = list(zip(table.scan.tolist(), table.frame.tolist(), strict=True))
     return _table(
         np.concatenate(features),
-        [store.scans[scan] for scan, _ in places],
-        [store.scan(scan).patient_key or None for scan, _ in places],
-        [float(store.scan(scan).frame_seconds[frame]) for scan, frame in places],
+        [store.scans[scan] for scan, _ in rows_of_table],
+        [store.scan(scan).patient_key or None for scan, _ in rows_of_table],
+        [float(store.scan(scan).frame_seconds[frame]) for scan, frame in rows_of_table],
         [names[number] if number >= 0 else None for number in table.label.tolist()],
     )
 

@@ -73,7 +73,7 @@ def iter_video_frames(
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield time in seconds and frame [side, side] of every `stride`-th frame of a video.
 
-    The video is decoded twice: once to detect the sector, once for the frames; it is never in memory as a whole.
+    The video is decoded twice: once to detect the sector, once for the frames; it is never completely in memory.
 
     Raises:
         DataError: for a file that cannot be read.

@@ -14,8 +14,8 @@ from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
 from usvs.models.preprocessing import preprocess_images
+from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
-from usvs.tasks.finetune import MODELS
 from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
 from usvs.tasks.provenance import RESULTS
 

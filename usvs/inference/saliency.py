@@ -11,13 +11,14 @@ from typing_extensions import Self
 from usvs.config import Profile, override_settings
 from usvs.errors import ConfigError
 from usvs.evaluation.folds import GroupBy
+from usvs.inference.encoder_settings import with_encoder
 from usvs.inference.frames import Source
 from usvs.inference.models import load_models, predict_images
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.fit import fit_module
 from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
-from usvs.tasks.saliency.settings import saliency_profile
+from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
 from usvs.tasks.saliency.task import SaliencyTask
 from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
@@ -61,7 +62,7 @@ class SaliencyModel:
             DataError: for a store without gaze.
             ConfigError: for settings or an encoder that cannot be used.
         """
-        task, settings = SaliencyTask(), override_settings(saliency_profile(self.profile), **self.settings)
+        task, settings = SaliencyTask(), self._settings()
         opened, device = PreparedStore(Path(store)), choose_device(settings.run.device)
         table = task.dataset(opened, settings, group_by)
         with process_settings(device):
@@ -108,6 +109,10 @@ class SaliencyModel:
         made = cls(profile=models[0].settings.profile)
         made.models_ = models
         return made
+
+    def _settings(self) -> SaliencySettings:
+        base = with_encoder(saliency_profile(self.profile), self.encoder)
+        return override_settings(base, **self.settings)
 
     @property
     def _models(self) -> tuple[TrainedModel, ...]:

@@ -13,8 +13,8 @@ op                     computes                                                 
 `saliency_statistics`  both of them in one pass over memory                              CPU; else the reference
 =====================  ================================================================  =========================
 
-Importing this package loads the compiled module `usvs._C` and registers the ops under `torch.ops.usvs`; import it
-before `torch.jit.load` of a module that calls them. It imports torch and nothing else that takes time.
+Importing this package loads libusvs_ops.so, which registers the ops under `torch.ops.usvs`; import it before
+`torch.jit.load` of a module that calls them. It imports torch and nothing else that takes time.
 """
 
 from typing import Any
@@ -22,16 +22,7 @@ from typing import Any
 import torch
 
 from usvs import __version__
-from usvs.errors import MissingDependencyError
-
-try:
-    from usvs import _C
-except ImportError as error:
-    raise MissingDependencyError(
-        f"the compiled module usvs._C cannot be imported ({error}); build it in the source folder of usvs with:"
-        " pip install --no-build-isolation -e ."
-    ) from error
-
+from usvs.ops._library import read_build_info
 from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, augment_frames_reference
 from usvs.ops.contrastive_loss import contrastive_loss, contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
@@ -70,13 +61,13 @@ __all__ = [
 
 
 def build_info() -> dict[str, Any]:
-    """Return how the compiled module was built and what it uses on this machine.
+    """Return how the compiled libraries were built and what it uses on this machine.
 
     Returns:
         ``simd_compiled``, ``simd_usable`` and ``simd`` (in use): names of instruction sets; ``bfloat16_products``:
         whether products of bfloat16 are computed without conversion to float32; ``cuda_architectures``: empty without
         CUDA kernels; ``usvs``, ``compiler`` and ``torch``: versions.
     """
-    built = _C.build_info()
+    built = read_build_info()
     products = built["simd"] == "avx512_bf16"
     return {**built, "bfloat16_products": products, "usvs": __version__, "torch": torch.__version__}

@@ -127,7 +127,7 @@ def saliency_statistics(
     if prediction.device.type != "cpu" or prediction.dtype != torch.float32:
         return saliency_statistics_reference(prediction, truth, fixated, kinds, epsilon)
     chosen = sum(1 << PAIR_SCORES.index(kind) for kind in set(kinds))
-    scores, statistics = torch.ops.usvs.saliency_scores(prediction, truth, fixated, chosen, epsilon)
+    scores, statistics = torch.ops.usvs.saliency_statistics(prediction, truth, fixated, chosen, epsilon)
     return scores, statistics
 
 
@@ -200,5 +200,5 @@ def _fake_saliency_statistics(
 
 
 torch.library.register_fake("usvs::pair_score", _fake_pair_score)
-torch.library.register_fake("usvs::saliency_scores", _fake_saliency_statistics)
+torch.library.register_fake("usvs::saliency_statistics", _fake_saliency_statistics)
 torch.library.register_fake("usvs::fixation_statistics", _fake_fixation_statistics)

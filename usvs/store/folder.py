@@ -1,6 +1,5 @@
 """The private folder that `usvs index` creates: names of its parts, its archive, and its lock."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -10,13 +9,13 @@ from pathlib import Path
 from usvs.errors import DataError
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.utils.atomic_files import write_durably
+from usvs.utils.folder_lock import LOCK_FILE, FolderLock
 from usvs.utils.text import shell_command
 
 VERSION = 1
 ARCHIVE_FILE = "archive.json"
 CATALOGUE = "catalogue"
 PREPARED = "prepared"
-LOCK_FILE = ".lock"
 
 
 def create_store(archive: Path, store: Path) -> Keys:
@@ -78,16 +77,10 @@ def lock_store(store: Path) -> Iterator[None]:
         DataError: if another process is writing to the store, or it is not writable.
     """
     try:
-        descriptor = os.open(store / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = FolderLock(store, DataError)
     except OSError as error:
         raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError(
-                f"store '{store}' is locked: another usvs process is writing to it; wait for its end"
-            ) from None
         yield
     finally:
-        os.close(descriptor)
+        lock.release()

@@ -40,7 +40,7 @@ class IndexTask:
     archive: Path
     files: ScanFiles
     clips: ClipSettings
-    voice: VoiceActivitySettings
+    voice_activity: VoiceActivitySettings
     gaze: GazeSettings = field(default_factory=GazeSettings)
 
 
@@ -199,8 +199,8 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
         return "none", f"sound not used: {error}", silent
     from usvs.audio.voice_activity import speech_fraction, voice_activity  # imports torch, which takes seconds
 
-    active = voice_activity(waveform, VOICE_RATE_HZ, task.voice)
-    edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice.frame_seconds).astype(int)
+    active = voice_activity(waveform, VOICE_RATE_HZ, task.voice_activity)
+    edges = np.round(np.arange(count + 1) * task.clips.clip_seconds / task.voice_activity.frame_seconds).astype(int)
     is_speech = np.zeros(int(edges[-1]), bool)  # a sound that ends before the video is silent from there on
     is_speech[: len(active)] = active[: len(is_speech)]
     pairs = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)

@@ -31,7 +31,7 @@ def frame_batches(store: PreparedStore, table: FrameTable, size: int = BATCH_FRA
 def features_of(
     encoder: Encoder, batches: Iterable[NDArray[np.uint8]], frame_pixels: int, augment: AugmentSettings
 ) -> NDArray[np.float32]:
-    """Run an encoder over frames uint8 [b, P, P], without gradient and in evaluation mode; its own mode is put back."""
+    """Run an encoder over frames uint8 [b, P, P], without gradient and in evaluation mode; its mode is restored."""
     was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
     try:

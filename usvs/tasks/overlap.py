@@ -2,11 +2,18 @@
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.data.patients import pretraining_keys
 from usvs.errors import DataError
 from usvs.evaluation.folds import some_keys
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.initial_encoder import Init, parse_init
+from usvs.tasks.task import Table
 from usvs.training.run_folder import PATIENTS
 
 logger = logging.getLogger(__name__)
@@ -58,3 +65,44 @@ def trained_patients(init: Path) -> frozenset[str] | None:
                     f"'{listing}': expected a list of patient keys under 'trained', got {error!r}"
                 ) from None
     return None
+
+
+def overlaps(inits: Sequence[Init], names: Sequence[str], tested: Collection[str], allow: bool) -> dict[str, str]:
+    """Check every pretrained init against the test patients; return the result of `check_pretraining_overlap` for each.
+
+    Weights from elsewhere are ``external``: no patient of this archive is known to be in their training data.
+
+    Raises:
+        DataError: as `check_pretraining_overlap`.
+    """
+    found = {}
+    for init, name in zip(inits, names, strict=True):
+        parsed = parse_init(init)
+        if parsed.is_external:
+            found[name] = "external"
+        elif parsed.kind == "run":
+            found[name] = check_pretraining_overlap(parsed.path, tested, allow)
+    return found
+
+
+def held_out_rows(store: PreparedStore, table: Table, inits: Sequence[Init]) -> NDArray[np.bool_]:
+    """Return which rows of the table [n] are of patients that no init was pretrained on.
+
+    Raises:
+        DataError: where there is none, or an init has no list of its pretraining patients.
+    """
+    seen: set[str] = set()
+    for init in inits:
+        parsed = parse_init(init)
+        trained = trained_patients(parsed.path) if parsed.kind == "run" else frozenset()
+        if trained is None:
+            raise DataError(f"init '{init}' carries no list of pretraining patients: expected {PATIENTS} in its run")
+        seen |= trained
+    keys = pretraining_keys(store, np.unique(table.scan).tolist())
+    kept = np.array([keys[number] not in seen for number in table.scan.tolist()], np.bool_)
+    if not kept.any():
+        raise DataError(
+            "every labelled patient was pretrained on: pretrain again with validation patients, which are left out of"
+            " training (setting validation_fraction)"
+        )
+    return kept

@@ -1,6 +1,7 @@
-"""The results of several inits on the same folds, as a table in text."""
+"""The results of several inits on the same folds, also as a table in text."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from usvs.evaluation.metrics import Spread
 from usvs.tasks.cross_validation import FROZEN, InitResult
@@ -9,6 +10,45 @@ from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
 
 TITLES: dict[EvaluationProtocol, str] = {"finetune": "fine-tuned", "probe": "frozen probe", "knn": "frozen kNN"}
 NAME_WIDTH, WIDTH, FROZEN_WIDTH = 24, 14, 18
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """Every init by every protocol on the same folds; as text, the results table.
+
+    Attributes:
+        task: what was learnt.
+        results: one for each init and protocol.
+        reference: scores of a prediction that knows nothing.
+        best: name of the init with the best main score by the first protocol; its models are what `load_model` takes.
+        patients: the folds and their patients, in a few words.
+    """
+
+    task: AnyTask
+    results: tuple[InitResult, ...]
+    reference: Reference
+    best: str
+    patients: str
+
+    def __str__(self) -> str:
+        return results_table(self.task, self.patients, self.results, self.reference)
+
+    def of(self, init: str, protocol: EvaluationProtocol = "finetune") -> InitResult:
+        """Return the result of one init by one protocol.
+
+        Raises:
+            KeyError: where it was not measured.
+        """
+        found = [one for one in self.results if (one.init, one.protocol) == (init, protocol)]
+        if not found:
+            raise KeyError(f"{init}, {protocol}: not among {[(one.init, one.protocol) for one in self.results]}")
+        return found[0]
+
+
+def best_init(task: AnyTask, results: Sequence[InitResult]) -> str:
+    """Return the name of the init with the best mean of the task's main score, by the first protocol."""
+    means = {one.init: one.spread(task.main_score).mean for one in results if one.protocol == results[0].protocol}
+    return (max if task.higher_is_better else min)(means, key=means.__getitem__)
 
 
 def results_table(task: AnyTask, patients: str, results: Sequence[InitResult], reference: Reference) -> str:

@@ -79,7 +79,7 @@ def test_an_invalid_set_is_an_error_of_one_line(source: Path, tmp_path: Path):
             text.replace("Patient00001_Plane1_1", "Patient00009"),
             "line 2: image 'Patient00009_of_2' is not in the folder",
         ),
-        (text.replace(";3;", ";../x;"), "expected Patient_num"),
+        (text.replace(";3;", ";../x;"), "line 8: expected letters and digits as Patient_num, got '../x'"),
         (HEAD, "no image is listed"),
     ):
         table.write_text(change)
@@ -87,11 +87,11 @@ def test_an_invalid_set_is_an_error_of_one_line(source: Path, tmp_path: Path):
             import_fetal_planes(source, tmp_path / "archive")
         assert not (tmp_path / "archive").exists()
     table.write_text(text)
-    with pytest.raises(DataError, match="lies inside the set"):
+    with pytest.raises(DataError, match="is inside the set"):
         import_fetal_planes(source, source / "archive")
     with pytest.raises(DataError, match="is not empty"):
         import_fetal_planes(source, source)
-    with pytest.raises(DataError, match="unknown plane 'knee'"):
+    with pytest.raises(DataError, match="label map: unknown plane 'knee': expected one of 3VT"):
         import_fetal_planes(source, tmp_path / "archive", {"Other": "knee"})
     table.unlink()
     with pytest.raises(DataError, match="holds no csv"):

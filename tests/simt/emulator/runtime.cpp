@@ -13,7 +13,8 @@ namespace emulator {
 ThreadIds* current = nullptr;
 Options options;
 Statistics statistics;
-const int plant = std::getenv("EMULATOR_PLANT") ? std::atoi(std::getenv("EMULATOR_PLANT")) : -1;
+const int active_mutant =
+    std::getenv("EMULATOR_MUTANT") ? std::atoi(std::getenv("EMULATOR_MUTANT")) : -1;
 Block block;
 
 bool Site::operator==(const Site& other) const {
@@ -150,7 +151,8 @@ void run_block(uint64_t number, dim3 grid, dim3 size) {
 void check_shape(const char* name, dim3 grid, dim3 size, size_t dynamic_bytes) {
   auto refuse = [&](const std::string& what) { throw Error(std::string(name) + ": " + what); };
   const uint64_t threads = uint64_t{size.x} * size.y * size.z;
-  if (threads < 1 || threads > 1024 || size.z > 64) refuse("a block of 1 ... 1024 threads expected");
+  if (threads < 1 || threads > 1024 || size.z > 64)
+    refuse("a block of 1 ... 1024 threads expected");
   if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
     refuse("a grid of 1 ... 2^31 - 1 by 65535 by 65535 blocks expected");
   }

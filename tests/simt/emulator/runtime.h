@@ -14,7 +14,7 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Where a kernel waits, so that threads which meet at different places can be told apart.
+// Where a kernel waits, so that threads which meet at different places are distinguished.
 struct Site {
   const char* file;
   int line;
@@ -46,9 +46,9 @@ struct Options {
 };
 extern Options options;
 
-// In a copy of a kernel in which mistakes are planted: whether this one is awake.
-extern const int plant;
-inline bool planted(int number) { return number == plant; }
+// In a mutated copy of a kernel: whether this mutant is the active one.
+extern const int active_mutant;
+inline bool is_active(int number) { return number == active_mutant; }
 
 struct Statistics {
   uint64_t switches, barriers, warp_operations, threads, blocks, launches, most_shared_bytes;
@@ -62,7 +62,7 @@ void run_grid(const char* name, dim3 grid, dim3 block, size_t dynamic_bytes, voi
 void barrier(Site site);
 int barrier_count(bool predicate, Site site);  // how many threads said yes
 
-// What a lane brings to an operation of its warp; it lies on the lane's stack. The last lane of
+// What a lane brings to an operation of its warp; it is on the lane's stack. The last lane of
 // `mask` to come calls `perform` for all.
 struct WarpOperation {
   void (*perform)(WarpOperation* const* lanes, uint32_t mask);

@@ -7,39 +7,40 @@ namespace usvs::cuda {
 namespace {
 
 template <typename Input>
-ContrastiveLossParams<Input> params_of(const emulator::Arguments& arguments) {
-  ContrastiveLossParams<Input> params{};
-  // Embeddings may begin anywhere in a larger buffer.
-  params.anchors = arguments.buffer<const Input>("anchors") + arguments.integer("first_value");
-  params.positives = arguments.buffer<const Input>("positives");
-  params.hard_negatives = arguments.buffer<const Input>("hard_negatives");
-  params.candidates = arguments.buffer<const Input>("candidates");
-  params.self_index = arguments.buffer<const int64_t>("self_index");
-  params.losses = arguments.buffer<float>("losses");
-  params.logsumexp = arguments.buffer<float>("logsumexp");
-  params.losses_grad = arguments.buffer<const float>("losses_grad");
-  params.anchors_grad = arguments.buffer<Input>("anchors_grad");
-  params.positives_grad = arguments.buffer<Input>("positives_grad");
-  params.hard_negatives_grad = arguments.buffer<Input>("hard_negatives_grad");
-  params.candidates_grad = arguments.buffer<Input>("candidates_grad");
-  params.rows = arguments.integer("rows");
-  params.columns = arguments.integer("columns");
-  params.width = arguments.integer("width");
-  params.temperature = arguments.real("temperature");
-  params.margin_floor = arguments.real("margin_floor");
-  params.form = static_cast<ContrastiveForm>(arguments.integer("form"));
-  return params;
+ContrastiveLossInputs<Input> inputs_of(const emulator::Arguments& arguments) {
+  ContrastiveLossInputs<Input> inputs{};
+  // Embeddings may start at any element of a larger buffer.
+  inputs.anchors = arguments.buffer<const Input>("anchors") + arguments.integer("first_value");
+  inputs.positives = arguments.buffer<const Input>("positives");
+  inputs.hard_negatives = arguments.buffer<const Input>("hard_negatives");
+  inputs.candidates = arguments.buffer<const Input>("candidates");
+  inputs.self_index = arguments.buffer<const int64_t>("self_index");
+  inputs.rows = arguments.integer("rows");
+  inputs.columns = arguments.integer("columns");
+  inputs.width = arguments.integer("width");
+  inputs.temperature = arguments.real("temperature");
+  inputs.margin_floor = arguments.real("margin_floor");
+  inputs.form = static_cast<ContrastiveForm>(arguments.integer("form"));
+  return inputs;
 }
 
 template <typename Input>
 void forward(const emulator::Arguments& arguments) {
-  contrastive_loss_forward(params_of<Input>(arguments), arguments.buffer<char>("workspace"),
-                           Stream{});
+  const ContrastiveForwardParams<Input> params{inputs_of<Input>(arguments),
+                                               arguments.buffer<float>("losses"),
+                                               arguments.buffer<float>("logsumexp")};
+  contrastive_loss_forward(params, arguments.buffer<char>("workspace"), Stream{});
 }
 template <typename Input>
 void backward(const emulator::Arguments& arguments) {
-  contrastive_loss_backward(params_of<Input>(arguments), arguments.buffer<char>("workspace"),
-                            Stream{});
+  const ContrastiveBackwardParams<Input> params{inputs_of<Input>(arguments),
+                                                arguments.buffer<const float>("logsumexp"),
+                                                arguments.buffer<const float>("losses_grad"),
+                                                arguments.buffer<Input>("anchors_grad"),
+                                                arguments.buffer<Input>("positives_grad"),
+                                                arguments.buffer<Input>("hard_negatives_grad"),
+                                                arguments.buffer<Input>("candidates_grad")};
+  contrastive_loss_backward(params, arguments.buffer<char>("workspace"), Stream{});
 }
 template <typename Input>
 void workspace_bytes(const emulator::Arguments& arguments) {

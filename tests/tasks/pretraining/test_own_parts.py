@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import usvs
 from usvs.errors import ConfigError, DataError
 from usvs.losses.joint import JointObjective
+from usvs.models.sononet import SonoNet
 from usvs.tasks.pretraining.task import PretrainingTask
 from usvs.training.compilation import ScriptedModule
 from usvs.training.metrics_log import read_metrics
@@ -262,3 +263,17 @@ def test_the_loaded_encoder_says_how_its_input_is_made(tmp_path, noise_store, ti
     assert encoder.pretrained_cfg["crop_fraction"] == settings.augment.crop_fraction
     images = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8)
     assert encoder(encoder.preprocess(images)).shape == (3, encoder.num_features)
+
+
+@pytest.mark.slow
+def test_published_weights_bring_their_own_encoder(tmp_path, noise_store, tiny):
+    torch.save(SonoNet(16).state_dict(), tmp_path / "weights.pth")
+    settings = tiny(objective={"order_weight": 0})
+    init = f"sononet:{tmp_path / 'weights.pth'}"
+    short = {**OWN_WIDTH, "optimiser": {"epochs": 1}, "patients": [f"{100:012x}"], "validation_fraction": 0}
+    run = usvs.pretrain(noise_store, tmp_path / "run", settings, **short, init=init).run
+    card = json.loads((run / "model.json").read_text())
+    assert card["init"]["kind"] == "sononet" and card["init"]["name"] == "weights.pth"
+    assert type(usvs.load_encoder(run)).__name__ == "SonoNetEncoder"
+    with pytest.raises(ConfigError, match="has an encoder of its own"):
+        usvs.pretrain(noise_store, tmp_path / "other", tiny(), encoder=TinyEncoder(), init="sononet:weights.pth")

@@ -26,7 +26,7 @@ class ClassificationOutputs(NamedTuple):
 
 
 class GlobalLabels(NamedTuple):
-    """What the loss of a part needs to know of the whole batch, over all ranks and micro-batches."""
+    """What the loss of a part needs to know of the global batch, over all ranks and micro-batches."""
 
     weight: Tensor  # sum of the class weights of all its frames
     frames: int

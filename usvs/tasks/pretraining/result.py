@@ -15,7 +15,7 @@ LABELS = {
 }
 # What counts as clearly better than chance, beyond the noise of some hundred clips: the ratio of value to chance.
 MAX_LOSS_RATIO = 0.98
-MIN_RETRIEVAL_RATIO = 2.0
+MIN_RETRIEVAL_RATIO = 5.0
 LOSSES = ("correspondence", "contrastive", "order")
 RETRIEVAL = ("pool_top1_speech_to_video", "pool_top1_video_to_speech")
 

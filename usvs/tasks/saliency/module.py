@@ -59,7 +59,7 @@ class SaliencyModule(nn.Module):
 
         Args:
             outputs: the network's log-densities and the ground truth.
-            global_batch: [], number of frames with fixations in the whole batch; None: this is all of it.
+            global_batch: [], number of frames with fixations in the global batch; None: `outputs` has all of it.
         """
         log_density, q = outputs.log_density.flatten(1), outputs.ground_truth.detach().flatten(1)
         has_fixations = q.sum(dim=1) > 0

@@ -1,12 +1,13 @@
-// The ops of the data path, on the CPU alone: what makes frames and speech ready to be learnt from.
+// The ops of the data path (frames and voice activity), on the CPU only.
 #include <sys/mman.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include "augment_frames.h"
 #include "bindings/checks.h"
+#include "bindings/torch_threads.h"
 #include "energy_threshold.h"
 #include "frame_energy.h"
-#include "augment_frames.h"
 
 namespace usvs {
 namespace {
@@ -14,16 +15,11 @@ namespace {
 using torch::stable::contiguous;
 using torch::stable::new_empty;
 
-const Threads torch_threads{[](int64_t tasks, void* context, Threads::Body body) {
-  torch::stable::parallel_for(0, tasks, 1,
-                              [&](int64_t begin, int64_t end) { body(context, begin, end); });
-}};
-
 constexpr size_t kHugePage = 2 << 20;
 
-// A batch of frames lies in fresh memory, and to touch it page after small page takes longer than
-// to fill it.
-void ask_for_huge_pages(void* memory, size_t bytes) {
+// Freshly allocated memory for a batch of frames: page faults of small pages would take longer than
+// filling it.
+void advise_huge_pages(void* memory, size_t bytes) {
   const auto begin = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
   const auto end = (reinterpret_cast<uintptr_t>(memory) + bytes) / kHugePage * kHugePage;
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
@@ -31,7 +27,8 @@ void ask_for_huge_pages(void* memory, size_t bytes) {
 
 void check_column(const char* name, const Tensor& tensor, int64_t rows) {
   if (tensor.dim() != 1 || tensor.size(0) != rows) {
-    refuse("augment_frames", name, "shape [" + std::to_string(rows) + "]", shape_text(tensor));
+    throw_argument_error("augment_frames", name, "shape [" + std::to_string(rows) + "]",
+                         shape_text(tensor));
   }
 }
 
@@ -39,7 +36,7 @@ void check_frames(const Tensor& frames, const Tensor& corner, const Tensor& flip
                   const Tensor& slope) {
   constexpr const char* op = "augment_frames";
   if (frames.dim() != 3 || frames.size(1) != frames.size(2) || frames.size(1) < 1) {
-    refuse(op, "frames", "shape [n, S, S]", shape_text(frames));
+    throw_argument_error(op, "frames", "shape [n, S, S]", shape_text(frames));
   }
   check_dtype(op, "frames", frames, ScalarType::Byte);
   check_shape(op, "corner", corner, frames.size(0), 2);
@@ -51,18 +48,18 @@ void check_frames(const Tensor& frames, const Tensor& corner, const Tensor& flip
 }
 
 Tensor augment_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int64_t pixels,
-                   int64_t step, int64_t halvings, double ceiling, double offset) {
+                      int64_t step, int64_t halvings, double ceiling, double offset) {
   constexpr const char* op = "augment_frames";
   check_frames(frames, corner, flip, slope);
   check_range(op, "pixels", pixels, 1, 1 << 15);
-  check_range(op, "halvings", halvings, 0, kMostHalvings);
+  check_range(op, "halvings", halvings, 0, kMaxHalvings);
   check_range(op, "step", step, 1, 1 << 20);
   check_range(op, "side of frames", frames.size(1), int64_t{1} << halvings, 1 << 15);
   frames = contiguous(frames);
   corner = contiguous(corner);
   flip = contiguous(flip);
   slope = contiguous(slope);
-  VaryFramesParams params{};
+  AugmentFramesParams params{};
   params.frames = static_cast<const uint8_t*>(frames.const_data_ptr());
   params.corner = static_cast<const int64_t*>(corner.const_data_ptr());
   params.flip = static_cast<const bool*>(flip.const_data_ptr());
@@ -79,7 +76,7 @@ Tensor augment_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, i
   }
   Tensor output = new_empty(slope, {params.count, 1, pixels, pixels});
   params.output = static_cast<float*>(output.mutable_data_ptr());
-  ask_for_huge_pages(params.output, params.count * pixels * pixels * sizeof(float));
+  advise_huge_pages(params.output, params.count * pixels * pixels * sizeof(float));
   cpu::augment_frames(params);
   return output;
 }
@@ -90,7 +87,7 @@ Tensor frame_energy(Tensor waveform, int64_t length, double high_pass) {
   check_dtype(op, "waveform", waveform, ScalarType::Float);
   check_range(op, "length", length, 1, 1 << 30);
   if (!(high_pass >= 0 && high_pass < 0.5)) {
-    refuse(op, "high_pass", "at least 0 and below 0.5", number_text(high_pass));
+    throw_argument_error(op, "high_pass", "at least 0 and below 0.5", number_text(high_pass));
   }
   waveform = contiguous(waveform);
   FrameEnergyParams params{};
@@ -114,7 +111,7 @@ Tensor energy_threshold(Tensor energy, double ratio, double silence, double grow
   check_positive(op, "silence", silence);
   check_positive(op, "growth", growth);
   check_positive(op, "growth_of_growth", growth_of_growth);
-  if (!(scaling <= 1)) refuse(op, "scaling", "at most 1", number_text(scaling));
+  if (!(scaling <= 1)) throw_argument_error(op, "scaling", "at most 1", number_text(scaling));
   energy = contiguous(energy);
   Tensor output = new_empty(energy, energy.sizes());
   cpu::energy_threshold({static_cast<const double*>(energy.const_data_ptr()),

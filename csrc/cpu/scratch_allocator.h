@@ -1,16 +1,16 @@
-// Scratch memory cut into pieces. Compiled per SIMD level, hence in its namespace.
+// Divides scratch memory into arrays. Compiled for each SIMD level, in its namespace.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace usvs::cpu::USVS_LEVEL {
 
-// Hands out 64-byte aligned pieces of one memory; of none, to count the bytes.
-class Carver {
+// Returns 64-byte aligned arrays of one memory block; with a null block it only counts bytes.
+class ScratchAllocator {
  public:
-  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
+  explicit ScratchAllocator(void* memory) : memory_(static_cast<char*>(memory)) {}
   template <typename Real>
-  Real* take(int64_t elements) {
+  Real* allocate(int64_t elements) {
     char* piece = memory_ + bytes_;
     bytes_ += (elements * sizeof(Real) + 63) / 64 * 64;
     return reinterpret_cast<Real*>(piece);

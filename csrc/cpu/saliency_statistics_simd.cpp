@@ -1,6 +1,6 @@
-// Sums over the pixels of one map. Lanes add up float32 over a run of pixels, and runs are added in
-// double: as exact as all in double, at the speed of float32.
-#include "cpu/saliency_scores_simd.h"
+// Sums over the pixels of one map. Lanes add up to 32 values in float32, and these sums are added
+// in float64: as exact as float64 throughout, at the speed of float32.
+#include "cpu/saliency_statistics_simd.h"
 
 #include "cpu/vector_math.h"
 
@@ -8,34 +8,34 @@ namespace usvs::cpu::USVS_LEVEL {
 namespace {
 
 using Floats = Vector<float>;
-constexpr int kWide = kLanes<float>;
-constexpr int64_t kRun = 32 * kWide;  // pixels between additions to the double sums
+constexpr int kLanesFloat = kLanes<float>;
+constexpr int64_t kRun = 32 * kLanesFloat;  // pixels between additions to the float64 sums
 
-USVS_INLINE Floats least(Floats a, Floats b) { return a < b ? a : b; }
-USVS_INLINE Floats most(Floats a, Floats b) { return a > b ? a : b; }
+USVS_INLINE Floats smaller_of(Floats a, Floats b) { return a < b ? a : b; }
+USVS_INLINE Floats larger_of(Floats a, Floats b) { return a > b ? a : b; }
 
-USVS_INLINE double across(Floats lanes) {
+USVS_INLINE double sum_lanes(Floats lanes) {
   double sum = 0;
-  for (int lane = 0; lane < kWide; ++lane) sum += lanes[lane];
+  for (int lane = 0; lane < kLanesFloat; ++lane) sum += lanes[lane];
   return sum;
 }
 
-// Calls body(first, valid) on vectors of pixels; the last one may hold fewer than a whole vector.
+// Calls body(first, valid, sums) on vectors of pixels; the last one may be incomplete.
 template <int Sums, typename Body>
 USVS_INLINE void sum_runs(int64_t pixels, double (&totals)[Sums], const Body& body) {
   for (int64_t begin = 0; begin < pixels; begin += kRun) {
     const int64_t end = begin + kRun < pixels ? begin + kRun : pixels;
     Floats sums[Sums] = {};
     int64_t i = begin;
-    for (; i + kWide <= end; i += kWide) body(i, kWide, sums);
+    for (; i + kLanesFloat <= end; i += kLanesFloat) body(i, kLanesFloat, sums);
     if (i < end) body(i, static_cast<int>(end - i), sums);
-    for (int s = 0; s < Sums; ++s) totals[s] += across(sums[s]);
+    for (int s = 0; s < Sums; ++s) totals[s] += sum_lanes(sums[s]);
   }
 }
 
-// A vector of pixels; lanes beyond the map hold `filler`.
+// A vector of pixels; lanes behind the map hold `filler`.
 USVS_INLINE Floats pixels_at(const float* values, int64_t first, int valid, float filler) {
-  if (valid == kWide) return load(values + first);
+  if (valid == kLanesFloat) return load(values + first);
   Floats result = broadcast(filler);
   for (int lane = 0; lane < valid; ++lane) result[lane] = values[first + lane];
   return result;
@@ -46,46 +46,46 @@ struct Range {
   float lowest, highest;
 };
 
-// Two vectors at a time, so that one's additions do not wait for the other's.
+// Two vectors at a time, so that additions overlap.
 USVS_INLINE Range range_of(const float* values, int64_t pixels) {
   Range range;
-  const int64_t pairs = pixels / (2 * kWide) * (2 * kWide);
+  const int64_t pairs = pixels / (2 * kLanesFloat) * (2 * kLanesFloat);
   Floats low = broadcast(values[0]), high = low, low2 = low, high2 = low;
   for (int64_t begin = 0; begin < pairs; begin += kRun) {
     const int64_t end = begin + kRun < pairs ? begin + kRun : pairs;
     Floats sum = {}, sum2 = {};
-    for (int64_t i = begin; i < end; i += 2 * kWide) {
-      const Floats a = load(values + i), b = load(values + i + kWide);
+    for (int64_t i = begin; i < end; i += 2 * kLanesFloat) {
+      const Floats a = load(values + i), b = load(values + i + kLanesFloat);
       sum += a;
       sum2 += b;
-      low = least(low, a);
-      low2 = least(low2, b);
-      high = most(high, a);
-      high2 = most(high2, b);
+      low = smaller_of(low, a);
+      low2 = smaller_of(low2, b);
+      high = larger_of(high, a);
+      high2 = larger_of(high2, b);
     }
-    range.sum += across(sum + sum2);
+    range.sum += sum_lanes(sum + sum2);
   }
-  low = least(low, low2);
-  high = most(high, high2);
+  low = smaller_of(low, low2);
+  high = larger_of(high, high2);
   double rest[1] = {};
   sum_runs(pixels - pairs, rest, [&](int64_t i, int valid, Floats(&sums)[1]) USVS_INLINE_LAMBDA {
     sums[0] += pixels_at(values + pairs, i, valid, 0.0f);
-    const Floats seen = pixels_at(values + pairs, i, valid, values[0]);
-    low = least(low, seen);
-    high = most(high, seen);
+    const Floats valid_pixels = pixels_at(values + pairs, i, valid, values[0]);
+    low = smaller_of(low, valid_pixels);
+    high = larger_of(high, valid_pixels);
   });
   range.sum += rest[0];
   range.lowest = low[0];
   range.highest = high[0];
-  for (int lane = 1; lane < kWide; ++lane) {
+  for (int lane = 1; lane < kLanesFloat; ++lane) {
     range.lowest = low[lane] < range.lowest ? low[lane] : range.lowest;
     range.highest = high[lane] > range.highest ? high[lane] : range.highest;
   }
   return range;
 }
 
-// A density is (value - lift) * scale + rest: lifted to 0 where asked or negative, uniform where it
-// is zero.
+// A density is (value - lift) * scale + rest: lifted to a minimum of 0 if requested or negative,
+// uniform if the map is zero.
 struct Density {
   float lift, scale, rest;
 };
@@ -111,8 +111,7 @@ double overlap(const PairScoreParams& params, const float* p, const float* q) {
   auto both = [&](int64_t i, int valid, auto add, Floats& sum) USVS_INLINE_LAMBDA {
     Floats a = (pixels_at(p, i, valid, of_p.lift) - of_p.lift) * of_p.scale + of_p.rest;
     Floats b = (pixels_at(q, i, valid, of_q.lift) - of_q.lift) * of_q.scale + of_q.rest;
-    for (int lane = valid; lane < kWide; ++lane)
-      b[lane] = 0;  // what is beyond the map adds nothing
+    for (int lane = valid; lane < kLanesFloat; ++lane) b[lane] = 0;  // pixels behind the map add 0
     sum += add(a, b);
   };
   if (params.kind == PairScore::kl) {
@@ -125,7 +124,9 @@ double overlap(const PairScoreParams& params, const float* p, const float* q) {
     });
   } else {
     sum_runs(params.pixels, total, [&](int64_t i, int valid, Floats(&sums)[1]) USVS_INLINE_LAMBDA {
-      both(i, valid, [](Floats a, Floats b) USVS_INLINE_LAMBDA { return least(a, b); }, sums[0]);
+      both(
+          i, valid, [](Floats a, Floats b) USVS_INLINE_LAMBDA { return smaller_of(a, b); },
+          sums[0]);
     });
   }
   return total[0];
@@ -136,7 +137,7 @@ double correlation(const float* p, const float* q, int64_t pixels) {
   if (of_p.lowest == of_p.highest || of_q.lowest == of_q.highest) return 0;
   const float mean_p = static_cast<float>(of_p.sum / pixels);
   const float mean_q = static_cast<float>(of_q.sum / pixels);
-  double sums[5] = {};  // about a mean that is rounded, so what is left of it is taken off again
+  double sums[5] = {};  // about a rounded mean; the rounding error is corrected below
   sum_runs(pixels, sums, [&](int64_t i, int valid, Floats(&parts)[5]) USVS_INLINE_LAMBDA {
     const Floats a = pixels_at(p, i, valid, mean_p) - mean_p;
     const Floats b = pixels_at(q, i, valid, mean_q) - mean_q;
@@ -154,7 +155,7 @@ double correlation(const float* p, const float* q, int64_t pixels) {
 
 double pair(const PairScoreParams& params, int64_t map) {
   const float* p = params.prediction + map * params.pixels;
-  const float* q = params.truth + map * params.pixels;
+  const float* q = params.ground_truth + map * params.pixels;
   return params.kind == PairScore::correlation ? correlation(p, q, params.pixels)
                                                : overlap(params, p, q);
 }
@@ -175,15 +176,15 @@ void moments(const float* values, int64_t pixels, double* mean, double* squares,
 
 void count(const float* values, int64_t pixels, float threshold, int64_t* above, int64_t* equal) {
   const Floats level = broadcast(threshold);
-  IntVector<float> over = {}, same = {};  // comparisons are -1 where they hold
+  IntVector<float> over = {}, same = {};  // a comparison is -1 where it is true
   int64_t i = 0;
-  for (; i + kWide <= pixels; i += kWide) {
-    const Floats seen = load(values + i);
-    over -= seen > level;
-    same -= seen == level;
+  for (; i + kLanesFloat <= pixels; i += kLanesFloat) {
+    const Floats valid_pixels = load(values + i);
+    over -= valid_pixels > level;
+    same -= valid_pixels == level;
   }
   *above = *equal = 0;
-  for (int lane = 0; lane < kWide; ++lane) {
+  for (int lane = 0; lane < kLanesFloat; ++lane) {
     *above += over[lane];
     *equal += same[lane];
   }

@@ -1,11 +1,11 @@
-// Which level runs; a map is a task.
-#include "saliency_scores.h"
+// Saliency scores on the CPU: chooses the SIMD level; every map is one task.
+#include "saliency_statistics.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "cpu/saliency_scores_simd.h"
+#include "cpu/saliency_statistics_simd.h"
 #include "cpu/simd_level.h"
 
 namespace usvs::cpu {
@@ -27,7 +27,7 @@ const SaliencyLevel& level_in_use() {
   }
 }
 
-// Values of the fixated pixels; few among many, so a cache line without any is passed over at once.
+// Values of the fixated pixels. Few pixels are fixated, so cache lines without any are skipped.
 std::vector<float> fixated_values(const FixationStatisticsParams& params, int64_t map) {
   constexpr int64_t line = 64;
   const float* values = params.values + map * params.pixels;
@@ -96,7 +96,7 @@ void fixation_statistics(const FixationStatisticsParams& params, const Threads& 
   threads.for_each(params.maps, [&](int64_t map) { add_statistics(params, level, map); });
 }
 
-void saliency_scores(const SaliencyScoresParams& params, const Threads& threads) {
+void saliency_statistics(const SaliencyStatisticsParams& params, const Threads& threads) {
   const SaliencyLevel& level = level_in_use();
   threads.for_each(params.pair.maps, [&](int64_t map) {
     PairScoreParams pair = params.pair;

@@ -1,4 +1,4 @@
-// The index of ops: schemas and nothing else. What they mean is written in usvs/ops/*.py.
+// The schemas of all ops. They are documented in usvs/ops/*.py.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(usvs, library) {
@@ -14,13 +14,17 @@ STABLE_TORCH_LIBRARY(usvs, library) {
       "log_spectrogram_backward(Tensor grad, Tensor waveform, int n_fft, int win_length, "
       "int hop_length, int frames, float eps, Tensor? offsets, int? length) -> Tensor");
   library.def(
-      "augment_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int pixels, int step, "
+      "augment_frames(Tensor frames, Tensor corner, Tensor flip, Tensor slope, int pixels, int "
+      "step, "
       "int halvings, float ceiling, float offset) -> Tensor");
-  library.def("pair_score(Tensor prediction, Tensor truth, int kind, float epsilon) -> Tensor");
+  library.def(
+      "pair_score(Tensor prediction, Tensor ground_truth, int kind, float epsilon) -> Tensor");
   library.def("fixation_statistics(Tensor values, Tensor fixated, bool ranks) -> Tensor");
   library.def("frame_energy(Tensor waveform, int length, float high_pass) -> Tensor");
   library.def(
-      "saliency_scores(Tensor prediction, Tensor truth, Tensor fixated, int kinds, float epsilon) "
+      "saliency_statistics(Tensor prediction, Tensor ground_truth, Tensor fixated, int kinds, "
+      "float "
+      "epsilon) "
       "-> (Tensor scores, Tensor statistics)");
   library.def(
       "energy_threshold(Tensor energy, float ratio, float silence, float growth, "
@@ -36,10 +40,10 @@ STABLE_TORCH_LIBRARY(usvs, library) {
   library.def(
       "contrastive_loss_with_slopes(Tensor anchors, Tensor positives, Tensor hard_negatives, "
       "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form) "
-      "-> (Tensor losses, Tensor kept)");
+      "-> (Tensor losses, Tensor saved)");
   library.def(
       "contrastive_loss_backward_from_slopes(Tensor grad, Tensor anchors, Tensor positives, "
-      "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor kept, "
+      "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor saved, "
       "float temperature, float margin_floor, str form) -> (Tensor anchors_grad, "
       "Tensor positives_grad, Tensor hard_negatives_grad, Tensor candidates_grad)");
   library.def(

@@ -1,15 +1,15 @@
-// What every SIMD level offers to the saliency scores.
+// The functions that every SIMD level provides for the saliency scores.
 #pragma once
-#include "saliency_scores.h"
+#include "saliency_statistics.h"
 
 namespace usvs::cpu {
 
 struct SaliencyLevel {
   double (*pair)(const PairScoreParams&, int64_t map);
-  // Moments of one map: mean, sum of squared distances from it, and whether it is constant.
+  // Moments of one map: mean, sum of squared distances from it, and whether all pixels are equal.
   void (*moments)(const float* values, int64_t pixels, double* mean, double* squares,
                   bool* constant);
-  // How many values lie above a threshold, and how many equal it.
+  // Numbers of values above a threshold and equal to it.
   void (*count)(const float* values, int64_t pixels, float threshold, int64_t* above,
                 int64_t* equal);
 };

@@ -1,0 +1,250 @@
+"""What a reproduction measures: the rows, patients, folds and evaluations of its preset.
+
+Patients are divided once: some are for pretraining, the others, the downstream patients, for labels and tests. Folds
+divide the downstream patients and differ between seeds; all inits of a seed share them.
+"""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from usvs.errors import ConfigError, DataError
+from usvs.evaluation.folds import Fold, make_folds, split_groups
+from usvs.experiments.presets import (
+    EXTERNAL,
+    PRESETS,
+    Evaluation,
+    ReproduceSettings,
+    TaskName,
+)
+from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
+from usvs.experiments.runner import Experiment, Measurement, with_seed
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.comparison import write_arrays
+from usvs.tasks.cross_validation import FoldResult
+from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
+from usvs.tasks.model_files import TrainedModel, save_model
+from usvs.tasks.overlap import check_pretraining_overlap
+from usvs.tasks.registry import AnyTask, find_task
+from usvs.tasks.result_cache import first_difference
+from usvs.tasks.settings import FinetuneSettings
+from usvs.tasks.task import Table
+
+logger = logging.getLogger(__name__)
+
+TASKS: dict[TaskName, AnyTask] = {"planes": find_task("planes"), "gaze": find_task("gaze")}
+
+
+class Definition:
+    """What a reproduction measures: rows, patients, folds and evaluations of its preset.
+
+    Args:
+        store: a prepared store.
+        settings: with the preset.
+        external: the inits of the rows in `EXTERNAL` whose weights are given.
+        allow_overlap: pretrain and test on all patients.
+
+    Raises:
+        DataError: where the store has neither labels nor gaze, or too few patients.
+        ConfigError: for weights of a row that the preset does not have.
+    """
+
+    def __init__(
+        self, store: PreparedStore, settings: ReproduceSettings, external: dict[str, Init], allow_overlap: bool
+    ) -> None:
+        self.store, self.settings, self.external, self.allow_overlap = store, settings, external, allow_overlap
+        self.preset = PRESETS[settings.preset]
+        if unknown := sorted(set(external) - set(self.preset.rows)):
+            raise ConfigError(f"preset '{settings.preset}' has no row '{unknown[0]}': remove --{unknown[0]}")
+        self.rows = [row for row in self.preset.rows if row not in EXTERNAL or row in external]
+        self.tables = self._tables()
+        self.groups = {task: set(table.group.tolist()) for task, table in self.tables.items()}
+        self.pretraining, self.downstream = self._divide_patients()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Plain values that decide the results."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "patients": {"pretraining": list(self.pretraining), "downstream": list(self.downstream)},
+            "allow_overlap": self.allow_overlap,
+        }
+
+    def open(self, out: Path) -> Experiment:
+        """Open the experiment's folder.
+
+        Raises:
+            ConfigError: as `Experiment`, and for other external weights than those of the stored results.
+        """
+        experiment = Experiment("reproduce", self.store, out, self.record, self.settings.pretrain.run.device)
+        try:
+            for row in self.external:
+                self._check_weights(experiment, row)
+        except BaseException:
+            experiment.cache.close()
+            raise
+        missing = [row for row in self.preset.rows if row not in self.rows]
+        logger.info(
+            f"reproduce: {len(self.pretraining)} patients for pretraining, {len(self.downstream)} for labels and tests"
+            + (f"; rows not run, because no weights are given: {', '.join(missing)}" if missing else "")
+        )
+        return experiment
+
+    def measure(self, experiment: Experiment, seeds: list[int]) -> dict[str, Any]:
+        """Measure every result of some seeds that is not stored yet; return all of them."""
+        preset = self.preset
+        measured: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in preset.evaluations}
+        pretraining: dict[str, list[dict[str, Any]]] = {row: [] for row in preset.pretrained}
+        losses: dict[str, list[dict[str, Any]]] = {row: [] for row in preset.pretrained}
+        for seed in seeds:
+            for row in preset.pretrained:
+                pretraining[row].append(experiment.pretrain(row, seed, self.settings.pretrain, self.pretraining))
+            for row in self.rows:
+                for asked in self._measurements(experiment.out, row, seed, first_seed=seed == seeds[0]):
+                    result = experiment.measure(asked, partial(self._keep, experiment.out, asked))
+                    measured[asked.evaluation].setdefault(row, []).append(result)
+            for row in preset.pretrained if preset.evaluate_pretrainings else ():
+                folder = pretraining_folder(experiment.out, row, seed)
+                work = partial(evaluate_pretraining, self.store, folder, self.downstream)
+                losses[row].append(experiment.cache.measure(f"pretraining_losses_{row}_seed_{seed}", work))
+        return {
+            "seeds": seeds,
+            **self._reference_scores(),
+            "measured": measured,
+            "pretraining": pretraining,
+            "pretraining_losses": losses,
+        }
+
+    def folds(self, task: TaskName, seed: int) -> list[Fold]:
+        """Return a seed's folds of a task, with the labelled patients of the settings; none without data for it."""
+        if task not in self.tables:
+            return []
+        settings: FinetuneSettings = getattr(self.settings, task)
+        folds = make_folds(sorted(self.groups[task] & set(self.downstream)), settings.folds, seed)
+        return [fold.labelled(settings.labelled_patients) for fold in folds]
+
+    def init(self, out: Path, row: str, seed: int, fold: Fold) -> Init:
+        """Return the init of a row.
+
+        Raises:
+            DataError: where a pretraining has seen a patient of the fold, or does not say which it has seen.
+        """
+        if row == "random":
+            return "random"
+        if row in self.external:
+            return self.external[row]
+        folder = pretraining_folder(out, row, seed)
+        if check_pretraining_overlap(folder, fold.test + fold.train, self.allow_overlap) == "unknown":
+            raise DataError(f"'{folder}': expected a list of pretraining patients (patients.json), got none")
+        return folder
+
+    def _measurements(self, out: Path, row: str, seed: int, first_seed: bool) -> Iterator[Measurement]:
+        """Yield everything that is measured of a row with one seed, fold by fold."""
+        for task in self.tables:
+            settings: FinetuneSettings = getattr(self.settings, task)
+            for fold in self.folds(task, seed):
+                for name, evaluation in self.preset.evaluations.items():
+                    if not evaluation.applies(task, row, first_seed):
+                        continue
+                    labelled = self._with_labels(fold, evaluation)
+                    yield Measurement(
+                        evaluation=name,
+                        init_name=row,
+                        init=partial(self.init, out, row, seed, labelled),
+                        seed=seed,
+                        fold=labelled,
+                        task=TASKS[task],
+                        table=self.tables[task],
+                        settings=self._with_epochs(settings, evaluation),
+                        protocol=evaluation.protocol,
+                    )
+
+    def _with_labels(self, fold: Fold, evaluation: Evaluation) -> Fold:
+        if evaluation.labels == "few":
+            return fold.labelled(self.settings.few_patients)
+        if evaluation.labels == "everyone":
+            also = tuple(key for key in self.pretraining if key in self.groups[evaluation.task])
+            return Fold(fold.number, fold.train + also, fold.test)
+        return fold
+
+    def _with_epochs(self, settings: FinetuneSettings, evaluation: Evaluation) -> FinetuneSettings:
+        if evaluation.labels != "everyone":
+            return settings
+        optimiser = settings.optimiser.model_copy(update={"epochs": self.settings.ceiling_epochs})
+        return settings.model_copy(update={"optimiser": optimiser})
+
+    def _keep(self, out: Path, asked: Measurement, result: FoldResult[Any]) -> None:
+        """Save the model of a new result, and of the first fold examples of its predictions (Figure 4)."""
+        if result.module is None:
+            return
+        module: Any = result.module
+        if self.settings.keep_networks:
+            settings = with_seed(asked.settings, asked.seed)
+            model = TrainedModel(asked.task, module, settings, self.store.scan(0).frame_pixels)
+            row = f"{asked.init_name}_seed_{asked.seed}"
+            save_model(out / "models" / asked.evaluation / row / f"fold_{asked.fold.number}", model)
+        if asked.fold.number == 0:
+            test = asked.task.test_dataset(self.store, asked.table.of_groups(asked.fold.test), asked.settings)
+            if arrays := asked.task.examples(self.store, test, module, asked.settings):
+                (out / "examples").mkdir(exist_ok=True)
+                write_arrays(out / "examples" / f"{asked.init_name}_seed_{asked.seed}.npz", arrays)
+
+    def _tables(self) -> dict[TaskName, Table]:
+        """List the rows of each task of the preset; a task that the store has no data for is logged and left out.
+
+        Raises:
+            DataError: where that leaves no task.
+        """
+        tables: dict[TaskName, Table] = {}
+        reasons = []
+        for task in dict.fromkeys(evaluation.task for evaluation in self.preset.evaluations.values()):
+            try:
+                tables[task] = TASKS[task].dataset(self.store, getattr(self.settings, task))
+            except DataError as error:
+                reasons.append(f"{task}: {error}")
+        if not tables:
+            raise DataError("this store has no data for any task; " + "; ".join(reasons))
+        for reason in reasons:
+            logger.info(f"not run, {reason}")
+        return tables
+
+    def _divide_patients(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the patients of pretraining and the downstream patients.
+
+        A scan without a patient id may be of a downstream patient, so it is in neither, unless overlap is allowed.
+        """
+        usable = sorted(set().union(*self.groups.values()))
+        scans = [self.store.scan(number) for number in range(len(self.store.scans))]
+        if self.allow_overlap:
+            logger.info(
+                "pretraining and test patients overlap, as allowed: the results say nothing about unseen patients"
+            )
+            return tuple(sorted({scan.patient_key or scan.scan_key for scan in scans})), tuple(usable)
+        _, downstream = split_groups(usable, self.settings.pretraining_fraction, seed=0)
+        everyone = sorted({scan.patient_key for scan in scans if scan.patient_key})
+        if unknown := sum(not scan.patient_key for scan in scans):
+            logger.info(f"{unknown} of {len(scans)} scans have no patient id: not used for pretraining")
+        return tuple(key for key in everyone if key not in set(downstream)), downstream
+
+    def _reference_scores(self) -> dict[str, Any]:
+        """Return the scores of predictions that know nothing, on the downstream patients."""
+        references = {}
+        for task, table in self.tables.items():
+            downstream = table.of_groups(self.downstream)
+            references[task] = TASKS[task].reference(self.store, downstream, getattr(self.settings, task)).values
+        found: dict[str, Any] = dict(references.get("planes", {}))
+        if "gaze" in references:
+            found["uniform_gaze"] = references["gaze"]["uniform"]
+        return found
+
+    def _check_weights(self, experiment: Experiment, row: str) -> None:
+        """Bind a row's results to its weights: these can be given later than others, but not be exchanged."""
+        settings: FinetuneSettings = getattr(self.settings, next(iter(self.tables)))
+        given = {"encoder_sha256": encoder_sha256(initial_encoder(self.external[row], settings))}
+        stored = experiment.cache.measure(f"weights_{row}", lambda: given)
+        if difference := first_difference(stored, given):
+            raise ConfigError(
+                f"'{experiment.out}' holds results of other {row} weights: {difference}; choose a new folder"
+            )

@@ -1,0 +1,35 @@
+"""Settings of a profile with the network and input size of an initial encoder."""
+
+from typing import TypeVar
+
+from torch import nn
+
+from usvs.models.encoder import Encoder
+from usvs.tasks.initial_encoder import Init, parse_init
+from usvs.tasks.pretraining.settings import read_settings
+from usvs.tasks.settings import FinetuneSettings
+from usvs.training.run_folder import CONFIG
+
+SettingsT = TypeVar("SettingsT", bound=FinetuneSettings)
+
+
+def with_encoder(base: SettingsT, encoder: Init) -> SettingsT:
+    """Return settings with the network of a pretraining run, or the input size of an encoder, instead of the profile's.
+
+    Args:
+        base: the settings of a profile.
+        encoder: as of `usvs.FrameClassifier`.
+
+    Raises:
+        DataError: for a run whose settings cannot be read.
+    """
+    if isinstance(encoder, Encoder):
+        pixels = encoder.pretrained_cfg["input_size"][1]
+        return base.model_copy(update={"model": base.model.model_copy(update={"frame_pixels": pixels})})
+    if isinstance(encoder, nn.Module) or parse_init(encoder).kind != "run":
+        return base
+    config = parse_init(encoder).path / CONFIG
+    if not config.is_file():  # a checkpoint, or no run: loading it says so
+        return base
+    run = read_settings(config.read_text(encoding="utf-8"), config)
+    return base.model_copy(update={"model": run.model, "profile": run.profile})

@@ -1,0 +1,247 @@
+"""Several inits on the same patient folds of one store, measured into a folder that can be resumed."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from usvs import __version__
+from usvs.data.patients import pretraining_keys
+from usvs.errors import ConfigError
+from usvs.evaluation.folds import Fold, GroupBy, make_folds, rare_classes
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.cross_validation import FoldResult, InitResult, measure_fold
+from usvs.tasks.fingerprint import fingerprint
+from usvs.tasks.frozen_features import Calibrate
+from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
+from usvs.tasks.model_files import TrainedModel, save_model
+from usvs.tasks.overlap import held_out_rows, overlaps
+from usvs.tasks.provenance import RESULTS, typed_command
+from usvs.tasks.registry import AnyTask
+from usvs.tasks.result_cache import ResultCache
+from usvs.tasks.results_table import FinetuneResult, best_init
+from usvs.tasks.settings import FinetuneSettings
+from usvs.tasks.task import EvaluationProtocol, Table
+from usvs.training.distributed import Ranks
+from usvs.training.environment import describe_environment
+from usvs.training.trainer import choose_device
+from usvs.utils.atomic_files import write_durably, write_text
+
+logger = logging.getLogger(__name__)
+
+KIND = "finetune"
+MODELS, EXAMPLES = "models", "examples"
+Patients = Literal["all", "held-out"]
+
+
+class Comparison:
+    """The frames, folds and folder that every init of one `finetune` call shares.
+
+    Arguments and errors are those of `finetune`; `ranks` are the processes that take part.
+    """
+
+    def __init__(
+        self,
+        task: AnyTask,
+        store: Path,
+        run: Path,
+        settings: FinetuneSettings,
+        inits: Sequence[Init],
+        protocols: Sequence[EvaluationProtocol],
+        group_by: GroupBy,
+        ranks: Ranks,
+    ) -> None:
+        if len(set(map(str, inits))) != len(inits):
+            raise ConfigError("--init: the same init was given twice")
+        if unknown := [name for name in protocols if name not in task.protocols]:
+            raise ConfigError(
+                f"task '{task.name}', protocol: expected {' or '.join(task.protocols)}, got '{unknown[0]}'"
+            )
+        self.task, self.folder, self.settings, self.group_by, self.ranks = task, run, settings, group_by, ranks
+        self.inits = dict(zip(init_names(inits), inits, strict=True))
+        self.protocols = protocols
+        self.store_folder, self.store = store, PreparedStore(store)
+        self.table: Table = task.dataset(self.store, settings, group_by)
+
+    def choose_patients(self, patients: Patients, allow_overlap: bool) -> None:
+        """Deal the folds; refuse test patients that an init was pretrained on."""
+        inits, settings = list(self.inits.values()), self.settings
+        if patients == "held-out":
+            self.table = self.table.take(held_out_rows(self.store, self.table, inits))
+        labels = self.task.labels(self.table) if "probe" in self.task.protocols else None
+        if settings.stratify_folds and labels is None:
+            raise ConfigError(f"setting 'stratify_folds': task '{self.task.name}' has no classes")
+        groups = self.table.group.tolist()
+        folds = make_folds(groups, settings.folds, settings.run.seed, labels if settings.stratify_folds else None)
+        self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
+        keys = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
+        self.overlap = overlaps(inits, list(self.inits), keys.values(), allow_overlap)
+        if labels is not None and (rare := rare_classes(self.table.group, labels, settings.folds)):
+            names = self.task.description().get("classes", {})
+            listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
+            logger.warning(
+                f"classes of fewer patients than the {settings.folds} folds (number): {listed}; in some folds they"
+                " are missing from training or test, and their scores there are 0 or in no mean"
+            )
+
+    def run(self, calibrate: Calibrate, resume: bool) -> FinetuneResult:
+        """Measure what is missing of every init, protocol and fold, and write the results."""
+        self.ranks.on_first(lambda: self._refuse_folder_in_use(resume))
+        record = self._record(calibrate)  # builds every init: what cannot start leaves no folder
+        caches: list[ResultCache] = []
+        self.ranks.on_first(
+            lambda: caches.append(ResultCache(self.folder, KIND, {**record, **fingerprint(self.store)}))
+        )
+        self.cache = caches[0] if caches else None
+        try:
+            measured = [
+                self._measure(number, name, protocol, calibrate)
+                for number, name in enumerate(self.inits)
+                for protocol in self.protocols
+            ]
+            reference = self.task.reference(self.store, self.table, self.settings)
+            best = best_init(self.task, measured)
+            result = FinetuneResult(self.task, tuple(measured), reference, best, self.patients)
+            if self.ranks.first:
+                self._write(result)
+        finally:
+            if self.cache is not None:
+                self.cache.close()
+        return result
+
+    @property
+    def patients(self) -> str:
+        """Number of folds and patients, in a few words."""
+        labelled, tested = len(self.folds[0].train), sum(len(fold.test) for fold in self.folds)
+        unit = "patients" if self.group_by == "patient" else "scans"
+        return f"{len(self.folds)} folds over {tested} {unit}, {labelled} of them labelled in each"
+
+    def _measure(self, number: int, name: str, protocol: EvaluationProtocol, calibrate: Calibrate) -> InitResult:
+        folds, scores = [], tuple(column.score for column in self.task.columns)
+        for fold in self.folds:
+            where = f"init {number + 1} of {len(self.inits)} ({name}), fold {fold.number + 1} of {len(self.folds)}"
+            folds.append(self._measure_fold(name, protocol, fold, calibrate, where))
+        extra = [score for score in ("accuracy",) if score in folds[0] and score not in scores]
+        return InitResult(name, protocol, (*scores, *extra), tuple(folds))
+
+    def _measure_fold(
+        self, name: str, protocol: EvaluationProtocol, fold: Fold, calibrate: Calibrate, where: str
+    ) -> dict[str, Any]:
+        key = f"{protocol}_{name}_fold_{fold.number}"
+        stored = None
+        if self.cache is not None and self.cache.path(key).exists():
+            stored = self.cache.measure(key, dict)
+        if (stored := share_json(stored, self.ranks)) is not None:
+            logger.info(f"{where}, {protocol}: kept from before")
+            return stored
+        result = measure_fold(
+            self.task,
+            self.store,
+            self.table,
+            fold,
+            self.settings,
+            self.inits[name],
+            protocol,
+            self.ranks,
+            calibrate=calibrate,
+            label=where,
+        )
+        logger.info(f"{where}, {protocol}: {result.metrics} in {result.seconds:.0f} s")
+        if self.cache is not None:
+            self._keep(name, fold, result)
+            return self.cache.measure(key, result.to_json)
+        return result.to_json()
+
+    def _keep(self, name: str, fold: Fold, result: FoldResult[Any]) -> None:
+        """Save a fold's model, and of the first fold examples to draw; both before its result."""
+        if result.module is None:
+            return
+        module: Any = result.module
+        model = TrainedModel(self.task, module, self.settings, self.store.scan(0).frame_pixels)
+        save_model(self.folder / MODELS / name / f"fold_{fold.number}", model)
+        if fold.number == 0:
+            test = self.task.test_dataset(self.store, self.table.of_groups(fold.test), self.settings)
+            if arrays := self.task.examples(self.store, test, module, self.settings):
+                (self.folder / EXAMPLES).mkdir(exist_ok=True)
+                write_arrays(self.folder / EXAMPLES / f"{name}.npz", arrays)
+
+    def _record(self, calibrate: Calibrate) -> dict[str, Any]:
+        """Return everything that decides what a stored fold means."""
+        return {
+            "task": {"kind": self.task.kind, **self.task.description()},
+            "settings": self.settings.model_dump(mode="json"),
+            "inits": {name: encoder_sha256(initial_encoder(init, self.settings)) for name, init in self.inits.items()},
+            "protocols": list(self.protocols),
+            "group_by": self.group_by,
+            "calibrate": calibrate,
+            "folds": [{"train": list(fold.train), "test": list(fold.test)} for fold in self.folds],
+        }
+
+    def _write(self, result: FinetuneResult) -> None:
+        """Store everything a table or a picture is drawn from in ``RUN/results.json``, and the examples."""
+        inits: dict[str, dict[str, Any]] = {}
+        for one in result.results:
+            inits.setdefault(one.init, {})[one.protocol] = one.to_json()
+        stored = {
+            "kind": self.task.name,
+            "usvs": __version__,
+            "command": typed_command(sys.argv, {"STORE": self.store_folder, "RUN": self.folder}),
+            "environment": describe_environment(choose_device(self.settings.run.device)),
+            "processes": self.ranks.count,
+            "settings": self.settings.model_dump(mode="json"),
+            "group_by": self.group_by,
+            "pretraining_overlap": self.overlap,
+            **result.reference.values,
+            "best_init": result.best,
+            "inits": inits,
+        }
+        write_text(self.folder / RESULTS, json.dumps(stored, indent=1))
+        arrays: dict[str, NDArray[Any]] = {}
+        for name in self.inits:
+            file = self.folder / EXAMPLES / f"{name}.npz"
+            if file.exists():
+                with np.load(file, allow_pickle=False) as example:
+                    arrays |= {key: example[key] for key in example.files if key != "predicted"}
+                    arrays[f"predicted_{name}"] = example["predicted"]
+        if arrays:
+            write_arrays(self.folder / f"{EXAMPLES}.npz", arrays)
+
+    def _refuse_folder_in_use(self, resume: bool) -> None:
+        content = (
+            [path for path in self.folder.iterdir() if not path.name.startswith(".")] if self.folder.exists() else []
+        )
+        if resume and content and not (self.folder / f"{KIND}.json").is_file():
+            raise ConfigError(
+                f"'{self.folder}' has no fine-tuning to resume: expected {KIND}.json; choose a new folder"
+            )
+        if content and not resume:
+            hint = ", or add --resume to continue it" if (self.folder / f"{KIND}.json").is_file() else ""
+            raise ConfigError(f"'{self.folder}' is not empty: choose a new folder for the results{hint}")
+
+
+def share_json(value: dict[str, Any] | None, ranks: Ranks) -> dict[str, Any] | None:
+    """Return the first rank's plain values on every rank."""
+    if ranks.count == 1:
+        return value
+    text = b"" if value is None or not ranks.first else json.dumps(value).encode()
+    length = int(ranks.gather_counts((len(text),)).max())
+    if length == 0:
+        return None
+    content = torch.zeros(length, dtype=torch.int64)
+    content[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else 0
+    shared: dict[str, Any] = json.loads(bytes(ranks.total(content).tolist()))
+    return shared
+
+
+def write_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write named arrays as one compressed file, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_durably(file, buffer.getvalue())
