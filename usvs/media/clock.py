@@ -97,22 +97,30 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterato
                 seconds = last + float((packet.duration or 0) * time_base)
                 packet.dts = round(seconds / time_base)
                 packet.pts = packet.dts + delay
-        is_replaced |= _correct_presentation(packet, time_base, delay)
+        distance = _presentation_distance(packet, time_base)
+        if distance > 0:  # after a long hole the next pictures are as far ahead
+            ahead.extend(islice(packets, max(0, 2 * LOOKAHEAD_PACKETS - len(ahead))))
+        if distance < 0 or (distance > 0 and _is_alone(packet, ahead, time_base)):
+            packet.pts, is_replaced = packet.dts + delay, True
         if packet.pts is not None and packet.dts is not None:
             delay = packet.pts - packet.dts
         last = seconds
         yield packet, is_restart, is_replaced
 
 
-def _correct_presentation(packet: AnyPacket, time_base: Fraction, delay: int) -> bool:
-    """Replace a presentation time that is impossibly far from the decoding time; return whether it was."""
+def _presentation_distance(packet: AnyPacket, time_base: Fraction) -> float:
+    """Return by how many seconds a presentation time is before or after the decoding time; 0 if codecs may need it."""
     if packet.pts is None or packet.dts is None:
-        return False
+        return 0.0
+    seconds = float((packet.pts - packet.dts) * time_base)
     limit = max(MAX_DELAY_SECONDS, 20 * float((packet.duration or 0) * time_base))
-    if -limit <= float((packet.pts - packet.dts) * time_base) <= limit:
-        return False
-    packet.pts = packet.dts + delay
-    return True
+    return seconds if abs(seconds) > limit else 0.0
+
+
+def _is_alone(packet: AnyPacket, ahead: deque[AnyPacket], time_base: Fraction) -> bool:
+    """Return whether all packets that follow are shown long before a packet."""
+    known = [float((packet.pts - one.pts) * time_base) for one in ahead if one.pts is not None]
+    return len(known) >= LOOKAHEAD_PACKETS and min(known) > MAX_DELAY_SECONDS
 
 
 def _is_jump(seconds: float) -> bool:
