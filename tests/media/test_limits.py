@@ -1,4 +1,4 @@
-"""Files that ask for gigabytes: refused with expectation and value, in processes of limited memory, which is measured."""
+"""Files that ask for gigabytes: refused with expectation and value, in processes whose memory is limited."""
 
 import os
 import struct

@@ -70,6 +70,7 @@ READERS = {
     "def read(path): return load_settings(GazeSettings(), path)",
     "video": "from usvs.media.video import read_video_info as read",
     "audio": "from usvs.media.audio import read_audio as read",
+    "image": "from usvs.media.images import read_gray_image as read",
     "weights": "from usvs.models.weight_files import read_weights as read",
     "column": "from usvs.utils.columns import map_column as read",
 }

@@ -4,6 +4,7 @@ import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
@@ -15,9 +16,11 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.media.audio_clock import MIN_STEP_SECONDS, apply_clock, fit_clock, read_audio_start
+from usvs.media.clock import PacketReader
+from usvs.media.containers import read_container_info
 from usvs.media.limits import check_inserted_silence, check_sound_rate
-from usvs.media.open_media import open_media
-from usvs.media.timing import read_timing
+from usvs.media.open_media import list_video_streams, open_media
 from usvs.media.truncation import is_truncated
 
 # a longer jump of the timestamps is missing audio; a shorter one is their rounding
@@ -38,6 +41,7 @@ class AudioDecodeStats:
     Attributes:
         damaged_packets: packets that could not be decoded; replaced by silence.
         gaps: gaps in the timestamps; filled with silence.
+        overlaps: places where the timestamps go back; what they repeat is removed.
         lost_samples: samples that are NaN or infinite; replaced by silence.
         streams: audio streams in the file; the first is used.
         is_truncated: whether the audio file is shorter than the lengths stored in it.
@@ -49,6 +53,7 @@ class AudioDecodeStats:
 
     damaged_packets: int = 0
     gaps: int = 0
+    overlaps: int = 0
     lost_samples: int = 0
     streams: int = 1
     is_truncated: bool = False
@@ -63,6 +68,7 @@ class AudioDecodeStats:
         parts = {
             f"{self.damaged_packets} damaged audio packets: replaced by silence": self.damaged_packets,
             f"{self.gaps} gaps in the audio: filled with silence": self.gaps and not self.damaged_packets,
+            f"{self.overlaps} overlaps in the audio: removed": self.overlaps,
             f"{self.lost_samples} audio samples are NaN or infinite: replaced by silence": self.lost_samples,
             f"{self.streams} audio streams in the file: the first is used": self.streams > 1,
             "the audio file is truncated: it is shorter than the lengths stored in it": self.is_truncated,
@@ -114,16 +120,14 @@ def read_audio(
                 raise DataError(f"no audio stream in the {'audio file' if audio_file else 'video'}")
             if audio_file is not None:
                 start_seconds = None
-            elif start_seconds is None and container.streams.video:
-                start_seconds = _read_video_start(path)
-            return _AudioReader(container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz, max_seconds)
+            elif start_seconds is None and list_video_streams(container):
+                start_seconds = read_container_info(path).timing.start_seconds
+            if start_seconds is None:
+                start_seconds = read_audio_start(container)
+            reader = _AudioReader(audio_file or path, container, start_seconds, offset_seconds, drift_ppm, stats)
+            return reader.read(rate_hz, max_seconds)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"the audio is not readable: {error.strerror or type(error).__name__}") from None
-
-
-def _read_video_start(path: Path) -> float:
-    with open_media(path) as container:
-        return read_timing(container, container.streams.video[0]).start_seconds
 
 
 class _AudioReader:
@@ -131,12 +135,14 @@ class _AudioReader:
 
     def __init__(
         self,
+        path: Path,
         container: InputContainer,
         start_seconds: float | None,
         offset_seconds: float,
         drift_ppm: float,
         stats: AudioDecodeStats,
     ) -> None:
+        self._path = path
         self._container, self._start_seconds, self._stats = container, start_seconds, stats
         self._offset_seconds = offset_seconds
         self._clock_speed = 1 + drift_ppm * 1e-6  # of the audio's clock
@@ -150,17 +156,28 @@ class _AudioReader:
     def read(self, rate_hz: int, max_seconds: float | None = None) -> NDArray[np.float32]:
         """Return the stream at a sample rate, complete or a little more than its first `max_seconds`."""
         limit = math.inf if max_seconds is None else (max_seconds * KEPT_RATIO + 1.0) * rate_hz
-        pieces: list[NDArray[np.float32]] = []
+        chunks: list[NDArray[np.float32]] = []
         kept = length = 0
-        for piece in self._iter_resampled(rate_hz):
-            self._stats.peak = max(self._stats.peak, float(np.abs(piece).max(initial=0.0)))
-            length += len(piece)
+        for chunk in self._iter_resampled(rate_hz):
+            self._stats.peak = max(self._stats.peak, float(np.abs(chunk).max(initial=0.0)))
+            length += len(chunk)
             if kept < limit:
-                pieces.append(piece)
-                kept += len(piece)
+                chunks.append(chunk)
+                kept += len(chunk)
         self._stats.seconds = length / rate_hz
-        waveform = np.concatenate(pieces)
+        waveform = np.concatenate(chunks)
         self._stats.channels_cancel = self._power < CANCELLATION_RATIO * self._channel_power
+        counts, errors = np.asarray(self._counts, np.float64), np.asarray(self._errors, np.float64)
+        pieces = fit_clock(counts, errors, self.rate_hz)
+        if len(pieces) > 1:
+            ends = [piece.level + piece.slope * (after.begin - piece.begin) for piece, after in pairwise(pieces)]
+            steps = np.array([after.level for after in pieces[1:]]) - ends
+            self._stats.gaps += int((steps > MIN_STEP_SECONDS * self.rate_hz).sum())
+            self._stats.overlaps += int((steps < -MIN_STEP_SECONDS * self.rate_hz).sum())
+            self._stats.seconds += float(steps.sum()) / self.rate_hz
+            samples_per_count = rate_hz / (self.rate_hz * self._clock_speed)
+            pieces = [piece for piece in pieces if piece.begin * samples_per_count <= kept]
+            return apply_clock(waveform, pieces, samples_per_count)
         drift = self._fit_drift()
         if abs(drift) * len(waveform) <= TIMESTAMP_ERROR_SECONDS * rate_hz:
             return waveform
@@ -180,7 +197,7 @@ class _AudioReader:
 
     def _iter_mono(self) -> Iterator[NDArray[np.float32]]:
         damaged_packets = 0
-        for frame in _decode_frames(self._container, self._stats):
+        for frame in _decode_frames(self._path, self._container, self._stats):
             if not self.rate_hz:
                 check_sound_rate(frame.sample_rate)
                 self.rate_hz = frame.sample_rate
@@ -228,8 +245,9 @@ class _AudioReader:
         # Only gaps are filled: following the rounding of timestamps would add clicks, and drift is not a gap.
         threshold_seconds = TIMESTAMP_ERROR_SECONDS if is_after_damage else MIN_GAP_SECONDS
         missing = round(jump) if abs(jump) > threshold_seconds * self.rate_hz else 0
-        self._counts.append(self._written + missing)
-        self._errors.append(error - missing)
+        if -missing < frame.samples:  # otherwise nothing of the frame is left
+            self._counts.append(self._written + max(missing, 0))
+            self._errors.append(error - missing)
         return missing
 
     def _fit_drift(self) -> float:
@@ -240,14 +258,14 @@ class _AudioReader:
         return float(np.polyfit(counts - counts.mean(), np.asarray(self._errors), 1)[0])
 
 
-def _decode_frames(container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
+def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
     stream = container.streams.audio[0]
     if stream.codec_context is None:
         raise DataError("the audio's codec is not known, or the codec's name is damaged")
-    for packet in container.demux(stream):
+    for packet in PacketReader(path, container, stream):
         try:
             yield from packet.decode()
-        except av.error.InvalidDataError:
+        except av.FFmpegError:
             stats.damaged_packets += 1
 
 

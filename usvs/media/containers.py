@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from usvs.errors import DataError
 from usvs.media.box import Box
+from usvs.media.clock import PacketReader
 from usvs.media.grayscale import compute_display_size, to_display_gray
 from usvs.media.limits import MAX_FRAME_PIXELS, check_frame_size
-from usvs.media.open_media import open_media
-from usvs.media.timing import Timing, read_timing
+from usvs.media.open_media import list_video_streams, open_media
+from usvs.media.timing import Timing, is_repeat, read_timing
 from usvs.media.truncation import is_truncated
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
 
@@ -33,24 +34,27 @@ _SUFFIXES = {
     "mpegts": {".ts", ".mts", ".m2ts"},
     "mpeg": {".mpg", ".mpeg", ".mpe", ".vob", ".m1v", ".m2v"},
 }
+ROUNDING_SECONDS = 1e-9  # of the first frame's time: half a ulp before 0 is 0
 _FORMATS_WITH_ROTATION = ("mov", "matroska")
 
 
-class _RotationReader:
-    """Reads the rotation from the first frame that can be decoded: packets do not carry it."""
+class _FirstFrame:
+    """Decodes packets until one gives a frame: its time and its rotation are not in the packets."""
 
     def __init__(self) -> None:
+        self.pts: int | None = None
         self._degrees: int | None = None
         self._is_mirrored = False
 
     def inspect_packet(self, packet: "Packet[VideoStream]") -> None:
         """Decode packets until one gives a frame."""
         if self._degrees is None:
-            with suppress(av.error.InvalidDataError):
+            with suppress(av.FFmpegError):
                 for frame in packet.decode()[:1]:
-                    self._degrees, self._is_mirrored = int(frame.rotation), _is_mirrored(frame)
+                    self.pts = frame.pts
+                    self._degrees, self._is_mirrored = _read_orientation(frame)
 
-    def result(self) -> tuple[int, str | None]:
+    def rotation(self) -> tuple[int, str | None]:
         """Return the rotation as a multiple of 90 degrees, and a note on what of it is not applied."""
         degrees = self._degrees or 0
         if self._is_mirrored:
@@ -69,7 +73,7 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         DataError: with what is wrong with the file, without its name.
     """
     with open_media(path) as container:
-        streams = _list_video_streams(container)
+        streams = list_video_streams(container)
         if not streams:
             has_audio = bool(container.streams.audio)
             raise DataError("no video stream in the file" if has_audio else "no stream in the file: it is truncated")
@@ -98,10 +102,10 @@ def read_container_info(path: Path) -> VideoInfo:
         audio = audio_streams[0].codec_context if audio_streams else None
         pixel_aspect = float(stream.sample_aspect_ratio or codec.sample_aspect_ratio or 1) or 1.0
         check_frame_size(codec.width, codec.height, pixel_aspect)
-        rotation_reader = _RotationReader()
+        first_frame = _FirstFrame()
+        timing = read_timing(path, container, stream, first_frame)
         has_rotation = name.startswith(_FORMATS_WITH_ROTATION)
-        timing = read_timing(container, stream, rotation_reader.inspect_packet if has_rotation else None)
-        rotation_degrees, rotation_note = rotation_reader.result()
+        rotation_degrees, rotation_note = first_frame.rotation() if has_rotation else (0, None)
         notes = (rotation_note, _suffix_note(path, name), _streams_note(container))
         width, height = compute_display_size(codec.width, codec.height, rotation_degrees, pixel_aspect)
         return VideoInfo(
@@ -130,7 +134,7 @@ def iter_container_frames(
     first_size: tuple[int, int] | None = None
     last_seconds = -np.inf
     with open_video(path) as (container, stream):
-        for frame in _decode_frames(container, stream, stats):
+        for frame in _decode_frames(path, container, stream, stats):
             seconds = _frame_seconds(frame, info.timing, stats.frames)
             size = (frame.height, frame.width)
             first_size = first_size or size
@@ -175,33 +179,49 @@ def _suffix_note(path: Path, format_name: str) -> str | None:
 
 
 def _streams_note(container: InputContainer) -> str | None:
-    sizes = [f"{stream.width} x {stream.height}" for stream in _list_video_streams(container)]
+    sizes = [f"{stream.width} x {stream.height}" for stream in list_video_streams(container)]
     return f"{len(sizes)} video streams in the file ({', '.join(sizes)}): the first is used" if len(sizes) > 1 else None
 
 
-def _decode_frames(container: InputContainer, stream: VideoStream, stats: VideoDecodeStats) -> Iterator[VideoFrame]:
+def _decode_frames(
+    path: Path, container: InputContainer, stream: VideoStream, stats: VideoDecodeStats
+) -> Iterator[VideoFrame]:
+    shown: VideoFrame | None = None
     try:
-        for packet in container.demux(stream):
+        for packet in PacketReader(path, container, stream):
+            if is_repeat(packet, stream):  # decoders refuse an empty packet that is not the end
+                if shown is not None:
+                    shown.pts = packet.pts
+                    yield shown
+                continue
             try:
-                yield from packet.decode()
-            except av.error.InvalidDataError:
+                frames = packet.decode()
+            except av.FFmpegError:  # what is lost is counted and judged by the caller; the rest is decoded
                 stats.damaged_packets += 1
+                continue
+            for frame in frames:
+                shown = frame
+                yield frame
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror or type(error).__name__
-        raise DataError(f"truncated or damaged: decoding ends after {stats.frames} frames: {reason}") from None
+        raise DataError(f"truncated or damaged: reading ends after {stats.frames} frames: {reason}") from None
 
 
 def _frame_seconds(frame: VideoFrame, timing: Timing, index: int) -> float:
     if timing.has_timestamps and frame.pts is not None and (base := frame.time_base) is not None:
-        return frame.pts * base.numerator / base.denominator - timing.start_seconds
+        seconds = frame.pts * base.numerator / base.denominator - timing.start_seconds
+        return seconds if abs(seconds) > ROUNDING_SECONDS else 0.0
     if index < len(timing.seconds):
         return float(timing.seconds[index])
     return float(timing.seconds[-1]) + (index + 1 - len(timing.seconds)) / timing.rate_hz
 
 
-def _list_video_streams(container: InputContainer) -> list[VideoStream]:
-    # FFmpeg lists the cover picture of an audio file as a video stream
-    return [stream for stream in container.streams.video if not _is_cover_picture(stream)]
+def _read_orientation(frame: VideoFrame) -> tuple[int, bool]:
+    """Return a frame's rotation in degrees, and whether it is mirrored; upright where that cannot be read."""
+    try:
+        return int(frame.rotation), _is_mirrored(frame)
+    except Exception:  # optional metadata must not cost the scan
+        return 0, False
 
 
 def _is_mirrored(frame: VideoFrame) -> bool:
@@ -210,7 +230,3 @@ def _is_mirrored(frame: VideoFrame) -> bool:
         return False
     x_axis, y_axis = np.frombuffer(content, np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
     return bool(x_axis[0] * y_axis[1] < x_axis[1] * y_axis[0])  # FFmpeg's rotation angle does not include a mirror
-
-
-def _is_cover_picture(stream: VideoStream) -> bool:
-    return bool(getattr(stream.disposition, "value", 0) & 0x0400)  # AV_DISPOSITION_ATTACHED_PIC

@@ -6,12 +6,13 @@ from typing import Any, BinaryIO, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import as_pixel_options
 
 from usvs.errors import DataError
+from usvs.media.dicom_correction import Fragment
 from usvs.media.dicom_file import DicomFile
 from usvs.media.dicom_header import read_frame_seconds, read_image_size, read_patient_id, read_region
 from usvs.media.grayscale import expand_limited_range, orient_for_display
@@ -36,24 +37,20 @@ def read_dicom_info(dicom: DicomFile) -> VideoInfo:
     """
     _get_decoder(dicom)
     width, height, pixel_aspect = read_image_size(dicom.header)
-    stated_frames, stored_frames = _count_frames(dicom)
-    seconds, note = read_frame_seconds(dicom.header, stated_frames)
-    has_more = stored_frames > stated_frames
+    frames, note = _count_frames(dicom)
+    seconds, time_note = read_frame_seconds(dicom.header, frames)
     return VideoInfo(
         container="dicom",
         video_codec=dicom.syntax.name,
         width=width,
         height=height,
-        timing=Timing.from_seconds(seconds, note),
+        timing=Timing.from_seconds(seconds, time_note),
         audio_codec=None,
         audio_rate_hz=None,
         audio_channels=None,
         pixel_aspect=pixel_aspect,
         region=read_region(dicom.header, pixel_aspect),
-        file_note=f"the header states {stated_frames} frames, the file holds {stored_frames}: "
-        f"the first {stated_frames} are read"
-        if has_more
-        else None,
+        file_note="; ".join([*([note] if note else []), *dicom.notes]) or None,
         patient=read_patient_id(dicom.header),
     )
 
@@ -133,29 +130,34 @@ def _first_number(value: Any) -> float | None:
     return None if value in (None, "") else float(np.atleast_1d(value)[0])
 
 
-def _count_frames(dicom: DicomFile) -> tuple[int, int]:
-    """Return the number of frames that the header states, and the number that the file holds as far as is known."""
-    try:
-        stated = int(dicom.header.get("NumberOfFrames") or 1)
-    except ValueError:
-        raise DataError("NumberOfFrames in the DICOM header is not an integer") from None
-    if dicom.value_length is None:
-        fragments = len(dicom.fragments)
-        if fragments < stated:
-            raise DataError(f"truncated: expected {stated} frames as stated in the header, got {fragments}")
-        return stated, stated  # a frame may consist of several fragments
-    header = dicom.header
-    samples = 2 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else header.SamplesPerPixel
-    frame_bytes = header.Rows * header.Columns * samples * header.BitsAllocated // 8
-    stored_bytes = min(dicom.value_length, dicom.path.stat().st_size - dicom.value_position)
-    stored = stored_bytes // max(frame_bytes, 1)
-    if stored < stated:
-        raise DataError(f"truncated: expected {stated} frames as stated in the header, got {stored}")
-    return stated, stored
+def _count_frames(dicom: DicomFile) -> tuple[int, str | None]:
+    """Return the number of frames that are in the file, and a note if the header states fewer.
+
+    Raises:
+        DataError: if the file holds fewer than the header states.
+    """
+    stated, stored = dicom.stated_frames, len(dicom.frames)
+    if dicom.value_length is not None:
+        header = dicom.header
+        samples = 2 if header.get("PhotometricInterpretation") == "YBR_FULL_422" else header.SamplesPerPixel
+        frame_bytes = max(1, header.Rows * header.Columns * samples * header.BitsAllocated // 8)
+        value_bytes = min(dicom.value_length, dicom.path.stat().st_size - dicom.value_position)
+        stored = value_bytes // frame_bytes
+        if stored > (stated or 1) and dicom.value_length - stored * frame_bytes > 1:  # not a whole number of frames
+            return stated or 1, (
+                f"the header announces {stated or 'no number of'} frames, {value_bytes:,} bytes of pixels are not a "
+                f"multiple of a frame's {frame_bytes:,}: the first {stated or 1} are read"
+            )
+    if stored < (stated or 1):
+        raise DataError(f"truncated: expected {stated or 1} frames as stated in the header, got {stored}")
+    if stored == (stated or 1):
+        return stored, None
+    return stored, f"the header announces {stated or 'no number of'} frames, the file holds {stored}: all are read"
 
 
 def _iter_uncompressed(dicom: DicomFile, selected: set[int] | None) -> Iterator[DecodedFrame | None]:
     options, decoder = _pixel_options(dicom), _get_decoder(dicom)
+    options["number_of_frames"] = _count_frames(dicom)[0]
     with open_regular(dicom.path) as file:
         for index in range(options["number_of_frames"]):
             if selected is not None and index not in selected:
@@ -172,30 +174,22 @@ def _iter_uncompressed(dicom: DicomFile, selected: set[int] | None) -> Iterator[
 
 def _iter_encapsulated(dicom: DicomFile, selected: set[int] | None) -> Iterator[DecodedFrame | None]:
     options, decoder = _pixel_options(dicom), _get_decoder(dicom)
-    count, offset_table = options["number_of_frames"], options.pop("extended_offsets", None)
+    options.pop("extended_offsets", None)
     frame_options = options | {"number_of_frames": 1}
     with open_regular(dicom.path) as file:
-        file.seek(dicom.value_position)
-        for index, content in enumerate(_iter_frame_contents(file, count, offset_table)):
-            if index == count:
-                return
+        for index, fragments in enumerate(dicom.frames):
             if selected is not None and index not in selected:
                 yield None
                 continue
-            yield _decode_frame(decoder, content, frame_options)
+            yield _decode_frame(decoder, _read_fragments(file, fragments), frame_options)
 
 
-def _iter_frame_contents(file: BinaryIO, count: int, offset_table: Any) -> Iterator[bytes]:
-    frames = generate_frames(file, number_of_frames=count, extended_offsets=offset_table)
-    while True:
-        try:
-            with quiet_pydicom():
-                content = next(frames, None)
-        except Exception as error:  # invalid offsets: ValueError, struct.error and others
-            raise DataError(f"the DICOM's frames cannot be separated ({type(error).__name__})") from None
-        if content is None:
-            return
-        yield content
+def _read_fragments(file: BinaryIO, fragments: list[Fragment]) -> bytes:
+    parts = []
+    for position, length in fragments:
+        file.seek(position)
+        parts.append(file.read(length))
+    return b"".join(parts)
 
 
 @quiet_pydicom()

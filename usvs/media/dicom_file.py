@@ -13,6 +13,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from usvs.errors import DataError
+from usvs.media.dicom_correction import Fragment, correct_header, group_fragments, read_frame_count
 from usvs.media.quiet_pydicom import quiet_pydicom
 from usvs.utils.regular_files import open_regular
 
@@ -36,6 +37,9 @@ class DicomFile:
         value_vr: its value representation, OB or OW; None where the syntax has none.
         value_length: its length in bytes; None if it is encapsulated.
         fragments: byte position and length of each fragment of encapsulated pixel data, without the offset table.
+        frames: the fragments of each frame of encapsulated images; empty for other files.
+        stated_frames: number of frames in the header as the file has it; None where it has no valid one.
+        notes: where the header and the code stream disagree; `header` then has the values of the code stream.
     """
 
     path: Path
@@ -44,7 +48,10 @@ class DicomFile:
     value_position: int
     value_vr: str | None
     value_length: int | None
-    fragments: list[tuple[int, int]] = field(repr=False)
+    fragments: list[Fragment] = field(repr=False)
+    frames: list[list[Fragment]] = field(default_factory=list, repr=False)
+    stated_frames: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_video_stream(self) -> bool:
@@ -80,11 +87,17 @@ def open_dicom(path: Path) -> DicomFile:
             position = file.tell()
             is_encapsulated = length == UNDEFINED_LENGTH
             fragments = list(_iter_fragments(file)) if is_encapsulated else []
+            stated = read_frame_count(header)
             if not is_encapsulated:
                 _correct_subsampling(header, length)
+            is_images = is_encapsulated and not str(syntax).startswith(VIDEO_STREAM_PREFIX)
+            frames = group_fragments(file, fragments, header, stated) if is_images else []
+            notes = correct_header(file, header, syntax, frames) if frames else ()
         except struct.error:
             raise DataError("truncated or damaged: the DICOM's pixel data is incomplete") from None
-    return DicomFile(path, header, syntax, position, vr, None if is_encapsulated else length, fragments[1:])
+    return DicomFile(
+        path, header, syntax, position, vr, None if is_encapsulated else length, fragments[1:], frames, stated, notes
+    )
 
 
 class FragmentStream(io.RawIOBase):

@@ -9,6 +9,7 @@ from pydicom.multival import MultiValue
 
 from usvs.errors import DataError
 from usvs.media.box import Box
+from usvs.media.dicom_correction import get_optional
 from usvs.media.grayscale import compute_display_size
 from usvs.media.limits import check_frame_size
 from usvs.media.timing import FALLBACK_RATE_HZ
@@ -16,6 +17,7 @@ from usvs.media.timing import FALLBACK_RATE_HZ
 # PS3.3 C.8.5.5.1: spatial format 1 is two-dimensional; data types 1 (tissue) and 2 (colour flow) show anatomy
 TWO_DIMENSIONAL_FORMAT, ANATOMY_DATA_TYPES = 1, (1, 2)
 FRAME_TIME_TAG = 0x00181063
+POSSIBLE_RATES_HZ = (0.1, 1000.0)  # of a cine, with a wide margin
 RATE_KEYWORDS = ("CineRate", "RecommendedDisplayFrameRate")
 REQUIRED_KEYWORDS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 # what de-identification tools write instead of a patient id
@@ -28,24 +30,54 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
     """Return frame times on the scan clock [count], and a note if they are not the file's own.
 
     The element that FrameIncrementPointer names takes precedence, then FrameTimeVector, FrameTime, CineRate and
-    RecommendedDisplayFrameRate (PS3.3 C.7.6.5, C.7.6.6).
+    RecommendedDisplayFrameRate (PS3.3 C.7.6.5, C.7.6.6). A time that no scanner has (`POSSIBLE_RATES_HZ`) is left out;
+    if no other element is left, it is read in the unit that makes it possible, with a note.
     """
-    pointer = header.get("FrameIncrementPointer")
-    vector_seconds = _parse_frame_time_vector(header.get("FrameTimeVector"), count)
-    frame_time_ms = _parse_positive(header.get("FrameTime"))
-    if vector_seconds is not None and not (pointer == FRAME_TIME_TAG and frame_time_ms):
-        return vector_seconds, None
-    mismatch = "FrameTimeVector does not fit the number of frames: {} is used" if "FrameTimeVector" in header else None
+    vector_seconds = _parse_frame_time_vector(get_optional(header, "FrameTimeVector"), count)
+    frame_time_ms = _parse_positive(get_optional(header, "FrameTime"))
+    has_vector, is_pointed = (
+        "FrameTimeVector" in header,
+        get_optional(header, "FrameIncrementPointer") == FRAME_TIME_TAG,
+    )
+    candidates: list[tuple[str, NDArray[np.float64]]] = []
+    if vector_seconds is not None:
+        candidates.append(("FrameTimeVector", vector_seconds))
     if frame_time_ms:
-        note = mismatch and mismatch.format("FrameTime")
-        seconds = np.arange(count, dtype=np.float64) * (frame_time_ms / 1000)
-        return seconds, None if pointer == FRAME_TIME_TAG else note
+        candidates.insert(
+            0 if is_pointed else 1, ("FrameTime", np.arange(count, dtype=np.float64) * (frame_time_ms / 1000))
+        )
     for keyword in RATE_KEYWORDS:
-        rate_hz = _parse_positive(header.get(keyword))
+        rate_hz = _parse_positive(get_optional(header, keyword))
         if rate_hz:
-            return np.arange(count) / rate_hz, mismatch and mismatch.format(keyword)
-    note = None if count == 1 else f"no frame time in the DICOM: {FALLBACK_RATE_HZ:g} frames per second are assumed"
-    return np.arange(count) / FALLBACK_RATE_HZ, note
+            candidates.append((keyword, np.arange(count) / rate_hz))
+    notes = []
+    for keyword, seconds in candidates:
+        if _is_possible(seconds):
+            if has_vector and vector_seconds is None and not (keyword == "FrameTime" and is_pointed):
+                notes.append(f"FrameTimeVector does not fit the number of frames: {keyword} is used")
+            elif notes:
+                notes.append(f"{keyword} is used")
+            return seconds, "; ".join(notes) or None
+        step_ms = 1000 * _median_step(seconds)
+        notes.append(
+            f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible"
+        )
+    for _, seconds in candidates:
+        for unit, scale in (("seconds", 1000.0), ("microseconds", 0.001)):
+            if _is_possible(seconds * scale):
+                return seconds * scale, "; ".join([*notes, f"taken as {unit}"])
+    if count > 1:
+        notes.append(f"no frame time in the DICOM: {FALLBACK_RATE_HZ:g} frames per second are assumed")
+    return np.arange(count) / FALLBACK_RATE_HZ, "; ".join(notes) or None
+
+
+def _median_step(seconds: NDArray[np.float64]) -> float:
+    return float(np.median(np.diff(seconds)))
+
+
+def _is_possible(seconds: NDArray[np.float64]) -> bool:
+    slowest, fastest = POSSIBLE_RATES_HZ
+    return len(seconds) < 2 or 1 / fastest <= _median_step(seconds) <= 1 / slowest
 
 
 def read_region(header: Dataset, pixel_aspect: float = 1.0) -> Box | None:
@@ -53,6 +85,13 @@ def read_region(header: Dataset, pixel_aspect: float = 1.0) -> Box | None:
 
     Source: SequenceOfUltrasoundRegions, PS3.3 C.8.5.5.1; its maxima are inclusive.
     """
+    try:
+        return _read_region(header, pixel_aspect)
+    except Exception:  # pydicom converts values on access, with errors of many types; without it the sector is detected
+        return None
+
+
+def _read_region(header: Dataset, pixel_aspect: float) -> Box | None:
     width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
     regions: list[Box] = []
     for item in header.get("SequenceOfUltrasoundRegions") or ():
@@ -76,7 +115,7 @@ def read_patient_id(header: Dataset) -> str | None:
 
     It is private: it may be passed to `Keys.patient_key` and to nothing else.
     """
-    patient_id = str(header.get("PatientID") or "").strip()
+    patient_id = str(get_optional(header, "PatientID") or "").strip()
     letters = "".join(letter for letter in patient_id.lower() if letter.isalnum())
     is_placeholder = letters in ID_PLACEHOLDERS or letters.startswith("anonym") or set(letters) <= {"0", "x"}
     return None if is_placeholder else patient_id
@@ -88,13 +127,12 @@ def read_image_size(header: Dataset) -> tuple[int, int, float]:
     Raises:
         DataError: if the header does not describe an image.
     """
-    missing = [keyword for keyword in REQUIRED_KEYWORDS if header.get(keyword) in (None, "", 0)]
+    missing = [keyword for keyword in REQUIRED_KEYWORDS if get_optional(header, keyword) in (None, "", 0)]
     if missing:
         raise DataError(f"the DICOM header has no {missing[0]}")
-    aspect = header.get("PixelAspectRatio")  # vertical over horizontal size, as two integers
-    pixel_aspect = 1.0
-    if isinstance(aspect, MultiValue) and len(aspect) == 2 and all(float(part) > 0 for part in aspect):
-        pixel_aspect = float(aspect[1]) / float(aspect[0])
+    aspect = get_optional(header, "PixelAspectRatio")  # vertical over horizontal size, as two integers
+    parts = [_parse_positive(part) for part in aspect] if isinstance(aspect, MultiValue) else []
+    pixel_aspect = parts[1] / parts[0] if len(parts) == 2 and parts[0] and parts[1] else 1.0
     check_frame_size(int(header.Columns), int(header.Rows), pixel_aspect)
     width, height = compute_display_size(int(header.Columns), int(header.Rows), 0, pixel_aspect)
     return width, height, pixel_aspect
@@ -103,10 +141,13 @@ def read_image_size(header: Dataset) -> tuple[int, int, float]:
 def _parse_frame_time_vector(vector: Any, count: int) -> NDArray[np.float64] | None:
     if vector is None:
         return None
-    steps_ms = np.atleast_1d(np.asarray(vector, np.float64))
+    try:
+        steps_ms = np.atleast_1d(np.asarray(vector, np.float64))
+    except (TypeError, ValueError):
+        return None
     if len(steps_ms) == count - 1:
         steps_ms = np.concatenate([[0.0], steps_ms])  # some writers omit the 0 of the first frame
-    if len(steps_ms) != count or not (steps_ms[1:] > 0).all():
+    if len(steps_ms) != count or not np.isfinite(steps_ms).all() or not (steps_ms[1:] > 0).all():
         return None
     steps_ms[0] = 0.0
     return np.cumsum(steps_ms) / 1000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from usvs.errors import DataError
 from usvs.media.dicom_file import FragmentStream, is_dicom, open_dicom
@@ -42,6 +43,15 @@ def open_media(path: Path, kind: str = "a video") -> Iterator[InputContainer]:
         if any(part in container.format.name for part in _REJECTED_FORMATS):
             raise DataError(f"not readable as {kind}: got {_describe_format(container.format.name)}")
         yield container
+
+
+def list_video_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams; FFmpeg lists the cover picture of an audio file as one, which is left out."""
+    return [stream for stream in container.streams.video if not _is_cover_picture(stream)]
+
+
+def _is_cover_picture(stream: VideoStream) -> bool:
+    return bool(getattr(stream.disposition, "value", 0) & 0x0400)  # AV_DISPOSITION_ATTACHED_PIC
 
 
 def _describe_format(name: str) -> str:

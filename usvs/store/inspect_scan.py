@@ -196,8 +196,9 @@ def _inspect_sound(task: IndexTask, path: Path, info: VideoInfo) -> tuple[str, s
             drift_ppm=alignment.sound_drift_ppm,
             max_seconds=info.timing.duration_seconds,
         )
-    except DataError as error:
-        return "none", f"sound not used: {error}", silent
+    except Exception as error:
+        is_data = isinstance(error, DataError)
+        return "none", f"sound not used: {error}" if is_data else _not_used("sound", error), silent
     from usvs.audio.voice_activity import speech_fraction, voice_activity  # imports torch, which takes seconds
 
     active = voice_activity(waveform, VOICE_RATE_HZ, task.voice_activity)
@@ -230,14 +231,19 @@ def _join_notes(*notes: str | None) -> str | None:
     return "; ".join(note for note in notes if note) or None
 
 
+def _not_used(kind: str, error: Exception) -> str:
+    """Return why a companion of a scan is not used: an error of any type must not cost the scan."""
+    return str(error) if isinstance(error, DataError) else f"{kind} not used: unexpected {type(error).__name__}"
+
+
 def _inspect_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, Alignment]:
     alignment, relative = task.files.alignment, task.files.gaze
     if relative is None:
         return False, None, alignment
     try:
         samples = read_gaze(task.archive / relative, alignment.gaze, (task.files.path, relative))
-    except DataError as error:
-        return False, str(error), alignment
+    except Exception as error:
+        return False, _not_used("gaze", error), alignment
     first, last, duration = float(samples.seconds[0]), float(samples.seconds[-1]), info.timing.duration_seconds
     if not ((samples.seconds >= 0) & (samples.seconds < duration)).any():
         return (
@@ -257,6 +263,6 @@ def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]
         labels = read_plane_labels(
             task.archive / task.files.planes, info.timing.seconds, (task.files.path, task.files.planes)
         )
-    except DataError as error:
-        return False, str(error)
+    except Exception as error:
+        return False, _not_used("plane labels", error)
     return True, labels.note(info.timing.duration_seconds)

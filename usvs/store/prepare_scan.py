@@ -190,7 +190,18 @@ def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | No
 
 def _read_plane_track(task: PrepareTask, info: VideoInfo) -> Any:
     path = task.companion("planes")
-    return None if path is None else read_plane_labels(path, info.timing.seconds, task.names("planes")).at
+    if path is None:
+        return None
+    names = task.names("planes")
+    if info.container == "dicom":  # frames are numbered in the file, whether they can be decoded or not
+        return read_plane_labels(path, info.timing.seconds, names).at
+    return lambda seconds: read_plane_labels(path, _number_frames(seconds, info), names).at(seconds)
+
+
+def _number_frames(shown: NDArray[np.float64], info: VideoInfo) -> NDArray[np.float64]:
+    """Return the times of the frames that labels count: those that were decoded, then times after the last one."""
+    missing = info.frames - len(shown)
+    return np.concatenate([shown, shown[-1] + np.arange(1, missing + 1) / info.timing.rate_hz])
 
 
 def _source_state(task: PrepareTask, video: Path) -> FileState:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from usvs.archive.discovery import iter_paths
 from usvs.archive.importers import ImportSummary
 from usvs.archive.labels import STANDARD_PLANES, find_plane_index
 from usvs.errors import DataError
+from usvs.media.images import IMAGE_SUFFIXES, read_gray_image
 from usvs.utils.progress import track
 from usvs.utils.regular_files import open_regular
 
@@ -37,7 +37,6 @@ LABEL_MAP: dict[str, str | None] = {
     "Trans-thalamic": None,
     "Fetal brain": None,
 }
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 SPLITS = {"1": "train", "0": "test"}  # values of the set's column Train
 # Stills are for fine-tuning; their order carries nothing to learn. At this rate and length no video holds a clip.
 RATE_HZ = 100
@@ -107,7 +106,7 @@ def _parse_image(
 ) -> _LabelledImage:
     line, values = f"{table}, line {row.line}", row.values
     name = values.get("Image_name") or values.get("Filename") or ""
-    path = path_of.get(Path(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name)
+    path = path_of.get(Path(name).stem if Path(name).suffix.lower() in IMAGE_SUFFIXES else name)
     if path is None:
         raise DataError(f"{line}: image '{name}' is not in the folder")
     label, brain_plane = values.get("Plane", ""), values.get("Brain_plane", "")
@@ -148,10 +147,8 @@ def _write_patient(archive: Path, patient: str, images: Iterable[_LabelledImage]
     """Write a patient's videos, one or more for each split and image size; yield path and split of each."""
     groups: dict[tuple[str, tuple[int, ...]], list[tuple[Image, str | None]]] = defaultdict(list)
     for image in images:
-        pixels = cv2.imread(os.fspath(image.path), cv2.IMREAD_GRAYSCALE)
-        if pixels is None:
-            raise DataError(f"image '{image.path.name}' is not readable")
-        groups[image.split, pixels.shape].append((pixels.astype(np.uint8, copy=False), image.plane))
+        pixels = np.rint(read_gray_image(image.path)).astype(np.uint8)
+        groups[image.split, pixels.shape].append((pixels, image.plane))
     for (split, (height, width)), group in groups.items():
         for first in range(0, len(group), MAX_IMAGES_PER_VIDEO):
             part = group[first : first + MAX_IMAGES_PER_VIDEO]

@@ -1,0 +1,168 @@
+"""Packets of a stream on one clock: the rule that places picture and sound alike.
+
+A stream's decoding times never decrease. Where they do, the clock restarts (two recordings in one file, as of DVD
+recorders): from there on the timestamps of picture and sound get the same offset, so that the second part follows the
+first. A single impossible timestamp is replaced by the end of the packet before.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from av.container import InputContainer
+from av.packet import Packet
+
+from usvs.errors import DataError
+from usvs.media.open_media import list_video_streams, open_media
+
+RESTART_SECONDS = 0.5  # decoding times that decrease by more are those of another clock
+MAX_HOLE_SECONDS = 3600.0  # so are those that increase by more
+LOOKAHEAD_PACKETS = 8  # decide whether a clock restarts or one timestamp is wrong
+MAX_DELAY_SECONDS = 10.0  # from decoding to presentation, beyond any codec
+AnyPacket: TypeAlias = "Packet[Any]"
+
+
+@dataclass
+class _Segment:
+    """Span of a stream's timestamps between two restarts, in seconds."""
+
+    begin: float
+    end: float
+
+
+@dataclass
+class PacketReader:
+    """Iterates over the packets of a stream with timestamps on one clock; see the module's docstring.
+
+    Attributes:
+        path: the file.
+        container: the file, opened.
+        stream: stream of the container.
+        restarts: times on the one clock at which the file's clock restarts, so far.
+        replaced: number of impossible timestamps, so far.
+    """
+
+    path: Path
+    container: InputContainer
+    stream: Any
+    restarts: list[float] = field(default_factory=list)
+    replaced: int = 0
+
+    def __iter__(self) -> Iterator[AnyPacket]:
+        """Yield packets in the order of the file, the last one empty.
+
+        Raises:
+            DataError: if the clock restarts in the picture and not in the sound, or the other way round.
+        """
+        offset, offsets = 0.0, None
+        time_base = self.stream.time_base or Fraction(1, 90_000)
+        for packet, is_restart, is_replaced in _iter_segments(self.container.demux(self.stream), time_base):
+            self.replaced += is_replaced
+            if is_restart:
+                offsets = offsets or _read_offsets(self.path)
+                if len(self.restarts) < len(offsets):
+                    offset, restart = offsets[len(self.restarts)]
+                    self.restarts.append(restart)
+            if offset:
+                ticks = round(offset / time_base)
+                packet.pts = None if packet.pts is None else packet.pts + ticks
+                packet.dts = None if packet.dts is None else packet.dts + ticks
+            yield packet
+
+
+def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterator[tuple[AnyPacket, bool, bool]]:
+    """Yield packets, whether the clock restarts there, and whether the timestamp was impossible and replaced."""
+    last: float | None = None
+    delay = 0
+    ahead: deque[AnyPacket] = deque()
+    while True:
+        packet = ahead.popleft() if ahead else next(packets, None)
+        if packet is None:
+            return
+        seconds, is_restart, is_replaced = _decoding_seconds(packet, time_base), False, False
+        if seconds is None:
+            yield packet, False, False
+            continue
+        if last is not None and _is_jump(seconds - last):
+            ahead.extend(islice(packets, max(0, LOOKAHEAD_PACKETS - len(ahead))))
+            following = [_decoding_seconds(one, time_base) for one in ahead]
+            known = [one for one in following if one is not None]
+            is_restart = sum(_is_jump(one - last) for one in known) * 2 > len(known) or not known
+            if not is_restart:
+                is_replaced = True
+                seconds = last + float((packet.duration or 0) * time_base)
+                packet.dts = round(seconds / time_base)
+                packet.pts = packet.dts + delay
+        distance = _presentation_distance(packet, time_base)
+        if distance > 0:  # after a long hole the next pictures are as far ahead
+            ahead.extend(islice(packets, max(0, 2 * LOOKAHEAD_PACKETS - len(ahead))))
+        if distance < 0 or (distance > 0 and _is_alone(packet, ahead, time_base)):
+            packet.pts, is_replaced = packet.dts + delay, True
+        if packet.pts is not None and packet.dts is not None:
+            delay = packet.pts - packet.dts
+        last = seconds
+        yield packet, is_restart, is_replaced
+
+
+def _presentation_distance(packet: AnyPacket, time_base: Fraction) -> float:
+    """Return by how many seconds a presentation time is before or after the decoding time; 0 if codecs may need it."""
+    if packet.pts is None or packet.dts is None:
+        return 0.0
+    seconds = float((packet.pts - packet.dts) * time_base)
+    limit = max(MAX_DELAY_SECONDS, 20 * float((packet.duration or 0) * time_base))
+    return seconds if abs(seconds) > limit else 0.0
+
+
+def _is_alone(packet: AnyPacket, ahead: deque[AnyPacket], time_base: Fraction) -> bool:
+    """Return whether all packets that follow are shown long before a packet."""
+    known = [float((packet.pts - one.pts) * time_base) for one in ahead if one.pts is not None]
+    return len(known) >= LOOKAHEAD_PACKETS and min(known) > MAX_DELAY_SECONDS
+
+
+def _is_jump(seconds: float) -> bool:
+    return seconds < -RESTART_SECONDS or seconds > MAX_HOLE_SECONDS
+
+
+def _decoding_seconds(packet: AnyPacket, time_base: Fraction) -> float | None:
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return None if ticks is None else float(ticks * time_base)
+
+
+def _read_offsets(path: Path) -> list[tuple[float, float]]:
+    """Return for each restart what is added to the timestamps, and its time on the one clock; of both streams."""
+    with open_media(path) as container:
+        video, audio = list_video_streams(container)[:1], list(container.streams.audio[:1])
+        kinds = ["video"] * len(video) + ["audio"] * len(audio)
+        segments = [_read_segments(path, stream.index) for stream in (*video, *audio)]
+    if len({len(spans) for spans in segments}) > 1:
+        counts = ", ".join(f"{len(spans) - 1} of {kind}" for kind, spans in zip(kinds, segments, strict=True))
+        longest = max(segments, key=len)
+        raise DataError(
+            f"the clock restarts at {longest[0].end:.1f} s: expected the same in video and audio, got {counts}"
+        )
+    offset, offsets = 0.0, []
+    for before, after in zip(zip(*segments, strict=True), list(zip(*segments, strict=True))[1:], strict=False):
+        restart = offset + max(span.end for span in before)
+        offset = restart - min(span.begin for span in after)
+        offsets.append((offset, restart))
+    return offsets
+
+
+def _read_segments(path: Path, index: int) -> list[_Segment]:
+    segments: list[_Segment] = []
+    with open_media(path) as container:
+        stream = container.streams[index]
+        time_base = stream.time_base or Fraction(1, 90_000)
+        for packet, is_restart, _ in _iter_segments(container.demux(stream), time_base):
+            ticks = packet.pts if packet.pts is not None else packet.dts
+            if ticks is None or packet.is_discard:
+                continue
+            begin, end = float(ticks * time_base), float((ticks + (packet.duration or 0)) * time_base)
+            if is_restart or not segments:
+                segments.append(_Segment(begin, end))
+            segments[-1].begin, segments[-1].end = min(segments[-1].begin, begin), max(segments[-1].end, end)
+    return segments
