@@ -153,11 +153,19 @@ def test_frame_times_come_from_the_dicom_tags(tmp_path: Path, tags, seconds, not
 
 
 @pytest.mark.parametrize("frames", [0, 2])
-def test_frames_beyond_the_stated_number_are_noted(tmp_path: Path, frames: int):
+def test_frames_beyond_the_stated_number_are_read_and_noted(tmp_path: Path, frames: int):
     write_dicom(tmp_path / "a.dcm", frames=frames, FrameTime=40)
-    info, read = read_video_info(tmp_path / "a.dcm"), max(frames, 1)
-    assert info.frames == len(pictures(tmp_path / "a.dcm")) == read
-    assert info.file_note == f"the header states {read} frames, the file holds 6: the first {read} are read"
+    info = read_video_info(tmp_path / "a.dcm")
+    assert info.frames == len(pictures(tmp_path / "a.dcm")) == 6
+    stated = frames or "no number of"
+    assert info.file_note == f"the header announces {stated} frames, the file holds 6: all are read"
+
+
+def test_pixels_that_are_no_whole_number_of_frames_are_not_read_as_frames(tmp_path: Path):
+    write_dicom(tmp_path / "a.dcm", frames=2, FrameTime=40, content=gray_frames().tobytes()[:-100])
+    info = read_video_info(tmp_path / "a.dcm")
+    assert info.frames == len(pictures(tmp_path / "a.dcm")) == 2
+    assert "are not a multiple of a frame's 768: the first 2 are read" in str(info.file_note)
 
 
 def test_a_pixel_aspect_of_one_number_is_ignored(tmp_path: Path):

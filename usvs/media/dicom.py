@@ -157,7 +157,6 @@ def _count_frames(dicom: DicomFile) -> tuple[int, str | None]:
 
 def _iter_uncompressed(dicom: DicomFile, selected: set[int] | None) -> Iterator[DecodedFrame | None]:
     options, decoder = _pixel_options(dicom), _get_decoder(dicom)
-    options["number_of_frames"] = _count_frames(dicom)[0]
     with open_regular(dicom.path) as file:
         for index in range(options["number_of_frames"]):
             if selected is not None and index not in selected:
@@ -210,6 +209,7 @@ def _decode_frame(decoder: Any, content: bytes, options: dict[str, Any]) -> Deco
 
 @quiet_pydicom()
 def _pixel_options(dicom: DicomFile) -> dict[str, Any]:
+    dicom.header.NumberOfFrames = _count_frames(dicom)[0]
     return as_pixel_options(
         dicom.header, transfer_syntax_uid=dicom.syntax, pixel_keyword="PixelData", pixel_vr=dicom.value_vr
     )

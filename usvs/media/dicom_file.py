@@ -13,7 +13,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from usvs.errors import DataError
-from usvs.media.dicom_correction import Fragment, correct_header, group_fragments, read_frame_count
+from usvs.media.dicom_correction import Fragment, correct_header, get_optional, group_fragments, read_frame_count
 from usvs.media.quiet_pydicom import quiet_pydicom
 from usvs.utils.regular_files import open_regular
 
@@ -185,8 +185,9 @@ def _correct_subsampling(header: FileDataset, length: int) -> None:
     """Set YBR_FULL where the header says YBR_FULL_422 but the pixel data is long enough for all colours."""
     if header.get("PhotometricInterpretation") != "YBR_FULL_422":
         return
-    sides = [str(header.get(keyword) or 1) for keyword in ("NumberOfFrames", "Rows", "Columns")]
-    full_length = 3 * prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else -1
+    sides = [str(get_optional(header, keyword) or 1) for keyword in ("Rows", "Columns")]
+    frame_length = 3 * prod(int(side) for side in sides) if all(side.isdecimal() for side in sides) else 0
+    full_length = (read_frame_count(header) or 1) * frame_length if frame_length else -1
     if full_length <= length <= full_length + 1:
         header.PhotometricInterpretation = "YBR_FULL"
 

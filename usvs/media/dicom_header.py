@@ -59,10 +59,10 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
                 notes.append(f"{keyword} is used")
             return seconds, "; ".join(notes) or None
         step_ms = 1000 * _median_step(seconds)
-        notes.append(
-            f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible"
-        )
-    for _, seconds in candidates:
+        notes.append(f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible")
+    for keyword, seconds in candidates:
+        if keyword in RATE_KEYWORDS:
+            continue
         for unit, scale in (("seconds", 1000.0), ("microseconds", 0.001)):
             if _is_possible(seconds * scale):
                 return seconds * scale, "; ".join([*notes, f"taken as {unit}"])

@@ -38,7 +38,7 @@ def read_gray_image(file: Path) -> NDArray[np.float64]:
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"image '{file}': {reason}") from None
-    content = np.fromfile(file, np.uint8)
+    content, stated_bits = _remove_significant_bits(np.fromfile(file, np.uint8))
     try:
         # any depth and colour, without alpha; OpenCV applies the EXIF orientation unless it reads "unchanged"
         pixels = (
@@ -55,8 +55,10 @@ def read_gray_image(file: Path) -> NDArray[np.float64]:
         )
     largest = int(pixels.max(initial=0))
     levels = np.asarray(pixels.mean(axis=2) if pixels.ndim == 3 else pixels, np.float64)
-    if largest > 255:
-        bits = max(largest.bit_length(), _stated_bits(content))
+    if largest > 255 or (stated_bits > 8 and pixels.dtype == np.uint16):
+        bits = max(largest.bit_length(), stated_bits)
+        if stated_bits and not (pixels & (2 ** (16 - stated_bits) - 1)).any():
+            bits = 16  # as the PNG standard has it: the significant bits are the upper ones
         levels = levels / ((2**bits - 1) / 255)  # by 257 for 16 bits
     if min(levels.shape) < SMALLEST_SIDE:
         raise DataError(f"image '{file}': expected at least {SMALLEST_SIDE} pixels a side, got {list(levels.shape)}")
@@ -97,14 +99,18 @@ def _read_tiff_size(content: bytes) -> tuple[int, int]:
     return sides[256], sides[257]
 
 
-def _stated_bits(content: NDArray[np.uint8]) -> int:
-    """Return the significant bits that a PNG states in its chunk sBIT, at most 16; 0 without."""
+def _remove_significant_bits(content: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+    """Return a file without the chunk sBIT of a PNG, and the significant bits it states, at most 16; 0 without.
+
+    libpng would shift the samples by it, also where a writer has stored them unshifted.
+    """
     head = content[:HEADER_BYTES].tobytes()
     at = head.find(b"sBIT") if head.startswith(PNG_MAGIC) else -1
     if at < 4 or at + 4 >= len(head):
-        return 0
+        return content, 0
     length = int.from_bytes(head[at - 4 : at], "big")
-    return min(16, max(head[at + 4 : at + 4 + min(length, 4)], default=0))
+    bits = max(head[at + 4 : at + 4 + min(length, 4)], default=0)
+    return np.concatenate([content[: at - 4], content[at + 4 + length + 4 :]]), min(16, bits)
 
 
 def parse_box(text: str) -> Box:
