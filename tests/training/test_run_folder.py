@@ -1,10 +1,14 @@
 """Who may use a run folder, and what a failed start leaves."""
 
 import json
+import os
 
 import pytest
+import torch
 
 from usvs.errors import ConfigError, DataError
+from usvs.training.checkpoint import Checkpoint, save_checkpoint
+from usvs.training.metrics_log import JsonlLogger
 from usvs.training.run_folder import RunFolder, first_difference
 from usvs.training.settings import RunSettings
 
@@ -79,3 +83,21 @@ def test_the_first_difference_that_matters_is_named():
     assert first_difference(before, {"run": {"seed": 0, "device": "cuda"}, "epochs": 3}) is None
     assert first_difference(before, {"run": {"seed": 1, "device": "cpu"}, "epochs": 4}) == "run.seed: 0, now 1"
     assert first_difference(before, {**before, "added": 2}) == "added: None, now 2"
+
+
+def test_only_its_owner_may_read_a_run(tmp_path):
+    before = os.umask(0)
+    try:
+        with RunFolder(tmp_path / "run", resume=False) as folder:
+            claim(folder, trained=["a"])
+            folder.started()
+            weights = {"weight": torch.zeros(2)}
+            save_checkpoint(folder.checkpoints, 1, Checkpoint(weights, weights, {"step": 1}), keep=1)
+            log = JsonlLogger(folder.path)
+            log.log(1, {"loss": 1.0}, "train")
+            log.close()
+    finally:
+        os.umask(before)
+    paths = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
+    assert len(paths) > 8
+    assert [path.name for path in paths if path.stat().st_mode & 0o077 and path.name != ".lock"] == []
