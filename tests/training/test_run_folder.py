@@ -8,6 +8,7 @@ import torch
 
 from usvs.errors import ConfigError, DataError
 from usvs.training.checkpoint import Checkpoint, save_checkpoint
+from usvs.training.loggers import TensorBoardLogger
 from usvs.training.metrics_log import JsonlLogger
 from usvs.training.run_folder import RunFolder, first_difference
 from usvs.training.settings import RunSettings
@@ -96,8 +97,11 @@ def test_only_its_owner_may_read_a_run(tmp_path):
             log = JsonlLogger(folder.path)
             log.log(1, {"loss": 1.0}, "train")
             log.close()
+            events = TensorBoardLogger(folder.path)
+            events.log(1, {"loss": 1.0}, "train")
+            events.close()
     finally:
         os.umask(before)
     paths = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
-    assert len(paths) > 8
+    assert len(paths) > 9
     assert [path.name for path in paths if path.stat().st_mode & 0o077 and path.name != ".lock"] == []

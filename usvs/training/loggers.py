@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from unittest import mock
 
 from usvs.errors import MissingDependencyError
+from usvs.utils.private_files import make_private
 
 Split = Literal["train", "validation"]
 
@@ -53,6 +54,9 @@ class TensorBoardLogger:
         nameless = SimpleNamespace(gethostname=lambda: "usvs")
         with mock.patch.object(event_file_writer, "socket", nameless):
             self._writer = SummaryWriter(str(folder), purge_step=step)
+        self._writer.flush()  # so that the file exists
+        for file in Path(folder).glob("events.out.tfevents.*"):
+            make_private(file)
 
     def log(self, step: int, values: Mapping[str, float], split: Split) -> None:
         """Write one scalar a metric."""
