@@ -4,6 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
     Commands,
     add_command,
@@ -133,7 +134,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
     labelled = [f"{task}.{text}" for task in ("planes", "gaze") for text in labelled_patients(options)]
     settings = chosen_settings(options, reproduce_profile(chosen_profile(options), options.preset), labelled)
-    print(
+    print_result(
         reproduce(
             options.archive_or_store,
             options.out,
@@ -163,7 +164,7 @@ def _curves(options: argparse.Namespace) -> None:
         patients=options.patients,
         allow_overlap=options.allow_overlap,
     )
-    print(curves)
+    print_result(curves)
     logger.info(f"figure: {save_curves_figure(options.out)}")
 
 
@@ -178,5 +179,5 @@ def _probe_video(options: argparse.Namespace) -> None:
         raise ConfigError(f"--columns: expected three names, FILE,LABEL,SOURCE, got '{options.columns}'")
     store = prepared_store_folder(options.archive_or_store, options.out, "quick")
     labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
-    print(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
+    print_result(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
     logger.info(f"results: {options.out / 'run'}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from usvs.config import Profile, Settings, load_settings
+from usvs.utils.text import printable_lines
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -21,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
-        self.exit(2, f"usvs: {message}\n(see '{self.prog} --help')\n")
+        self.exit(2, f"usvs: {printable_lines(message)}\n(see '{self.prog} --help')\n")
 
 
 def add_command(commands: Commands, name: str, summary: str, example: str) -> Parser:

@@ -4,6 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
     Commands,
     add_command,
@@ -84,6 +85,6 @@ def _run_bench_step(options: argparse.Namespace) -> None:
 
     settings = chosen_settings(options, pretrain_profile(chosen_profile(options)))
     profile = profile_step(options.store, settings, options.steps)
-    print(profile)
+    print_result(profile)
     if options.out is not None:
         options.out.write_text(json.dumps(profile.as_json(), indent=1) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
     Commands,
     add_command,
@@ -115,7 +116,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
         resume=options.resume,
     )
     if rank_of_environment() == 0:
-        print(result)
+        print_result(result)
         (save_planes_figures if task == "planes" else save_gaze_figure)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
 
@@ -127,7 +128,7 @@ def _predict_planes(options: argparse.Namespace) -> None:
     box = None if options.box is None else parse_box(options.box)
     predictions = predict(options.images, options.model, box=box)
     for prediction in predictions:
-        print(prediction)
+        print_result(prediction)
     failed = {prediction.file for prediction in predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()

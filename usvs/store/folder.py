@@ -10,6 +10,7 @@ from usvs.errors import DataError
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.utils.atomic_files import write_durably
 from usvs.utils.folder_lock import LOCK_FILE, FolderLock
+from usvs.utils.regular_files import read_regular_text
 from usvs.utils.text import shell_command
 
 VERSION = 1
@@ -53,7 +54,7 @@ def read_archive_path(store: Path, must_exist: bool = True) -> Path:
         DataError: if `store` is not a store, or if its archive must exist and does not.
     """
     try:
-        stored = json.loads((store / ARCHIVE_FILE).read_text(encoding="utf-8"))
+        stored = json.loads(read_regular_text(store / ARCHIVE_FILE))
         archive, version = Path(stored["archive"]), stored["version"]
     except (OSError, ValueError, KeyError, TypeError):
         command = shell_command("usvs", "index", "ARCHIVE", store)

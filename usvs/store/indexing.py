@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,7 +26,7 @@ from usvs.store.folder import CATALOGUE, create_store, lock_store
 from usvs.store.index_journal import IndexedScan, IndexJournal
 from usvs.store.index_summary import IndexSummary
 from usvs.store.inspect_scan import IndexTask, ScanMetadata, file_states, inspect_scan
-from usvs.store.keys import Keys
+from usvs.store.keys import KEY_BYTES, Keys
 from usvs.store.settings import ClipSettings, IndexSettings
 from usvs.store.tables import SCAN_SCHEMA, CatalogueWriter, map_clips, read_rows, read_scans
 from usvs.utils.process_pool import map_tasks
@@ -39,7 +40,9 @@ NOTE_COLUMNS = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_n
 SUMMARY_COLUMNS = (
     *("path", "status", "reason", "patient_key", "sound", "gaze", "planes"),
     *("duration_seconds", "clips", "high_affinity_clips"),
+    *("sound_path", "gaze_path", "planes_path"),
 )
+TABLES = ("gaze", "planes")  # companion files that people and programs write as tables
 
 
 def index_archive(
@@ -87,6 +90,43 @@ def index_archive(
     return summary
 
 
+def inspect_archive(archive: str | Path, workers: int | None = None) -> tuple[pa.Table, IndexSummary]:
+    """Inspect the scans of an archive as `index_archive` does, without a store: nothing is written.
+
+    Args:
+        archive: any folder tree of videos; it is only read.
+        workers: number of processes; None is one per core.
+
+    Returns:
+        A table with the columns of `SCAN_SCHEMA`, whose keys are hashes under a key that is forgotten, and the summary.
+
+    Raises:
+        DataError: if the archive contains no video.
+    """
+    archive, settings = Path(archive).resolve(), IndexSettings()
+    found, keys = discover_scans(archive), Keys(secrets.token_bytes(KEY_BYTES))
+    scans = (*found.scans, *found.missing)
+    metadata = _inspect_scans(archive, settings, found, [True] * len(scans), workers)
+    rows = [_make_row(scan, next(metadata), keys, settings.clips) for scan in scans]
+    table = pa.Table.from_pylist(rows, SCAN_SCHEMA)
+    return table, _summarise(table, found)
+
+
+def _inspect_scans(
+    archive: Path, settings: IndexSettings, found: ArchiveListing, is_new: list[bool], workers: int | None
+) -> Iterator[ScanMetadata]:
+    """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
+    tasks = (
+        IndexTask(archive, scan, settings.clips, settings.voice_activity, settings.gaze)
+        for scan, new in zip(found.scans, is_new, strict=False)
+        if new
+    )
+    total = sum(is_new[: len(found.scans)])
+    workers = min(workers or os.cpu_count() or 1, max(1, total))
+    results = track(map_tasks(inspect_scan, tasks, workers), "inspecting scans", total)
+    return chain((_metadata_of(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
+
+
 @dataclass(frozen=True)
 class _Indexer:
     """Brings the catalogue in `folder` up to date with an archive."""
@@ -108,7 +148,8 @@ class _Indexer:
             is_new = [not same and state not in journal for same, state in zip(unchanged, states, strict=True)]
             if resumed := len(scans) - sum(unchanged) - sum(is_new):
                 logger.info(f"index: resuming an interrupted index, {resumed} scans of it are inspected already")
-            metadata, old_scans = self._inspect(found, is_new, workers), self._read_scans(old_states)
+            metadata = _inspect_scans(self.archive, self.settings, found, is_new, workers)
+            old_scans = self._read_scans(old_states)
             for scan, state, same, new in zip(scans, states, unchanged, is_new, strict=True):
                 if same:
                     writer.add(*next(pair for pair in old_scans if pair[0]["path"] == scan.path))
@@ -119,19 +160,6 @@ class _Indexer:
                     journal.add(row, inspected.speech_fractions)
                 writer.add(*journal[state])
             writer.publish()
-
-    def _inspect(self, found: ArchiveListing, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
-        """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
-        settings = self.settings
-        tasks = (
-            IndexTask(self.archive, scan, settings.clips, settings.voice_activity, settings.gaze)
-            for scan, new in zip(found.scans, is_new, strict=False)
-            if new
-        )
-        total = sum(is_new[: len(found.scans)])
-        workers = min(workers or os.cpu_count() or 1, max(1, total))
-        results = track(map_tasks(inspect_scan, tasks, workers), "inspecting scans", total)
-        return chain((_metadata_of(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
 
     def _read_states(self) -> dict[str, str]:
         """Return path and state of each scan in the catalogue on disk; empty if it is not readable."""
@@ -220,8 +248,22 @@ def _summarise(scans: pa.Table, found: ArchiveListing) -> IndexSummary:
     usable = scans.filter(pc.equal(scans["status"], OK))
     skipped = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
     notes: dict[str, int] = {}
+    note_files: dict[str, str] = {}
+    unused: list[tuple[str, str]] = []
     for name in NOTE_COLUMNS:
-        notes |= _count_values(usable[name].drop_null())
+        kind = name.removesuffix("_note")
+        noted = usable.filter(pc.is_valid(usable[name]))
+        if kind in TABLES:
+            is_unused = pc.and_(pc.invert(noted[kind]), pc.is_valid(noted[f"{kind}_path"]))
+            refused = noted.filter(is_unused)
+            unused += zip(refused[f"{kind}_path"].to_pylist(), refused[name].to_pylist(), strict=True)
+            noted = noted.filter(pc.invert(is_unused))
+        notes |= _count_values(noted[name])
+        files = noted[f"{kind}_path"] if f"{kind}_path" in SUMMARY_COLUMNS else noted["path"]
+        for note, file, video in zip(
+            noted[name].to_pylist(), files.to_pylist(), noted["path"].to_pylist(), strict=True
+        ):
+            note_files.setdefault(note, file or video)
     return IndexSummary(
         found=scans.num_rows,
         usable=usable.num_rows,
@@ -238,6 +280,8 @@ def _summarise(scans: pa.Table, found: ArchiveListing) -> IndexSummary:
         notes=notes,
         other=found.other,
         skipped_scans=tuple(zip(skipped["path"].to_pylist(), skipped["reason"].to_pylist(), strict=True)),
+        unused_tables=tuple(sorted(unused)),
+        note_files=note_files,
     )
 
 

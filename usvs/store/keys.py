@@ -10,6 +10,7 @@ from pathlib import Path
 from typing_extensions import Self
 
 from usvs.errors import DataError
+from usvs.utils.regular_files import read_regular
 
 KEY_FILE = "private.key"
 KEY_BYTES = 32
@@ -46,7 +47,7 @@ class Keys:
             DataError: if there is none, or it has the wrong length.
         """
         try:
-            secret = (store / KEY_FILE).read_bytes()
+            secret = read_regular(store / KEY_FILE)
         except OSError:
             raise DataError(f"'{store}' is not a store: it has no {KEY_FILE}; create one with 'usvs index'") from None
         if len(secret) != KEY_BYTES:

@@ -21,6 +21,7 @@ from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
 from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
 from usvs.utils.columns import blocks, map_column
+from usvs.utils.regular_files import check_regular
 from usvs.utils.text import shell_command
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
@@ -194,6 +195,7 @@ class PreparedScan:
 
     def _open_frames(self) -> int:
         try:
+            check_regular(self._folder / "frames.bin")
             self._frames_file = os.open(self._folder / "frames.bin", os.O_RDONLY)
         except OSError:
             return -1

@@ -33,6 +33,7 @@ from usvs.training.distributed import Ranks
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_durably, write_text
+from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class Comparison:
         if fold.number == 0:
             test = self.task.test_dataset(self.store, self.table.of_groups(fold.test), self.settings)
             if arrays := self.task.examples(self.store, test, module, self.settings):
-                (self.folder / EXAMPLES).mkdir(exist_ok=True)
+                make_private_folder(self.folder / EXAMPLES)
                 write_arrays(self.folder / EXAMPLES / f"{name}.npz", arrays)
 
     def _record(self, calibrate: Calibrate) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from usvs.store.prepared import PreparedStore
 from usvs.tasks.initial_encoder import Init, parse_init
 from usvs.tasks.task import Table
 from usvs.training.run_folder import PATIENTS
+from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def trained_patients(init: Path) -> frozenset[str] | None:
         listing = folder / PATIENTS
         if listing.is_file():
             try:
-                return frozenset(json.loads(listing.read_text(encoding="utf-8"))["trained"])
+                return frozenset(json.loads(read_regular_text(listing))["trained"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(
                     f"'{listing}': expected a list of patient keys under 'trained', got {error!r}"
