@@ -1,8 +1,8 @@
 """Which scans of an archive are of the same patient.
 
-The rule (design.md, section 7): the patient of a scan is the one that manifest.csv names, else the DICOM PatientID, else
-the top-level folder; whatever shares any of these is one group. One patient in two groups would be on both sides of a
-split unnoticed, so that must not happen; two patients in one group only make it smaller. Hence:
+The rule (design.md, section 7): the patient of a scan is the one that manifest.csv names, else the DICOM PatientID,
+else the top-level folder; whatever shares any of these is one group. One patient in two groups would be on both sides
+of a split unnoticed, so that must not happen; two patients in one group are tolerable. Hence:
 
 - A name that manifest.csv states overrides folder and PatientID of that scan: two scans with different names there are
   of two patients, wherever they are.
@@ -12,7 +12,7 @@ split unnoticed, so that must not happen; two patients in one group only make it
 - Names are compared without regard to capitals, to how accents are encoded and to spaces. A name in manifest.csv, a
   PatientID and a folder of the same name are the same patient.
 - A PatientID such as ANONYMOUS says nothing and is not used. One with a number or a letter of its own, such as
-  Anonym-001, may tell patients apart and is used.
+  Anonym-001, may distinguish patients and is used.
 """
 
 import unicodedata
@@ -22,15 +22,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 # Words that stand for a missing name; a name of such words alone is a placeholder.
-PLACEHOLDER_WORDS = frozenset(
-    "anon anonym anonyme anonymisation anonymise anonymised anonymisiert anonymization anonymize anonymized anonymous "
-    "anonimo anonimizado anonimizzato de deidentified id identified identity mrn na n a nan nil no none not null "
-    "available applicable patient name removed redacted unbekannt unknown undefined unnamed".split()
-)
+# fmt: off
+PLACEHOLDER_WORDS = frozenset((
+    "a", "anon", "anonimizado", "anonimizzato", "anonimo", "anonym", "anonyme", "anonymisation", "anonymise",
+    "anonymised", "anonymisiert", "anonymization", "anonymize", "anonymized", "anonymous", "applicable", "available",
+    "de", "deidentified", "id", "identified", "identity", "mrn", "n", "na", "name", "nan", "nil", "no", "noid", "none",
+    "not", "null", "patient", "redacted", "removed", "unbekannt", "undefined", "unknown", "unnamed",
+))
+# fmt: on
 
 
 class PatientEvidence(NamedTuple):
-    """What tells the patient of one scan; equal names are the same patient, None is missing.
+    """What identifies the patient of one scan; equal names are the same patient, None is missing.
 
     Attributes:
         manifest: the name in manifest.csv.

@@ -237,7 +237,7 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
         "planes_path": files.planes,
         "alignment": metadata.alignment.model_dump_json(),
         "split": files.split,
-        **hash_patient_id(metadata.info and metadata.info.patient, keys),
+        **hash_patient_id(metadata.info.patient if metadata.info else None, keys),
     }
     if metadata.info is None or metadata.sector is None or metadata.speech_fractions is None:
         return row

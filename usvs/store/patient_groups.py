@@ -1,4 +1,4 @@
-"""The patient keys of an archive's scans, and the lines of `usvs index` that say which scans are one patient and why."""
+"""The patient keys of an archive's scans, and the lines of `usvs index` on which scans are one patient, and why."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,10 +130,12 @@ def _reason(group: PatientGroup, scans: Sequence[ScanFiles], id_keys: Sequence[I
     folders, ids = len(group.folders), len(group.patient_ids)
     if group.manifest is not None:
         name = next(name for n in group.scans if fold_manifest_name(name := scans[n].patient) is not None)
-        return unnamed and (
-            f"'{name}' of manifest.csv, and {_some_scans(unnamed, scans)} without a name there, which shares a folder, "
-            "a PatientID or this name"
-        ) or None
+        return (
+            f"'{name}' of manifest.csv, and {_some_scans(unnamed, scans)} without a name there, by a shared folder, "
+            "PatientID or name"
+            if unnamed
+            else None
+        )
     without_id = sum(id_keys[n][1] is None for n in group.scans)
     where = f"folder{'s' if folders > 1 else ''} {_some_names(_folders(group, scans))}" if folders else "no folder"
     if folders > 1 and ids > 1:
@@ -162,8 +164,10 @@ def _single_folder_hint(groups: Sequence[PatientGroup], scans: Sequence[ScanFile
 
 def _some_scans(positions: Sequence[int], scans: Sequence[ScanFiles]) -> str:
     first = f"'{scans[positions[0]].path}'"
-    return f"{quantity(len(positions), 'scan')}, {first}" if len(positions) == 1 else (
-        f"{quantity(len(positions), 'scan')}, the first is {first}"
+    return (
+        f"{quantity(len(positions), 'scan')}, {first}"
+        if len(positions) == 1
+        else (f"{quantity(len(positions), 'scan')}, the first is {first}")
     )
 
 
