@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from usvs.store.identity import read_store_id
 from usvs.evaluation.folds import Fold
 from usvs.experiments import definition, pretrainings, runner
 from usvs.models.se_resnext import SEResNeXt
+from usvs.store.identity import read_store_id
 from usvs.tasks import initial_encoder as inits
 
 

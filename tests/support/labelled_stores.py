@@ -16,7 +16,8 @@ from usvs.tasks.classification.settings import ClassificationSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 # of stores without a private key
-IDENTITY = {"store_id": "0123456789abcdef", "key_check": ""}
+STORE_ID = "0123456789abcdef"
+IDENTITY = {"store_id": STORE_ID, "key_check": ""}
 FRAME_PIXELS = 36
 FRAMES = 24
 PLANES_SHOWN = (1, 3, 9)  # three of the fourteen

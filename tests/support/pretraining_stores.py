@@ -17,7 +17,8 @@ from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 # of stores without a private key
-IDENTITY = {"store_id": "0123456789abcdef", "key_check": ""}
+STORE_ID = "0123456789abcdef"
+IDENTITY = {"store_id": STORE_ID, "key_check": ""}
 SECONDS, RATE_HZ, SIDE = 12.0, 5, 36
 PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
 
