@@ -19,6 +19,7 @@ from usvs.errors import DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
+from usvs.store.identity import read_store_id
 from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
 from usvs.utils.columns import blocks, map_column
 from usvs.utils.regular_files import check_regular
@@ -240,6 +241,11 @@ class PreparedStore:
         self.clips = _clip_table(catalogue, np.array(rows))
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()
         self._lock = Lock()
+
+    @cached_property
+    def store_id(self) -> str:
+        """The id of the store: keys can be compared within one store id only."""
+        return read_store_id(self.store)
 
     def scan(self, index: int) -> PreparedScan:
         """Return a prepared scan; the most recently used ones stay open."""
