@@ -60,9 +60,7 @@ def write_recording(
 )
 def test_a_clock_that_restarts_is_continued_for_both_streams(tmp_path: Path, ending, form, sound_codec, starts):
     one = write_recording(tmp_path / f"1.{ending}", [2, 5, 8], 10, form=form, sound_codec=sound_codec, start=starts[0])
-    two = write_recording(
-        tmp_path / f"2.{ending}", [3, 7, 11], 14, form=form, sound_codec=sound_codec, start=starts[1]
-    )
+    two = write_recording(tmp_path / f"2.{ending}", [3, 7, 11], 14, form=form, sound_codec=sound_codec, start=starts[1])
     path = tmp_path / f"both.{ending}"
     path.write_bytes(one + two)
     info = read_video_info(path)
@@ -89,7 +87,9 @@ def test_a_clock_that_restarts_in_one_stream_alone_is_an_error(tmp_path: Path):
             packet = bytes(content)
         changed.append(packet)
     path.write_bytes(b"".join(changed))
-    with pytest.raises(DataError, match=r"clock restarts at .* s: expected the same in video and audio, got 1 of video"):
+    with pytest.raises(
+        DataError, match=r"clock restarts at .* s: expected the same in video and audio, got 1 of video"
+    ):
         read_video_info(path)
 
 
@@ -166,7 +166,9 @@ def test_jitter_and_one_wrong_timestamp_are_not_steps():
 
 def test_one_impossible_timestamp_does_not_move_the_others(tmp_path: Path):
     write_recording(tmp_path / "a.ts", [2, 4], 6, form="mpegts")
-    packets = [(tmp_path / "a.ts").read_bytes()[at : at + 188] for at in range(0, (tmp_path / "a.ts").stat().st_size, 188)]
+    packets = [
+        (tmp_path / "a.ts").read_bytes()[at : at + 188] for at in range(0, (tmp_path / "a.ts").stat().st_size, 188)
+    ]
     starts = [n for n, packet in enumerate(packets) if packet[1] & 0x40 and packet.find(b"\0\0\1\xe0") > 0]
     content = bytearray(packets[starts[60]])
     at = content.find(b"\0\0\1\xe0")

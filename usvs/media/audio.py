@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import av
 import numpy as np
@@ -116,7 +117,9 @@ def read_audio(
                 start_seconds = read_container_info(path).timing.start_seconds
             if start_seconds is None:
                 start_seconds = read_audio_start(container)
-            return _AudioReader(audio_file or path, container, start_seconds, offset_seconds, drift_ppm, stats).read(rate_hz)
+            return _AudioReader(audio_file or path, container, start_seconds, offset_seconds, drift_ppm, stats).read(
+                rate_hz
+            )
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"the audio is not readable: {error.strerror or type(error).__name__}") from None
 
@@ -157,13 +160,13 @@ class _AudioReader:
         self._stats.peak = float(np.abs(waveform).max(initial=0.0))
         self._stats.channels_cancel = self._power < CANCELLATION_RATIO * self._channel_power
         counts, errors = np.asarray(self._counts, np.float64), np.asarray(self._errors, np.float64)
-        pieces = fit_clock(counts, errors, self.rate_hz)
-        if len(pieces) > 1:
-            ends = [piece.level + piece.slope * (after.begin - piece.begin) for piece, after in pairwise(pieces)]
-            steps = np.array([after.level for after in pieces[1:]]) - ends
+        clock = fit_clock(counts, errors, self.rate_hz)
+        if len(clock) > 1:
+            ends = [piece.level + piece.slope * (after.begin - piece.begin) for piece, after in pairwise(clock)]
+            steps = np.array([after.level for after in clock[1:]]) - ends
             self._stats.gaps += int((steps > MIN_STEP_SECONDS * self.rate_hz).sum())
             self._stats.overlaps += int((steps < -MIN_STEP_SECONDS * self.rate_hz).sum())
-            return apply_clock(waveform, pieces, rate_hz / (self.rate_hz * self._clock_speed))
+            return apply_clock(waveform, clock, rate_hz / (self.rate_hz * self._clock_speed))
         drift = self._fit_drift()
         if abs(drift) * len(waveform) <= TIMESTAMP_ERROR_SECONDS * rate_hz:
             return waveform
@@ -231,9 +234,11 @@ def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStat
         raise DataError("the audio's codec is not known, or the codec's name is damaged")
     for packet in PacketReader(path, container, stream):
         try:
-            yield from packet.decode()
+            frames: Any = packet.decode()
         except av.FFmpegError:
             stats.damaged_packets += 1
+            continue
+        yield from frames
 
 
 def _frame_seconds(frame: AudioFrame) -> float | None:

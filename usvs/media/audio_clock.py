@@ -72,7 +72,9 @@ def fit_clock(counts: NDArray[np.float64], errors: NDArray[np.float64], rate_hz:
     return pieces
 
 
-def apply_clock(waveform: NDArray[np.float32], pieces: list[ClockPiece], samples_per_count: float) -> NDArray[np.float32]:
+def apply_clock(
+    waveform: NDArray[np.float32], pieces: list[ClockPiece], samples_per_count: float
+) -> NDArray[np.float32]:
     """Return a waveform with each piece at its place: stretched by its drift, silence between two pieces.
 
     Args:

@@ -96,7 +96,9 @@ def open_dicom(path: Path) -> DicomFile:
             notes = correct_header(file, header, syntax, frames) if frames else ()
         except struct.error:
             raise DataError("truncated or damaged: the DICOM's pixel data is incomplete") from None
-    return DicomFile(path, header, syntax, position, vr, None if is_encapsulated else length, fragments[1:], frames, stated, notes)
+    return DicomFile(
+        path, header, syntax, position, vr, None if is_encapsulated else length, fragments[1:], frames, stated, notes
+    )
 
 
 class FragmentStream(io.RawIOBase):

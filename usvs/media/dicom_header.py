@@ -34,12 +34,17 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
     """
     vector_seconds = _parse_frame_time_vector(get_optional(header, "FrameTimeVector"), count)
     frame_time_ms = _parse_positive(get_optional(header, "FrameTime"))
-    has_vector, is_pointed = "FrameTimeVector" in header, get_optional(header, "FrameIncrementPointer") == FRAME_TIME_TAG
+    has_vector, is_pointed = (
+        "FrameTimeVector" in header,
+        get_optional(header, "FrameIncrementPointer") == FRAME_TIME_TAG,
+    )
     candidates: list[tuple[str, NDArray[np.float64]]] = []
     if vector_seconds is not None:
         candidates.append(("FrameTimeVector", vector_seconds))
     if frame_time_ms:
-        candidates.insert(0 if is_pointed else 1, ("FrameTime", np.arange(count, dtype=np.float64) * (frame_time_ms / 1000)))
+        candidates.insert(
+            0 if is_pointed else 1, ("FrameTime", np.arange(count, dtype=np.float64) * (frame_time_ms / 1000))
+        )
     for keyword in RATE_KEYWORDS:
         rate_hz = _parse_positive(get_optional(header, keyword))
         if rate_hz:
@@ -53,7 +58,9 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
                 notes.append(f"{keyword} is used")
             return seconds, "; ".join(notes) or None
         step_ms = 1000 * _median_step(seconds)
-        notes.append(f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible")
+        notes.append(
+            f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible"
+        )
     for keyword, seconds in candidates:
         if keyword in RATE_KEYWORDS:
             continue

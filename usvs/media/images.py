@@ -36,7 +36,9 @@ def read_gray_image(file: Path) -> NDArray[np.float64]:
     content, stated_bits = _remove_significant_bits(np.fromfile(file, np.uint8))
     try:
         # any depth and colour, without alpha; OpenCV applies the EXIF orientation unless it reads "unchanged"
-        pixels = cv2.imdecode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR) if _check_size(content, file) else None
+        pixels = (
+            cv2.imdecode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR) if _check_size(content, file) else None
+        )
     except cv2.error:  # more than OpenCV's own limit of pixels
         pixels = None
     if pixels is None:
