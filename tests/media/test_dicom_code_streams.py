@@ -149,9 +149,17 @@ def test_what_an_image_states_is_read_from_every_kind():
 @pytest.mark.parametrize(
     ("tags", "rate_hz", "note"),
     [
-        ({"FrameTime": "0.033"}, 1 / 0.033, "FrameTime states 0.033 ms, 30,303 frames per second, which is not possible; taken as seconds"),
+        (
+            {"FrameTime": "0.033"},
+            1 / 0.033,
+            "FrameTime states 0.033 ms, 30,303 frames per second, which is not possible; taken as seconds",
+        ),
         ({"FrameTime": "0.033", "CineRate": 50}, 50, "which is not possible; CineRate is used"),
-        ({"FrameTime": "0.033", "CineRate": 50_000, "RecommendedDisplayFrameRate": 20}, 20, "RecommendedDisplayFrameRate is used"),
+        (
+            {"FrameTime": "0.033", "CineRate": 50_000, "RecommendedDisplayFrameRate": 20},
+            20,
+            "RecommendedDisplayFrameRate is used",
+        ),
         ({"FrameTime": "33333"}, 30.0003, "taken as microseconds"),
         ({"FrameTimeVector": [0, 0.04, 0.04, 0.04, 0.04, 0.04]}, 25, "taken as seconds"),
         ({"CineRate": 30_000}, 25, "no frame time in the DICOM: 25 frames per second are assumed"),

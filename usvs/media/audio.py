@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import av
 import numpy as np
@@ -168,16 +169,17 @@ class _AudioReader:
         waveform = np.concatenate(chunks)
         self._stats.channels_cancel = self._power < CANCELLATION_RATIO * self._channel_power
         counts, errors = np.asarray(self._counts, np.float64), np.asarray(self._errors, np.float64)
-        pieces = fit_clock(counts, errors, self.rate_hz)
-        if len(pieces) > 1:
-            ends = [piece.level + piece.slope * (after.begin - piece.begin) for piece, after in pairwise(pieces)]
-            steps = np.array([after.level for after in pieces[1:]]) - ends
+        clock = fit_clock(counts, errors, self.rate_hz)
+        if len(clock) > 1:
+            ends = [piece.level + piece.slope * (after.begin - piece.begin) for piece, after in pairwise(clock)]
+            steps = np.array([after.level for after in clock[1:]]) - ends
             self._stats.gaps += int((steps > MIN_STEP_SECONDS * self.rate_hz).sum())
             self._stats.overlaps += int((steps < -MIN_STEP_SECONDS * self.rate_hz).sum())
             self._stats.seconds += float(steps.sum()) / self.rate_hz
             samples_per_count = rate_hz / (self.rate_hz * self._clock_speed)
-            pieces = [piece for piece in pieces if piece.begin * samples_per_count <= kept]
-            return apply_clock(waveform, pieces, samples_per_count)
+            return apply_clock(
+                waveform, [piece for piece in clock if piece.begin * samples_per_count <= kept], samples_per_count
+            )
         drift = self._fit_drift()
         if abs(drift) * len(waveform) <= TIMESTAMP_ERROR_SECONDS * rate_hz:
             return waveform
@@ -264,9 +266,11 @@ def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStat
         raise DataError("the audio's codec is not known, or the codec's name is damaged")
     for packet in PacketReader(path, container, stream):
         try:
-            yield from packet.decode()
+            frames: Any = packet.decode()
         except av.FFmpegError:
             stats.damaged_packets += 1
+            continue
+        yield from frames
 
 
 def _frame_seconds(frame: AudioFrame) -> float | None:

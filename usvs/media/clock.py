@@ -91,17 +91,17 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterato
             ahead.extend(islice(packets, max(0, LOOKAHEAD_PACKETS - len(ahead))))
             following = [_decoding_seconds(one, time_base) for one in ahead]
             known = [one for one in following if one is not None]
-            is_restart = sum(_is_jump(one - last) for one in known) * 2 > len(known) or not known
+            is_restart = sum(_is_jump(one - last) for one in known) * 2 > len(known)
             if not is_restart:
                 is_replaced = True
                 seconds = last + float((packet.duration or 0) * time_base)
-                packet.dts = round(seconds / time_base)
-                packet.pts = packet.dts + delay
+                ticks = round(seconds / time_base)
+                packet.dts, packet.pts = ticks, ticks + delay
         distance = _presentation_distance(packet, time_base)
         if distance > 0:  # after a long hole the next pictures are as far ahead
             ahead.extend(islice(packets, max(0, 2 * LOOKAHEAD_PACKETS - len(ahead))))
         if distance < 0 or (distance > 0 and _is_alone(packet, ahead, time_base)):
-            packet.pts, is_replaced = packet.dts + delay, True
+            packet.pts, is_replaced = round(seconds / time_base) + delay, True
         if packet.pts is not None and packet.dts is not None:
             delay = packet.pts - packet.dts
         last = seconds
@@ -119,7 +119,8 @@ def _presentation_distance(packet: AnyPacket, time_base: Fraction) -> float:
 
 def _is_alone(packet: AnyPacket, ahead: deque[AnyPacket], time_base: Fraction) -> bool:
     """Return whether all packets that follow are shown long before a packet."""
-    known = [float((packet.pts - one.pts) * time_base) for one in ahead if one.pts is not None]
+    shown = packet.pts or 0
+    known = [float((shown - one.pts) * time_base) for one in ahead if one.pts is not None]
     return len(known) >= LOOKAHEAD_PACKETS and min(known) > MAX_DELAY_SECONDS
 
 

@@ -55,7 +55,9 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
                 notes.append(f"{keyword} is used")
             return seconds, "; ".join(notes) or None
         step_ms = 1000 * _median_step(seconds)
-        notes.append(f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible")
+        notes.append(
+            f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible"
+        )
     for keyword, seconds in candidates:
         if keyword in RATE_KEYWORDS:
             continue

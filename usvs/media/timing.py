@@ -135,7 +135,7 @@ def is_repeat(packet: "Packet[VideoStream]", stream: VideoStream) -> bool:
 def _choose_ticks(
     packets: list[_PacketTimes], stream: VideoStream, time_base: float, is_reordered: bool
 ) -> tuple[list[_PacketTimes], NDArray[np.float64], int, str | None]:
-    """Return the packets of the shown frames [n], their times in ticks [n], the first tick, and how they were rebuilt."""
+    """Return the packets of shown frames [n], their times in ticks [n], the first tick, and how they were rebuilt."""
     pts = [packet.pts for packet in packets if packet.pts is not None]
     dts = [packet.dts for packet in packets if packet.dts is not None]
     if is_reordered and _is_complete(dts, len(packets)):
