@@ -188,7 +188,6 @@ class Definition:
         if asked.fold.number == 0:
             test = asked.task.test_dataset(self.store, asked.table.of_groups(asked.fold.test), asked.settings)
             if arrays := asked.task.examples(self.store, test, module, asked.settings):
-                (out / "examples").mkdir(exist_ok=True)
                 write_arrays(out / "examples" / f"{asked.init_name}_seed_{asked.seed}.npz", arrays)
 
     def _tables(self) -> dict[TaskName, Table]:

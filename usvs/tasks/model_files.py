@@ -17,7 +17,7 @@ from usvs.errors import ConfigError, DataError
 from usvs.tasks.initial_encoder import OWN_MODULE, described_encoder, encoder_description
 from usvs.tasks.registry import KINDS, AnyTask
 from usvs.tasks.settings import FinetuneSettings
-from usvs.utils.atomic_files import publish, write_text
+from usvs.utils.atomic_files import publish, write_text, writing
 from usvs.utils.hashing import file_sha256
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -47,13 +47,25 @@ def save_model(folder: str | Path, model: TrainedModel) -> None:
     Args:
         folder: made where it does not exist; the two files in it are replaced.
         model: what to save.
+
+    Raises:
+        ResourceError: where the disk is full or not writable.
     """
     target = Path(folder)
+    with writing(f"model '{target}'"):
+        _write_model(target, model)
+
+
+def _write_model(target: Path, model: TrainedModel) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    (target / DESCRIPTION).unlink(missing_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.module.state_dict().items()}
     partial = target / f".{WEIGHTS}.partial"
-    save_file(tensors, partial)
+    try:
+        save_file(tensors, partial)
+    except Exception:
+        partial.unlink(missing_ok=True)  # a full disk gets its space back
+        raise
+    (target / DESCRIPTION).unlink(missing_ok=True)
     publish(partial, target / WEIGHTS)
     description = {
         "format": FORMAT,
