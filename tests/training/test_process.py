@@ -141,29 +141,3 @@ def test_the_generator_is_seeded_as_manual_seed_does_and_restored():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(5)
     assert torch.equal(torch.rand(4), drawn)
-
-
-FRAGMENTED = """
-import queue, threading, random, torch
-from benchmarks.memory import memory_mib
-from usvs.training.process import process_settings, return_freed_memory
-def batches(steps, out):
-    draw = random.Random(0)
-    for _ in range(steps):
-        out.put([torch.ones(draw.randint(20_000, 400_000)) for _ in range(6)])
-def train(steps):
-    loaded, draw, kept = queue.Queue(3), random.Random(1), []
-    threading.Thread(target=batches, args=(steps, loaded)).start()
-    for step in range(1, steps + 1):
-        kept = (kept + [draw.choice(loaded.get()).clone()])[-5:]
-        return_freed_memory(step)
-    return memory_mib("RssAnon")
-with process_settings(torch.device("cpu")):
-    print(round(train(200)), round(train(2000)))
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is set")
-def test_memory_allocated_on_one_thread_and_freed_on_another_does_not_accumulate():
-    early, late = map(int, run(FRAGMENTED).split())
-    assert late < early + 8, (early, late)

@@ -15,7 +15,6 @@ import torch
 # glibc's malloc.h, and its defaults
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 << 10, 65536
-RETURN_EVERY_STEPS = 100  # a step after it takes its pages anew, which is below a thousandth of the time
 
 _memory_users = 0
 
@@ -52,9 +51,9 @@ def keep_freed_memory() -> Iterator[None]:
     """Let the C library keep freed memory for the next allocation instead of returning it to the system.
 
     A step on a CPU frees gigabytes of activations and allocates them again; by default every page is returned and comes
-    back with a page fault (docs/performance.md). Since batches are allocated by a loader's thread and freed by another,
-    at varying moments, the heaps become fragmented and grow by a batch now and then: `return_freed_memory` bounds that.
-    glibc only; elsewhere nothing is done. After the outermost block glibc's default thresholds are set again and free memory is returned; its dynamic
+    back with a page fault (docs/performance.md). The peak of the process does not change. Batches that one thread
+    allocates and another frees must stay out of the heap (`usvs.data.prefetch`), which would become fragmented and grow
+    without end. glibc only; elsewhere nothing is done. After the outermost block glibc's default thresholds are set again and free memory is returned; its dynamic
     adjustment of them, which any explicit value turns off, stays off.
     """
     global _memory_users
@@ -73,16 +72,6 @@ def keep_freed_memory() -> Iterator[None]:
             library.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
             library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
             library.malloc_trim(0)
-
-
-def return_freed_memory(step: int) -> None:
-    """Return all freed memory of every thread to the system after every hundredth step, inside `keep_freed_memory`.
-
-    Args:
-        step: number of updates made.
-    """
-    if _memory_users and step % RETURN_EVERY_STEPS == 0 and (library := _c_library()) is not None:
-        library.malloc_trim(0)
 
 
 def _c_library() -> Any:
