@@ -58,7 +58,9 @@ def frame_energy(samples: NDArray[Any], rate_hz: int, settings: VoiceActivitySet
         ConfigError: where the cutoff is not below half of the sampling rate.
     """
     if settings.high_pass_hz >= rate_hz / 2:
-        raise ConfigError(f"voice_activity.high_pass_hz: expected less than half of {rate_hz} Hz, got {settings.high_pass_hz:g} Hz")
+        raise ConfigError(
+            f"voice_activity.high_pass_hz: expected less than half of {rate_hz} Hz, got {settings.high_pass_hz:g} Hz"
+        )
     length = max(1, round(rate_hz * settings.frame_seconds))
     flat = np.ascontiguousarray(samples, np.float32).reshape(math.prod(samples.shape[:-1]), samples.shape[-1])
     energy: NDArray[np.float64] = ops.frame_energy(
