@@ -79,7 +79,9 @@ def write_store(
         key = f"5ca{number:09x}"
         places = random.uniform(0.15, 0.85, (FRAMES, 2))
         looks = np.where(np.arange(FRAMES)[:, None] % 5 == 4, np.nan, places).astype(np.float32)
-        pictures = [spot(place, random, pixels) for place in places] if gaze else [grating(plane, random) for plane in shown]
+        pictures = (
+            [spot(place, random, pixels) for place in places] if gaze else [grating(plane, random) for plane in shown]
+        )
         write_prepared_scan(
             store / "prepared" / key,
             scan_key=key,

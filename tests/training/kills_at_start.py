@@ -31,9 +31,7 @@ from usvs.training.checkpoint import step_folders
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 torch.set_num_threads(1)
-SETTINGS = pretraining_stores.tiny_settings(
-    run={"loader_workers": 0, "checkpoint_every_steps": 2}
-)
+SETTINGS = pretraining_stores.tiny_settings(run={"loader_workers": 0, "checkpoint_every_steps": 2})
 FINETUNE = ClassificationSettings(
     profile="quick",
     model=labelled_stores.TINY_MODEL,
@@ -72,9 +70,7 @@ def killed(start: Callable[[Path, Path], str], store: Path, out: Path, number: i
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-        FileOperations(
-            pytest.MonkeyPatch(), out.parent, number, after, lambda: os.kill(os.getpid(), signal.SIGKILL)
-        )
+        FileOperations(pytest.MonkeyPatch(), out.parent, number, after, lambda: os.kill(os.getpid(), signal.SIGKILL))
         try:
             start(store, out)
         finally:

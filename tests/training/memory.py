@@ -52,7 +52,7 @@ class MemoryCurve:
 
 def measure(steps: int, every: int, loader_workers: int = 1, minutes: float = math.inf) -> dict[int, float]:
     """Train in this process; return resident memory in MiB after every `every` steps."""
-    run = {name: RARELY for name in ("log_every_steps", "validate_every_steps", "checkpoint_every_steps")}
+    run = dict.fromkeys(("log_every_steps", "validate_every_steps", "checkpoint_every_steps"), RARELY)
     settings = tiny_settings(run={**run, "loader_workers": loader_workers})
     epochs = -(-steps // STEPS_PER_EPOCH)
     optimiser = OptimiserSettings(kind="adamw", epochs=epochs, batch_clips=6)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.interruptions import FileOperations, Interrupted, interruptions
 from usvs.errors import ConfigError, DataError, ResourceError
-from usvs.training.run_folder import RunFolder, first_difference
 from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.training.run_folder import RunFolder, first_difference
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 SETTINGS = RunSettings(seed=3)
@@ -144,7 +144,7 @@ def test_a_shorter_or_otherwise_different_run_is_refused(tmp_path, changed, mess
     assert json.loads((tmp_path / "run" / "config.json").read_text())["optimiser"]["epochs"] == 4
 
 
-@pytest.mark.parametrize("content", ["[]", "{", "\"text\""])
+@pytest.mark.parametrize("content", ["[]", "{", '"text"'])
 def test_a_damaged_record_of_the_settings_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(DataError, match=r"config\.json': expected settings as"), RunFolder(tmp_path, True) as folder:

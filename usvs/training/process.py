@@ -53,8 +53,9 @@ def keep_freed_memory() -> Iterator[None]:
     A step on a CPU frees gigabytes of activations and allocates them again; by default every page is returned and comes
     back with a page fault (docs/performance.md). The peak of the process does not change. Batches that one thread
     allocates and another frees must stay out of the heap (`usvs.data.prefetch`), which would become fragmented and grow
-    without end. glibc only; elsewhere nothing is done. After the outermost block glibc's default thresholds are set again and free memory is returned; its dynamic
-    adjustment of them, which any explicit value turns off, stays off.
+    from step to step. glibc only; elsewhere nothing is done. After the outermost block glibc's default thresholds are
+    set again and free memory is returned; its dynamic adjustment of them, which any explicit value turns off, stays
+    off.
     """
     global _memory_users
     library = _c_library()
