@@ -1,12 +1,25 @@
 """Loading ahead: in order, bounded, with errors in their turn and threads that end."""
 
+import ctypes
+import subprocess
+import sys
 import threading
 import time
+from typing import NamedTuple
 
 import pytest
+import torch
+from torch import Tensor
 
 from usvs.data.prefetch import load_in_order
 from usvs.errors import ConfigError, DataError
+
+
+class Batch(NamedTuple):
+    large: Tensor
+    small: Tensor
+    text: str
+    empty: Tensor
 
 
 def loader_threads() -> list[threading.Thread]:
@@ -77,3 +90,42 @@ def test_stopping_early_ends_the_threads():
         if step == 3:
             break
     assert not loader_threads()
+
+
+def test_batches_loaded_ahead_are_equal_and_do_not_use_the_heap_of_the_loaders_thread():
+    def load(step):
+        return Batch(torch.arange(100_000) + step, torch.tensor(step), "name", torch.ones(2, 0))
+
+    ahead, plain = (list(load_in_order(load, range(5), workers)) for workers in (1, 0))
+    for one, other in zip(ahead, plain, strict=True):
+        assert isinstance(one, Batch) and one.text == other.text
+        assert all(torch.equal(one[part], other[part]) for part in (0, 1, 3))
+    held = ahead[0].large
+    del ahead
+    assert torch.equal(held, plain[0].large)  # its pages live as long as the tensor
+
+
+HEAP = """
+import ctypes, torch
+from usvs.data.prefetch import load_in_order
+from usvs.training.process import keep_freed_memory
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena a b c d e f in_use free g".split()]
+library = ctypes.CDLL(None)
+library.mallinfo2.restype = Info
+def load(step):
+    return (torch.full((1 << 20,), float(step)),)
+with keep_freed_memory():
+    before, kept = library.mallinfo2().in_use, []
+    for batch in load_in_order(load, range(20), 1):
+        kept.append(batch)
+    del batch
+    print(library.mallinfo2().in_use - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="counts the blocks of glibc's malloc")
+def test_batches_that_the_consumer_keeps_are_not_in_the_heap():
+    done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 4 << 20  # of 80 MiB

@@ -22,10 +22,19 @@ class FileOperations:
         under: only operations with a path below this folder are counted; those by descriptor always are.
         stop_at: the number of the operation that raises; None to count only.
         after: raise after the operation instead of before it.
+        stop: interrupts; None raises `Interrupted`.
     """
 
-    def __init__(self, patch: pytest.MonkeyPatch, under: Path, stop_at: int | None = None, after: bool = False) -> None:
+    def __init__(
+        self,
+        patch: pytest.MonkeyPatch,
+        under: Path,
+        stop_at: int | None = None,
+        after: bool = False,
+        stop: Callable[[], None] | None = None,
+    ) -> None:
         self.count, self._under, self._stop_at, self._after = 0, str(under), stop_at, after
+        self._stop = _interrupt if stop is None else stop
         for owner, name in OPERATIONS:
             patch.setattr(owner, name, self._wrapped(getattr(owner, name)))
 
@@ -37,13 +46,17 @@ class FileOperations:
             self.count += 1
             stops = self.count == self._stop_at
             if stops and not self._after:
-                raise Interrupted
+                self._stop()
             result = operation(*arguments, **options)
             if stops:
-                raise Interrupted
+                self._stop()
             return result
 
         return counted
+
+
+def _interrupt() -> None:
+    raise Interrupted
 
 
 def interruptions(operations: int, every: int = 1) -> Iterator[tuple[int, bool]]:

@@ -46,10 +46,10 @@ def grating(plane: int, random: np.random.Generator) -> np.ndarray:
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
-def spot(place: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def spot(place: np.ndarray, random: np.random.Generator, pixels: int = FRAME_PIXELS) -> np.ndarray:
     """A bright spot in noise, which is where people look."""
-    y, x = np.mgrid[:FRAME_PIXELS, :FRAME_PIXELS]
-    away = ((x + 0.5) / FRAME_PIXELS - place[0]) ** 2 + ((y + 0.5) / FRAME_PIXELS - place[1]) ** 2
+    y, x = np.mgrid[:pixels, :pixels]
+    away = ((x + 0.5) / pixels - place[0]) ** 2 + ((y + 0.5) / pixels - place[1]) ** 2
     picture = 60 + 150 * np.exp(-away / (2 * 0.05**2)) + random.normal(0, 15, away.shape)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
@@ -62,12 +62,13 @@ def write_store(
     paths: Sequence[str] | None = None,
     relabel: Mapping[int, int] | None = None,
     unlabelled: Sequence[int] = (),
+    pixels: int = FRAME_PIXELS,
 ) -> Path:
     """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures.
 
     With `gaze` the pictures are spots instead, with a fixation in all but every fifth frame. `paths` are those of the
     scans in the archive; `relabel` gives the frames of the first scan, by number, another plane; the scans in
-    `unlabelled` have no labels.
+    `unlabelled` have no labels. `pixels` is the side of a spot's picture.
     """
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1, **IDENTITY}))
@@ -81,7 +82,9 @@ def write_store(
         key = f"5ca{number:09x}"
         places = random.uniform(0.15, 0.85, (FRAMES, 2))
         looks = np.where(np.arange(FRAMES)[:, None] % 5 == 4, np.nan, places).astype(np.float32)
-        pictures = [spot(place, random) for place in places] if gaze else [grating(plane, random) for plane in shown]
+        pictures = (
+            [spot(place, random, pixels) for place in places] if gaze else [grating(plane, random) for plane in shown]
+        )
         write_prepared_scan(
             store / "prepared" / key,
             scan_key=key,
@@ -91,8 +94,8 @@ def write_store(
             gaze=(lambda seconds, looks=looks: looks) if gaze else None,
             planes=None if number in unlabelled else labels.astype(np.int16),
             gaze_degree=(0.1, 0.12) if gaze else None,
-            settings=PrepareSettings(frame_pixels=FRAME_PIXELS, codec="raw"),
-            sector=(0, 0, FRAME_PIXELS, FRAME_PIXELS),
+            settings=PrepareSettings(frame_pixels=pixels, codec="raw"),
+            sector=(0, 0, pixels, pixels),
             source={"bytes": 1, "modified_ns": 1},
         )
         path = f"{number}.mp4" if paths is None else paths[number]

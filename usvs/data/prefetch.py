@@ -1,15 +1,20 @@
 """Loading ahead of the consumer on threads, in order."""
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
 
 from usvs.errors import ConfigError, DataError, UsvsError
 
 Loaded = TypeVar("Loaded")
 
 LEAST_AHEAD = 2
+OWN_PAGES_BYTES = 1 << 16  # from this size on a tensor gets pages of its own
 
 
 def step_range(start_step: int, stop_step: int) -> range:
@@ -30,6 +35,9 @@ def load_in_order(load: Callable[[int], Loaded], steps: range, workers: int) -> 
     While the consumer uses one result, at most max(2, workers + 1) more are loaded or being loaded. When the consumer
     closes the iterator early, the threads end before `close` returns.
 
+    Large tensors of a tuple are handed over in memory of their own, outside the heap: blocks that one thread allocates
+    and another frees, at varying moments, would fragment the thread's heap, which then grows from step to step.
+
     Args:
         load: a function of the step alone that may be called from any thread.
         steps: what to load.
@@ -47,13 +55,30 @@ def load_in_order(load: Callable[[int], Loaded], steps: range, workers: int) -> 
     threads = ThreadPoolExecutor(workers, thread_name_prefix="usvs-loader")
     try:
         for step in steps:
-            waiting.append(threads.submit(_load_step, load, step))
+            waiting.append(threads.submit(_load_ahead, load, step))
             if len(waiting) > max(LEAST_AHEAD, workers + 1):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         threads.shutdown(wait=True, cancel_futures=True)
+
+
+def _load_ahead(load: Callable[[int], Loaded], step: int) -> Loaded:
+    loaded: Any = _load_step(load, step)
+    if not isinstance(loaded, tuple):
+        return loaded  # type: ignore[no-any-return]
+    parts = [_in_own_pages(part) if isinstance(part, Tensor) else part for part in loaded]
+    moved: Loaded = loaded._make(parts) if hasattr(loaded, "_make") else tuple(parts)  # type: ignore[assignment]
+    return moved
+
+
+def _in_own_pages(tensor: Tensor) -> Tensor:
+    """Return a copy in anonymous pages, which the system gets back with the tensor; small tensors as they are."""
+    if tensor.device.type != "cpu" or tensor.nbytes < OWN_PAGES_BYTES or not tensor.is_contiguous():
+        return tensor
+    pages = mmap.mmap(-1, tensor.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
 def _load_step(load: Callable[[int], Loaded], step: int) -> Loaded:

@@ -35,7 +35,7 @@ from usvs.tasks.task import EvaluationProtocol, Table
 from usvs.training.environment import describe_environment
 from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
-from usvs.utils.atomic_files import write_text
+from usvs.utils.atomic_files import write_text, writing
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,8 @@ class Experiment:
             **self.cache.record,
             **content,
         }
-        write_text(out / RESULTS, json.dumps(results, indent=1))
+        with writing(f"'{out / RESULTS}'"):
+            write_text(out / RESULTS, json.dumps(results, indent=1))
         return results
 
 

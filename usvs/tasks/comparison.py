@@ -32,7 +32,7 @@ from usvs.tasks.task import EvaluationProtocol, Table
 from usvs.training.distributed import Ranks
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
-from usvs.utils.atomic_files import write_durably, write_text
+from usvs.utils.atomic_files import write_durably, write_text, writing
 from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
@@ -205,7 +205,8 @@ class Comparison:
             "best_init": result.best,
             "inits": inits,
         }
-        write_text(self.folder / RESULTS, json.dumps(stored, indent=1))
+        with writing(f"'{self.folder / RESULTS}'"):
+            write_text(self.folder / RESULTS, json.dumps(stored, indent=1))
         arrays: dict[str, NDArray[Any]] = {}
         for name in self.inits:
             file = self.folder / EXAMPLES / f"{name}.npz"
@@ -247,4 +248,6 @@ def write_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     """Write named arrays as one compressed file, atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_durably(file, buffer.getvalue())
+    with writing(f"'{file}'"):
+        file.parent.mkdir(exist_ok=True)
+        write_durably(file, buffer.getvalue())

@@ -18,7 +18,7 @@ from usvs.models.weight_files import MAX_WEIGHTS_BYTES
 from usvs.tasks.initial_encoder import OWN_MODULE, described_encoder, encoder_description
 from usvs.tasks.registry import KINDS, AnyTask
 from usvs.tasks.settings import FinetuneSettings
-from usvs.utils.atomic_files import publish, write_text
+from usvs.utils.atomic_files import publish, write_text, writing
 from usvs.utils.hashing import file_sha256
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular, read_regular_text
@@ -50,13 +50,25 @@ def save_model(folder: str | Path, model: TrainedModel) -> None:
     Args:
         folder: made where it does not exist; the two files in it are replaced.
         model: what to save.
+
+    Raises:
+        ResourceError: where the disk is full or not writable.
     """
     target = Path(folder)
+    with writing(f"model '{target}'"):
+        _write_model(target, model)
+
+
+def _write_model(target: Path, model: TrainedModel) -> None:
     make_private_folder(target)
-    (target / DESCRIPTION).unlink(missing_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.module.state_dict().items()}
     partial = target / f".{WEIGHTS}.partial"
-    save_file(tensors, partial)
+    try:
+        save_file(tensors, partial)
+    except Exception:
+        partial.unlink(missing_ok=True)  # a full disk gets its space back
+        raise
+    (target / DESCRIPTION).unlink(missing_ok=True)
     publish(partial, target / WEIGHTS)
     description = {
         "format": FORMAT,

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import Self
 
 from usvs.errors import ConfigError, DataError
-from usvs.utils.atomic_files import write_text
+from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.folder_lock import FolderLock
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
@@ -44,8 +44,9 @@ class ResultCache:
         self.record: dict[str, Any] = json.loads(json.dumps(record))
         if out.exists() and not out.is_dir():
             raise ConfigError(f"'{out}': expected a folder, got a file")
-        make_private_folder(out)
-        self._lock = FolderLock(out)
+        with writing(f"folder '{out}'"):
+            make_private_folder(out)
+            self._lock = FolderLock(out)
         try:
             self._claim(out / f"{kind}.json", kind)
         except BaseException:
@@ -61,12 +62,14 @@ class ResultCache:
 
         Raises:
             DataError: for a stored result that cannot be read.
+            ResourceError: where the disk is full or not writable; stored results are unchanged.
         """
         file = self.path(name)
         if not file.exists():
             result = json.dumps(work())
-            make_private_folder(file.parent)
-            write_text(file, result)
+            with writing(f"result '{file}'"):
+                make_private_folder(file.parent)
+                write_text(file, result)
         return read_json(file)
 
     def path(self, name: str) -> Path:
@@ -97,7 +100,8 @@ class ResultCache:
                 f"'{self.out}': expected an empty folder or results of kind '{kind}', got '{content[0]}';"
                 " choose a new folder"
             )
-        write_text(file, json.dumps(self.record, indent=1))
+        with writing(f"'{file}'"):
+            write_text(file, json.dumps(self.record, indent=1))
 
 
 def read_json(file: Path) -> dict[str, Any]:

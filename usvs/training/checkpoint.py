@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from usvs.errors import DataError, ResourceError
-from usvs.utils.atomic_files import sync_folder, write_text
+from usvs.errors import DataError
+from usvs.utils.atomic_files import sync_folder, write_text, writing
 from usvs.utils.hashing import file_sha256
 from usvs.utils.private_files import make_private, make_private_folder
 from usvs.utils.regular_files import read_regular_text
@@ -70,12 +70,16 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
     """
     target = checkpoint_folder(folder, step)
     temporary = folder / f"{TEMPORARY}{target.name}"
-    try:
+    with writing(f"checkpoint '{target}'", "; earlier checkpoints are unchanged"):
         make_private_folder(folder)
         _remove_leftovers(folder)
         if not _is_complete(target):  # the same step of the same run has the same content
             shutil.rmtree(target, ignore_errors=True)
-            _write_folder(temporary, checkpoint)
+            try:
+                _write_folder(temporary, checkpoint)
+            except Exception:
+                shutil.rmtree(temporary, ignore_errors=True)  # a full disk gets its space back
+                raise
             temporary.rename(target)
             sync_folder(folder)
         write_text(folder / LATEST, target.name + "\n")
@@ -83,10 +87,6 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
         if best is not None and best.is_dir():
             write_text(folder / BEST, best.name + "\n")
         _remove_superseded(folder, target, keep, best)
-    except OSError as error:
-        raise ResourceError(
-            f"checkpoint '{target}' could not be written: {error.strerror}; earlier checkpoints are unchanged"
-        ) from error
     return target
 
 

@@ -20,8 +20,10 @@ from usvs.training.checkpoint_saver import CheckpointSaver
 from usvs.training.interruption import StopRequest, stop_on_signals
 from usvs.training.loggers import Logger, Split
 from usvs.training.micro_batches import BatchShard
-from usvs.training.run_folder import RunFolder
+from usvs.training.optimiser import learning_rate
+from usvs.training.run_folder import CONFIG, RunFolder
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState
+from usvs.utils.atomic_files import writing
 from usvs.utils.progress import track
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,8 @@ class TrainingLoop:
         self.best = state.get("best")
         self.trainer.load_state_dict(TrainerState(checkpoint.model, checkpoint.optimiser, int(state["step"])))
         logger.info(f"resuming after step {self.trainer.step_number} of {self.trainer.total_steps}")
+        if (before := int(state["total_steps"])) != self.trainer.total_steps:
+            self._report_lengthening(before)
 
     def run(self, claim: Callable[[], None], loggers: Callable[[int], Sequence[Logger]], callbacks: Callbacks) -> Path:
         """Train to the last step.
@@ -126,7 +130,10 @@ class TrainingLoop:
             claim()
             saver = CheckpointSaver(self.folder.checkpoints, self.trainer.run.keep_checkpoints)
             stack.enter_context(closing(saver))
-            self._loggers = [stack.enter_context(closing(each)) for each in loggers(first)]
+            with writing("metrics"):
+                self._loggers = loggers(first)
+            for each in self._loggers:
+                stack.callback(_close, each)
             self._callbacks = callbacks
             callbacks.call("on_start", self.trainer, total)
             checkpoint = self._save(saver) if head is None else self._train(chain([head], batches), saver, stop)
@@ -170,8 +177,9 @@ class TrainingLoop:
         self._callbacks.call("on_validation", step, values)
 
     def _log(self, step: int, values: Mapping[str, float], split: Split) -> None:
-        for each in self._loggers:
-            each.log(step, values, split)
+        with writing(f"metrics of step {step}"):
+            for each in self._loggers:
+                each.log(step, values, split)
 
     def _save_if_due(self, stop: StopRequest, saver: CheckpointSaver) -> Path | None:
         step, total = self.trainer.step_number, self.trainer.total_steps
@@ -204,6 +212,22 @@ class TrainingLoop:
         self._callbacks.call("on_checkpoint", state.step, folder)
         return folder
 
+    def _report_lengthening(self, before: int) -> None:
+        """Log that the run becomes longer than its `before` steps, and what happens to the learning rate."""
+        trainer = self.trainer
+        logger.info(f"lengthened from {before} to {trainer.total_steps} steps, as '{CONFIG}' records")
+        step, schedule = trainer.step_number, trainer.settings.schedule
+        if schedule == "one_cycle" and step:
+            last, following = (
+                learning_rate(number, total, trainer.steps_per_epoch, trainer.settings)
+                for number, total in ((step - 1, before), (step, trainer.total_steps))
+            )
+            logger.warning(
+                f"schedule '{schedule}' depends on the number of steps: the learning rate was {last:.3g} in the last"
+                f" step and is {following:.3g} in the next, as in a run of {trainer.total_steps} steps; the weights"
+                " will differ from those of such a run"
+            )
+
     def _check_same_step(self, step: int) -> None:
         steps = self.trainer.ranks.gather_counts((step,)).flatten().tolist()
         if len(set(steps)) > 1:
@@ -211,3 +235,8 @@ class TrainingLoop:
                 f"the processes find checkpoints of steps {steps} in '{self.folder.path}': expected one folder that all"
                 " machines share"
             )
+
+
+def _close(each: Logger) -> None:
+    with writing("metrics"):
+        each.close()

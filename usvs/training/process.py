@@ -51,9 +51,11 @@ def keep_freed_memory() -> Iterator[None]:
     """Let the C library keep freed memory for the next allocation instead of returning it to the system.
 
     A step on a CPU frees gigabytes of activations and allocates them again; by default every page is returned and comes
-    back with a page fault (docs/performance.md). The peak of the process does not change. glibc only; elsewhere nothing
-    is done. After the outermost block glibc's default thresholds are set again and free memory is returned; its dynamic
-    adjustment of them, which any explicit value turns off, stays off.
+    back with a page fault (docs/performance.md). The peak of the process does not change. Batches that one thread
+    allocates and another frees must stay out of the heap (`usvs.data.prefetch`), which would become fragmented and grow
+    from step to step. glibc only; elsewhere nothing is done. After the outermost block glibc's default thresholds are
+    set again and free memory is returned; its dynamic adjustment of them, which any explicit value turns off, stays
+    off.
     """
     global _memory_users
     library = _c_library()

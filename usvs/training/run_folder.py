@@ -11,8 +11,8 @@ from typing import Any
 from typing_extensions import Self
 
 from usvs.config import Settings
-from usvs.errors import ConfigError, DataError, ResourceError
-from usvs.utils.atomic_files import write_text
+from usvs.errors import ConfigError, DataError
+from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.folder_lock import FolderLock
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
@@ -37,6 +37,7 @@ FREE_SETTINGS = frozenset(
         "keep_checkpoints",
     )
 )
+EPOCHS = ("optimiser", "epochs")  # may grow when a run is resumed
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ class RunFolder:
     """A run folder from before its first step to the end of the process's work in it.
 
     Call `check` first, construct everything that can fail, then `claim`. As a context manager it releases the lock at
-    the end; where the block fails before `started` is called, a folder that `claim` created is removed, so that the
-    same command can be repeated.
+    the end; where the block fails before `started` is called, what `claim` created in a new or empty folder is removed,
+    so that the same command can be repeated.
 
     Args:
         path: of the folder; need not exist.
@@ -57,6 +58,7 @@ class RunFolder:
         self.path, self.resume = path, resume
         self._lock: FolderLock | None = None
         self._created = False
+        self._was_empty = False
         self._started = False
 
     @property
@@ -65,14 +67,17 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def check(self, settings: Settings, free: Collection[str] = FREE_SETTINGS) -> None:
-        """Check that the run may use the folder; nothing is written.
+        """Check that the run may use the folder; nothing is written, but a run to resume is locked from now on.
+
+        A resumed run may have more epochs than before, not fewer.
 
         Args:
             settings: of the run.
             free: names of settings that may differ from those that the run was started with.
 
         Raises:
-            ConfigError: for a file, a folder with other content, or a run with other settings.
+            ConfigError: for a file, a folder with other content, a run with other settings, or one in use.
+            ResourceError: where the folder cannot be written to.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run folder '{self.path}': expected a folder, got a file")
@@ -83,12 +88,22 @@ class RunFolder:
         config = self.path / CONFIG
         if not config.exists():
             raise ConfigError(f"'{self.path}' is not a run folder ({CONFIG} is missing): choose a new folder")
+        self._acquire_lock()  # before its checkpoint is read: another process may still be writing the next one
         try:
             before = json.loads(read_regular_text(config))
         except (OSError, ValueError) as error:
             raise DataError(f"'{config}': expected settings as JSON, got {error}") from error
-        if difference := first_difference(before, settings.model_dump(mode="json"), free):
+        if not isinstance(before, dict):
+            raise DataError(f"'{config}': expected settings as a JSON object, got {type(before).__name__}")
+        now = settings.model_dump(mode="json")
+        if difference := first_difference(before, now, {*free, ".".join(EPOCHS)}):
             raise ConfigError(f"run '{self.path}' was started with other settings: {difference}")
+        old, new = _epochs(before), _epochs(now)
+        if old > new:
+            raise ConfigError(
+                f"run '{self.path}', setting '{'.'.join(EPOCHS)}': expected at least {old}, with which it was started"
+                f" (a run can be lengthened, not shortened), got {new}"
+            )
 
     def check_records(self, records: Mapping[str, Any]) -> None:
         """Check that the folder has no other description of the run; nothing is written.
@@ -120,18 +135,18 @@ class RunFolder:
             DataError: where a record differs from that of the run so far.
             ResourceError: where the folder cannot be written to.
         """
-        try:
+        with writing(f"run folder '{self.path}'"):
             self._created = not self.path.exists()
             make_private_folder(self.path)
-            self._lock = FolderLock(self.path)
+            self._acquire_lock()
             self.check(settings)
             self.check_records(records)
+            self._was_empty = not self._has_content()
+            # First, since it tells a run folder from others: a kill after any of these lines can be resumed.
+            write_text(self.path / CONFIG, settings.model_dump_json(indent=1) + "\n")
             for name, record in records.items():
                 write_text(self.path / name, _as_text(record))
-            write_text(self.path / CONFIG, settings.model_dump_json(indent=1) + "\n")
             write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=1) + "\n")
-        except OSError as error:
-            raise ResourceError(f"run folder '{self.path}' cannot be written to: {error.strerror}") from error
 
     def started(self) -> None:
         """Say that there is something to keep from now on."""
@@ -143,14 +158,38 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._lock is not None and self._created and not self._started:
-            shutil.rmtree(self.path, ignore_errors=True)
-            logger.info(f"nothing was learnt yet: run folder '{self.path}' is removed")
+        if kind is not None and self._was_empty and not self._started:
+            self._remove_claim()
         if self._lock is not None:
             self._lock.release()
 
+    def _acquire_lock(self) -> None:
+        if self._lock is None:
+            with writing(f"run folder '{self.path}'"):
+                self._lock = FolderLock(self.path)
+
+    def _remove_claim(self) -> None:
+        if self._created:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            for path in self._content():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        removed = "is removed" if self._created else "is empty again"
+        logger.info(f"nothing was learnt yet: run folder '{self.path}' {removed}")
+
     def _has_content(self) -> bool:
-        return self.path.exists() and any(not path.name.startswith(".") for path in self.path.iterdir())
+        return self.path.exists() and bool(self._content())
+
+    def _content(self) -> list[Path]:
+        return [path for path in self.path.iterdir() if not path.name.startswith(".")]
+
+
+def _epochs(settings: Mapping[str, Any]) -> int:
+    group, name = EPOCHS
+    return int(settings.get(group, {}).get(name, 0))
 
 
 def _as_text(record: Any) -> str:

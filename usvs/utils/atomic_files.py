@@ -1,19 +1,43 @@
 """Atomic and durable files: a kill at any instant leaves either the old content or the new one."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from usvs.errors import ResourceError
 from usvs.utils.private_files import make_private, open_private
+
+
+@contextmanager
+def writing(what: str, consequence: str = "") -> Iterator[None]:
+    """Turn any failure to write in the block, such as a full disk, into one `ResourceError`.
+
+    Args:
+        what: is written, as the message names it.
+        consequence: what the failure leaves, at the end of the message.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk by an error of its own
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ResourceError(f"{what} could not be written: {reason}{consequence}") from error
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a small file atomically and durably; only its owner may read it."""
     partial = path.with_name(f".{path.name}.partial")
-    with open_private(partial) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open_private(partial) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     partial.replace(path)
     sync_folder(path.parent)
 
