@@ -9,7 +9,8 @@ from typing import Any
 from usvs.errors import DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import PREPARED, read_archive_path
-from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
+from usvs.store.prepared_manifest import MANIFEST_FILE, PREPARE, PreparedManifest
+from usvs.store.staleness import stale_reason
 from usvs.store.writer import PARTIAL_PREFIX
 from usvs.utils.hashing import file_sha256
 from usvs.utils.process_pool import map_tasks
@@ -143,15 +144,17 @@ def _file_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[str]
         yield f"unexpected file {name}"
     for name, digest in manifest.sha256.items():
         if name not in present:
-            yield f"{name} is missing: remove its folder in 'prepared', then run 'usvs prepare'"
+            yield f"{name} is missing: {PREPARE}"
         elif task.check_contents and file_sha256(task.folder / name) != digest:
-            yield (
-                f"{name} is damaged (its SHA-256 is not the manifest's): remove its folder in 'prepared', "
-                "then run 'usvs prepare'"
-            )
+            yield f"{name} is damaged (its SHA-256 is not the manifest's): {PREPARE}"
+        elif (task.folder / name).stat().st_size != manifest.bytes.get(name):
+            yield f"{name} is damaged (its size is not the manifest's): {PREPARE}"
 
 
 def _source_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[str]:
+    if reason := stale_reason(manifest, task.row):
+        yield f"{reason}: {PREPARE}"
+        return
     if not task.archive.is_dir():
         return  # reported once for all scans
     video, source = task.archive / str(task.row["path"]), manifest.source
@@ -165,8 +168,6 @@ def _source_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[st
             yield CHANGED.format(kind)
         elif kind == "video" and task.check_contents and manifest.source_sha256 not in (None, file_sha256(path)):
             yield f"{CHANGED.format(kind)}, though its size and time have not"
-    if manifest.patient_key != task.row["patient_key"]:
-        yield "its patient differs from the catalogue's: run 'usvs prepare'"
 
 
 def _split_findings(rows: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:

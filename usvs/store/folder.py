@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from usvs.errors import DataError
+from usvs.store.archive_move import check_moved
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.utils.atomic_files import write_durably
 from usvs.utils.folder_lock import LOCK_FILE, FolderLock
@@ -19,8 +20,13 @@ CATALOGUE = "catalogue"
 PREPARED = "prepared"
 
 
-def create_store(archive: Path, store: Path) -> Keys:
+def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
     """Create the store of an archive, or open an existing one; only its owner has access.
+
+    Args:
+        archive: folder of the archive.
+        store: folder of the store.
+        moved: whether the archive is that of the store in another place, see `check_moved`.
 
     Raises:
         DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one.
@@ -35,7 +41,7 @@ def create_store(archive: Path, store: Path) -> Keys:
         if not (store / KEY_FILE).exists() and any(path.name != LOCK_FILE for path in store.iterdir()):
             raise DataError(f"store '{store}' contains other files: name an empty or a new folder")
         if (store / ARCHIVE_FILE).exists() and (stored := read_archive_path(store, must_exist=False)) != archive:
-            raise DataError(f"store '{store}' belongs to archive '{stored}', not to '{archive}': name a new folder")
+            check_moved(store, stored, archive, moved)
         store.chmod(0o700)
         keys = Keys.create(store)
         for part in (CATALOGUE, PREPARED):
@@ -65,7 +71,8 @@ def read_archive_path(store: Path, must_exist: bool = True) -> Path:
         )
     if must_exist and not archive.is_dir():
         raise DataError(
-            f"archive '{archive}' of store '{store}' does not exist: restore it, or index its copy into a new store"
+            f"archive '{archive}' of store '{store}' does not exist: restore it or, if it was moved, run: "
+            + shell_command("usvs", "index", "NEW_PLACE", store)
         )
     return archive
 
