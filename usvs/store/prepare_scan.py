@@ -117,8 +117,8 @@ def _prepare(task: PrepareTask) -> PrepareResult:
     if kind := changed_file(catalogue_source(row), source):
         raise DataError(f"the {kind} has changed since 'usvs index': index the archive again")
     previous = _up_to_date(task)
-    damaged = previous and damaged_file(task.folder, previous, task.verify)
-    if previous and not damaged:
+    damaged = None if previous is None else damaged_file(task.folder, previous, task.verify)
+    if previous is not None and damaged is None:
         return PrepareResult(is_unchanged=True)
     info, decoded = read_video_info(video), VideoDecodeStats()
     manifest = write_prepared_scan(

@@ -22,8 +22,8 @@ from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
 from usvs.store.prepare_failures import read_failures
 from usvs.store.prepared_manifest import PREPARE, PreparedManifest
-from usvs.store.settings import ClipSettings
-from usvs.store.staleness import STATE_COLUMNS, stale_reason
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.staleness import OTHER_SETTINGS, STATE_COLUMNS, stale_reason
 from usvs.store.writer import SPEECH_BLOCK
 from usvs.utils.columns import blocks, map_column
 from usvs.utils.hashing import file_sha256
@@ -165,7 +165,10 @@ class PreparedScan:
         assert self._speech is not None
         for block in range(first // SPEECH_BLOCK, -(-end // SPEECH_BLOCK)):
             if not self._verified[block]:
-                if crc32(self._speech[block * SPEECH_BLOCK : (block + 1) * SPEECH_BLOCK]) != self._speech_crc32[block]:
+                if (
+                    crc32(self._speech[block * SPEECH_BLOCK : (block + 1) * SPEECH_BLOCK].data)
+                    != self._speech_crc32[block]
+                ):
                     raise DataError(
                         f"scan {self.scan_key}: speech.npy is damaged at {block * SPEECH_BLOCK / self.rate_hz:.1f} s;"
                         f" {PREPARE}"
@@ -192,7 +195,7 @@ class PreparedScan:
         try:
             if self.manifest.codec == "raw":
                 is_complete = os.preadv(self._frames_file, [target.data], start) == target.nbytes == length
-                is_complete = is_complete and crc32(target) == self._checksums[index]
+                is_complete = is_complete and crc32(target.data) == self._checksums[index]
             else:
                 content = self._read_content(index, start, length)
                 is_complete = simplejpeg.decode_jpeg(content, "GRAY", buffer=target).shape == (*target.shape, 1)
@@ -274,6 +277,7 @@ class PreparedStore:
             raise DataError(f"store '{store}' has no prepared scan; run: {command}")
         self.scans: tuple[str, ...] = tuple(keys[row] for row in rows)
         self._states = catalogue.scans.select(STATE_COLUMNS).take(pa.array(rows))
+        self._settings: PrepareSettings | None = None  # those of the first scan that is opened
         if check_scans:
             self._check_scans(command)
             if left_out := len(usable) - len(rows):
@@ -296,7 +300,8 @@ class PreparedStore:
         opened = PreparedScan(
             self._folder / self.scans[index]
         )  # without the lock: a slow disk must not block other threads
-        if reason := stale_reason(opened.manifest, self._states.slice(index, 1).to_pylist()[0]):
+        row = self._states.slice(index, 1).to_pylist()[0]
+        if reason := stale_reason(opened.manifest, row) or self._other_settings(opened.manifest):
             raise DataError(f"scan {opened.scan_key}: {reason}; {PREPARE}")
         with self._lock:
             found = self._open.setdefault(index, opened)
@@ -304,12 +309,17 @@ class PreparedStore:
                 self._open.popitem(last=False)
             return found
 
+    def _other_settings(self, manifest: PreparedManifest) -> str | None:
+        self._settings = self._settings or manifest.settings
+        return None if manifest.settings == self._settings else OTHER_SETTINGS
+
     def _check_scans(self, command: str) -> None:
         problems = []
         for row in self._states.to_pylist():
             folder = self._folder / str(row["scan_key"])
             try:
-                if reason := stale_reason(PreparedManifest.load(folder), row):
+                manifest = PreparedManifest.load(folder)
+                if reason := stale_reason(manifest, row) or self._other_settings(manifest):
                     problems.append(f"scan {folder.name}: {reason}")
             except DataError as error:
                 problems.append(str(error).removesuffix(f"; {PREPARE}"))

@@ -84,9 +84,7 @@ class PreparedManifest(BaseModel):
         except (ValidationError, RecursionError):
             raise DataError(_unreadable(folder, content)) from None
         if manifest.checksum != manifest._checksum():
-            raise DataError(
-                f"scan {folder.name}: {MANIFEST_FILE} is damaged: its checksum is of other values; {PREPARE}"
-            )
+            raise DataError(f"scan {folder.name}: {MANIFEST_FILE} is damaged; {PREPARE}")
         return manifest
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from usvs.archive.alignment import Alignment
 from usvs.store.prepared_manifest import FileState, PreparedManifest
 
+OTHER_SETTINGS = "prepared with other settings than the first scan"
 SECTOR_COLUMNS = ("sector_left", "sector_top", "sector_right", "sector_bottom")
 STATE_COLUMNS = (
     *("scan_key", "patient_key", "bytes", "modified_ns", "sound", "gaze", "planes", "companions", "alignment"),

@@ -149,7 +149,7 @@ def _write_frames(
 def speech_checksums(speech: NDArray[np.int16]) -> NDArray[np.uint32]:
     """Return the CRC-32 of each `SPEECH_BLOCK` samples of speech [n]; the last block may be shorter."""
     starts = range(0, len(speech), SPEECH_BLOCK)
-    return np.array([crc32(speech[start : start + SPEECH_BLOCK]) for start in starts], np.uint32)
+    return np.array([crc32(speech[start : start + SPEECH_BLOCK].data) for start in starts], np.uint32)
 
 
 def _encode(picture: NDArray[np.uint8], settings: PrepareSettings) -> bytes:
