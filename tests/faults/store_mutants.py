@@ -45,7 +45,7 @@ UNDAMAGED = (  # what an audit finds in the store before it is damaged: it has n
 )
 
 
-def write_store(store: Path, codec: str, generation: int = 0) -> Path:
+def write_store(store: Path, codec: str, generation: int = 0, scans: int = SCANS) -> Path:
     """Write a store of noise with every stream; another generation has the same keys and other content."""
     for folder in ("catalogue", "prepared"):
         (store / folder).mkdir(parents=True)
@@ -53,13 +53,13 @@ def write_store(store: Path, codec: str, generation: int = 0) -> Path:
     (store / "private.key").write_bytes(bytes(32))
     settings, count = PrepareSettings(frame_pixels=SIDE, codec=codec), CLIPS * 2 * RATE_HZ
     with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:
-        for number in range(SCANS + 1):
+        for number in range(scans + 1):
             draw = np.random.default_rng([number, generation])
             key, patient, source = f"{number:012x}", f"{number + 100:012x}", {"bytes": 9, "modified_ns": generation}
             row = {"scan_key": key, "patient_key": patient, "path": f"{number}.mp4", "status": "ok"}
             fractions = draw.uniform(0.2, 1, CLIPS).astype(np.float32)
             writer.add({**row, **source_columns(SIDE, **source)}, fractions)
-            if number == SCANS:
+            if number == scans:
                 continue  # this one failed
             write_prepared_scan(
                 store / "prepared" / key,
@@ -75,7 +75,7 @@ def write_store(store: Path, codec: str, generation: int = 0) -> Path:
                 source=source,
             )
         writer.publish()
-    write_failures(store, [f"{SCANS:012x}"])
+    write_failures(store, [f"{scans:012x}"])
     return store
 
 
