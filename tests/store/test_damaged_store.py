@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
+from usvs.store.prepared_manifest import PreparedManifest
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.tasks.pretraining.task import PretrainingTask
@@ -56,8 +58,6 @@ def test_new_clips_never_meet_old_pixels(make_video, archive: Path, store: Path,
         make_video("p1/a.mp4", count=40, sound=SOUND)
     elif changed == "sound file":
         make_video("sound.mkv", count=30, sound=SOUND[::-1], sound_codec="pcm_s16le")
-        import av
-
         with av.open(str(archive / "sound.mkv")) as source, av.open(str(archive / "p1/a.wav"), "w") as target:
             stream = target.add_stream("pcm_s16le", rate=48_000)
             stream.layout = "mono"
@@ -85,21 +85,14 @@ def test_a_changed_patient_alignment_or_setting_is_refused(archive: Path, store:
     prepare_store(store, profile=SETTINGS, workers=1)
     PreparedStore(store)
     (archive / "p2/b.mp4").rename(archive / "p2/other.mp4")
-    with pytest.raises(DataError, match="expected one scan|p2/b.mp4|not in the archive"):
+    with pytest.raises(DataError, match=r"1 of 2 scans are not prepared .* it has no manifest.json"):
         index(archive, store)
         PreparedStore(store)
 
 
-def test_scans_of_different_settings_are_not_mixed(archive: Path, store: Path, tmp_path: Path):
-    other = tmp_path / "raw"
-    index(archive, other)
-    (other / "private.key").write_bytes((store / "private.key").read_bytes())
-    key = key_of(store, "p1/a.mp4")
-    folder = store / "prepared" / key
-    manifest = folder / "manifest.json"
-    from usvs.store.prepared_manifest import PreparedManifest
-
-    made = PreparedManifest.load(folder)
+def test_scans_of_different_settings_are_not_mixed(store: Path):
+    folder = store / "prepared" / key_of(store, "p1/a.mp4")
+    manifest, made = folder / "manifest.json", PreparedManifest.load(folder)
     settings = made.settings.model_copy(update={"jpeg_quality": 80})
     manifest.write_text(made.model_copy(update={"settings": settings}).seal().model_dump_json())
     with pytest.raises(DataError, match="prepared with other settings than the first scan"):
@@ -133,7 +126,7 @@ def test_a_quick_preparation_does_not_hash_frames_and_speech(store: Path):
 
 
 def test_a_damaged_catalogue_is_refused_and_indexed_again(archive: Path, store: Path):
-    before = Catalogue.load(store)
+    before = [part.to_pydict() for part in (Catalogue.load(store).scans, Catalogue.load(store).clips)]
     (clips,) = (store / "catalogue").glob("clips.*")
     for name in ("speech_fraction.npy", "start_seconds.npy", "scan.npy", "sha256.json", "../scans.parquet"):
         (clips,) = (store / "catalogue").glob("clips.*")
@@ -143,7 +136,7 @@ def test_a_damaged_catalogue_is_refused_and_indexed_again(archive: Path, store: 
         with pytest.raises(DataError, match="run 'usvs index' again"):
             PreparedStore(store)
         index(archive, store)
-        assert Catalogue.load(store).clips == before.clips and Catalogue.load(store).scans == before.scans
+        assert [part.to_pydict() for part in (Catalogue.load(store).scans, Catalogue.load(store).clips)] == before
 
 
 def test_clips_of_another_length_are_refused(tmp_path: Path):
