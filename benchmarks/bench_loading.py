@@ -75,7 +75,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def write_scan(path: Path) -> None:
-    """H.264 of gop 250 with AAC, as a recorder writes it: speckle in a fan that drifts, and sound like talk."""
+    """H.264 of gop 250 with AAC, as a recorder writes it: speckle in a drifting sector, and sound like talk."""
     rng = np.random.default_rng(0)
     # speckle as coarse as that of real cines, whose prepared frames of this size take 12 to 19 kB
     texture = cv2.GaussianBlur(rng.standard_normal((2 * HEIGHT, 2 * WIDTH)).astype(np.float32), (0, 0), 7)

@@ -5,10 +5,10 @@
     python -m benchmarks.bench_scale OUT --part index     only one part: header, index, sampler or memory
 
 Memory is the peak of a fresh process for each step and number of scans (10, 100, ... 10,000), in small synthetic scans
-that are hard links to one file: one second of a moving sector of speckle, with sound. The header pass is `read_video_info` alone:
-open, read the packets and decode the first frame. The complete index also locates the sector in decoded frames and
-detects speech, which take most of its time; `index_parts` gives the time of each per file. Indexing again only compares
-every file's size and time. The start of the interpreter is not included.
+that are hard links to one file: one second of a moving sector of speckle, with sound. The header pass is
+`read_video_info` alone: open, read the packets and decode the first frame. The complete index also locates the sector
+in decoded frames and detects speech, which take most of its time; `index_parts` gives the time of each per file.
+Indexing again only compares every file's size and time. The start of the interpreter is not included.
 """
 
 import argparse
@@ -61,13 +61,13 @@ def make_archive(archive: Path, scans: int) -> None:
     rng = np.random.default_rng(0)
     speckle = cv2.GaussianBlur(rng.rayleigh(60, (160, 192)), (0, 0), 1.5)
     across, down = np.meshgrid(np.arange(96) - 48, np.arange(80))
-    fan = (np.hypot(across, down + 10) < 85) & (abs(across) < 0.8 * (down + 10))
+    sector = (np.hypot(across, down + 10) < 85) & (abs(across) < 0.8 * (down + 10))
     with av.open(str(source), "w") as container:
         video = container.add_stream("libx264", rate=20, options={"g": "10"})
         video.width, video.height, video.pix_fmt = 96, 80, "yuv420p"
         audio = container.add_stream("aac", rate=48_000, layout="mono")
         for number in range(22):
-            picture = np.clip(speckle[number : number + 80, 2 * number : 2 * number + 96], 0, 255) * fan
+            picture = np.clip(speckle[number : number + 80, 2 * number : 2 * number + 96], 0, 255) * sector
             rgb = np.repeat(picture[:, :, None].astype(np.uint8), 3, 2)
             frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, 20)
@@ -165,8 +165,8 @@ def index_parts(video: Path) -> dict[str, float]:
     sound = read_audio(video, None, VOICE_RATE_HZ)
     parts: dict[str, Callable[[], Any]] = {
         "header pass": lambda: read_video_info(video),
-        "decode frames for the fan": lambda: list(iter_gray_frames(video, info)),
-        "look for the fan": lambda: detect_sector(frames),
+        "decode frames for the sector": lambda: list(iter_gray_frames(video, info)),
+        "look for the sector": lambda: detect_sector(frames),
         "decode sound": lambda: read_audio(video, None, VOICE_RATE_HZ, info.timing.start_seconds),
         "listen for speech": lambda: voice_activity(sound, VOICE_RATE_HZ, VoiceActivitySettings()),
     }

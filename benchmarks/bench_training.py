@@ -124,7 +124,7 @@ class Contender:
 
 
 def work(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train in this process for some seconds; a held-out loss every so often stops the clock while it is taken."""
+    """Train in this process for some seconds; a validation loss every so often stops the clock while it is taken."""
     precision = "float32" if arguments.who == "peer" else arguments.who
     torch.set_num_threads(arguments.threads)
     contender = Contender(arguments.who, arguments.store, settings_of(arguments.model, arguments.clips, precision))
@@ -247,7 +247,7 @@ def _relate(rows: list[dict[str, Any]]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "network | who | batch | clips/s | ratio | step | waiting | peak memory | share | to held-out loss",
+        "network | who | batch | clips/s | ratio | step | waiting | peak memory | share | to validation loss",
         "---|---|---|---|---|---|---|---|---|---",
     ]
     for row in rows:

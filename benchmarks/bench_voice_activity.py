@@ -66,7 +66,7 @@ def utterances(prompts: Path | None, rng: np.random.Generator) -> Iterator[np.nd
 
 
 def talk(seconds: float, prompts: Path | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return clean talk with pauses, and for each 10 ms whether it lies in an utterance."""
+    """Return clean talk with pauses, and for each 10 ms whether it is in an utterance."""
     rng = np.random.default_rng(seed)
     sound, spoken = np.zeros(round(seconds * RATE_HZ), np.float32), np.zeros(round(seconds * 100), bool)
     moment = 1.0

@@ -1,4 +1,4 @@
-"""Imports only go down: the order of the packages in design, held by reading every import statement and include line."""
+"""Imports only go down: every import and include line is compared with the order of the packages."""
 
 import ast
 from pathlib import Path
@@ -69,10 +69,8 @@ def test_python_imports_go_down(file: Path):
     for other in imported_packages(file):
         beside = LEVEL_OF[other] == LEVEL_OF[package] and other != package
         allowed = LEVEL_OF[package] == 0 or other in ALLOWED_BESIDE.get(package, set())
-        assert LEVEL_OF[other] <= LEVEL_OF[package], (
-            f"{file.relative_to(ROOT)} imports usvs.{other}, which lies above it"
-        )
-        assert not beside or allowed, f"{file.relative_to(ROOT)} imports usvs.{other}, which lies beside it"
+        assert LEVEL_OF[other] <= LEVEL_OF[package], f"{file.relative_to(ROOT)} imports usvs.{other}, which is above it"
+        assert not beside or allowed, f"{file.relative_to(ROOT)} imports usvs.{other}, which is beside it"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "csrc").rglob("*.*")), ids=lambda f: str(f.relative_to(ROOT)))

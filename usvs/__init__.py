@@ -1,16 +1,23 @@
-"""usvs: learning from narrated ultrasound.
+"""usvs: representation learning from narrated ultrasound.
 
-The commands of the command line are functions here: `usvs.index_archive`, `usvs.prepare_store`, `usvs.pretrain`,
-`usvs.finetune`, `usvs.reproduce`, `usvs.predict`, `usvs.embed`, `usvs.load_encoder`. The kernels alone are in
-`usvs.ops`. Nothing heavy is imported until it is used.
+The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `finetune`,
+`predict`, `embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models (`FrameClassifier`,
+`SaliencyModel`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and `usvs.media`. Each is
+imported when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from usvs.utils.lazy_imports import lazy_attributes
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from usvs import data as data
+    from usvs import evaluation as evaluation
+    from usvs import media as media
+    from usvs import models as models
+    from usvs import ops as ops
     from usvs.experiments.reproduce import reproduce as reproduce
     from usvs.inference.classifier import FrameClassifier as FrameClassifier
     from usvs.inference.cross_validate import cross_validate as cross_validate
@@ -30,68 +37,24 @@ if TYPE_CHECKING:
     from usvs.tasks.pretraining.load import load_encoder as load_encoder
     from usvs.tasks.pretraining.pretrain import pretrain as pretrain
 
-_HOMES = {
-    "audit_store": "usvs.store.audit",
-    "index_archive": "usvs.store.indexing",
-    "prepare_store": "usvs.store.prepare",
-    "create_encoder": "usvs.models.registry",
-    "list_encoders": "usvs.models.registry",
-    "register_encoder": "usvs.models.registry",
-    "embed": "usvs.inference.embed",
-    "FrameClassifier": "usvs.inference.classifier",
-    "SaliencyModel": "usvs.inference.saliency",
-    "cross_validate": "usvs.inference.cross_validate",
-    "predict": "usvs.inference.predict",
-    "finetune": "usvs.tasks.finetune",
-    "load_model": "usvs.tasks.model_files",
-    "save_model": "usvs.tasks.model_files",
-    "make_phantom": "usvs.phantom",
-    "load_encoder": "usvs.tasks.pretraining.load",
-    "pretrain": "usvs.tasks.pretraining.pretrain",
-    "reproduce": "usvs.experiments.reproduce",
-}
-
-__all__ = [
-    "FrameClassifier",
-    "SaliencyModel",
-    "__version__",
-    "audit_store",
-    "create_encoder",
-    "cross_validate",
-    "embed",
-    "finetune",
-    "index_archive",
-    "list_encoders",
-    "load_encoder",
-    "load_model",
-    "make_phantom",
-    "predict",
-    "prepare_store",
-    "pretrain",
-    "register_encoder",
-    "reproduce",
-    "save_model",
-]
-
-
-# Packages that are attributes of `usvs` without an import of their own, such as `usvs.data.PairDataset`.
-_PACKAGES = ("data", "models", "ops")
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"usvs.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'usvs' has no attribute '{name}'")
-    try:
-        return getattr(import_module(_HOMES[name]), name)
-    except ModuleNotFoundError as error:
-        from usvs.utils.dependencies import is_missing_dependency, missing_dependency
-
-        if is_missing_dependency(error):
-            raise missing_dependency(error) from None
-        raise
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_attributes(
+    "usvs",
+    {
+        "experiments.reproduce": ("reproduce",),
+        "inference.classifier": ("FrameClassifier",),
+        "inference.cross_validate": ("cross_validate",),
+        "inference.embed": ("embed",),
+        "inference.predict": ("predict",),
+        "inference.saliency": ("SaliencyModel",),
+        "models.registry": ("create_encoder", "list_encoders", "register_encoder"),
+        "phantom": ("make_phantom",),
+        "store.audit": ("audit_store",),
+        "store.indexing": ("index_archive",),
+        "store.prepare": ("prepare_store",),
+        "tasks.finetune": ("finetune",),
+        "tasks.model_files": ("load_model", "save_model"),
+        "tasks.pretraining.load": ("load_encoder",),
+        "tasks.pretraining.pretrain": ("pretrain",),
+    },
+    packages=("data", "evaluation", "media", "models", "ops"),
+)

@@ -63,7 +63,7 @@ def test_workspace_size_of_the_loss():
 
 
 @pytest.mark.compile
-def test_a_build_without_cuda_says_how_to_get_it(tmp_path: Path):
+def test_error_of_a_build_without_cuda(tmp_path: Path):
     torch_dir, library = Path(torch.__file__).parent, tmp_path / "absent.so"
     sources = [ROOT / "csrc" / "bindings" / name for name in ("schemas.cpp", "register_cuda_absent.cpp")]
     flags = ["-std=c++20", "-O0", "-shared", "-fPIC", "-DTORCH_TARGET_VERSION=0x020b000000000000"]

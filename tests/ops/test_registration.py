@@ -148,7 +148,7 @@ def test_build_info():
         _C.use_simd("mmx")
 
 
-def test_a_missing_library_is_reported_in_one_line():
+def test_error_of_a_missing_build_is_one_line():
     program = (
         "import torch\n"
         "def refuse(path):\n    raise OSError(path + ': cannot open shared object file')\n"

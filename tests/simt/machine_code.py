@@ -28,7 +28,7 @@ class Kernel:
     stack_bytes: int
     local_bytes: int
     shared_bytes: int
-    opcodes: Mapping[str, int]  # how often each stands in the code, by its first word, and LDG.128 and the like
+    opcodes: Mapping[str, int]  # how often each occurs in the code, by its first word, and LDG.128 and the like
 
 
 @dataclasses.dataclass(frozen=True)

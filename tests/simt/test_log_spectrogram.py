@@ -18,7 +18,7 @@ pytestmark = [
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A case: what is transformed how, and how the waveform lies in memory."""
+    """A case: what is transformed how, and the memory layout of the waveform."""
 
     n_fft: int
     win_length: int

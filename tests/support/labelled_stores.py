@@ -36,7 +36,7 @@ TINY_MODEL = ModelSettings(
 
 
 def grating(plane: int, random: np.random.Generator) -> np.ndarray:
-    """A picture in which only the stripes' direction tells the plane: phase, contrast and noise are anyone's."""
+    """A picture in which only the stripes' direction depends on the plane: phase, contrast and noise are anyone's."""
     angle = np.pi * PLANES_SHOWN.index(plane) / len(PLANES_SHOWN)
     y, x = np.mgrid[:FRAME_PIXELS, :FRAME_PIXELS]
     wave = np.sin(0.8 * (x * np.cos(angle) + y * np.sin(angle)) + random.uniform(0, 2 * np.pi))

@@ -3,8 +3,9 @@
 Every function takes array-likes: NumPy arrays, lists, or torch tensors where the computation runs on a device.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from usvs.utils.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from usvs.evaluation.folds import Fold as Fold
@@ -28,33 +29,23 @@ if TYPE_CHECKING:
     from usvs.evaluation.significance import PairedDifference as PairedDifference
     from usvs.evaluation.significance import paired_difference as paired_difference
 
-_MODULES = {
-    "folds": ("Fold", "make_folds", "split_groups"),
-    "metrics": ("ClassificationMetrics", "Spread", "chance_f1", "classification_metrics"),
-    "probe": ("knn_predict", "probe_probabilities"),
-    "saliency_metrics": (
-        "SaliencyMetrics",
-        "SaliencyScores",
-        "auc",
-        "auc_judd",
-        "correlation",
-        "kl_divergence",
-        "nss",
-        "saliency_scores",
-        "similarity",
-    ),
-    "significance": ("PairedDifference", "paired_difference"),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-__all__ = sorted(_MODULE_OF)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(import_module(f"usvs.evaluation.{_MODULE_OF[name]}"), name)
-    raise AttributeError(f"module 'usvs.evaluation' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_attributes(
+    "usvs.evaluation",
+    {
+        "folds": ("Fold", "make_folds", "split_groups"),
+        "metrics": ("ClassificationMetrics", "Spread", "chance_f1", "classification_metrics"),
+        "probe": ("knn_predict", "probe_probabilities"),
+        "saliency_metrics": (
+            "SaliencyMetrics",
+            "SaliencyScores",
+            "auc",
+            "auc_judd",
+            "correlation",
+            "kl_divergence",
+            "nss",
+            "saliency_scores",
+            "similarity",
+        ),
+        "significance": ("PairedDifference", "paired_difference"),
+    },
+)

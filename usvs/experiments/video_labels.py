@@ -114,10 +114,10 @@ class _Videos:
         Raises:
             DataError: where a bare file name fits several scans.
         """
-        wanted = PurePosixPath(path.strip().replace("\\", "/"))
-        if str(wanted) in self._numbers:
-            return self._numbers[str(wanted)]
-        found = _ending_with(wanted, self._paths.get(wanted.name, ()))
+        asked = PurePosixPath(path.strip().replace("\\", "/"))
+        if str(asked) in self._numbers:
+            return self._numbers[str(asked)]
+        found = _ending_with(asked, self._paths.get(asked.name, ()))
         if len(found) > 1:
             raise DataError(
                 f"{where}: '{path}' fits {len(found)} videos, '{found[0]}' and '{found[1]}':"
@@ -126,6 +126,6 @@ class _Videos:
         return self._numbers[found[0]] if found else None
 
 
-def _ending_with(wanted: PurePosixPath, paths: Iterable[str]) -> list[str]:
+def _ending_with(asked: PurePosixPath, paths: Iterable[str]) -> list[str]:
     """Return the paths that end with all parts of a path."""
-    return sorted(path for path in paths if PurePosixPath(path).parts[-len(wanted.parts) :] == wanted.parts)
+    return sorted(path for path in paths if PurePosixPath(path).parts[-len(asked.parts) :] == asked.parts)

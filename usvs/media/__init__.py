@@ -10,8 +10,9 @@ Example:
     >>> waveform = media.read_audio("scan.mp4", rate_hz=24_000)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from usvs.utils.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from usvs.media.audio import AudioDecodeStats as AudioDecodeStats
@@ -25,38 +26,13 @@ if TYPE_CHECKING:
     from usvs.media.video_info import VideoDecodeStats as VideoDecodeStats
     from usvs.media.video_info import VideoInfo as VideoInfo
 
-_MODULES = {
-    "AudioDecodeStats": "usvs.media.audio",
-    "Box": "usvs.media.box",
-    "Sector": "usvs.media.sector",
-    "VideoDecodeStats": "usvs.media.video_info",
-    "VideoInfo": "usvs.media.video_info",
-    "detect_sector": "usvs.media.sector",
-    "iter_gray_frames": "usvs.media.video",
-    "iter_keyframes": "usvs.media.video",
-    "read_audio": "usvs.media.audio",
-    "read_video_info": "usvs.media.video",
-}
-
-__all__ = [
-    "AudioDecodeStats",
-    "Box",
-    "Sector",
-    "VideoDecodeStats",
-    "VideoInfo",
-    "detect_sector",
-    "iter_gray_frames",
-    "iter_keyframes",
-    "read_audio",
-    "read_video_info",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
-    raise AttributeError(f"module 'usvs.media' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = lazy_attributes(
+    "usvs.media",
+    {
+        "audio": ("AudioDecodeStats", "read_audio"),
+        "box": ("Box",),
+        "sector": ("Sector", "detect_sector"),
+        "video": ("iter_gray_frames", "iter_keyframes", "read_video_info"),
+        "video_info": ("VideoDecodeStats", "VideoInfo"),
+    },
+)

@@ -1,6 +1,6 @@
 """Detection of the ultrasound sector in a video, and of the largest rectangle inside it.
 
-Text, rulers and menus around the sector must never reach a network: the paper keeps only the inner part of the sector.
+Text, rulers and menus around the sector must never reach a network: the paper crops frames to the inside of the sector.
 
 Method. The frames are reduced to at most `ANALYSIS_SIDE_PX` pixels and evenly painted menu bars are removed. A pixel is
 active if it changes over time or differs from the background. Areas that are densely active are kept; letters and

@@ -1,4 +1,4 @@
-"""The compiled libraries: libusvs_ops.so registers the ops with torch, usvs._C tells how it was built.
+"""The compiled libraries: libusvs_ops.so registers the ops with torch, usvs._C reports how it was built.
 
 Importing this module loads libusvs_ops.so. The modules of `usvs.ops` look their ops up when they are imported, so this
 one is imported first.

@@ -1,7 +1,8 @@
 """Synthetic archives: encoded media with known ground truth. `make_phantom` writes one."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from usvs.utils.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
     from usvs.phantom.ground_truth import ScanGroundTruth as ScanGroundTruth
@@ -11,26 +12,11 @@ if TYPE_CHECKING:
     from usvs.phantom.make import make_phantom as make_phantom
     from usvs.phantom.pictures import save_phantom_pictures as save_phantom_pictures
 
-_MODULES = {  # imported when they are used: the command line reads the settings without OpenCV and PyAV
-    "PhantomSummary": "usvs.phantom.make",
-    "ScanGroundTruth": "usvs.phantom.ground_truth",
-    "ground_truth_folder": "usvs.phantom.ground_truth",
-    "make_phantom": "usvs.phantom.make",
-    "read_ground_truth": "usvs.phantom.ground_truth",
-    "save_phantom_pictures": "usvs.phantom.pictures",
-}
-
-__all__ = [
-    "PhantomSummary",
-    "ScanGroundTruth",
-    "ground_truth_folder",
-    "make_phantom",
-    "read_ground_truth",
-    "save_phantom_pictures",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'usvs.phantom' has no attribute '{name}'")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__, __all__ = lazy_attributes(
+    "usvs.phantom",
+    {
+        "ground_truth": ("ScanGroundTruth", "ground_truth_folder", "read_ground_truth"),
+        "make": ("PhantomSummary", "make_phantom"),
+        "pictures": ("save_phantom_pictures",),
+    },
+)

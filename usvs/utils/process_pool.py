@@ -120,7 +120,7 @@ def _run_in_own_process(function: Callable[[Task], Result], task: Task) -> Resul
 
 
 def _process_executor(workers: int) -> Any:
-    from joblib.externals.loky import ProcessPoolExecutor  # type: ignore[import-untyped]
+    from joblib.externals.loky import ProcessPoolExecutor
 
     return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
 

@@ -1,4 +1,4 @@
-// Stacks and the switch between them, told to whichever sanitizer watches.
+// Stacks and the switch between them, reported to the sanitizer in use.
 #pragma once
 #include <cstddef>
 #include <cstdint>

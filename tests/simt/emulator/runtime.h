@@ -14,7 +14,7 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Where a kernel waits, so that threads which meet at different places can be told apart.
+// Where a kernel waits, so that threads which meet at different places are distinguished.
 struct Site {
   const char* file;
   int line;
@@ -62,7 +62,7 @@ void run_grid(const char* name, dim3 grid, dim3 block, size_t dynamic_bytes, voi
 void barrier(Site site);
 int barrier_count(bool predicate, Site site);  // how many threads said yes
 
-// What a lane brings to an operation of its warp; it lies on the lane's stack. The last lane of
+// What a lane brings to an operation of its warp; it is on the lane's stack. The last lane of
 // `mask` to come calls `perform` for all.
 struct WarpOperation {
   void (*perform)(WarpOperation* const* lanes, uint32_t mask);
