@@ -8,6 +8,7 @@ import pytest
 from tests.support.dicom_files import write_dicom
 from tests.support.media_files import write_video
 from usvs.errors import DataError
+from usvs.store.audit import audit_store
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 
@@ -89,6 +90,7 @@ def test_a_flipped_bit_of_the_key_is_an_error_and_no_second_patient(archive: Pat
     write_video(archive / "a/w.mp4")
     with pytest.raises(DataError, match=r"private\.key is not the key that the store was made with"):
         index_archive(archive, store, workers=1)
+    assert any("private.key" in str(finding) for finding in audit_store(store, workers=1).findings)
     content[bit // 8] ^= 1 << bit % 8
     key.write_bytes(content)
     after = patients(archive, store)
