@@ -37,7 +37,6 @@ class ScanFiles:
         gaze: gaze recording.
         planes: plane labels.
         patient: as the manifest states.
-        folder: name of the folder that holds the video, if the manifest has no column `patient`.
         split: as the manifest states.
         sector: inscribed crop as the manifest states.
         alignment: of audio and gaze.
@@ -48,7 +47,6 @@ class ScanFiles:
     gaze: str | None = None
     planes: str | None = None
     patient: str | None = None
-    folder: str | None = None
     split: str | None = None
     sector: Box | None = None
     alignment: Alignment = DEFAULT_ALIGNMENT
@@ -90,7 +88,7 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
         raise DataError(f"archive '{archive}' is empty: expected a folder that contains videos")
     index = _PathIndex(paths)
     manifest_path = index.find(MANIFEST)
-    rows, columns = read_manifest(archive / (manifest_path or MANIFEST))
+    rows, _ = read_manifest(archive / (manifest_path or MANIFEST))
     entries = _match_entries(rows, index)
     videos = [path for path in paths if path in entries or _is_video(archive, path)]
     if not videos:
@@ -100,7 +98,7 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
         )
     for path, entry in entries.items():
         _check_companions(path, entry, index)
-    scans = tuple(_build_scan(path, index, entries.get(path), "patient" in columns) for path in videos)
+    scans = tuple(_build_scan(path, index, entries.get(path)) for path in videos)
     used = {manifest_path, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes))}
     missing = tuple(ScanFiles(path, patient=entry.patient) for path, entry in entries.items() if path not in used)
     other = Counter(_get_suffix(path).lower() or "no suffix" for path in paths if path not in used)
@@ -218,7 +216,7 @@ def _check_companions(scan: str, entry: ManifestEntry, index: _PathIndex) -> Non
             raise DataError(f"{MANIFEST}: the {kind} '{path}' of scan '{scan}' is not in the archive")
 
 
-def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None, has_patients: bool) -> ScanFiles:
+def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None) -> ScanFiles:
     entry, stem = entry or EMPTY_ENTRY, _get_stem(path)
     companions: dict[str, str | None] = {}
     for kind, suffixes in COMPANION_SUFFIXES.items():
@@ -227,14 +225,12 @@ def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None, has_p
             (index.find(stated),) if stated else (index.find_companion(path, stem + suffix) for suffix in suffixes)
         )
         companions[kind] = next((candidate for candidate in candidates if candidate), None)
-    folder = posixpath.basename(posixpath.dirname(path))
     return ScanFiles(
         path=path,
         sound=companions["sound"],
         gaze=companions["gaze"],
         planes=companions["planes"],
         patient=entry.patient,
-        folder=None if has_patients else (folder or None),
         split=entry.split,
         sector=entry.sector,
         alignment=entry.alignment,

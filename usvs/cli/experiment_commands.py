@@ -6,6 +6,7 @@ from pathlib import Path
 
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
+    INIT_STORE_HELP,
     Commands,
     add_command,
     add_settings_options,
@@ -87,6 +88,14 @@ def _add_curves(commands: Commands) -> None:
         help="held-out: only patients that no init was pretrained on; default: all",
     )
     command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
+    command.add_argument(
+        "--init-store",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="STORE",
+        help=INIT_STORE_HELP,
+    )
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_curves)
 
@@ -163,6 +172,7 @@ def _curves(options: argparse.Namespace) -> None:
         seeds=range(options.seeds),
         patients=options.patients,
         allow_overlap=options.allow_overlap,
+        init_stores=options.init_store,
     )
     print_result(curves)
     logger.info(f"figure: {save_curves_figure(options.out)}")

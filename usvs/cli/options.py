@@ -11,6 +11,7 @@ from usvs.utils.text import printable_lines
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
+INIT_STORE_HELP = "another store that an init was pretrained on, to compare its patients by their names; repeatable"
 WORKERS_HELP = "number of worker processes; default: one per core"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
+    INIT_STORE_HELP,
     Commands,
     add_command,
     add_settings_options,
@@ -81,6 +82,14 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
         "--allow-overlap", action="store_true", help="also test on patients that an init was pretrained on"
     )
     command.add_argument(
+        "--init-store",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="STORE",
+        help=INIT_STORE_HELP,
+    )
+    command.add_argument(
         "--group-by",
         choices=["patient", "scan"],
         default="patient",
@@ -112,6 +121,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
         inits=options.init or ["random"],
         patients=options.patients,
         allow_overlap=options.allow_overlap,
+        init_stores=options.init_store,
         group_by=options.group_by,
         resume=options.resume,
     )

@@ -137,7 +137,7 @@ class Definition:
         if row in self.external:
             return self.external[row]
         folder = pretraining_folder(out, row, seed)
-        if check_pretraining_overlap(folder, fold.test + fold.train, self.allow_overlap) == "unknown":
+        if check_pretraining_overlap(folder, self.store, fold.test + fold.train, self.allow_overlap) == "unknown":
             raise DataError(f"'{folder}': expected a list of pretraining patients (patients.json), got none")
         return folder
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from usvs.utils.text import printable, quantity
 
+MAX_PATIENT_LINES = 12
 MAX_LINES = 20  # of notes, and of skipped scans
 
 
@@ -29,6 +30,7 @@ class IndexSummary:
         unused_tables: path in the archive and reason of each table of gaze or labels of a usable scan that is not used;
             likewise for its owner only.
         note_files: for each note, the path of the first file that it is about; likewise.
+        patient_lines: how many patients there are, and which scans with different names are one and why; likewise.
     """
 
     found: int = 0
@@ -49,6 +51,7 @@ class IndexSummary:
     skipped_scans: tuple[tuple[str, str], ...] = ()
     unused_tables: tuple[tuple[str, str], ...] = ()
     note_files: dict[str, str] = field(default_factory=dict)
+    patient_lines: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
@@ -56,7 +59,8 @@ class IndexSummary:
             f"index: {self.usable} of {quantity(self.found, 'scan')} usable: "
             f"{self.seconds_of_video / 60:.1f} minutes of video, {quantity(self.clips, 'clip')}, "
             f"{self.high_affinity_clips} of them with enough speech for pairs",
-            f"  patients: {self.patients}, from manifest.csv, else from the file, else from the folder's name",
+            *(printable(f"  {line}") for line in self.patient_lines[:MAX_PATIENT_LINES]),
+            *self._more_patient_lines(),
             f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "
             f"{self.no_planes}, without a known patient: {self.no_patient}",
         ]
@@ -73,6 +77,10 @@ class IndexSummary:
             lines.append(printable(f"  files that belong to no scan: {counts}"))
         lines += _list_files("NOT USED", self.unused_tables, "unused tables of gaze or labels")
         return "\n".join(lines)
+
+    def _more_patient_lines(self) -> list[str]:
+        more = len(self.patient_lines) - MAX_PATIENT_LINES
+        return [f"  ... and {more} more lines about patients: attribute patient_lines in Python"] if more > 0 else []
 
     def _note_line(self, note: str, count: int) -> str:
         file = self.note_files.get(note)

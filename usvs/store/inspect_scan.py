@@ -88,7 +88,7 @@ def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
         except OSError:
             status = None
         sizes.append(status and (status.st_size, status.st_mtime_ns))
-    manifest = (files.patient, files.folder, files.split, files.sector, files.alignment.model_dump_json())
+    manifest = (files.patient, files.split, files.sector, files.alignment.model_dump_json())
     return (files.path, files.sound, files.gaze, files.planes, *sizes, *manifest)
 
 

@@ -20,6 +20,7 @@ from usvs.errors import ConfigError, DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
+from usvs.store.identity import read_store_id
 from usvs.store.prepare_failures import read_failures
 from usvs.store.prepared_manifest import PREPARE, PreparedManifest
 from usvs.store.settings import ClipSettings, PrepareSettings
@@ -289,6 +290,11 @@ class PreparedStore:
         self.clip_settings = catalogue.clip_settings
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()
         self._lock = Lock()
+
+    @cached_property
+    def store_id(self) -> str:
+        """The id of the store: keys can be compared within one store id only."""
+        return read_store_id(self.store)
 
     def scan(self, index: int) -> PreparedScan:
         """Return a prepared scan; the most recently used ones stay open."""

@@ -71,11 +71,11 @@ class Comparison:
         self.store_folder, self.store = store, PreparedStore(store)
         self.table: Table = task.dataset(self.store, settings, group_by)
 
-    def choose_patients(self, patients: Patients, allow_overlap: bool) -> None:
+    def choose_patients(self, patients: Patients, allow_overlap: bool, init_stores: Sequence[str | Path] = ()) -> None:
         """Deal the folds; refuse test patients that an init was pretrained on."""
         inits, settings = list(self.inits.values()), self.settings
         if patients == "held-out":
-            self.table = self.table.take(held_out_rows(self.store, self.table, inits))
+            self.table = self.table.take(held_out_rows(self.store, self.table, inits, init_stores))
         labels = self.task.labels(self.table) if "probe" in self.task.protocols else None
         if settings.stratify_folds and labels is None:
             raise ConfigError(f"setting 'stratify_folds': task '{self.task.name}' has no classes")
@@ -83,7 +83,7 @@ class Comparison:
         folds = make_folds(groups, settings.folds, settings.run.seed, labels if settings.stratify_folds else None)
         self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
         keys = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
-        self.overlap = overlaps(inits, list(self.inits), keys.values(), allow_overlap)
+        self.overlap = overlaps(inits, list(self.inits), self.store, keys.values(), allow_overlap, init_stores)
         if labels is not None and (rare := rare_classes(self.table.group, labels, settings.folds)):
             names = self.task.description().get("classes", {})
             listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
@@ -181,6 +181,7 @@ class Comparison:
             "inits": {name: encoder_sha256(initial_encoder(init, self.settings)) for name, init in self.inits.items()},
             "protocols": list(self.protocols),
             "group_by": self.group_by,
+            "store": self.store.store_id,
             "calibrate": calibrate,
             "folds": [{"train": list(fold.train), "test": list(fold.test)} for fold in self.folds],
         }
@@ -198,6 +199,7 @@ class Comparison:
             "processes": self.ranks.count,
             "settings": self.settings.model_dump(mode="json"),
             "group_by": self.group_by,
+            "store": self.store.store_id,
             "pretraining_overlap": self.overlap,
             **result.reference.values,
             "best_init": result.best,
