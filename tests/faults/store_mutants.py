@@ -25,7 +25,7 @@ import torch
 
 from tests.faults.forked import run_forked
 from tests.faults.mutations import MUTATIONS, files_of
-from tests.support.pretraining_stores import source_columns
+from tests.support.pretraining_stores import IDENTITY, source_columns
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.data.gaze_table import gaze_frames
 from usvs.data.pair_dataset import PairDataset
@@ -49,7 +49,7 @@ def write_store(store: Path, codec: str, generation: int = 0, scans: int = SCANS
     """Write a store of noise with every stream; another generation has the same keys and other content."""
     for folder in ("catalogue", "prepared"):
         (store / folder).mkdir(parents=True)
-    (store / "archive.json").write_text(json.dumps({"archive": str(store / "archive"), "version": 1}))
+    (store / "archive.json").write_text(json.dumps({"archive": str(store / "archive"), "version": 1, **IDENTITY}))
     (store / "private.key").write_bytes(bytes(32))
     settings, count = PrepareSettings(frame_pixels=SIDE, codec=codec), CLIPS * 2 * RATE_HZ
     with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:

@@ -49,8 +49,8 @@ def open_store(archive: Path, store: Path, moved: bool = False) -> Iterator[Keys
         yield create_store(archive, store, moved)
 
 
-def create_store(archive: Path, store: Path, moved: bool) -> Keys:
-    """Create the parts of a store that is locked, or check them; arguments are those of `open_store`, absolute.
+def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
+    """Create the parts of a store that is locked, or check them; `archive` and `store` are absolute.
 
     Raises:
         DataError: as `open_store`.

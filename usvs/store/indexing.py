@@ -1,4 +1,7 @@
-"""`usvs index`: from an archive to the catalogue of its store."""
+"""`usvs index`: from an archive to the catalogue of its store.
+
+Longer than 300 lines: rows, their states and their summary use the same columns.
+"""
 
 import json
 import logging
@@ -306,8 +309,8 @@ def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str,
         reasons=_count_values(skipped["reason"]),
         notes=notes,
         other=found.other,
-        patient_lines=patient_lines,
         unreadable=found.unreadable,
+        patient_lines=patient_lines,
         skipped_scans=tuple(zip(skipped["path"].to_pylist(), skipped["reason"].to_pylist(), strict=True)),
         unused_tables=tuple(sorted(unused)),
         note_files=note_files,
