@@ -17,7 +17,7 @@ from usvs.store.indexing import index_archive
 def archive(tmp_path: Path) -> Path:
     """One person by DICOM and mp4, one in two visit folders, two in one export folder, one without a folder."""
     archive = tmp_path / "archive"
-    ids = {"a/1.dcm": "4711", "visit1/1.dcm": "Anonymized 7", "visit2/1.dcm": "Anonymized 7"}
+    ids = {"a/1.dcm": "PID-4711", "visit1/1.dcm": "Anonymized 7", "visit2/1.dcm": "Anonymized 7"}
     for path, name in {**ids, "export/1.dcm": "Anonym-001", "export/2.dcm": "Anonym-002"}.items():
         write_dicom(archive / path, PatientID=name)
     for path in ("a/v.mp4", "pat_A/visit_1/c.mp4", "pat_C/visit_1/c.mp4", "pat_C/visit_2/c.mp4", "top.mp4"):
@@ -49,7 +49,7 @@ def test_one_person_has_one_key_and_the_reasons_are_printed(archive: Path, tmp_p
     assert "unknown patient (1 scan, 'top.mp4'): in no folder" in text
     assert "PatientID is a placeholder (1 scan, 'pat_A/d.dcm'): it is not used" in text
     written = b"".join(file.read_bytes() for file in store.rglob("*") if file.is_file())
-    assert b"4711" not in written and b"Anonym" not in written
+    assert b"PID-4711" not in written and b"Anonym" not in written
 
 
 def test_an_index_step_by_step_finds_the_same_groups(archive: Path, tmp_path: Path):
