@@ -64,7 +64,6 @@ def test_groups(scans: list[tuple[str, str | None, str | None]], expected: list[
 
 @pytest.mark.parametrize(
     "text",
-    # fmt: off
     [
         "",
         " ",
@@ -91,7 +90,6 @@ def test_groups(scans: list[tuple[str, str | None, str | None]], expected: list[
         "REDACTED",
         "Patient Name",
     ],
-    # fmt: on
 )
 def test_placeholders_are_not_used(text: str):
     assert fold_patient_id(text) is None

@@ -19,7 +19,7 @@ from usvs.store.prepare import prepare_store
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.tasks.audit_runs import audit_run
 
-AGAIN = "remove its folder in 'prepared', then run 'usvs prepare'"
+AGAIN = "run 'usvs prepare'"
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)
 
 
@@ -58,7 +58,10 @@ def test_a_whole_store_has_no_findings(archive: Path):
     main(["audit", str(store), "--workers", "1"])  # and ends without an error
 
 
-@pytest.mark.parametrize("name", ["frames.bin", "frame_offsets.npy", "frame_seconds.npy", "gaze.npy", "speech.npy"])
+@pytest.mark.parametrize(
+    "name",
+    ["frames.bin", "frame_offsets.npy", "frame_seconds.npy", "gaze.npy", "speech.npy", "speech_crc32.npy"],
+)
 def test_one_flipped_bit_is_found(archive: Path, name: str):
     store = make_store(archive)
     key = key_of(store, "Doe_Jane/a.mp4")
@@ -80,7 +83,7 @@ def test_missing_and_foreign_files_are_found(archive: Path):
     assert set(findings_of(store)) == {
         f"scan {a}: speech.npy is missing: {AGAIN}",
         f"scan {b}: unexpected file notes.txt",
-        f"scan {c}: manifest.json is damaged or of another version",
+        f"scan {c}: manifest.json is damaged; {AGAIN}",
         "scan 0123456789ab: is prepared but not in the catalogue: remove its folder in 'prepared'",
     }
 

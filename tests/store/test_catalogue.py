@@ -1,6 +1,7 @@
 """From a folder of files to the catalogue: what is found, what is skipped and why, and what messages may contain."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,8 +169,13 @@ def test_a_store_that_cannot_be_or_is_something_else_ends_in_one_sentence(make_v
     index(archive, store)
     other = tmp_path / "other"
     archive.rename(other)
-    with pytest.raises(DataError, match="belongs to archive"):
-        index(other, store)
+    index(other, store)  # the same files in another place
+    shutil.copytree(other, archive)
+    with pytest.raises(DataError, match=r"belongs to archive .*, not to .*: 1 of 1 video of the store .* --moved"):
+        index(archive, store)
+    (archive / "a.mp4").write_bytes(b"another")
+    with pytest.raises(DataError, match=r"belongs to archive .*: 0 of 1 video of the store are there"):
+        index(archive, store)
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path):

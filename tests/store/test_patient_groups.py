@@ -8,6 +8,7 @@ import pytest
 from tests.support.dicom_files import write_dicom
 from tests.support.media_files import write_video
 from usvs.errors import DataError
+from usvs.store.audit import audit_store
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 
@@ -16,7 +17,7 @@ from usvs.store.indexing import index_archive
 def archive(tmp_path: Path) -> Path:
     """One person by DICOM and mp4, one in two visit folders, two in one export folder, one without a folder."""
     archive = tmp_path / "archive"
-    ids = {"a/1.dcm": "4711", "visit1/1.dcm": "Anonymized 7", "visit2/1.dcm": "Anonymized 7"}
+    ids = {"a/1.dcm": "PID-4711", "visit1/1.dcm": "Anonymized 7", "visit2/1.dcm": "Anonymized 7"}
     for path, name in {**ids, "export/1.dcm": "Anonym-001", "export/2.dcm": "Anonym-002"}.items():
         write_dicom(archive / path, PatientID=name)
     for path in ("a/v.mp4", "pat_A/visit_1/c.mp4", "pat_C/visit_1/c.mp4", "pat_C/visit_2/c.mp4", "top.mp4"):
@@ -48,7 +49,7 @@ def test_one_person_has_one_key_and_the_reasons_are_printed(archive: Path, tmp_p
     assert "unknown patient (1 scan, 'top.mp4'): in no folder" in text
     assert "PatientID is a placeholder (1 scan, 'pat_A/d.dcm'): it is not used" in text
     written = b"".join(file.read_bytes() for file in store.rglob("*") if file.is_file())
-    assert b"4711" not in written and b"Anonym" not in written
+    assert b"PID-4711" not in written and b"Anonym" not in written
 
 
 def test_an_index_step_by_step_finds_the_same_groups(archive: Path, tmp_path: Path):
@@ -89,6 +90,7 @@ def test_a_flipped_bit_of_the_key_is_an_error_and_no_second_patient(archive: Pat
     write_video(archive / "a/w.mp4")
     with pytest.raises(DataError, match=r"private\.key is not the key that the store was made with"):
         index_archive(archive, store, workers=1)
+    assert any("private.key" in str(finding) for finding in audit_store(store, workers=1).findings)
     content[bit // 8] ^= 1 << bit % 8
     key.write_bytes(content)
     after = patients(archive, store)

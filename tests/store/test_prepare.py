@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from usvs.cli import main
 from usvs.errors import DataError
 from usvs.store import prepare_scan, writer
 from usvs.store.catalogue import Catalogue
@@ -74,14 +75,31 @@ def test_clips_carry_scan_and_patient_numbers(store: Path):
     np.testing.assert_array_equal(clips.has_sound, [1, 1, 0, 0, 0, 1, 1])
 
 
-def test_only_prepared_scans_count(store: Path):
+def test_a_scan_that_is_not_prepared_is_never_left_out_unnoticed(store: Path):
     prepare_store(store, profile=SETTINGS, workers=1)
-    everything = PreparedStore(store)
-    (store / "prepared" / everything.scans[0] / "manifest.json").unlink()
+    (store / "prepared" / PreparedStore(store).scans[0] / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 scans are not prepared or not up to date .*; run: usvs prepare "):
+        PreparedStore(store)
+
+
+def test_scans_that_failed_are_left_out_with_a_warning(store: Path, tmp_path: Path, caplog):
+    everything = Catalogue.load(store).scans["scan_key"].to_pylist()
+    (tmp_path / "archive/p1/a.mp4").unlink()
+    prepare_store(store, profile=SETTINGS, workers=1)
     rest = PreparedStore(store)
-    assert rest.scans == everything.scans[1:]
+    assert rest.scans == tuple(everything[1:])
     np.testing.assert_array_equal(rest.clips.scan, [0, 0, 0, 1, 1])
     assert len(rest.clips.scan_patient) == 2
+    assert "1 of 3 usable scans could not be prepared and is not used" in caplog.text
+
+
+def test_failed_scans_end_the_command_with_their_paths(store: Path, tmp_path: Path, caplog):
+    (tmp_path / "archive/p1/a.mp4").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["prepare", str(store), "--workers", "1", "--set", "frame_pixels=40"])
+    assert ended.value.code == 3
+    assert "failed: p1/a.mp4: the video does not exist in the archive any more" in caplog.text
+    assert "1 of 3 scans failed" in caplog.text
 
 
 def test_a_second_time_does_only_what_is_needed(store: Path, tmp_path: Path):
@@ -90,6 +108,7 @@ def test_a_second_time_does_only_what_is_needed(store: Path, tmp_path: Path):
     assert prepare_store(store, profile=SETTINGS, workers=1).unchanged == 3
     assert files(store) == before
     (tmp_path / "archive/p2/c.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1.0,4CH\n")
+    index(tmp_path)
     assert prepare_store(store, profile=SETTINGS, workers=1).prepared == 1
     assert prepare_store(store, profile=SETTINGS.model_copy(update={"jpeg_quality": 80}), workers=1).prepared == 3
 

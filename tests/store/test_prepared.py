@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from usvs.errors import DataError
@@ -118,7 +119,7 @@ def test_every_file_is_on_disk_before_the_scan_has_its_name(make_prepared, tmp_p
     monkeypatch.setattr(Path, "rename", renamed)
     make_prepared(tmp_path / "abc", pictures, speech=np.zeros(24_000, np.int16))
     ((files, on_disk),) = before
-    assert len(files) == 1 + 7 and files == on_disk
+    assert len(files) == 1 + 8 and files == on_disk
     assert str(tmp_path) in synced
 
 
@@ -133,7 +134,10 @@ def test_a_damaged_scan_is_named_by_its_key(make_prepared, tmp_path: Path, pictu
     with pytest.raises(DataError, match="abc: prepared frame 3 is damaged"):
         PreparedScan(folder).frames(np.array([3]))
     (folder / "manifest.json").write_text("{}")
-    with pytest.raises(DataError, match="damaged or of another version"):
+    with pytest.raises(DataError, match=r"manifest.json is damaged; run 'usvs prepare'"):
+        PreparedScan(folder)
+    (folder / "manifest.json").write_text('{"version": 1}')
+    with pytest.raises(DataError, match=r"manifest.json: expected version 2, got 1; run 'usvs prepare'"):
         PreparedScan(folder)
     with pytest.raises(DataError, match="not a prepared scan"):
         PreparedScan(tmp_path)
@@ -187,8 +191,10 @@ def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pi
     from usvs.store.prepared import PreparedStore
 
     monkeypatch.setattr(prepared, "MAX_OPEN_SCANS", 8)
+    monkeypatch.setattr(prepared, "stale_reason", lambda manifest, row: None)
     store = PreparedStore.__new__(PreparedStore)
     store.scans = tuple(f"scan{number}" for number in range(40))
+    store._states = pa.table({"scan_key": store.scans})
     store._folder, store._open, store._lock = tmp_path, OrderedDict(), Lock()
     for key in store.scans:
         make_prepared(tmp_path / key, pictures[:2], speech=np.zeros(100, np.int16))

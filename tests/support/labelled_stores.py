@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.pretraining_stores import source_columns
 from usvs.data.settings import AugmentSettings
 from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.store.settings import ClipSettings, PrepareSettings
@@ -99,7 +100,9 @@ def write_store(
             source={"bytes": 1, "modified_ns": 1},
         )
         path = f"{number}.mp4" if paths is None else paths[number]
-        rows.append({"scan_key": key, "patient_key": patient, "path": path, "status": "ok"})
+        rows.append(
+            {"scan_key": key, "patient_key": patient, "path": path, "status": "ok", **source_columns(FRAME_PIXELS)}
+        )
     with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:
         for row in rows:
             writer.add(row, None)

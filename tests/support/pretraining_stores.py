@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from usvs.archive.alignment import Alignment
 from usvs.audio.settings import SpectrogramSettings
 from usvs.data.settings import AugmentSettings
 from usvs.losses.settings import ObjectiveSettings
@@ -21,6 +22,13 @@ STORE_ID = "0123456789abcdef"
 IDENTITY = {"store_id": STORE_ID, "key_check": ""}
 SECONDS, RATE_HZ, SIDE = 12.0, 5, 36
 PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
+
+
+def source_columns(side: int, **columns) -> dict[str, object]:
+    """Columns of the catalogue for a scan that was written with the source, sector and alignment of these stores."""
+    sides = {"sector_left": 0, "sector_top": 0, "sector_right": side, "sector_bottom": side}
+    states = {"bytes": 1, "modified_ns": 1, "alignment": Alignment().model_dump_json(), "sound": "in_video"}
+    return sides | states | {"gaze": False, "planes": False} | columns
 
 
 def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool = True, speech: float = 0.9) -> Path:
@@ -49,6 +57,7 @@ def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool 
             "patient_key": patient,
             "status": "ok",
             "path": f"{key}.mp4",
+            **source_columns(SIDE),
         }
         fractions = [(speech if clip % 4 else 0.1) if sound else float("nan") for clip in range(int(SECONDS / 2))]
         rows.append((row, np.array(fractions, np.float32)))

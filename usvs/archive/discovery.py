@@ -60,11 +60,13 @@ class ArchiveListing:
         scans: sorted by path.
         missing: scans that the manifest names but the archive does not contain.
         other: number of files that belong to no scan, by suffix.
+        unreadable: path and reason of each folder that could not be read.
     """
 
     scans: tuple[ScanFiles, ...]
     missing: tuple[ScanFiles, ...]
     other: dict[str, int]
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def discover_scans(archive: str | Path) -> ArchiveListing:
@@ -77,8 +79,11 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
         DataError: if the archive is empty or has no video, and for an invalid manifest.
     """
     archive = Path(archive)
-    all_paths = sorted(iter_paths(archive))
+    unreadable: list[tuple[str, str]] = []
+    all_paths = sorted(iter_paths(archive, unreadable))
     paths = [path for path in all_paths if _is_utf8(path)]
+    if not all_paths and unreadable:
+        raise DataError(f"archive '{archive}': its folder '{unreadable[0][0]}' is {unreadable[0][1]}")
     if not all_paths:
         raise DataError(f"archive '{archive}' is empty: expected a folder that contains videos")
     index = _PathIndex(paths)
@@ -99,7 +104,7 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
     other = Counter(_get_suffix(path).lower() or "no suffix" for path in paths if path not in used)
     if len(paths) < len(all_paths):
         other["with a name not in UTF-8"] = len(all_paths) - len(paths)
-    return ArchiveListing(scans, missing, dict(other))
+    return ArchiveListing(scans, missing, dict(other), tuple(unreadable))
 
 
 class _PathIndex:
@@ -140,10 +145,14 @@ def _match_entries(rows: dict[str, ManifestEntry], index: _PathIndex) -> dict[st
     return entries
 
 
-def iter_paths(archive: Path) -> Iterator[str]:
+def iter_paths(archive: Path, unreadable: list[tuple[str, str]] | None = None) -> Iterator[str]:
     """Yield every file of a folder tree, relative to it, without hidden files and folders of the system.
 
     Linked folders are followed unless they lead back into the tree.
+
+    Args:
+        archive: the folder.
+        unreadable: receives path and reason of each folder inside it that cannot be read; None raises instead.
 
     Raises:
         DataError: for a folder that cannot be read.
@@ -172,7 +181,9 @@ def iter_paths(archive: Path) -> Iterator[str]:
                     f"archive '{archive}': expected paths of at most {longest} bytes, got a longer one of a folder "
                     f"{levels} levels deep: move it closer to the archive"
                 ) from None
-            raise DataError(f"archive folder '{archive}/{relative}' is not readable: {error.strerror}") from None
+            if unreadable is None or not relative:
+                raise DataError(f"archive folder '{archive}/{relative}' is not readable: {error.strerror}") from None
+            unreadable.append((relative, f"not readable: {error.strerror}"))
         pending += sorted(subfolders, reverse=True)
 
 

@@ -63,6 +63,9 @@ def _add_index(commands: Commands) -> None:
     )
     command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
     command.add_argument("store", type=Path, metavar="STORE", help="a private folder for everything that is derived")
+    command.add_argument(
+        "--moved", action="store_true", help="ARCHIVE is the archive of STORE in another place, even if files differ"
+    )
     command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
     add_settings_options(command)
     command.set_defaults(run_command=_run_index)
@@ -77,6 +80,11 @@ def _add_prepare(commands: Commands) -> None:
     )
     command.add_argument("store", type=Path, metavar="STORE", help="a folder made by 'usvs index'")
     command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
+    command.add_argument(
+        "--quick",
+        action="store_true",
+        help="compare frames and speech that are prepared already by their sizes only, do not hash them",
+    )
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_run_prepare)
@@ -135,7 +143,7 @@ def _run_index(options: argparse.Namespace) -> None:
     from usvs.store.indexing import index_archive
 
     settings = dict(chosen_settings(options, IndexSettings()))
-    summary = index_archive(options.archive, options.store, workers=options.workers, **settings)
+    summary = index_archive(options.archive, options.store, workers=options.workers, moved=options.moved, **settings)
     logger.info(str(summary))
     if summary.unused_tables:
         raise DataError(
@@ -150,7 +158,15 @@ def _run_prepare(options: argparse.Namespace) -> None:
 
     settings = chosen_settings(options, prepare_profile(chosen_profile(options)))
     with dask_cluster(options.dask) if options.dask else nullcontext() as cluster:
-        logger.info(str(prepare_store(options.store, profile=settings, workers=options.workers, cluster=cluster)))
+        summary = prepare_store(
+            options.store, profile=settings, workers=options.workers, cluster=cluster, verify=not options.quick
+        )
+    logger.info(str(summary))
+    if summary.failed:
+        raise DataError(
+            f"prepare: {summary.failed} of {quantity(summary.found, 'scan')} failed, see the lines 'failed'; training "
+            "leaves them out: restore or remove these files, then run 'usvs index' and 'usvs prepare' again"
+        )
 
 
 def _run_audit(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from usvs.data.validation_split import Split, split_store
 from usvs.errors import ConfigError, DataError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.store.clips import ClipTable
-from usvs.store.prepared import PreparedStore
+from usvs.store.prepared import PreparedStore, check_clip_length
 from usvs.store.settings import ClipSettings
 
 SplitName = Literal["train", "validation", "all"]
@@ -87,7 +87,8 @@ class PairDataset(Dataset[PairSample]):
         transform: replaces the augmentation. It is called with one frame as uint8 tensor [1, H, W] as prepared, and
             returns a tensor of one shape. Torch's generator is seeded for each call, so that a random transform gives
             the same result for the same sample, and the same parameters for the four order frames.
-        clips: clip length, K, D and further settings of the pairs; None: the paper's.
+        clips: clip length, K, D and further settings of the pairs; None: those that the store was indexed with, by
+            default the paper's.
         patients: keyed hashes of the patients to use; None: all. The split is made among them.
         seed: of all draws.
         validation_fraction: fraction of the patients in the split ``validation``.
@@ -104,7 +105,7 @@ class PairDataset(Dataset[PairSample]):
 
     Raises:
         DataError: for a store that is not prepared, a patient without prepared scan, or a split without clips.
-        ConfigError: for an unknown split, or frames smaller than `frame_pixels`.
+        ConfigError: for an unknown split, frames smaller than `frame_pixels`, or another clip length than the store's.
     """
 
     def __init__(
@@ -124,6 +125,8 @@ class PairDataset(Dataset[PairSample]):
         if split not in get_args(SplitName):
             raise ConfigError(f"split: expected one of {', '.join(get_args(SplitName))}, got '{split}'")
         self.store = store if isinstance(store, PreparedStore) else PreparedStore(Path(store))
+        clips = self.store.clip_settings if clips is None else clips
+        check_clip_length(self.store, clips)
         self.split: Split = split_store(self.store, 0.0 if split == "all" else validation_fraction, patients)
         self.split_name: SplitName = split
         self.clips = self._select_clips()
@@ -135,7 +138,7 @@ class PairDataset(Dataset[PairSample]):
             augment = AugmentSettings(flip=False, gain_db=0.0) if split == "validation" else AugmentSettings()
         first = self.store.scan(int(self.clips.scan[0]))
         self.settings = PairSettings(
-            clips=ClipSettings() if clips is None else clips,
+            clips=clips,
             augment=augment,
             frame_pixels=_largest_input(first.frame_pixels, augment) if frame_pixels is None else frame_pixels,
             rate_hz=first.rate_hz,

@@ -9,7 +9,11 @@ from typing import Any
 from usvs.errors import DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import PREPARED, read_archive_path
-from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
+from usvs.store.keys import Keys
+from usvs.store.prepare_failures import read_failures
+from usvs.store.prepared_manifest import MANIFEST_FILE, PREPARE, PreparedManifest
+from usvs.store.settings import PrepareSettings
+from usvs.store.staleness import OTHER_SETTINGS, stale_reason
 from usvs.store.writer import PARTIAL_PREFIX
 from usvs.utils.hashing import file_sha256
 from usvs.utils.process_pool import map_tasks
@@ -79,10 +83,11 @@ class AuditTask:
 
 @dataclass(frozen=True)
 class ScanCheck:
-    """The problems of one prepared scan, and the SHA-256 of its source."""
+    """The problems of one prepared scan, the SHA-256 of its source, and the settings that it was prepared with."""
 
     problems: tuple[str, ...]
     source_sha256: str | None = None
+    settings: PrepareSettings | None = None
 
 
 def audit_store(store: str | Path, *, check_contents: bool = True, workers: int | None = None) -> AuditSummary:
@@ -104,15 +109,31 @@ def audit_store(store: str | Path, *, check_contents: bool = True, workers: int 
     usable = [row for row in rows if row["status"] == OK]
     tasks = [AuditTask(archive, prepared, row, check_contents) for row in usable if row["scan_key"] in present]
     findings = [] if archive.is_dir() else [Finding("archive", "does not exist any more")]
+    try:
+        Keys.load(store)
+    except DataError as error:
+        findings.append(Finding("store", str(error)))
+    settings: PrepareSettings | None = None
     rows_by_source: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for task, result in track(map_tasks(check_scan, tasks, workers), "auditing scans", total=len(tasks)):
         check = result if isinstance(result, ScanCheck) else ScanCheck((str(result),))
         findings += [Finding(f"scan {task.row['scan_key']}", problem) for problem in check.problems]
+        settings = settings or check.settings
+        if check.settings not in (None, settings):
+            findings.append(Finding(f"scan {task.row['scan_key']}", f"{OTHER_SETTINGS}: {PREPARE}"))
         if check.source_sha256:
             rows_by_source[check.source_sha256].append(task.row)
+    try:
+        failed = read_failures(store)
+    except DataError as error:
+        failed = frozenset()
+        findings.append(Finding("store", str(error).removeprefix(f"store '{store}': ")))
     if present:  # before the first 'usvs prepare', no scan is expected to be prepared
         missing = (str(row["scan_key"]) for row in usable if row["scan_key"] not in present)
-        findings += [Finding(f"scan {key}", "is not prepared: run 'usvs prepare'") for key in missing]
+        findings += [
+            Finding(f"scan {key}", f"{'could not be' if key in failed else 'is not'} prepared: {PREPARE}")
+            for key in missing
+        ]
     unknown = present - {str(row["scan_key"]) for row in rows}
     findings += [
         Finding(f"scan {key}", "is prepared but not in the catalogue: remove its folder in 'prepared'")
@@ -132,7 +153,7 @@ def check_scan(task: AuditTask) -> ScanCheck:
         problems = [*_file_problems(task, manifest), *_source_problems(task, manifest)]
     except OSError as error:
         problems = [f"cannot be read: {error.strerror}"]
-    return ScanCheck(tuple(problems), manifest.source_sha256)
+    return ScanCheck(tuple(problems), manifest.source_sha256, manifest.settings)
 
 
 def _file_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[str]:
@@ -143,15 +164,17 @@ def _file_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[str]
         yield f"unexpected file {name}"
     for name, digest in manifest.sha256.items():
         if name not in present:
-            yield f"{name} is missing: remove its folder in 'prepared', then run 'usvs prepare'"
+            yield f"{name} is missing: {PREPARE}"
         elif task.check_contents and file_sha256(task.folder / name) != digest:
-            yield (
-                f"{name} is damaged (its SHA-256 is not the manifest's): remove its folder in 'prepared', "
-                "then run 'usvs prepare'"
-            )
+            yield f"{name} is damaged (its SHA-256 is not the manifest's): {PREPARE}"
+        elif (task.folder / name).stat().st_size != manifest.bytes.get(name):
+            yield f"{name} is damaged (its size is not the manifest's): {PREPARE}"
 
 
 def _source_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[str]:
+    if reason := stale_reason(manifest, task.row):
+        yield f"{reason}: {PREPARE}"
+        return
     if not task.archive.is_dir():
         return  # reported once for all scans
     video, source = task.archive / str(task.row["path"]), manifest.source
@@ -165,8 +188,6 @@ def _source_problems(task: AuditTask, manifest: PreparedManifest) -> Iterator[st
             yield CHANGED.format(kind)
         elif kind == "video" and task.check_contents and manifest.source_sha256 not in (None, file_sha256(path)):
             yield f"{CHANGED.format(kind)}, though its size and time have not"
-    if manifest.patient_key != task.row["patient_key"]:
-        yield "its patient differs from the catalogue's: run 'usvs prepare'"
 
 
 def _split_findings(rows: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from usvs.store.folder import CATALOGUE, read_archive_path
-from usvs.store.tables import map_clips, read_scans
+from usvs.store.settings import ClipSettings
+from usvs.store.tables import map_clips, read_clip_settings, read_scans
 
 OK, SKIPPED = "ok", "skipped"  # values of the column `status`; `reason` says why a scan is skipped
 
@@ -20,18 +21,21 @@ class Catalogue:
         scans: one row per scan, with the columns of `usvs.store.tables.SCAN_SCHEMA`.
         clips: one row per clip: ``scan`` (a row of `scans`), ``start_seconds`` and ``speech_fraction``. The columns are
             memory-mapped: they are read from disk when they are used.
+        clip_settings: how the scans were cut into clips.
     """
 
     scans: pa.Table
     clips: pa.Table
+    clip_settings: ClipSettings
 
     @classmethod
     def load(cls, store: str | Path) -> Self:
-        """Read the catalogue of a store.
+        """Read the catalogue of a store, and compare its files with their hashes.
 
         Raises:
             DataError: if there is none, or it is damaged or of another version.
         """
         store = Path(store)
         read_archive_path(store, must_exist=False)
-        return cls(read_scans(store / CATALOGUE), map_clips(store / CATALOGUE))
+        folder = store / CATALOGUE
+        return cls(read_scans(folder), map_clips(folder), read_clip_settings(folder))

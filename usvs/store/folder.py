@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from usvs.errors import DataError
+from usvs.store.archive_move import check_moved
 from usvs.store.identity import ARCHIVE_FILE, new_identity, read_identity
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.store.tables import SCANS_FILE, read_first_key
@@ -22,8 +23,13 @@ OWN_BEFORE_KEY = frozenset({LOCK_FILE, f".{KEY_FILE}"})  # what a store may have
 
 
 @contextmanager
-def open_store(archive: Path, store: Path) -> Iterator[Keys]:
+def open_store(archive: Path, store: Path, moved: bool = False) -> Iterator[Keys]:
     """Create the store of an archive, or open an existing one, and lock it; only its owner has access.
+
+    Args:
+        archive: folder of the archive.
+        store: folder of the store.
+        moved: whether the archive is that of the store in another place, see `check_moved`.
 
     Raises:
         DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one,
@@ -40,10 +46,10 @@ def open_store(archive: Path, store: Path) -> Iterator[Keys]:
     except OSError as error:
         raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     with lock_store(store):
-        yield create_store(archive, store)
+        yield create_store(archive, store, moved)
 
 
-def create_store(archive: Path, store: Path) -> Keys:
+def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
     """Create the parts of a store that is locked, or check them; `archive` and `store` are absolute.
 
     Raises:
@@ -52,7 +58,7 @@ def create_store(archive: Path, store: Path) -> Keys:
     try:
         _check_content(store)
         if (store / ARCHIVE_FILE).exists() and (stored := read_archive_path(store, must_exist=False)) != archive:
-            raise DataError(f"store '{store}' belongs to archive '{stored}', not to '{archive}': name a new folder")
+            check_moved(store, stored, archive, moved)
         store.chmod(0o700)
         keys = Keys.create(store)
         identity = read_identity(store)
@@ -106,7 +112,8 @@ def read_archive_path(store: Path, must_exist: bool = True) -> Path:
         )
     if must_exist and not archive.is_dir():
         raise DataError(
-            f"archive '{archive}' of store '{store}' does not exist: restore it, or index its copy into a new store"
+            f"archive '{archive}' of store '{store}' does not exist: restore it or, if it was moved, run: "
+            + shell_command("usvs", "index", "NEW_PLACE", store)
         )
     return archive
 

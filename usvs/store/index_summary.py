@@ -25,6 +25,7 @@ class IndexSummary:
         reasons: number of skipped scans by reason.
         notes: number of usable scans by what is unusual about them.
         other: number of files that belong to no scan, by suffix.
+        unreadable: path and reason of each folder of the archive that could not be read, likewise.
         skipped_scans: path in the archive and reason of each skipped scan: for the terminal of its owner only.
         unused_tables: path in the archive and reason of each table of gaze or labels of a usable scan that is not used;
             likewise for its owner only.
@@ -46,6 +47,7 @@ class IndexSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     other: dict[str, int] = field(default_factory=dict)
+    unreadable: tuple[tuple[str, str], ...] = ()
     skipped_scans: tuple[tuple[str, str], ...] = ()
     unused_tables: tuple[tuple[str, str], ...] = ()
     note_files: dict[str, str] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class IndexSummary:
             lines.append(
                 f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store"
             )
+        lines += [printable(f"  skipped folder: {path}: {reason}") for path, reason in self.unreadable]
         lines += _list_files("skipped", self.skipped_scans, "skipped scans")
         if self.other:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other.items()))

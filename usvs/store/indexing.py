@@ -1,5 +1,9 @@
-"""`usvs index`: from an archive to the catalogue of its store."""
+"""`usvs index`: from an archive to the catalogue of its store.
 
+Longer than 300 lines: rows, their states and their summary use the same columns.
+"""
+
+import json
 import logging
 import os
 import secrets
@@ -54,6 +58,7 @@ def index_archive(
     voice_activity: VoiceActivitySettings | Mapping[str, Any] | None = None,
     gaze: GazeSettings | Mapping[str, Any] | None = None,
     workers: int | None = None,
+    moved: bool = False,
 ) -> IndexSummary:
     """Find the scans of an archive and write the catalogue of its store.
 
@@ -67,6 +72,8 @@ def index_archive(
         voice_activity: settings of the speech detector.
         gaze: how gaze was recorded, for what neither manifest.csv nor the recording states.
         workers: number of processes; None is one per core.
+        moved: `archive` is the archive of `store` in another place. False: this is recognised by its files, if the old
+            place does not exist any more.
 
     Raises:
         ConfigError: for a setting that is unknown or out of range.
@@ -78,7 +85,7 @@ def index_archive(
     if not archive.is_dir():
         raise DataError(f"archive '{archive}' is not a folder")
     found = discover_scans(archive)
-    with open_store(archive, store) as keys:
+    with open_store(archive, store, moved) as keys:
         try:
             _Indexer(archive.resolve(), store / CATALOGUE, keys, settings).update(found, workers)
         except OSError as error:
@@ -235,6 +242,7 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
         "sound_path": files.sound,
         "gaze_path": files.gaze,
         "planes_path": files.planes,
+        "companions": json.dumps(metadata.companions),
         "alignment": metadata.alignment.model_dump_json(),
         "split": files.split,
         **hash_patient_id(metadata.info.patient if metadata.info else None, keys),
@@ -301,6 +309,7 @@ def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str,
         reasons=_count_values(skipped["reason"]),
         notes=notes,
         other=found.other,
+        unreadable=found.unreadable,
         patient_lines=patient_lines,
         skipped_scans=tuple(zip(skipped["path"].to_pylist(), skipped["reason"].to_pylist(), strict=True)),
         unused_tables=tuple(sorted(unused)),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.alignment import Alignment
-from usvs.archive.discovery import ScanFiles
+from usvs.archive.discovery import COMPANION_SUFFIXES, ScanFiles
 from usvs.archive.gaze import read_gaze
 from usvs.archive.labels import read_plane_labels
 from usvs.archive.settings import GazeSettings
@@ -58,6 +58,7 @@ class ScanMetadata:
         sound: ``in_video``, ``beside`` (a file of its own) or ``none``.
         gaze: whether there is usable gaze; likewise `planes` (labels).
         alignment: of sound and gaze with the video.
+        companions: size and modification time of each companion file, by kind, before it was read.
         speech_fractions: fraction of each clip that is speech [clips]; NaN without sound.
     """
 
@@ -74,6 +75,7 @@ class ScanMetadata:
     planes: bool = False
     planes_note: str | None = None
     alignment: Alignment = field(default_factory=Alignment)
+    companions: dict[str, tuple[int, int]] = field(default_factory=dict)
     speech_fractions: NDArray[np.float32] | None = None
 
 
@@ -120,6 +122,7 @@ def clip_count(timing: Timing, clips: ClipSettings) -> int:
 
 
 def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetadata:
+    companions = _companion_states(task)
     info = read_video_info(path)
     sector = _inspect_sector(path, info, task.files.sector)
     sound, sound_note, fractions = _inspect_sound(task, path, info)
@@ -139,8 +142,22 @@ def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetad
         planes=planes,
         planes_note=planes_note,
         alignment=alignment,
+        companions=companions,
         speech_fractions=fractions,
     )
+
+
+def _companion_states(task: IndexTask) -> dict[str, tuple[int, int]]:
+    states = {}
+    for kind in COMPANION_SUFFIXES:
+        path = getattr(task.files, kind)
+        if path is not None:
+            try:
+                status = (task.archive / path).stat()
+                states[kind] = status.st_size, status.st_mtime_ns
+            except OSError:
+                pass  # its reader says why it is not used
+    return states
 
 
 def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:

@@ -11,18 +11,19 @@ from usvs.errors import DataError
 from usvs.store.catalogue import OK
 from usvs.store.dask_cluster import Cluster
 from usvs.store.folder import CATALOGUE, PREPARED, lock_store, read_archive_path
+from usvs.store.prepare_failures import write_failures
 from usvs.store.prepare_scan import PrepareResult, PrepareTask, prepare_scan
 from usvs.store.settings import PrepareSettings, prepare_profile
 from usvs.store.tables import read_rows, read_scans
 from usvs.store.writer import remove_partial
 from usvs.utils.process_pool import map_tasks, map_tasks_on
 from usvs.utils.progress import track
-from usvs.utils.text import quantity
+from usvs.utils.text import printable, quantity
 
 
 @dataclass
 class PrepareSummary:
-    """What `prepare_store` did; scans are named by their keys.
+    """What `prepare_store` did.
 
     Attributes:
         found: usable scans of the catalogue.
@@ -32,7 +33,9 @@ class PrepareSummary:
         frames: number of frames written.
         seconds_of_video: duration of the scans written.
         failures: why a scan could not be prepared, by scan key.
+        repaired: the damaged file for which a scan was prepared again, by scan key.
         differences: how decoding differed from the catalogue, for scans that were written all the same, by scan key.
+        paths: path in the archive of each scan that these name: for the terminal of its owner only.
     """
 
     found: int = 0
@@ -42,10 +45,14 @@ class PrepareSummary:
     frames: int = 0
     seconds_of_video: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
+    repaired: dict[str, str] = field(default_factory=dict)
     differences: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
 
-    def add(self, scan_key: str, result: PrepareResult) -> None:
+    def add(self, scan_key: str, path: str, result: PrepareResult) -> None:
         """Add the result of one scan."""
+        if result.failure or result.difference or result.repaired:
+            self.paths[scan_key] = printable(path)
         if result.failure:
             self.failed += 1
             self.failures[scan_key] = result.failure
@@ -54,17 +61,22 @@ class PrepareSummary:
         self.prepared += not result.is_unchanged
         self.frames += result.frames
         self.seconds_of_video += result.seconds
+        if result.repaired:
+            self.repaired[scan_key] = result.repaired
         if result.difference:
             self.differences[scan_key] = result.difference
 
     def __str__(self) -> str:
-        """Return the lines for a terminal."""
+        """Return the lines for a terminal; they name scans by their paths in the archive, as those of `index` do."""
         lines = [
             f"prepare: {quantity(self.prepared, 'scan')} prepared ({quantity(self.frames, 'frame')}, "
             f"{self.seconds_of_video / 60:.1f} minutes of video), {self.unchanged} unchanged, {self.failed} failed"
         ]
-        lines += [f"  failed: scan {key}: {failure}" for key, failure in self.failures.items()]
-        lines += [f"  note: scan {key}: {difference}" for key, difference in self.differences.items()]
+        lines += [f"  failed: {self.paths[key]}: {failure}" for key, failure in self.failures.items()]
+        lines += [
+            f"  repaired: {self.paths[key]}: {name} was damaged or missing" for key, name in self.repaired.items()
+        ]
+        lines += [f"  note: {self.paths[key]}: {difference}" for key, difference in self.differences.items()]
         return "\n".join(lines)
 
 
@@ -74,15 +86,21 @@ def prepare_store(
     profile: Profile | PrepareSettings = "paper",
     workers: int | None = None,
     cluster: Cluster | None = None,
+    verify: bool = True,
     **overrides: Any,
 ) -> PrepareSummary:
     """Prepare every usable scan of a store that is not up to date: decode it once, write frames, speech, gaze, labels.
+
+    A scan whose files are missing or differ from their hashes is prepared again. Scans that fail are recorded in the
+    store: datasets leave them out.
 
     Args:
         store: a folder made by `index_archive`.
         profile: name of a profile, or settings.
         workers: number of processes; None is one per core.
         cluster: runs the work instead of local processes, see `dask_cluster`.
+        verify: hash all files of scans that are prepared already (about a second per hour of video); False: compare
+            sizes, and hash all but frames and speech.
         **overrides: settings by name, for example ``codec="raw"``, see `usvs.store.settings.PrepareSettings`.
 
     Raises:
@@ -96,7 +114,7 @@ def prepare_store(
     catalogue, prepared = store.resolve() / CATALOGUE, store.resolve() / PREPARED
     usable = read_scans(catalogue, ["status"])["status"].to_pylist().count(OK)
     rows = (row for row in read_rows(catalogue) if row["status"] == OK)
-    tasks = (PrepareTask(archive, prepared, row, settings) for row in rows)
+    tasks = (PrepareTask(archive, prepared, row, settings, verify) for row in rows)
     with lock_store(store):
         remove_partial(prepared)
         results = (
@@ -109,16 +127,25 @@ def prepare_store(
             with closing(results):
                 for task, result in track(results, "preparing scans", total=usable):
                     result = result if isinstance(result, PrepareResult) else PrepareResult(failure=str(result))
-                    summary.add(str(task.row["scan_key"]), result)
+                    summary.add(str(task.row["scan_key"]), str(task.row["path"]), result)
                     if result.is_store_full:
                         raise _full_error(store, result, summary)
         finally:
             remove_partial(prepared)  # of worker processes that died or were stopped
+        if summary.prepared + summary.unchanged:
+            _record_failures(store, summary)
     if not summary.prepared + summary.unchanged:
         key, failure = next(iter(summary.failures.items()), ("", "the catalogue has no usable scan"))
-        first = f"scan {key}: {failure}" if key else failure
+        first = f"{summary.paths[key]}: {failure}" if key else failure
         raise DataError(f"store '{store}': no scan could be prepared; the first failure: {first}")
     return summary
+
+
+def _record_failures(store: Path, summary: PrepareSummary) -> None:
+    try:
+        write_failures(store, summary.failures)
+    except OSError as error:
+        raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
 
 
 def _full_error(store: Path, result: PrepareResult, summary: PrepareSummary) -> DataError:

@@ -20,10 +20,13 @@ from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
 from usvs.store.prepared_manifest import FileState, PreparedManifest
 from usvs.store.settings import PrepareSettings
+from usvs.store.staleness import catalogue_alignment, catalogue_source, changed_file, stale_reason
 from usvs.store.writer import write_prepared_scan
 from usvs.utils.hashing import file_sha256
+from usvs.utils.regular_files import check_regular
 
 STORE_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # every scan that follows would fail too
+LARGE_FILES = frozenset({"frames.bin", "speech.npy"})
 MAX_LOST_FRACTION = 0.05  # of the frames, missing or damaged; a scan that loses more is not prepared
 
 
@@ -36,12 +39,14 @@ class PrepareTask:
         prepared: folder of the prepared scans.
         row: of the catalogue.
         settings: of the prepared scans.
+        verify: hash all files of an earlier preparation; False: compare sizes, and hash all but frames and speech.
     """
 
     archive: Path
     prepared: Path
     row: dict[str, Any]
     settings: PrepareSettings
+    verify: bool = True
 
     @property
     def folder(self) -> Path:
@@ -56,7 +61,7 @@ class PrepareTask:
     @property
     def alignment(self) -> Alignment:
         """Alignment of sound and gaze with the video."""
-        return Alignment.model_validate_json(self.row["alignment"])
+        return catalogue_alignment(self.row)
 
     def companion(self, kind: str) -> Path | None:
         """Return the companion file of a kind (sound, gaze, planes), if there is a usable one."""
@@ -76,6 +81,7 @@ class PrepareResult:
         frames: number of frames written.
         seconds: duration written.
         is_unchanged: the scan was prepared already and is up to date.
+        repaired: the file that was damaged or missing, for which a scan that is otherwise up to date was written again.
         failure: why it could not be prepared.
         is_store_full: whether every other scan would fail in the same way.
         difference: how decoding differed from the catalogue.
@@ -84,6 +90,7 @@ class PrepareResult:
     frames: int = 0
     seconds: float = 0.0
     is_unchanged: bool = False
+    repaired: str | None = None
     failure: str | None = None
     is_store_full: bool = False
     difference: str | None = None
@@ -107,9 +114,11 @@ def prepare_scan(task: PrepareTask) -> PrepareResult:
 def _prepare(task: PrepareTask) -> PrepareResult:
     video, row = task.archive / str(task.row["path"]), task.row
     source = _source_state(task, video)
-    if (source.bytes, source.modified_ns) != (row["bytes"], row["modified_ns"]):
-        raise DataError("the video has changed since 'usvs index': index the archive again")
-    if _is_up_to_date(task, source):
+    if kind := changed_file(catalogue_source(row), source):
+        raise DataError(f"the {kind} has changed since 'usvs index': index the archive again")
+    previous = _up_to_date(task)
+    damaged = None if previous is None else damaged_file(task.folder, previous, task.verify)
+    if previous is not None and damaged is None:
         return PrepareResult(is_unchanged=True)
     info, decoded = read_video_info(video), VideoDecodeStats()
     manifest = write_prepared_scan(
@@ -128,7 +137,12 @@ def _prepare(task: PrepareTask) -> PrepareResult:
         gaze_degree=_gaze_degree(task, info),
         source_sha256=file_sha256(video),
     )
-    return PrepareResult(manifest.frames, manifest.duration_seconds, difference=_difference(row["frames"], decoded))
+    return PrepareResult(
+        manifest.frames,
+        manifest.duration_seconds,
+        repaired=damaged,
+        difference=_difference(row["frames"], decoded),
+    )
 
 
 def _iter_checked_frames(
@@ -219,17 +233,31 @@ def _source_state(task: PrepareTask, video: Path) -> FileState:
     return FileState(bytes=size, modified_ns=modified, beside=states)
 
 
-def _is_up_to_date(task: PrepareTask, source: FileState) -> bool:
+def _up_to_date(task: PrepareTask) -> PreparedManifest | None:
+    """Return the manifest of an earlier preparation from the same files with the same settings."""
     try:
         manifest = PreparedManifest.load(task.folder)
     except DataError:
-        return False
-    crop = task.crop
-    return (
-        manifest.source == source
-        and "frame_crc32.npy" in manifest.sha256  # not written by early versions; needed to read frames for DALI
-        and manifest.settings == task.settings
-        and manifest.sector == (crop.left, crop.top, crop.right, crop.bottom)
-        and manifest.patient_key == task.row["patient_key"]
-        and manifest.alignment == task.alignment
-    )
+        return None
+    is_current = manifest.settings == task.settings and stale_reason(manifest, task.row) is None
+    return manifest if is_current else None
+
+
+def damaged_file(folder: Path, manifest: PreparedManifest, verify: bool) -> str | None:
+    """Return the first file of a prepared scan that is missing or differs from its manifest.
+
+    Args:
+        folder: of the prepared scan.
+        manifest: of the scan.
+        verify: hash all files; False: frames and speech are compared by their sizes only.
+    """
+    for name, digest in manifest.sha256.items():
+        path = folder / name
+        try:
+            if check_regular(path) != manifest.bytes.get(name):
+                return name
+            if (verify or name not in LARGE_FILES) and file_sha256(path) != digest:
+                return name
+        except OSError:
+            return name
+    return None

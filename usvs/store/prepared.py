@@ -1,5 +1,6 @@
 """Prepared scans, for reading: frames, speech, gaze and labels at any time of a scan."""
 
+import logging
 import os
 import weakref
 from collections import OrderedDict
@@ -15,22 +16,31 @@ import pyarrow as pa
 import simplejpeg
 from numpy.typing import NDArray
 
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
 from usvs.store.identity import read_store_id
-from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
+from usvs.store.prepare_failures import read_failures
+from usvs.store.prepared_manifest import PREPARE, PreparedManifest
+from usvs.store.settings import ClipSettings, PrepareSettings
+from usvs.store.staleness import OTHER_SETTINGS, STATE_COLUMNS, stale_reason
+from usvs.store.writer import SPEECH_BLOCK
 from usvs.utils.columns import blocks, map_column
+from usvs.utils.hashing import file_sha256
 from usvs.utils.regular_files import check_regular
-from usvs.utils.text import shell_command
+from usvs.utils.text import quantity, shell_command
+
+logger = logging.getLogger(__name__)
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
-PREPARE_AGAIN = "prepare the scan again: remove its folder in 'prepared', then run 'usvs prepare'"
 
 
 class PreparedScan:
     """One prepared scan; its files are closed with the object.
+
+    Everything that is read is compared with a checksum: columns with their SHA-256 when they are opened, frames and
+    speech with CRC-32s of each frame and of each block of speech.
 
     Args:
         folder: of the prepared scan.
@@ -54,19 +64,20 @@ class PreparedScan:
         self.patient_key = self.manifest.patient_key
         self.frame_pixels = self.manifest.frame_pixels
         self.duration_seconds = self.manifest.duration_seconds
+        if folder.name != self.scan_key:
+            raise DataError(f"scan {folder.name}: its manifest is of scan {self.scan_key}; {PREPARE}")
         self.frame_seconds: NDArray[np.float64] = self._load("frame_seconds.npy")
         self._offsets: NDArray[np.int64] = self._load("frame_offsets.npy")
+        self._checksums: NDArray[np.uint32] = self._load("frame_crc32.npy")
         count, size = self.manifest.frames, self._open_frames()
         if len(self.frame_seconds) != count or len(self._offsets) != count + 1 or int(self._offsets[-1]) != size:
-            raise DataError(
-                f"scan {self.scan_key}: expected {count} frames in files of matching sizes; {PREPARE_AGAIN}"
-            )
-        self._speech: NDArray[np.int16] | None = self._load("speech.npy") if self.has_sound else None
+            raise DataError(f"scan {self.scan_key}: expected {count} frames in files of matching sizes; {PREPARE}")
+        self._speech: NDArray[np.int16] | None = self._open_speech() if self.has_sound else None
 
     @property
     def has_sound(self) -> bool:
         """Whether the scan has sound."""
-        return "speech.npy" in self.manifest.sha256
+        return self.manifest.speech_samples is not None
 
     @property
     def rate_hz(self) -> int:
@@ -94,10 +105,6 @@ class PreparedScan:
         self.read_frames(indices, list(frames))
         return frames
 
-    @cached_property
-    def _checksums(self) -> NDArray[np.uint32]:
-        return self._load("frame_crc32.npy")
-
     def read_frames(self, indices: NDArray[np.integer], targets: Sequence[NDArray[np.uint8]]) -> None:
         """Decode frames into given arrays; an index that occurs several times is decoded once.
 
@@ -117,8 +124,6 @@ class PreparedScan:
 
     def read_encoded(self, indices: NDArray[np.integer]) -> list[NDArray[np.uint8]]:
         """Return frames as they are stored: k JPEG files, or with the codec `raw` k arrays [P, P].
-
-        Their checksums are verified, because a decoder may decode a damaged file without an error.
 
         Raises:
             DataError: for an index out of range, or a frame that is damaged on disk.
@@ -140,7 +145,7 @@ class PreparedScan:
         The last clip may end up to a frame after the scan (see `clip_count`); then the last `samples` are returned.
 
         Raises:
-            DataError: if the scan has no sound, or the interval is further outside the scan.
+            DataError: if the scan has no sound, the interval is further outside the scan, or its speech is damaged.
         """
         if self._speech is None:
             raise DataError(f"scan {self.scan_key} has no sound")
@@ -153,7 +158,31 @@ class PreparedScan:
                 f"scan {self.scan_key}: expected speech between 0 s and {length_seconds:.3f} s, "
                 f"got {start_seconds:.3f} s to {end_seconds:.3f} s"
             )
+        self._verify_speech(first, first + samples)
         return self._speech[first : first + samples]
+
+    def _verify_speech(self, first: int, end: int) -> None:
+        """Compare the blocks of speech that hold these samples with their checksums, each once."""
+        assert self._speech is not None
+        for block in range(first // SPEECH_BLOCK, -(-end // SPEECH_BLOCK)):
+            if not self._verified[block]:
+                if (
+                    crc32(self._speech[block * SPEECH_BLOCK : (block + 1) * SPEECH_BLOCK].data)
+                    != self._speech_crc32[block]
+                ):
+                    raise DataError(
+                        f"scan {self.scan_key}: speech.npy is damaged at {block * SPEECH_BLOCK / self.rate_hz:.1f} s;"
+                        f" {PREPARE}"
+                    )
+                self._verified[block] = True
+
+    def _open_speech(self) -> NDArray[np.int16]:
+        speech: NDArray[np.int16] = self._load("speech.npy", verify=False)  # may be long: verified where it is read
+        self._speech_crc32: NDArray[np.uint32] = self._load("speech_crc32.npy")
+        if speech.dtype != np.int16 or speech.shape != (self.manifest.speech_samples,):
+            raise DataError(f"scan {self.scan_key}: speech.npy is damaged; {PREPARE}")
+        self._verified = np.zeros(len(self._speech_crc32), np.bool_)
+        return speech
 
     @property
     def _frame_interval_seconds(self) -> float:
@@ -166,9 +195,10 @@ class PreparedScan:
         start, length = self._byte_range(index)
         try:
             if self.manifest.codec == "raw":
-                is_complete = os.preadv(self._frames_file, [target.data], start) == target.nbytes
+                is_complete = os.preadv(self._frames_file, [target.data], start) == target.nbytes == length
+                is_complete = is_complete and crc32(target.data) == self._checksums[index]
             else:
-                content = os.pread(self._frames_file, length, start)
+                content = self._read_content(index, start, length)
                 is_complete = simplejpeg.decode_jpeg(content, "GRAY", buffer=target).shape == (*target.shape, 1)
         except (ValueError, OSError):
             is_complete = False
@@ -177,11 +207,16 @@ class PreparedScan:
 
     def _encoded(self, index: int) -> NDArray[np.uint8]:
         start, length = self._byte_range(index)
+        content = self._read_content(index, start, length)
+        encoded = np.frombuffer(content, np.uint8)
+        return encoded.reshape(self.frame_pixels, -1) if self.manifest.codec == "raw" else encoded
+
+    def _read_content(self, index: int, start: int, length: int) -> bytes:
+        """Read a frame as it is stored; a decoder may decode a damaged one without an error."""
         content = os.pread(self._frames_file, length, start)
         if crc32(content) != self._checksums[index]:
             raise self._damaged_frame_error(index)
-        encoded = np.frombuffer(content, np.uint8)
-        return encoded.reshape(self.frame_pixels, -1) if self.manifest.codec == "raw" else encoded
+        return content
 
     def _byte_range(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self.frame_seconds):
@@ -192,7 +227,7 @@ class PreparedScan:
         return start, end - start
 
     def _damaged_frame_error(self, index: int) -> DataError:
-        return DataError(f"scan {self.scan_key}: prepared frame {index} is damaged; {PREPARE_AGAIN}")
+        return DataError(f"scan {self.scan_key}: prepared frame {index} is damaged; {PREPARE}")
 
     def _open_frames(self) -> int:
         try:
@@ -203,11 +238,14 @@ class PreparedScan:
         weakref.finalize(self, os.close, self._frames_file)
         return os.fstat(self._frames_file).st_size
 
-    def _load(self, name: str) -> NDArray:  # type: ignore[type-arg]
+    def _load(self, name: str, verify: bool = True) -> NDArray:  # type: ignore[type-arg]
+        path = self._folder / name
         try:
-            return map_column(self._folder / name)
+            if verify and file_sha256(path) != self.manifest.sha256.get(name):
+                raise ValueError("expected the SHA-256 of the manifest")
+            return map_column(path)
         except (OSError, ValueError):
-            raise DataError(f"scan {self.scan_key}: {name} is missing or damaged; {PREPARE_AGAIN}") from None
+            raise DataError(f"scan {self.scan_key}: {name} is missing or damaged; {PREPARE}") from None
 
 
 class PreparedStore:
@@ -215,30 +253,41 @@ class PreparedStore:
 
     Args:
         store: a folder made by `index_archive` and `prepare_store`.
+        check_scans: compare each prepared scan with the catalogue now. False: when the scan is opened.
 
     Attributes:
         scans: keys of the prepared scans [S]; the index of a scan is its position here.
         clips: their clips.
+        clip_settings: how the scans were cut into clips.
 
     Raises:
-        DataError: if `store` is not a store, or none of its scans is prepared.
+        DataError: if `store` is not a store, none of its scans is prepared, or a usable scan is not prepared or out of
+            date. Scans that `prepare_store` reported as failed are left out.
     """
 
-    def __init__(self, store: str | Path) -> None:
+    def __init__(self, store: str | Path, check_scans: bool = True) -> None:
         self.store = Path(store)
         catalogue = Catalogue.load(self.store)
         self._folder = self.store / PREPARED
-        ready = {entry.name for entry in os.scandir(self._folder)} if self._folder.is_dir() else set()
+        failed = read_failures(self.store)
         keys, statuses = (catalogue.scans[name].to_pylist() for name in ("scan_key", "status"))
-        rows = [
-            row
-            for row, (key, status) in enumerate(zip(keys, statuses, strict=True))
-            if status == OK and key in ready and os.path.exists(f"{self._folder}/{key}/{MANIFEST_FILE}")  # noqa: PTH110
-        ]
-        if not rows:
-            raise DataError(f"store '{store}' has no prepared scan; run: {shell_command('usvs', 'prepare', store)}")
+        usable = [row for row, status in enumerate(statuses) if status == OK]
+        rows = [row for row in usable if keys[row] not in failed]
+        command = shell_command("usvs", "prepare", store)
+        if not rows or not self._folder.is_dir() or not any(self._folder.iterdir()):
+            raise DataError(f"store '{store}' has no prepared scan; run: {command}")
         self.scans: tuple[str, ...] = tuple(keys[row] for row in rows)
+        self._states = catalogue.scans.select(STATE_COLUMNS).take(pa.array(rows))
+        self._settings: PrepareSettings | None = None  # those of the first scan that is opened
+        if check_scans:
+            self._check_scans(command)
+            if left_out := len(usable) - len(rows):
+                logger.warning(
+                    f"store '{store}': {left_out} of {quantity(len(usable), 'usable scan')} could not be prepared and "
+                    f"{'is' if left_out == 1 else 'are'} not used; to see why, run: {command}"
+                )
         self.clips = _clip_table(catalogue, np.array(rows))
+        self.clip_settings = catalogue.clip_settings
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()
         self._lock = Lock()
 
@@ -257,14 +306,54 @@ class PreparedStore:
         opened = PreparedScan(
             self._folder / self.scans[index]
         )  # without the lock: a slow disk must not block other threads
+        row = self._states.slice(index, 1).to_pylist()[0]
+        if reason := stale_reason(opened.manifest, row) or self._other_settings(opened.manifest):
+            raise DataError(f"scan {opened.scan_key}: {reason}; {PREPARE}")
         with self._lock:
             found = self._open.setdefault(index, opened)
             if len(self._open) > MAX_OPEN_SCANS:
                 self._open.popitem(last=False)
             return found
 
-    def __reduce__(self) -> tuple[type["PreparedStore"], tuple[Path]]:
-        return type(self), (self.store,)
+    def _other_settings(self, manifest: PreparedManifest) -> str | None:
+        self._settings = self._settings or manifest.settings
+        return None if manifest.settings == self._settings else OTHER_SETTINGS
+
+    def _check_scans(self, command: str) -> None:
+        problems = []
+        for row in self._states.to_pylist():
+            folder = self._folder / str(row["scan_key"])
+            try:
+                manifest = PreparedManifest.load(folder)
+                if reason := stale_reason(manifest, row) or self._other_settings(manifest):
+                    problems.append(f"scan {folder.name}: {reason}")
+            except DataError as error:
+                problems.append(str(error).removesuffix(f"; {PREPARE}"))
+        if problems:
+            raise DataError(
+                f"store '{self.store}': {len(problems)} of {quantity(len(self.scans), 'scan')} are not prepared or not "
+                f"up to date ({problems[0]}); run: {command}"
+            )
+
+    def __reduce__(self) -> tuple[type["PreparedStore"], tuple[Path, bool]]:
+        return type(self), (self.store, False)
+
+
+def check_clip_length(store: PreparedStore, clips: ClipSettings) -> None:
+    """Check that samples are drawn from the clips that the store was cut into.
+
+    Raises:
+        ConfigError: where the lengths differ.
+    """
+    cut = store.clip_settings.clip_seconds
+    if clips.clip_seconds != cut:
+        again = shell_command(
+            "usvs", "index", "ARCHIVE", store.store, "--set", f"clips.clip_seconds={clips.clip_seconds}"
+        )
+        raise ConfigError(
+            f"clips.clip_seconds: expected {cut}, the length of the clips in store '{store.store}', got "
+            f"{clips.clip_seconds}; use --set clips.clip_seconds={cut}, or cut the archive again, run: {again}"
+        )
 
 
 def _clip_table(catalogue: Catalogue, rows: NDArray[np.int64]) -> ClipTable:

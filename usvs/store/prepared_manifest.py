@@ -1,5 +1,7 @@
 """The manifest of a prepared scan: how it was made, and the hashes of its files. It is written last."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,8 @@ from usvs.store.settings import PrepareSettings
 from usvs.utils.regular_files import read_regular
 
 MANIFEST_FILE = "manifest.json"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2  # 2: sizes of the files, checksums of speech and of the manifest itself
+PREPARE = "run 'usvs prepare'"
 
 
 class FileState(BaseModel):
@@ -25,11 +28,18 @@ class FileState(BaseModel):
 
 
 class PreparedManifest(BaseModel):
-    """Content and source of a prepared scan, the settings it was made with, and the SHA-256 of each of its files."""
+    """Content and source of a prepared scan, the settings it was made with, and the SHA-256 of each of its files.
+
+    Attributes:
+        speech_samples: length of the speech; None without sound.
+        bytes: size of each file.
+        sha256: SHA-256 of each file.
+        checksum: SHA-256 of the manifest's other values, see `seal`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     scan_key: str
     patient_key: str | None
     codec: Literal["jpeg", "raw"]
@@ -45,8 +55,18 @@ class PreparedManifest(BaseModel):
         None  # one degree of visual angle, as fractions of the frame's width and height
     )
     settings: PrepareSettings
+    speech_samples: int | None = None
+    bytes: dict[str, int]
     sha256: dict[str, str]
     usvs: str
+    checksum: str = ""
+
+    def seal(self) -> "PreparedManifest":
+        """Return the manifest with its checksum."""
+        return self.model_copy(update={"checksum": self._checksum()})
+
+    def _checksum(self) -> str:
+        return sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
     @classmethod
     def load(cls, folder: Path) -> "PreparedManifest":
@@ -56,8 +76,23 @@ class PreparedManifest(BaseModel):
             DataError: if there is none, or it is damaged or of another version.
         """
         try:
-            return cls.model_validate_json(read_regular(folder / MANIFEST_FILE))
+            content = read_regular(folder / MANIFEST_FILE)
         except OSError:
-            raise DataError(f"'{folder.name}' is not a prepared scan: it has no {MANIFEST_FILE}") from None
-        except ValidationError:
-            raise DataError(f"scan {folder.name}: {MANIFEST_FILE} is damaged or of another version") from None
+            raise DataError(f"'{folder.name}' is not a prepared scan: it has no {MANIFEST_FILE}; {PREPARE}") from None
+        try:
+            manifest = cls.model_validate_json(content)
+        except (ValidationError, RecursionError):
+            raise DataError(_unreadable(folder, content)) from None
+        if manifest.checksum != manifest._checksum():
+            raise DataError(f"scan {folder.name}: {MANIFEST_FILE} is damaged; {PREPARE}")
+        return manifest
+
+
+def _unreadable(folder: Path, content: bytes) -> str:
+    try:
+        version = json.loads(content)["version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        version = None
+    if isinstance(version, int) and version != VERSION:
+        return f"scan {folder.name}: {MANIFEST_FILE}: expected version {VERSION}, got {version}; {PREPARE}"
+    return f"scan {folder.name}: {MANIFEST_FILE} is damaged; {PREPARE}"

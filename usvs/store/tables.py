@@ -4,6 +4,7 @@ The clips are in a folder of their own, which the metadata of the Parquet file n
 kill at any instant leaves either the old catalogue or the new one.
 """
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,8 +20,10 @@ from typing_extensions import Self
 
 from usvs.errors import DataError
 from usvs.store.settings import ClipSettings
-from usvs.utils.atomic_files import publish
+from usvs.utils.atomic_files import publish, write_durably
 from usvs.utils.columns import ColumnWriter, map_column
+from usvs.utils.hashing import file_sha256
+from usvs.utils.regular_files import read_regular
 
 # fmt: off
 SCAN_SCHEMA = pa.schema([
@@ -39,6 +42,7 @@ SCAN_SCHEMA = pa.schema([
     ("planes_note", pa.string()), ("file_note", pa.string()),
     # companion files of the video, relative to the archive
     ("sound_path", pa.string()), ("gaze_path", pa.string()), ("planes_path", pa.string()),
+    ("companions", pa.string()),  # their sizes and times when they were read (JSON)
     # alignment of sound and gaze with the video (JSON), and the part of the owner's own split that the scan is in
     ("alignment", pa.string()), ("split", pa.string()),
     # keyed hashes of the DICOM PatientID: as written, and as it is compared (null for a placeholder)
@@ -50,7 +54,10 @@ SCAN_SCHEMA = pa.schema([
 CLIP_COLUMNS = {"scan": np.int32, "start_seconds": np.float64, "speech_fraction": np.float32}
 SCANS_FILE = "scans.parquet"
 CLIPS_FOLDER_PREFIX = "clips."
+HASHES_FILE = "sha256.json"  # in the folder of the clips: hashes of the columns and of the Parquet file
 ROWS_PER_BATCH = 512
+# what reading a damaged Parquet file, or files that differ from their hashes, may raise
+DAMAGE = (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError, MemoryError)
 
 
 class CatalogueWriter:
@@ -66,7 +73,8 @@ class CatalogueWriter:
         self._clips = Path(tempfile.mkdtemp(prefix=CLIPS_FOLDER_PREFIX, dir=folder))
         self._open = ExitStack()
         self._partial = folder / ".scans.partial"
-        schema = SCAN_SCHEMA.with_metadata({"clips": self._clips.name})
+        metadata = {"clips": self._clips.name, "clip_settings": clips.model_dump_json()}
+        schema = SCAN_SCHEMA.with_metadata(metadata)
         self._table = self._open.enter_context(pq.ParquetWriter(self._partial, schema))
         self._columns = {
             name: self._open.enter_context(ColumnWriter(self._clips / f"{name}.npy", kind))
@@ -99,6 +107,9 @@ class CatalogueWriter:
         """Complete the catalogue and replace the old one."""
         self._flush()
         self._open.close()
+        hashes = {path.name: file_sha256(path) for path in self._clips.iterdir()}
+        hashes[SCANS_FILE] = file_sha256(self._partial)
+        write_durably(self._clips / HASHES_FILE, json.dumps(hashes).encode())
         publish(self._partial, self._folder / SCANS_FILE)
         for other in self._folder.iterdir():
             if other != self._clips and other.name != SCANS_FILE:
@@ -130,8 +141,10 @@ def read_scans(folder: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(folder / SCANS_FILE) as file:
             names = file.schema_arrow.names
+            if names == SCAN_SCHEMA.names:
+                _verify(folder, file.schema_arrow.metadata, [SCANS_FILE])
             table = file.read(columns) if names == SCAN_SCHEMA.names else None
-    except (OSError, pa.ArrowInvalid):
+    except DAMAGE:
         raise DataError(f"the catalogue has no readable {SCANS_FILE}: run 'usvs index' again") from None
     if table is None:
         raise DataError(f"the catalogue's {SCANS_FILE} was written by another version of usvs: run 'usvs index' again")
@@ -164,8 +177,30 @@ def map_clips(folder: Path) -> pa.Table:
     """
     try:
         metadata = pq.read_schema(folder / SCANS_FILE).metadata or {}
-        clips = folder / metadata[b"clips"].decode()
+        clips = _verify(folder, metadata, [f"{name}.npy" for name in CLIP_COLUMNS])
         columns = {name: map_column(clips / f"{name}.npy") for name in CLIP_COLUMNS}
         return pa.table({name: pa.array(column) for name, column in columns.items()})
-    except (OSError, KeyError, ValueError):
+    except DAMAGE:
         raise DataError("the catalogue has no readable clips: run 'usvs index' again") from None
+
+
+def read_clip_settings(folder: Path) -> ClipSettings:
+    """Return how the scans of a catalogue were cut into clips; errors as of `read_scans`."""
+    read_scans(folder, [])
+    metadata = pq.read_schema(folder / SCANS_FILE).metadata
+    return ClipSettings.model_validate_json(metadata[b"clip_settings"])
+
+
+def _verify(folder: Path, metadata: dict[bytes, bytes] | None, names: list[str]) -> Path:
+    """Compare files of a catalogue with their hashes, and return the folder of its clips.
+
+    Raises:
+        KeyError, TypeError, ValueError, OSError: if they are missing or differ.
+    """
+    clips = folder / (metadata or {})[b"clips"].decode()
+    hashes = json.loads(read_regular(clips / HASHES_FILE))
+    for name in names:
+        path = (folder if name == SCANS_FILE else clips) / name
+        if file_sha256(path) != hashes[name]:
+            raise ValueError(f"{name}: expected its SHA-256 of {HASHES_FILE}")
+    return clips

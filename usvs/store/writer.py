@@ -28,6 +28,7 @@ Track = (
     NDArray[Any] | Callable[[NDArray[np.float64]], NDArray[Any]] | None
 )  # one value per frame, or a function of the frame times
 PARTIAL_PREFIX = ".partial."
+SPEECH_BLOCK = 4800  # samples per checksum: a piece of 0.6 s at 24 kHz is in three or four blocks
 
 
 def write_prepared_scan(
@@ -79,6 +80,8 @@ def write_prepared_scan(
             "planes.npy": _evaluate_track(planes, seconds),
             "speech.npy": speech,
         }
+        if speech is not None:
+            columns["speech_crc32.npy"] = speech_checksums(np.ascontiguousarray(speech))
         for name, values in columns.items():
             if values is not None:
                 hashes[name] = _save(partial / name, values)
@@ -96,9 +99,11 @@ def write_prepared_scan(
             alignment=alignment or Alignment(),
             gaze_degree=gaze_degree,
             settings=settings,
+            speech_samples=None if speech is None else len(speech),
+            bytes={name: (partial / name).stat().st_size for name in hashes},
             sha256=hashes,
             usvs=usvs.__version__,
-        )
+        ).seal()
         (partial / MANIFEST_FILE).write_bytes(manifest.model_dump_json(indent=1).encode())
         sync_files(partial)
         _replace_folder(partial, folder)
@@ -139,6 +144,12 @@ def _write_frames(
     hashes["frame_offsets.npy"] = _save(folder / "frame_offsets.npy", np.array(offsets, np.int64))
     hashes["frame_crc32.npy"] = _save(folder / "frame_crc32.npy", np.array(checksums, np.uint32))
     return np.array(seconds, np.float64), hashes
+
+
+def speech_checksums(speech: NDArray[np.int16]) -> NDArray[np.uint32]:
+    """Return the CRC-32 of each `SPEECH_BLOCK` samples of speech [n]; the last block may be shorter."""
+    starts = range(0, len(speech), SPEECH_BLOCK)
+    return np.array([crc32(speech[start : start + SPEECH_BLOCK].data) for start in starts], np.uint32)
 
 
 def _encode(picture: NDArray[np.uint8], settings: PrepareSettings) -> bytes:

@@ -19,7 +19,7 @@ from usvs.data.validation_split import Split, split_store
 from usvs.errors import DataError
 from usvs.losses.protocol import loss_requirements
 from usvs.store.clips import ClipTable
-from usvs.store.prepared import PreparedStore
+from usvs.store.prepared import PreparedStore, check_clip_length
 from usvs.tasks.pretraining.chance import uses_pairs
 from usvs.tasks.pretraining.module import PairOutputs, PretrainModel, model_inputs
 from usvs.tasks.pretraining.settings import PretrainSettings
@@ -70,7 +70,9 @@ class PretrainingTask:
 
         Raises:
             DataError: where the store has no clips that serve the objective, or not all of the patients.
+            ConfigError: where its clips have another length than in the settings.
         """
+        check_clip_length(store, self.settings.clips)
         split = split_store(store, self.settings.validation_fraction, patients)
         train, validation = (
             store.clips.select(split.clips_of(groups, store.clips.scan)) for groups in (split.train, split.validation)
