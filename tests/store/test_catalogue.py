@@ -50,7 +50,9 @@ def test_a_scan_and_its_companion_files(make_video, archive: Path, store: Path):
     summary = index(archive, store)
     assert (summary.found, summary.usable, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
     assert summary.patients == 1 and summary.no_patient == 1 and summary.other == {".txt": 1}
-    assert any("unknown plane 'knee'" in note for note in summary.notes)
+    assert [file for file, reason in summary.unused_tables if "unknown plane 'knee'" in reason] == [
+        "Doe Jane/two.planes.csv"
+    ]
     one, two, top = (rows(store)[path] for path in ("Doe Jane/one.mp4", "Doe Jane/two.MP4", "top.mkv"))
     assert one["patient_key"] == two["patient_key"] is not None and top["patient_key"] is None
     assert (one["frames"], one["width"], one["height"], one["clips"], one["sound"]) == (25, 64, 48, 2, "in_video")
