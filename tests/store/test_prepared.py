@@ -194,6 +194,7 @@ def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pi
     monkeypatch.setattr(prepared, "stale_reason", lambda manifest, row: None)
     store = PreparedStore.__new__(PreparedStore)
     store.scans = tuple(f"scan{number}" for number in range(40))
+    store._settings = None
     store._states = pa.table({"scan_key": store.scans})
     store._folder, store._open, store._lock = tmp_path, OrderedDict(), Lock()
     for key in store.scans:
