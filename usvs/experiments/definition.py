@@ -13,13 +13,13 @@ from typing import Any
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
 from usvs.experiments.presets import (
-    EXTERNAL,
     PRESETS,
     Evaluation,
     ReproduceSettings,
     TaskName,
 )
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
+from usvs.experiments.rows import EXTERNAL
 from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.comparison import write_arrays

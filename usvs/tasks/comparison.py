@@ -71,7 +71,12 @@ class Comparison:
         self.table: Table = task.dataset(self.store, settings, group_by)
 
     def choose_patients(self, patients: Patients, allow_overlap: bool) -> None:
-        """Deal the folds; refuse test patients that an init was pretrained on."""
+        """Divide the patients into folds.
+
+        Raises:
+            ConfigError: for stratified folds of a task without classes.
+            DataError: for fewer patients than folds, or test patients that an init was pretrained on.
+        """
         inits, settings = list(self.inits.values()), self.settings
         if patients == "held-out":
             self.table = self.table.take(held_out_rows(self.store, self.table, inits))
@@ -84,7 +89,7 @@ class Comparison:
         keys = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
         self.overlap = overlaps(inits, list(self.inits), keys.values(), allow_overlap)
         if labels is not None and (rare := rare_classes(self.table.group, labels, settings.folds)):
-            names = self.task.description().get("classes", {})
+            names = self.task.description().get("classes", [])
             listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
             logger.warning(
                 f"classes of fewer patients than the {settings.folds} folds (number): {listed}; in some folds they"
@@ -128,7 +133,7 @@ class Comparison:
         for fold in self.folds:
             where = f"init {number + 1} of {len(self.inits)} ({name}), fold {fold.number + 1} of {len(self.folds)}"
             folds.append(self._measure_fold(name, protocol, fold, calibrate, where))
-        extra = [score for score in ("accuracy",) if score in folds[0] and score not in scores]
+        extra = [score for score in self.task.extra_scores if score in folds[0] and score not in scores]
         return InitResult(name, protocol, (*scores, *extra), tuple(folds))
 
     def _measure_fold(
