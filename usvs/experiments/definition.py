@@ -22,7 +22,6 @@ from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_fold
 from usvs.experiments.rows import EXTERNAL
 from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.comparison import write_arrays
 from usvs.tasks.cross_validation import FoldResult
 from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
@@ -31,6 +30,7 @@ from usvs.tasks.registry import AnyTask, find_task
 from usvs.tasks.result_cache import first_difference
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import Table
+from usvs.utils.array_files import write_arrays
 
 logger = logging.getLogger(__name__)
 

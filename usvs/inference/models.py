@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
@@ -22,8 +23,6 @@ from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
 from usvs.tasks.provenance import RESULTS
 
 logger = logging.getLogger(__name__)
-
-VIDEO_STRIDE = 8  # the paper's temporal down-sampling (section 3.2)
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:
@@ -98,7 +97,7 @@ def evaluation_inputs(model: TrainedModel, frames: NDArray[np.uint8]) -> Tensor:
 
 
 def file_batches(
-    file: Path, side: int, stride: int = VIDEO_STRIDE, box: Box | None = None
+    file: Path, side: int, stride: int = TEMPORAL_STRIDE, box: Box | None = None
 ) -> Iterator[tuple[list[float | None], NDArray[np.uint8]]]:
     """Yield the times and frames [b, side, side] of an image or a video file, in batches of at most `BATCH_FRAMES`.
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.inference.frames import as_files, is_image_file
-from usvs.inference.models import VIDEO_STRIDE, evaluation_inputs, file_batches, load_models, predict_models
+from usvs.inference.models import evaluation_inputs, file_batches, load_models, predict_models
 from usvs.media.box import Box
 from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
 from usvs.media.sector import detect_sector
@@ -137,7 +138,7 @@ def predict(
     model: str | Path,
     *,
     box: Box | None = None,
-    stride: int = VIDEO_STRIDE,
+    stride: int = TEMPORAL_STRIDE,
 ) -> list[Prediction]:
     """Predict the class of image files, and of the frames of video files.
 

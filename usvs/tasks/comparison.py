@@ -1,6 +1,5 @@
 """Several inits on the same patient folds of one store, measured into a folder that can be resumed."""
 
-import io
 import json
 import logging
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from usvs import __version__
@@ -29,10 +27,11 @@ from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.results_table import FinetuneResult, best_init
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import EvaluationProtocol, Table
-from usvs.training.distributed import Ranks
+from usvs.training.distributed import Ranks, share_json
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
-from usvs.utils.atomic_files import write_durably, write_text
+from usvs.utils.array_files import write_arrays
+from usvs.utils.atomic_files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -229,24 +228,3 @@ class Comparison:
         if content and not resume:
             hint = ", or add --resume to continue it" if (self.folder / f"{KIND}.json").is_file() else ""
             raise ConfigError(f"'{self.folder}' is not empty: choose a new folder for the results{hint}")
-
-
-def share_json(value: dict[str, Any] | None, ranks: Ranks) -> dict[str, Any] | None:
-    """Return the first rank's plain values on every rank."""
-    if ranks.count == 1:
-        return value
-    text = b"" if value is None or not ranks.first else json.dumps(value).encode()
-    length = int(ranks.gather_counts((len(text),)).max())
-    if length == 0:
-        return None
-    content = torch.zeros(length, dtype=torch.int64)
-    content[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else 0
-    shared: dict[str, Any] = json.loads(bytes(ranks.total(content).tolist()))
-    return shared
-
-
-def write_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write named arrays as one compressed file, atomically."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_durably(file, buffer.getvalue())

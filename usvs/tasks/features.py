@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from usvs.data.frame_table import FrameTable, read_frames
 from usvs.data.settings import AugmentSettings
@@ -50,14 +51,24 @@ def features_of(
     Returns:
         The features [n, C] of all batches.
     """
+    return encode_inputs(encoder, (evaluation_frames(frames, frame_pixels, augment) for frames in batches))
+
+
+def encode_inputs(encoder: Encoder, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+    """Run an encoder over batches of its input, without gradient and in evaluation mode; its mode is restored.
+
+    Args:
+        encoder: the network.
+        batches: of inputs [b, C, P, P], on any device.
+
+    Returns:
+        The features [n, C] of all batches.
+    """
     was_training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
     try:
         with torch.inference_mode():
-            parts = [
-                encoder(evaluation_frames(frames, frame_pixels, augment).to(device)).float().cpu().numpy()
-                for frames in batches
-            ]
+            parts = [encoder(inputs.to(device)).float().cpu().numpy() for inputs in batches]
     finally:
         encoder.train(was_training)
     return np.concatenate(parts)

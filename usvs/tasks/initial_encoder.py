@@ -3,10 +3,10 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -15,12 +15,10 @@ from usvs.errors import ConfigError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.models.encoder import Encoder, as_encoder, update_pretrained_cfg
 from usvs.models.pretrained import create_encoder_from_weights
-from usvs.models.registry import build_encoder, encoder_config
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.init_names import INIT_HELP, INIT_PREFIXES
 from usvs.tasks.key_purpose import KeyPurpose
 from usvs.tasks.pretraining.chance import uses_pairs
-from usvs.tasks.pretraining.encoders import describe_module
 from usvs.tasks.pretraining.load import load_encoder
 from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
@@ -33,7 +31,6 @@ Kind = Literal["random", "run", "imagenet", "sononet", "timm", "module"]
 # ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; weights of `usvs.models.load_weights`; or a
 # module with `num_features` and `forward_features`.
 Init: TypeAlias = str | Path | nn.Module
-OWN_MODULE = "module"  # kind of an encoder that usvs cannot build: it must be given when the model is loaded
 
 
 class ParsedInit(NamedTuple):
@@ -134,37 +131,6 @@ def _build_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
         untrained.load_state_dict(encoder.state_dict())
         return untrained
     return encoder
-
-
-def encoder_description(encoder: nn.Module) -> dict[str, Any]:
-    """Return the plain values from which `described_encoder` makes an encoder again, without its weights."""
-    own = as_encoder(encoder)
-    try:
-        return dict(encoder_config(own))
-    except ConfigError:  # a module without a registered name
-        return describe_module(getattr(own, "module", own))
-
-
-def described_encoder(description: Mapping[str, Any], given: nn.Module | None, source: Path) -> Encoder:
-    """Return the encoder that `encoder_description` described; its weights are still to be loaded.
-
-    Args:
-        description: what `encoder_description` returned.
-        given: a module of the same class, needed for one without a registered name.
-        source: of the description, for messages.
-
-    Raises:
-        ConfigError: for an own module where none is given.
-        DataError: for a description that cannot be used.
-    """
-    if given is not None:
-        return copy.deepcopy(as_encoder(given))
-    if description.get("kind") == OWN_MODULE:
-        raise ConfigError(
-            f"model '{source}' was trained with an own encoder, {description.get('class')}: expected encoder=MODULE of"
-            " the same architecture, got none; encoders registered by usvs.register_encoder are built by name"
-        )
-    return build_encoder(description)
 
 
 def init_names(inits: Sequence[Init]) -> list[str]:
