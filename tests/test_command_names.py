@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import usvs
-from usvs.cli import _parser
+from usvs.cli import build_parser
 
 PACKAGE = Path(usvs.__file__).parent
 QUOTED = re.compile(r"(?:'|``?)usvs ([a-z][^'`\n]*)(?:'|`)")
@@ -32,7 +32,7 @@ def strings(file: Path) -> Iterator[tuple[int, str]]:
 
 @cache
 def command_line() -> argparse.ArgumentParser:
-    return _parser()
+    return build_parser()
 
 
 def fault(command: str) -> str | None:

@@ -71,7 +71,7 @@ class FinetunedModel:
         task = models[0].task
         if not isinstance(task, cls._task_class):
             raise ConfigError(f"model '{folder}': expected one of {cls._task_title}, got task '{task.name}'")
-        made = cls(profile=models[0].settings.profile, **cls._arguments_of(task))  # type: ignore[call-arg]
+        made = cls(profile=models[0].settings.profile, **cls._arguments_of(task))
         made.models_ = models
         return made
 

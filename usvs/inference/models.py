@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
 from usvs.media.box import Box
-from usvs.models.preprocessing import preprocess_images
+from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
@@ -82,7 +82,7 @@ def predict_images(models: tuple[TrainedModel, ...], images: Source) -> Tensor:
     settings = models[0].settings
     files = as_files(images)
     if files is None:
-        inputs = preprocess_images(images, settings.model.frame_pixels, settings.augment.crop_fraction)
+        inputs = preprocess_images(cast("Images", images), settings.model.frame_pixels, settings.augment.crop_fraction)
         return torch.cat([predict_models(models, part) for part in torch.split(inputs, BATCH_FRAMES)])
     parts = []
     for file in files:
@@ -108,19 +108,24 @@ def file_batches(
         box: the region to use, in pixels of the file; None: the sector is detected.
 
     Raises:
-        DataError: for a file that cannot be read.
+        DataError: for a file that cannot be read; the frames before are yielded first.
     """
     if is_image_file(file):
         yield [None], read_image_frame(file, side, box)[None]
         return
     seconds: list[float | None] = []
     frames: list[NDArray[np.uint8]] = []
-    for moment, frame in iter_video_frames(file, side, stride, box):
-        seconds.append(moment)
-        frames.append(frame)
-        if len(frames) == BATCH_FRAMES:
+    try:
+        for moment, frame in iter_video_frames(file, side, stride, box):
+            seconds.append(moment)
+            frames.append(frame)
+            if len(frames) == BATCH_FRAMES:
+                yield seconds, np.stack(frames)
+                seconds, frames = [], []
+    except DataError:
+        if frames:
             yield seconds, np.stack(frames)
-            seconds, frames = [], []
+        raise
     if frames:
         yield seconds, np.stack(frames)
 

@@ -72,8 +72,14 @@ def overlaps(inits: Sequence[Init], names: Sequence[str], tested: Collection[str
 
     Weights from elsewhere are ``external``: no patient of this archive is known to be in their training data.
 
+    Args:
+        inits: the initial encoders.
+        names: of each, in the result.
+        tested: keyed hashes of the test patients.
+        allow: log an overlap instead of raising.
+
     Raises:
-        DataError: as `check_pretraining_overlap`.
+        DataError: naming the shared keyed hashes.
     """
     found = {}
     for init, name in zip(inits, names, strict=True):
