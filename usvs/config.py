@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from usvs.errors import ConfigError
+from usvs.utils.regular_files import read_regular_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -97,7 +98,7 @@ def check_settings(kind: type[SettingsT], values: Mapping[str, Any]) -> Settings
 
 def _read_table(file: Path) -> Any:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular_text(file)
     except OSError as error:
         raise ConfigError(f"settings file '{file}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

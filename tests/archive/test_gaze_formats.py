@@ -145,10 +145,10 @@ def test_the_size_of_a_degree():
         (LAB.format(unit="h") + lab_rows(1e3), "expected ms or μs"),
         (LAB.format(unit="ms").replace("DACS px", "DACS mm") + lab_rows(1e3), r"'Gaze point X \[DACS px\]' is missing"),
         (LAB.format(unit="ms").replace("Recording resolution width", "w"), "'Recording resolution width' is missing"),
-        (SDK + "1,soon,0,0,1,0,0,1,600\n", "column 'system_time_stamp' is not readable: expected numbers only"),
+        (SDK + "1,soon,0,0,1,0,0,1,600\n", "column 'system_time_stamp' is not readable: expected a number, got 'soon'"),
         (
             "Time,Where\n1,2\n",
-            "unknown format: expected the columns timestamp_us, x, y, valid, or .* Tobii SDK.*, got Time, Where",
+            "unknown format: expected the columns timestamp_us, x, y, valid, or .* Tobii SDK.*, got 2 columns of unknown name",
         ),
         (
             "timestamp_us;x;y;valid\n0;0,5;0,5;WAHR\n",

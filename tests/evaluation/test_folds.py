@@ -8,7 +8,7 @@ import pytest
 from usvs.data.patients import scan_groups
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, check_disjoint, make_folds, rare_classes, split_groups
-from usvs.tasks.overlap import check_pretraining_overlap, trained_patients
+from usvs.tasks.trained_patients import trained_patients
 
 TESTED_WITH_SEED_0 = [
     ("000000000006", "00000000000d"),
@@ -93,22 +93,6 @@ def run_with(folder: Path, trained) -> Path:
     checkpoint.mkdir(parents=True)
     (folder / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
     return checkpoint
-
-
-def test_testing_on_pretraining_patients_is_refused_from_the_run_or_its_checkpoint(tmp_path):
-    checkpoint = run_with(tmp_path / "run", ["aaa", "bbb"])
-    for init in (tmp_path / "run", checkpoint, checkpoint / "model.safetensors"):
-        with pytest.raises(DataError, match=r"1 of 2 test patients were pretrained on \(bbb\).*--allow-overlap"):
-            check_pretraining_overlap(init, ["bbb", "ccc"])
-        assert check_pretraining_overlap(init, ["bbb", "ccc"], allow_overlap=True) == "overlap"
-        assert check_pretraining_overlap(init, ["ccc"]) == "disjoint"
-
-
-def test_weights_without_a_list_are_logged_as_unknown(tmp_path, caplog):
-    (tmp_path / "a" / "b" / "c" / "d").mkdir(parents=True)
-    assert trained_patients(tmp_path / "a" / "b" / "c" / "d") is None
-    assert check_pretraining_overlap(tmp_path / "a" / "b" / "c" / "d", ["x"]) == "unknown"
-    assert "is not ruled out" in caplog.text
 
 
 def test_a_broken_list_is_an_error_and_not_an_empty_one(tmp_path):

@@ -4,6 +4,7 @@ import matplotlib.image
 import pytest
 import torch
 
+from tests.support.labelled_stores import STORE_ID
 from usvs.errors import ConfigError, DataError
 from usvs.experiments.curves import parse_fractions, run_curves
 from usvs.models.se_resnext import SEResNeXt
@@ -27,7 +28,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
 
     monkeypatch.setattr(inits, "load_encoder", load)
     (tmp_path / "joint").mkdir()
-    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": ["somebody"], "validation": []}))
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"store": STORE_ID, "trained": [], "validation": []}))
     return tmp_path / "joint"
 
 
@@ -62,7 +63,8 @@ def test_fractions_become_nested_patients_and_each_number_is_measured_once(
 
 
 def test_pretraining_patients_are_refused_unless_allowed(grating_store, tmp_path, settings, pretrained):
-    (pretrained / "patients.json").write_text(json.dumps({"trained": ["9a7000000001"], "validation": []}))
+    content = {"store": STORE_ID, "trained": ["9a7000000001"], "validation": []}
+    (pretrained / "patients.json").write_text(json.dumps(content))
     arguments = {"settings": settings, "inits": [pretrained], "fractions": (1.0,), "seeds": [0]}
     with pytest.raises(DataError, match=r"1 of 6 test patients were pretrained on \(9a7000000001\)"):
         run_curves(grating_store, tmp_path / "out", **arguments)

@@ -12,6 +12,7 @@ import torch
 from usvs.evaluation.folds import Fold
 from usvs.experiments import definition, pretrainings, runner
 from usvs.models.se_resnext import SEResNeXt
+from usvs.store.identity import read_store_id
 from usvs.tasks import initial_encoder as inits
 
 
@@ -38,7 +39,9 @@ def stub_pretraining(patch: pytest.MonkeyPatch, encoder: Any, patients: list[str
         calls.pretrained.append((run.name, settings, tuple(patients_asked)))
         run.mkdir(parents=True, exist_ok=True)
         trained = list(patients_asked) if patients is None else patients
-        (run / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
+        (run / "patients.json").write_text(
+            json.dumps({"store": read_store_id(Path(store)), "trained": trained, "validation": []})
+        )
         record = {"step": 9, "split": "validation", "order": 2.1, "order_chance": 2.48}
         (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
 

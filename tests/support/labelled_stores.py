@@ -15,6 +15,9 @@ from usvs.store.writer import write_prepared_scan
 from usvs.tasks.classification.settings import ClassificationSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 
+# of stores without a private key
+STORE_ID = "0123456789abcdef"
+IDENTITY = {"store_id": STORE_ID, "key_check": ""}
 FRAME_PIXELS = 36
 FRAMES = 24
 PLANES_SHOWN = (1, 3, 9)  # three of the fourteen
@@ -67,7 +70,7 @@ def write_store(
     `unlabelled` have no labels.
     """
     (store / "catalogue").mkdir(parents=True)
-    (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
+    (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1, **IDENTITY}))
     rows = []
     for number, patient in enumerate(patient for patient in patients for _ in range(2)):
         random = np.random.default_rng(number)

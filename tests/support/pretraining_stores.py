@@ -16,6 +16,9 @@ from usvs.store.writer import write_prepared_scan
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 
+# of stores without a private key
+STORE_ID = "0123456789abcdef"
+IDENTITY = {"store_id": STORE_ID, "key_check": ""}
 SECONDS, RATE_HZ, SIDE = 12.0, 5, 36
 PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
 
@@ -23,7 +26,7 @@ PREPARE = PrepareSettings(frame_pixels=SIDE, codec="raw")
 def write_store(store: Path, scans: int = 4, sound: bool = True, patients: bool = True, speech: float = 0.9) -> Path:
     """Write a store of noise; every fourth clip is below high affinity."""
     (store / "catalogue").mkdir(parents=True)
-    (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1}))
+    (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1, **IDENTITY}))
     rows = []
     for number in range(scans):
         random = np.random.default_rng(number)

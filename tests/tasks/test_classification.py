@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.labelled_stores import STORE_ID
 from usvs.errors import ConfigError, DataError
 from usvs.models.se_resnext import SEResNeXt
 from usvs.report.runs import save_planes_figures
@@ -25,7 +26,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
     monkeypatch.setattr(inits, "load_encoder", load)
     run = tmp_path / "joint"
     run.mkdir()
-    (run / "patients.json").write_text(json.dumps({"trained": ["somebody"], "validation": []}))
+    (run / "patients.json").write_text(json.dumps({"store": STORE_ID, "trained": [], "validation": []}))
     return run
 
 
@@ -78,7 +79,7 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
     grating_store, tmp_path, tiny_planes, pretrained
 ):
     seen = "9a7000000002"
-    (pretrained / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"store": STORE_ID, "trained": [seen], "validation": []}))
     with pytest.raises(
         DataError, match=f"1 of 6 test patients were pretrained on \\({seen}\\): type --patients held-out"
     ):
@@ -100,7 +101,7 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
 
 def test_only_held_out_patients_are_used_where_asked(grating_store, tmp_path, tiny_planes, pretrained):
     trained = ["9a7000000000", "9a7000000001"]
-    (pretrained / "patients.json").write_text(json.dumps({"trained": trained, "validation": []}))
+    (pretrained / "patients.json").write_text(json.dumps({"store": STORE_ID, "trained": trained, "validation": []}))
     finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes), inits=pretrained, patients="held-out")
     folds = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]["joint"]["probe"]["folds"]
     people = {patient for fold in folds for patient in fold["test_patients"] + fold["train_patients"]}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.labelled_stores import STORE_ID
 from usvs.data.gaze_table import gaze_density, gaze_frames
 from usvs.data.settings import AugmentSettings
 from usvs.errors import DataError
@@ -118,7 +119,8 @@ def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, set
     monkeypatch.setattr(inits, "load_encoder", lambda path: SEResNeXt(settings.model.video))
     seen = "9a7000000002"
     (tmp_path / "joint").mkdir()
-    (tmp_path / "joint" / "patients.json").write_text(json.dumps({"trained": [seen], "validation": []}))
+    content = {"store": STORE_ID, "trained": [seen], "validation": []}
+    (tmp_path / "joint" / "patients.json").write_text(json.dumps(content))
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     with pytest.raises(DataError, match=f"1 of 4 test patients were pretrained on \\({seen}\\)"):
         finetune("gaze", gaze_store, tmp_path / "run", quick, inits=tmp_path / "joint")

@@ -1,17 +1,22 @@
 """Strict reading of csv files that people write by hand or save from a spreadsheet."""
 
 import csv
+import difflib
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from usvs.errors import DataError
+from usvs.utils.regular_files import MAX_TEXT_BYTES, open_regular
 
 DELIMITERS = ",;\t"  # in order of preference
+MAX_HEADER_BYTES = 1 << 16  # a file without ends of line is not a table
+MAX_LISTED_COLUMNS = 8  # in error messages
+SIMILARITY = 0.8  # of a column name to a known one, by difflib
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,33 @@ def detect_delimiter(header: str) -> str:
     return max(DELIMITERS, key=unquoted.count)
 
 
+def describe_columns(columns: Sequence[str], known: Iterable[str]) -> str:
+    """Return the columns of a table for an error message: the known names, names similar to them, and a number.
+
+    Other names are not shown: where the file is not the expected table, perhaps a link to another file, its first line
+    is that file's content.
+
+    Args:
+        columns: names in the header.
+        known: names that a table of this kind may have.
+    """
+    names = {_normalize(name): name for name in known}
+    shown: list[str] = []
+    for column in columns:
+        similar = difflib.get_close_matches(_normalize(column), names, n=1, cutoff=SIMILARITY)
+        if similar and len(column) <= 2 * len(similar[0]):
+            shown.append(f"'{column}'" if column == names[similar[0]] else f"'{column}' (not '{names[similar[0]]}')")
+    others = len(columns) - len(shown)
+    listed = [*shown[:MAX_LISTED_COLUMNS], *(["more"] if len(shown) > MAX_LISTED_COLUMNS else [])]
+    if others:
+        listed.append(f"{others} {'other ' if shown else ''}column{'' if others == 1 else 's'} of unknown name")
+    return ", ".join(listed) or "an empty file"
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name.lower()).strip()
+
+
 @contextmanager
 def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
     """Open a csv in UTF-8 whose columns are separated by commas, or by semicolons or tabs as spreadsheets save them.
@@ -69,15 +101,17 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
         DataError: if it is not a csv, names a column twice, or a row has more values than there are columns.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            delimiter = detect_delimiter(file.readline())
+        with TextIOWrapper(open_regular(path, MAX_TEXT_BYTES), encoding="utf-8-sig", newline="") as file:
+            delimiter = detect_delimiter(file.readline(MAX_HEADER_BYTES))
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             try:
                 columns = tuple(name.strip() for name in next(reader, []))
-                repeated = [name for name, count in Counter(columns).items() if name and count > 1]
+                repeated = [number for number, name in enumerate(columns, 1) if name and name in columns[: number - 1]]
                 if repeated:
-                    raise DataError(f"{what}: column '{repeated[0]}' is repeated: expected each column once")
+                    raise DataError(
+                        f"{what}, line 1: column {repeated[0]} has the name of an earlier one: expected each name once"
+                    )
                 yield CsvFile(columns, _iter_rows(reader, columns, what, delimiter))
             except csv.Error as error:
                 raise DataError(f"{what}, line {reader.line_num}: not readable as csv ({error})") from None

@@ -1,5 +1,6 @@
 """Discovery of the scans in an archive: which files belong together."""
 
+import errno
 import os
 import posixpath
 import unicodedata
@@ -36,7 +37,6 @@ class ScanFiles:
         gaze: gaze recording.
         planes: plane labels.
         patient: as the manifest states.
-        folder: name of the folder that holds the video, if the manifest has no column `patient`.
         split: as the manifest states.
         sector: inscribed crop as the manifest states.
         alignment: of audio and gaze.
@@ -47,7 +47,6 @@ class ScanFiles:
     gaze: str | None = None
     planes: str | None = None
     patient: str | None = None
-    folder: str | None = None
     split: str | None = None
     sector: Box | None = None
     alignment: Alignment = DEFAULT_ALIGNMENT
@@ -78,13 +77,13 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
         DataError: if the archive is empty or has no video, and for an invalid manifest.
     """
     archive = Path(archive)
-    all_paths = sorted(_walk(archive))
+    all_paths = sorted(iter_paths(archive))
     paths = [path for path in all_paths if _is_utf8(path)]
     if not all_paths:
         raise DataError(f"archive '{archive}' is empty: expected a folder that contains videos")
     index = _PathIndex(paths)
     manifest_path = index.find(MANIFEST)
-    rows, columns = read_manifest(archive / (manifest_path or MANIFEST))
+    rows, _ = read_manifest(archive / (manifest_path or MANIFEST))
     entries = _match_entries(rows, index)
     videos = [path for path in paths if path in entries or _is_video(archive, path)]
     if not videos:
@@ -94,7 +93,7 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
         )
     for path, entry in entries.items():
         _check_companions(path, entry, index)
-    scans = tuple(_build_scan(path, index, entries.get(path), "patient" in columns) for path in videos)
+    scans = tuple(_build_scan(path, index, entries.get(path)) for path in videos)
     used = {manifest_path, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes))}
     missing = tuple(ScanFiles(path, patient=entry.patient) for path, entry in entries.items() if path not in used)
     other = Counter(_get_suffix(path).lower() or "no suffix" for path in paths if path not in used)
@@ -141,21 +140,40 @@ def _match_entries(rows: dict[str, ManifestEntry], index: _PathIndex) -> dict[st
     return entries
 
 
-def _walk(archive: Path) -> Iterator[str]:
+def iter_paths(archive: Path) -> Iterator[str]:
+    """Yield every file of a folder tree, relative to it, without hidden files and folders of the system.
+
+    Linked folders are followed unless they lead back into the tree.
+
+    Raises:
+        DataError: for a folder that cannot be read.
+    """
     visited = {os.path.realpath(archive)}
-    for folder, subfolders, names in os.walk(archive, onerror=_raise_unreadable, followlinks=True):
-        kept = []
-        for name in sorted(subfolders):
-            path = os.path.join(folder, name)  # noqa: PTH118  Path would take ten times as long
-            is_new = not os.path.islink(path) or _should_follow(path, archive, visited)  # noqa: PTH114
-            if is_new and not name.startswith(".") and name not in SYSTEM_FOLDERS:
-                kept.append(name)
-        subfolders[:] = kept
-        relative = Path(folder).relative_to(archive).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        for name in names:
-            if not name.startswith("."):
-                yield prefix + name
+    pending = [""]  # relative folders; not os.walk, which before Python 3.12 calls itself for each level
+    while pending:
+        relative = pending.pop()
+        prefix = relative and f"{relative}/"
+        subfolders = []
+        try:
+            with os.scandir(f"{archive}/{relative}") as unsorted:
+                entries = sorted(unsorted, key=lambda entry: entry.name)
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if not entry.is_dir():
+                    yield prefix + entry.name
+                elif entry.name not in SYSTEM_FOLDERS:
+                    is_new = not entry.is_symlink() or _should_follow(entry.path, archive, visited)
+                    subfolders += [prefix + entry.name] if is_new else []
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                longest, levels = os.pathconf(archive, "PC_PATH_MAX"), relative.count("/") + 1
+                raise DataError(
+                    f"archive '{archive}': expected paths of at most {longest} bytes, got a longer one of a folder "
+                    f"{levels} levels deep: move it closer to the archive"
+                ) from None
+            raise DataError(f"archive folder '{archive}/{relative}' is not readable: {error.strerror}") from None
+        pending += sorted(subfolders, reverse=True)
 
 
 def _should_follow(link: str, archive: Path, visited: set[str]) -> bool:
@@ -173,10 +191,6 @@ def _is_utf8(path: str) -> bool:
     return path.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in path)
 
 
-def _raise_unreadable(error: OSError) -> None:
-    raise DataError(f"archive folder '{error.filename}' is not readable: {error.strerror}") from None
-
-
 def _is_video(archive: Path, path: str) -> bool:
     suffix = _get_suffix(path).lower()
     if suffix in VIDEO_SUFFIXES:
@@ -191,7 +205,7 @@ def _check_companions(scan: str, entry: ManifestEntry, index: _PathIndex) -> Non
             raise DataError(f"{MANIFEST}: the {kind} '{path}' of scan '{scan}' is not in the archive")
 
 
-def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None, has_patients: bool) -> ScanFiles:
+def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None) -> ScanFiles:
     entry, stem = entry or EMPTY_ENTRY, _get_stem(path)
     companions: dict[str, str | None] = {}
     for kind, suffixes in COMPANION_SUFFIXES.items():
@@ -200,14 +214,12 @@ def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None, has_p
             (index.find(stated),) if stated else (index.find_companion(path, stem + suffix) for suffix in suffixes)
         )
         companions[kind] = next((candidate for candidate in candidates if candidate), None)
-    folder = posixpath.basename(posixpath.dirname(path))
     return ScanFiles(
         path=path,
         sound=companions["sound"],
         gaze=companions["gaze"],
         planes=companions["planes"],
         patient=entry.patient,
-        folder=None if has_patients else (folder or None),
         split=entry.split,
         sector=entry.sector,
         alignment=entry.alignment,

@@ -1,5 +1,6 @@
 """Gaze samples of a scan on the scan clock, and their mean for each video frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,18 +35,19 @@ class GazeSamples:
     note: str | None = None
 
 
-def read_gaze(path: str | Path, alignment: GazeAlignment | None = None) -> GazeSamples:
+def read_gaze(path: str | Path, alignment: GazeAlignment | None = None, names: Sequence[str] = ()) -> GazeSamples:
     """Read a gaze recording in one of the formats of `usvs.archive.gaze_formats`.
 
     Args:
         path: csv or tsv; its format, units and clock are read from its header.
         alignment: clock and screen of the recording; None: the video filled the screen, the clock is as recorded.
+        names: paths in the archive of the scan and of this file, by which one of several recordings is chosen.
 
     Raises:
         DataError: for an unknown format, an invalid value, and if no sample is valid.
     """
     alignment = alignment or GazeAlignment()
-    recording = read_gaze_recording(Path(path))
+    recording = read_gaze_recording(Path(path), names)
     zero = recording.zero if alignment.zero is None else alignment.zero
     clock_rate = recording.ticks_per_second * (1 + alignment.drift_ppm * 1e-6)
     seconds = (recording.ticks - zero) / clock_rate + alignment.offset_seconds

@@ -16,6 +16,7 @@ from usvs.archive.text_table import Column, TextTable
 from usvs.errors import DataError
 
 EYES = ("left", "right")
+MAX_STEP_BACK_SECONDS = 1.0  # samples may be written a little out of order; a larger step back is another recording
 FIRST_SAMPLE = "gaze clock: the first sample is assumed to be at the first frame (state gaze_zero in manifest.csv)"
 RECORDING_START = (
     "gaze clock: the start of the recording is assumed to be at the first frame (state gaze_zero in manifest.csv)"
@@ -62,26 +63,56 @@ class GazeFormat:
     read: Callable[[TextTable], GazeRecording]
 
 
-def read_gaze_recording(path: Path) -> GazeRecording:
+def read_gaze_recording(path: Path, names: Sequence[str] = ()) -> GazeRecording:
     """Read a csv or tsv in one of `GAZE_FORMATS`.
 
+    Args:
+        path: the file.
+        names: paths in the archive of the scan and of this file: of several recordings in the file, the one is read
+            that is named so.
+
     Raises:
-        DataError: for columns of none of the formats, a missing column or an invalid value.
+        DataError: for columns of none of the formats, a missing column, an invalid value, and for several recordings
+            of which none can be chosen.
     """
     table = TextTable.read(path, "gaze")
     for gaze_format in GAZE_FORMATS:
         if gaze_format.matches(table.columns):
-            return gaze_format.read(table)
+            table = table.choose_rows(names)
+            recording = gaze_format.read(table)
+            _check_order(table, recording)
+            return recording
     known = ", ".join(gaze_format.name for gaze_format in GAZE_FORMATS)
     raise DataError(
-        f"gaze: unknown format: expected the columns {', '.join(USVS_COLUMNS)}, or those of another known format "
-        f"({known}), got {table.list_columns()}"
+        f"gaze, line 1: unknown format: expected the columns {', '.join(USVS_COLUMNS)}, or those of another known "
+        f"format ({known}), got {table.describe_columns(KNOWN_COLUMNS)}"
     )
+
+
+def _check_order(table: TextTable, recording: GazeRecording) -> None:
+    """Refuse a table in which the clock starts again: it holds several recordings, one after the other."""
+    known = np.flatnonzero(np.isfinite(recording.ticks))
+    seconds = recording.ticks[known] / recording.ticks_per_second
+    back = np.maximum.accumulate(seconds) - seconds if len(seconds) else seconds
+    limit = min(MAX_STEP_BACK_SECONDS, float(np.ptp(seconds)) / 2) if len(seconds) else 0.0
+    if len(later := np.flatnonzero(back > limit)):
+        row = int(later[0])
+        raise DataError(
+            f"{table.where(int(known[row]))}: the time goes back by {back[row]:.3g} s: expected the samples of one "
+            "recording in order of time, got another recording from here on"
+        )
 
 
 # --- usvs: the package's own format ---
 
 USVS_COLUMNS = ("timestamp_us", "x", "y", "valid")
+# names that an error message may show if they, or similar ones, are in a header
+KNOWN_COLUMNS = (
+    *USVS_COLUMNS,
+    *("Reception OS time", "X", "Y", "Recording timestamp", "Gaze point X", "Gaze point Y", "Gaze point left X"),
+    *("Recording resolution width", "Recording resolution height", "Validity left", "Validity right"),
+    *("system_time_stamp", "device_time_stamp", "left_gaze_point_on_display_area", "left_gaze_point_validity"),
+)
 
 
 def _read_usvs(table: TextTable) -> GazeRecording:
@@ -89,7 +120,8 @@ def _read_usvs(table: TextTable) -> GazeRecording:
     for column in USVS_COLUMNS:
         if column not in table.columns:
             expected = ", ".join(USVS_COLUMNS)
-            raise DataError(f"gaze: column '{column}' is missing: expected {expected}, got {table.list_columns()}")
+            got = table.describe_columns(USVS_COLUMNS)
+            raise DataError(f"gaze, line 1: column '{column}' is missing: expected {expected}, got {got}")
     is_valid = table.parse_flags("valid")
     x, y = (np.where(is_valid, table.parse_numbers(column), np.nan) for column in ("x", "y"))
     return GazeRecording(table.parse_numbers("timestamp_us"), 1e6, x, y, on_screen=False)
@@ -144,7 +176,8 @@ def _read_pro_lab_eye(table: TextTable, eye: str) -> tuple[Column, Column]:
     """Return the position of one eye, `eye` being " left" or " right", or of both with `eye` being empty."""
     columns = [_find_pro_lab_axis(table, eye, axis) for axis in "XY"]
     if columns[0] is None or columns[1] is None:
-        raise DataError(f"gaze: column 'Gaze point X [DACS px]' is missing: got {table.list_columns()}")
+        got = table.describe_columns(KNOWN_COLUMNS)
+        raise DataError(f"gaze, line 1: column 'Gaze point X [DACS px]' is missing: got {got}")
     x, y = (table.parse_numbers(column) for column in columns if column)
     if eye:
         flags = [f"Validity{eye}"]
@@ -200,7 +233,7 @@ def _read_sdk_eye(table: TextTable, eye: str) -> tuple[Column, Column]:
     stem = f"{eye}_gaze_point_on_display_area"
     x, y = (table.parse_component(stem, axis) for axis in (0, 1))
     if x is None or y is None:
-        raise DataError(f"gaze: column '{stem}_x' is missing: got {table.list_columns()}")
+        raise DataError(f"gaze, line 1: column '{stem}_x' is missing: got {table.describe_columns(KNOWN_COLUMNS)}")
     flags = (f"{eye}_gaze_point_validity", f"{eye}_gaze_point_valid", f"{eye}_validity")
     is_valid = table.parse_flags(next((column for column in flags if column in table.columns), flags[0]))
     return np.where(is_valid, x, np.nan), np.where(is_valid, y, np.nan)

@@ -1,15 +1,17 @@
 """The standard planes, and csv files that state when each plane is shown."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from usvs.archive.csv_rows import CsvRow, open_csv
+from usvs.archive.csv_rows import CsvFile, CsvRow, describe_columns, open_csv
+from usvs.archive.mixed_tables import find_identity_columns, find_rows_of_scan
 from usvs.errors import DataError
 
 # Classes in the order of the paper's section 3.2; the integer label of a plane is its index here.
@@ -42,6 +44,7 @@ PLANE_ALIASES = {
 # fmt: on
 INTERVAL_COLUMNS = ("start_seconds", "end_seconds", "plane")
 FRAME_COLUMNS = ("frame", "plane")
+MAX_DIGITS = 18  # of a frame number
 FILE_KIND = "plane labels"  # error messages begin with it
 
 Interval = tuple[float, float, int]  # start and end in seconds, label
@@ -92,12 +95,15 @@ def find_plane_index(name: str) -> int | None:
     return index_of.get(PLANE_ALIASES.get(word, word).lower())
 
 
-def read_plane_labels(path: str | Path, frame_seconds: NDArray[np.float64] | None = None) -> PlaneLabels:
+def read_plane_labels(
+    path: str | Path, frame_seconds: NDArray[np.float64] | None = None, names: Sequence[str] = ()
+) -> PlaneLabels:
     """Read a `<stem>.planes.csv`: ``start_seconds,end_seconds,plane`` for intervals, or ``frame,plane`` for frames.
 
     Args:
         path: the csv.
         frame_seconds: frame times of the video, required for labels by frame; the first frame has index 0 [n].
+        names: paths in the archive of the scan and of this file, by which the rows of one of several scans are chosen.
 
     Raises:
         DataError: for a missing column, an unknown plane, an empty or overlapping interval; with its line.
@@ -105,13 +111,13 @@ def read_plane_labels(path: str | Path, frame_seconds: NDArray[np.float64] | Non
     with open_csv(Path(path), FILE_KIND) as file:
         missing = [column for column in INTERVAL_COLUMNS if column not in file.columns]
         if not missing:
-            intervals = [_parse_interval(row) for row in file.rows]
+            intervals = [_parse_interval(row) for row in _choose_rows(file, names)]
         elif "frame" in file.columns and frame_seconds is not None:
-            intervals = _parse_frames(file.columns, file.rows, frame_seconds)
+            intervals = _parse_frames(file.columns, _choose_rows(file, names), frame_seconds)
         else:
             expected = f"expected {', '.join(INTERVAL_COLUMNS)} or {', '.join(FRAME_COLUMNS)}"
-            got = ", ".join(file.columns) or "no columns"
-            raise DataError(f"{FILE_KIND}: column '{missing[0]}' is missing: {expected}, got {got}")
+            got = describe_columns(file.columns, (*INTERVAL_COLUMNS, *FRAME_COLUMNS))
+            raise DataError(f"{FILE_KIND}, line 1: column '{missing[0]}' is missing: {expected}, got {got}")
     intervals.sort()
     for before, after in pairwise(intervals):
         if after[0] < before[1]:
@@ -120,6 +126,15 @@ def read_plane_labels(path: str | Path, frame_seconds: NDArray[np.float64] | Non
             )
     start, end, plane = zip(*intervals, strict=True) if intervals else ((), (), ())
     return PlaneLabels(np.array(start, np.float64), np.array(end, np.float64), np.array(plane, np.int16))
+
+
+def _choose_rows(file: CsvFile, names: Sequence[str]) -> list[CsvRow]:
+    rows, columns = list(file.rows), find_identity_columns(file.columns)
+    if not columns:
+        return rows
+    identities = pa.table({column: pa.array([row.values[column] for row in rows], pa.string()) for column in columns})
+    is_chosen = find_rows_of_scan(identities, names, FILE_KIND)
+    return [row for row, chosen in zip(rows, is_chosen.tolist(), strict=True) if chosen]
 
 
 def _parse_interval(row: CsvRow) -> Interval:
@@ -136,19 +151,21 @@ def _parse_interval(row: CsvRow) -> Interval:
 
 
 def _parse_frames(
-    columns: tuple[str, ...], rows: Iterator[CsvRow], frame_seconds: NDArray[np.float64]
+    columns: tuple[str, ...], rows: Iterable[CsvRow], frame_seconds: NDArray[np.float64]
 ) -> list[Interval]:
     if "plane" not in columns:
-        got = ", ".join(columns)
-        raise DataError(f"{FILE_KIND}: column 'plane' is missing: expected {', '.join(FRAME_COLUMNS)}, got {got}")
+        got = describe_columns(columns, FRAME_COLUMNS)
+        raise DataError(
+            f"{FILE_KIND}, line 1: column 'plane' is missing: expected {', '.join(FRAME_COLUMNS)}, got {got}"
+        )
     midpoints = (frame_seconds[1:] + frame_seconds[:-1]) / 2  # the interval between two midpoints holds one frame
     edges = np.concatenate([[-np.inf], midpoints, [np.inf]])
     label_of: dict[int, int] = {}
     for row in rows:
         text = row.values["frame"]
-        if not text.isdecimal() or int(text) >= len(frame_seconds):
+        if not text.isdecimal() or len(text) > MAX_DIGITS or int(text) >= len(frame_seconds):
             expected = f"a frame from 0 to {len(frame_seconds) - 1}"
-            raise DataError(f"{FILE_KIND}, line {row.line}: expected {expected}, got '{text}'")
+            raise DataError(f"{FILE_KIND}, line {row.line}: expected {expected}, got '{text[:MAX_DIGITS]}'")
         plane = _parse_plane(row)
         if label_of.setdefault(int(text), plane) != plane:
             raise DataError(f"{FILE_KIND}, line {row.line}: frame {text} has two planes: expected one")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from usvs.archive.alignment import DEFAULT_ALIGNMENT, FULL_SCREEN, Alignment, GazeAlignment
-from usvs.archive.csv_rows import CsvRow, open_csv
+from usvs.archive.csv_rows import CsvRow, describe_columns, open_csv
 from usvs.errors import DataError
 from usvs.media.box import Box
 
@@ -57,7 +57,7 @@ def read_manifest(path: Path) -> tuple[dict[str, ManifestEntry], frozenset[str]]
     Raises:
         DataError: for a column name that looks misspelt, and for an invalid value, with its line.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return {}, frozenset()
     entries: dict[str, ManifestEntry] = {}
     with open_csv(path, MANIFEST) as file:
@@ -75,12 +75,12 @@ def read_manifest(path: Path) -> tuple[dict[str, ManifestEntry], frozenset[str]]
 
 def _check_columns(columns: frozenset[str]) -> None:
     if "scan" not in columns:
-        got = ", ".join(sorted(columns)) or "no columns"
-        raise DataError(f"{MANIFEST}: column 'scan' is missing: expected a path in each row, got {got}")
+        got = describe_columns(sorted(columns), COLUMNS)
+        raise DataError(f"{MANIFEST}, line 1: column 'scan' is missing: expected a path in each row, got {got}")
     for name in sorted(columns - set(COLUMNS)):
         similar = difflib.get_close_matches(name.lower().replace(" ", "_"), COLUMNS, n=1, cutoff=0.8)
         if similar:  # other unknown columns are notes of the owner
-            raise DataError(f"{MANIFEST}: unknown column '{name}': did you mean '{similar[0]}'?")
+            raise DataError(f"{MANIFEST}, line 1: unknown column '{name}': did you mean '{similar[0]}'?")
 
 
 def _parse_row(row: CsvRow) -> ManifestEntry:

@@ -1,8 +1,12 @@
 """Large csv and tsv files read as columns of text, from which numbers and flags are parsed."""
 
+import csv as plain_csv
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +14,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from usvs.archive.csv_rows import detect_delimiter
+from usvs.archive.csv_rows import MAX_HEADER_BYTES, describe_columns, detect_delimiter
+from usvs.archive.mixed_tables import find_identity_columns, find_rows_of_scan
 from usvs.errors import DataError
+from usvs.utils.regular_files import MAX_TABLE_BYTES, open_regular
 
 TRUE_WORDS, FALSE_WORDS = ("1", "1.0", "true", "valid"), ("0", "0.0", "false", "invalid", "nan", "")
 MISSING_WORDS = ("", "nan", "na", "null", "none")
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-MAX_LISTED_COLUMNS = 8  # in error messages
+
+MAX_SHOWN_CHARACTERS = 20  # of a value, in error messages
 
 Column = NDArray[np.float64]
 
@@ -29,11 +36,19 @@ class TextTable:
         name: what the table is, with which error messages begin.
         data: columns of strings; surrounding blanks are removed from the names.
         has_decimal_comma: whether numbers may be written with a decimal comma.
+        path: the file, in which the line of an invalid value is found.
+        encoding: of the file.
+        delimiter: between its columns.
+        rows: number of each row in the file, from 0, without empty lines [m]; None: all rows.
     """
 
     name: str
     data: pa.Table
     has_decimal_comma: bool
+    path: Path
+    encoding: str
+    delimiter: str
+    rows: NDArray[np.int64] | None = None
 
     @classmethod
     def read(cls, path: Path, name: str) -> "TextTable":
@@ -43,27 +58,54 @@ class TextTable:
             DataError: if it is not such a file.
         """
         try:
-            with path.open("rb") as file:
-                head = file.read(1 << 16)
+            with open_regular(path, MAX_TABLE_BYTES) as file:
+                head = file.read(MAX_HEADER_BYTES)
             if b"\0" in head and not head.startswith(UTF_16_MARKS):
                 raise UnicodeError("UTF-16 without a byte order mark")
             encoding = "utf-16" if head[:2] in UTF_16_MARKS else "utf-8"
             header = head.decode(encoding, "replace").removeprefix("\ufeff").splitlines()[0] if head else ""
             delimiter = detect_delimiter(header)
-            data = csv.read_csv(
-                path,
-                # on one thread pyarrow counts the rows, so that an error can state the line
-                read_options=csv.ReadOptions(encoding=encoding, use_threads=False),
-                parse_options=csv.ParseOptions(delimiter=delimiter),
-                convert_options=csv.ConvertOptions(
-                    column_types={column.strip('"'): pa.string() for column in header.split(delimiter)},
-                    strings_can_be_null=False,
-                ),
-            )
+            with open_regular(path, MAX_TABLE_BYTES) as file:
+                data = _read(file, header, encoding, delimiter)
             data = data.rename_columns([column.strip() for column in data.column_names])
         except (pa.ArrowInvalid, OSError, UnicodeError, IndexError) as error:
             raise DataError(f"{name}: not readable as csv: {_describe(error)}") from None
-        return cls(name, data, has_decimal_comma=delimiter != ",")
+        return cls(name, data, delimiter != ",", path, encoding, delimiter)
+
+    def choose_rows(self, names: Sequence[str]) -> "TextTable":
+        """Return the rows of one scan, see `usvs.archive.mixed_tables.find_rows_of_scan`.
+
+        Raises:
+            DataError: if the table holds several recordings and none can be chosen.
+        """
+        columns = [name for name in find_identity_columns(self.columns) if self.columns.count(name) == 1]
+        identities = pa.table({name: self.data[name].cast(pa.string()) for name in columns})
+        if not columns:
+            return self
+        is_chosen = find_rows_of_scan(identities, names, self.name)
+        if is_chosen.all():
+            return self
+        return replace(self, data=self.data.filter(pa.array(is_chosen)), rows=np.flatnonzero(is_chosen))
+
+    def line_of(self, row: int) -> int | None:
+        """Return the line of the file in which a row of the table ends; None if it cannot be found."""
+        number = row if self.rows is None else int(self.rows[row])
+        try:
+            with TextIOWrapper(open_regular(self.path), encoding=self.encoding, newline="") as file:
+                reader = plain_csv.reader(file, delimiter=self.delimiter)
+                filled = (values for values in reader if values)
+                next(filled)
+                for index, _ in enumerate(filled):
+                    if index == number:
+                        return reader.line_num
+        except (OSError, UnicodeError, plain_csv.Error, StopIteration):
+            return None
+        return None
+
+    def where(self, row: int | None) -> str:
+        """Return the table's name for an error message, with the line of a row if it is known."""
+        line = None if row is None else self.line_of(row)
+        return self.name if line is None else f"{self.name}, line {line}"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -92,7 +134,9 @@ class TextTable:
         try:
             return np.asarray(pc.if_else(is_missing, "nan", words).cast(pa.float64()).to_numpy(), np.float64)
         except pa.ArrowInvalid:
-            raise DataError(f"{self.name}: column '{column}' is not readable: expected numbers only") from None
+            row = _find_failure(words, is_missing)
+            got = "" if row is None else f", got '{str(words[row])[:MAX_SHOWN_CHARACTERS]}'"
+            raise DataError(f"{self.where(row)}: column '{column}' is not readable: expected a number{got}") from None
 
     def parse_component(self, stem: str, axis: int) -> Column | None:
         """Return one component of a point that is stored as columns stem_x, stem_y, stem_z or as a tuple in one column.
@@ -129,21 +173,50 @@ class TextTable:
             DataError: for any other word than those for true and false, such as one in another language.
         """
         words = self.get_words(column)
-        unknown = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([*true, *false]))))
+        unknown = np.flatnonzero(~pc.is_in(words, value_set=pa.array([*true, *false])).to_numpy())
         if len(unknown):
+            row = int(unknown[0])
             expected = "/".join(true) + " or " + "/".join(word for word in false if word)
-            raise DataError(f"{self.name}: column '{column}': expected {expected}, got '{str(unknown[0])[:20]}'")
+            got = str(words[row])[:MAX_SHOWN_CHARACTERS]
+            raise DataError(f"{self.where(row)}: column '{column}': expected {expected}, got '{got}'")
         flags: NDArray[np.bool_] = pc.is_in(words, value_set=pa.array(true)).to_numpy()
         return flags
 
     def require(self, column: str) -> None:
         """Raise an error that lists the columns if a column is missing."""
         if column not in self.columns:
-            raise DataError(f"{self.name}: column '{column}' is missing: got {self.list_columns()}")
+            raise DataError(f"{self.name}, line 1: column '{column}' is missing: got {self.describe_columns([column])}")
 
-    def list_columns(self) -> str:
-        """Return the first column names for an error message."""
-        return ", ".join(self.columns[:MAX_LISTED_COLUMNS])
+    def describe_columns(self, known: Iterable[str]) -> str:
+        """Return the columns for an error message: those that are known or similar to a known one, and a number."""
+        return describe_columns(self.columns, known)
+
+
+def _read(file: BinaryIO, header: str, encoding: str, delimiter: str) -> pa.Table:
+    return csv.read_csv(
+        file,
+        # on one thread pyarrow counts the rows, so that an error can state the line
+        read_options=csv.ReadOptions(encoding=encoding, use_threads=False),
+        parse_options=csv.ParseOptions(delimiter=delimiter),
+        convert_options=csv.ConvertOptions(
+            column_types={column.strip('"'): pa.string() for column in header.split(delimiter)},
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _find_failure(words: pa.ChunkedArray, is_missing: pa.ChunkedArray) -> int | None:
+    """Return the first row that is not a number: by halving, as a table has millions of rows."""
+    first, last = 0, len(words)
+    while last - first > 1:
+        middle = (first + last) // 2
+        half = pc.if_else(is_missing.slice(first, middle - first), "nan", words.slice(first, middle - first))
+        try:
+            half.cast(pa.float64())
+            first = middle
+        except pa.ArrowInvalid:
+            last = middle
+    return first if first < last else None
 
 
 def _describe(error: Exception) -> str:

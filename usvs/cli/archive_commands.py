@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from usvs.archive.importers import IMPORTERS, parse_label_map
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
     WORKERS_HELP,
     Commands,
@@ -134,7 +135,13 @@ def _run_index(options: argparse.Namespace) -> None:
     from usvs.store.indexing import index_archive
 
     settings = dict(chosen_settings(options, IndexSettings()))
-    logger.info(str(index_archive(options.archive, options.store, workers=options.workers, **settings)))
+    summary = index_archive(options.archive, options.store, workers=options.workers, **settings)
+    logger.info(str(summary))
+    if summary.unused_tables:
+        raise DataError(
+            f"index: {quantity(len(summary.unused_tables), 'table')} of gaze or labels not used, see the lines "
+            "'NOT USED'; their scans are in the catalogue without them: correct the tables, then index again"
+        )
 
 
 def _run_prepare(options: argparse.Namespace) -> None:
@@ -164,7 +171,7 @@ def _run_audit(options: argparse.Namespace) -> None:
         findings += found
     findings += [finding for run in options.run for finding in audit_run(run)]
     for finding in findings:
-        print(finding)
+        print_result(finding)
     if pages:
         logger.info(f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}'")
     if findings:

@@ -4,7 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
+    INIT_STORE_HELP,
     Commands,
     add_command,
     add_settings_options,
@@ -90,6 +92,14 @@ def _add_curves(commands: Commands) -> None:
         help="held-out: only patients that no init was pretrained on; default: all",
     )
     command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
+    command.add_argument(
+        "--init-store",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="STORE",
+        help=INIT_STORE_HELP,
+    )
     add_settings_options(command, profile=True)
     command.set_defaults(run_command=_curves)
 
@@ -137,7 +147,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
     labelled = [f"{task}.{text}" for task in ("planes", "gaze") for text in labelled_patients(options)]
     settings = chosen_settings(options, reproduce_profile(chosen_profile(options), options.preset), labelled)
-    print(
+    print_result(
         reproduce(
             options.archive_or_store,
             options.out,
@@ -166,8 +176,9 @@ def _curves(options: argparse.Namespace) -> None:
         seeds=range(options.seeds),
         patients=options.patients,
         allow_overlap=options.allow_overlap,
+        init_stores=options.init_store,
     )
-    print(curves)
+    print_result(curves)
     logger.info(f"figure: {save_curves_figure(options.out)}")
 
 
@@ -182,5 +193,5 @@ def _probe_video(options: argparse.Namespace) -> None:
         raise ConfigError(f"--columns: expected three names, FILE,LABEL,SOURCE, got '{options.columns}'")
     store = prepared_store_folder(options.archive_or_store, options.out, "quick")
     labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
-    print(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
+    print_result(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
     logger.info(f"results: {options.out / 'run'}")

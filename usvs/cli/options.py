@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from usvs.config import Profile, Settings, load_settings
+from usvs.utils.text import printable_lines
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
+INIT_STORE_HELP = "another store that an init was pretrained on, to compare its patients by their names; repeatable"
 WORKERS_HELP = "number of worker processes; default: one per core"
 
 
@@ -21,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
-        self.exit(2, f"usvs: {message}\n(see '{self.prog} --help')\n")
+        self.exit(2, f"usvs: {printable_lines(message)}\n(see '{self.prog} --help')\n")
 
 
 def add_command(commands: Commands, name: str, summary: str, example: str) -> Parser:

@@ -4,7 +4,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
+    INIT_STORE_HELP,
     Commands,
     add_command,
     add_settings_options,
@@ -42,6 +44,17 @@ def add_pretrain_commands(commands: Commands) -> None:
         help=f"initial weights of the video encoder: {INIT_HELP}; default: random",
     )
     command.add_argument(
+        "--init-store",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="STORE",
+        help=INIT_STORE_HELP,
+    )
+    command.add_argument(
+        "--allow-overlap", action="store_true", help="use an init that was pretrained on a store that is not at hand"
+    )
+    command.add_argument(
         "--encoder", metavar="NAME", help="a video encoder of usvs.list_encoders(); default: setting model.video"
     )
     command.add_argument("--loader", choices=["torch", "dali"], help="data-loading backend; both give the same samples")
@@ -71,7 +84,14 @@ def _run_pretrain(options: argparse.Namespace) -> None:
     base = pretrain_profile(chosen_profile(options))
     settings = chosen_settings(options, base, [*OBJECTIVES[options.objective], *loader])
     result = pretrain(
-        options.store, options.run, settings, encoder=options.encoder, init=options.init, resume=options.resume
+        options.store,
+        options.run,
+        settings,
+        encoder=options.encoder,
+        init=options.init,
+        init_stores=options.init_store,
+        allow_overlap=options.allow_overlap,
+        resume=options.resume,
     )
     if rank_of_environment() == 0:
         save_loss_curves(options.run)
@@ -85,6 +105,6 @@ def _run_bench_step(options: argparse.Namespace) -> None:
 
     settings = chosen_settings(options, pretrain_profile(chosen_profile(options)))
     profile = profile_step(options.store, settings, options.steps)
-    print(profile)
+    print_result(profile)
     if options.out is not None:
         options.out.write_text(json.dumps(profile.as_json(), indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from usvs.cli.log_handler import print_result
 from usvs.cli.options import (
+    INIT_STORE_HELP,
     Commands,
     add_command,
     add_settings_options,
@@ -80,6 +82,14 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
         "--allow-overlap", action="store_true", help="also test on patients that an init was pretrained on"
     )
     command.add_argument(
+        "--init-store",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="STORE",
+        help=INIT_STORE_HELP,
+    )
+    command.add_argument(
         "--group-by",
         choices=["patient", "scan"],
         default="patient",
@@ -111,11 +121,12 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
         inits=options.init or ["random"],
         patients=options.patients,
         allow_overlap=options.allow_overlap,
+        init_stores=options.init_store,
         group_by=options.group_by,
         resume=options.resume,
     )
     if rank_of_environment() == 0:
-        print(result)
+        print_result(result)
         (save_planes_figures if task == "planes" else save_gaze_figure)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
 
@@ -127,7 +138,7 @@ def _predict_planes(options: argparse.Namespace) -> None:
     box = None if options.box is None else parse_box(options.box)
     predictions = predict(options.images, options.model, box=box)
     for prediction in predictions:
-        print(prediction)
+        print_result(prediction)
     failed = {prediction.file for prediction in predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()

@@ -82,6 +82,7 @@ def run_curves(
     seeds: Sequence[int] = (0, 1, 2),
     patients: Patients = "all",
     allow_overlap: bool = False,
+    init_stores: Sequence[str | Path] = (),
     **overrides: Any,
 ) -> Curves:
     """Measure what is not stored yet for each init, number of labelled patients, seed and fold.
@@ -100,7 +101,8 @@ def run_curves(
         fractions: of each fold's training patients, 0 to 1.
         seeds: of folds and of training.
         patients: ``held-out`` uses only patients that no init was pretrained on.
-        allow_overlap: test on patients that an init was pretrained on.
+        allow_overlap: test on patients that an init was pretrained on, or that cannot be compared with those.
+        init_stores: other stores that inits were pretrained on: their patients are compared by their names.
         **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
@@ -109,7 +111,7 @@ def run_curves(
     """
     store, out = Path(store), Path(out)
     settings = override_settings(settings or classification_profile(profile), **overrides)
-    curves = _Definition(PreparedStore(store), settings, inits, fractions, patients, allow_overlap)
+    curves = _Definition(PreparedStore(store), settings, inits, fractions, patients, allow_overlap, init_stores)
     measured: dict[str, Any] = {
         protocol: {name: {str(count): [] for count in curves.counts} for name in curves.inits} for protocol in PROTOCOLS
     }
@@ -137,15 +139,16 @@ class _Definition:
         fractions: Sequence[float],
         patients: Patients,
         allow_overlap: bool,
+        init_stores: Sequence[str | Path],
     ) -> None:
         self.store, self.settings, self.task = store, settings, find_task("planes")
         self.inits = dict(zip(init_names(inits), inits, strict=True))
         self.table = self.task.dataset(store, settings)
         if patients == "held-out":
-            self.table = self.table.take(held_out_rows(store, self.table, inits))
+            self.table = self.table.take(held_out_rows(store, self.table, inits, init_stores))
         self.groups: list[str] = self.table.group.tolist()
         tested = pretraining_keys(store, np.unique(self.table.scan).tolist())
-        self.overlap = overlaps(inits, list(self.inits), tested.values(), allow_overlap)
+        self.overlap = overlaps(inits, list(self.inits), store, tested.values(), allow_overlap, init_stores)
         fewest = min(len(fold.train) for fold in make_folds(self.groups, settings.folds, 0))
         self.counts = sorted({max(1, round(fraction * fewest)) for fraction in fractions})
         shown = ", ".join(map(str, self.counts))

@@ -31,6 +31,7 @@ from usvs.tasks.result_cache import first_difference
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import Table
 from usvs.utils.array_files import write_arrays
+from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Definition:
         if row in self.external:
             return self.external[row]
         folder = pretraining_folder(out, row, seed)
-        if check_pretraining_overlap(folder, fold.test + fold.train, self.allow_overlap) == "unknown":
+        if check_pretraining_overlap(folder, self.store, fold.test + fold.train, self.allow_overlap) == "unknown":
             raise DataError(f"'{folder}': expected a list of pretraining patients (patients.json), got none")
         return folder
 
@@ -188,7 +189,7 @@ class Definition:
         if asked.fold.number == 0:
             test = asked.task.test_dataset(self.store, asked.table.of_groups(asked.fold.test), asked.settings)
             if arrays := asked.task.examples(self.store, test, module, asked.settings):
-                (out / "examples").mkdir(exist_ok=True)
+                make_private_folder(out / "examples")
                 write_arrays(out / "examples" / f"{asked.init_name}_seed_{asked.seed}.npz", arrays)
 
     def _tables(self) -> dict[TaskName, Table]:

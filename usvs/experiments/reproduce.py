@@ -15,7 +15,7 @@ from usvs.experiments.definition import Definition
 from usvs.experiments.evidence_table import evidence_table
 from usvs.experiments.presets import PresetName, ReproduceSettings, reproduce_profile
 from usvs.experiments.tables import paper_tables
-from usvs.store.folder import ARCHIVE_FILE
+from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore

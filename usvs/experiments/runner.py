@@ -95,7 +95,7 @@ class Experiment:
         if processes != "1":
             raise ConfigError(f"{kind}: expected one process, got WORLD_SIZE={processes}; start it without torchrun")
         self.kind, self.store, self.out, self.device = kind, store, out, choose_device(device)
-        self.cache = ResultCache(out, kind, {**record, **fingerprint(store)})
+        self.cache = ResultCache(out, kind, {**record, "store": store.store_id, **fingerprint(store)})
         self._process = ExitStack()
 
     def __enter__(self) -> Self:

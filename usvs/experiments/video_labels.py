@@ -5,11 +5,14 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 
+from usvs.archive.csv_rows import describe_columns
 from usvs.errors import DataError
 from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
+from usvs.utils.regular_files import MAX_TABLE_BYTES, open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +67,12 @@ def read_video_labels(
     label: dict[int, int] = {}
     source: dict[int, str] = {}
     skipped: Counter[str] = Counter()
-    with file.open(newline="", encoding="utf-8-sig") as text:
+    with TextIOWrapper(open_regular(file, MAX_TABLE_BYTES), encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text)
         for column in (file_column, label_column, source_column):
             if column not in (reader.fieldnames or ()):
-                found = ", ".join(reader.fieldnames or ())
-                raise DataError(f"labels '{file.name}': expected a column '{column}', got {found or 'none'}")
+                got = describe_columns(reader.fieldnames or (), (file_column, label_column, source_column))
+                raise DataError(f"labels '{file.name}': expected a column '{column}', got {got}")
         for row in reader:
             where = f"labels '{file.name}', line {reader.line_num}"
             if row[label_column] not in classes:

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from usvs.data.frame_dataset import FrameDataset
 from usvs.data.patients import pretraining_keys
-from usvs.errors import ConfigError
-from usvs.evaluation.folds import Fold, make_folds
+from usvs.errors import ConfigError, DataError
+from usvs.evaluation.folds import Fold, make_folds, some_keys
 from usvs.evaluation.metrics import Spread
 from usvs.inference.classifier import FrameClassifier
 from usvs.tasks.comparison import Patients
 from usvs.tasks.initial_encoder import Init, parse_init
 from usvs.tasks.overlap import held_out_rows, overlaps
+from usvs.tasks.trained_patients import trained_patients
 
 logger = logging.getLogger(__name__)
 
@@ -141,14 +142,20 @@ def _check_overlap(frames: Any, encoder: Init, groups: ArrayLike | None, allow: 
     assert isinstance(encoder, (str, Path))
     if isinstance(frames, FrameDataset) and frames.store is not None and frames.table is not None:
         keys = set(pretraining_keys(frames.store, np.unique(frames.table.scan).tolist()).values())
-    else:
-        named = frames.patients if isinstance(frames, FrameDataset) and groups is None else groups
-        keys = set(np.asarray(named).astype(np.str_).tolist())
-        logger.warning(
-            f"encoder '{encoder}': the frames are not of a store, so an overlap of their patients with those of the"
-            " pretraining is only found where `groups` are the store's patient keys"
+        overlaps([encoder], [Path(encoder).name], frames.store, keys, allow)
+        return
+    named = frames.patients if isinstance(frames, FrameDataset) and groups is None else groups
+    groups_in_memory = set(np.asarray(named).astype(np.str_).tolist())
+    trained = set().union(*(trained_patients(parse_init(encoder).path) or {}).values())
+    if (shared := sorted(trained & groups_in_memory)) and not allow:
+        raise DataError(
+            f"{len(shared)} of {len(groups_in_memory)} test patients were pretrained on ({some_keys(shared)}):"
+            " leave them out, or give allow_overlap=True"
         )
-    overlaps([encoder], [Path(encoder).name], keys, allow)
+    logger.warning(
+        f"encoder '{encoder}': the frames are not of a store, so an overlap of their patients with those of the"
+        " pretraining is only found where `groups` are the store's patient keys"
+    )
 
 
 def _scores(estimator: Any, *test: Any) -> Mapping[str, float]:

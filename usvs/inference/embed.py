@@ -16,7 +16,7 @@ from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, prepared_side
 from usvs.inference.models import file_batches
 from usvs.models.encoder import Encoder, as_encoder
-from usvs.store.folder import ARCHIVE_FILE
+from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.features import BATCH_FRAMES, encode_inputs

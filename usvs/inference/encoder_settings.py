@@ -9,6 +9,7 @@ from usvs.tasks.initial_encoder import Init, parse_init
 from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
 from usvs.training.run_folder import CONFIG
+from usvs.utils.regular_files import read_regular_text
 
 SettingsT = TypeVar("SettingsT", bound=FinetuneSettings)
 
@@ -33,5 +34,5 @@ def with_encoder(base: SettingsT, encoder: Init) -> SettingsT:
     config = parse_init(encoder).path / CONFIG
     if not config.is_file():  # a checkpoint, or no run: loading it says so
         return base
-    run = read_settings(config.read_text(encoding="utf-8"), config)
+    run = read_settings(read_regular_text(config), config)
     return base.model_copy(update={"model": run.model})

@@ -21,6 +21,7 @@ from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
 from usvs.tasks.provenance import RESULTS
+from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _best_init(run: Path) -> Path:
     if len(inits) == 1:
         return run / MODELS / inits[0]
     try:
-        best = str(json.loads((run / RESULTS).read_text(encoding="utf-8"))["best_init"])
+        best = str(json.loads(read_regular_text(run / RESULTS))["best_init"])
     except (OSError, ValueError, KeyError):
         names = ", ".join(f"'{run / MODELS / name}'" for name in inits)
         raise DataError(

@@ -18,6 +18,7 @@ from usvs.media.grayscale import expand_limited_range, orient_for_display
 from usvs.media.quiet_pydicom import quiet_pydicom
 from usvs.media.timing import Timing
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
+from usvs.utils.regular_files import open_regular
 
 Pixels: TypeAlias = NDArray[Any]
 DecodedFrame: TypeAlias = tuple[Pixels, dict[str, Any]]  # pixels and the properties that pydicom gives for them
@@ -155,7 +156,7 @@ def _count_frames(dicom: DicomFile) -> tuple[int, int]:
 
 def _iter_uncompressed(dicom: DicomFile, selected: set[int] | None) -> Iterator[DecodedFrame | None]:
     options, decoder = _pixel_options(dicom), _get_decoder(dicom)
-    with dicom.path.open("rb") as file:
+    with open_regular(dicom.path) as file:
         for index in range(options["number_of_frames"]):
             if selected is not None and index not in selected:
                 yield None
@@ -173,7 +174,7 @@ def _iter_encapsulated(dicom: DicomFile, selected: set[int] | None) -> Iterator[
     options, decoder = _pixel_options(dicom), _get_decoder(dicom)
     count, offset_table = options["number_of_frames"], options.pop("extended_offsets", None)
     frame_options = options | {"number_of_frames": 1}
-    with dicom.path.open("rb") as file:
+    with open_regular(dicom.path) as file:
         file.seek(dicom.value_position)
         for index, content in enumerate(_iter_frame_contents(file, count, offset_table)):
             if index == count:

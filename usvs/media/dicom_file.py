@@ -14,6 +14,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from usvs.errors import DataError
 from usvs.media.quiet_pydicom import quiet_pydicom
+from usvs.utils.regular_files import open_regular
 
 MAGIC_POSITION, MAGIC = 128, b"DICM"
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -54,9 +55,7 @@ class DicomFile:
 def is_dicom(path: Path) -> bool:
     """Return whether a file starts as a DICOM file does, whatever its name."""
     try:
-        if not path.is_file():  # reading a pipe would block
-            return False
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(MAGIC_POSITION + len(MAGIC))[MAGIC_POSITION:] == MAGIC
     except OSError:
         return False
@@ -69,7 +68,7 @@ def open_dicom(path: Path) -> DicomFile:
     Raises:
         DataError: if the file cannot be read or holds no images.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         header = _read_header(file)
         syntax = UID(str(header.file_meta.get("TransferSyntaxUID", "")))
         if not syntax.is_transfer_syntax:
@@ -92,7 +91,7 @@ class FragmentStream(io.RawIOBase):
     """The video stream inside a DICOM file: its fragments read as one file."""
 
     def __init__(self, dicom: DicomFile) -> None:
-        self._file = dicom.path.open("rb")
+        self._file = open_regular(dicom.path)
         self._fragments = dicom.fragments
         self._size = sum(length for _, length in dicom.fragments)
         self._position = 0

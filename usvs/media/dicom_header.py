@@ -17,10 +17,6 @@ TWO_DIMENSIONAL_FORMAT, ANATOMY_DATA_TYPES = 1, (1, 2)
 FRAME_TIME_TAG = 0x00181063
 RATE_KEYWORDS = ("CineRate", "RecommendedDisplayFrameRate")
 REQUIRED_KEYWORDS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
-# what de-identification tools write instead of a patient id
-ID_PLACEHOLDERS = (
-    *("anon", "unknown", "none", "null", "na", "deidentified", "removed", "redacted", "noid", "patient", "id"),
-)
 
 
 def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64], str | None]:
@@ -71,14 +67,11 @@ def read_region(header: Dataset, pixel_aspect: float = 1.0) -> Box | None:
 
 
 def read_patient_id(header: Dataset) -> str | None:
-    """Return the file's PatientID, None if it is empty or a placeholder.
+    """Return the file's PatientID, None if it is empty; it may be a placeholder of de-identification.
 
-    It is private: it may be passed to `Keys.patient_key` and to nothing else.
+    It is private: it may be passed to `usvs.store.patient_groups.hash_patient_id` and to nothing else.
     """
-    patient_id = str(header.get("PatientID") or "").strip()
-    letters = "".join(letter for letter in patient_id.lower() if letter.isalnum())
-    is_placeholder = letters in ID_PLACEHOLDERS or letters.startswith("anonym") or set(letters) <= {"0", "x"}
-    return None if is_placeholder else patient_id
+    return str(header.get("PatientID") or "").strip(" \0") or None
 
 
 def read_image_size(header: Dataset) -> tuple[int, int, float]:

@@ -10,6 +10,7 @@ from av.container import InputContainer
 
 from usvs.errors import DataError
 from usvs.media.dicom_file import FragmentStream, is_dicom, open_dicom
+from usvs.utils.regular_files import check_regular, open_regular
 
 # FFmpeg formats that are not videos: still images, text and playlists; FFmpeg would follow a playlist to other files
 _REJECTED_FORMATS = (
@@ -29,7 +30,7 @@ def open_media(path: Path, kind: str = "a video") -> Iterator[InputContainer]:
         DataError: with what is wrong with the file, without its name.
     """
     try:
-        if path.stat().st_size == 0:
+        if check_regular(path) == 0:
             raise DataError("the file is empty (0 bytes)")
         if _is_gif(path) and not _has_gif_trailer(path):
             raise DataError("truncated: the GIF has no end mark")
@@ -48,11 +49,11 @@ def _describe_format(name: str) -> str:
 
 
 def _is_gif(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) == b"GIF8"
 
 
 def _has_gif_trailer(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(-min(64, path.stat().st_size), os.SEEK_END)
         return file.read().rstrip(b"\0").endswith(b";")  # some writers pad the file after its end mark

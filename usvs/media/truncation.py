@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from usvs.media.dicom_file import is_dicom
+from usvs.utils.regular_files import open_regular
 
 EBML_ID, SEGMENT_ID = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # Matroska
 UNKNOWN_RIFF_LENGTHS = (0, 0xFFFFFFFF)  # of a recording that was never closed, or was written to a pipe
@@ -29,7 +30,7 @@ def is_truncated(path: Path, format_name: str) -> bool:
     check = next((check for name, check in _CHECKS.items() if format_name.startswith(name)), None)
     if check is None or not path.is_file() or is_dicom(path):
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return check(file, path.stat().st_size)
 
 

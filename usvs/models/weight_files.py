@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from usvs.errors import DataError
+from usvs.utils.regular_files import MEBIBYTE, check_regular
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")
+MAX_WEIGHTS_BYTES = 16384 * MEBIBYTE  # a backbone of a billion parameters with the state of its optimiser
 NESTED = ("state_dict", "model", "model_state_dict")  # keys under which training scripts save weights
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, SafetensorError, zipfile.BadZipFile)
 PREFIXES = ("module.", "_orig_mod.")  # added by DataParallel and torch.compile
@@ -32,8 +34,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         DataError: for a file that is missing, of another format, damaged, or that holds anything but tensors.
     """
     suffix = file.suffix.lower()
-    if not file.is_file():
-        raise DataError(f"weights '{file}': there is no such file")
+    try:
+        check_regular(file, MAX_WEIGHTS_BYTES)
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise DataError(f"weights '{file}': {reason}") from None
     try:
         if suffix == ".safetensors":
             return dict(load_file(file))

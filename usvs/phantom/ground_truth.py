@@ -12,6 +12,7 @@ from usvs.errors import DataError
 from usvs.phantom.gaze import Gaze, gaze_at
 from usvs.phantom.narration import Narration
 from usvs.phantom.scan import PhantomScan
+from usvs.utils.regular_files import read_regular_text
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read_ground_truth(path: Path) -> ScanGroundTruth:
         DataError: if the files are missing or damaged.
     """
     try:
-        geometry = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        geometry = json.loads(read_regular_text(path.with_suffix(".json")))
         with np.load(path, allow_pickle=False) as columns:
             arrays = {name: columns[name] for name in COLUMNS}
         return ScanGroundTruth(**arrays, sector=geometry["sector"], crop=tuple(geometry["crop"]))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from usvs.errors import DataError
 from usvs.experiments.rows import ROWS
+from usvs.utils.private_files import make_private, make_private_folder
 
 DOTS_PER_INCH = 130
 COLOURS = {**{key: row.colour for key, row in ROWS.items() if row.colour is not None}, "ceiling": "#4f9a5b"}
@@ -31,8 +32,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, file: Path) -> Path:
     """Write a figure as PNG, without the name of the program in it; return the file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(file.parent)
     FigureCanvasAgg(figure).print_png(str(file), metadata={"Software": None})  # type: ignore[no-untyped-call]
+    make_private(file)
     return file
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.utils.regular_files import read_regular_text
 
 
 def read_results(folder: Path, kind: str) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def read_results(folder: Path, kind: str) -> dict[str, Any]:
     """
     file = folder / "results.json"
     try:
-        results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        results: dict[str, Any] = json.loads(read_regular_text(file))
     except (OSError, ValueError) as error:
         raise DataError(f"'{file}': expected stored results, got {error}") from None
     if results.get("kind") != kind:

@@ -1,16 +1,13 @@
-"""Audit of an archive before a store is made: which scans would be skipped, and why. Nothing is kept."""
+"""Audit of an archive before a store is made: which scans would be skipped, and why. Nothing is written."""
 
 import logging
-import tempfile
 from pathlib import Path
 
 from usvs.errors import DataError
 from usvs.store.audit import Finding
-from usvs.store.catalogue import OK, Catalogue
-from usvs.store.contact_sheet import save_contact_sheets
-from usvs.store.folder import CATALOGUE
-from usvs.store.indexing import index_archive
-from usvs.store.tables import SCANS_FILE
+from usvs.store.catalogue import OK
+from usvs.store.contact_sheet import draw_contact_sheets
+from usvs.store.indexing import inspect_archive
 from usvs.utils.text import printable
 
 logger = logging.getLogger(__name__)
@@ -19,7 +16,7 @@ logger = logging.getLogger(__name__)
 def audit_archive(
     archive: str | Path, pictures: str | Path | None = None, workers: int | None = None
 ) -> tuple[tuple[Finding, ...], tuple[Path, ...]]:
-    """Return every scan that would be skipped with the reason, and the contact sheets that were drawn.
+    """Return every scan or table that would not be used with the reason, and the contact sheets that were drawn.
 
     Findings and log name scans by their paths, as the summary of `usvs index` does: they are for the owner's terminal.
     The contact sheets name them by hashes under a temporary key, and the log says which hash is which path.
@@ -35,16 +32,12 @@ def audit_archive(
     archive = Path(archive)
     if not archive.is_dir():
         raise DataError(f"'{archive}' is neither a store nor a folder with an archive")
-    with tempfile.TemporaryDirectory(prefix="usvs-audit-") as folder:
-        store = Path(folder) / "store"
-        try:
-            logger.info(str(index_archive(archive, store, workers=workers)))
-        except DataError:
-            if not (store / CATALOGUE / SCANS_FILE).exists():
-                raise  # else no scan is usable, which the findings below say
-        rows = Catalogue.load(store).scans.to_pylist()
-        pages = save_contact_sheets(store, pictures, workers) if pictures else ()
+    scans, summary = inspect_archive(archive, workers)  # in memory: a killed audit leaves no paths and no key behind
+    logger.info(str(summary))
+    rows = scans.to_pylist()
+    pages = draw_contact_sheets(archive.resolve(), rows, pictures, workers) if pictures else ()
     findings = [Finding(printable(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]
+    findings += [Finding(printable(path), reason) for path, reason in summary.unused_tables]
     for row in (row for row in rows if pages and row["status"] == OK):
         logger.info(f"  scan {row['scan_key']} is {printable(str(row['path']))}")
     return tuple(findings), pages

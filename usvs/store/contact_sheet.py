@@ -18,6 +18,8 @@ from usvs.media.box import Box
 from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import read_archive_path
+from usvs.utils.atomic_files import write_durably
+from usvs.utils.private_files import make_private_folder
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 
@@ -63,20 +65,32 @@ def save_contact_sheets(store: str | Path, out: str | Path, workers: int | None 
     Raises:
         DataError: if `store` is not a store, its archive does not exist or `out` cannot be written.
     """
-    store, out = Path(store), Path(out)
-    archive = read_archive_path(store)
-    rows = [row for row in Catalogue.load(store).scans.to_pylist() if row["status"] == OK]
-    tasks = [TileTask(archive, row) for row in rows]
+    store = Path(store)
+    return draw_contact_sheets(read_archive_path(store), Catalogue.load(store).scans.to_pylist(), out, workers)
+
+
+def draw_contact_sheets(
+    archive: Path, rows: Iterable[dict[str, Any]], out: str | Path, workers: int | None = None
+) -> tuple[Path, ...]:
+    """Draw the usable ones of the rows of a catalogue, see `save_contact_sheets`; only their owner may read the pages.
+
+    Raises:
+        DataError: if `out` cannot be written.
+    """
+    out = Path(out)
+    tasks = [TileTask(archive, row) for row in rows if row["status"] == OK]
     tiles = (tile for _, tile in track(map_tasks(draw_tile, tasks, workers), "drawing sectors", total=len(tasks)))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_private_folder(out)
     except OSError as error:
         raise DataError(f"folder '{out}' cannot be created: {error.strerror}") from None
     pages: list[Path] = []
     for number, page in enumerate(_arrange_pages(tile for tile in tiles if not isinstance(tile, DataError)), start=1):
         pages.append(out / f"sectors_{number:03d}.png")
-        if not cv2.imwrite(str(pages[-1]), page):
-            raise DataError(f"folder '{out}' is not writable")
+        try:
+            write_durably(pages[-1], cv2.imencode(".png", page)[1].tobytes())
+        except OSError as error:
+            raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     return tuple(pages)
 
 

@@ -7,22 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from usvs.errors import DataError
+from usvs.store.identity import ARCHIVE_FILE, new_identity, read_identity
 from usvs.store.keys import KEY_FILE, Keys
+from usvs.store.tables import SCANS_FILE, read_first_key
 from usvs.utils.atomic_files import write_durably
 from usvs.utils.folder_lock import LOCK_FILE, FolderLock
+from usvs.utils.regular_files import read_regular_text
 from usvs.utils.text import shell_command
 
 VERSION = 1
-ARCHIVE_FILE = "archive.json"
 CATALOGUE = "catalogue"
 PREPARED = "prepared"
+OWN_BEFORE_KEY = frozenset({LOCK_FILE, f".{KEY_FILE}"})  # what a store may have before its key
 
 
-def create_store(archive: Path, store: Path) -> Keys:
-    """Create the store of an archive, or open an existing one; only its owner has access.
+@contextmanager
+def open_store(archive: Path, store: Path) -> Iterator[Keys]:
+    """Create the store of an archive, or open an existing one, and lock it; only its owner has access.
 
     Raises:
-        DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one.
+        DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one,
+            its key is not its own, or another process is writing to it.
     """
     archive, store = archive.resolve(), store.resolve()
     if not archive.is_dir():
@@ -31,19 +36,56 @@ def create_store(archive: Path, store: Path) -> Keys:
         raise DataError(f"store '{store}' is inside the archive, which is never written to: name a folder elsewhere")
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not (store / KEY_FILE).exists() and any(path.name != LOCK_FILE for path in store.iterdir()):
-            raise DataError(f"store '{store}' contains other files: name an empty or a new folder")
+        _check_content(store)
+    except OSError as error:
+        raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
+    with lock_store(store):
+        yield create_store(archive, store)
+
+
+def create_store(archive: Path, store: Path) -> Keys:
+    """Create the parts of a store that is locked, or check them; `archive` and `store` are absolute.
+
+    Raises:
+        DataError: as `open_store`.
+    """
+    try:
+        _check_content(store)
         if (store / ARCHIVE_FILE).exists() and (stored := read_archive_path(store, must_exist=False)) != archive:
             raise DataError(f"store '{store}' belongs to archive '{stored}', not to '{archive}': name a new folder")
         store.chmod(0o700)
         keys = Keys.create(store)
+        identity = read_identity(store)
+        if not identity:
+            _check_key_of_catalogue(store, keys)  # a store of an earlier version, or one that was never completed
         for part in (CATALOGUE, PREPARED):
             (store / part).mkdir(exist_ok=True)
-        text = json.dumps({"archive": os.fspath(archive), "version": VERSION})
-        write_durably(store / ARCHIVE_FILE, text.encode())
+        record = {"archive": os.fspath(archive), "version": VERSION, **(identity or new_identity(keys.secret))}
+        write_durably(store / ARCHIVE_FILE, json.dumps(record).encode())
     except OSError as error:
         raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     return keys
+
+
+def _check_content(store: Path) -> None:
+    """Refuse a folder with other files, and a store that has lost its key or archive.json."""
+    has_catalogue = (store / CATALOGUE / SCANS_FILE).exists()
+    for name in (KEY_FILE, ARCHIVE_FILE):
+        if has_catalogue and not (store / name).exists():
+            raise DataError(
+                f"store '{store}': {name} is missing: restore it from a copy, or index the archive into a new store"
+            )
+    if not (store / KEY_FILE).exists() and any(path.name not in OWN_BEFORE_KEY for path in store.iterdir()):
+        raise DataError(f"store '{store}' contains other files: name an empty or a new folder")
+
+
+def _check_key_of_catalogue(store: Path, keys: Keys) -> None:
+    found = read_first_key(store / CATALOGUE)
+    if found is not None and keys.scan_key(found[0]) != found[1]:
+        raise DataError(
+            f"store '{store}': {KEY_FILE} is not the key that the catalogue was made with: restore it from a copy, or "
+            "index the archive into a new store"
+        )
 
 
 def read_archive_path(store: Path, must_exist: bool = True) -> Path:
@@ -53,7 +95,7 @@ def read_archive_path(store: Path, must_exist: bool = True) -> Path:
         DataError: if `store` is not a store, or if its archive must exist and does not.
     """
     try:
-        stored = json.loads((store / ARCHIVE_FILE).read_text(encoding="utf-8"))
+        stored = json.loads(read_regular_text(store / ARCHIVE_FILE))
         archive, version = Path(stored["archive"]), stored["version"]
     except (OSError, ValueError, KeyError, TypeError):
         command = shell_command("usvs", "index", "ARCHIVE", store)

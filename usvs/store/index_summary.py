@@ -1,9 +1,11 @@
 """The result of `usvs index` in numbers and as text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from usvs.utils.text import printable, quantity
 
+MAX_PATIENT_LINES = 12
 MAX_LINES = 20  # of notes, and of skipped scans
 
 
@@ -24,6 +26,10 @@ class IndexSummary:
         notes: number of usable scans by what is unusual about them.
         other: number of files that belong to no scan, by suffix.
         skipped_scans: path in the archive and reason of each skipped scan: for the terminal of its owner only.
+        unused_tables: path in the archive and reason of each table of gaze or labels of a usable scan that is not used;
+            likewise for its owner only.
+        note_files: for each note, the path of the first file that it is about; likewise.
+        patient_lines: how many patients there are, and which scans with different names are one and why; likewise.
     """
 
     found: int = 0
@@ -41,6 +47,9 @@ class IndexSummary:
     notes: dict[str, int] = field(default_factory=dict)
     other: dict[str, int] = field(default_factory=dict)
     skipped_scans: tuple[tuple[str, str], ...] = ()
+    unused_tables: tuple[tuple[str, str], ...] = ()
+    note_files: dict[str, str] = field(default_factory=dict)
+    patient_lines: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
@@ -48,21 +57,37 @@ class IndexSummary:
             f"index: {self.usable} of {quantity(self.found, 'scan')} usable: "
             f"{self.seconds_of_video / 60:.1f} minutes of video, {quantity(self.clips, 'clip')}, "
             f"{self.high_affinity_clips} of them with enough speech for pairs",
-            f"  patients: {self.patients}, from manifest.csv, else from the file, else from the folder's name",
+            *(printable(f"  {line}") for line in self.patient_lines[:MAX_PATIENT_LINES]),
+            *self._more_patient_lines(),
             f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "
             f"{self.no_planes}, without a known patient: {self.no_patient}",
         ]
         notes = sorted(self.notes.items(), key=lambda item: -item[1])
-        lines += [f"  note ({quantity(count, 'scan')}): {note}" for note, count in notes[:MAX_LINES]]
+        lines += [self._note_line(note, count) for note, count in notes[:MAX_LINES]]
         if len(notes) > MAX_LINES:
             lines.append(
                 f"  ... and {len(notes) - MAX_LINES} more kinds of notes: see catalogue/scans.parquet in the store"
             )
-        lines += [f"  skipped: {printable(path)}: {reason}" for path, reason in self.skipped_scans[:MAX_LINES]]
-        if len(self.skipped_scans) > MAX_LINES:
-            more = len(self.skipped_scans) - MAX_LINES
-            lines.append(f"  ... and {more} more skipped scans: see catalogue/scans.parquet in the store")
+        lines += _list_files("skipped", self.skipped_scans, "skipped scans")
         if self.other:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.other.items()))
-            lines.append(f"  files that belong to no scan: {counts}")
+            lines.append(printable(f"  files that belong to no scan: {counts}"))
+        lines += _list_files("NOT USED", self.unused_tables, "unused tables of gaze or labels")
         return "\n".join(lines)
+
+    def _more_patient_lines(self) -> list[str]:
+        more = len(self.patient_lines) - MAX_PATIENT_LINES
+        return [f"  ... and {more} more lines about patients: attribute patient_lines in Python"] if more > 0 else []
+
+    def _note_line(self, note: str, count: int) -> str:
+        file = self.note_files.get(note)
+        first = f", {'the first is ' if count > 1 else ''}'{file}'" if file else ""
+        return printable(f"  note ({quantity(count, 'scan')}{first}): {note}")
+
+
+def _list_files(what: str, files: Sequence[tuple[str, str]], kind: str) -> list[str]:
+    """Return one line for each file, and one that counts those that are left out."""
+    lines = [printable(f"  {what}: {path}: {reason}") for path, reason in files[:MAX_LINES]]
+    if len(files) > MAX_LINES:
+        lines.append(f"  ... and {len(files) - MAX_LINES} more {kind}: see catalogue/scans.parquet in the store")
+    return lines

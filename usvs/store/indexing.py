@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,11 +22,12 @@ from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import override_settings
 from usvs.errors import DataError
 from usvs.store.catalogue import OK, SKIPPED
-from usvs.store.folder import CATALOGUE, create_store, lock_store
+from usvs.store.folder import CATALOGUE, open_store
 from usvs.store.index_journal import IndexedScan, IndexJournal
 from usvs.store.index_summary import IndexSummary
 from usvs.store.inspect_scan import IndexTask, ScanMetadata, file_states, inspect_scan
-from usvs.store.keys import Keys
+from usvs.store.keys import KEY_BYTES, Keys
+from usvs.store.patient_groups import ID_COLUMNS, IdKeys, assign_patients, find_id_keys, hash_patient_id
 from usvs.store.settings import ClipSettings, IndexSettings
 from usvs.store.tables import SCAN_SCHEMA, CatalogueWriter, map_clips, read_rows, read_scans
 from usvs.utils.process_pool import map_tasks
@@ -39,7 +41,9 @@ NOTE_COLUMNS = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_n
 SUMMARY_COLUMNS = (
     *("path", "status", "reason", "patient_key", "sound", "gaze", "planes"),
     *("duration_seconds", "clips", "high_affinity_clips"),
+    *("sound_path", "gaze_path", "planes_path"),
 )
+TABLES = ("gaze", "planes")  # companion files that people and programs write as tables
 
 
 def index_archive(
@@ -74,17 +78,56 @@ def index_archive(
     if not archive.is_dir():
         raise DataError(f"archive '{archive}' is not a folder")
     found = discover_scans(archive)
-    keys = create_store(archive, store)
-    with lock_store(store):
+    with open_store(archive, store) as keys:
         try:
             _Indexer(archive.resolve(), store / CATALOGUE, keys, settings).update(found, workers)
         except OSError as error:
             raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
-        summary = _summarise(read_scans(store / CATALOGUE, [*SUMMARY_COLUMNS, *NOTE_COLUMNS]), found)
+        scans = read_scans(store / CATALOGUE, [*SUMMARY_COLUMNS, *ID_COLUMNS, *NOTE_COLUMNS])
+        summary = _summarise(scans, found, _patient_lines(scans, found, keys))
     if summary.usable == 0:
         examples = "; ".join(f"{printable(path)}: {reason}" for path, reason in summary.skipped_scans[:3])
         raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({examples})")
     return summary
+
+
+def inspect_archive(archive: str | Path, workers: int | None = None) -> tuple[pa.Table, IndexSummary]:
+    """Inspect the scans of an archive as `index_archive` does, without a store: nothing is written.
+
+    Args:
+        archive: any folder tree of videos; it is only read.
+        workers: number of processes; None is one per core.
+
+    Returns:
+        A table with the columns of `SCAN_SCHEMA`, whose keys are hashes under a key that is forgotten, and the summary.
+
+    Raises:
+        DataError: if the archive contains no video.
+    """
+    archive, settings = Path(archive).resolve(), IndexSettings()
+    found, keys = discover_scans(archive), Keys(secrets.token_bytes(KEY_BYTES))
+    scans = (*found.scans, *found.missing)
+    metadata = _inspect_scans(archive, settings, found, [True] * len(scans), workers)
+    rows = [_make_row(scan, next(metadata), keys, settings.clips) for scan in scans]
+    patients = assign_patients(scans, [find_id_keys(row) for row in rows], keys)
+    rows = [row | {"patient_key": key} for row, key in zip(rows, patients.keys, strict=True)]
+    table = pa.Table.from_pylist(rows, SCAN_SCHEMA)
+    return table, _summarise(table, found, patients.lines)
+
+
+def _inspect_scans(
+    archive: Path, settings: IndexSettings, found: ArchiveListing, is_new: list[bool], workers: int | None
+) -> Iterator[ScanMetadata]:
+    """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
+    tasks = (
+        IndexTask(archive, scan, settings.clips, settings.voice_activity, settings.gaze)
+        for scan, new in zip(found.scans, is_new, strict=False)
+        if new
+    )
+    total = sum(is_new[: len(found.scans)])
+    workers = min(workers or os.cpu_count() or 1, max(1, total))
+    results = track(map_tasks(inspect_scan, tasks, workers), "inspecting scans", total)
+    return chain((_metadata_of(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
 
 
 @dataclass(frozen=True)
@@ -104,34 +147,30 @@ class _Indexer:
         if list(old_states) == paths and [old_states[path] for path in paths] == states:
             return
         unchanged = _unchanged(paths, states, old_states)
-        with IndexJournal(self.folder) as journal, CatalogueWriter(self.folder, self.settings.clips) as writer:
+        with IndexJournal(self.folder) as journal:
             is_new = [not same and state not in journal for same, state in zip(unchanged, states, strict=True)]
             if resumed := len(scans) - sum(unchanged) - sum(is_new):
                 logger.info(f"index: resuming an interrupted index, {resumed} scans of it are inspected already")
-            metadata, old_scans = self._inspect(found, is_new, workers), self._read_scans(old_states)
-            for scan, state, same, new in zip(scans, states, unchanged, is_new, strict=True):
-                if same:
-                    writer.add(*next(pair for pair in old_scans if pair[0]["path"] == scan.path))
-                    continue
+            metadata = _inspect_scans(self.archive, self.settings, found, is_new, workers)
+            for scan, state, new in zip(scans, states, is_new, strict=True):
                 if new:
                     inspected = next(metadata)
                     row = _make_row(scan, inspected, self.keys, self.settings.clips) | {"state": state}
                     journal.add(row, inspected.speech_fractions)
-                writer.add(*journal[state])
-            writer.publish()
-
-    def _inspect(self, found: ArchiveListing, is_new: list[bool], workers: int | None) -> Iterator[ScanMetadata]:
-        """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
-        settings = self.settings
-        tasks = (
-            IndexTask(self.archive, scan, settings.clips, settings.voice_activity, settings.gaze)
-            for scan, new in zip(found.scans, is_new, strict=False)
-            if new
-        )
-        total = sum(is_new[: len(found.scans)])
-        workers = min(workers or os.cpu_count() or 1, max(1, total))
-        results = track(map_tasks(inspect_scan, tasks, workers), "inspecting scans", total)
-        return chain((_metadata_of(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
+            old_ids = self._read_id_keys() if old_states else {}
+            id_keys = [
+                old_ids[scan.path] if same else find_id_keys(journal[state][0])
+                for scan, state, same in zip(scans, states, unchanged, strict=True)
+            ]
+            patients = assign_patients(scans, id_keys, self.keys)
+            old_scans = self._read_scans(old_states)
+            with CatalogueWriter(self.folder, self.settings.clips) as writer:
+                for scan, state, same, key in zip(scans, states, unchanged, patients.keys, strict=True):
+                    row, fractions = (
+                        next(pair for pair in old_scans if pair[0]["path"] == scan.path) if same else journal[state]
+                    )
+                    writer.add(row | {"patient_key": key}, fractions)
+                writer.publish()
 
     def _read_states(self) -> dict[str, str]:
         """Return path and state of each scan in the catalogue on disk; empty if it is not readable."""
@@ -141,6 +180,11 @@ class _Indexer:
         except DataError:
             return {}
         return dict(zip(table["path"].to_pylist(), table["state"].to_pylist(), strict=True))
+
+    def _read_id_keys(self) -> dict[str, IdKeys]:
+        """Return the hashed PatientIDs of each scan in the catalogue on disk."""
+        rows = read_scans(self.folder, ["path", *ID_COLUMNS]).to_pylist()
+        return {row["path"]: find_id_keys(row) for row in rows}
 
     def _current_states(self, found: ArchiveListing) -> list[str]:
         """Return a hash of everything that the row of each scan depends on."""
@@ -180,10 +224,9 @@ def _metadata_of(result: ScanMetadata | DataError) -> ScanMetadata:
 
 
 def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipSettings) -> dict[str, object]:
-    patient = files.patient or (metadata.info and metadata.info.patient) or files.folder
     row: dict[str, object] = {
         "scan_key": keys.scan_key(files.path),
-        "patient_key": keys.patient_key(patient) if patient else None,
+        "patient_key": None,  # depends on the other scans, see `assign_patients`
         "path": files.path,
         "bytes": metadata.bytes,
         "modified_ns": metadata.modified_ns,
@@ -194,6 +237,7 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
         "planes_path": files.planes,
         "alignment": metadata.alignment.model_dump_json(),
         "split": files.split,
+        **hash_patient_id(metadata.info.patient if metadata.info else None, keys),
     }
     if metadata.info is None or metadata.sector is None or metadata.speech_fractions is None:
         return row
@@ -216,12 +260,32 @@ def _count_high_affinity(speech_fractions: NDArray[np.float32], clips: ClipSetti
         return int((speech_fractions >= clips.speech_fraction_high).sum())
 
 
-def _summarise(scans: pa.Table, found: ArchiveListing) -> IndexSummary:
+def _patient_lines(scans: pa.Table, found: ArchiveListing, keys: Keys) -> tuple[str, ...]:
+    """Return the groups of patients and reasons; the rows of the catalogue are in the order of the listing."""
+    id_keys = [find_id_keys(row) for row in scans.select(list(ID_COLUMNS)).to_pylist()]
+    return assign_patients((*found.scans, *found.missing), id_keys, keys).lines
+
+
+def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str, ...]) -> IndexSummary:
     usable = scans.filter(pc.equal(scans["status"], OK))
     skipped = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
     notes: dict[str, int] = {}
+    note_files: dict[str, str] = {}
+    unused: list[tuple[str, str]] = []
     for name in NOTE_COLUMNS:
-        notes |= _count_values(usable[name].drop_null())
+        kind = name.removesuffix("_note")
+        noted = usable.filter(pc.is_valid(usable[name]))
+        if kind in TABLES:
+            is_unused = pc.and_(pc.invert(noted[kind]), pc.is_valid(noted[f"{kind}_path"]))
+            refused = noted.filter(is_unused)
+            unused += zip(refused[f"{kind}_path"].to_pylist(), refused[name].to_pylist(), strict=True)
+            noted = noted.filter(pc.invert(is_unused))
+        notes |= _count_values(noted[name])
+        files = noted[f"{kind}_path"] if f"{kind}_path" in SUMMARY_COLUMNS else noted["path"]
+        for note, file, video in zip(
+            noted[name].to_pylist(), files.to_pylist(), noted["path"].to_pylist(), strict=True
+        ):
+            note_files.setdefault(note, file or video)
     return IndexSummary(
         found=scans.num_rows,
         usable=usable.num_rows,
@@ -237,7 +301,10 @@ def _summarise(scans: pa.Table, found: ArchiveListing) -> IndexSummary:
         reasons=_count_values(skipped["reason"]),
         notes=notes,
         other=found.other,
+        patient_lines=patient_lines,
         skipped_scans=tuple(zip(skipped["path"].to_pylist(), skipped["reason"].to_pylist(), strict=True)),
+        unused_tables=tuple(sorted(unused)),
+        note_files=note_files,
     )
 
 

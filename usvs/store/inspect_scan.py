@@ -86,7 +86,7 @@ def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
         except OSError:
             status = None
         sizes.append(status and (status.st_size, status.st_mtime_ns))
-    manifest = (files.patient, files.folder, files.split, files.sector, files.alignment.model_dump_json())
+    manifest = (files.patient, files.split, files.sector, files.alignment.model_dump_json())
     return (files.path, files.sound, files.gaze, files.planes, *sizes, *manifest)
 
 
@@ -234,7 +234,7 @@ def _inspect_gaze(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None, A
     if relative is None:
         return False, None, alignment
     try:
-        samples = read_gaze(task.archive / relative, alignment.gaze)
+        samples = read_gaze(task.archive / relative, alignment.gaze, (task.files.path, relative))
     except DataError as error:
         return False, str(error), alignment
     first, last, duration = float(samples.seconds[0]), float(samples.seconds[-1]), info.timing.duration_seconds
@@ -253,7 +253,9 @@ def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]
     if task.files.planes is None:
         return False, None
     try:
-        labels = read_plane_labels(task.archive / task.files.planes, info.timing.seconds)
+        labels = read_plane_labels(
+            task.archive / task.files.planes, info.timing.seconds, (task.files.path, task.files.planes)
+        )
     except DataError as error:
         return False, str(error)
     return True, labels.note(info.timing.duration_seconds)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing_extensions import Self
 
 from usvs.errors import DataError
+from usvs.store.identity import ARCHIVE_FILE, KEY_CHECK, STORE_ID, compute_key_check, read_identity
+from usvs.utils.regular_files import read_regular
 
 KEY_FILE = "private.key"
 KEY_BYTES = 32
@@ -24,7 +26,10 @@ class Keys:
 
     @classmethod
     def create(cls, store: Path) -> Self:
-        """Create the private key of a store, readable by its owner only, or load the existing one."""
+        """Create the private key of a store, readable by its owner only, or load the existing one.
+
+        The caller has locked the store: of two processes that create a key at once, one would lose its own.
+        """
         if (store / KEY_FILE).exists():
             return cls.load(store)
         secret = secrets.token_bytes(KEY_BYTES)
@@ -40,17 +45,23 @@ class Keys:
 
     @classmethod
     def load(cls, store: Path) -> Self:
-        """Load the private key of a store.
+        """Load the private key of a store, and compare it with the value in archive.json that it was bound by.
 
         Raises:
-            DataError: if there is none, or it has the wrong length.
+            DataError: if there is none, it has the wrong length, or it is not the key that the store was made with.
         """
         try:
-            secret = (store / KEY_FILE).read_bytes()
+            secret = read_regular(store / KEY_FILE)
         except OSError:
             raise DataError(f"'{store}' is not a store: it has no {KEY_FILE}; create one with 'usvs index'") from None
         if len(secret) != KEY_BYTES:
             raise DataError(f"store '{store}': {KEY_FILE}: expected {KEY_BYTES} bytes, got {len(secret)}")
+        identity = read_identity(store)
+        if identity and not hmac.compare_digest(compute_key_check(secret, identity[STORE_ID]), identity[KEY_CHECK]):
+            raise DataError(
+                f"store '{store}': {KEY_FILE} is not the key that the store was made with, or {ARCHIVE_FILE} is "
+                "damaged: restore both from a copy, or index the archive into a new store"
+            )
         return cls(secret)
 
     def scan_key(self, relative_path: str) -> str:

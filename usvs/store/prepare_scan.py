@@ -63,6 +63,10 @@ class PrepareTask:
         is_used = self.row["sound"] == "beside" if kind == "sound" else bool(self.row[kind])
         return self.archive / str(self.row[f"{kind}_path"]) if is_used else None
 
+    def names(self, kind: str) -> tuple[str, str]:
+        """Return the paths in the archive of the video and of a companion file, by which rows of tables are chosen."""
+        return str(self.row["path"]), str(self.row[f"{kind}_path"])
+
 
 @dataclass(frozen=True)
 class PrepareResult:
@@ -172,7 +176,7 @@ def _read_gaze_track(task: PrepareTask, info: VideoInfo) -> Any:
     path = task.companion("gaze")
     if path is None:
         return None
-    samples = read_gaze(path, task.alignment.gaze)
+    samples = read_gaze(path, task.alignment.gaze, task.names("gaze"))
     return lambda seconds: average_gaze_per_frame(samples, seconds, task.crop, info.width, info.height)
 
 
@@ -185,7 +189,7 @@ def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | No
 
 def _read_plane_track(task: PrepareTask, info: VideoInfo) -> Any:
     path = task.companion("planes")
-    return None if path is None else read_plane_labels(path, info.timing.seconds).at
+    return None if path is None else read_plane_labels(path, info.timing.seconds, task.names("planes")).at
 
 
 def _source_state(task: PrepareTask, video: Path) -> FileState:

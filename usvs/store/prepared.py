@@ -19,8 +19,10 @@ from usvs.errors import DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.clips import ClipTable
 from usvs.store.folder import PREPARED
+from usvs.store.identity import read_store_id
 from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
 from usvs.utils.columns import blocks, map_column
+from usvs.utils.regular_files import check_regular
 from usvs.utils.text import shell_command
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
@@ -194,6 +196,7 @@ class PreparedScan:
 
     def _open_frames(self) -> int:
         try:
+            check_regular(self._folder / "frames.bin")
             self._frames_file = os.open(self._folder / "frames.bin", os.O_RDONLY)
         except OSError:
             return -1
@@ -238,6 +241,11 @@ class PreparedStore:
         self.clips = _clip_table(catalogue, np.array(rows))
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()
         self._lock = Lock()
+
+    @cached_property
+    def store_id(self) -> str:
+        """The id of the store: keys can be compared within one store id only."""
+        return read_store_id(self.store)
 
     def scan(self, index: int) -> PreparedScan:
         """Return a prepared scan; the most recently used ones stay open."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from usvs.archive.alignment import Alignment
 from usvs.errors import DataError
 from usvs.store.settings import PrepareSettings
+from usvs.utils.regular_files import read_regular
 
 MANIFEST_FILE = "manifest.json"
 VERSION: Literal[1] = 1
@@ -55,7 +56,7 @@ class PreparedManifest(BaseModel):
             DataError: if there is none, or it is damaged or of another version.
         """
         try:
-            return cls.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+            return cls.model_validate_json(read_regular(folder / MANIFEST_FILE))
         except OSError:
             raise DataError(f"'{folder.name}' is not a prepared scan: it has no {MANIFEST_FILE}") from None
         except ValidationError:

@@ -41,6 +41,8 @@ SCAN_SCHEMA = pa.schema([
     ("sound_path", pa.string()), ("gaze_path", pa.string()), ("planes_path", pa.string()),
     # alignment of sound and gaze with the video (JSON), and the part of the owner's own split that the scan is in
     ("alignment", pa.string()), ("split", pa.string()),
+    # keyed hashes of the DICOM PatientID: as written, and as it is compared (null for a placeholder)
+    ("patient_id_key", pa.string()), ("folded_patient_id_key", pa.string()),
     # a hash of everything that the row depends on; a row is kept while its state is unchanged
     ("state", pa.string()),
 ])
@@ -134,6 +136,16 @@ def read_scans(folder: Path, columns: list[str] | None = None) -> pa.Table:
     if table is None:
         raise DataError(f"the catalogue's {SCANS_FILE} was written by another version of usvs: run 'usvs index' again")
     return table
+
+
+def read_first_key(folder: Path) -> tuple[str, str] | None:
+    """Return path and key of the first scan in a catalogue of any version; None if there is none to read."""
+    try:
+        with pq.ParquetFile(folder / SCANS_FILE) as file:
+            first = next(file.iter_batches(batch_size=1, columns=["path", "scan_key"])).to_pylist()[0]
+        return str(first["path"]), str(first["scan_key"])
+    except (OSError, pa.ArrowException, KeyError, ValueError, IndexError, StopIteration):
+        return None
 
 
 def read_rows(folder: Path) -> Iterator[dict[str, object]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from usvs.errors import DataError
 from usvs.store.audit import Finding
+from usvs.utils.regular_files import read_regular_text
 
 # the two sides of a split as pretraining and fine-tuning write them
 SPLIT_KEYS = (("trained", "validation"), ("train", "test"), ("train_patients", "test_patients"))
@@ -28,7 +29,7 @@ def audit_run(run: Path) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     for file in sorted(run.rglob("*.json")):
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(read_regular_text(file))
         except (OSError, ValueError):
             findings.append(Finding(f"run {run.name}", f"{file.relative_to(run)} is not readable as JSON"))
             continue

@@ -32,6 +32,7 @@ from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.array_files import write_arrays
 from usvs.utils.atomic_files import write_text
+from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Comparison:
         self.store_folder, self.store = store, PreparedStore(store)
         self.table: Table = task.dataset(self.store, settings, group_by)
 
-    def choose_patients(self, patients: Patients, allow_overlap: bool) -> None:
+    def choose_patients(self, patients: Patients, allow_overlap: bool, init_stores: Sequence[str | Path] = ()) -> None:
         """Divide the patients into folds.
 
         Raises:
@@ -78,7 +79,7 @@ class Comparison:
         """
         inits, settings = list(self.inits.values()), self.settings
         if patients == "held-out":
-            self.table = self.table.take(held_out_rows(self.store, self.table, inits))
+            self.table = self.table.take(held_out_rows(self.store, self.table, inits, init_stores))
         labels = self.task.labels(self.table) if "probe" in self.task.protocols else None
         if settings.stratify_folds and labels is None:
             raise ConfigError(f"setting 'stratify_folds': task '{self.task.name}' has no classes")
@@ -86,7 +87,7 @@ class Comparison:
         folds = make_folds(groups, settings.folds, settings.run.seed, labels if settings.stratify_folds else None)
         self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
         keys = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
-        self.overlap = overlaps(inits, list(self.inits), keys.values(), allow_overlap)
+        self.overlap = overlaps(inits, list(self.inits), self.store, keys.values(), allow_overlap, init_stores)
         if labels is not None and (rare := rare_classes(self.table.group, labels, settings.folds)):
             names = self.task.description().get("classes", [])
             listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
@@ -173,7 +174,7 @@ class Comparison:
         if fold.number == 0:
             test = self.task.test_dataset(self.store, self.table.of_groups(fold.test), self.settings)
             if arrays := self.task.examples(self.store, test, module, self.settings):
-                (self.folder / EXAMPLES).mkdir(exist_ok=True)
+                make_private_folder(self.folder / EXAMPLES)
                 write_arrays(self.folder / EXAMPLES / f"{name}.npz", arrays)
 
     def _record(self, calibrate: Calibrate) -> dict[str, Any]:
@@ -184,6 +185,7 @@ class Comparison:
             "inits": {name: encoder_sha256(initial_encoder(init, self.settings)) for name, init in self.inits.items()},
             "protocols": list(self.protocols),
             "group_by": self.group_by,
+            "store": self.store.store_id,
             "calibrate": calibrate,
             "folds": [{"train": list(fold.train), "test": list(fold.test)} for fold in self.folds],
         }
@@ -201,6 +203,7 @@ class Comparison:
             "processes": self.ranks.count,
             "settings": self.settings.model_dump(mode="json"),
             "group_by": self.group_by,
+            "store": self.store.store_id,
             "pretraining_overlap": self.overlap,
             **result.reference.values,
             "best_init": result.best,

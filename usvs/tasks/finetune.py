@@ -31,6 +31,7 @@ def finetune(
     protocols: Sequence[EvaluationProtocol] | None = None,
     patients: Patients = "all",
     allow_overlap: bool = False,
+    init_stores: Sequence[str | Path] = (),
     group_by: GroupBy = "patient",
     calibrate: Calibrate = "random",
     resume: bool = False,
@@ -52,7 +53,8 @@ def finetune(
             or several of them.
         protocols: ``finetune``, ``probe``, ``knn``; None: fine-tuning, and a linear probe where the task supports it.
         patients: ``held-out`` uses only patients that no init was pretrained on, for training labels and for tests.
-        allow_overlap: also test on patients that an init was pretrained on.
+        allow_overlap: also test on patients that an init was pretrained on, or that cannot be compared with those.
+        init_stores: other stores that inits were pretrained on: their patients are compared by their names.
         group_by: ``scan`` takes each scan for a patient of its own, for archives without patient ids.
         calibrate: for which encoders batch-norm statistics are recomputed before a frozen protocol.
         resume: continue an interrupted call with the same arguments.
@@ -70,5 +72,5 @@ def finetune(
         comparison = Comparison(
             task_object, Path(store), Path(run), merged, init_list, protocols or by_default, group_by, ranks
         )
-        comparison.choose_patients(patients, allow_overlap)
+        comparison.choose_patients(patients, allow_overlap, init_stores)
         return comparison.run(calibrate, resume)

@@ -8,6 +8,7 @@ from typing import Any
 
 import usvs
 from usvs.store.prepared import PreparedStore
+from usvs.utils.regular_files import MAX_TABLE_BYTES, read_regular
 
 # Packages that decide how results are shown, not what is measured.
 NOT_MEASURING = frozenset({"cli", "report"})
@@ -47,5 +48,5 @@ def package_sha256(folder: Path) -> str:
         name = file.relative_to(folder)
         if name.parts[0] not in NOT_MEASURING:
             digest.update(f"{name.as_posix()}\0".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            digest.update(hashlib.sha256(read_regular(file, MAX_TABLE_BYTES)).digest())
     return digest.hexdigest()

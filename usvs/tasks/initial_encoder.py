@@ -24,6 +24,7 @@ from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
 from usvs.training.run_folder import CONFIG
 from usvs.utils.permutation import derive_key
+from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def _check_source(parsed: ParsedInit) -> None:
     config = parsed.path / CONFIG
     if not config.is_file():
         raise ConfigError(f"init '{parsed.required_source}:{parsed.path.name}': expected a run folder with {CONFIG}")
-    objective: ObjectiveSettings = read_settings(config.read_text(encoding="utf-8"), config).objective
+    objective: ObjectiveSettings = read_settings(read_regular_text(config), config).objective
     learnt = "usvs" if uses_pairs(objective) else "video"
     if learnt != parsed.required_source:
         source = "speech and video" if learnt == "usvs" else "video alone"

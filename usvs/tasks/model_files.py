@@ -15,11 +15,14 @@ from torch import nn
 from usvs import __version__
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
+from usvs.models.weight_files import MAX_WEIGHTS_BYTES
 from usvs.tasks.pretraining.encoders import OWN_MODULE, describe_encoder, described_encoder
 from usvs.tasks.registry import KINDS, AnyTask
 from usvs.tasks.settings import FinetuneSettings
 from usvs.utils.atomic_files import publish, write_text
 from usvs.utils.hashing import file_sha256
+from usvs.utils.private_files import make_private_folder
+from usvs.utils.regular_files import read_regular, read_regular_text
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1  # of model.json
@@ -50,7 +53,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> None:
         model: what to save.
     """
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    make_private_folder(target)
     (target / DESCRIPTION).unlink(missing_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.module.state_dict().items()}
     partial = target / f".{WEIGHTS}.partial"
@@ -115,7 +118,7 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
 
 def _read_description(file: Path) -> dict[str, Any]:
     try:
-        described = json.loads(file.read_text(encoding="utf-8"))
+        described = json.loads(read_regular_text(file))
     except FileNotFoundError:
         raise DataError(f"model '{file.parent}': expected a file {file.name}, got none") from None
     except (OSError, ValueError) as error:
@@ -127,7 +130,7 @@ def _read_description(file: Path) -> dict[str, Any]:
 
 def _load_weights(file: Path, module: nn.Module, expected_sha256: str) -> None:
     try:
-        content = file.read_bytes()
+        content = read_regular(file, MAX_WEIGHTS_BYTES)
     except OSError as error:
         raise DataError(f"'{file}': expected the weights of the model, got {error.strerror or error}") from None
     if (found := hashlib.sha256(content).hexdigest()) != expected_sha256:

@@ -16,6 +16,8 @@ from typing_extensions import Self
 from usvs.errors import ConfigError, DataError
 from usvs.utils.atomic_files import write_text
 from usvs.utils.folder_lock import FolderLock
+from usvs.utils.private_files import make_private_folder
+from usvs.utils.regular_files import read_regular_text
 
 RESULTS = "results"
 SHOWN_CHARACTERS = 80
@@ -42,7 +44,7 @@ class ResultCache:
         self.record: dict[str, Any] = json.loads(json.dumps(record))
         if out.exists() and not out.is_dir():
             raise ConfigError(f"'{out}': expected a folder, got a file")
-        out.mkdir(parents=True, exist_ok=True)
+        make_private_folder(out)
         self._lock = FolderLock(out)
         try:
             self._claim(out / f"{kind}.json", kind)
@@ -63,7 +65,7 @@ class ResultCache:
         file = self.path(name)
         if not file.exists():
             result = json.dumps(work())
-            file.parent.mkdir(exist_ok=True)
+            make_private_folder(file.parent)
             write_text(file, result)
         return read_json(file)
 
@@ -105,7 +107,7 @@ def read_json(file: Path) -> dict[str, Any]:
         DataError: naming the file.
     """
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(read_regular_text(file))
     except (OSError, ValueError) as error:
         raise DataError(
             f"'{file}': expected a stored result, got {error}; remove the file to measure it again"

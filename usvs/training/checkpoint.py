@@ -22,6 +22,8 @@ from torch import Tensor
 from usvs.errors import DataError, ResourceError
 from usvs.utils.atomic_files import sync_folder, write_text
 from usvs.utils.hashing import file_sha256
+from usvs.utils.private_files import make_private, make_private_folder
+from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
     target = checkpoint_folder(folder, step)
     temporary = folder / f"{TEMPORARY}{target.name}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         _remove_leftovers(folder)
         if not _is_complete(target):  # the same step of the same run has the same content
             shutil.rmtree(target, ignore_errors=True)
@@ -101,7 +103,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     verify_checkpoint(folder)
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads(read_regular_text(folder / STATE))
         return Checkpoint(load_file(folder / MODEL), load_file(folder / OPTIMISER), state)
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"checkpoint '{folder}': {error}") from error
@@ -137,7 +139,7 @@ def newest_checkpoint_folder(path: Path) -> Path:
     if (path / MODEL).exists() or (path / MANIFEST).exists():
         return path
     if path.name in (BEST, LATEST) and path.is_file():
-        return newest_checkpoint_folder(path.parent / path.read_text(encoding="utf-8").strip())
+        return newest_checkpoint_folder(path.parent / read_regular_text(path).strip())
     newest = _newest_first(path / "checkpoints")
     if not newest:
         raise DataError(f"'{path}': expected a run folder with a checkpoint, or a checkpoint folder")
@@ -151,7 +153,7 @@ def verify_checkpoint(folder: Path) -> None:
         DataError: naming the first file that is missing or differs.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_regular_text(folder / MANIFEST))
         version, hashes = manifest["version"], dict(manifest["sha256"])
     except FileNotFoundError:
         raise DataError(f"checkpoint '{folder}': {MANIFEST} is missing, so it was never completed") from None
@@ -174,7 +176,7 @@ def step_folders(folder: Path) -> list[Path]:
 def _newest_first(folder: Path) -> list[Path]:
     folders = step_folders(folder)[::-1]
     try:
-        latest = folder / (folder / LATEST).read_text(encoding="utf-8").strip()
+        latest = folder / read_regular_text(folder / LATEST).strip()
     except OSError:
         return folders
     # A folder newer than `latest`: the run was killed between the rename and the update of `latest`; both are valid.
@@ -182,15 +184,17 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _write_folder(folder: Path, checkpoint: Checkpoint) -> None:
-    folder.mkdir()
+    make_private_folder(folder, exist_ok=False)
     save_file(_plain(checkpoint.model), folder / MODEL)
     save_file(_plain(checkpoint.optimiser), folder / OPTIMISER)
     (folder / STATE).write_text(json.dumps(checkpoint.state, indent=1), encoding="utf-8")
     names = (MODEL, OPTIMISER, STATE)
     manifest = {"version": FORMAT_VERSION, "sha256": {name: file_sha256(folder / name) for name in names}}
     for name in names:
+        make_private(folder / name)
         _sync_file(folder / name)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    make_private(folder / MANIFEST)
     _sync_file(folder / MANIFEST)
     sync_folder(folder)
 

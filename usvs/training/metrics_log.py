@@ -11,6 +11,8 @@ from typing import Any
 from usvs.errors import DataError
 from usvs.training.loggers import Split
 from usvs.utils.atomic_files import write_text
+from usvs.utils.private_files import open_private
+from usvs.utils.regular_files import MAX_TABLE_BYTES, read_regular_text
 
 METRICS = "metrics.jsonl"
 
@@ -25,7 +27,7 @@ class JsonlLogger:
 
     def __init__(self, run: Path, step: int = 0) -> None:
         _drop_after(run / METRICS, step)
-        self._file = (run / METRICS).open("a", encoding="utf-8")
+        self._file = open_private(run / METRICS, "a", encoding="utf-8")
 
     def log(self, step: int, values: Mapping[str, float], split: Split) -> None:
         """Append one record and flush it."""
@@ -45,7 +47,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """
     path = run / METRICS
     try:
-        return [_parse(line, path) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [_parse(line, path) for line in read_regular_text(path, MAX_TABLE_BYTES).splitlines()]
     except OSError as error:
         raise DataError(f"'{path}': {error.strerror}") from error
 
@@ -73,7 +75,7 @@ def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_regular_text(path, MAX_TABLE_BYTES).splitlines():
         try:
             record = _parse(line, path)
         except DataError:

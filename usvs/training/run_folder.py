@@ -14,6 +14,8 @@ from usvs.config import Settings
 from usvs.errors import ConfigError, DataError, ResourceError
 from usvs.utils.atomic_files import write_text
 from usvs.utils.folder_lock import FolderLock
+from usvs.utils.private_files import make_private_folder
+from usvs.utils.regular_files import read_regular_text
 
 CONFIG = "config.json"  # the settings
 MODEL_CARD = "model.json"  # own encoder, own loss, initial weights
@@ -82,7 +84,7 @@ class RunFolder:
         if not config.exists():
             raise ConfigError(f"'{self.path}' is not a run folder ({CONFIG} is missing): choose a new folder")
         try:
-            before = json.loads(config.read_text(encoding="utf-8"))
+            before = json.loads(read_regular_text(config))
         except (OSError, ValueError) as error:
             raise DataError(f"'{config}': expected settings as JSON, got {error}") from error
         if difference := first_difference(before, settings.model_dump(mode="json"), free):
@@ -99,7 +101,7 @@ class RunFolder:
         """
         for name, record in records.items():
             path = self.path / name
-            if path.exists() and path.read_text(encoding="utf-8") != _as_text(record):
+            if path.exists() and read_regular_text(path) != _as_text(record):
                 raise DataError(
                     f"'{path}' differs from what this command would write: the run was started with another store,"
                     " other patients, or another encoder, loss or init; choose a new run folder"
@@ -120,7 +122,7 @@ class RunFolder:
         """
         try:
             self._created = not self.path.exists()
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.path)
             self._lock = FolderLock(self.path)
             self.check(settings)
             self.check_records(records)

@@ -4,11 +4,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from usvs.utils.private_files import make_private, open_private
+
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Replace a small file atomically and durably."""
+    """Replace a small file atomically and durably; only its owner may read it."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with open_private(partial) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -17,7 +19,8 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Make a complete file durable, then rename it to `path`."""
+    """Make a complete file durable and private to its owner, then rename it to `path`."""
+    make_private(partial)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
@@ -46,5 +49,5 @@ def _sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically and durably."""
+    """Replace a text file atomically and durably; only its owner may read it."""
     write_durably(path, text.encode())

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
+from usvs.utils.regular_files import open_regular
+
 Column = npt.NDArray[Any]
 
 _HEADER = re.compile(
@@ -36,7 +38,7 @@ def map_column(path: Path) -> Column:
         ValueError: if it is not such a file, or shorter than its header says.
         OSError: if it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         header = _HEADER.match(file.read(256))
         size = os.fstat(file.fileno()).st_size
     if header is None:

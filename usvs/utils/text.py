@@ -5,8 +5,15 @@ from pathlib import Path
 
 
 def printable(name: str) -> str:
-    """Return a file name as one line without control characters, safe to print on a terminal."""
+    """Return a file name or a cell of a table as one line without control characters, safe to print on a terminal."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
+def printable_lines(text: str) -> str:
+    """Return lines of text without control characters other than ends of line and tabs, safe to print on a terminal."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "\n".join("\t".join(printable(word) for word in line.split("\t")) for line in text.split("\n"))
 
 
 def shell_command(*words: str | Path) -> str:

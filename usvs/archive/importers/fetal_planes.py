@@ -17,11 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.archive.csv_rows import CsvRow, open_csv
+from usvs.archive.csv_rows import MAX_HEADER_BYTES, CsvRow, open_csv
+from usvs.archive.discovery import iter_paths
 from usvs.archive.importers import ImportSummary
 from usvs.archive.labels import STANDARD_PLANES, find_plane_index
 from usvs.errors import DataError
 from usvs.utils.progress import track
+from usvs.utils.regular_files import open_regular
 
 # Label of the set and the standard plane it corresponds to. None: unlabelled, since it may show any plane.
 LABEL_MAP: dict[str, str | None] = {
@@ -123,8 +125,8 @@ def _find_table(source: Path) -> Path:
     if not source.is_dir():
         raise DataError(f"'{source}' is not a folder")
     for table in sorted(source.glob("*.csv")):
-        with table.open(encoding="utf-8-sig", errors="replace") as file:
-            header = file.readline()
+        with open_regular(table) as file:
+            header = file.readline(MAX_HEADER_BYTES).decode("utf-8-sig", "replace")
         if "Plane" in header and "Patient_num" in header:
             return table
     raise DataError(f"'{source}' holds no csv with the columns Patient_num and Plane")
@@ -132,14 +134,13 @@ def _find_table(source: Path) -> Path:
 
 def _find_images(source: Path) -> dict[str, Path]:
     path_of: dict[str, Path] = {}
-    for folder, _, names in os.walk(source):
-        for name in names:
-            path = Path(folder, name)
-            if path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            if path.stem in path_of:
-                raise DataError(f"two images are named '{path.stem}': expected unique names in '{source}'")
-            path_of[path.stem] = path
+    for relative in iter_paths(source):
+        path = source / relative
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if path.stem in path_of:
+            raise DataError(f"two images are named '{path.stem}': expected unique names in '{source}'")
+        path_of[path.stem] = path
     return path_of
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -24,13 +25,13 @@ class VideoEncoder(NamedTuple):
         module: None for the one that the settings describe.
         description: JSON values from which `rebuild_encoder` makes its architecture again.
         init: JSON values that identify the initial weights; None for random ones.
-        patients: keyed hashes of those that the initial weights were pretrained on.
+        patients: keyed hashes of those that the initial weights were pretrained on, by store id.
     """
 
     module: Encoder | None = None
     description: dict[str, Any] = DEFAULT
     init: dict[str, Any] | None = None
-    patients: frozenset[str] = frozenset()
+    patients: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 def choose_encoder(
@@ -130,9 +131,9 @@ def _initial(encoder: nn.Module | str | None, init: str | Path, settings: Pretra
     """Return an encoder with weights from elsewhere."""
     # Imported here, since that module reads runs and so imports this package.
     from usvs.tasks.initial_encoder import encoder_sha256, initial_encoder, parse_init
-    from usvs.tasks.overlap import trained_patients
     from usvs.tasks.pretraining.load import load_encoder, read_description
     from usvs.tasks.settings import FinetuneSettings
+    from usvs.tasks.trained_patients import trained_patients
 
     start = parse_init(init)
     if start.kind == "random":
@@ -143,8 +144,14 @@ def _initial(encoder: nn.Module | str | None, init: str | Path, settings: Pretra
         module, description = load_encoder(start.path, encoder), read_description(start.path)
         if description == DEFAULT:
             module = _with_settings(module, settings, init)
-        record = {"kind": "run", "name": start.path.resolve().name, "sha256": encoder_sha256(module)}
-        return VideoEncoder(module.train(), description, record, trained_patients(start.path) or frozenset())
+        patients = trained_patients(start.path) or {}
+        record = {
+            "kind": "run",
+            "name": start.path.resolve().name,
+            "sha256": encoder_sha256(module),
+            "stores": sorted(patients),
+        }
+        return VideoEncoder(module.train(), description, record, patients)
     if encoder is not None:
         raise ConfigError(f"encoder and init '{init}': expected one of them, since this init has an encoder of its own")
     as_finetuning = FinetuneSettings(model=settings.model, augment=settings.augment, run=settings.run)

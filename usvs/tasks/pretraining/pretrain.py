@@ -18,6 +18,7 @@ from usvs.tasks.pretraining.result import PretrainResult, describe_metrics
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.pretraining.task import PretrainDataset, PretrainingTask, samples_sha256
 from usvs.tasks.pretraining.validation import Validation
+from usvs.tasks.trained_patients import describe_patients, patients_in_store
 from usvs.training.callbacks import Callback, Callbacks
 from usvs.training.distributed import Ranks, join_ranks
 from usvs.training.environment import describe_environment
@@ -46,6 +47,8 @@ def pretrain(
     loggers: Sequence[Logger] | None = None,
     resume: bool = False,
     patients: Sequence[str] | None = None,
+    init_stores: Sequence[str | Path] = (),
+    allow_overlap: bool = False,
     **overrides: Any,
 ) -> PretrainResult:
     """Learn from a prepared store's video and speech, without labels (sections 2.1 to 2.4).
@@ -75,6 +78,8 @@ def pretrain(
             adds TensorBoard events in the run folder where tensorboard is installed.
         resume: continue the run in `run`, or start it where there is none.
         patients: keyed hashes of the patients to use, a fraction of them for validation; None for all.
+        init_stores: other stores that `init` was pretrained on: its patients are found in `store` by their names.
+        allow_overlap: use an `init` whose patients are of another store and cannot be compared.
         **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Returns:
@@ -98,7 +103,10 @@ def pretrain(
     ):
         ranks.on_first(lambda: folder.check(chosen))
         video = choose_encoder(encoder, init, chosen)
-        setup = _RunSetup(PreparedStore(Path(store)), chosen, video, loss, patients, ranks)
+        opened = PreparedStore(Path(store))
+        setup = _RunSetup(
+            opened, chosen, _with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
+        )
         loop = setup.loop(folder)
         if resume:
             ranks.on_first(lambda: folder.check_records(setup.records))
@@ -137,7 +145,7 @@ class _RunSetup:
             "loss": None if loss is None else describe_module(loss),
             "init": encoder.init,
         }
-        _warn_of_known_patients(encoder, self.data)
+        _warn_of_known_patients(encoder.patients.get(store.store_id, frozenset()), self.data)
 
     def loop(self, folder: RunFolder) -> TrainingLoop:
         """Return the loop that trains in the folder."""
@@ -151,8 +159,8 @@ class _RunSetup:
     @property
     def records(self) -> dict[str, Any]:
         """What the run folder records of patients, encoder, loss and initial weights."""
-        trained = sorted({*self.data.split.train, *self.encoder.patients})
-        patients = {"trained": trained, "validation": list(self.data.split.validation)}
+        split = self.data.split
+        patients = describe_patients(self.store.store_id, split.train, split.validation, self.encoder.patients)
         return {PATIENTS: patients, MODEL_CARD: self.model_card}
 
     def claim(self, folder: RunFolder) -> None:
@@ -190,8 +198,22 @@ def _make_loggers(run: Path, step: int, given: Sequence[Logger] | None) -> list[
     return [JsonlLogger(run, step), *given]
 
 
-def _warn_of_known_patients(encoder: VideoEncoder, data: PretrainDataset) -> None:
-    known = encoder.patients.intersection(data.split.validation)
+def _with_patients_of(
+    encoder: VideoEncoder, store: PreparedStore, init_stores: Sequence[str | Path], allow_overlap: bool
+) -> VideoEncoder:
+    """Return the encoder with the patients of its initial weights as keys of the store, as far as they have such.
+
+    Raises:
+        DataError: where they are of another store that is not at hand.
+    """
+    name = (encoder.init or {}).get("name", "init")
+    keys, complete = patients_in_store(encoder.patients, store, name, init_stores, allow_overlap)
+    others = {} if complete else dict(encoder.patients)
+    return encoder._replace(patients={**others, store.store_id: keys})
+
+
+def _warn_of_known_patients(pretrained: frozenset[str], data: PretrainDataset) -> None:
+    known = pretrained.intersection(data.split.validation)
     if known:
         logger.warning(
             f"the initial weights were trained on {len(known)} of {len(data.split.validation)} validation patients:"
