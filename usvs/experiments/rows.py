@@ -32,7 +32,7 @@ class Row(NamedTuple):
     colour: str | None = None
 
 
-# By key; the pretrained rows in the order in which they are pretrained, which is that of the keys of results.
+# By key; pretrained rows have the key of their `OBJECTIVES` and are pretrained in this order.
 ROWS: dict[str, Row] = {
     "random": Row(
         "Rand.Init.",
