@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from usvs.experiments.reproduce import reproduce as reproduce
     from usvs.inference.classifier import FrameClassifier as FrameClassifier
     from usvs.inference.cross_validate import cross_validate as cross_validate
+    from usvs.inference.cross_validate import held_out_frames as held_out_frames
     from usvs.inference.embed import embed as embed
     from usvs.inference.predict import predict as predict
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
@@ -42,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
     {
         "experiments.reproduce": ("reproduce",),
         "inference.classifier": ("FrameClassifier",),
-        "inference.cross_validate": ("cross_validate",),
+        "inference.cross_validate": ("cross_validate", "held_out_frames"),
         "inference.embed": ("embed",),
         "inference.predict": ("predict",),
         "inference.saliency": ("SaliencyModel",),

@@ -7,9 +7,10 @@ from tests.support.experiment_stubs import stub_measuring, stub_pretraining
 from tests.support.interruptions import FileOperations, Interrupted, interruptions
 from usvs.audio.settings import SpectrogramSettings
 from usvs.errors import ConfigError, DataError
-from usvs.experiments import paper, tables
+from usvs.experiments import tables
 from usvs.experiments.presets import PRESETS, ReproduceSettings, reproduce_profile
 from usvs.experiments.reproduce import reproduce
+from usvs.experiments.rows import ROWS
 from usvs.models.sononet import SonoNet
 from usvs.report.experiments import save_reproduction_figures
 from usvs.tasks import fingerprint
@@ -267,8 +268,8 @@ def test_every_order_the_paper_found_is_among_the_claims_and_true_of_its_own_val
     assert ("gaze", "nss", "contrastive", "baseline") in found and ("planes", "f1", "joint", "shuffled") in found
     assert ("probe", "f1", "video", "random") in found
     for evaluation, score, better, worse in found:
-        table = {"planes": paper.PLANES, "gaze": paper.GAZE}.get(evaluation, {})
-        if better in table and worse in table:
+        table = {init: {"planes": row.planes, "gaze": row.gaze}.get(evaluation) for init, row in ROWS.items()}
+        if table[better] and table[worse]:
             sign = -1 if score == "kl" else 1
             assert sign * (table[better][score][0] - table[worse][score][0]) > 0, (evaluation, score, better, worse)
 

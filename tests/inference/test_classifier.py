@@ -129,6 +129,16 @@ def test_it_follows_the_conventions_of_scikit_learn(overrides):
         usvs.FrameClassifier(**{"optimiser.epoch": 3}).fit(np.zeros((2, 36, 36), np.uint8), [0, 1])
 
 
+def test_the_saliency_model_follows_them_too():
+    model = usvs.SaliencyModel("random", head_width=8)
+    copy = clone(model)
+    assert copy is not model and copy.get_params() == model.get_params() == {**copy.get_params(), "head_width": 8}
+    assert copy.set_params(encoder="RUN", head_width=4).get_params()["head_width"] == 4 and copy.encoder == "RUN"
+    assert model.get_params()["head_width"] == 8 and "encoder='random'" in repr(model)
+    with pytest.raises(ConfigError, match="this SaliencyModel is not trained yet"):
+        model.save("none")
+
+
 def test_cross_validation_never_splits_a_patient(frames, overrides):
     some = frames.subset(np.arange(0, len(frames), 4))
     found = cross_validate(usvs.FrameClassifier(**override_epochs(overrides)), some, groups=some.patients, cv=3)

@@ -12,12 +12,14 @@ from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import make_folds
+from usvs.inference import models
 from usvs.inference.models import predict_models
 from usvs.inference.predict import load_classifier
 from usvs.media.box import Box
 from usvs.media.images import padded_to_aspect, parse_box, read_gray_image
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.classification.planes import planes_task
+from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.fit import fit_module
 from usvs.tasks.model_files import TrainedModel, save_model
 
@@ -153,6 +155,22 @@ def test_the_frames_of_a_video_are_predicted_with_their_times(trained, tmp_path)
     found = predict(tmp_path / "a.mp4", trained[0], stride=10)
     assert len(found) == 2 and found[0].seconds == 0.0 and found[1].seconds > 0
     assert str(found[1]).endswith(" s")
+
+
+def test_a_video_is_read_in_batches_and_keeps_what_came_before_an_error(trained, tmp_path, monkeypatch):
+    def frames(file, side, stride, box):
+        for number in range(BATCH_FRAMES + 3):
+            yield float(number), np.full((side, side), number % 256, np.uint8)
+        raise DataError(f"video '{file}': damaged after {BATCH_FRAMES + 3} frames")
+
+    monkeypatch.setattr(models, "iter_video_frames", frames)
+    batches = models.file_batches(tmp_path / "scan.mp4", 36)
+    assert len(next(batches)[1]) == BATCH_FRAMES  # before the rest of the video is decoded
+    found = predict([tmp_path / "scan.mp4"], trained[0])
+    assert [one.seconds for one in found[:-1]] == list(range(BATCH_FRAMES + 3)) and not any(
+        one.error for one in found[:-1]
+    )
+    assert "damaged after" in found[-1].error
 
 
 def test_what_cannot_be_used_is_one_error(trained, tmp_path):

@@ -10,7 +10,7 @@ import usvs
 from usvs.audio.settings import SpectrogramSettings
 from usvs.data.frame_dataset import FrameDataset
 from usvs.data.transforms import evaluation_frames
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.experiments.presets import ReproduceSettings
 from usvs.experiments.reproduce import reproduce
 from usvs.tasks.finetune import finetune
@@ -22,7 +22,7 @@ from usvs.training.settings import OptimiserSettings
 @pytest.fixture(scope="module")
 def pretraining(tiny_planes):
     return PretrainSettings(
-        profile="quick",
+        profile="paper",  # of its name alone: what is trained on it keeps its own profile
         model=tiny_planes.model,
         spectrogram=SpectrogramSettings(n_fft=256, frames=32),
         optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
@@ -51,7 +51,19 @@ def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, p
 
     classifier = usvs.FrameClassifier(run, optimiser=planes.optimiser, run=planes.run)
     frames = FrameDataset(tiny_store, stride=16)
-    assert classifier.fit(frames).models_[0].settings.model == pretraining.model
+    with pytest.raises(DataError, match="2 of 4 test patients were pretrained on"):
+        usvs.cross_validate(classifier, frames, cv=2)
+    with pytest.raises(DataError, match="2 of 4 test patients were pretrained on"):
+        usvs.cross_validate(classifier, frames.read(), frames.labels, groups=frames.patients, cv=2)
+    with pytest.raises(ConfigError, match="expected a FrameDataset of a store"):
+        usvs.cross_validate(classifier, frames.read(), frames.labels, groups=frames.patients, patients="held-out")
+    validated = usvs.cross_validate(classifier, frames, cv=2, patients="held-out")
+    assert sorted(patient for fold in validated.folds for patient in fold.test) == sorted(held_out)
+    assert set(usvs.held_out_frames(frames, run).patients) == set(held_out)
+    assert len(usvs.cross_validate(classifier, frames, cv=2, allow_overlap=True).folds) == 2
+
+    trained = classifier.fit(frames).models_[0].settings
+    assert (trained.model, trained.profile) == (pretraining.model, classifier.profile)
     assert 0 <= classifier.score(frames) <= 1
     table, encoder = usvs.embed(tiny_store, run, stride=16), usvs.load_encoder(run)
     side = pretraining.model.frame_pixels

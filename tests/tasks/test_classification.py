@@ -51,7 +51,7 @@ def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_plane
     for fold in reading["folds"]:
         assert len(fold["train_patients"]) == 2
         assert not set(fold["train_patients"]) & set(fold["test_patients"])
-    assert result.of("random").spread("f1").mean == pytest.approx(reading["f1"]["mean"])
+    assert result.result_for("random").spread("f1").mean == pytest.approx(reading["f1"]["mean"])
     model = tmp_path / "run" / "models" / "random" / "fold_0"
     assert {file.name for file in model.iterdir()} == {"model.safetensors", "model.json"}
 
@@ -94,7 +94,7 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
         protocols=["probe"],
         allow_overlap=True,
     )
-    assert len(result.of("joint", "probe").folds) == 3
+    assert len(result.result_for("joint", "probe").folds) == 3
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
     assert stored["pretraining_overlap"] == {"joint": "overlap"}
 
@@ -117,7 +117,7 @@ def test_missing_patient_ids_are_refused_unless_scans_are_asked_for(store_writer
         finetune("planes", store, tmp_path / "run", quick(tiny_planes), protocols=["probe"])
     settings = quick(tiny_planes)
     result = finetune("planes", store, tmp_path / "run", settings, protocols=["probe"], group_by="scan")
-    assert sum(len(fold["test_patients"]) for fold in result.of("random", "probe").folds) == 8
+    assert sum(len(fold["test_patients"]) for fold in result.result_for("random", "probe").folds) == 8
 
 
 def test_a_folder_in_use_is_refused(grating_store, tmp_path, tiny_planes):

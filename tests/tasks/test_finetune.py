@@ -93,7 +93,7 @@ def test_own_modules_and_own_classes_are_tasks_and_inits(grating_store, tmp_path
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
     assert stored["kind"] == "stripes" and stored["classes"] == list(task.classes)
     assert set(stored["inits"]["own"]) == {"finetune", "knn"}
-    assert result.of("own", "knn").folds[0]["updates"] == 0
+    assert result.result_for("own", "knn").folds[0]["updates"] == 0
     folder = tmp_path / "run" / "models" / "own" / "fold_0"
     with pytest.raises(ConfigError, match=r"was trained with an own encoder, .*Own: expected encoder=MODULE"):
         load_model(folder)

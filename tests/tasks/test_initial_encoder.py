@@ -10,7 +10,8 @@ from usvs.models.registry import build_encoder
 from usvs.models.se_resnext import SEResNeXt
 from usvs.models.settings import EncoderSettings
 from usvs.models.sononet import SonoNet, SonoNetEncoder
-from usvs.tasks.initial_encoder import encoder_description, init_names, initial_encoder, parse_init
+from usvs.tasks.initial_encoder import init_names, initial_encoder, parse_init
+from usvs.tasks.pretraining.encoders import describe_encoder
 
 
 def test_inits_are_parsed():
@@ -34,7 +35,7 @@ def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, caplog):
     assert torch.equal(encoder.features[2][1][0].weight, network.features[2][1][0].weight)
     said = caplog.text
     assert "sononet: SonoNet, frames resized to 48 x 64: 78 of 78 tensors loaded" in said and "adaption.0" in said
-    again = build_encoder(encoder_description(encoder))
+    again = build_encoder(describe_encoder(encoder))
     again.load_state_dict(encoder.state_dict())
     frames = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
@@ -57,7 +58,7 @@ def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, 
     caplog.clear()
     initial_encoder(init, tiny_planes)
     assert caplog.text == ""  # logged once
-    assert build_encoder(encoder_description(encoder)).num_features == 2048
+    assert build_encoder(describe_encoder(encoder)).num_features == 2048
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path, tiny_planes):
@@ -110,9 +111,9 @@ def test_the_encoder_knows_its_input_size_and_the_real_output_stride(tiny_planes
     assert encoder.pretrained_cfg["input_size"] == (1, 32, 32)
     assert encoder.pretrained_cfg["crop_fraction"] == tiny_planes.augment.crop_fraction
     gaze = initial_encoder("random", SaliencySettings(model=tiny_planes.model, output_stride=8))
-    assert encoder_description(encoder)["output_stride"] == 16
-    assert encoder_description(gaze)["output_stride"] == 8
-    assert build_encoder(encoder_description(gaze)).stride == 8
+    assert describe_encoder(encoder)["output_stride"] == 16
+    assert describe_encoder(gaze)["output_stride"] == 8
+    assert build_encoder(describe_encoder(gaze)).stride == 8
 
 
 def test_an_own_module_is_copied_and_described_by_its_class(tiny_planes):
@@ -131,7 +132,7 @@ def test_an_own_module_is_copied_and_described_by_its_class(tiny_planes):
     with torch.no_grad():
         encoder.module.conv.weight.zero_()
     assert own.conv.weight.abs().sum() > 0
-    description = encoder_description(encoder)
+    description = describe_encoder(encoder)
     assert description["kind"] == "module" and description["class"].endswith("Own")
     with pytest.raises(ConfigError, match=r"without 'forward_features' and 'num_features'"):
         initial_encoder(torch.nn.Linear(2, 2), tiny_planes)

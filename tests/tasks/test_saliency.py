@@ -126,7 +126,7 @@ def test_pretraining_patients_are_refused_unless_typed(gaze_store, tmp_path, set
         finetune("gaze", gaze_store, tmp_path / "run", quick, inits=tmp_path / "joint")
     assert not (tmp_path / "run").exists()
     result = finetune("gaze", gaze_store, tmp_path / "run", quick, inits=tmp_path / "joint", allow_overlap=True)
-    assert len(result.of("joint").folds) == 2
+    assert len(result.result_for("joint").folds) == 2
 
 
 def test_a_constant_map_has_a_finite_gradient(settings):

@@ -17,6 +17,7 @@ from usvs.cli.options import (
 )
 from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
+from usvs.tasks.init_names import INIT_HELP
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,10 @@ def _add_curves(commands: Commands) -> None:
     command.add_argument("store", type=Path, metavar="STORE", help="a prepared store with labels")
     command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
     command.add_argument(
-        "--init", action="append", metavar="INIT", help="as for 'usvs finetune'; repeat to compare; default: random"
+        "--init",
+        action="append",
+        metavar="INIT",
+        help=f"initial encoder; repeat to compare: {INIT_HELP}; default: random",
     )
     command.add_argument(
         "--fractions",

@@ -14,6 +14,7 @@ from usvs.cli.options import (
     chosen_settings,
     count,
 )
+from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def add_pretrain_commands(commands: Commands) -> None:
     command.add_argument(
         "--init",
         metavar="INIT",
-        help="initial weights of the video encoder: RUN, imagenet:FILE, sononet:FILE or timm:NAME; default: random",
+        help=f"initial weights of the video encoder: {INIT_HELP}; default: random",
     )
     command.add_argument(
         "--init-store",

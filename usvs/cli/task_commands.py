@@ -19,6 +19,7 @@ from usvs.cli.options import (
 )
 from usvs.errors import DataError
 from usvs.tasks.classification.settings import classification_profile
+from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.saliency.settings import saliency_profile
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,7 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
         "--init",
         action="append",
         metavar="INIT",
-        help="initial encoder; repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision,"
-        " sononet:FILE (default: random)",
+        help=f"initial encoder; repeat to compare: {INIT_HELP} (default: random)",
     )
     command.add_argument(
         "--labelled-patients", type=count, metavar="N", help="training patients per fold (default: all)"

@@ -16,6 +16,7 @@ from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_labels import ClassLabels, encode_labels, labels_of_scans
 from usvs.data.frame_table import FrameTable, every_nth_frame, labelled_frames, read_frames
 from usvs.data.patients import pretraining_keys, scan_groups
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import GroupBy
 from usvs.store.prepared import PreparedStore
@@ -63,7 +64,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         store: str | Path | PreparedStore,
         labels: Labels = "planes",
         *,
-        stride: int = 8,
+        stride: int = TEMPORAL_STRIDE,
         transform: Transform | None = None,
         patients: Iterable[str] | None = None,
         classes: Sequence[str] | None = None,

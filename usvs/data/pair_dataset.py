@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from usvs.data.pair_batch import FrameTransform, PairBatch, read_pairs
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.settings import AugmentSettings, PairSettings
-from usvs.data.validation_split import Split, split_store
+from usvs.data.validation_split import PatientSplit, split_store
 from usvs.errors import ConfigError, DataError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.store.clips import ClipTable
@@ -127,7 +127,7 @@ class PairDataset(Dataset[PairSample]):
         self.store = store if isinstance(store, PreparedStore) else PreparedStore(Path(store))
         clips = self.store.clip_settings if clips is None else clips
         check_clip_length(self.store, clips)
-        self.split: Split = split_store(self.store, 0.0 if split == "all" else validation_fraction, patients)
+        self.split: PatientSplit = split_store(self.store, 0.0 if split == "all" else validation_fraction, patients)
         self.split_name: SplitName = split
         self.clips = self._select_clips()
         if not len(self.clips):
@@ -171,7 +171,11 @@ class PairDataset(Dataset[PairSample]):
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of samples that are asked for by number alone."""
+        """Set the epoch of samples that are indexed by number alone.
+
+        Raises:
+            ConfigError: for a negative number.
+        """
         if epoch < 0:
             raise ConfigError(f"epoch: expected at least 0, got {epoch}")
         self.epoch = epoch

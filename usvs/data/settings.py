@@ -7,6 +7,8 @@ from pydantic import Field
 from usvs.config import Settings
 from usvs.store.settings import ClipSettings
 
+TEMPORAL_STRIDE = 8  # every eighth frame of a scan or a video (section 3.2)
+
 
 class AugmentSettings(Settings):
     """Random augmentation of frames in training; our reading, the paper names none.

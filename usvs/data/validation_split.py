@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from usvs.data.patients import pretraining_keys
 from usvs.errors import DataError
-from usvs.store.catalogue import Catalogue
+from usvs.store.folder import CATALOGUE
 from usvs.store.prepared import PreparedStore
+from usvs.store.tables import SCANS_FILE
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Split:
+class PatientSplit:
     """Keyed hashes of the patients on both sides; a scan without a patient id is a patient of its own, under its key.
 
     Attributes:
@@ -38,7 +40,7 @@ class Split:
         return result
 
 
-def split_store(store: PreparedStore, fraction: float, patients: Sequence[str] | None = None) -> Split:
+def split_store(store: PreparedStore, fraction: float, patients: Sequence[str] | None = None) -> PatientSplit:
     """Choose a fraction of the patients for validation: the same ones for every seed and objective.
 
     Patients are ranked by a hash of their key, so the result depends neither on the order nor on the number of scans.
@@ -52,24 +54,18 @@ def split_store(store: PreparedStore, fraction: float, patients: Sequence[str] |
     Raises:
         DataError: when a patient of `patients` has no prepared scan.
     """
-    groups = _scan_groups(store)
+    groups = tuple(pretraining_keys(store, range(len(store.scans))).values())
+    if unknown := sum(group == scan for group, scan in zip(groups, store.scans, strict=True)):
+        logger.info(f"{unknown} of {len(store.scans)} scans have no patient id; each counts as a patient of its own")
     present = set(groups)
     allowed = present if patients is None else set(patients)
     if missing := sorted(allowed - present):
         raise DataError(
             f"{len(missing)} of the {len(allowed)} requested patients have no prepared scan, the first is {missing[0]}:"
-            f" list the store's patients with 'usvs ls {store.store}'"
+            f" its patients are in column 'patient_key' of '{Path(store.store) / CATALOGUE / SCANS_FILE}'"
         )
     ranked = sorted(allowed, key=lambda group: hashlib.sha256(f"held-out {group}".encode()).digest())
     count = min(max(1, round(fraction * len(ranked))), len(ranked) - 1) if fraction > 0 and ranked else 0
     if fraction > 0 and count == 0:
         logger.info("only one patient to train on: no validation patients, no validation losses")
-    return Split(tuple(sorted(ranked[count:])), tuple(sorted(ranked[:count])), groups)
-
-
-def _scan_groups(store: PreparedStore) -> tuple[str, ...]:
-    scans = Catalogue.load(Path(store.store)).scans
-    patient = dict(zip(scans["scan_key"].to_pylist(), scans["patient_key"].to_pylist(), strict=True))
-    if unknown := sum(patient[key] is None for key in store.scans):
-        logger.info(f"{unknown} of {len(store.scans)} scans have no patient id; each counts as a patient of its own")
-    return tuple(patient[key] or key for key in store.scans)
+    return PatientSplit(tuple(sorted(ranked[count:])), tuple(sorted(ranked[:count])), groups)

@@ -152,7 +152,7 @@ def keyed_order(groups: Iterable[str], key: str) -> tuple[str, ...]:
 
 
 def check_disjoint(one: Collection[str], other: Collection[str], what: str) -> None:
-    """Check that two sets of patients share nobody.
+    """Check that two sets have no patient in common.
 
     Raises:
         DataError: with the shared keyed hashes.

@@ -13,16 +13,15 @@ from typing import Any
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import Fold, make_folds, split_groups
 from usvs.experiments.presets import (
-    EXTERNAL,
     PRESETS,
     Evaluation,
     ReproduceSettings,
     TaskName,
 )
 from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_folder
+from usvs.experiments.rows import EXTERNAL
 from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.comparison import write_arrays
 from usvs.tasks.cross_validation import FoldResult
 from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
@@ -31,6 +30,7 @@ from usvs.tasks.registry import AnyTask, find_task
 from usvs.tasks.result_cache import first_difference
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import Table
+from usvs.utils.array_files import write_arrays
 from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,11 @@ from typing import Any
 
 from usvs.evaluation.metrics import Spread
 from usvs.evaluation.significance import PairedDifference, paired_difference
+from usvs.experiments.rows import ROWS
 
 TEST = "two-sided sign-flip permutation test over seed x fold"
 INITS = ("random", "shuffled", "joint")
-TITLES = {"random": "Rand", "shuffled": "Shuffled", "joint": "Ours"}
+INIT_TITLES = {init: ROWS[init].short_title for init in INITS}
 PAIRS = (("joint", "random"), ("joint", "shuffled"), ("shuffled", "random"))
 
 
@@ -34,7 +35,7 @@ def _scores(results: dict[str, Any]) -> list[str]:
         f"macro F1 in %, mean ± standard deviation over {len(results['seeds'])} seeds x {settings['planes']['folds']}"
         f" patient folds ({len(patients['pretraining'])} patients for pretraining, {len(patients['downstream'])} others"
         f" for labels and tests; few labels: {settings['few_patients']} patients)",
-        f"{'evaluation':<26}" + "".join(f"{TITLES[init]:>16}" for init in INITS),
+        f"{'evaluation':<26}" + "".join(f"{INIT_TITLES[init]:>16}" for init in INITS),
     ]
     for name, inits in results["measured"].items():
         spreads = [str(Spread.of(one["f1"] for one in inits[init])) if init in inits else "" for init in INITS]
@@ -47,7 +48,10 @@ def _differences(results: dict[str, Any]) -> list[str]:
     lines = [f"paired differences in macro F1, percentage points; p: {TEST}"]
     for name, pairs in evidence_differences(results).items():
         for (first, second), found in pairs.items():
-            pair, wins = f"{TITLES[first]} - {TITLES[second]}", f"higher in {found.wins} of {len(found.values)}"
+            pair, wins = (
+                f"{INIT_TITLES[first]} - {INIT_TITLES[second]}",
+                f"higher in {found.wins} of {len(found.values)}",
+            )
             lines.append(f"{name:<26}{pair:<20}{100 * found.mean:>+7.1f}   {wins:<18}p = {found.p_value:.4f}")
     return lines
 
@@ -59,7 +63,8 @@ def _validation(results: dict[str, Any]) -> list[str]:
         return ["pretraining without validation patients: no validation losses"]
     first = next(iter(records.values()))[0]
     lines = [
-        f"{'pretraining, validation patients':<34}{'chance':>10}" + "".join(f"{TITLES[init]:>12}" for init in records)
+        f"{'pretraining, validation patients':<34}{'chance':>10}"
+        + "".join(f"{INIT_TITLES[init]:>12}" for init in records)
     ]
     for name in (name for name in first if f"{name}_chance" in first):
         means = "".join(f"{_mean(of_init, name):>12.3f}" for of_init in records.values())

@@ -7,14 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from usvs.config import Profile, Settings
+from usvs.experiments.rows import EXTERNAL, PRETRAINED
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
 
 PresetName = Literal["paper", "evidence"]
 TaskName = Literal["planes", "gaze"]
-
-EXTERNAL = ("imagenet", "sononet")  # rows whose weights the user provides
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,11 @@ class Preset:
     evaluate_pretrainings: bool
 
 
-_PRETRAINED = ("video", "baseline", "contrastive", "joint", "shuffled")
-
 PRESETS: dict[PresetName, Preset] = {
     # Tables 1, 2 and 3 and Figures 3 and 4 of the paper, with the control Shuffled.
     "paper": Preset(
-        rows=("random", *_PRETRAINED, *EXTERNAL),
-        pretrained=_PRETRAINED,
+        rows=("random", *PRETRAINED, *EXTERNAL),
+        pretrained=PRETRAINED,
         evaluations={
             "probe": Evaluation("planes", "probe"),
             "knn": Evaluation("planes", "knn"),

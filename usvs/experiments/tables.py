@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from usvs.evaluation.metrics import Spread
 from usvs.evaluation.significance import PairedDifference, paired_difference
-from usvs.experiments import paper
 from usvs.experiments.evidence_table import TEST
+from usvs.experiments.rows import EXTERNAL, ROWS, Printed
 
 PLANE_SCORES = (("Precision", "precision"), ("Recall", "recall"), ("F1-score", "f1"))
 GAZE_SCORES = (("KL (lower)", "kl"), ("NSS", "nss"), ("AUC-Judd", "auc"), ("CC", "cc"), ("SIM", "sim"))
@@ -81,10 +81,10 @@ def _header(results: dict[str, Any]) -> str:
 def _table_1(results: dict[str, Any]) -> str:
     planes = results["measured"]["planes"]
     lines = ["Table 1. Standard plane detection, fine-tuned, macro means over classes in %"]
-    lines.append(f"{'':<18}" + "".join(f"{paper.TITLES[init]:>16}" for init in TABLE_1))
+    lines.append(f"{'':<18}" + "".join(f"{ROWS[init].title:>16}" for init in TABLE_1))
     for title, score in PLANE_SCORES:
         measured = [str(_spread(planes, init, score)) if init in planes else "not run" for init in TABLE_1]
-        published = [_paper(paper.PLANES, init, score, 1) for init in TABLE_1]
+        published = [_paper(ROWS[init].planes, score, 1) for init in TABLE_1]
         lines.append(f"{title:<18}" + "".join(f"{text:>16}" for text in measured))
         lines.append(f"{'  paper':<18}" + "".join(f"{text:>16}" for text in published))
     lines += _missing(planes, TABLE_1)
@@ -99,7 +99,7 @@ def _frozen(results: dict[str, Any]) -> str:
     for init in FROZEN:
         if init in measured["probe"]:
             spreads = [str(_spread(measured[protocol], init, "f1")) for protocol in ("probe", "knn")]
-            lines.append(f"{paper.TITLES[init]:<18}" + "".join(f"{spread:>16}" for spread in spreads))
+            lines.append(f"{ROWS[init].title:<18}" + "".join(f"{spread:>16}" for spread in spreads))
     return "\n".join(lines)
 
 
@@ -110,7 +110,7 @@ def _table_2(results: dict[str, Any]) -> str:
     for init in TABLE_1:
         if init in gaze:
             lines.append(_gaze_line(gaze, init) + f"{_spread(gaze, init, 'auc_exact').plain():>16}")
-        if init in paper.GAZE:
+        if ROWS[init].gaze:
             lines.append(_paper_gaze_line(init))
     scores = [uniform[score] for _, score in GAZE_SCORES] + [uniform["auc_exact"]]
     lines.append(f"{'(uniform map)':<18}" + "".join(f"{score:>16.2f}" for score in scores))
@@ -135,8 +135,8 @@ def _table_3(measured: Mapping[str, Any]) -> str:
             for _, score in PLANE_SCORES
         ]
         gaze = _gaze_line(measured["gaze"], init)[18:] if init in measured["gaze"] else ""
-        lines.append(f"{paper.TITLES[init]:<18}" + "".join(f"{text:>16}" for text in planes) + gaze)
-        published = "".join(f"{_paper(paper.PLANES, init, score, 1):>16}" for _, score in PLANE_SCORES)
+        lines.append(f"{ROWS[init].title:<18}" + "".join(f"{text:>16}" for text in planes) + gaze)
+        published = "".join(f"{_paper(ROWS[init].planes, score, 1):>16}" for _, score in PLANE_SCORES)
         lines.append(f"{'  paper':<18}{published}{_paper_gaze_line(init)[18:]}")
     return "\n".join(lines)
 
@@ -154,7 +154,7 @@ def _retrieval(results: dict[str, Any]) -> str:
         known = [name for name in titles if records and all(name in record for record in records)]
         if known:
             values = [f"{titles[name]} {_mean(records, name)}" for name in known]
-            lines.append(f"{paper.TITLES[row]:<18}" + ", ".join(values))
+            lines.append(f"{ROWS[row].title:<18}" + ", ".join(values))
     if not lines:
         return ""
     title = "Retrieval (top-1 accuracy) and losses on patients not pretrained on; chance levels in brackets"
@@ -164,7 +164,8 @@ def _retrieval(results: dict[str, Any]) -> str:
 def _claims(measured: Mapping[str, Any]) -> str:
     lines = [f"Claims: paired differences in the claimed direction; p: {TEST}; holds: positive and p < {SIGNIFICANT}"]
     for claim in claims():
-        text = f"{claim.evaluation} {claim.score}: {paper.TITLES[claim.better]} better than {paper.TITLES[claim.worse]}"
+        better, worse = ROWS[claim.better].title, ROWS[claim.worse].title
+        text = f"{claim.evaluation} {claim.score}: {better} better than {worse}"
         if claim.evaluation == "probe" and claim.worse == "random":
             text += " (calibrated)"
         tested = check_claim(measured, claim)
@@ -179,29 +180,24 @@ def _claims(measured: Mapping[str, Any]) -> str:
 
 
 def _missing(measured: Mapping[str, Any], inits: Sequence[str]) -> list[str]:
-    options = {"imagenet": "--imagenet FILE", "sononet": "--sononet FILE"}
     return [
-        f"{paper.TITLES[init]}: {NOT_RUN} ({options[init]})"
-        for init in inits
-        if init in options and init not in measured
+        f"{ROWS[init].title}: {NOT_RUN} (--{init} FILE)" for init in inits if init in EXTERNAL and init not in measured
     ]
 
 
 def _gaze_line(gaze: Mapping[str, Any], init: str) -> str:
-    return f"{paper.TITLES[init]:<18}" + "".join(
-        f"{_spread(gaze, init, score).plain():>16}" for _, score in GAZE_SCORES
-    )
+    return f"{ROWS[init].title:<18}" + "".join(f"{_spread(gaze, init, score).plain():>16}" for _, score in GAZE_SCORES)
 
 
 def _paper_gaze_line(init: str) -> str:
-    label = "  paper" if init not in ("imagenet", "sononet") else f"  paper, {paper.TITLES[init].split()[0]}"
-    return f"{label:<18}" + "".join(f"{_paper(paper.GAZE, init, score, 2):>16}" for _, score in GAZE_SCORES)
+    label = "  paper" if init not in EXTERNAL else f"  paper, {ROWS[init].title.split()[0]}"
+    return f"{label:<18}" + "".join(f"{_paper(ROWS[init].gaze, score, 2):>16}" for _, score in GAZE_SCORES)
 
 
-def _paper(table: Mapping[str, Mapping[str, tuple[float, float]]], init: str, score: str, digits: int) -> str:
-    if init not in table:
+def _paper(printed: Printed, score: str, digits: int) -> str:
+    if not printed:
         return ""
-    mean, deviation = table[init][score]
+    mean, deviation = printed[score]
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 

@@ -1,15 +1,12 @@
 """`FrameClassifier`: frame classification with the conventions of scikit-learn."""
 
-import copy
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
 from typing_extensions import Self
 
 from usvs.config import Profile, override_settings
@@ -20,19 +17,21 @@ from usvs.errors import ConfigError
 from usvs.evaluation.metrics import ClassificationMetrics, classification_metrics
 from usvs.inference.encoder_settings import with_encoder
 from usvs.inference.frames import Source, as_files, prepared_side, read_image_frame
-from usvs.inference.models import evaluation_inputs, load_models, predict_images, predict_models
+from usvs.inference.model_base import FinetunedModel
+from usvs.inference.models import evaluation_inputs, predict_images, predict_models
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.fit import fit_module
 from usvs.tasks.initial_encoder import Init, initial_encoder
-from usvs.tasks.model_files import TrainedModel, save_model
+from usvs.tasks.model_files import TrainedModel
+from usvs.tasks.registry import AnyTask
 from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 
 
-class FrameClassifier:
+class FrameClassifier(FinetunedModel):
     """An encoder fine-tuned to predict one of several classes for each frame.
 
     It trains as `usvs.finetune` does. scikit-learn's `clone`, `get_params` and `set_params` work, and so does
@@ -57,6 +56,9 @@ class FrameClassifier:
     """
 
     _estimator_type = "classifier"
+    _arguments = ("encoder", "profile", "classes")
+    _task_class = ClassificationTask
+    _task_title = "a classification"
 
     def __init__(
         self,
@@ -66,23 +68,8 @@ class FrameClassifier:
         classes: Sequence[str] | None = None,
         **settings: Any,
     ) -> None:
-        self.encoder = encoder
-        self.profile = profile
+        super().__init__(encoder, profile, settings)
         self.classes = classes
-        self.settings = settings
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments of the constructor by name."""
-        return {"encoder": self.encoder, "profile": self.profile, "classes": self.classes, **self.settings}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change arguments of the constructor; other names are settings."""
-        for name, value in params.items():
-            if name in ("encoder", "profile", "classes"):
-                setattr(self, name, value)
-            else:
-                self.settings = {**self.settings, name: value}
-        return self
 
     def fit(self, frames: Any, labels: Any = None, patients: ArrayLike | None = None) -> Self:
         """Train on labelled frames.
@@ -114,7 +101,7 @@ class FrameClassifier:
             encoder = initial_encoder(self.encoder, settings).to(device)
             module, _ = fit_module(task, store, table, encoder, settings)
         side = store.scan(0).frame_pixels
-        self.models_: tuple[TrainedModel, ...] = (TrainedModel(task, module.eval(), settings, side),)
+        self.models_ = (TrainedModel(task, module.eval(), settings, side),)
         return self
 
     @property
@@ -124,7 +111,7 @@ class FrameClassifier:
         numbers = [str(number) for number in range(len(names))]
         return np.arange(len(names)) if list(names) == numbers else np.array(names)
 
-    def predict_proba(self, images: Source) -> NDArray[np.float64]:
+    def predict_proba(self, images: Source | FrameDataset) -> NDArray[np.float64]:
         """Return the probability of every class, [n, C].
 
         Args:
@@ -142,7 +129,7 @@ class FrameClassifier:
             return torch.cat(parts).double().numpy()
         return predict_images(models, images).double().numpy()
 
-    def predict(self, images: Source) -> NDArray[Any]:
+    def predict(self, images: Source | FrameDataset) -> NDArray[Any]:
         """Return the most probable class of each image, [n], as in `classes_`; arguments as of `predict_proba`."""
         return np.asarray(self.classes_[self.predict_proba(images).argmax(axis=1)])
 
@@ -168,52 +155,15 @@ class FrameClassifier:
             encode_labels(labels, names).label, self.predict_proba(frames).argmax(axis=1), names
         )
 
-    def save(self, folder: str | Path) -> None:
-        """Write the trained model, see `usvs.save_model`; several folds go to ``fold_N`` in the folder."""
-        models = self._models
-        for number, model in enumerate(models):
-            save_model(Path(folder) if len(models) == 1 else Path(folder) / f"fold_{number}", model)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, encoder: nn.Module | None = None) -> Self:
-        """Load what `save` wrote, or the models of a run of `usvs.finetune` (of its best init; the folds are averaged).
-
-        Args:
-            folder: of the model or the run.
-            encoder: a module of the trained class, for models with an own encoder.
-
-        Raises:
-            DataError: for a folder without a model, or one that is damaged.
-            ConfigError: for a model of another task.
-        """
-        models = load_models(folder, encoder)
-        task = models[0].task
-        if not isinstance(task, ClassificationTask):
-            raise ConfigError(f"model '{folder}': expected one of a classification, got task '{task.name}'")
-        made = cls(profile=models[0].settings.profile, classes=task.classes)
-        made.models_ = models
-        return made
-
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's description of a classifier."""
         from sklearn.utils import ClassifierTags, Tags, TargetTags
 
         return Tags("classifier", TargetTags(required=True), classifier_tags=ClassifierTags())
 
-    def __sklearn_clone__(self) -> Self:
-        """Return an untrained classifier with the same arguments."""
-        return type(self)(**copy.copy(self.get_params()))
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items() if value is not None)
-        return f"{type(self).__name__}({arguments})"
-
-    @property
-    def _models(self) -> tuple[TrainedModel, ...]:
-        models: tuple[TrainedModel, ...] | None = getattr(self, "models_", None)
-        if models is None:
-            raise ConfigError("this FrameClassifier is not trained yet: call fit, or load one by from_pretrained")
-        return models
+    @classmethod
+    def _arguments_of(cls, task: AnyTask) -> dict[str, Any]:
+        return {"classes": cast("ClassificationTask", task).classes}
 
     @property
     def _task(self) -> ClassificationTask:

@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from usvs.data.frame_table import every_nth_frame, read_frames
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, prepared_side
-from usvs.inference.models import VIDEO_STRIDE, file_batches
+from usvs.inference.models import file_batches
 from usvs.models.encoder import Encoder, as_encoder
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.planes import planes_task
-from usvs.tasks.features import BATCH_FRAMES
+from usvs.tasks.features import BATCH_FRAMES, encode_inputs
 from usvs.tasks.pretraining.load import load_encoder
 
 
-def embed(source: Source, encoder: nn.Module | str | Path, *, stride: int = VIDEO_STRIDE) -> pa.Table:
+def embed(source: Source, encoder: nn.Module | str | Path, *, stride: int = TEMPORAL_STRIDE) -> pa.Table:
     """Compute the features of frames by an encoder in evaluation mode.
 
     The input size and the crop are those of the encoder's `pretrained_cfg`.
@@ -90,14 +91,9 @@ def _embed_files(files: Sequence[Path], encoder: Encoder, stride: int) -> pa.Tab
 
 def _features(encoder: Encoder, images: Any) -> NDArray[np.float32]:
     """Return the features [n, C] of images; the encoder's mode is restored."""
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        with torch.inference_mode():
-            inputs = encoder.preprocess(images)
-            return np.concatenate([encoder(part).float().cpu().numpy() for part in torch.split(inputs, BATCH_FRAMES)])
-    finally:
-        encoder.train(was_training)
+    with torch.inference_mode():
+        inputs = encoder.preprocess(images)
+    return encode_inputs(encoder, torch.split(inputs, BATCH_FRAMES))
 
 
 def _table(

@@ -17,6 +17,8 @@ SettingsT = TypeVar("SettingsT", bound=FinetuneSettings)
 def with_encoder(base: SettingsT, encoder: Init) -> SettingsT:
     """Return settings with the network of a pretraining run, or the input size of an encoder, instead of the profile's.
 
+    `profile` and everything else stay those of `base`.
+
     Args:
         base: the settings of a profile.
         encoder: as of `usvs.FrameClassifier`.
@@ -33,4 +35,4 @@ def with_encoder(base: SettingsT, encoder: Init) -> SettingsT:
     if not config.is_file():  # a checkpoint, or no run: loading it says so
         return base
     run = read_settings(read_regular_text(config), config)
-    return base.model_copy(update={"model": run.model, "profile": run.profile})
+    return base.model_copy(update={"model": run.model})

@@ -2,28 +2,28 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.images import IMAGE_SUFFIXES, crop_to, read_gray_image
 from usvs.media.sector import detect_sector
 from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.models.preprocessing import Images
 
 logger = logging.getLogger(__name__)
 
 SECTOR_FRAMES = 24  # of a video, evenly spaced, in which the sector is detected
 
-# An image or video file, several of them, or images in memory: as of `usvs.models.preprocessing.Images`.
-Source: TypeAlias = Any
+# An image or video file, several of them, or images in memory.
+Source: TypeAlias = str | Path | Sequence[str | Path] | Images
 
 
 def as_files(source: Source) -> list[Path] | None:
@@ -75,6 +75,12 @@ def iter_video_frames(
 
     The video is decoded twice: once to detect the sector, once for the frames; it is never completely in memory.
 
+    Args:
+        file: the video.
+        side: of the frames, in pixels.
+        stride: every `stride`-th frame is yielded.
+        box: the region to use, in pixels; None: the sector is detected.
+
     Raises:
         DataError: for a file that cannot be read.
     """
@@ -92,9 +98,3 @@ def iter_video_frames(
 def prepared_side(frame_pixels: int, crop_fraction: float) -> int:
     """Return the side of prepared frames from which an input of `frame_pixels` is cropped: 72 for 64, 256 for 224."""
     return 8 * math.ceil(frame_pixels / crop_fraction / 8)
-
-
-def is_square_stack(images: Source) -> bool:
-    """Return whether images are an array or tensor of square gray frames, [n, P, P] or [n, 1, P, P]."""
-    shape = tuple(images.shape) if isinstance(images, (np.ndarray, Tensor)) else ()
-    return (len(shape) == 3 or (len(shape) == 4 and shape[1] == 1)) and shape[-1] == shape[-2] and shape[-1] != 3

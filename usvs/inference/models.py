@@ -2,18 +2,21 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
-from usvs.models.preprocessing import preprocess_images
+from usvs.media.box import Box
+from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
@@ -21,8 +24,6 @@ from usvs.tasks.provenance import RESULTS
 from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
-
-VIDEO_STRIDE = 8  # the paper's temporal down-sampling (section 3.2)
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:
@@ -61,9 +62,8 @@ def predict_models(models: tuple[TrainedModel, ...], inputs: Tensor) -> Tensor:
         for model in models:
             module: Any = model.module
             module.eval()
-            logits = model.task.predict(module, inputs.to(next(module.parameters()).device)).float().cpu()
-            # log-densities are normalised over pixels already, logits are not normalised over classes
-            probabilities = logits.softmax(dim=1) if logits.ndim == 2 else logits.exp()
+            prediction = model.task.predict(module, inputs.to(next(module.parameters()).device)).float().cpu()
+            probabilities = model.task.probabilities(prediction)
             total = probabilities if total is None else total + probabilities
     assert total is not None, "expected at least one model"
     return total / len(models)
@@ -83,7 +83,7 @@ def predict_images(models: tuple[TrainedModel, ...], images: Source) -> Tensor:
     settings = models[0].settings
     files = as_files(images)
     if files is None:
-        inputs = preprocess_images(images, settings.model.frame_pixels, settings.augment.crop_fraction)
+        inputs = preprocess_images(cast("Images", images), settings.model.frame_pixels, settings.augment.crop_fraction)
         return torch.cat([predict_models(models, part) for part in torch.split(inputs, BATCH_FRAMES)])
     parts = []
     for file in files:
@@ -98,27 +98,37 @@ def evaluation_inputs(model: TrainedModel, frames: NDArray[np.uint8]) -> Tensor:
 
 
 def file_batches(
-    file: Path, side: int, stride: int = VIDEO_STRIDE, box: Any = None
-) -> list[tuple[list[float | None], NDArray[np.uint8]]]:
-    """Return the times and frames [b, side, side] of an image or a video file, in batches.
+    file: Path, side: int, stride: int = TEMPORAL_STRIDE, box: Box | None = None
+) -> Iterator[tuple[list[float | None], NDArray[np.uint8]]]:
+    """Yield the times and frames [b, side, side] of an image or a video file, in batches of at most `BATCH_FRAMES`.
+
+    Args:
+        file: an image or a video.
+        side: of the frames, in pixels.
+        stride: every `stride`-th frame of a video is used.
+        box: the region to use, in pixels of the file; None: the sector is detected.
 
     Raises:
-        DataError: for a file that cannot be read.
+        DataError: for a file that cannot be read; the frames before are yielded first.
     """
     if is_image_file(file):
-        return [([None], read_image_frame(file, side, box)[None])]
-    batches: list[tuple[list[float | None], NDArray[np.uint8]]] = []
+        yield [None], read_image_frame(file, side, box)[None]
+        return
     seconds: list[float | None] = []
     frames: list[NDArray[np.uint8]] = []
-    for moment, frame in iter_video_frames(file, side, stride, box):
-        seconds.append(moment)
-        frames.append(frame)
-        if len(frames) == BATCH_FRAMES:
-            batches.append((seconds, np.stack(frames)))
-            seconds, frames = [], []
+    try:
+        for moment, frame in iter_video_frames(file, side, stride, box):
+            seconds.append(moment)
+            frames.append(frame)
+            if len(frames) == BATCH_FRAMES:
+                yield seconds, np.stack(frames)
+                seconds, frames = [], []
+    except DataError:
+        if frames:
+            yield seconds, np.stack(frames)
+        raise
     if frames:
-        batches.append((seconds, np.stack(frames)))
-    return batches
+        yield seconds, np.stack(frames)
 
 
 def _best_init(run: Path) -> Path:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.inference.frames import as_files, is_image_file
-from usvs.inference.models import VIDEO_STRIDE, evaluation_inputs, file_batches, load_models, predict_models
+from usvs.inference.models import evaluation_inputs, file_batches, load_models, predict_models
 from usvs.media.box import Box
 from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
 from usvs.media.sector import detect_sector
@@ -82,7 +83,11 @@ class SonoNetClassifier:
         self.order = torch.tensor([SONONET_CLASSES.index(plane) for plane in self.classes])
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
-        """Yield the probabilities of an image; videos are not supported."""
+        """Yield the probabilities of an image.
+
+        Raises:
+            DataError: for a video, or an image that cannot be read.
+        """
         if not is_image_file(file):
             raise DataError(f"'{file}': SonoNet's weights predict image files only; fine-tune an init on its weights")
         image = read_gray_image(file)
@@ -110,7 +115,11 @@ class FinetunedClassifier:
         self.models, self.classes = models, task.classes
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
-        """Yield the probabilities of an image, or of every `stride`-th frame of a video."""
+        """Yield the probabilities of an image, or of every `stride`-th frame of a video.
+
+        Raises:
+            DataError: for a file that cannot be read; what was yielded before stays valid.
+        """
         for seconds, frames in file_batches(file, self.models[0].prepared_pixels, stride, box):
             yield seconds, predict_models(self.models, evaluation_inputs(self.models[0], frames)).double()
 
@@ -137,11 +146,12 @@ def predict(
     model: str | Path,
     *,
     box: Box | None = None,
-    stride: int = VIDEO_STRIDE,
+    stride: int = TEMPORAL_STRIDE,
 ) -> list[Prediction]:
     """Predict the class of image files, and of the frames of video files.
 
-    A file that cannot be read does not stop the others: its prediction has the reason as `error`.
+    A file that cannot be read does not stop the others: its prediction has the reason as `error`. Where a video cannot
+    be decoded to its end, the predictions of the frames before come first.
 
     Args:
         images: PNG, JPEG, BMP or TIFF files of any size, or videos: complete screens or sectors.

@@ -5,26 +5,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 from typing_extensions import Self
 
 from usvs.config import Profile, override_settings
-from usvs.errors import ConfigError
 from usvs.evaluation.folds import GroupBy
 from usvs.inference.encoder_settings import with_encoder
 from usvs.inference.frames import Source
-from usvs.inference.models import load_models, predict_images
+from usvs.inference.model_base import FinetunedModel
+from usvs.inference.models import predict_images
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.fit import fit_module
 from usvs.tasks.initial_encoder import Init, initial_encoder
-from usvs.tasks.model_files import TrainedModel, save_model
+from usvs.tasks.model_files import TrainedModel
 from usvs.tasks.saliency.settings import SaliencySettings, saliency_profile
 from usvs.tasks.saliency.task import SaliencyTask
 from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 
 
-class SaliencyModel:
+class SaliencyModel(FinetunedModel):
     """An encoder fine-tuned to predict a density of gaze for each frame; it trains as `usvs.finetune` does.
 
     Example:
@@ -39,14 +38,11 @@ class SaliencyModel:
         models_: the trained models; one after `fit`, one per fold where a run with folds was loaded.
     """
 
-    def __init__(self, encoder: Init = "random", *, profile: Profile = "quick", **settings: Any) -> None:
-        self.encoder = encoder
-        self.profile = profile
-        self.settings = settings
+    _task_class = SaliencyTask
+    _task_title = "gaze saliency"
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments of the constructor by name."""
-        return {"encoder": self.encoder, "profile": self.profile, **self.settings}
+    def __init__(self, encoder: Init = "random", *, profile: Profile = "quick", **settings: Any) -> None:
+        super().__init__(encoder, profile, settings)
 
     def fit(self, store: str | Path, group_by: GroupBy = "patient") -> Self:
         """Train on all frames with gaze of a prepared store.
@@ -68,9 +64,7 @@ class SaliencyModel:
         with process_settings(device):
             encoder = initial_encoder(self.encoder, settings).to(device)
             module, _ = fit_module(task, opened, table, encoder, settings)
-        self.models_: tuple[TrainedModel, ...] = (
-            TrainedModel(task, module.eval(), settings, opened.scan(0).frame_pixels),
-        )
+        self.models_ = (TrainedModel(task, module.eval(), settings, opened.scan(0).frame_pixels),)
         return self
 
     def predict(self, images: Source) -> NDArray[np.float32]:
@@ -85,38 +79,6 @@ class SaliencyModel:
         """
         return np.asarray(predict_images(self._models, images).numpy())
 
-    def save(self, folder: str | Path) -> None:
-        """Write the trained model, see `usvs.save_model`; several folds go to ``fold_N`` in the folder."""
-        models = self._models
-        for number, model in enumerate(models):
-            save_model(Path(folder) if len(models) == 1 else Path(folder) / f"fold_{number}", model)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, encoder: nn.Module | None = None) -> Self:
-        """Load what `save` wrote, or the models of a run of `usvs.finetune` (of its best init; the folds are averaged).
-
-        Args:
-            folder: of the model or the run.
-            encoder: a module of the trained class, for models with an own encoder.
-
-        Raises:
-            DataError: for a folder without a model, or one that is damaged.
-            ConfigError: for a model of another task.
-        """
-        models = load_models(folder, encoder)
-        if not isinstance(models[0].task, SaliencyTask):
-            raise ConfigError(f"model '{folder}': expected one of gaze saliency, got task '{models[0].task.name}'")
-        made = cls(profile=models[0].settings.profile)
-        made.models_ = models
-        return made
-
     def _settings(self) -> SaliencySettings:
         base = with_encoder(saliency_profile(self.profile), self.encoder)
         return override_settings(base, **self.settings)
-
-    @property
-    def _models(self) -> tuple[TrainedModel, ...]:
-        models: tuple[TrainedModel, ...] | None = getattr(self, "models_", None)
-        if models is None:
-            raise ConfigError("this SaliencyModel is not trained yet: call fit, or load one by from_pretrained")
-        return models

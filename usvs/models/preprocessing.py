@@ -5,7 +5,7 @@ resize is exact in float32 (`usvs.ops.augment_frames`), so that every data loade
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,23 @@ from usvs.utils.permutation import Float64Array
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
+
+
+class PilImage(Protocol):
+    """An image of PIL, which is not imported for this."""
+
+    @property
+    def mode(self) -> str:
+        """Kind of its pixels, for example ``L`` for gray levels of 8 bits."""
+        ...
+
+    def convert(self, mode: str) -> Any:
+        """Return the image with pixels of another kind."""
+        ...
+
+
 # uint8 arrays or tensors [H, W], [H, W, 3], [n, H, W], [n, H, W, C] or [n, C, H, W] with C 1 or 3; PIL images; lists.
-Images: TypeAlias = Any
+Images: TypeAlias = npt.NDArray[Any] | Tensor | PilImage | Sequence[Any]
 
 # Mean and standard deviation of gray levels in 0 .. 1 that frames are standardised with. Not from the paper: rounded
 # values of what is inside the sector of typical scans.

@@ -115,7 +115,7 @@ def register_encoder(name: str) -> Callable[[FactoryT], FactoryT]:
 
 
 def list_encoders() -> list[str]:
-    """Return the names that `create_encoder` knows, sorted; ``timm:<name>`` is possible for every network of timm."""
+    """Return the names that `create_encoder` accepts, sorted; ``timm:<name>`` is possible for every network of timm."""
     return sorted((*BUILT_IN, *_registered))
 
 

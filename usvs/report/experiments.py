@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.experiments.rows import ROWS
 from usvs.report.plots import bar_figure, confusion_figure, curve_figure, saliency_figure, save_figure
 from usvs.report.runs import PROTOCOL_TITLES
 from usvs.report.stored_results import example_maps, read_examples, read_results
 
-FIGURE_3 = {"video": "Video", "joint": "Ours"}
+FIGURE_3 = {init: ROWS[init].title for init in ("video", "joint")}
 FIGURE_4 = ("random", "video", "joint", "sononet")
 
 

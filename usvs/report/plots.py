@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.experiments.rows import ROWS
 from usvs.utils.private_files import make_private, make_private_folder
 
 DOTS_PER_INCH = 130
-COLOURS = {"random": "#8a8a8a", "shuffled": "#d08a2c", "joint": "#2a6fa8", "ceiling": "#4f9a5b"}
+COLOURS = {**{key: row.colour for key, row in ROWS.items() if row.colour is not None}, "ceiling": "#4f9a5b"}
 OTHER_COLOURS = ("#2a6fa8", "#d08a2c", "#7a5aa6", "#4f9a5b", "#b5494b")
 SPLITS = {"train": ("training", "#9db7cf", None), "validation": ("validation", "#2a6fa8", "o")}  # label, colour, marker
 SMALLEST_SHOWN_FRACTION = 0.005  # of a row of a confusion matrix

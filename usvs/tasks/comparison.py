@@ -1,6 +1,5 @@
 """Several inits on the same patient folds of one store, measured into a folder that can be resumed."""
 
-import io
 import json
 import logging
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from usvs import __version__
@@ -29,10 +27,11 @@ from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.results_table import FinetuneResult, best_init
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import EvaluationProtocol, Table
-from usvs.training.distributed import Ranks
+from usvs.training.distributed import Ranks, share_json
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
-from usvs.utils.atomic_files import write_durably, write_text, writing
+from usvs.utils.array_files import write_arrays
+from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
@@ -72,7 +71,12 @@ class Comparison:
         self.table: Table = task.dataset(self.store, settings, group_by)
 
     def choose_patients(self, patients: Patients, allow_overlap: bool, init_stores: Sequence[str | Path] = ()) -> None:
-        """Deal the folds; refuse test patients that an init was pretrained on."""
+        """Divide the patients into folds.
+
+        Raises:
+            ConfigError: for stratified folds of a task without classes.
+            DataError: for fewer patients than folds, or test patients that an init was pretrained on.
+        """
         inits, settings = list(self.inits.values()), self.settings
         if patients == "held-out":
             self.table = self.table.take(held_out_rows(self.store, self.table, inits, init_stores))
@@ -85,7 +89,7 @@ class Comparison:
         keys = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
         self.overlap = overlaps(inits, list(self.inits), self.store, keys.values(), allow_overlap, init_stores)
         if labels is not None and (rare := rare_classes(self.table.group, labels, settings.folds)):
-            names = self.task.description().get("classes", {})
+            names = self.task.description().get("classes", [])
             listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
             logger.warning(
                 f"classes of fewer patients than the {settings.folds} folds (number): {listed}; in some folds they"
@@ -129,7 +133,7 @@ class Comparison:
         for fold in self.folds:
             where = f"init {number + 1} of {len(self.inits)} ({name}), fold {fold.number + 1} of {len(self.folds)}"
             folds.append(self._measure_fold(name, protocol, fold, calibrate, where))
-        extra = [score for score in ("accuracy",) if score in folds[0] and score not in scores]
+        extra = [score for score in self.task.extra_scores if score in folds[0] and score not in scores]
         return InitResult(name, protocol, (*scores, *extra), tuple(folds))
 
     def _measure_fold(
@@ -228,26 +232,3 @@ class Comparison:
         if content and not resume:
             hint = ", or add --resume to continue it" if (self.folder / f"{KIND}.json").is_file() else ""
             raise ConfigError(f"'{self.folder}' is not empty: choose a new folder for the results{hint}")
-
-
-def share_json(value: dict[str, Any] | None, ranks: Ranks) -> dict[str, Any] | None:
-    """Return the first rank's plain values on every rank."""
-    if ranks.count == 1:
-        return value
-    text = b"" if value is None or not ranks.first else json.dumps(value).encode()
-    length = int(ranks.gather_counts((len(text),)).max())
-    if length == 0:
-        return None
-    content = torch.zeros(length, dtype=torch.int64)
-    content[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else 0
-    shared: dict[str, Any] = json.loads(bytes(ranks.total(content).tolist()))
-    return shared
-
-
-def write_arrays(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Write named arrays as one compressed file, atomically."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with writing(f"'{file}'"):
-        file.parent.mkdir(exist_ok=True)
-        write_durably(file, buffer.getvalue())

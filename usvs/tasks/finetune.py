@@ -64,11 +64,13 @@ def finetune(
         DataError: for a store that the task cannot use, missing patient ids, or test patients that were pretrained on.
         ConfigError: for a folder in use, an init that does not fit the settings, or one given twice.
     """
-    learnt = find_task(task)
-    chosen = override_settings(settings or KINDS[learnt.kind].profile(profile), **overrides)
-    asked: list[Init] = [inits] if isinstance(inits, (str, Path, nn.Module)) else list(inits)
-    by_default = [name for name in learnt.protocols if name in ("finetune", "probe")]
-    with join_ranks(chosen.run.device) as ranks, process_settings(choose_device(chosen.run.device)):
-        comparison = Comparison(learnt, Path(store), Path(run), chosen, asked, protocols or by_default, group_by, ranks)
+    task_object = find_task(task)
+    merged = override_settings(settings or KINDS[task_object.kind].profile(profile), **overrides)
+    init_list: list[Init] = [inits] if isinstance(inits, (str, Path, nn.Module)) else list(inits)
+    by_default = [name for name in task_object.protocols if name in ("finetune", "probe")]
+    with join_ranks(merged.run.device) as ranks, process_settings(choose_device(merged.run.device)):
+        comparison = Comparison(
+            task_object, Path(store), Path(run), merged, init_list, protocols or by_default, group_by, ranks
+        )
         comparison.choose_patients(patients, allow_overlap, init_stores)
         return comparison.run(calibrate, resume)

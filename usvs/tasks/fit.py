@@ -16,6 +16,7 @@ from usvs.data.rank_plan import check_ranks, rank_rows
 from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.features import BATCH_FRAMES
+from usvs.tasks.key_purpose import KeyPurpose
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import MetricsT, TableT, Task
 from usvs.training.distributed import ALONE, Ranks, gather_rows
@@ -23,8 +24,6 @@ from usvs.training.micro_batches import BatchShard
 from usvs.training.trainer import NonFiniteError, Trainer
 from usvs.utils.permutation import UInt64Array, counter_bits, derive_key, permute
 from usvs.utils.progress import track
-
-ORDER, AUGMENTATION, WEIGHTS = range(3)  # what a key of a fold's training is for
 
 # Rows of the training table and augmentation bits for each in, the inputs of the module out.
 MakeBatch = Callable[[NDArray[np.int64], UInt64Array], tuple[Tensor, ...]]
@@ -146,16 +145,25 @@ def predict_batches(
     settings: FinetuneSettings,
     label: str = "predicting",
 ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Yield row numbers [b] and the prediction of these rows, float32 [b, ...] on the host, for all rows of a table."""
+    """Yield row numbers [b] and the prediction of these rows, float32 [b, ...] on the host, for all rows of a table.
+
+    Args:
+        task: what was learnt.
+        store: where the frames are.
+        table: the rows to predict.
+        module: a trained module of the task; it is left in evaluation mode.
+        settings: input size and precision.
+        label: of the progress bar.
+    """
     device = next(module.parameters()).device
     module.eval()
     starts = range(0, len(table), BATCH_FRAMES)
-    half = settings.run.precision == "bfloat16"
+    use_bfloat16 = settings.run.precision == "bfloat16"
     for start in track(starts, label, math.ceil(len(table) / BATCH_FRAMES)):
         rows = np.arange(start, min(start + BATCH_FRAMES, len(table)))
         inputs = task.inputs(store, table.take(rows), settings).to(device)
         # Entered for each batch: a generator's contexts would otherwise stay active in its consumer.
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, half):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, use_bfloat16):
             prediction = task.predict(module, inputs).float().cpu()
         yield rows, prediction
 
@@ -164,7 +172,7 @@ def predict_batches(
 def new_weights(settings: FinetuneSettings) -> Iterator[None]:
     """Draw a module's own weights from the seed and leave torch's generator as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_key(settings.run.seed, WEIGHTS) >> 1)
+        torch.manual_seed(derive_key(settings.run.seed, KeyPurpose.WEIGHTS) >> 1)
         yield
 
 
@@ -180,9 +188,10 @@ def _training_batch(
 ) -> tuple[Tensor, ...]:
     """Return this rank's inputs of one update; a function of its number alone."""
     chosen = _training_rows(rows, batch, own, seed, step)
-    return make_batch(chosen, counter_bits(derive_key(seed, AUGMENTATION, step // (rows // batch)), chosen, 0))
+    key = derive_key(seed, KeyPurpose.AUGMENTATION, step // (rows // batch))
+    return make_batch(chosen, counter_bits(key, chosen, 0))
 
 
 def _training_rows(rows: int, batch: int, own: NDArray[np.int64], seed: int, step: int) -> NDArray[np.int64]:
     epoch, position = divmod(step, rows // batch)
-    return permute(position * batch + own, rows, derive_key(seed, ORDER, epoch))
+    return permute(position * batch + own, rows, derive_key(seed, KeyPurpose.ORDER, epoch))

@@ -3,10 +3,10 @@
 import copy
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -15,10 +15,10 @@ from usvs.errors import ConfigError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.models.encoder import Encoder, as_encoder, update_pretrained_cfg
 from usvs.models.pretrained import create_encoder_from_weights
-from usvs.models.registry import build_encoder, encoder_config
 from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks.init_names import INIT_HELP, INIT_PREFIXES
+from usvs.tasks.key_purpose import KeyPurpose
 from usvs.tasks.pretraining.chance import uses_pairs
-from usvs.tasks.pretraining.encoders import describe_module
 from usvs.tasks.pretraining.load import load_encoder
 from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
@@ -32,10 +32,6 @@ Kind = Literal["random", "run", "imagenet", "sononet", "timm", "module"]
 # ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; weights of `usvs.models.load_weights`; or a
 # module with `num_features` and `forward_features`.
 Init: TypeAlias = str | Path | nn.Module
-INIT_HELP = "random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision, sononet:FILE or timm:NAME"
-OWN_MODULE = "module"  # kind of an encoder that usvs cannot build: whoever loads the model must give it
-PREFIXES = ("video", "usvs", "imagenet", "sononet", "timm")
-ENCODER = 100  # what the key of an untrained encoder's weights is for
 
 
 class ParsedInit(NamedTuple):
@@ -44,12 +40,12 @@ class ParsedInit(NamedTuple):
     Attributes:
         kind: where the weights come from.
         path: of the weights.
-        claimed: what a run must have learnt from.
+        required_source: what a run must have learnt from.
     """
 
     kind: Kind
     path: Path
-    claimed: Literal["video", "usvs"] | None = None
+    required_source: Literal["video", "usvs"] | None = None
 
     @property
     def is_external(self) -> bool:
@@ -70,7 +66,7 @@ def parse_init(init: Init) -> ParsedInit:
     if init == "random":
         return ParsedInit("random", Path())
     prefix, colon, path = init.partition(":")
-    if not colon or prefix not in PREFIXES:
+    if not colon or prefix not in INIT_PREFIXES:
         return ParsedInit("run", Path(init))
     if not path:
         raise ConfigError(f"init '{init}': expected {INIT_HELP}")
@@ -104,13 +100,13 @@ def initial_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
         DataError: for a run or a file without fitting weights.
         MissingDependencyError: where weights of a library are not on this machine.
     """
-    encoder = _encoder_of(init, settings)
+    encoder = _build_encoder(init, settings)
     shape = {"input_size": (encoder.in_chans, settings.model.frame_pixels, settings.model.frame_pixels)}
     update_pretrained_cfg(encoder, {**shape, "crop_fraction": settings.augment.crop_fraction})
     return encoder
 
 
-def _encoder_of(init: Init, settings: FinetuneSettings) -> Encoder:
+def _build_encoder(init: Init, settings: FinetuneSettings) -> Encoder:
     if isinstance(init, nn.Module):
         return copy.deepcopy(as_encoder(init))
     parsed = parse_init(init)
@@ -119,12 +115,12 @@ def _encoder_of(init: Init, settings: FinetuneSettings) -> Encoder:
         stride = settings.video_encoder.output_stride
         return copy.deepcopy(_external(f"{parsed.kind}:{parsed.path}", stamp, stride, *settings.sononet_pixels))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_key(settings.run.seed, ENCODER) >> 1)
+        torch.manual_seed(derive_key(settings.run.seed, KeyPurpose.ENCODER) >> 1)
         untrained = SEResNeXt(settings.video_encoder)
     if parsed.kind == "random":
         return untrained
-    if parsed.claimed is not None:
-        _check_claim(parsed)
+    if parsed.required_source is not None:
+        _check_source(parsed)
     encoder = as_encoder(load_encoder(parsed.path))
     if not isinstance(encoder, SEResNeXt):  # another architecture than the settings can describe
         return encoder
@@ -136,37 +132,6 @@ def _encoder_of(init: Init, settings: FinetuneSettings) -> Encoder:
         untrained.load_state_dict(encoder.state_dict())
         return untrained
     return encoder
-
-
-def encoder_description(encoder: nn.Module) -> dict[str, Any]:
-    """Return the plain values from which `described_encoder` makes an encoder again, without its weights."""
-    own = as_encoder(encoder)
-    try:
-        return dict(encoder_config(own))
-    except ConfigError:  # a module without a registered name
-        return describe_module(getattr(own, "module", own))
-
-
-def described_encoder(description: Mapping[str, Any], given: nn.Module | None, source: Path) -> Encoder:
-    """Return the encoder that `encoder_description` described; its weights are still to be loaded.
-
-    Args:
-        description: what `encoder_description` returned.
-        given: a module of the same class, needed for one without a registered name.
-        source: of the description, for messages.
-
-    Raises:
-        ConfigError: for an own module where none is given.
-        DataError: for a description that cannot be used.
-    """
-    if given is not None:
-        return copy.deepcopy(as_encoder(given))
-    if description.get("kind") == OWN_MODULE:
-        raise ConfigError(
-            f"model '{source}' was trained with an own encoder, {description.get('class')}: expected encoder=MODULE of"
-            " the same architecture, got none; encoders registered by usvs.register_encoder are built by name"
-        )
-    return build_encoder(description)
 
 
 def init_names(inits: Sequence[Init]) -> list[str]:
@@ -199,17 +164,17 @@ def _external(source: str, stamp: int, stride: int, height: int, columns: int) -
     return encoder
 
 
-def _check_claim(parsed: ParsedInit) -> None:
+def _check_source(parsed: ParsedInit) -> None:
     """Refuse ``video:RUN`` for a run that learnt from speech, and ``usvs:RUN`` for one that did not."""
     config = parsed.path / CONFIG
     if not config.is_file():
-        raise ConfigError(f"init '{parsed.claimed}:{parsed.path.name}': expected a run folder with {CONFIG}")
+        raise ConfigError(f"init '{parsed.required_source}:{parsed.path.name}': expected a run folder with {CONFIG}")
     objective: ObjectiveSettings = read_settings(read_regular_text(config), config).objective
     learnt = "usvs" if uses_pairs(objective) else "video"
-    if learnt != parsed.claimed:
+    if learnt != parsed.required_source:
         source = "speech and video" if learnt == "usvs" else "video alone"
         raise ConfigError(
-            f"init '{parsed.claimed}:{parsed.path.name}': that run learnt from {source}; type '{learnt}:RUN'"
+            f"init '{parsed.required_source}:{parsed.path.name}': that run learnt from {source}; type '{learnt}:RUN'"
         )
 
 

@@ -1,5 +1,6 @@
 """Saved models of any downstream task: ``model.safetensors``, and ``model.json`` with everything that rebuilds it."""
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from usvs import __version__
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
 from usvs.models.weight_files import MAX_WEIGHTS_BYTES
-from usvs.tasks.initial_encoder import OWN_MODULE, described_encoder, encoder_description
+from usvs.tasks.pretraining.encoders import OWN_MODULE, describe_encoder, described_encoder
 from usvs.tasks.registry import KINDS, AnyTask
 from usvs.tasks.settings import FinetuneSettings
 from usvs.utils.atomic_files import publish, write_text, writing
@@ -74,7 +75,7 @@ def _write_model(target: Path, model: TrainedModel) -> None:
         "format": FORMAT,
         "kind": model.task.kind,
         "task": model.task.description(),
-        "encoder": encoder_description(model.module.encoder),
+        "encoder": describe_encoder(model.module.encoder),
         "input": {
             "prepared_pixels": model.prepared_pixels,
             "crop_fraction": model.settings.augment.crop_fraction,
@@ -110,7 +111,9 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
         task = kind.task.from_description(described["task"])
         pixels = int(described["input"]["prepared_pixels"])
         with torch.random.fork_rng(devices=[]):  # of the initial weights, which are replaced
-            module = task.module(described_encoder(described["encoder"], encoder, source), None, settings)
+            module = task.module(
+                described_encoder(described["encoder"], copy.deepcopy(encoder), source), None, settings
+            )
         expected_sha256 = str(described["weights_sha256"])
     except KeyError as error:
         raise DataError(f"'{source / DESCRIPTION}': expected an entry {error}, got none") from None

@@ -55,8 +55,8 @@ def check_pretraining_overlap(
         found = f"{len(shared)} of {len(tested)} test patients were pretrained on"
         if not allow_overlap:
             raise DataError(
-                f"{found} ({some_keys(shared)}): type --patients held-out to use only patients that were not pretrained"
-                " on, or --allow-overlap"
+                f"{found} ({some_keys(shared)}): use only patients that were not pretrained on, by --patients held-out"
+                " (in Python patients='held-out'), or allow it by --allow-overlap"
             )
         logger.info(f"{found}: allowed by --allow-overlap")
         return "overlap"
@@ -98,8 +98,16 @@ def overlaps(
 
     Weights from elsewhere are ``external``: no patient of this archive is known to be in their training data.
 
+    Args:
+        inits: the initial encoders.
+        names: of each, in the result.
+        store: that the test patients are of.
+        tested: keyed hashes of the test patients.
+        allow: log an overlap instead of raising.
+        init_stores: folders of other stores that inits were pretrained on.
+
     Raises:
-        DataError: as `check_pretraining_overlap`.
+        DataError: naming the shared keyed hashes.
     """
     found = {}
     for init, name in zip(inits, names, strict=True):

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from usvs.tasks.init_names import INIT_PREFIXES
+
 RESULTS = "results.json"
-INIT_PREFIXES = ("video", "usvs", "imagenet", "sononet")
 
 
 def typed_command(arguments: Sequence[str], folders: Mapping[str, Path]) -> list[str]:

@@ -8,7 +8,7 @@ from usvs.tasks.cross_validation import FROZEN, InitResult
 from usvs.tasks.registry import AnyTask
 from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
 
-TITLES: dict[EvaluationProtocol, str] = {"finetune": "fine-tuned", "probe": "frozen probe", "knn": "frozen kNN"}
+COLUMN_TITLES: dict[EvaluationProtocol, str] = {"finetune": "fine-tuned", "probe": "frozen probe", "knn": "frozen kNN"}
 NAME_WIDTH, WIDTH, FROZEN_WIDTH = 24, 14, 18
 
 
@@ -19,7 +19,7 @@ class FinetuneResult:
     Attributes:
         task: what was learnt.
         results: one for each init and protocol.
-        reference: scores of a prediction that knows nothing.
+        reference: scores of chance or of a uniform prediction.
         best: name of the init with the best main score by the first protocol; its models are what `load_model` takes.
         patients: the folds and their patients, in a few words.
     """
@@ -33,7 +33,7 @@ class FinetuneResult:
     def __str__(self) -> str:
         return results_table(self.task, self.patients, self.results, self.reference)
 
-    def of(self, init: str, protocol: EvaluationProtocol = "finetune") -> InitResult:
+    def result_for(self, init: str, protocol: EvaluationProtocol = "finetune") -> InitResult:
         """Return the result of one init by one protocol.
 
         Raises:
@@ -58,7 +58,7 @@ def results_table(task: AnyTask, patients: str, results: Sequence[InitResult], r
         task: names the columns.
         patients: the folds and their patients, in a few words.
         results: of every init and protocol.
-        reference: scores of a prediction that knows nothing, and notes.
+        reference: scores of chance or of a uniform prediction, and notes.
     """
     by_init: dict[str, dict[EvaluationProtocol, InitResult]] = {}
     for result in results:
@@ -68,22 +68,23 @@ def results_table(task: AnyTask, patients: str, results: Sequence[InitResult], r
     frozen = [name for name in FROZEN if any(name in protocols for protocols in by_init.values())]
     main = next(column for column in task.columns if column.score == task.main_score)
     titles = [f"{column.title:>{WIDTH}}" for column in columns]
-    titles += [f"{f'{TITLES[name]} {main.title}':>{FROZEN_WIDTH}}" for name in frozen]
+    titles += [f"{f'{COLUMN_TITLES[name]} {main.title}':>{FROZEN_WIDTH}}" for name in frozen]
     lines = [
         f"{task.title}: {patients}; mean ± sample standard deviation over folds",
         f"{'init':<{NAME_WIDTH}}" + "".join(titles),
     ]
     calibrated = False
     for init, protocols in by_init.items():
-        cells = [f"{formatted_spread(protocols['finetune'].spread(c.score), c):>{WIDTH}}" for c in columns]
+        columns_text = [f"{formatted_spread(protocols['finetune'].spread(c.score), c):>{WIDTH}}" for c in columns]
         for protocol in frozen:
             mark = " *" if protocols[protocol].folds[0]["calibrated"] else "  "
             calibrated = calibrated or mark == " *"
-            cells.append(f"{formatted_spread(protocols[protocol].spread(main.score), main) + mark:>{FROZEN_WIDTH}}")
-        lines.append(f"{init:<{NAME_WIDTH}}" + "".join(cells))
+            text = formatted_spread(protocols[protocol].spread(main.score), main) + mark
+            columns_text.append(f"{text:>{FROZEN_WIDTH}}")
+        lines.append(f"{init:<{NAME_WIDTH}}" + "".join(columns_text))
     for name, values in reference.rows:
-        cells = [_formatted(value, column) for value, column in zip(values, columns, strict=False)]
-        lines.append(f"{name:<{NAME_WIDTH}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells))
+        columns_text = [_formatted(value, column) for value, column in zip(values, columns, strict=False)]
+        lines.append(f"{name:<{NAME_WIDTH}}" + "".join(f"{text:>{WIDTH}}" for text in columns_text))
     notes = [
         *reference.notes,
         *(["* with batch-norm statistics computed on the labelled frames"] if calibrated else []),

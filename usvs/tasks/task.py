@@ -84,7 +84,7 @@ class ScoreColumn(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What a results table is compared with: the scores of a prediction that knows nothing.
+    """What a results table is compared with: the scores of chance or of a uniform prediction.
 
     Attributes:
         values: plain values for ``results.json``.
@@ -179,6 +179,10 @@ class Task(Protocol[TableT, SettingsT_contra, MetricsT_co]):
         """Return what a trained `module` predicts of inputs [b, ...] (logits, log-densities): [b, ...]."""
         ...
 
+    def probabilities(self, prediction: Tensor) -> Tensor:
+        """Return a prediction [b, ...] of `predict` as probabilities or densities, whose mean over models is taken."""
+        ...
+
     def score_rows(self, prediction: Tensor, table: TableT) -> Tensor:
         """Return what `metrics` needs of each row, so that no prediction has to be kept: [b] or [b, k].
 
@@ -212,6 +216,11 @@ class DownstreamTask(Task[TableT, SettingsT_contra, MetricsT_co], Protocol[Table
         ...
 
     @property
+    def extra_scores(self) -> Sequence[str]:
+        """Names of further scores in the stored results, which have no column in the table."""
+        ...
+
+    @property
     def main_score(self) -> str:
         """Name of the score by which inits are ranked."""
         ...
@@ -230,7 +239,7 @@ class DownstreamTask(Task[TableT, SettingsT_contra, MetricsT_co], Protocol[Table
         ...
 
     def reference(self, store: PreparedStore, table: TableT, settings: SettingsT_contra) -> Reference:
-        """Return the scores of a prediction that knows nothing, on all rows of `dataset`."""
+        """Return the scores of chance or of a uniform prediction, on all rows of `dataset`."""
         ...
 
     def examples(

@@ -4,6 +4,7 @@ Started by ``torchrun``; gloo between CPUs, NCCL between GPUs. Every rank holds 
 its terms of the losses; terms and gradients are summed over ranks, so that the result equals the single process's.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -182,3 +183,17 @@ def gather_rows(own: Tensor, first: int, count: int, ranks: Ranks) -> Tensor:
         return own
     gathered: Tensor = _Gather.apply(own, first, count, ranks)  # type: ignore[no-untyped-call]
     return gathered
+
+
+def share_json(value: dict[str, Any] | None, ranks: Ranks) -> dict[str, Any] | None:
+    """Return the first rank's plain values on every rank."""
+    if ranks.count == 1:
+        return value
+    text = b"" if value is None or not ranks.first else json.dumps(value).encode()
+    length = int(ranks.gather_counts((len(text),)).max())
+    if length == 0:
+        return None
+    content = torch.zeros(length, dtype=torch.int64)
+    content[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else 0
+    shared: dict[str, Any] = json.loads(bytes(ranks.total(content).tolist()))
+    return shared

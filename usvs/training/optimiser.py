@@ -75,7 +75,7 @@ def load_optimiser_tensors(optimiser: torch.optim.Optimizer, module: nn.Module, 
         owner, _, quantity = name.rpartition("/")
         parameter = parameters[owner]
         if value.shape == parameter.shape:
-            # Fused kernels walk the state and the parameter in memory order, so both need the same strides.
+            # Fused kernels index the state and the parameter in memory order, so both need the same strides.
             value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
         elif parameter.device.type != "cpu":
             value = value.to(parameter.device)

@@ -1,4 +1,4 @@
-"""The folder of a run: who may use it, and what is written before the first step."""
+"""The folder of a run: checks, lock, and what is written before the first step."""
 
 import json
 import logging

@@ -40,6 +40,7 @@ class ClassificationTask:
         ScoreColumn("recall", "recall", percent=True),
         ScoreColumn("f1", "F1", percent=True),
     )
+    extra_scores = ("accuracy",)
     main_score = "f1"
     higher_is_better = True
 
@@ -95,6 +96,10 @@ class ClassificationTask:
     def predict(self, module: ClassificationModule, inputs: Tensor) -> Tensor:
         """Return logits [b, classes]."""
         return module.logits(inputs)
+
+    def probabilities(self, prediction: Tensor) -> Tensor:
+        """Return the probabilities of the classes, [b, classes]."""
+        return prediction.softmax(dim=1)
 
     def score_rows(self, prediction: Tensor, table: FrameTable) -> Tensor:
         """Return the number of the most probable class of each frame, [b]."""

@@ -15,6 +15,7 @@ from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.random_state import seeded
 
 DEFAULT = {"kind": "settings"}  # the encoder that `model.video` describes
+OWN_MODULE = "module"  # kind of an encoder that usvs cannot build: it must be given when its weights are loaded
 
 
 class VideoEncoder(NamedTuple):
@@ -74,35 +75,53 @@ def rebuild_encoder(
         ConfigError: for a run with an own encoder where none is given.
         DataError: for a description that this usvs cannot use.
     """
-    if given is not None:
-        encoder = as_encoder(given)
-    elif description.get("kind") == "module":
-        raise ConfigError(
-            f"'{source}' was pretrained with an own encoder, {description['class']}: expected encoder=MODULE of the"
-            " same architecture, got none; an encoder made by usvs.create_encoder is rebuilt by name"
-        )
-    else:
-        with seeded(settings.run.seed):  # the weights are replaced; the caller's generator is left as it is
-            encoder = SEResNeXt(settings.model.video) if description == DEFAULT else build_encoder(description)
+    with seeded(settings.run.seed):  # the weights are replaced; the caller's generator is left as it is
+        if given is None and description == DEFAULT:
+            encoder: Encoder = SEResNeXt(settings.model.video)
+        else:
+            encoder = described_encoder(description, given, source)
     pixels = settings.model.frame_pixels
     size = {"input_size": (encoder.in_chans, pixels, pixels), "crop_fraction": settings.augment.crop_fraction}
     update_pretrained_cfg(encoder, size)
     return encoder
 
 
-def describe_encoder(encoder: Encoder) -> dict[str, Any]:
-    """Return JSON values from which `rebuild_encoder` makes an encoder again, or that identify an own module."""
+def describe_encoder(encoder: nn.Module) -> dict[str, Any]:
+    """Return JSON values from which `described_encoder` makes an encoder again, or that identify an own module."""
+    own = as_encoder(encoder)
     try:
-        return dict(encoder_config(encoder))
-    except ConfigError:  # a module that has no name
-        return describe_module(getattr(encoder, "module", encoder))
+        return dict(encoder_config(own))
+    except ConfigError:  # a module without a registered name
+        return describe_module(getattr(own, "module", own))
+
+
+def described_encoder(description: Mapping[str, Any], given: nn.Module | None, source: Path) -> Encoder:
+    """Return the encoder that `describe_encoder` described; its weights are still to be loaded.
+
+    Args:
+        description: what `describe_encoder` returned.
+        given: a module of the same class, which is used itself; needed for one without a registered name.
+        source: of the description, for messages.
+
+    Raises:
+        ConfigError: for an own module where none is given.
+        DataError: for a description that cannot be used.
+    """
+    if given is not None:
+        return as_encoder(given)
+    if description.get("kind") == OWN_MODULE:
+        raise ConfigError(
+            f"'{source}' was trained with an own encoder, {description.get('class')}: expected encoder=MODULE of the"
+            " same architecture, got none; encoders registered by usvs.register_encoder are built by name"
+        )
+    return build_encoder(description)
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
     """Return what identifies a module that only its owner can build: its class and the number of its parameters."""
     kind = type(module)
     return {
-        "kind": "module",
+        "kind": OWN_MODULE,
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
     }

@@ -35,7 +35,7 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
         ConfigError: for a run with an own encoder where `encoder` is not given.
     """
     checkpoint, settings, folder = _read(Path(run))
-    module = rebuild_encoder(_encoder_of(checkpoint), settings, encoder, folder)
+    module = rebuild_encoder(_encoder_description(checkpoint), settings, encoder, folder)
     weights = {name.removeprefix(VIDEO): value for name, value in checkpoint.model.items() if name.startswith(VIDEO)}
     return _load_weights(module, weights, folder)
 
@@ -55,7 +55,7 @@ def load_pretrain_model(
         ConfigError: for a run with an own encoder where `encoder` is not given.
     """
     checkpoint, settings, folder = _read(Path(run))
-    video = rebuild_encoder(_encoder_of(checkpoint), settings, encoder, folder)
+    video = rebuild_encoder(_encoder_description(checkpoint), settings, encoder, folder)
     with seeded(settings.run.seed):
         model = PretrainModel(settings, video, loss)
     return _load_weights(model, checkpoint.model, folder), settings
@@ -67,7 +67,7 @@ def read_description(run: Path) -> dict[str, Any]:
     Raises:
         DataError: when there is no checkpoint, or it is damaged.
     """
-    return _encoder_of(_read(run)[0])
+    return _encoder_description(_read(run)[0])
 
 
 def _read(path: Path) -> tuple[Checkpoint, PretrainSettings, Path]:
@@ -80,7 +80,7 @@ def _read(path: Path) -> tuple[Checkpoint, PretrainSettings, Path]:
     return checkpoint, read_settings(json.dumps(checkpoint.state.get("settings")), folder), folder
 
 
-def _encoder_of(checkpoint: Checkpoint) -> dict[str, Any]:
+def _encoder_description(checkpoint: Checkpoint) -> dict[str, Any]:
     model: dict[str, Any] = checkpoint.state.get("model") or {}
     description: dict[str, Any] = model.get("encoder", DEFAULT)
     return description

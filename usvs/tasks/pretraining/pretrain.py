@@ -104,15 +104,15 @@ def pretrain(
         ranks.on_first(lambda: folder.check(chosen))
         video = choose_encoder(encoder, init, chosen)
         opened = PreparedStore(Path(store))
-        session = _Session(
+        setup = _RunSetup(
             opened, chosen, _with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
         )
-        loop = session.loop(folder)
+        loop = setup.loop(folder)
         if resume:
-            ranks.on_first(lambda: folder.check_records(session.records))
+            ranks.on_first(lambda: folder.check_records(setup.records))
             loop.restore()
         checkpoint = loop.run(
-            lambda: ranks.on_first(lambda: session.claim(folder)),
+            lambda: ranks.on_first(lambda: setup.claim(folder)),
             lambda step: _make_loggers(folder.path, step, loggers) if ranks.first else (),
             Callbacks(callbacks if ranks.first else ()),
         )
@@ -120,7 +120,7 @@ def pretrain(
     return PretrainResult(folder.path, checkpoint, steps, seconds, last_metrics(folder.path, "validation"))
 
 
-class _Session:
+class _RunSetup:
     """Everything of a run that is constructed before its folder is claimed."""
 
     def __init__(

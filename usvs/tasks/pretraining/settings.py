@@ -56,7 +56,8 @@ def pretrain_profile(profile: Profile) -> PretrainSettings:
             resample_invalid_pairs=True,  # with half of the clips silent, a probe of 68 instead of 48 in as many steps
             form="ntxent",
             candidates="speech",
-            normalise=True,  # with the paper's temperature of 1: below it, embeddings collapse to a constant
+            normalise=True,
+            temperature=1.0,  # the paper's; below it, normalised embeddings collapse to a constant
         ),
         optimiser=OptimiserSettings(
             kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=48

@@ -1,7 +1,7 @@
-"""Pretraining as a task: its dataset, module, batches, predictions and scores.
+"""Pretraining as a task: its dataset, loader, module, batches and scores.
 
-It has the five parts of `usvs.tasks.task.Task`. Two differ, because its samples are drawn and are not labelled rows: a
-batch is named by a step of a sampling plan, and scores are means over fixed validation batches.
+It does not implement `usvs.tasks.task.Task`, because its samples are drawn and are not labelled rows: a batch is named
+by a step of a sampling plan, scores are means over fixed validation batches, and nothing is predicted of single rows.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from usvs.data.loader import Loader, make_loader
 from usvs.data.pair_batch import PairBatch
 from usvs.data.rank_plan import RankPlan
-from usvs.data.validation_split import Split, split_store
+from usvs.data.validation_split import PatientSplit, split_store
 from usvs.errors import DataError
 from usvs.losses.protocol import loss_requirements
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore, check_clip_length
 from usvs.tasks.pretraining.chance import uses_pairs
-from usvs.tasks.pretraining.module import PairOutputs, PretrainModel, model_inputs
+from usvs.tasks.pretraining.module import PretrainModel, model_inputs
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.tasks.pretraining.validation import Validation
 from usvs.training.distributed import ALONE, Ranks
@@ -38,7 +38,7 @@ class PretrainDataset(NamedTuple):
         validation: their clips; may be empty.
     """
 
-    split: Split
+    split: PatientSplit
     train: ClipTable
     validation: ClipTable
 
@@ -83,7 +83,14 @@ class PretrainingTask:
     def loader(
         self, store: PreparedStore, train: ClipTable, device: torch.device, ranks: Ranks = ALONE
     ) -> tuple[RankPlan, Loader]:
-        """Return this rank's part of the sampling plan, and the loader of its batches."""
+        """Return this rank's part of the sampling plan, and the loader of its batches.
+
+        Args:
+            store: the prepared scans.
+            train: the training clips, as of `dataset`.
+            device: that the batches are computed on.
+            ranks: the processes that take part.
+        """
         settings = self.settings
         plan = RankPlan(
             train,
@@ -108,10 +115,6 @@ class PretrainingTask:
     def batch(self, samples: PairBatch) -> tuple[Tensor, ...]:
         """Return what the module's forward takes of a loaded batch."""
         return model_inputs(samples)
-
-    def predict(self, module: PretrainModel, samples: PairBatch) -> PairOutputs:
-        """Return logits and embeddings of both streams for a batch on the module's device."""
-        return module.outputs(*self.batch(samples))
 
     def score(self, module: PretrainModel, validation: Validation, trainer: Trainer) -> dict[str, float]:
         """Return losses, accuracies and retrieval on validation clips, each beside its chance level."""

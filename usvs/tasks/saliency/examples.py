@@ -26,7 +26,7 @@ def example_rows(table: GazeTable, count: int = EXAMPLE_FRAMES) -> GazeTable:
     return table.take(np.unique(rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]))
 
 
-def example_maps(
+def predict_examples(
     store: PreparedStore, test: GazeTable, log_density: Callable[[Tensor], Tensor], settings: SaliencySettings
 ) -> dict[str, NDArray[Any]]:
     """Return arrays [k, P, P] of a few frames: ``frames``, ``truth`` and ``predicted``.

@@ -18,7 +18,7 @@ from usvs.evaluation.saliency_metrics import SaliencyMetrics, saliency_scores
 from usvs.models.encoder import Encoder
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.saliency.evaluation_table import gaze_in_crop
-from usvs.tasks.saliency.examples import example_maps
+from usvs.tasks.saliency.examples import predict_examples
 from usvs.tasks.saliency.module import SaliencyModule
 from usvs.tasks.saliency.settings import SaliencySettings
 from usvs.tasks.task import EvaluationProtocol, Reference, ScoreColumn
@@ -42,6 +42,7 @@ class SaliencyTask:
         ScoreColumn("sim", "SIM", percent=False),
         ScoreColumn("auc_exact", "AUC", percent=False),
     )
+    extra_scores: Sequence[str] = ()
     main_score = "kl"
     higher_is_better = False
 
@@ -85,6 +86,10 @@ class SaliencyTask:
         """Return log-densities [b, P, P]."""
         return module.log_density(inputs)
 
+    def probabilities(self, prediction: Tensor) -> Tensor:
+        """Return densities [b, P, P]; log-densities are normalised over the pixels already."""
+        return prediction.exp()
+
     def score_rows(self, prediction: Tensor, table: GazeTable) -> Tensor:
         """Return the scores of each frame and its number of fixated pixels, float64 [b, 7]."""
         return density_scores(prediction.exp(), table)
@@ -112,10 +117,10 @@ class SaliencyTask:
     ) -> dict[str, NDArray[Any]]:
         """Return frames, ground truth and prediction of a few frames, [k, P, P] each."""
         device = next(module.parameters()).device
-        return example_maps(store, test, lambda inputs: module.log_density(inputs.to(device)), settings)
+        return predict_examples(store, test, lambda inputs: module.log_density(inputs.to(device)), settings)
 
     def description(self) -> dict[str, Any]:
-        """Return the name; there is nothing else to tell."""
+        """Return the name, the only attribute."""
         return {"name": self.name}
 
     @classmethod
