@@ -6,15 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from usvs.archive.importers import IMPORTERS, parse_label_map
-from usvs.cli.options import (
-    WORKERS_HELP,
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-)
+from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings
 from usvs.errors import DataError
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
@@ -39,17 +31,15 @@ def _add_phantom(commands: Commands) -> None:
         "make a synthetic archive of narrated scans with known ground truth",
         "usvs phantom ARCHIVE --patients 8 --seed 1 --pictures PICTURES",
     )
-    command.add_argument(
-        "out", type=Path, metavar="ARCHIVE", help="a new folder; the ground truth is written to ARCHIVE.ground_truth"
-    )
-    command.add_argument("--patients", type=count, default=20, metavar="N", help="number of patients; default: 20")
+    command.add_path("out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth")
+    command.add_count("--patients", "number of patients; default: 20", default=20)
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
     )
-    command.add_argument("--pictures", type=Path, metavar="OUT", help="also draw planes and narration into this folder")
-    command.add_argument("--real", type=Path, metavar="IMAGES", help="folder of real frames (.png) to draw beside them")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
-    add_settings_options(command)
+    command.add_path("--pictures", "OUT", "also draw planes and narration into this folder")
+    command.add_path("--real", "IMAGES", "folder of real frames (.png) to draw beside them")
+    command.add_workers()
+    command.add_settings()
     command.set_defaults(run_command=_run_phantom)
 
 
@@ -60,10 +50,10 @@ def _add_index(commands: Commands) -> None:
         "find the scans of an archive and what each one has: sound, gaze, labels, patient",
         "usvs index ARCHIVE STORE --set clips.clip_seconds=2",
     )
-    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
-    command.add_argument("store", type=Path, metavar="STORE", help="a private folder for everything that is derived")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
-    add_settings_options(command)
+    command.add_path("archive", "ARCHIVE", "a folder of scans; never written to")
+    command.add_path("store", "STORE", "a private folder for everything that is derived")
+    command.add_workers()
+    command.add_settings()
     command.set_defaults(run_command=_run_index)
 
 
@@ -74,10 +64,10 @@ def _add_prepare(commands: Commands) -> None:
         "write frames, speech, gaze and labels of each scan in a form that is fast to read",
         "usvs prepare STORE --profile quick",
     )
-    command.add_argument("store", type=Path, metavar="STORE", help="a folder made by 'usvs index'")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
+    command.add_path("store", "STORE", "a folder made by 'usvs index'")
+    command.add_workers()
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
-    add_settings_options(command, profile=True)
+    command.add_settings(profile=True)
     command.set_defaults(run_command=_run_prepare)
 
 
@@ -88,15 +78,13 @@ def _add_audit(commands: Commands) -> None:
         "verify store integrity and patient splits; draw contact sheets of the sectors",
         "usvs audit STORE --pictures PICTURES --run RUN",
     )
-    command.add_argument(
-        "store", type=Path, metavar="STORE|ARCHIVE", help="a store, or an archive, which is inspected without a store"
-    )
-    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets into this folder")
+    command.add_path("store", "STORE|ARCHIVE", "a store, or an archive, which is inspected without a store")
+    command.add_path("--pictures", "OUT", "draw contact sheets into this folder")
     command.add_argument(
         "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
     )
-    command.add_argument("--quick", action="store_true", help="compare sizes and times only, do not hash contents")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
+    command.add_switch("--quick", "compare sizes and times only, do not hash contents")
+    command.add_workers()
     command.set_defaults(run_command=_run_audit)
 
 
@@ -105,8 +93,8 @@ def _add_import(commands: Commands) -> None:
     sets = imports.add_subparsers(required=True, metavar="SET")
     for name, importer in IMPORTERS.items():
         command = add_command(sets, name, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE")
-        command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
-        command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
+        command.add_path("source", "SOURCE", "the unpacked image set; never written to")
+        command.add_path("archive", "ARCHIVE", "a new folder for the archive")
         command.add_argument(
             "--map",
             action="append",

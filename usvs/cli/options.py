@@ -1,7 +1,7 @@
 """What the commands of the command line share: the parser, common options, and how settings are read from them."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -9,8 +9,6 @@ from usvs.config import Profile, Settings, load_settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-
-WORKERS_HELP = "number of worker processes; default: one per core"
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +20,53 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
         self.exit(2, f"usvs: {message}\n(see '{self.prog} --help')\n")
+
+    def add_path(self, name: str, metavar: str, help: str) -> None:
+        """Add a file or a folder: a positional argument, or an option if `name` begins with ``--``."""
+        self.add_argument(name, type=Path, metavar=metavar, help=help)
+
+    def add_count(self, name: str, help: str, default: int | None = None) -> None:
+        """Add an option that is an integer of at least 1."""
+        self.add_argument(name, type=count, default=default, metavar="N", help=help)
+
+    def add_choice(self, name: str, choices: Iterable[str], help: str, default: str | None = None) -> None:
+        """Add an option that is one of `choices`."""
+        self.add_argument(name, choices=tuple(choices), default=default, help=help)
+
+    def add_switch(self, name: str, help: str) -> None:
+        """Add an option that is on or off; default: off."""
+        self.add_argument(name, action="store_true", help=help)
+
+    def add_workers(self) -> None:
+        """Add ``--workers``."""
+        self.add_count("--workers", "number of worker processes; default: one per core")
+
+    def add_patients(self) -> None:
+        """Add ``--patients``: which patients an init is tested on."""
+        self.add_choice(
+            "--patients",
+            ["all", "held-out"],
+            "held-out: only patients that no init was pretrained on; default: all",
+            default="all",
+        )
+
+    def add_settings(self, profile: bool = False) -> None:
+        """Add the options that give settings: a file, single values and, if `profile`, the profile they change."""
+        self.add_path("--config", "FILE", "read settings from a TOML or JSON file")
+        self.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="change one setting, by its dotted name; repeat for several",
+        )
+        if profile:
+            self.add_choice(
+                "--profile",
+                ["paper", "quick"],
+                "settings to start from: the paper's, or a small network for CPUs; default: paper",
+                default="paper",
+            )
 
 
 def add_command(commands: Commands, name: str, summary: str, example: str) -> Parser:
@@ -42,25 +87,6 @@ def count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got '{text}'")
     return int(text)
-
-
-def add_settings_options(command: argparse.ArgumentParser, profile: bool = False) -> None:
-    """Add the options that give settings: a file, single values and, if `profile`, the profile they change."""
-    command.add_argument("--config", type=Path, metavar="FILE", help="read settings from a TOML or JSON file")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change one setting, by its dotted name; repeat for several",
-    )
-    if profile:
-        command.add_argument(
-            "--profile",
-            choices=["paper", "quick"],
-            default="paper",
-            help="settings to start from: the paper's, or a small network for CPUs; default: paper",
-        )
 
 
 def chosen_settings(options: argparse.Namespace, base: SettingsT, first: Sequence[str] = ()) -> SettingsT:

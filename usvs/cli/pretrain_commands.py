@@ -2,16 +2,8 @@
 
 import argparse
 import logging
-from pathlib import Path
 
-from usvs.cli.options import (
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-)
+from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings, count
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 
 logger = logging.getLogger(__name__)
@@ -27,13 +19,13 @@ def add_pretrain_commands(commands: Commands) -> None:
         usvs pretrain STORE RUN --profile quick --resume
         usvs pretrain STORE RUN2 --profile quick --init RUN""",
     )
-    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
-    command.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
-    command.add_argument(
+    command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
+    command.add_path("run", "RUN", "a new folder for the run")
+    command.add_choice(
         "--objective",
-        choices=OBJECTIVES,
+        OBJECTIVES,
+        "the loss: a row of the paper's tables, or a control; default: joint",
         default="joint",
-        help="the loss: a row of the paper's tables, or a control; default: joint",
     )
     command.add_argument(
         "--init",
@@ -43,10 +35,10 @@ def add_pretrain_commands(commands: Commands) -> None:
     command.add_argument(
         "--encoder", metavar="NAME", help="a video encoder of usvs.list_encoders(); default: setting model.video"
     )
-    command.add_argument("--loader", choices=["torch", "dali"], help="data-loading backend; both give the same samples")
+    command.add_choice("--loader", ["torch", "dali"], "data-loading backend; both give the same samples")
     command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
-    command.add_argument("--resume", action="store_true", help="resume the run in RUN, or start it if there is none")
-    add_settings_options(command, profile=True)
+    command.add_switch("--resume", "resume the run in RUN, or start it if there is none")
+    command.add_settings(profile=True)
     command.set_defaults(run_command=_run_pretrain)
 
     bench = commands.add_parser("bench", help="measure the speed of this machine")
@@ -54,10 +46,10 @@ def add_pretrain_commands(commands: Commands) -> None:
     command = add_command(
         kinds, "step", "profile a training step", "usvs bench step STORE --profile quick --steps 5 --out step.json"
     )
-    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
+    command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
     command.add_argument("--steps", type=count, default=5, help="number of measured steps; default: 5")
-    command.add_argument("--out", type=Path, metavar="FILE", help="also write all values as JSON")
-    add_settings_options(command, profile=True)
+    command.add_path("--out", "FILE", "also write all values as JSON")
+    command.add_settings(profile=True)
     command.set_defaults(run_command=_run_bench_step)
 
 

@@ -6,15 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from usvs.cli.options import (
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-    labelled_patients,
-)
+from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
 from usvs.errors import DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.saliency.settings import saliency_profile
@@ -57,9 +49,9 @@ def add_task_commands(commands: Commands) -> None:
     command.set_defaults(run_command=_predict_planes)
 
 
-def _add_finetune_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", type=Path, metavar="STORE", help="a prepared store")
-    command.add_argument("run", type=Path, metavar="RUN", help="a new folder for results, models and plots")
+def _add_finetune_options(command: Parser) -> None:
+    command.add_path("store", "STORE", "a prepared store")
+    command.add_path("run", "RUN", "a new folder for results, models and plots")
     command.add_argument(
         "--init",
         action="append",
@@ -67,27 +59,18 @@ def _add_finetune_options(command: argparse.ArgumentParser) -> None:
         help="initial encoder; repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision,"
         " sononet:FILE (default: random)",
     )
-    command.add_argument(
-        "--labelled-patients", type=count, metavar="N", help="training patients per fold (default: all)"
-    )
-    command.add_argument(
-        "--patients",
-        choices=["all", "held-out"],
-        default="all",
-        help="held-out: only patients that no init was pretrained on (default: all)",
-    )
-    command.add_argument(
-        "--allow-overlap", action="store_true", help="also test on patients that an init was pretrained on"
-    )
-    command.add_argument(
+    command.add_count("--labelled-patients", "training patients per fold (default: all)")
+    command.add_patients()
+    command.add_switch("--allow-overlap", "also test on patients that an init was pretrained on")
+    command.add_choice(
         "--group-by",
-        choices=["patient", "scan"],
+        ["patient", "scan"],
+        "scan: count each scan as its own patient (default: patient)",
         default="patient",
-        help="scan: count each scan as its own patient (default: patient)",
     )
     command.add_argument("--seed", type=count_from_zero, metavar="N", help="of folds, weights and augmentation")
-    command.add_argument("--resume", action="store_true", help="continue the interrupted fine-tuning in RUN")
-    add_settings_options(command, profile=True)
+    command.add_switch("--resume", "continue the interrupted fine-tuning in RUN")
+    command.add_settings(profile=True)
 
 
 def count_from_zero(text: str) -> int:
