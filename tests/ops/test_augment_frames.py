@@ -6,15 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usvs import _C, ops
-
-
-@pytest.fixture(params=_C.build_info()["simd_usable"])
-def simd(request):
-    before = _C.build_info()["simd"]
-    _C.use_simd(request.param)
-    yield request.param
-    _C.use_simd(before)
+from usvs import ops
 
 
 def draw(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, ...]:

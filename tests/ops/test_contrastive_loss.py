@@ -1,27 +1,17 @@
 """The contrastive loss against its equation in float64, with extreme inputs, and properties of its gradient."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from usvs import _C
-from usvs.ops import build_info, contrastive_loss, contrastive_loss_reference
+from usvs.ops import contrastive_loss, contrastive_loss_reference
 
 # n, M, d: one of each; ragged against register tiles, against blocks of 256 anchors and chunks of 252 candidates.
 SHAPES = [(1, 2, 1), (5, 11, 7), (64, 192, 128), (257, 515, 33), (300, 1100, 16), (3, 9000, 5)]
 SETTINGS = [(1.0, 1.0, "eq2"), (0.1, 0.5, "eq2"), (0.5, 1.0, "ntxent")]
-
-
-@pytest.fixture(params=build_info()["simd_usable"])
-def simd(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = build_info()["simd"]
-    _C.use_simd(request.param)
-    yield request.param
-    _C.use_simd(before)
 
 
 def embeddings(n: int, m: int, d: int, dtype: torch.dtype, seed: int = 0, scale: float = 1.0) -> list[Tensor]:

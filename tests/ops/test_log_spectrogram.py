@@ -1,15 +1,13 @@
 """The log-spectrogram against its reference and torchaudio, and with extreme inputs."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from usvs import _C
-from usvs.ops import build_info, log_spectrogram, log_spectrogram_reference
+from usvs.ops import log_spectrogram, log_spectrogram_reference
 
 RATE_HZ = 24_000
 PIECES = {"waveform": torch.zeros(1000), "offsets": torch.tensor([0]), "length": 500}
@@ -29,14 +27,6 @@ SHAPES = [
     (4096, 1000, 333, 2049, 8),
     (4096, 4096, 5000, 20_000, 7),
 ]
-
-
-@pytest.fixture(params=build_info()["simd_usable"])
-def simd(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = build_info()["simd"]
-    _C.use_simd(request.param)
-    yield request.param
-    _C.use_simd(before)
 
 
 def speech_like(batch: int, samples: int, seed: int = 0) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import usvs
-from usvs.audio.settings import SpectrogramSettings
+from tests.support.labelled_stores import tiny_pretraining
 from usvs.data.frame_dataset import FrameDataset
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
@@ -15,20 +15,11 @@ from usvs.experiments.presets import ReproduceSettings
 from usvs.experiments.reproduce import reproduce
 from usvs.tasks.finetune import finetune
 from usvs.tasks.pretraining.pretrain import pretrain
-from usvs.tasks.pretraining.settings import PretrainSettings
-from usvs.training.settings import OptimiserSettings
 
 
 @pytest.fixture(scope="module")
 def pretraining(tiny_planes):
-    return PretrainSettings(
-        profile="quick",
-        model=tiny_planes.model,
-        spectrogram=SpectrogramSettings(n_fft=256, frames=32),
-        optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
-        run=tiny_planes.run,
-        validation_fraction=0.5,
-    )
+    return tiny_pretraining(tiny_planes, validation_fraction=0.5)
 
 
 @pytest.fixture(scope="module")

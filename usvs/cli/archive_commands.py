@@ -95,12 +95,8 @@ def _add_import(commands: Commands) -> None:
         command = add_command(sets, name, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE")
         command.add_path("source", "SOURCE", "the unpacked image set; never written to")
         command.add_path("archive", "ARCHIVE", "a new folder for the archive")
-        command.add_argument(
-            "--map",
-            action="append",
-            default=[],
-            metavar="LABEL=PLANE",
-            help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
+        command.add_repeatable(
+            "--map", "LABEL=PLANE", "use another plane for a label, or none (LABEL=) to leave it out; repeatable"
         )
         command.set_defaults(run_command=_run_import, importer=importer)
 

@@ -59,9 +59,7 @@ def _add_curves(commands: Commands) -> None:
     )
     command.add_path("store", "STORE", "a prepared store with labels")
     command.add_path("out", "OUT", OUT_HELP)
-    command.add_argument(
-        "--init", action="append", metavar="INIT", help="as for 'usvs finetune'; repeat to compare; default: random"
-    )
+    command.add_repeatable("--init", "INIT", "as for 'usvs finetune'; repeat to compare; default: random")
     command.add_argument(
         "--fractions",
         default="0.01,0.05,0.1,1",

@@ -37,6 +37,10 @@ class Parser(argparse.ArgumentParser):
         """Add an option that is on or off; default: off."""
         self.add_argument(name, action="store_true", help=help)
 
+    def add_repeatable(self, name: str, metavar: str, help: str) -> None:
+        """Add an option that may be given several times; default: an empty list."""
+        self.add_argument(name, action="append", default=[], metavar=metavar, help=help)
+
     def add_workers(self) -> None:
         """Add ``--workers``."""
         self.add_count("--workers", "number of worker processes; default: one per core")
@@ -53,13 +57,7 @@ class Parser(argparse.ArgumentParser):
     def add_settings(self, profile: bool = False) -> None:
         """Add the options that give settings: a file, single values and, if `profile`, the profile they change."""
         self.add_path("--config", "FILE", "read settings from a TOML or JSON file")
-        self.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="change one setting, by its dotted name; repeat for several",
-        )
+        self.add_repeatable("--set", "NAME=VALUE", "change one setting, by its dotted name; repeat for several")
         if profile:
             self.add_choice(
                 "--profile",

@@ -52,11 +52,10 @@ def add_task_commands(commands: Commands) -> None:
 def _add_finetune_options(command: Parser) -> None:
     command.add_path("store", "STORE", "a prepared store")
     command.add_path("run", "RUN", "a new folder for results, models and plots")
-    command.add_argument(
+    command.add_repeatable(
         "--init",
-        action="append",
-        metavar="INIT",
-        help="initial encoder; repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision,"
+        "INIT",
+        "initial encoder; repeat to compare: random, RUN, video:RUN, usvs:RUN, imagenet:FILE|timm|torchvision,"
         " sononet:FILE (default: random)",
     )
     command.add_count("--labelled-patients", "training patients per fold (default: all)")
