@@ -68,6 +68,7 @@ def test_a_halved_frame_is_the_mean_of_its_blocks():
     assert torch.equal(halved[:, 0], frames.double().view(2, 4, 4, 4, 4).mean((2, 4)).float())
 
 
+@pytest.mark.slow
 def test_opcheck():
     torch.library.opcheck(torch.ops.usvs.augment_frames.default, (*draw(2, 20), 16, 128, 0, 4.0, 1.0))
 

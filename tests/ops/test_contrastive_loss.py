@@ -98,6 +98,7 @@ def check_gradients(simd: str, found: list[Tensor], expected: list[Tensor]) -> N
         assert error <= gradient_tolerance(simd, got.dtype) * right.abs().max().clamp_min(1e-6), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_many_candidates_make_blocks_of_anchors_smaller(simd: str, dtype: torch.dtype):
     tensors, index = embeddings(260, 33_000, 4, dtype, scale=2.0), some_index(260, 33_000)
@@ -121,6 +122,7 @@ def in_blocks(tensors: list[Tensor], index: Tensor) -> tuple[Tensor, list[Tensor
     return torch.cat(losses), totals
 
 
+@pytest.mark.slow
 def test_precision_at_similarities_up_to_80():
     n = 4096
     video, speech, hard = (tensor.detach() for tensor in embeddings(n, 1, 128, torch.float32)[:3])

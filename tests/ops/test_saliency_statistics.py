@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("simd")
 EPSILON = 2.2204e-16
 
 
-SIZES = [1, 3, 15, 16, 17, 511, 512, 513, 600, 64_512]
+SIZES = [1, 3, 15, 16, 17, 511, 512, 513, 600, pytest.param(64_512, marks=pytest.mark.slow)]
 
 
 def some_maps(pixels, coarse=False):

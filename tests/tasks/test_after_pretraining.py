@@ -28,6 +28,7 @@ def planes(tiny_planes):
     return tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 8, "folds": 2})
 
 
+@pytest.mark.slow
 def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, pretraining, planes):
     run = tmp_path / "joint"
     pretrain(tiny_store, run, pretraining)
@@ -36,8 +37,8 @@ def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, p
     finetune("planes", tiny_store, tmp_path / "planes", planes, inits=["random", run], patients="held-out")
     stored = json.loads((tmp_path / "planes" / "results.json").read_text())
     held_out = json.loads((run / "patients.json").read_text())["validation"]
-    for reading in (reading for init in stored["inits"].values() for reading in init.values()):
-        assert sorted(patient for fold in reading["folds"] for patient in fold["test_patients"]) == sorted(held_out)
+    for evaluation in (evaluation for init in stored["inits"].values() for evaluation in init.values()):
+        assert sorted(patient for fold in evaluation["folds"] for patient in fold["test_patients"]) == sorted(held_out)
     assert stored["pretraining_overlap"] == {"joint": "disjoint"}
 
     classifier = usvs.FrameClassifier(run, optimiser=planes.optimiser, run=planes.run)
@@ -57,6 +58,7 @@ def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, p
     assert table["patient"][row].as_py() == frames.patients[0]
 
 
+@pytest.mark.slow
 def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretraining, planes):
     everybody = pretraining.model_copy(update={"validation_fraction": 0.0})  # shuffled speech needs two scans
     settings = ReproduceSettings(
