@@ -86,6 +86,7 @@ def test_where_memory_runs_out_the_same_is_computed_with_less(tiny_planes, task,
     assert "micro-batches of 3 clips from now on" in caplog.text
 
 
+@pytest.mark.distributed
 def test_several_processes_finetune_and_predict_as_one(tmp_path, grating_store, gaze_store, tiny_planes):
     sgd = {"kind": "sgd", "schedule": "step", "learning_rate": 1e-3, "epochs": 1}
     short = tiny_planes.model_copy(update={"optimiser": tiny_planes.optimiser.model_copy(update=sgd), "folds": 2})

@@ -10,6 +10,7 @@ from usvs.errors import DataError
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import PREPARED, read_archive_path
 from usvs.store.prepared_manifest import MANIFEST_FILE, PreparedManifest
+from usvs.store.scan_task import ScanTask
 from usvs.store.writer import PARTIAL_PREFIX
 from usvs.utils.hashing import file_sha256
 from usvs.utils.process_pool import map_tasks
@@ -55,26 +56,15 @@ class AuditSummary:
         )
 
 
-@dataclass(frozen=True)
-class AuditTask:
+@dataclass(frozen=True, repr=False)
+class AuditTask(ScanTask):
     """One prepared scan to check.
 
     Attributes:
-        archive: folder of the archive.
-        prepared: folder of the prepared scans.
-        row: of the catalogue.
         check_contents: whether files are hashed.
     """
 
-    archive: Path
-    prepared: Path
-    row: dict[str, Any]
     check_contents: bool
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the prepared scan."""
-        return self.prepared / str(self.row["scan_key"])
 
 
 @dataclass(frozen=True)
