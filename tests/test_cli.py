@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from usvs.cli import _parser, main
+from usvs.cli import build_parser, main
 
 SMALL_MODEL = [
     "--set=model.frame_pixels=32",
@@ -125,7 +125,7 @@ def commands(parser: argparse.ArgumentParser, name: str = "usvs") -> Iterator[tu
             yield from commands(subparser, f"{name} {child}")
 
 
-COMMANDS = dict(commands(_parser()))
+COMMANDS = dict(commands(build_parser()))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -137,7 +137,7 @@ def test_every_command_has_help_for_each_option_and_an_example_that_parses(name:
     examples = re.findall(rf"^ *({re.escape(name)} .*)$", str(parser.epilog), re.MULTILINE)
     assert examples, f"{name}: its help shows no example"
     for example in examples:
-        _parser().parse_args(shlex.split(example)[1:])
+        build_parser().parse_args(shlex.split(example)[1:])
 
 
 def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]):
@@ -147,10 +147,10 @@ def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]):
 
 
 def test_an_example_of_the_main_help_parses():
-    lines = [line.strip() for line in str(_parser().epilog).splitlines() if line.strip().startswith("usvs ")]
+    lines = [line.strip() for line in str(build_parser().epilog).splitlines() if line.strip().startswith("usvs ")]
     assert len(lines) == 4
     for line in lines:
-        _parser().parse_args(shlex.split(line)[1:])
+        build_parser().parse_args(shlex.split(line)[1:])
 
 
 def test_index_prepare_and_audit_end_with_sentences(tiny_archive: Path, tmp_path: Path, capsys):

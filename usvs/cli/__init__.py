@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code; an error that the user can correct is one line, never a traceback."""
     configure_logging()
     try:
-        options = _parser().parse_args(arguments)
+        options = build_parser().parse_args(arguments)
         options.run_command(options)
     except UsvsError as error:
         _fail(str(error), error.exit_code)
@@ -56,7 +56,8 @@ def _fail(message: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Return the parser of the command line."""
     # imported inside `main`, which reports a missing optional package in one line
     from usvs.cli.archive_commands import add_archive_commands
     from usvs.cli.experiment_commands import add_experiment_commands
