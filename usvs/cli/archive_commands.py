@@ -25,12 +25,7 @@ def add_archive_commands(commands: Commands) -> None:
 
 
 def _add_phantom(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "phantom",
-        "make a synthetic archive of narrated scans with known ground truth",
-        "usvs phantom ARCHIVE --patients 8 --seed 1 --pictures PICTURES",
-    )
+    command = add_command(commands, "phantom", _run_phantom)
     command.add_path("out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth")
     command.add_count("--patients", "number of patients; default: 20", default=20)
     command.add_argument(
@@ -40,44 +35,26 @@ def _add_phantom(commands: Commands) -> None:
     command.add_path("--real", "IMAGES", "folder of real frames (.png) to draw beside them")
     command.add_workers()
     command.add_settings()
-    command.set_defaults(run_command=_run_phantom)
 
 
 def _add_index(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "index",
-        "find the scans of an archive and what each one has: sound, gaze, labels, patient",
-        "usvs index ARCHIVE STORE --set clips.clip_seconds=2",
-    )
+    command = add_command(commands, "index", _run_index)
     command.add_path("archive", "ARCHIVE", "a folder of scans; never written to")
     command.add_path("store", "STORE", "a private folder for everything that is derived")
     command.add_workers()
     command.add_settings()
-    command.set_defaults(run_command=_run_index)
 
 
 def _add_prepare(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "prepare",
-        "write frames, speech, gaze and labels of each scan in a form that is fast to read",
-        "usvs prepare STORE --profile quick",
-    )
+    command = add_command(commands, "prepare", _run_prepare)
     command.add_path("store", "STORE", "a folder made by 'usvs index'")
     command.add_workers()
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
     command.add_settings(profile=True)
-    command.set_defaults(run_command=_run_prepare)
 
 
 def _add_audit(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "audit",
-        "verify store integrity and patient splits; draw contact sheets of the sectors",
-        "usvs audit STORE --pictures PICTURES --run RUN",
-    )
+    command = add_command(commands, "audit", _run_audit)
     command.add_path("store", "STORE|ARCHIVE", "a store, or an archive, which is inspected without a store")
     command.add_path("--pictures", "OUT", "draw contact sheets into this folder")
     command.add_argument(
@@ -85,23 +62,29 @@ def _add_audit(commands: Commands) -> None:
     )
     command.add_switch("--quick", "compare sizes and times only, do not hash contents")
     command.add_workers()
-    command.set_defaults(run_command=_run_audit)
 
 
 def _add_import(commands: Commands) -> None:
     imports = commands.add_parser("import", help="convert a published image set to an archive")
     sets = imports.add_subparsers(required=True, metavar="SET")
     for name, importer in IMPORTERS.items():
-        command = add_command(sets, name, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE")
+        command = add_command(
+            sets, name, _run_import, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE"
+        )
         command.add_path("source", "SOURCE", "the unpacked image set; never written to")
         command.add_path("archive", "ARCHIVE", "a new folder for the archive")
         command.add_repeatable(
             "--map", "LABEL=PLANE", "use another plane for a label, or none (LABEL=) to leave it out; repeatable"
         )
-        command.set_defaults(run_command=_run_import, importer=importer)
+        command.set_defaults(importer=importer)
 
 
 def _run_phantom(options: argparse.Namespace) -> None:
+    """Make a synthetic archive of narrated scans with known ground truth.
+
+    Example:
+        usvs phantom ARCHIVE --patients 8 --seed 1 --pictures PICTURES
+    """
     from usvs.phantom import make_phantom, save_phantom_pictures
 
     settings = chosen_settings(options, PhantomSettings())
@@ -115,6 +98,11 @@ def _run_phantom(options: argparse.Namespace) -> None:
 
 
 def _run_index(options: argparse.Namespace) -> None:
+    """Find the scans of an archive and what each one has: sound, gaze, labels, patient.
+
+    Example:
+        usvs index ARCHIVE STORE --set clips.clip_seconds=2
+    """
     from usvs.store.indexing import index_archive
 
     settings = dict(chosen_settings(options, IndexSettings()))
@@ -122,6 +110,11 @@ def _run_index(options: argparse.Namespace) -> None:
 
 
 def _run_prepare(options: argparse.Namespace) -> None:
+    """Write frames, speech, gaze and labels of each scan in a form that is fast to read.
+
+    Example:
+        usvs prepare STORE --profile quick
+    """
     from usvs.store.dask_cluster import dask_cluster
     from usvs.store.prepare import prepare_store
 
@@ -131,6 +124,11 @@ def _run_prepare(options: argparse.Namespace) -> None:
 
 
 def _run_audit(options: argparse.Namespace) -> None:
+    """Verify store integrity and patient splits; draw contact sheets of the sectors.
+
+    Example:
+        usvs audit STORE --pictures PICTURES --run RUN
+    """
     from usvs.store.audit import Finding, audit_store
     from usvs.store.audit_archive import audit_archive
     from usvs.store.contact_sheet import save_contact_sheets

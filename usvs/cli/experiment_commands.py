@@ -22,15 +22,7 @@ def add_experiment_commands(commands: Commands) -> None:
 
 
 def _add_reproduce(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "reproduce",
-        "measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls",
-        """
-        usvs reproduce ARCHIVE OUT --profile quick --seeds 3
-        usvs reproduce STORE OUT --profile quick --preset evidence
-        """,
-    )
+    command = add_command(commands, "reproduce", _reproduce)
     _add_archive_or_store(command)
     command.add_choice(
         "--preset",
@@ -47,16 +39,10 @@ def _add_reproduce(commands: Commands) -> None:
     command.add_count("--labelled-patients", "number of patients with labels in each fold; default: all")
     command.add_switch("--allow-overlap", "pretrain and test on the same patients")
     command.add_settings(profile=True)
-    command.set_defaults(run_command=_reproduce)
 
 
 def _add_curves(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "curves",
-        "measure macro F1 against the number of labelled patients, fine-tuned and frozen",
-        "usvs curves STORE OUT --profile quick --init random --init RUN --patients held-out --fractions 0.05,0.1,0.25",
-    )
+    command = add_command(commands, "curves", _curves)
     command.add_path("store", "STORE", "a prepared store with labels")
     command.add_path("out", "OUT", OUT_HELP)
     command.add_repeatable("--init", "INIT", "as for 'usvs finetune'; repeat to compare; default: random")
@@ -70,16 +56,10 @@ def _add_curves(commands: Commands) -> None:
     command.add_patients()
     command.add_switch("--allow-overlap", "test on patients that an init was pretrained on")
     command.add_settings(profile=True)
-    command.set_defaults(run_command=_curves)
 
 
 def _add_probe_video(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "probe-video",
-        "compare frame-order pretraining with an untrained encoder on labelled videos",
-        "usvs probe-video ARCHIVE OUT --labels labels.csv --classes covid,pneumonia,regular",
-    )
+    command = add_command(commands, "probe-video", _probe_video)
     _add_archive_or_store(command)
     command.add_argument(
         "--labels",
@@ -97,7 +77,6 @@ def _add_probe_video(commands: Commands) -> None:
     )
     command.add_count("--repeats", "number of divisions into folds; default: 5", default=5)
     command.add_settings()
-    command.set_defaults(run_command=_probe_video)
 
 
 def _add_archive_or_store(command: Parser) -> None:
@@ -106,6 +85,12 @@ def _add_archive_or_store(command: Parser) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
+    """Measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls.
+
+    Example:
+        usvs reproduce ARCHIVE OUT --profile quick --seeds 3
+        usvs reproduce STORE OUT --profile quick --preset evidence
+    """
     from usvs.experiments.presets import reproduce_profile
     from usvs.experiments.reproduce import reproduce
     from usvs.report.experiments import save_reproduction_figures
@@ -128,6 +113,11 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _curves(options: argparse.Namespace) -> None:
+    """Measure macro F1 against the number of labelled patients, fine-tuned and frozen.
+
+    Example:
+        usvs curves STORE OUT --profile quick --init random --init RUN --patients held-out --fractions 0.05,0.1,0.25
+    """
     from usvs.experiments.curves import parse_fractions, run_curves
     from usvs.report.experiments import save_curves_figure
 
@@ -147,6 +137,11 @@ def _curves(options: argparse.Namespace) -> None:
 
 
 def _probe_video(options: argparse.Namespace) -> None:
+    """Compare frame-order pretraining with an untrained encoder on labelled videos.
+
+    Example:
+        usvs probe-video ARCHIVE OUT --labels labels.csv --classes covid,pneumonia,regular
+    """
     from usvs.experiments.reproduce import prepared_store_folder
     from usvs.experiments.video_labels import read_video_labels
     from usvs.experiments.video_probe import VideoProbeSettings, probe_videos

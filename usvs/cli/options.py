@@ -1,7 +1,8 @@
 """What the commands of the command line share: the parser, common options, and how settings are read from them."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -67,17 +68,28 @@ class Parser(argparse.ArgumentParser):
             )
 
 
-def add_command(commands: Commands, name: str, summary: str, example: str) -> Parser:
-    """Add a command with a worked example, which its ``--help`` shows at the end.
+def add_command(
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], None],
+    summary: str | None = None,
+    example: str | None = None,
+) -> Parser:
+    """Add a command, with its help and a worked example, which ``--help`` shows at the end.
 
     Args:
         commands: the group to add it to.
         name: of the command.
-        summary: one sentence: what the command does.
-        example: one or more command lines that can be pasted.
+        run: what it does; gets the parsed options.
+        summary: one sentence: what the command does; None: the first line of `run`'s docstring.
+        example: one or more command lines that can be pasted; None: the section Example of `run`'s docstring.
     """
-    lines = "\n".join(f"  {line.strip()}" for line in example.strip().splitlines())
-    return commands.add_parser(name, help=summary, description=summary, epilog=f"example:\n{lines}")
+    text, _, section = (inspect.getdoc(run) or "").partition("\n\nExample:\n")
+    summary = text[:1].lower() + text[1:].removesuffix(".") if summary is None else summary
+    lines = "\n".join(f"  {line.strip()}" for line in (example or section).strip().splitlines())
+    command = commands.add_parser(name, help=summary, description=summary, epilog=f"example:\n{lines}")
+    command.set_defaults(run_command=run)
+    return command
 
 
 def count(text: str) -> int:

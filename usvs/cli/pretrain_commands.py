@@ -11,14 +11,7 @@ logger = logging.getLogger(__name__)
 
 def add_pretrain_commands(commands: Commands) -> None:
     """Add the commands to the parser."""
-    command = add_command(
-        commands,
-        "pretrain",
-        "pretrain an encoder on video and speech, without labels",
-        """usvs pretrain STORE RUN --profile quick --set optimiser.epochs=20
-        usvs pretrain STORE RUN --profile quick --resume
-        usvs pretrain STORE RUN2 --profile quick --init RUN""",
-    )
+    command = add_command(commands, "pretrain", _run_pretrain)
     command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
     command.add_path("run", "RUN", "a new folder for the run")
     command.add_choice(
@@ -39,21 +32,24 @@ def add_pretrain_commands(commands: Commands) -> None:
     command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
     command.add_switch("--resume", "resume the run in RUN, or start it if there is none")
     command.add_settings(profile=True)
-    command.set_defaults(run_command=_run_pretrain)
 
     bench = commands.add_parser("bench", help="measure the speed of this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    command = add_command(
-        kinds, "step", "profile a training step", "usvs bench step STORE --profile quick --steps 5 --out step.json"
-    )
+    command = add_command(kinds, "step", _run_bench_step)
     command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
     command.add_argument("--steps", type=count, default=5, help="number of measured steps; default: 5")
     command.add_path("--out", "FILE", "also write all values as JSON")
     command.add_settings(profile=True)
-    command.set_defaults(run_command=_run_bench_step)
 
 
 def _run_pretrain(options: argparse.Namespace) -> None:
+    """Pretrain an encoder on video and speech, without labels.
+
+    Example:
+        usvs pretrain STORE RUN --profile quick --set optimiser.epochs=20
+        usvs pretrain STORE RUN --profile quick --resume
+        usvs pretrain STORE RUN2 --profile quick --init RUN
+    """
     from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
@@ -70,6 +66,11 @@ def _run_pretrain(options: argparse.Namespace) -> None:
 
 
 def _run_bench_step(options: argparse.Namespace) -> None:
+    """Profile a training step.
+
+    Example:
+        usvs bench step STORE --profile quick --steps 5 --out step.json
+    """
     import json
 
     from usvs.tasks.pretraining.step_profile import profile_step

@@ -22,18 +22,14 @@ def add_task_commands(commands: Commands) -> None:
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
     for name, title in (("planes", "standard-plane detection"), ("gaze", "gaze-saliency prediction")):
         example = f"usvs finetune {name} STORE RUN --profile quick --init random --init PRETRAINED --patients held-out"
-        command = add_command(tasks, name, f"fine-tune to {title}, cross-validated over patients", example)
+        command = add_command(
+            tasks, name, partial(_finetune, name), f"fine-tune to {title}, cross-validated over patients", example
+        )
         _add_finetune_options(command)
-        command.set_defaults(run_command=partial(_finetune, name))
 
     predict = commands.add_parser("predict", help="apply a trained model to images")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    command = add_command(
-        tasks,
-        "planes",
-        "predict the standard plane of images: file, plane and confidence, tab-separated",
-        "usvs predict planes screen.png --model RUN",
-    )
+    command = add_command(tasks, "planes", _predict_planes)
     command.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size, or videos"
     )
@@ -46,7 +42,6 @@ def add_task_commands(commands: Commands) -> None:
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
     )
-    command.set_defaults(run_command=_predict_planes)
 
 
 def _add_finetune_options(command: Parser) -> None:
@@ -103,6 +98,11 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
 
 
 def _predict_planes(options: argparse.Namespace) -> None:
+    """Predict the standard plane of images: file, plane and confidence, tab-separated.
+
+    Example:
+        usvs predict planes screen.png --model RUN
+    """
     from usvs.inference.predict import predict
     from usvs.media.images import parse_box
 
