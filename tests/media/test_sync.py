@@ -118,6 +118,7 @@ def write_wav(path: Path, sound: np.ndarray, rate: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("drift_ppm", "offset"), [(0.0, 0.0), (-50.0, 0.7), (50.0, -0.4)])
 def test_a_separate_audio_file_is_synchronous_after_half_an_hour(
     half_hour, tmp_path: Path, drift_ppm: float, offset: float
