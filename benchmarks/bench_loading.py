@@ -81,14 +81,14 @@ def write_scan(path: Path) -> None:
     texture = cv2.GaussianBlur(rng.standard_normal((2 * HEIGHT, 2 * WIDTH)).astype(np.float32), (0, 0), 7)
     texture = np.clip(60 + 20 * texture / texture.std(), 0, 255).astype(np.uint8)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
-    fan = (np.hypot(x - WIDTH / 2, y) < 770) & (np.abs(x - WIDTH / 2) < 0.75 * y + 40)
+    sector = (np.hypot(x - WIDTH / 2, y) < 770) & (np.abs(x - WIDTH / 2) < 0.75 * y + 40)
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=RATE_HZ, options={"preset": "veryfast", "crf": "20", "g": "250"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         audio = container.add_stream("aac", rate=48_000, layout="mono")
         for number in range(SECONDS * RATE_HZ):
             top, left = round(200 + 150 * np.sin(number / 70)), round(200 + 150 * np.cos(number / 50))
-            gray = texture[top : top + HEIGHT, left : left + WIDTH] * fan
+            gray = texture[top : top + HEIGHT, left : left + WIDTH] * sector
             frame = av.VideoFrame.from_ndarray(np.repeat(gray[:, :, None], 3, 2).astype(np.uint8), format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE_HZ)
             container.mux(video.encode(frame))

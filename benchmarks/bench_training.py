@@ -124,7 +124,7 @@ class Contender:
 
 
 def work(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train in this process for some seconds; a validation loss every so often stops the clock while it is taken."""
+    """Train in this process for some seconds; validation losses in between do not count as time."""
     precision = "float32" if arguments.who == "peer" else arguments.who
     torch.set_num_threads(arguments.threads)
     contender = Contender(arguments.who, arguments.store, settings_of(arguments.model, arguments.clips, precision))

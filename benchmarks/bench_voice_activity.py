@@ -186,12 +186,12 @@ def main() -> None:
         "Silero": by_silero(),
     }
     rows = []
-    for (noise, snr_db), heard in cases.items():
-        truth = np.concatenate([high(speech) for _, speech in heard])
+    for (noise, snr_db), recordings in cases.items():
+        truth = np.concatenate([high(speech) for _, speech in recordings])
         for name, detect in detectors.items():
             if detect is None:
                 continue
-            said = np.concatenate([high(detect(sound)) for sound, _ in heard])
+            detected = np.concatenate([high(detect(sound)) for sound, _ in recordings])
             rows.append(
                 {
                     "noise": noise,
@@ -199,9 +199,9 @@ def main() -> None:
                     "detector": name,
                     "clips": len(truth),
                     "high": int(truth.sum()),
-                    "accuracy": float((said == truth).mean()),
-                    "high_found": float(said[truth].mean()),
-                    "low_taken_for_high": float(said[~truth].mean()),
+                    "accuracy": float((detected == truth).mean()),
+                    "high_found": float(detected[truth].mean()),
+                    "low_taken_for_high": float(detected[~truth].mean()),
                 }
             )
     report = {

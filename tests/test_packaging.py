@@ -109,8 +109,8 @@ def test_a_wheel_from_the_source_distribution_runs_with_the_core_dependencies(sd
     link_distributions(site)
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
-    said = run(python, ROOT / "examples" / "kernels_only.py", cwd=tmp_path, PYTHONPATH=str(site), OMP_NUM_THREADS="1")
-    assert "gradient of the anchors (64, 128)" in said
+    output = run(python, ROOT / "examples" / "kernels_only.py", cwd=tmp_path, PYTHONPATH=str(site), OMP_NUM_THREADS="1")
+    assert "gradient of the anchors (64, 128)" in output
     program = "import usvs.ops; print(usvs.__file__, usvs.ops.build_info()['cuda_architectures'])"
     assert run(python, "-c", program, cwd=tmp_path, PYTHONPATH=str(site)).split() == [
         str(site / "usvs/__init__.py"),

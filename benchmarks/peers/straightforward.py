@@ -143,9 +143,9 @@ class StraightforwardModel(nn.Module):
 
     def pair(self, frames: Tensor, speech: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and both embeddings of frames with speech."""
-        video, heard = self.streams.video(frames), self.streams.speech(speech)
-        logits = self.streams.correspondence(video, heard)
-        return logits, self.streams.project_video(video), self.streams.project_speech(heard)
+        video, speech_features = self.streams.video(frames), self.streams.speech(speech)
+        logits = self.streams.correspondence(video, speech_features)
+        return logits, self.streams.project_video(video), self.streams.project_speech(speech_features)
 
     def forward(
         self, frames: Tensor, order: Tensor, speech: Tensor, negative: Tensor, valid: Tensor, classes: Tensor

@@ -1,5 +1,6 @@
 // The contrastive loss on the CPU: divides the work into blocks, distributes them to threads and
-// adds the partial results in a fixed order.
+// adds the partial results in a fixed order. One file because its four passes share this division
+// and GradientPass.
 #include "contrastive_loss.h"
 
 #include <algorithm>

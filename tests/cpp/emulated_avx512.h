@@ -1,4 +1,4 @@
-// AVX-512 for a machine that has AVX2 only: the instructions that csrc/cpu names, said lane by
+// AVX-512 for a machine that has AVX2 only: the instructions that csrc/cpu names, written lane by
 // lane, and vectors of 64 bytes that the compiler splits. It shows that the code of those levels is
 // right, and nothing about its speed. The compiler is made to include it before anything else
 // (USVS_EMULATE_AVX512 in CMakeLists.txt).

@@ -127,6 +127,7 @@ def test_equal_samples_on_a_gpu(small_store: Callable[..., Any], codec: str):
             assert levels.max() <= (0 if codec == "raw" else 2)
 
 
+@pytest.mark.slow
 @needs_dali
 def test_a_run_by_dali_gives_the_same_weights(tiny_store: Path, tmp_path: Path):
     from usvs.tasks.pretraining.pretrain import pretrain

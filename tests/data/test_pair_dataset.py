@@ -208,6 +208,7 @@ def test_pickles_are_small_and_complete(pairs):
     assert isinstance(pairs.clips.scan, np.ndarray), "the original keeps its table"
 
 
+@pytest.mark.slow
 def test_spawned_workers(pairs):
     sampler = StatelessBatchSampler(pairs, BATCH)
     loader = DataLoader(
@@ -238,6 +239,7 @@ def test_a_missing_package_is_named():
     assert done.stderr.splitlines()[-1].endswith("package 'pyarrow' is missing: pip install 'usvs[train]'")
 
 
+@pytest.mark.slow
 def test_a_plain_script_without_main_guard(tiny_store, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

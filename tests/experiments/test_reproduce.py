@@ -5,7 +5,7 @@ import torch
 
 from tests.support.experiment_stubs import stub_measuring, stub_pretraining
 from tests.support.interruptions import FileOperations, Interrupted, interruptions
-from usvs.audio.settings import SpectrogramSettings
+from tests.support.labelled_stores import tiny_pretraining
 from usvs.errors import ConfigError, DataError
 from usvs.experiments import tables
 from usvs.experiments.presets import PRESETS, ReproduceSettings, reproduce_profile
@@ -16,7 +16,6 @@ from usvs.report.experiments import save_reproduction_figures
 from usvs.tasks import fingerprint
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.tasks.saliency.settings import SaliencySettings
-from usvs.training.settings import OptimiserSettings
 
 PRETRAINED = PRESETS["paper"].pretrained
 
@@ -28,14 +27,7 @@ def settings(tiny_planes):
     shared = {name: getattr(planes, name) for name in ("profile", "model", "optimiser", "run", "folds")}
     return ReproduceSettings(
         profile="quick",
-        pretrain=PretrainSettings(
-            profile="quick",
-            model=tiny_planes.model,
-            spectrogram=SpectrogramSettings(n_fft=256, frames=32),
-            optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
-            run=tiny_planes.run,
-            validation_fraction=0.0,
-        ),
+        pretrain=tiny_pretraining(tiny_planes, validation_fraction=0.0),
         planes=planes,
         gaze=SaliencySettings(**shared, temporal_stride=24, head_width=8),
         pretraining_fraction=0.5,

@@ -51,6 +51,7 @@ def test_all_six_real_planes_are_named_with_the_authors_box_and_with_ours(real):
         assert all(sum(one.probabilities) == pytest.approx(1) for one in found)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_size_format_and_surroundings_do_not_matter(real, tmp_path):
     model, files = real
@@ -60,7 +61,7 @@ def test_size_format_and_surroundings_do_not_matter(real, tmp_path):
         variants = {
             "small.jpg": cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
             "large.png": cv2.resize(picture, None, fx=1.6, fy=1.6),
-            "fan.png": picture[115:734, 81:874],
+            "sector.png": picture[115:734, 81:874],
             "wide.png": cv2.copyMakeBorder(picture, 40, 60, 200, 300, cv2.BORDER_CONSTANT),
             "gray16.png": picture.mean(axis=2).astype(np.uint16) * 257,
             "alpha.png": np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)]),

@@ -1,4 +1,7 @@
-"""Multi-frame DICOM: all encodings, frame times from its tags, one frame in memory at a time."""
+"""Multi-frame DICOM: all encodings, frame times from its tags, one frame in memory at a time.
+
+One file because all of its tests write small DICOM files in the same few ways.
+"""
 
 import io
 import shutil

@@ -1,6 +1,7 @@
 """Flashes and beeps: audio and video are synchronous within 5 ms, for all containers, clocks and durations."""
 
 import wave
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -117,6 +118,7 @@ def write_wav(path: Path, sound: np.ndarray, rate: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("drift_ppm", "offset"), [(0.0, 0.0), (-50.0, 0.7), (50.0, -0.4)])
 def test_a_separate_audio_file_is_synchronous_after_half_an_hour(
     half_hour, tmp_path: Path, drift_ppm: float, offset: float
@@ -134,25 +136,52 @@ def test_a_separate_audio_file_is_synchronous_after_half_an_hour(
         assert np.abs(uncorrected[-1] - moments[-1]) > 0.08
 
 
-def test_drift_shown_by_the_timestamps_is_corrected(half_hour, tmp_path: Path):
-    path, moments = half_hour
-    drift = 50e-6
-    sound = np.round(32767 * beeps(moments * (1 + drift), MINUTES * 60, LONG_RATE)).astype(np.int16)
-    both = tmp_path / "both.mkv"
+def add_drifting_sound(
+    path: Path,
+    sound: np.ndarray,
+    rate: int,
+    drift: float,
+    *,
+    ticks: int,
+    samples: int,
+    lost: Sequence[tuple[float, float]] = (),
+) -> Path:
+    """Copy a video and add sound whose clock drifts against its timestamps; what begins in the seconds `lost` is lost.
+
+    Args:
+        path: of the video.
+        sound: [samples] int16.
+        rate: samples per second.
+        drift: of the clock; 1e-6 is one part in a million.
+        ticks: units of the timestamps in a second.
+        samples: of a packet.
+        lost: intervals in seconds.
+    """
+    both = path.with_name("both.mkv")
     with av.open(str(path)) as source, av.open(str(both), "w") as target:
         video = target.add_stream_from_template(source.streams.video[0])
-        audio = target.add_stream("pcm_s16le", rate=LONG_RATE, layout="mono")
-        for first in range(0, len(sound), 2000):
-            frame = av.AudioFrame.from_ndarray(sound[None, first : first + 2000], format="s16", layout="mono")
-            frame.sample_rate, frame.time_base = LONG_RATE, Fraction(1, 1_000_000)
+        audio = target.add_stream("pcm_s16le", rate=rate, layout="mono")
+        for first in range(0, len(sound), samples):
+            if any(begin <= first / rate < end for begin, end in lost):
+                continue
+            frame = av.AudioFrame.from_ndarray(sound[None, first : first + samples], format="s16", layout="mono")
+            frame.sample_rate, frame.time_base = rate, Fraction(1, ticks)
             for packet in audio.encode(frame):
-                packet.time_base = Fraction(1, 1_000_000)
-                packet.pts = packet.dts = round(first / LONG_RATE / (1 + drift) * 1e6)
+                packet.time_base = Fraction(1, ticks)
+                packet.pts = packet.dts = round(first / rate / (1 + drift) * ticks)
                 target.mux(packet)
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = video
                 target.mux(packet)
+    return both
+
+
+def test_drift_shown_by_the_timestamps_is_corrected(half_hour):
+    path, moments = half_hour
+    drift = 50e-6
+    sound = np.round(32767 * beeps(moments * (1 + drift), MINUTES * 60, LONG_RATE)).astype(np.int16)
+    both = add_drifting_sound(path, sound, LONG_RATE, drift, ticks=1_000_000, samples=2000)
     stats = AudioDecodeStats()
     found = onsets(read_audio(both, None, LONG_RATE, stats=stats), LONG_RATE)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)
@@ -165,23 +194,7 @@ def test_drift_with_two_gaps(tmp_path: Path):
     drift, rate = 400e-6, 8000
     sound = np.round(32767 * beeps(moments * (1 + drift), 120, rate)).astype(np.int16)
     path = write_video(tmp_path / "a.mkv", count=240, rate=2, size=(16, 16), options={"bf": "0"})
-    both = tmp_path / "both.mkv"
-    with av.open(str(path)) as source, av.open(str(both), "w") as target:
-        video = target.add_stream_from_template(source.streams.video[0])
-        audio = target.add_stream("pcm_s16le", rate=rate, layout="mono")
-        for first in range(0, len(sound), 800):
-            if 40 <= first / rate < 41 or 80 <= first / rate < 80.5:
-                continue
-            frame = av.AudioFrame.from_ndarray(sound[None, first : first + 800], format="s16", layout="mono")
-            frame.sample_rate, frame.time_base = rate, Fraction(1, 1000)
-            for packet in audio.encode(frame):
-                packet.time_base = Fraction(1, 1000)
-                packet.pts = packet.dts = round(first / rate / (1 + drift) * 1000)
-                target.mux(packet)
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = video
-                target.mux(packet)
+    both = add_drifting_sound(path, sound, rate, drift, ticks=1000, samples=800, lost=((40, 41), (80, 80.5)))
     stats = AudioDecodeStats()
     found = onsets(read_audio(both, None, rate, stats=stats), rate)
     np.testing.assert_allclose(found, moments, atol=TOLERANCE)

@@ -3,22 +3,11 @@ import warnings
 import pytest
 import torch
 
+from tests.support.tiny_models import tiny_encoder, tiny_model
 from usvs.errors import ConfigError
-from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.models.two_stream import TwoStream
 
-TINY = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=32, stem_width=8, se_ratio=1 / 8)
-SETTINGS = ModelSettings(
-    video=TINY,
-    speech=TINY,
-    frame_pixels=32,
-    projection_hidden=16,
-    projection_width=8,
-    correspondence_hidden=16,
-    order_hidden=16,
-    order_pair_hidden=8,
-    order_dropout=0.0,
-)
+SETTINGS = tiny_model(tiny_encoder(base_width=32, se_ratio=1 / 8), correspondence_hidden=16, order_hidden=16)
 
 
 def _inputs(frames=4, clips=3, speech=6):
@@ -69,7 +58,7 @@ def test_projection_is_shared_or_not():
 
 
 def test_one_projection_for_streams_of_different_width_raises():
-    wide = SETTINGS.model_copy(update={"speech": TINY.model_copy(update={"stem_width": 16})})
+    wide = SETTINGS.model_copy(update={"speech": SETTINGS.speech.model_copy(update={"stem_width": 16})})
     with pytest.raises(ConfigError, match=r"shared_projection.*256 video and 512 speech"):
         TwoStream(wide)
     model = TwoStream(wide.model_copy(update={"shared_projection": False}))

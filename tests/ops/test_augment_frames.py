@@ -6,15 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usvs import _C, ops
-
-
-@pytest.fixture(params=_C.build_info()["simd_usable"])
-def simd(request):
-    before = _C.build_info()["simd"]
-    _C.use_simd(request.param)
-    yield request.param
-    _C.use_simd(before)
+from usvs import ops
 
 
 def draw(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -76,6 +68,7 @@ def test_a_halved_frame_is_the_mean_of_its_blocks():
     assert torch.equal(halved[:, 0], frames.double().view(2, 4, 4, 4, 4).mean((2, 4)).float())
 
 
+@pytest.mark.slow
 def test_opcheck():
     torch.library.opcheck(torch.ops.usvs.augment_frames.default, (*draw(2, 20), 16, 128, 0, 4.0, 1.0))
 

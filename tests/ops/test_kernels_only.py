@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 # Import names of the packages of all extras.
 EXTRAS = [
@@ -48,6 +50,7 @@ def run_with_core_dependencies(program: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_example_runs_without_the_extras():
     done = run_with_core_dependencies(ROOT / "examples" / "kernels_only.py")
     assert done.returncode == 0, done.stderr

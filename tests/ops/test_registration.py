@@ -163,6 +163,7 @@ def test_error_of_a_missing_build_is_one_line():
     assert output.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_ops_work_without_the_python_module():
     program = (
         "import sys; sys.modules['usvs._C'] = None\n"

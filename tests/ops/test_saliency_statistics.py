@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from usvs import _C
 from usvs.ops.saliency_statistics import (
     FIXATION_COLUMNS,
     PAIR_SCORES,
@@ -13,18 +12,12 @@ from usvs.ops.saliency_statistics import (
     saliency_statistics_reference,
 )
 
+pytestmark = pytest.mark.usefixtures("simd")
+
 EPSILON = 2.2204e-16
 
 
-@pytest.fixture(params=_C.build_info()["simd_usable"], autouse=True)
-def simd(request):
-    before = _C.build_info()["simd"]
-    _C.use_simd(request.param)
-    yield request.param
-    _C.use_simd(before)
-
-
-SIZES = [1, 3, 15, 16, 17, 511, 512, 513, 600, 64_512]
+SIZES = [1, 3, 15, 16, 17, 511, 512, 513, 600, pytest.param(64_512, marks=pytest.mark.slow)]
 
 
 def some_maps(pixels, coarse=False):

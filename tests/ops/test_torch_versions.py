@@ -38,9 +38,9 @@ def run_program(package_root: Path, site: Path | None) -> dict[str, str]:
     program = str(ROOT / "tests" / "ops" / "torch_version_program.py")
     done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert said["torch"] == (version(site) if site else torch.__version__)
-    return said["results"]
+    output = json.loads(done.stdout.splitlines()[-1])
+    assert output["torch"] == (version(site) if site else torch.__version__)
+    return output["results"]
 
 
 @pytest.mark.parametrize("site", SITES, ids=version)

@@ -83,6 +83,7 @@ def test_the_crop_is_inside_the_sector_and_nearly_the_largest(archive):
     assert not inside[top:bottom, left - 6 : right + 6].all() or not inside[top - 6 : bottom + 6, left:right].all()
 
 
+@pytest.mark.slow
 def test_other_processes_and_more_patients_change_nothing(archive, tmp_path):
     other = tmp_path / "other"
     make_phantom(other, patients=3, seed=11, settings=SETTINGS, workers=2)

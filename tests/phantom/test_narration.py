@@ -24,6 +24,7 @@ def scans():
     return [(scan, scan.sounds()) for scan in made]
 
 
+@pytest.mark.slow
 def test_energy_lies_where_the_truth_says_speech(scans):
     for _, sounds in scans:
         speech = sounds.narration.speech

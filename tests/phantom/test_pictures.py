@@ -9,6 +9,7 @@ from usvs.phantom import make_phantom, save_phantom_pictures
 from usvs.phantom.settings import PhantomSettings
 
 
+@pytest.mark.slow
 def test_both_pictures_are_drawn(tmp_path):
     archive = tmp_path / "archive"
     settings = PhantomSettings(scan_seconds=14.0, frame_width=200, frame_height=160)

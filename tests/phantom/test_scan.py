@@ -40,8 +40,8 @@ def test_a_scan_of_ninety_seconds_visits_every_plane_about_once():
         held = np.array([s.frames for s in scan.script if s.plane != BACKGROUND]) / scan.rate_hz
         assert held.min() > 3.5 and held.max() < 8.5
         assert scan.frames == 90 * scan.rate_hz and 0.1 < np.mean(scan.planes() == BACKGROUND) < 0.35
-        starts, stops = [s.start for s in scan.script], [s.stop for s in scan.script]
-        assert starts == [0, *stops[:-1]]
+        starts, ends = [s.start for s in scan.script], [s.stop for s in scan.script]
+        assert starts == [0, *ends[:-1]]
 
 
 def test_the_drift_adds_up_so_that_the_order_of_frames_can_be_told():
@@ -69,7 +69,7 @@ def test_the_slab_moves_as_the_pose_says():
     np.testing.assert_allclose(np.stack([x, y], axis=1), points, atol=1e-5)
 
 
-def test_the_fan_is_drawn_where_the_geometry_says_and_bone_casts_a_shadow():
+def test_the_sector_is_drawn_where_the_geometry_says_and_bone_casts_a_shadow():
     scan = PhantomScan(2, 1, 1, SETTINGS)
     height, width = scan.sector.height, scan.sector.width
     gray = pictures(scan, 40)[:, :height].astype(float).mean(axis=0)

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from tests.simt.emulate import HERE, KEPT, ROOT, Build, EmulationError, build
-from tests.simt.mutation_sites import Mutant, mutated_copy
+from tests.simt.mutated_copy import Mutant, mutated_copy
 
 # Equivalent mutants (no test can detect them), and why.
 EXPLAINED: dict[str, str] = json.loads((HERE / "explained_mutants.json").read_text())

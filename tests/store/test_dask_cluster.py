@@ -57,7 +57,7 @@ def test_a_worker_that_is_killed_costs_nothing(store: Path, capsys: pytest.Captu
     assert prepare_store(store, profile=SETTINGS, workers=1).unchanged == 12
 
 
-def test_what_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
+def test_what_is_missing_is_named_in_one_sentence(monkeypatch: pytest.MonkeyPatch):
     if "distributed" in sys.modules or pytest.importorskip("distributed"):
         with (
             pytest.raises(ResourceError, match="no scheduler answers at 'nowhere'"),

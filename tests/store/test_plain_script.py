@@ -19,6 +19,7 @@ print(usvs.audit_store({store!r}, workers=2))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["file", "stdin"])
 def test_a_script_without_a_main_guard(make_video, tmp_path: Path, source: str) -> None:
     for number in range(3):

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from tests.support.pretraining_stores import source_columns
+from tests.support.tiny_models import tiny_encoder, tiny_model
+from usvs.audio.settings import SpectrogramSettings
 from usvs.data.settings import AugmentSettings
-from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.tables import CatalogueWriter
 from usvs.store.writer import write_prepared_scan
 from usvs.tasks.classification.settings import ClassificationSettings
+from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 # of stores without a private key
@@ -23,19 +25,7 @@ FRAME_PIXELS = 36
 FRAMES = 24
 PLANES_SHOWN = (1, 3, 9)  # three of the fourteen
 
-TINY_ENCODER = EncoderSettings(
-    layers=(1, 1, 1, 1), cardinality=2, base_width=16, stem_width=8, output_stride=16, se_ratio=0.25
-)
-TINY_MODEL = ModelSettings(
-    video=TINY_ENCODER,
-    speech=TINY_ENCODER,
-    frame_pixels=32,
-    projection_hidden=16,
-    projection_width=8,
-    order_hidden=8,
-    order_pair_hidden=8,
-    order_dropout=0.0,
-)
+TINY_MODEL = tiny_model(tiny_encoder(output_stride=16))
 
 
 def grating(plane: int, random: np.random.Generator) -> np.ndarray:
@@ -131,6 +121,18 @@ def gaze_store(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def noise_store(tmp_path_factory) -> Path:
     return write_store(tmp_path_factory.mktemp("noise") / "store", PATIENTS, informative=False)
+
+
+def tiny_pretraining(planes: ClassificationSettings, validation_fraction: float) -> PretrainSettings:
+    """Settings of one epoch of pretraining with the network of `planes`."""
+    return PretrainSettings(
+        profile="quick",
+        model=planes.model,
+        spectrogram=SpectrogramSettings(n_fft=256, frames=32),
+        optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
+        run=planes.run,
+        validation_fraction=validation_fraction,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.tiny_models import tiny_encoder, tiny_model
 from usvs.archive.alignment import Alignment
 from usvs.audio.settings import SpectrogramSettings
 from usvs.data.settings import AugmentSettings
 from usvs.losses.settings import ObjectiveSettings
-from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.tables import CatalogueWriter
 from usvs.store.writer import write_prepared_scan
@@ -82,7 +82,6 @@ def silent_store(tmp_path_factory) -> Path:
 
 def tiny_settings(**changes) -> PretrainSettings:
     """Settings whose step takes some ten milliseconds; `run` and `objective` may be changed by keyword tables."""
-    encoder = EncoderSettings(layers=(1, 1, 1, 1), cardinality=2, base_width=16, stem_width=8, se_ratio=1 / 4)
     run = {
         "device": "cpu",
         "compile": "eager",
@@ -95,17 +94,7 @@ def tiny_settings(**changes) -> PretrainSettings:
         profile="quick",
         spectrogram=SpectrogramSettings(n_fft=256, frames=32),
         augment=AugmentSettings(crop_fraction=0.95),
-        model=ModelSettings(
-            video=encoder,
-            speech=encoder,
-            frame_pixels=32,
-            projection_hidden=16,
-            projection_width=8,
-            order_hidden=8,
-            order_pair_hidden=8,
-            order_grid=2,
-            order_dropout=0.5,
-        ),
+        model=tiny_model(tiny_encoder(), order_grid=2, order_dropout=0.5),
         objective=ObjectiveSettings(**(objective | changes.pop("objective", {}))),
         optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=2, batch_clips=6),
         run=RunSettings(**(run | changes.pop("run", {}))),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import usvs
-from usvs.audio.settings import SpectrogramSettings
+from tests.support.labelled_stores import tiny_pretraining
 from usvs.data.frame_dataset import FrameDataset
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import ConfigError, DataError
@@ -15,20 +15,12 @@ from usvs.experiments.presets import ReproduceSettings
 from usvs.experiments.reproduce import reproduce
 from usvs.tasks.finetune import finetune
 from usvs.tasks.pretraining.pretrain import pretrain
-from usvs.tasks.pretraining.settings import PretrainSettings
-from usvs.training.settings import OptimiserSettings
 
 
 @pytest.fixture(scope="module")
 def pretraining(tiny_planes):
-    return PretrainSettings(
-        profile="paper",  # of its name alone: what is trained on it keeps its own profile
-        model=tiny_planes.model,
-        spectrogram=SpectrogramSettings(n_fft=256, frames=32),
-        optimiser=OptimiserSettings(kind="adamw", schedule="one_cycle", epochs=1, batch_clips=8),
-        run=tiny_planes.run,
-        validation_fraction=0.5,
-    )
+    # the name of the profile alone: what is trained on it keeps its own profile
+    return tiny_pretraining(tiny_planes, validation_fraction=0.5).model_copy(update={"profile": "paper"})
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +29,7 @@ def planes(tiny_planes):
     return tiny_planes.model_copy(update={"optimiser": optimiser, "temporal_stride": 8, "folds": 2})
 
 
+@pytest.mark.slow
 def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, pretraining, planes):
     run = tmp_path / "joint"
     pretrain(tiny_store, run, pretraining)
@@ -45,8 +38,8 @@ def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, p
     finetune("planes", tiny_store, tmp_path / "planes", planes, inits=["random", run], patients="held-out")
     stored = json.loads((tmp_path / "planes" / "results.json").read_text())
     held_out = json.loads((run / "patients.json").read_text())["validation"]
-    for reading in (reading for init in stored["inits"].values() for reading in init.values()):
-        assert sorted(patient for fold in reading["folds"] for patient in fold["test_patients"]) == sorted(held_out)
+    for evaluation in (evaluation for init in stored["inits"].values() for evaluation in init.values()):
+        assert sorted(patient for fold in evaluation["folds"] for patient in fold["test_patients"]) == sorted(held_out)
     assert stored["pretraining_overlap"] == {"joint": "disjoint"}
 
     classifier = usvs.FrameClassifier(run, optimiser=planes.optimiser, run=planes.run)
@@ -78,6 +71,7 @@ def test_a_run_is_tested_on_its_validation_patients_only(tiny_store, tmp_path, p
     assert table["patient"][row].as_py() == frames.patients[0]
 
 
+@pytest.mark.slow
 def test_the_evidence_runs_on_real_pretrainings(tiny_store, tmp_path, pretraining, planes):
     everybody = pretraining.model_copy(update={"validation_fraction": 0.0})  # shuffled speech needs two scans
     settings = ReproduceSettings(

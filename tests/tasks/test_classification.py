@@ -42,16 +42,16 @@ def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_plane
     assert stored["command"] == ["usvs", "finetune", "planes", "STORE", "RUN"]
     assert str(grating_store) not in (tmp_path / "run" / "results.json").read_text()
     assert {"environment", "settings", "classes", "chance_f1", "usvs", "pretraining_overlap"} <= stored.keys()
-    reading = stored["inits"]["random"]["finetune"]
-    assert reading["f1"]["mean"] == pytest.approx(np.mean([fold["f1"] for fold in reading["folds"]]))
-    assert reading["f1"]["std"] == pytest.approx(np.std([fold["f1"] for fold in reading["folds"]], ddof=1))
-    assert np.sum(reading["confusion"]) == 6 * 2 * 12 == sum(fold["test_frames"] for fold in reading["folds"])
-    tested = [patient for fold in reading["folds"] for patient in fold["test_patients"]]
+    evaluation = stored["inits"]["random"]["finetune"]
+    assert evaluation["f1"]["mean"] == pytest.approx(np.mean([fold["f1"] for fold in evaluation["folds"]]))
+    assert evaluation["f1"]["std"] == pytest.approx(np.std([fold["f1"] for fold in evaluation["folds"]], ddof=1))
+    assert np.sum(evaluation["confusion"]) == 6 * 2 * 12 == sum(fold["test_frames"] for fold in evaluation["folds"])
+    tested = [patient for fold in evaluation["folds"] for patient in fold["test_patients"]]
     assert len(tested) == len(set(tested)) == 6
-    for fold in reading["folds"]:
+    for fold in evaluation["folds"]:
         assert len(fold["train_patients"]) == 2
         assert not set(fold["train_patients"]) & set(fold["test_patients"])
-    assert result.result_for("random").spread("f1").mean == pytest.approx(reading["f1"]["mean"])
+    assert result.result_for("random").spread("f1").mean == pytest.approx(evaluation["f1"]["mean"])
     model = tmp_path / "run" / "models" / "random" / "fold_0"
     assert {file.name for file in model.iterdir()} == {"model.safetensors", "model.json"}
 
@@ -61,7 +61,9 @@ def test_inits_are_compared_on_the_same_folds_and_drawn(grating_store, tmp_path,
     inits = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]
     assert set(inits) == {"random", "joint"}
     people = [
-        [fold["test_patients"] for fold in reading["folds"]] for init in inits.values() for reading in init.values()
+        [fold["test_patients"] for fold in evaluation["folds"]]
+        for init in inits.values()
+        for evaluation in init.values()
     ]
     assert all(one == people[0] for one in people)
     assert {fold["calibrated"] for fold in inits["random"]["probe"]["folds"]} == {True}

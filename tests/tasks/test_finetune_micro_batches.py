@@ -86,6 +86,7 @@ def test_where_memory_runs_out_the_same_is_computed_with_less(tiny_planes, task,
     assert "micro-batches of 3 clips from now on" in caplog.text
 
 
+@pytest.mark.distributed
 def test_several_processes_finetune_and_predict_as_one(tmp_path, grating_store, gaze_store, tiny_planes):
     sgd = {"kind": "sgd", "schedule": "step", "learning_rate": 1e-3, "epochs": 1}
     short = tiny_planes.model_copy(update={"optimiser": tiny_planes.optimiser.model_copy(update=sgd), "folds": 2})
@@ -101,10 +102,10 @@ def test_several_processes_finetune_and_predict_as_one(tmp_path, grating_store, 
     (tmp_path / "pair.json").write_text(pair.model_dump_json())
     jobs += [{**jobs[1], "ranks": 2}]
     jobs += [{**jobs[1], "settings": str(tmp_path / "pair.json"), "run": str(tmp_path / "pair")}]
-    codes, said = run_jobs(tmp_path, [{"call": "run_finetuning", **job} for job in jobs])
-    assert codes == [[0], [0] * 3, [0], [0] * 3, [2] * 2, [2] * 3], said
-    assert said.count("is not empty: choose a new folder") == 1
-    assert "3 processes for batches of 2 clips" in said
+    codes, output = run_jobs(tmp_path, [{"call": "run_finetuning", **job} for job in jobs])
+    assert codes == [[0], [0] * 3, [0], [0] * 3, [2] * 2, [2] * 3], output
+    assert output.count("is not empty: choose a new folder") == 1
+    assert "3 processes for batches of 2 clips" in output
     for task in stores:
         one, three = (json.loads((tmp_path / f"{task}{ranks}" / "results.json").read_text()) for ranks in (1, 3))
         assert (one["processes"], three["processes"]) == (1, 3)

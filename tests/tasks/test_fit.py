@@ -1,11 +1,7 @@
 import numpy as np
-import pytest
 import torch
 
-from usvs.data.frame_table import labelled_frames
-from usvs.evaluation.folds import make_folds
 from usvs.models.se_resnext import SEResNeXt
-from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.fit import evaluate_module, fit_module, predict_batches
 
@@ -20,14 +16,6 @@ def new_encoder(settings):
 def predicted(store, table, module, settings):
     batches = predict_batches(TASK, store, table, module, settings)
     return np.concatenate([logits.argmax(dim=1).numpy() for _, logits in batches])
-
-
-@pytest.fixture(scope="module")
-def halves(grating_store):
-    store = PreparedStore(grating_store)
-    table = labelled_frames(store, stride=1)
-    fold = make_folds(table.group.tolist(), 2, seed=0)[0]
-    return store, table.of_groups(fold.train), table.of_groups(fold.test)
 
 
 def test_it_learns_three_planes_and_names_them_on_other_patients(halves, tiny_planes):

@@ -5,13 +5,10 @@ import pytest
 import torch
 
 from usvs.archive.labels import STANDARD_PLANES
-from usvs.data.frame_table import labelled_frames
 from usvs.errors import DataError
-from usvs.evaluation.folds import make_folds
 from usvs.evaluation.metrics import classification_metrics
 from usvs.evaluation.probe import probe_predict
 from usvs.models.se_resnext import SEResNeXt
-from usvs.store.prepared import PreparedStore
 from usvs.tasks.frozen_features import frozen_features, needs_calibration
 
 
@@ -59,14 +56,6 @@ def test_one_plane_is_nothing_to_read():
 )
 def test_who_is_calibrated(random_init, calibrate, expected):
     assert needs_calibration(random_init, calibrate) is expected
-
-
-@pytest.fixture(scope="module")
-def halves(grating_store):
-    store = PreparedStore(grating_store)
-    table = labelled_frames(store, stride=1)
-    fold = make_folds(table.group.tolist(), 2, seed=0)[0]
-    return store, table.of_groups(fold.train), table.of_groups(fold.test)
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

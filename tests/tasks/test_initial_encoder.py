@@ -33,8 +33,10 @@ def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, caplog):
     encoder = initial_encoder(f"sononet:{tmp_path / 'weights.pth'}", small)
     assert isinstance(encoder, SonoNetEncoder) and (encoder.height, encoder.columns) == (48, 64)
     assert torch.equal(encoder.features[2][1][0].weight, network.features[2][1][0].weight)
-    said = caplog.text
-    assert "sononet: SonoNet, frames resized to 48 x 64: 78 of 78 tensors loaded" in said and "adaption.0" in said
+    messages = caplog.text
+    assert (
+        "sononet: SonoNet, frames resized to 48 x 64: 78 of 78 tensors loaded" in messages and "adaption.0" in messages
+    )
     again = build_encoder(describe_encoder(encoder))
     again.load_state_dict(encoder.state_dict())
     frames = torch.rand(1, 1, 32, 32)
@@ -52,9 +54,9 @@ def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, 
     encoder = initial_encoder(init, tiny_planes)
     assert encoder.num_features == 2048 and encoder.conv1.in_channels == 1
     assert torch.equal(encoder.layer4[2].conv3.weight, state["layer4.2.conv3.weight"])
-    said = caplog.text
-    assert "318 of 382 tensors loaded" in said and "layer1.0.se.fc1.weight" in said and "fc.bias" in said
-    assert "folded from RGB to 1 gray channel(s)" in said and "gates initialised to the identity" in said
+    messages = caplog.text
+    assert "318 of 382 tensors loaded" in messages and "layer1.0.se.fc1.weight" in messages and "fc.bias" in messages
+    assert "folded from RGB to 1 gray channel(s)" in messages and "gates initialised to the identity" in messages
     caplog.clear()
     initial_encoder(init, tiny_planes)
     assert caplog.text == ""  # logged once

@@ -1,6 +1,7 @@
 import json
 import math
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,10 @@ from usvs.data.settings import AugmentSettings
 from usvs.errors import DataError
 from usvs.evaluation.folds import make_folds
 from usvs.models.se_resnext import SEResNeXt
+from usvs.report import runs
+from usvs.report.plots import save_figure
 from usvs.report.runs import save_gaze_figure
+from usvs.report.stored_results import read_examples
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.finetune import finetune
 from usvs.tasks.fit import evaluate_module, fit_module
@@ -96,20 +100,26 @@ def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
     assert scores.fixations == 1 and scores.auc_exact > 0.99
 
 
-def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings):
+def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings, monkeypatch):
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     run = tmp_path / "run"
     table = str(finetune("gaze", gaze_store, run, quick))
     stored = json.loads((run / "results.json").read_text())
-    reading = stored["inits"]["random"]["finetune"]
-    assert stored["kind"] == "gaze" and len(reading["folds"]) == 2
+    evaluation = stored["inits"]["random"]["finetune"]
+    assert stored["kind"] == "gaze" and len(evaluation["folds"]) == 2
     for score in ("kl", "nss", "auc", "cc", "sim", "auc_exact"):
-        values = [fold[score] for fold in reading["folds"]]
-        assert reading[score]["mean"] == pytest.approx(np.mean(values))
-        assert reading[score]["std"] == pytest.approx(np.std(values, ddof=1))
+        values = [fold[score] for fold in evaluation["folds"]]
+        assert evaluation[score]["mean"] == pytest.approx(np.mean(values))
+        assert evaluation[score]["std"] == pytest.approx(np.std(values, ddof=1))
     assert "AUC-Judd of chance is 0.75, not 0.5" in table
     assert str(gaze_store) not in (run / "results.json").read_text()
-    assert save_gaze_figure(run).stat().st_size > 10_000
+    examples, figures = read_examples(run / "examples.npz"), []
+    monkeypatch.setattr(runs, "save_figure", lambda figure, file: figures.append(figure) or save_figure(figure, file))
+    pixels = matplotlib.image.imread(save_gaze_figure(run))[..., :3]
+    assert (np.ptp(pixels, axis=2) > 0.2).mean() > 0.05  # coloured maps; an empty figure is white
+    for column, name in enumerate(("frames", "truth", "predicted_random")):
+        drawn = figures[0].axes[column].images[-1].get_array()
+        assert np.ptp(drawn) > 0 and np.array_equal(drawn, examples[name][0])
     assert (run / "models" / "random" / "fold_1" / "model.safetensors").exists()
 
 

@@ -92,6 +92,7 @@ def run(program: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is set")
 def test_inside_the_block_freed_memory_is_reused_without_page_faults_and_after_it_returned():
     inside, outside = map(int, run(FAULTS).split())

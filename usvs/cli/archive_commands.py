@@ -7,15 +7,7 @@ from pathlib import Path
 
 from usvs.archive.importers import IMPORTERS, parse_label_map
 from usvs.cli.log_handler import print_result
-from usvs.cli.options import (
-    WORKERS_HELP,
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-)
+from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings
 from usvs.errors import DataError
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
@@ -34,99 +26,68 @@ def add_archive_commands(commands: Commands) -> None:
 
 
 def _add_phantom(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "phantom",
-        "make a synthetic archive of narrated scans with known ground truth",
-        "usvs phantom ARCHIVE --patients 8 --seed 1 --pictures PICTURES",
-    )
-    command.add_argument(
-        "out", type=Path, metavar="ARCHIVE", help="a new folder; the ground truth is written to ARCHIVE.ground_truth"
-    )
-    command.add_argument("--patients", type=count, default=20, metavar="N", help="number of patients; default: 20")
+    command = add_command(commands, "phantom", _run_phantom)
+    command.add_path("out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth")
+    command.add_count("--patients", "number of patients; default: 20", default=20)
     command.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
     )
-    command.add_argument("--pictures", type=Path, metavar="OUT", help="also draw planes and narration into this folder")
-    command.add_argument("--real", type=Path, metavar="IMAGES", help="folder of real frames (.png) to draw beside them")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
-    add_settings_options(command)
-    command.set_defaults(run_command=_run_phantom)
+    command.add_path("--pictures", "OUT", "also draw planes and narration into this folder")
+    command.add_path("--real", "IMAGES", "folder of real frames (.png) to draw beside them")
+    command.add_workers()
+    command.add_settings()
 
 
 def _add_index(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "index",
-        "find the scans of an archive and what each one has: sound, gaze, labels, patient",
-        "usvs index ARCHIVE STORE --set clips.clip_seconds=2",
-    )
-    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a folder of scans; never written to")
-    command.add_argument("store", type=Path, metavar="STORE", help="a private folder for everything that is derived")
-    command.add_argument(
-        "--moved", action="store_true", help="ARCHIVE is the archive of STORE in another place, even if files differ"
-    )
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
-    add_settings_options(command)
-    command.set_defaults(run_command=_run_index)
+    command = add_command(commands, "index", _run_index)
+    command.add_path("archive", "ARCHIVE", "a folder of scans; never written to")
+    command.add_path("store", "STORE", "a private folder for everything that is derived")
+    command.add_switch("--moved", "ARCHIVE is the archive of STORE in another place, even if files differ")
+    command.add_workers()
+    command.add_settings()
 
 
 def _add_prepare(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "prepare",
-        "write frames, speech, gaze and labels of each scan in a form that is fast to read",
-        "usvs prepare STORE --profile quick",
-    )
-    command.add_argument("store", type=Path, metavar="STORE", help="a folder made by 'usvs index'")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
-    command.add_argument(
-        "--quick",
-        action="store_true",
-        help="compare frames and speech that are prepared already by their sizes only, do not hash them",
-    )
+    command = add_command(commands, "prepare", _run_prepare)
+    command.add_path("store", "STORE", "a folder made by 'usvs index'")
+    command.add_switch("--quick", "compare prepared frames and speech by their sizes only, do not hash them")
+    command.add_workers()
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
-    add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_run_prepare)
+    command.add_settings(profile=True)
 
 
 def _add_audit(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "audit",
-        "verify store integrity and patient splits; draw contact sheets of the sectors",
-        "usvs audit STORE --pictures PICTURES --run RUN",
-    )
-    command.add_argument(
-        "store", type=Path, metavar="STORE|ARCHIVE", help="a store, or an archive, which is inspected without a store"
-    )
-    command.add_argument("--pictures", type=Path, metavar="OUT", help="draw contact sheets into this folder")
+    command = add_command(commands, "audit", _run_audit)
+    command.add_path("store", "STORE|ARCHIVE", "a store, or an archive, which is inspected without a store")
+    command.add_path("--pictures", "OUT", "draw contact sheets into this folder")
     command.add_argument(
         "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
     )
-    command.add_argument("--quick", action="store_true", help="compare sizes and times only, do not hash contents")
-    command.add_argument("--workers", type=count, metavar="N", help=WORKERS_HELP)
-    command.set_defaults(run_command=_run_audit)
+    command.add_switch("--quick", "compare sizes and times only, do not hash contents")
+    command.add_workers()
 
 
 def _add_import(commands: Commands) -> None:
     imports = commands.add_parser("import", help="convert a published image set to an archive")
     sets = imports.add_subparsers(required=True, metavar="SET")
     for name, importer in IMPORTERS.items():
-        command = add_command(sets, name, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE")
-        command.add_argument("source", type=Path, metavar="SOURCE", help="the unpacked image set; never written to")
-        command.add_argument("archive", type=Path, metavar="ARCHIVE", help="a new folder for the archive")
-        command.add_argument(
-            "--map",
-            action="append",
-            default=[],
-            metavar="LABEL=PLANE",
-            help="use another plane for a label, or none (LABEL=) to leave it out; repeatable",
+        command = add_command(
+            sets, name, _run_import, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE"
         )
-        command.set_defaults(run_command=_run_import, importer=importer)
+        command.add_path("source", "SOURCE", "the unpacked image set; never written to")
+        command.add_path("archive", "ARCHIVE", "a new folder for the archive")
+        command.add_repeatable(
+            "--map", "LABEL=PLANE", "use another plane for a label, or none (LABEL=) to leave it out; repeatable"
+        )
+        command.set_defaults(importer=importer)
 
 
 def _run_phantom(options: argparse.Namespace) -> None:
+    """Make a synthetic archive of narrated scans with known ground truth.
+
+    Example:
+        usvs phantom ARCHIVE --patients 8 --seed 1 --pictures PICTURES
+    """
     from usvs.phantom import make_phantom, save_phantom_pictures
 
     settings = chosen_settings(options, PhantomSettings())
@@ -140,6 +101,11 @@ def _run_phantom(options: argparse.Namespace) -> None:
 
 
 def _run_index(options: argparse.Namespace) -> None:
+    """Find the scans of an archive and what each one has: sound, gaze, labels, patient.
+
+    Example:
+        usvs index ARCHIVE STORE --set clips.clip_seconds=2
+    """
     from usvs.store.indexing import index_archive
 
     settings = dict(chosen_settings(options, IndexSettings()))
@@ -153,6 +119,11 @@ def _run_index(options: argparse.Namespace) -> None:
 
 
 def _run_prepare(options: argparse.Namespace) -> None:
+    """Write frames, speech, gaze and labels of each scan in a form that is fast to read.
+
+    Example:
+        usvs prepare STORE --profile quick
+    """
     from usvs.store.dask_cluster import dask_cluster
     from usvs.store.prepare import prepare_store
 
@@ -170,6 +141,11 @@ def _run_prepare(options: argparse.Namespace) -> None:
 
 
 def _run_audit(options: argparse.Namespace) -> None:
+    """Verify store integrity and patient splits; draw contact sheets of the sectors.
+
+    Example:
+        usvs audit STORE --pictures PICTURES --run RUN
+    """
     from usvs.store.audit import Finding, audit_store
     from usvs.store.audit_archive import audit_archive
     from usvs.store.contact_sheet import save_contact_sheets

@@ -5,16 +5,7 @@ import logging
 from pathlib import Path
 
 from usvs.cli.log_handler import print_result
-from usvs.cli.options import (
-    INIT_STORE_HELP,
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-    labelled_patients,
-)
+from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
 from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.init_names import INIT_HELP
@@ -33,84 +24,45 @@ def add_experiment_commands(commands: Commands) -> None:
 
 
 def _add_reproduce(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "reproduce",
-        "measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls",
-        """
-        usvs reproduce ARCHIVE OUT --profile quick --seeds 3
-        usvs reproduce STORE OUT --profile quick --preset evidence
-        """,
-    )
+    command = add_command(commands, "reproduce", _reproduce)
     _add_archive_or_store(command)
-    command.add_argument(
+    command.add_choice(
         "--preset",
-        choices=["paper", "evidence"],
-        default="paper",
-        help="paper: all rows of the tables; evidence: Ours against Shuffled and Rand, with few labels and with all;"
+        ["paper", "evidence"],
+        "paper: all rows of the tables; evidence: Ours against Shuffled and Rand, with few labels and with all;"
         " default: paper",
+        default="paper",
     )
-    command.add_argument("--seeds", type=count, default=3, metavar="N", help=SEEDS_HELP)
+    command.add_count("--seeds", SEEDS_HELP, default=3)
     command.add_argument(
         "--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.; default: not run"
     )
     command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet; default: not run")
-    command.add_argument(
-        "--labelled-patients", type=count, metavar="N", help="number of patients with labels in each fold; default: all"
-    )
-    command.add_argument("--allow-overlap", action="store_true", help="pretrain and test on the same patients")
-    add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_reproduce)
+    command.add_count("--labelled-patients", "number of patients with labels in each fold; default: all")
+    command.add_switch("--allow-overlap", "pretrain and test on the same patients")
+    command.add_settings(profile=True)
 
 
 def _add_curves(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "curves",
-        "measure macro F1 against the number of labelled patients, fine-tuned and frozen",
-        "usvs curves STORE OUT --profile quick --init random --init RUN --patients held-out --fractions 0.05,0.1,0.25",
-    )
-    command.add_argument("store", type=Path, metavar="STORE", help="a prepared store with labels")
-    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
-    command.add_argument(
-        "--init",
-        action="append",
-        metavar="INIT",
-        help=f"initial encoder; repeat to compare: {INIT_HELP}; default: random",
-    )
+    command = add_command(commands, "curves", _curves)
+    command.add_path("store", "STORE", "a prepared store with labels")
+    command.add_path("out", "OUT", OUT_HELP)
+    command.add_repeatable("--init", "INIT", f"initial encoder; repeat to compare: {INIT_HELP}; default: random")
     command.add_argument(
         "--fractions",
         default="0.01,0.05,0.1,1",
         metavar="LIST",
         help="fractions of each fold's training patients; default: 0.01,0.05,0.1,1",
     )
-    command.add_argument("--seeds", type=count, default=3, metavar="N", help=SEEDS_HELP)
-    command.add_argument(
-        "--patients",
-        choices=["all", "held-out"],
-        default="all",
-        help="held-out: only patients that no init was pretrained on; default: all",
-    )
-    command.add_argument("--allow-overlap", action="store_true", help="test on patients that an init was pretrained on")
-    command.add_argument(
-        "--init-store",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="STORE",
-        help=INIT_STORE_HELP,
-    )
-    add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_curves)
+    command.add_count("--seeds", SEEDS_HELP, default=3)
+    command.add_patients()
+    command.add_switch("--allow-overlap", "test on patients that an init was pretrained on")
+    command.add_init_stores()
+    command.add_settings(profile=True)
 
 
 def _add_probe_video(commands: Commands) -> None:
-    command = add_command(
-        commands,
-        "probe-video",
-        "compare frame-order pretraining with an untrained encoder on labelled videos",
-        "usvs probe-video ARCHIVE OUT --labels labels.csv --classes covid,pneumonia,regular",
-    )
+    command = add_command(commands, "probe-video", _probe_video)
     _add_archive_or_store(command)
     command.add_argument(
         "--labels",
@@ -126,21 +78,22 @@ def _add_probe_video(commands: Commands) -> None:
         metavar="FILE,LABEL,SOURCE",
         help="names of the csv's columns; default: file,label,source_id",
     )
-    command.add_argument(
-        "--repeats", type=count, default=5, metavar="N", help="number of divisions into folds; default: 5"
-    )
-    add_settings_options(command)
-    command.set_defaults(run_command=_probe_video)
+    command.add_count("--repeats", "number of divisions into folds; default: 5", default=5)
+    command.add_settings()
 
 
-def _add_archive_or_store(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "archive_or_store", type=Path, metavar="ARCHIVE|STORE", help="an archive is indexed and prepared into OUT/store"
-    )
-    command.add_argument("out", type=Path, metavar="OUT", help=OUT_HELP)
+def _add_archive_or_store(command: Parser) -> None:
+    command.add_path("archive_or_store", "ARCHIVE|STORE", "an archive is indexed and prepared into OUT/store")
+    command.add_path("out", "OUT", OUT_HELP)
 
 
 def _reproduce(options: argparse.Namespace) -> None:
+    """Measure the paper's Tables 1, 2 and 3 and Figures 3 and 4, with controls.
+
+    Example:
+        usvs reproduce ARCHIVE OUT --profile quick --seeds 3
+        usvs reproduce STORE OUT --profile quick --preset evidence
+    """
     from usvs.experiments.presets import reproduce_profile
     from usvs.experiments.reproduce import reproduce
     from usvs.report.experiments import save_reproduction_figures
@@ -163,6 +116,11 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _curves(options: argparse.Namespace) -> None:
+    """Measure macro F1 against the number of labelled patients, fine-tuned and frozen.
+
+    Example:
+        usvs curves STORE OUT --profile quick --init random --init RUN --patients held-out --fractions 0.05,0.1,0.25
+    """
     from usvs.experiments.curves import parse_fractions, run_curves
     from usvs.report.experiments import save_curves_figure
 
@@ -183,6 +141,11 @@ def _curves(options: argparse.Namespace) -> None:
 
 
 def _probe_video(options: argparse.Namespace) -> None:
+    """Compare frame-order pretraining with an untrained encoder on labelled videos.
+
+    Example:
+        usvs probe-video ARCHIVE OUT --labels labels.csv --classes covid,pneumonia,regular
+    """
     from usvs.experiments.reproduce import prepared_store_folder
     from usvs.experiments.video_labels import read_video_labels
     from usvs.experiments.video_probe import VideoProbeSettings, probe_videos

@@ -2,18 +2,9 @@
 
 import argparse
 import logging
-from pathlib import Path
 
 from usvs.cli.log_handler import print_result
-from usvs.cli.options import (
-    INIT_STORE_HELP,
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-)
+from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings, count
 from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 
@@ -22,60 +13,47 @@ logger = logging.getLogger(__name__)
 
 def add_pretrain_commands(commands: Commands) -> None:
     """Add the commands to the parser."""
-    command = add_command(
-        commands,
-        "pretrain",
-        "pretrain an encoder on video and speech, without labels",
-        """usvs pretrain STORE RUN --profile quick --set optimiser.epochs=20
-        usvs pretrain STORE RUN --profile quick --resume
-        usvs pretrain STORE RUN2 --profile quick --init RUN""",
-    )
-    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
-    command.add_argument("run", type=Path, metavar="RUN", help="a new folder for the run")
-    command.add_argument(
+    command = add_command(commands, "pretrain", _run_pretrain)
+    command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
+    command.add_path("run", "RUN", "a new folder for the run")
+    command.add_choice(
         "--objective",
-        choices=OBJECTIVES,
+        OBJECTIVES,
+        "the loss: a row of the paper's tables, or a control; default: joint",
         default="joint",
-        help="the loss: a row of the paper's tables, or a control; default: joint",
     )
     command.add_argument(
         "--init",
         metavar="INIT",
         help=f"initial weights of the video encoder: {INIT_HELP}; default: random",
     )
-    command.add_argument(
-        "--init-store",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="STORE",
-        help=INIT_STORE_HELP,
-    )
-    command.add_argument(
-        "--allow-overlap", action="store_true", help="use an init that was pretrained on a store that is not at hand"
-    )
+    command.add_init_stores()
+    command.add_switch("--allow-overlap", "use an init that was pretrained on a store that is not at hand")
     command.add_argument(
         "--encoder", metavar="NAME", help="a video encoder of usvs.list_encoders(); default: setting model.video"
     )
-    command.add_argument("--loader", choices=["torch", "dali"], help="data-loading backend; both give the same samples")
+    command.add_choice("--loader", ["torch", "dali"], "data-loading backend; both give the same samples")
     command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
-    command.add_argument("--resume", action="store_true", help="resume the run in RUN, or start it if there is none")
-    add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_run_pretrain)
+    command.add_switch("--resume", "resume the run in RUN, or start it if there is none")
+    command.add_settings(profile=True)
 
     bench = commands.add_parser("bench", help="measure the speed of this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    command = add_command(
-        kinds, "step", "profile a training step", "usvs bench step STORE --profile quick --steps 5 --out step.json"
-    )
-    command.add_argument("store", type=Path, metavar="STORE", help="a store that 'usvs prepare' has prepared")
+    command = add_command(kinds, "step", _run_bench_step)
+    command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
     command.add_argument("--steps", type=count, default=5, help="number of measured steps; default: 5")
-    command.add_argument("--out", type=Path, metavar="FILE", help="also write all values as JSON")
-    add_settings_options(command, profile=True)
-    command.set_defaults(run_command=_run_bench_step)
+    command.add_path("--out", "FILE", "also write all values as JSON")
+    command.add_settings(profile=True)
 
 
 def _run_pretrain(options: argparse.Namespace) -> None:
+    """Pretrain an encoder on video and speech, without labels.
+
+    Example:
+        usvs pretrain STORE RUN --profile quick --set optimiser.epochs=20
+        usvs pretrain STORE RUN --profile quick --resume
+        usvs pretrain STORE RUN2 --profile quick --init RUN
+    """
     from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
@@ -99,6 +77,11 @@ def _run_pretrain(options: argparse.Namespace) -> None:
 
 
 def _run_bench_step(options: argparse.Namespace) -> None:
+    """Profile a training step.
+
+    Example:
+        usvs bench step STORE --profile quick --steps 5 --out step.json
+    """
     import json
 
     from usvs.tasks.pretraining.step_profile import profile_step

@@ -7,16 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from usvs.cli.log_handler import print_result
-from usvs.cli.options import (
-    INIT_STORE_HELP,
-    Commands,
-    add_command,
-    add_settings_options,
-    chosen_profile,
-    chosen_settings,
-    count,
-    labelled_patients,
-)
+from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
 from usvs.errors import DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.init_names import INIT_HELP
@@ -33,18 +24,14 @@ def add_task_commands(commands: Commands) -> None:
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
     for name, title in (("planes", "standard-plane detection"), ("gaze", "gaze-saliency prediction")):
         example = f"usvs finetune {name} STORE RUN --profile quick --init random --init PRETRAINED --patients held-out"
-        command = add_command(tasks, name, f"fine-tune to {title}, cross-validated over patients", example)
+        command = add_command(
+            tasks, name, partial(_finetune, name), f"fine-tune to {title}, cross-validated over patients", example
+        )
         _add_finetune_options(command)
-        command.set_defaults(run_command=partial(_finetune, name))
 
     predict = commands.add_parser("predict", help="apply a trained model to images")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    command = add_command(
-        tasks,
-        "planes",
-        "predict the standard plane of images: file, plane and confidence, tab-separated",
-        "usvs predict planes screen.png --model RUN",
-    )
+    command = add_command(tasks, "planes", _predict_planes)
     command.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size, or videos"
     )
@@ -57,47 +44,29 @@ def add_task_commands(commands: Commands) -> None:
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
     )
-    command.set_defaults(run_command=_predict_planes)
 
 
-def _add_finetune_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("store", type=Path, metavar="STORE", help="a prepared store")
-    command.add_argument("run", type=Path, metavar="RUN", help="a new folder for results, models and plots")
-    command.add_argument(
+def _add_finetune_options(command: Parser) -> None:
+    command.add_path("store", "STORE", "a prepared store")
+    command.add_path("run", "RUN", "a new folder for results, models and plots")
+    command.add_repeatable(
         "--init",
-        action="append",
-        metavar="INIT",
-        help=f"initial encoder; repeat to compare: {INIT_HELP} (default: random)",
+        "INIT",
+        f"initial encoder; repeat to compare: {INIT_HELP} (default: random)",
     )
-    command.add_argument(
-        "--labelled-patients", type=count, metavar="N", help="training patients per fold (default: all)"
-    )
-    command.add_argument(
-        "--patients",
-        choices=["all", "held-out"],
-        default="all",
-        help="held-out: only patients that no init was pretrained on (default: all)",
-    )
-    command.add_argument(
-        "--allow-overlap", action="store_true", help="also test on patients that an init was pretrained on"
-    )
-    command.add_argument(
-        "--init-store",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="STORE",
-        help=INIT_STORE_HELP,
-    )
-    command.add_argument(
+    command.add_count("--labelled-patients", "training patients per fold (default: all)")
+    command.add_patients()
+    command.add_switch("--allow-overlap", "also test on patients that an init was pretrained on")
+    command.add_init_stores()
+    command.add_choice(
         "--group-by",
-        choices=["patient", "scan"],
+        ["patient", "scan"],
+        "scan: count each scan as its own patient (default: patient)",
         default="patient",
-        help="scan: count each scan as its own patient (default: patient)",
     )
     command.add_argument("--seed", type=count_from_zero, metavar="N", help="of folds, weights and augmentation")
-    command.add_argument("--resume", action="store_true", help="continue the interrupted fine-tuning in RUN")
-    add_settings_options(command, profile=True)
+    command.add_switch("--resume", "continue the interrupted fine-tuning in RUN")
+    command.add_settings(profile=True)
 
 
 def count_from_zero(text: str) -> int:
@@ -132,6 +101,11 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
 
 
 def _predict_planes(options: argparse.Namespace) -> None:
+    """Predict the standard plane of images: file, plane and confidence, tab-separated.
+
+    Example:
+        usvs predict planes screen.png --model RUN
+    """
     from usvs.inference.predict import predict
     from usvs.media.images import parse_box
 

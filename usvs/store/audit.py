@@ -12,6 +12,7 @@ from usvs.store.folder import PREPARED, read_archive_path
 from usvs.store.keys import Keys
 from usvs.store.prepare_failures import read_failures
 from usvs.store.prepared_manifest import MANIFEST_FILE, PREPARE, PreparedManifest
+from usvs.store.scan_task import ScanTask
 from usvs.store.settings import PrepareSettings
 from usvs.store.staleness import OTHER_SETTINGS, stale_reason
 from usvs.store.writer import PARTIAL_PREFIX
@@ -59,26 +60,15 @@ class AuditSummary:
         )
 
 
-@dataclass(frozen=True)
-class AuditTask:
+@dataclass(frozen=True, repr=False)
+class AuditTask(ScanTask):
     """One prepared scan to check.
 
     Attributes:
-        archive: folder of the archive.
-        prepared: folder of the prepared scans.
-        row: of the catalogue.
         check_contents: whether files are hashed.
     """
 
-    archive: Path
-    prepared: Path
-    row: dict[str, Any]
     check_contents: bool
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the prepared scan."""
-        return self.prepared / str(self.row["scan_key"])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from usvs.media.box import Box
 from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
 from usvs.store.prepared_manifest import FileState, PreparedManifest
+from usvs.store.scan_task import ScanTask
 from usvs.store.settings import PrepareSettings
 from usvs.store.staleness import catalogue_alignment, catalogue_source, changed_file, stale_reason
 from usvs.store.writer import write_prepared_scan
@@ -31,27 +32,16 @@ MAX_LOST_FRACTION = 0.05  # of the frames, missing or damaged; a scan that loses
 
 
 @dataclass(frozen=True, repr=False)  # no repr: names of the archive must not appear in the logs of a cluster
-class PrepareTask:
+class PrepareTask(ScanTask):
     """One scan to prepare.
 
     Attributes:
-        archive: folder of the archive.
-        prepared: folder of the prepared scans.
-        row: of the catalogue.
         settings: of the prepared scans.
         verify: hash all files of an earlier preparation; False: compare sizes, and hash all but frames and speech.
     """
 
-    archive: Path
-    prepared: Path
-    row: dict[str, Any]
     settings: PrepareSettings
     verify: bool = True
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the prepared scan."""
-        return self.prepared / str(self.row["scan_key"])
 
     @property
     def crop(self) -> Box:

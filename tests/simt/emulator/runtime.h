@@ -60,7 +60,7 @@ void run_grid(const char* name, dim3 grid, dim3 block, size_t dynamic_bytes, voi
 [[noreturn]] void fail(const std::string& what);
 
 void barrier(Site site);
-int barrier_count(bool predicate, Site site);  // how many threads said yes
+int barrier_count(bool predicate, Site site);  // number of threads whose predicate is true
 
 // What a lane brings to an operation of its warp; it is on the lane's stack. The last lane of
 // `mask` to come calls `perform` for all.

@@ -148,6 +148,7 @@ def test_an_own_loss_is_minimised_logged_and_validated(tmp_path, noise_store, ti
         usvs.pretrain(noise_store, result.run, tiny(), resume=True)
 
 
+@pytest.mark.slow
 def test_an_own_loss_with_the_terms_of_the_default_gives_the_same_weights(tmp_path, noise_store, tiny):
     class Own(JointObjective):
         pass
@@ -239,6 +240,7 @@ def test_a_run_can_start_from_another_and_remembers_its_patients(tmp_path, noise
     assert again.metrics == second.metrics
 
 
+@pytest.mark.slow
 def test_validation_on_patients_that_the_init_was_trained_on_is_reported(tmp_path, noise_store, tiny, caplog):
     asked = [f"{number + 100:012x}" for number in range(4)]
     everybody = usvs.pretrain(noise_store, tmp_path / "first", tiny(), patients=asked, validation_fraction=0.0)

@@ -1,3 +1,5 @@
+"""Pretraining: what a run leaves, the same seed, every objective, and what it refuses."""
+
 import json
 import math
 import os
@@ -6,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
 from tests.support import labelled_stores
-from usvs.errors import ConfigError, DataError, Preempted, ResourceError
+from tests.support.pretraining_runs import STEPS, equal, records, weights
+from usvs.errors import ConfigError, DataError, ResourceError
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining import task as module
 from usvs.tasks.pretraining.pretrain import pretrain
@@ -20,50 +22,6 @@ from usvs.tasks.pretraining.validation import Validation
 from usvs.training.checkpoint import load_checkpoint, step_folders
 from usvs.training.metrics_log import read_metrics
 from usvs.training.trainer import NonFiniteError, Trainer
-
-STEPS = 6  # three patients' 18 clips in batches of six, two epochs
-
-
-def weights(run):
-    checkpoint = load_checkpoint(step_folders(run / "checkpoints")[-1])
-    return checkpoint.model | checkpoint.optimiser
-
-
-def equal(one, two) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-def records(run):
-    timing = ("step_seconds", "wait_seconds")
-    return [{key: value for key, value in record.items() if key not in timing} for record in read_metrics(run)]
-
-
-def stop_after(monkeypatch, steps: int) -> None:
-    """Make the run believe that it got SIGTERM in its nth step."""
-    step = Trainer.step
-
-    def counted(self, *batch, **shard):
-        values = step(self, *batch, **shard)
-        if self.step_number == steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return values
-
-    monkeypatch.setattr(Trainer, "step", counted)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Bits are promised for a number of threads; what other tests did to this process's pools is not to be in them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, noise_store, tiny):
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    return pretrain(noise_store, run, tiny())
 
 
 def test_a_run_leaves_what_it_says(undisturbed, noise_store, tiny):
@@ -129,57 +87,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path, nois
     assert equal(weights(same.run), weights(undisturbed.run))
     assert records(same.run) == records(undisturbed.run)
     assert not equal(weights(other.run), weights(undisturbed.run))
-
-
-@pytest.mark.parametrize("at", [1, 4])  # in the middle of an epoch
-def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path, monkeypatch, noise_store, tiny, undisturbed, at):
-    with monkeypatch.context() as patch:
-        stop_after(patch, at)
-        with pytest.raises(Preempted, match=f"SIGTERM: stopped after step {at} of {STEPS}") as stopped:
-            pretrain(noise_store, tmp_path / "run", tiny())
-    assert stopped.value.exit_code == 75
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    resumed = pretrain(noise_store, tmp_path / "run", tiny(), resume=True)
-    assert resumed.steps == STEPS
-    assert equal(weights(resumed.run), weights(undisturbed.run))
-    assert records(resumed.run) == records(undisturbed.run)
-
-
-def test_resuming_past_a_damaged_checkpoint_gives_the_same_bits(tmp_path, monkeypatch, noise_store, tiny, undisturbed):
-    run = tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(Preempted):
-        stop_after(patch, 3)
-        pretrain(noise_store, run, tiny())
-    damaged = run / "checkpoints" / "step_00000003" / "model.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x7f")
-    (run / "checkpoints" / ".writing-step_00000004").mkdir()
-    resumed = pretrain(noise_store, run, tiny(), resume=True)  # from step 2
-    assert equal(weights(resumed.run), weights(undisturbed.run))
-    assert records(run) == records(undisturbed.run)
-
-
-def test_resuming_a_finished_run_changes_nothing(tmp_path, noise_store, tiny, undisturbed):
-    import shutil
-
-    run = tmp_path / "run"
-    shutil.copytree(undisturbed.run, run)
-    before = weights(run)
-    again = pretrain(noise_store, run, tiny(), resume=True)
-    assert again.steps == STEPS and again.metrics == undisturbed.metrics
-    assert equal(weights(run), before) and records(run) == records(undisturbed.run)
-
-
-def test_resume_without_a_run_begins_one(tmp_path, noise_store, tiny, undisturbed):
-    result = pretrain(noise_store, tmp_path / "new", tiny(), resume=True)
-    assert equal(weights(result.run), weights(undisturbed.run))
-
-
-def test_how_a_run_is_carried_out_may_change(tmp_path, monkeypatch, noise_store, tiny, undisturbed):
-    with monkeypatch.context() as patch, pytest.raises(Preempted):
-        stop_after(patch, 2)
-        pretrain(noise_store, tmp_path / "run", tiny(run={"loader_workers": 0}))
-    resumed = pretrain(noise_store, tmp_path / "run", tiny(run={"loader_workers": 3}), resume=True)
-    assert equal(weights(resumed.run), weights(undisturbed.run))
 
 
 def test_other_settings_another_store_or_a_taken_folder_are_refused(
@@ -268,46 +175,6 @@ def test_an_unwritable_place_is_named(tmp_path, noise_store, tiny):
         pretrain(noise_store, tmp_path / "file" / "run", tiny())
     with pytest.raises(ConfigError, match="expected a folder, got a file"):
         pretrain(noise_store, tmp_path / "file", tiny())
-
-
-@pytest.mark.slow
-def test_a_real_sigterm_saves_and_a_sigkill_loses_no_more_than_an_interval(tmp_path, noise_store, tiny, undisturbed):
-    settings = tmp_path / "settings.json"
-    settings.write_text(tiny().model_dump_json())
-    script = (
-        "import sys, time; from pathlib import Path\n"
-        "from usvs.config import load_settings; from usvs.errors import UsvsError\n"
-        "from usvs.tasks.pretraining.pretrain import pretrain; from usvs.training.trainer import Trainer\n"
-        "from usvs.tasks.pretraining.settings import PretrainSettings\n"
-        "step = Trainer.step\n"
-        "def slow(self, *batch, **shard):\n    values = step(self, *batch, **shard); time.sleep(0.15); return values\n"
-        "Trainer.step = slow\n"
-        "store, run, settings = map(Path, sys.argv[1:])\n"
-        "try: pretrain(store, run, load_settings(PretrainSettings(), settings), resume=True)\n"
-        "except UsvsError as error: sys.exit(error.exit_code)\n"
-    )
-    run = tmp_path / "run"
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-
-    def start_and_send(number: int, after_step: int) -> int:
-        arguments = [sys.executable, "-c", script, str(noise_store), str(run), str(settings)]
-        process = subprocess.Popen(arguments, env=os.environ | threads)
-        try:
-            limit = time.monotonic() + 60
-            while time.monotonic() < limit and process.poll() is None:
-                if (run / "metrics.jsonl").exists() and f'"step": {after_step},' in (run / "metrics.jsonl").read_text():
-                    process.send_signal(number)
-                    break
-                time.sleep(0.02)
-            return process.wait(60)
-        finally:
-            process.kill()
-
-    assert start_and_send(signal.SIGTERM, 1) == 75
-    assert start_and_send(signal.SIGKILL, 4) == -signal.SIGKILL
-    finished = pretrain(noise_store, run, tiny(), resume=True)
-    assert equal(weights(finished.run), weights(undisturbed.run))
-    assert records(run) == records(undisturbed.run)
 
 
 def test_validation_clips_all_show_the_order_task_whatever_share_training_shows(noise_store, tiny):

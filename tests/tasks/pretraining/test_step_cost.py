@@ -13,6 +13,7 @@ def cost_of(profile, precision):
     return count_step(settings.model_copy(update={"run": settings.run.model_copy(update={"precision": precision})}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "precision"), [("paper", "float32"), ("paper", "bfloat16"), ("quick", "float32")])
 def test_the_page_says_what_is_counted(profile, precision):
     cost = cost_of(profile, precision)
@@ -20,6 +21,7 @@ def test_the_page_says_what_is_counted(profile, precision):
     assert f"| {profile} | {precision} | {flop:.1f} GFLOP | {moved:.2f} GB | {cost.flop / cost.bytes:.0f} |" in PAGE
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_roofline_gives():
     cost = cost_of("paper", "bfloat16")
     for devices in (1, 8):

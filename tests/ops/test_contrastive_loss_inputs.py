@@ -1,0 +1,103 @@
+"""The contrastive loss: strides, threads, memory, saved tensors, and arguments that it refuses."""
+
+import pytest
+import torch
+
+from tests.support.contrastive_inputs import embeddings, gradients_of, some_index
+from usvs.ops import contrastive_loss
+
+
+def test_autograd_checks_the_saved_tensors():
+    tensors, index = embeddings(4, 9, 8, torch.float32), torch.arange(4)
+    losses = contrastive_loss(*tensors, index)
+    losses.sum().backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        losses.sum().backward()
+    losses = contrastive_loss(*tensors, index)
+    with torch.no_grad():
+        tensors[1].add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        losses.sum().backward()
+
+
+def test_inputs_may_have_any_strides():
+    tensors, index = embeddings(20, 60, 16, torch.float32), some_index(40, 60)[::2]
+    strided = [tensor.detach().repeat_interleave(2, dim=1)[:, ::2] for tensor in tensors]
+    assert not strided[0].is_contiguous() and not index.is_contiguous()
+    assert torch.equal(contrastive_loss(*strided, index), contrastive_loss(*tensors, index))
+    turned = [tensor.detach().t().contiguous().t().requires_grad_() for tensor in tensors]
+    weights = torch.ones(20)
+    for got, expected in zip(
+        gradients_of(contrastive_loss(*turned, index), turned, weights),
+        gradients_of(contrastive_loss(*tensors, index), tensors, weights),
+        strict=True,
+    ):
+        assert torch.equal(got, expected)
+
+
+def test_no_anchors():
+    tensors = embeddings(0, 5, 3, torch.float32)
+    losses = contrastive_loss(*tensors, torch.zeros(0, dtype=torch.int64))
+    assert losses.shape == (0,)
+    gradients = gradients_of(losses, tensors, torch.zeros(0))
+    assert gradients[3].shape == (5, 3) and (gradients[3] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_same_bits_for_any_number_of_threads(dtype: torch.dtype):
+    tensors, index = embeddings(600, 9000, 24, dtype), some_index(600, 9000)
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        losses = contrastive_loss(*tensors, index)
+        results.append([losses, *gradients_of(losses, tensors, torch.linspace(0, 1, 600))])
+    torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+def test_memory_stays_below_the_matrix_of_similarities():
+    resource = pytest.importorskip("resource", reason="peak memory is read through a Unix module")
+    n = 6000  # n x 3 n float32 similarities would be 430 MB
+    tensors = embeddings(n, 3 * n, 8, torch.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    contrastive_loss(*tensors, torch.arange(n)).mean().backward()
+    added_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert added_mib < 60, f"{added_mib:.0f} MiB"
+
+
+def fitting() -> dict:
+    names = ("anchors", "positives", "hard_negatives", "candidates")
+    return {**dict(zip(names, embeddings(4, 9, 8, torch.float32), strict=True)), "self_index": torch.arange(4)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"positives": torch.zeros(4, 7)}, r"positives: expected shape \[4, 8\], got \[4, 7\]"),
+        ({"hard_negatives": torch.zeros(3, 8)}, r"hard_negatives: expected shape \[4, 8\], got \[3, 8\]"),
+        ({"candidates": torch.zeros(9)}, r"candidates: expected shape \[any, 8\], got \[9\]"),
+        ({"candidates": torch.zeros(9, 8, dtype=torch.float64)}, "candidates: expected Float, got Double"),
+        ({"self_index": torch.arange(3)}, r"self_index: expected shape \[4\], got \[3\]"),
+        ({"self_index": torch.arange(4).int()}, "self_index: expected Long, got Int"),
+        ({"self_index": torch.tensor([0, 1, 2, 9])}, r"self_index: expected -1 \.\.\. 8, got 9"),
+        ({"self_index": torch.tensor([0, 1, 2, -2])}, r"self_index: expected -1 \.\.\. 8, got -2"),
+        (
+            {"candidates": torch.zeros(1, 8), "self_index": torch.zeros(4, dtype=torch.int64)},
+            r"candidates: expected a row beside the anchor itself, got only the anchor itself \(row 0\)",
+        ),
+        ({"candidates": torch.zeros(0, 8)}, "candidates: expected at least one row, got none"),
+        ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0"),
+        ({"margin_floor": -1.0}, "margin_floor: expected a finite number above 0, got -1"),
+        ({"form": "eq3"}, "form: expected 'eq2' or 'ntxent', got 'eq3'"),
+    ],
+)
+def test_invalid_arguments_raise(arguments: dict, message: str):
+    with pytest.raises(RuntimeError, match="usvs::contrastive_loss: " + message):
+        contrastive_loss(**{**fitting(), **arguments})
+
+
+def test_float16_raises():
+    tensors = [tensor.detach().half() for tensor in embeddings(4, 9, 8, torch.float32)]
+    with pytest.raises(RuntimeError, match="anchors: expected float32, float64 or bfloat16, got Half"):
+        contrastive_loss(*tensors, torch.arange(4))
