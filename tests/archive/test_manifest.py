@@ -12,7 +12,7 @@ from usvs.errors import DataError
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
-from usvs.store.prepared import PreparedScan
+from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import ClipSettings, PrepareSettings
 
 CLIPS = ClipSettings(clip_seconds=0.5, speech_seconds=0.2, order_spacing_seconds=0.1, order_jitter_seconds=0.01)

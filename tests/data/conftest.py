@@ -12,7 +12,7 @@ import pytest
 from tests.support.labelled_stores import gaze_store, grating_store
 from tests.support.pretraining_stores import store_writer
 from usvs.store.clips import ClipTable
-from usvs.store.prepared import PreparedScan
+from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import PrepareSettings
 from usvs.store.writer import write_prepared_scan
 

@@ -13,7 +13,8 @@ from usvs.data.torch_loader import PairLoader
 from usvs.errors import ConfigError, DataError
 from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD
 from usvs.store.clips import ClipTable
-from usvs.store.prepared import PreparedScan, PreparedStore
+from usvs.store.prepared import PreparedStore
+from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import PrepareSettings
 from usvs.store.writer import write_prepared_scan
 from usvs.tasks.pretraining.settings import PretrainSettings

@@ -4,7 +4,8 @@
 
 A command runs in a fork of this process. Half of the kills are SIGKILL at a random instant, half at a random file
 operation (opening for writing, renaming, making and removing files and folders), which is not carried out. A run is
-killed and resumed until it completes; its result must be that of an uninterrupted run.
+killed and resumed until it completes; its result must be that of an uninterrupted run. It is one file because it is
+one command: five small workloads and the loop that kills them.
 """
 
 import argparse

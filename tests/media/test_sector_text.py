@@ -13,7 +13,7 @@ from usvs.media.sector import detect_sector
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
-from usvs.store.prepared import PreparedScan
+from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import PrepareSettings
 
 COUNT = 16

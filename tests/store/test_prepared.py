@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from usvs.errors import DataError
-from usvs.store.prepared import PreparedScan
 from usvs.store.prepared_manifest import PreparedManifest
+from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import PrepareSettings
 
 

@@ -15,7 +15,8 @@ from usvs.data.frame_table import FrameTable, every_nth_frame
 from usvs.data.patients import scan_groups
 from usvs.errors import DataError
 from usvs.evaluation.folds import GroupBy
-from usvs.store.prepared import PreparedScan, PreparedStore
+from usvs.store.prepared import PreparedStore
+from usvs.store.prepared_scan import PreparedScan
 
 TIME_ROUNDING_SECONDS = 1e-6  # frame times are multiples of a clock tick, stored rounded
 

@@ -14,7 +14,8 @@ from usvs.data.settings import AugmentSettings, PairSettings
 from usvs.data.transforms import draw_augment_params, draw_shared_augment_params, transform_frames
 from usvs.errors import ConfigError, DataError
 from usvs.models.preprocessing import AugmentParams, UInt8Array
-from usvs.store.prepared import PreparedScan, PreparedStore
+from usvs.store.prepared import PreparedStore
+from usvs.store.prepared_scan import PreparedScan
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits
 
 FrameTransform = Callable[[Tensor], Tensor]  # uint8 [1, P, P] of one frame to a tensor of the same shape every time

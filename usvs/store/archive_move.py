@@ -24,7 +24,7 @@ def check_moved(store: Path, stored: Path, archive: Path, moved: bool) -> None:
             exist any more, and every video must be there with its size.
 
     Raises:
-        DataError: if it is another archive, or cannot be told from another one.
+        DataError: if it is another archive, or cannot be distinguished from another one.
     """
     other = f"store '{store}' belongs to archive '{stored}', not to '{archive}'"
     try:

@@ -1,6 +1,6 @@
 """`usvs index`: from an archive to the catalogue of its store.
 
-Longer than 300 lines: rows, their states and their summary use the same columns.
+It is one file because rows, their states and their summary use the same columns.
 """
 
 import json

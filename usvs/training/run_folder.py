@@ -142,7 +142,7 @@ class RunFolder:
             self.check(settings)
             self.check_records(records)
             self._was_empty = not self._has_content()
-            # First, since it tells a run folder from others: a kill after any of these lines can be resumed.
+            # First, since it marks a run folder: a kill after any of these lines can be resumed.
             write_text(self.path / CONFIG, settings.model_dump_json(indent=1) + "\n")
             for name, record in records.items():
                 write_text(self.path / name, _as_text(record))
