@@ -27,7 +27,7 @@ def test_the_python_block_of_the_readme_runs(tiny_archive, tmp_path, monkeypatch
     names = {"images": np.full((2, 80, 80), 90, np.uint8)}
     exec(compile(block, "README.md", "exec"), names)
     assert len(names["loader"]) >= 1 and names["features"].shape == (2, names["encoder"].num_features)
-    assert len(names["scores"]) == 3 or names["scores"]
+    assert "f1" in str(names["scores"]).lower()
     assert {"features", "scan", "patient", "seconds", "label"} <= set(names["table"].column_names)
 
 

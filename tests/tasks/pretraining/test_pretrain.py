@@ -165,7 +165,7 @@ def test_a_non_finite_loss_names_step_and_clips_and_overwrites_nothing(tmp_path,
 
 def test_an_unwritable_place_is_named(tmp_path, noise_store, tiny):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResourceError, match="cannot be written to"):
+    with pytest.raises(ResourceError, match="could not be written"):
         pretrain(noise_store, tmp_path / "file" / "run", tiny())
     with pytest.raises(ConfigError, match="expected a folder, got a file"):
         pretrain(noise_store, tmp_path / "file", tiny())
