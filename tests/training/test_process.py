@@ -18,20 +18,20 @@ CPU = torch.device("cpu")
 FAULTS = """
 import contextlib, resource, sys, torch
 from usvs.training.process import process_settings
-def faults():
+def faults(mib):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(3):
-        torch.ones(64 << 20, dtype=torch.uint8)
+        torch.ones(mib << 20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-def settled():
+def settled(mib):
     for _ in range(8):  # small blocks fill the gaps at first
-        faults()
-    return faults()
+        faults(mib)
+    return faults(mib)
 with process_settings(torch.device("cpu")):
     with process_settings(torch.device("cpu")):
         pass
-    inside = settled()
-print(inside, settled())
+    inside = settled(64)
+print(inside, settled(256))  # larger than any gap that the block left in the heap
 """
 
 UNCHANGED = """
