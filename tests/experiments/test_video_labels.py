@@ -58,7 +58,9 @@ def test_two_labels_of_one_video_are_refused(labels):
 
 
 def test_missing_columns_and_classes_are_named(labels):
-    with pytest.raises(DataError, match=r"expected a column 'file', got 'label', 'source_id', 1 other column of unknown name"):
+    with pytest.raises(
+        DataError, match=r"expected a column 'file', got 'label', 'source_id', 1 other column of unknown name"
+    ):
         labels("a.mp4,x,1", header="name,label,source_id")
     with pytest.raises(DataError, match="expected videos of at least two of the classes x, y"):
         labels("b.mp4,x,1", "c.mp4,x,2")

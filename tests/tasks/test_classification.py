@@ -83,7 +83,8 @@ def test_testing_on_pretraining_patients_is_refused_before_anything_is_trained(
     seen = "9a7000000002"
     (pretrained / "patients.json").write_text(json.dumps({"store": STORE_ID, "trained": [seen], "validation": []}))
     with pytest.raises(
-        DataError, match=f"1 of 6 test patients were pretrained on \\({seen}\\): use only patients .* by --patients held-out"
+        DataError,
+        match=f"1 of 6 test patients were pretrained on \\({seen}\\): use only patients .* by --patients held-out",
     ):
         finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes), inits=["random", pretrained])
     assert not (tmp_path / "run").exists()

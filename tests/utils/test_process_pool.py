@@ -114,9 +114,11 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, source: str):
 
 
 def test_ctrl_c_ends_the_workers_and_prints_one_traceback(tmp_path: Path):
+    # a process that a shell starts in the background ignores SIGINT, and so do its children
+    handled = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = f"from tests.utils.test_process_pool import *; list(map_tasks(linger, [{str(tmp_path)!r}] * 2, workers=2))"
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"{handled}; {code}"],
         cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
