@@ -153,6 +153,7 @@ def test_an_example_of_the_main_help_parses():
         build_parser().parse_args(shlex.split(line)[1:])
 
 
+@pytest.mark.slow
 def test_index_prepare_and_audit_end_with_sentences(tiny_archive: Path, tmp_path: Path, capsys):
     store = tmp_path / "store"
     assert run("index", tiny_archive, store) == 0

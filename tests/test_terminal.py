@@ -35,6 +35,7 @@ def assert_is_safe(text: str) -> None:
     assert "\u274c" not in text  # what rich makes of :x:
 
 
+@pytest.mark.slow
 def test_names_and_cells_are_escaped_in_every_command(make_video: WriteVideo, tmp_path: Path):
     folder = HOSTILE.replace("/", "")
     archive = make_video("good/a.mp4", count=60).parents[1]
@@ -148,6 +149,7 @@ def test_nested_folders_are_no_recursion_error(
         subprocess.run(["rm", "-rf", str(archive / "d")], check=True)
 
 
+@pytest.mark.slow
 def test_index_names_file_and_line_and_ends_with_code_3(make_video: WriteVideo, tmp_path: Path):
     archive = make_video("p1/a.mp4", count=60).parents[1]
     make_video("p2/b.mp4", count=60)

@@ -103,6 +103,7 @@ def remux(source: Path, target: Path, change) -> None:
                 other.mux(packet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [30, 7, 2])
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "ts"])
 def test_single_lost_audio_packets_are_steps(tmp_path: Path, ending: str, every: int):

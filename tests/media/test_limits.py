@@ -65,6 +65,7 @@ def write_wav(path: Path, samples: int, rate_hz: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate_hz", [1, 10, 999, 800_000, 2_000_000_000])
 def test_a_sound_rate_out_of_range_is_refused(tmp_path: Path, rate_hz: int):
     result, peak = measure("sound", write_wav(tmp_path / "a.wav", 100_000, rate_hz))
@@ -77,6 +78,7 @@ def test_usual_sound_rates_are_read(tmp_path: Path, rate_hz: int):
     assert len(read_audio(write_wav(tmp_path / "a.wav", rate_hz, rate_hz))) == pytest.approx(24_000, abs=2)
 
 
+@pytest.mark.slow
 def test_a_sound_that_begins_hours_later_is_refused(tmp_path: Path):
     result, peak = measure("late sound", write_wav(tmp_path / "a.wav", 48_000, 48_000))
     assert result.startswith("silence before the sound and in its gaps: expected at most 3600 s, got 21500 s")
@@ -91,6 +93,7 @@ def test_a_sound_that_begins_half_an_hour_later_is_read_in_little_memory(tmp_pat
     assert np.abs(waveform[1800 * 8_000 :]).max() > 0.02
 
 
+@pytest.mark.slow
 def test_gaps_of_hours_in_the_timestamps_are_refused(tmp_path: Path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
@@ -105,6 +108,7 @@ def test_gaps_of_hours_in_the_timestamps_are_refused(tmp_path: Path):
     assert peak < MAX_RESIDENT_MIB
 
 
+@pytest.mark.slow
 def test_hours_of_silence_beside_a_short_video_are_not_kept(tmp_path: Path):
     path = tmp_path / "a.flac"
     with av.open(str(path), "w") as container:
@@ -127,6 +131,7 @@ def test_what_is_kept_equals_the_beginning_of_all(tmp_path: Path):
     assert stats.seconds == pytest.approx(480_000 / 44_100, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aspect", [Fraction(1, 9), Fraction(9), Fraction(200, 3)])
 def test_an_absurd_pixel_aspect_is_refused(tmp_path: Path, aspect: Fraction):
     path = tmp_path / "a.mp4"
@@ -146,6 +151,7 @@ def test_an_absurd_pixel_aspect_is_refused(tmp_path: Path, aspect: Fraction):
     assert peak < MAX_RESIDENT_MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tags", "words"),
     [
@@ -166,6 +172,7 @@ def test_a_dicom_of_absurd_size_is_refused(tmp_path: Path, tags: dict, words: st
     assert peak < MAX_RESIDENT_MIB
 
 
+@pytest.mark.slow
 def test_a_gif_of_absurd_size_is_refused(tmp_path: Path):
     head = b"GIF89a" + struct.pack("<HHBBB", 40_000, 40_000, 0x80, 0, 0) + bytes(6)
     image = b"\x2c" + struct.pack("<HHHHB", 0, 0, 40_000, 40_000, 0) + b"\x02\x02\x44\x01\x00"
