@@ -130,4 +130,5 @@ def test_one_more_scan_never_divides_a_group_that_manifest_csv_does_not_name(sca
     evidence = [PatientEvidence.of(*scan) for scan in scans]
     for one, other in combinations(range(len(scans)), 2):
         if before[one] == before[other] and evidence[one].manifest is evidence[other].manifest is None:
-            assert after[one] == after[other]
+            # a patient that has become unknown is refused by folds: it is never on the other side of a split
+            assert after[one] == after[other] or None in (after[one], after[other])

@@ -132,6 +132,7 @@ def test_images_are_resized_to_height_224_and_standardised_each():
 
 
 def test_the_encoder_standardises_its_input(arrays):
+    torch.manual_seed(0)
     network = make_sononet({f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(arrays)})
     encoder = SonoNetEncoder(16, 64, 96).eval()
     encoder.features.load_state_dict(network.features.state_dict())
