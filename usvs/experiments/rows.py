@@ -68,6 +68,8 @@ ROWS: dict[str, Row] = {
         short_title="Ours",
         colour="#2a6fa8",
     ),
+    "baseline_with_order": Row("Baseline, L_ord", "pretrained"),
+    "contrastive_with_order": Row("+ CM.C., L_ord", "pretrained"),
     "shuffled": Row(
         "Shuffled",
         "pretrained",
