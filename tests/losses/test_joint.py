@@ -53,7 +53,10 @@ def test_total_is_the_weighted_sum_over_valid_pairs():
         "contrastive_margin_term": contrastive.margin_term,
         "chance_contrastive": contrastive.chance,
         "valid_pairs": torch.tensor(3.0),
-    }
+    } | dict.fromkeys(
+        ("reverse", "stream_frames", "stream_speech", "chance_reverse", "chance_stream_frames", "chance_stream_speech"),
+        torch.tensor(0.0),
+    )
     assert set(got) == {*expected, "total"}
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, msg=name)

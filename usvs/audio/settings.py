@@ -1,5 +1,7 @@
 """Settings of the log-spectrogram and of voice-activity detection."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from usvs.config import Settings
@@ -14,6 +16,10 @@ class SpectrogramSettings(Settings):
     hop_length: int = Field(120, gt=0)  # 5 ms
     frames: int = Field(256, gt=0)
     eps: float = Field(1e-6, gt=0)
+    # constants: loudness is preserved, and silence is not amplified; piece: mean 0 and deviation 1 of each piece, which
+    # takes out the loudness and the noise floor of a room. Not in the paper, like the next one.
+    standardise: Literal["constants", "piece"] = "constants"
+    pool: int = Field(1, ge=1)  # side of the squares of bands and frames that are averaged before the encoder
 
     @property
     def bands(self) -> int:

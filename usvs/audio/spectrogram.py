@@ -4,6 +4,7 @@ This file holds scripted modules: no postponed annotations, no keyword-only argu
 """
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from usvs.audio.settings import SpectrogramSettings
 from usvs.ops import log_spectrogram
@@ -13,13 +14,15 @@ from usvs.ops import log_spectrogram
 # Constants and not statistics of each piece, so that loudness is preserved and silence is not amplified to noise.
 LOG_POWER_MEAN = -7.0
 LOG_POWER_SCALE = 3.0
+LEAST_SCALE = 0.1  # added to the standard deviation of a piece, so that digital silence stays zeros
 
 
 class LogSpectrogram(nn.Module):
-    """Log-spectrograms of waveforms, standardised by constants so that speech has mean 0 and deviation 1 approximately.
+    """Log-spectrograms of waveforms, standardised so that speech has mean 0 and deviation 1 approximately.
 
     Args:
-        settings: transform, window, hop, frames of the result.
+        settings: transform, window, hop, frames of the result, whether constants or each piece's own mean and deviation
+            are used, and how many bands and frames are averaged.
     """
 
     def __init__(self, settings: SpectrogramSettings) -> None:
@@ -31,8 +34,17 @@ class LogSpectrogram(nn.Module):
         self.eps: float = settings.eps
         self.mean: float = LOG_POWER_MEAN
         self.scale: float = LOG_POWER_SCALE
+        self.by_piece: bool = settings.standardise == "piece"
+        self.least_scale: float = LEAST_SCALE
+        self.pool: int = settings.pool
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Map waveforms [B, S] in [-1, 1] to log-spectrograms [B, 1, bands, frames], row 0 the lowest band."""
+        """Map waveforms [B, S] in [-1, 1] to [B, 1, bands / pool, frames / pool], row 0 the lowest band."""
         log_power = log_spectrogram(waveform, self.n_fft, self.win_length, self.hop_length, self.frames, self.eps)
-        return (log_power - self.mean) / self.scale
+        standard = (log_power - self.mean) / self.scale
+        if self.by_piece:
+            standard = standard - standard.mean(dim=(2, 3), keepdim=True)
+            standard = standard / (standard.square().mean(dim=(2, 3), keepdim=True).sqrt() + self.least_scale)
+        if self.pool > 1:
+            standard = F.avg_pool2d(standard, self.pool)
+        return standard

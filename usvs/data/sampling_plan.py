@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from usvs.data.clip_order import ClipOrder
 from usvs.data.order_sampling import FRAME_ORDERS, ORDER_FRAMES, order_frame_seconds, shuffle_frames
 from usvs.data.pair_sampling import (
     BoolArray,
@@ -31,7 +32,6 @@ from usvs.utils.permutation import (
     counter_bits,
     counter_uniform,
     derive_key,
-    permute,
 )
 
 # One stream of random numbers per drawn quantity; a new one takes a new number, so that the others do not change.
@@ -80,7 +80,7 @@ class PlanBatch(NamedTuple):
 class SamplingPlan:
     """The samples of every epoch, without state: sample g of epoch e depends on (seed, e, g) and the table only.
 
-    Each epoch visits every clip once, in an order of its own. Batches are consecutive parts of that order; an
+    Each epoch visits every clip once, in an order of its own (`ClipOrder`). Batches are consecutive parts of that order; an
     incomplete last batch is dropped (other clips in each epoch).
 
     Attributes:
@@ -141,7 +141,7 @@ class SamplingPlan:
         """Return samples of an epoch by number, each in 0 .. n - 1, in the given order."""
         g = np.atleast_1d(np.asarray(numbers, dtype=np.int64))
         draw = _Draws(derive_key(self.seed, epoch), g, self.settings.groups_per_clip)
-        rows = permute(g, len(self.clips), derive_key(draw.key, PERMUTATION))
+        rows = self._order.rows(g, derive_key(draw.key, PERMUTATION))
         scan, start = self.clips.scan[rows], self.clips.start_seconds[rows]
         pairs = self._pair_clips(rows, draw)
         source, negative, pair_valid = self._speech_clips(pairs, draw)
@@ -174,6 +174,9 @@ class SamplingPlan:
         # Rejection sampling rather than a list of all clips with valid pairs: the list would grow with the archive.
         uniform = _Draws(draw.key, draw.g[invalid], draw.group_count).several(RESAMPLE, RESAMPLE_TRIES)
         tried: Int64Array = np.floor(uniform * len(self.clips)).astype(np.int64)
+        if self.objective.scan_run_clips > 1:  # of the same scan where it has one
+            half = RESAMPLE_TRIES // 2
+            tried[:, :half] = self._order.row_of_scan(rows[invalid], uniform[:, :half])
         valid = self._forms_valid_pair(tried.ravel()).reshape(tried.shape)
         first = tried[np.arange(len(invalid)), valid.argmax(axis=1)]
         pairs = rows.copy()
@@ -203,6 +206,10 @@ class SamplingPlan:
         start = draw_speech_starts(self.clips.start_seconds[rows], uniform, self.settings)
         scan = np.broadcast_to(self.clips.scan[rows][:, None], uniform.shape)
         return np.where(exists, scan, -1).astype(np.int32), np.where(exists, start, np.nan)
+
+    @cached_property
+    def _order(self) -> ClipOrder:
+        return ClipOrder(self.clips, self.objective.scan_run_clips)
 
     @cached_property
     def _speech_sources(self) -> SpeechSources:

@@ -46,6 +46,8 @@ class ContrastiveTerms(NamedTuple):
         retrieval_top1_speech_to_video: fraction of speech pieces whose own frame is the most similar one.
         retrieval_chance: both of them at chance.
         chance: the loss where all similarities are equal.
+        reverse: mean NT-Xent loss from speech to frames; 0 where it is not computed.
+        reverse_chance: the same at chance.
     """
 
     loss: Tensor
@@ -56,6 +58,24 @@ class ContrastiveTerms(NamedTuple):
     retrieval_top1_speech_to_video: Tensor
     retrieval_chance: Tensor
     chance: Tensor
+    reverse: Tensor
+    reverse_chance: Tensor
+
+
+class StreamTerms(NamedTuple):
+    """Contrasts within the streams, scalars; contributions of a part as in `ContrastiveTerms`.
+
+    Attributes:
+        frames: mean NT-Xent loss from a frame to another frame of its clip.
+        speech: mean NT-Xent loss from a piece of speech to another piece of its clip.
+        frames_chance: of the frames' loss.
+        speech_chance: of the speech's.
+    """
+
+    frames: Tensor
+    speech: Tensor
+    frames_chance: Tensor
+    speech_chance: Tensor
 
 
 def batch_contrastive(
@@ -68,6 +88,8 @@ def batch_contrastive(
     form: str,
     candidates: str = "all",
     global_pairs: GlobalPairs | None = None,
+    symmetric: bool = False,
+    groups: int = 1,
 ) -> ContrastiveTerms:
     """Return the mean of Eq. 2 (or of its NT-Xent form) over the pairs, and metrics.
 
@@ -84,6 +106,8 @@ def batch_contrastive(
         candidates: what the sum runs over: ``all``; or ``speech``, positives and hard negatives only, which is not in
             the paper: two frames of one clip are similar, and most of the gradient of ``all`` separates them.
         global_pairs: all pairs of the global batch, where other processes have the rest; the sum runs over all of them.
+        symmetric: pair every frame with every piece of its clip, and compute the loss from speech to frames as well.
+        groups: K, pairs of a clip, which are consecutive rows; used where `symmetric`.
     """
     if normalise:
         # In float32 at least: bfloat16 is too coarse for the norm of 128 numbers.
@@ -104,16 +128,70 @@ def batch_contrastive(
     else:
         compared = torch.cat((global_pairs.positive, global_pairs.negative))
         self_index = torch.full((video.size(0),), -1, dtype=torch.int64, device=video.device)
-    losses = contrastive_loss(video, positive, negative, compared, self_index, temperature, margin_floor, form)
+    own_speech, reverse = positive, torch.zeros_like(video[:, 0])
+    if symmetric:  # a mean over dot products is a dot product with the mean
+        own_speech = _clip_means(positive, groups)
+        frames, nothing = global_pairs.video, torch.full_like(self_index, -1)
+        reverse = contrastive_loss(
+            positive, _clip_means(video, groups), video, frames, nothing, temperature, margin_floor, "ntxent"
+        )
+    losses = contrastive_loss(video, own_speech, negative, compared, self_index, temperature, margin_floor, form)
     others = compared.size(0) - 1 if candidates == "all" else compared.size(0)
     own = GlobalPairs(video.detach().float(), positive.detach().float(), negative.detach().float(), global_pairs.first)
-    return _terms(losses, others, own, global_pairs, temperature, margin_floor, form)
+    return _terms(losses, reverse, symmetric, others, own, global_pairs, temperature, margin_floor, form)
 
 
 def no_contrastive_terms(loss: Tensor) -> ContrastiveTerms:
     """Return the terms of a batch without pairs; `loss` is its loss, a zero."""
     zero = loss.detach()
-    return ContrastiveTerms(loss, zero, zero, zero, zero, zero, zero, zero)
+    return ContrastiveTerms(loss, zero, zero, zero, zero, zero, zero, zero, zero, zero)
+
+
+def stream_contrast(
+    video: Tensor,  # [n, d]
+    positive: Tensor,  # [n, d]
+    groups: int,
+    temperature: float,
+    global_pairs: GlobalPairs | None = None,
+) -> StreamTerms:
+    """Return the contrast within each stream: group k of a clip against group k + 1 of all clips, all of length 1.
+
+    Not in the paper. Speech is compared with all hard negatives besides, which are by the same speaker.
+
+    Args:
+        video: [n, d] embeddings of the frames; the K of a clip are consecutive.
+        positive: [n, d] embeddings of their speech.
+        groups: K, at least 2.
+        temperature: T.
+        global_pairs: all pairs of the global batch; None: these are all. Its hard negatives are used in any case.
+    """
+    zero = video.new_zeros((), dtype=torch.float32)
+    if video.size(0) == 0 or global_pairs is None:
+        return StreamTerms(zero, zero, zero, zero)
+    frames, pieces = _unit(video), _unit(positive)
+    all_frames, all_pieces, negatives = (
+        _unit(global_pairs.video), _unit(global_pairs.positive), _unit(global_pairs.negative)
+    )  # fmt: skip
+    total, clips = all_frames.size(0), all_frames.size(0) // groups
+    nothing = torch.full((video.size(0) // groups,), -1, dtype=torch.int64, device=video.device)
+    sums = [zero, zero]
+    for group in range(groups):
+        other = (group + 1) % groups
+        anchors, own = frames[group::groups], frames[other::groups]
+        sums[0] = (
+            sums[0]
+            + contrastive_loss(anchors, own, own, all_frames[other::groups], nothing, temperature, 1.0, "ntxent").sum()
+        )
+        anchors, own = pieces[group::groups], pieces[other::groups]
+        compared = torch.cat((all_pieces[other::groups], negatives))
+        sums[1] = sums[1] + contrastive_loss(anchors, own, own, compared, nothing, temperature, 1.0, "ntxent").sum()
+    fraction = video.size(0) / total
+    return StreamTerms(
+        sums[0] / total,
+        sums[1] / total,
+        zero + fraction * math.log(clips),
+        zero + fraction * math.log(clips + total),
+    )
 
 
 def margin_term(margin: Tensor, margin_floor: float) -> Tensor:
@@ -127,8 +205,16 @@ def margin_term(margin: Tensor, margin_floor: float) -> Tensor:
     return exact - (margin - margin_floor).clamp_max(0.0) / math.expm1(margin_floor)
 
 
+def _clip_means(embeddings: Tensor, groups: int) -> Tensor:
+    """Replace each of the rows [n, d] by the mean of its clip's `groups` rows."""
+    means = embeddings.view(embeddings.size(0) // groups, groups, embeddings.size(1)).mean(dim=1)
+    return means.repeat_interleave(groups, dim=0)
+
+
 def _terms(
     losses: Tensor,
+    reverse: Tensor,
+    symmetric: bool,
     others: int,  # number of embeddings that an anchor is compared with
     own: GlobalPairs,
     global_pairs: GlobalPairs,
@@ -152,6 +238,8 @@ def _terms(
         _top1_fraction(own.positive, global_pairs.video, own.first, ranked),
         margin.new_full((), fraction / ranked),
         chance * fraction,
+        reverse.sum() / pairs,
+        margin.new_full((), fraction * math.log(pairs) if symmetric else 0.0),
     )
 
 

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from usvs.errors import ConfigError
-from usvs.losses.contrastive import GlobalPairs, batch_contrastive, no_contrastive_terms
+from usvs.losses.contrastive import (
+    GlobalPairs,
+    StreamTerms,
+    batch_contrastive,
+    no_contrastive_terms,
+    stream_contrast,
+)
 from usvs.losses.correspondence import correspondence_loss
 from usvs.losses.frame_order import order_loss
 from usvs.losses.settings import ObjectiveSettings
@@ -52,6 +58,12 @@ class JointLoss(NamedTuple):
         contrastive_margin_term: part of L_cont that NT-Xent does not have.
         chance_contrastive: ln of the number of candidates; in form ``eq2`` plus the margin term at margin 0.
         valid_pairs: number of pairs that counted.
+        reverse: from speech to frames; `chance_reverse` at chance.
+        stream_frames: contrast of the frames of a clip with those of others; `chance_stream_frames` at chance.
+        stream_speech: the same of pieces of speech.
+        chance_reverse: ln of the number of frames.
+        chance_stream_frames: ln of the number of clips.
+        chance_stream_speech: ln of the number of clips and hard negatives.
     """
 
     total: Tensor
@@ -68,6 +80,12 @@ class JointLoss(NamedTuple):
     contrastive_margin_term: Tensor
     chance_contrastive: Tensor
     valid_pairs: Tensor
+    reverse: Tensor
+    stream_frames: Tensor
+    stream_speech: Tensor
+    chance_reverse: Tensor
+    chance_stream_frames: Tensor
+    chance_stream_speech: Tensor
 
 
 class JointObjective(nn.Module):
@@ -75,6 +93,7 @@ class JointObjective(nn.Module):
 
     Args:
         settings: weights, form, temperature, normalisation, margin floor.
+        groups: K, the pairs of a clip.
 
     Attributes:
         uses_pairs: whether a term uses pairs of frames and speech.
@@ -85,8 +104,16 @@ class JointObjective(nn.Module):
         ConfigError: where every weight is 0.
     """
 
-    def __init__(self, settings: ObjectiveSettings) -> None:
+    def __init__(self, settings: ObjectiveSettings, groups: int = 1) -> None:
         super().__init__()
+        if settings.stream_weight > 0 and groups < 2:
+            raise ConfigError(
+                f"objective.stream_weight {settings.stream_weight}: expected clips.groups_per_clip of at least 2, got"
+                f" {groups}: two frames of a clip are compared"
+            )
+        self.groups: int = groups
+        self.symmetric: bool = settings.symmetric
+        self.stream_weight: float = settings.stream_weight
         self.correspondence_weight: float = settings.correspondence_weight
         self.contrastive_weight: float = settings.contrastive_weight
         self.order_weight: float = settings.order_weight
@@ -95,9 +122,9 @@ class JointObjective(nn.Module):
         self.margin_floor: float = settings.margin_floor
         self.form: str = settings.form
         self.candidates: str = settings.candidates
-        self.uses_pairs: bool = self.correspondence_weight > 0 or self.contrastive_weight > 0
+        self.uses_pairs: bool = self.correspondence_weight > 0 or self.contrastive_weight > 0 or self.stream_weight > 0
         self.uses_order: bool = self.order_weight > 0
-        self.uses_global_pairs: bool = self.contrastive_weight > 0
+        self.uses_global_pairs: bool = self.contrastive_weight > 0 or self.stream_weight > 0
         if not (self.uses_pairs or self.uses_order):
             raise ConfigError(
                 "objective: expected at least one weight above 0 of correspondence_weight, contrastive_weight and"
@@ -152,14 +179,26 @@ class JointObjective(nn.Module):
                 self.form,
                 self.candidates,
                 pairs,
+                self.symmetric,
+                self.groups,
+            )
+        streams = StreamTerms(zero, zero, zero, zero)
+        if self.stream_weight > 0:
+            rows = GlobalPairs(
+                video.index_select(0, valid), positive.index_select(0, valid), negative.index_select(0, valid), 0
+            )
+            streams = stream_contrast(
+                rows.video, rows.positive, self.groups, self.temperature, rows if pairs is None else pairs
             )
         order, order_accuracy = zero, zero
         if self.order_weight > 0:
             order, order_accuracy = order_loss(order_logits, order_class, clip_count)
+        matching = 0.5 * (contrastive.loss + contrastive.reverse) if self.symmetric else contrastive.loss
         total = (
             self.correspondence_weight * correspondence
-            + self.contrastive_weight * contrastive.loss
+            + self.contrastive_weight * matching
             + self.order_weight * order
+            + self.stream_weight * (streams.frames + streams.speech)
         )
         return JointLoss(
             total,
@@ -176,4 +215,10 @@ class JointObjective(nn.Module):
             contrastive.margin_term,
             contrastive.chance,
             zero + valid.size(0),
+            contrastive.reverse,
+            streams.frames,
+            streams.speech,
+            contrastive.reverse_chance,
+            streams.frames_chance,
+            streams.speech_chance,
         )

@@ -31,6 +31,9 @@ class ModelSettings(Settings):
     projection_width: int = Field(128, ge=1)
     # Not in the paper: without it the embeddings of untrained streams are nearly parallel.
     projection_batch_norm: bool = False
+    # Not in the paper: h of the video stream gets the means of a grid of this side and not one mean, since what is seen
+    # depends on where structures are.
+    projection_grid: int = Field(1, ge=1)
     shared_projection: bool = True  # the paper writes one h(.) for both modalities
     # Not in the paper: a linear classifier of a concatenation cannot learn which frame and speech belong together.
     correspondence_hidden: int = Field(512, ge=0)

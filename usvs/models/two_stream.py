@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from usvs.errors import ConfigError
 from usvs.models.channel_means import channel_means
@@ -51,12 +52,18 @@ class TwoStream(nn.Module):
         self.video = SEResNeXt(settings.video) if video is None else video
         self.speech = SEResNeXt(settings.speech)
         video_features, speech_features = self.video.num_features, self.speech.num_features
+        self.projection_grid: int = settings.projection_grid
+        if settings.shared_projection and self.projection_grid > 1:
+            raise ConfigError(
+                f"setting 'projection_grid' {self.projection_grid}: expected 1 with one projection for both streams; set"
+                " model.shared_projection=false"
+            )
         if settings.shared_projection and video_features != speech_features:
             raise ConfigError(
                 f"setting 'shared_projection': expected streams of one width, got {video_features} video and"
                 f" {speech_features} speech features; set model.shared_projection=false"
             )
-        self.project_video = _projection(video_features, settings)
+        self.project_video = _projection(video_features * self.projection_grid**2, settings)
         self.project_speech = (
             self.project_video if settings.shared_projection else _projection(speech_features, settings)
         )
@@ -92,7 +99,7 @@ class TwoStream(nn.Module):
         speech_features = self._speech_features(speech)
         return TwoStreamOutput(
             video_features,
-            self._video_embeddings(video_features),
+            self._video_embeddings(maps[: frames.size(0)], video_features),
             speech_features,
             self._speech_embeddings(speech_features),
             self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1), order_clips),
@@ -112,9 +119,11 @@ class TwoStream(nn.Module):
             features = self.speech(speech)
         return features
 
-    def _video_embeddings(self, features: Tensor) -> Tensor:
+    def _video_embeddings(self, maps: Tensor, features: Tensor) -> Tensor:
         embeddings: Tensor = features.new_zeros((0, self.embedding_width))
         if features.size(0) > 0 or not self.skips_empty:
+            if self.projection_grid > 1:
+                features = F.adaptive_avg_pool2d(maps, self.projection_grid).flatten(1)
             embeddings = self.project_video(features)
         return embeddings
 

@@ -14,6 +14,8 @@ CONTRASTIVE = (
     "retrieval_top1",
     "retrieval_top1_speech_to_video",
 )
+REVERSE = ("reverse",)
+STREAMS = ("stream_frames", "stream_speech")
 ORDER = ("order", "order_accuracy")
 CHANCE = {
     "correspondence": math.log(2.0),
@@ -26,12 +28,15 @@ MEASURED_CHANCE = {
     "contrastive": "chance_contrastive",
     "retrieval_top1": "retrieval_chance",
     "retrieval_top1_speech_to_video": "retrieval_chance",
+    "reverse": "chance_reverse",
+    "stream_frames": "chance_stream_frames",
+    "stream_speech": "chance_stream_speech",
 }
 
 
 def uses_pairs(objective: ObjectiveSettings) -> bool:
     """Return whether any term needs speech; without one, a run is the paper's row Video."""
-    return objective.correspondence_weight > 0 or objective.contrastive_weight > 0
+    return objective.correspondence_weight > 0 or objective.contrastive_weight > 0 or objective.stream_weight > 0
 
 
 def with_chance(values: Mapping[str, float], objective: ObjectiveSettings) -> dict[str, float]:
@@ -47,6 +52,8 @@ def with_chance(values: Mapping[str, float], objective: ObjectiveSettings) -> di
     is_measured = {
         CORRESPONDENCE: pairs and objective.correspondence_weight > 0,
         CONTRASTIVE: pairs and objective.contrastive_weight > 0,
+        REVERSE: pairs and objective.contrastive_weight > 0 and objective.symmetric,
+        STREAMS: pairs and objective.stream_weight > 0,
         ORDER: objective.order_weight > 0,
     }
     left_out = {name for names, there in is_measured.items() if not there for name in names}

@@ -53,7 +53,7 @@ class PretrainModel(nn.Module):
         super().__init__()
         self.spectrogram = LogSpectrogram(settings.spectrogram)
         self.streams = TwoStream(settings.model, None if encoder is None else as_encoder(encoder))
-        self.objective = JointObjective(settings.objective) if loss is None else loss
+        self.objective = JointObjective(settings.objective, settings.clips.groups_per_clip) if loss is None else loss
         requirements = loss_requirements(self.objective)
         self.uses_pairs: bool = requirements.pairs
         self.uses_order: bool = requirements.order

@@ -82,15 +82,16 @@ def read_settings(text: str, source: Path) -> PretrainSettings:
         raise DataError(f"'{source}': its settings cannot be read: {error}") from error
 
 
+_NO_CONTRAST = ("objective.contrastive_weight=0", "objective.stream_weight=0")
 # The rows of the paper's Tables 1 and 3 that are pretrainings, and controls, as settings over the profile. Section 3.4:
 # the baseline is the approach without the contrastive loss and without the affinity-aware scheme, and section 2.3
 # introduces the order task as a part of that scheme. `*_with_order`: the other reading, the order task in every row.
 OBJECTIVES: dict[str, tuple[str, ...]] = {
     "joint": (),
     "contrastive": ("objective.affinity=false", "objective.order_weight=0"),
-    "baseline": ("objective.affinity=false", "objective.order_weight=0", "objective.contrastive_weight=0"),
+    "baseline": ("objective.affinity=false", "objective.order_weight=0", *_NO_CONTRAST),
     "contrastive_with_order": ("objective.affinity=false",),
-    "baseline_with_order": ("objective.affinity=false", "objective.contrastive_weight=0"),
-    "video": ("objective.correspondence_weight=0", "objective.contrastive_weight=0"),
+    "baseline_with_order": ("objective.affinity=false", *_NO_CONTRAST),
+    "video": ("objective.correspondence_weight=0", *_NO_CONTRAST),
     "shuffled": ("objective.speech=shuffled",),
 }

@@ -9,7 +9,7 @@ from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.pretraining.chance import CONTRASTIVE, CORRESPONDENCE, with_chance
+from usvs.tasks.pretraining.chance import CONTRASTIVE, CORRESPONDENCE, MEASURED_CHANCE, REVERSE, STREAMS, with_chance
 from usvs.tasks.pretraining.module import PairOutputs, PretrainModel, model_inputs
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.trainer import Trainer, to_floats
@@ -17,7 +17,7 @@ from usvs.training.trainer import Trainer, to_floats
 VALIDATION_SEED = 0x5EED  # the same batches for every run, whatever its seed
 MAX_BATCHES = 8
 POOL_CLIPS = 128
-OF_PAIRS = (*CORRESPONDENCE, *CONTRASTIVE, "retrieval_chance", "chance_contrastive")
+OF_PAIRS = (*CORRESPONDENCE, *CONTRASTIVE, *REVERSE, *STREAMS, *MEASURED_CHANCE.values())
 
 
 class Validation:
@@ -41,7 +41,7 @@ class Validation:
     def __init__(self, store: PreparedStore, clips: ClipTable, settings: PretrainSettings) -> None:
         fixed_crop = settings.augment.model_copy(update={"flip": False, "gain_db": 0.0})
         objective = settings.objective.model_copy(
-            update={"speech": "own", "order_fraction": 1.0, "resample_invalid_pairs": False}
+            update={"speech": "own", "order_fraction": 1.0, "resample_invalid_pairs": False, "scan_run_clips": 1}
         )
         fixed = settings.model_copy(update={"augment": fixed_crop, "objective": objective})
         plan = SamplingPlan(clips, settings.clips, objective, VALIDATION_SEED, settings.optimiser.batch_clips)
