@@ -80,7 +80,7 @@ class PlanBatch(NamedTuple):
 class SamplingPlan:
     """The samples of every epoch, without state: sample g of epoch e depends on (seed, e, g) and the table only.
 
-    Each epoch visits every clip once, in an order of its own (`ClipOrder`). Batches are consecutive parts of that order; an
+    Each epoch visits every clip once, in an order of its own (`ClipOrder`). Batches are consecutive parts of it; an
     incomplete last batch is dropped (other clips in each epoch).
 
     Attributes:

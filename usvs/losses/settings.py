@@ -24,7 +24,7 @@ class ObjectiveSettings(Settings):
     affinity: bool = True  # pairs from high-affinity clips only (section 2.3)
     # Replace clips without a valid pair by clips with one, so that every batch has all its pairs; not in the paper.
     resample_invalid_pairs: bool = False
-    # Not in the paper: clips of one scan beside each other in a batch, so that its candidates share patient and speaker.
+    # Not in the paper: clips of one scan beside each other in a batch, whose candidates so share patient and speaker.
     scan_run_clips: int = Field(1, ge=1)
     # Not in the paper: weight of a contrast within each stream, of a clip's two frames (and of its two pieces of
     # speech) against other clips. It makes features of content, without which weak pairs are not learnt from at all.

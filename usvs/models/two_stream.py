@@ -55,8 +55,8 @@ class TwoStream(nn.Module):
         self.projection_grid: int = settings.projection_grid
         if settings.shared_projection and self.projection_grid > 1:
             raise ConfigError(
-                f"setting 'projection_grid' {self.projection_grid}: expected 1 with one projection for both streams; set"
-                " model.shared_projection=false"
+                f"setting 'projection_grid' {self.projection_grid}: expected 1 with one projection for both streams;"
+                " set model.shared_projection=false"
             )
         if settings.shared_projection and video_features != speech_features:
             raise ConfigError(
