@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Profile = Literal["paper", "quick"]
+Profile = Literal["paper", "quick", "small"]
 
 
 class Settings(BaseModel):

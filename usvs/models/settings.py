@@ -57,6 +57,7 @@ QUICK_MODEL = ModelSettings(
     projection_hidden=256,
     projection_width=64,
     projection_batch_norm=True,
+    projection_grid=2,
     shared_projection=False,
     correspondence_hidden=128,
     order_hidden=128,

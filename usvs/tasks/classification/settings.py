@@ -19,7 +19,7 @@ def classification_profile(profile: Profile) -> ClassificationSettings:
     if profile == "paper":
         return ClassificationSettings()
     return ClassificationSettings(
-        profile="quick",
+        profile=profile,
         model=QUICK_MODEL,
         optimiser=OptimiserSettings(
             kind="adamw", learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", epochs=20, batch_clips=64

@@ -32,6 +32,6 @@ def saliency_profile(profile: Profile) -> SaliencySettings:
     """Return the settings of a gaze-saliency profile."""
     if profile == "paper":
         return SaliencySettings()
-    planes = classification_profile("quick")
+    planes = classification_profile(profile)
     shared = {name: getattr(planes, name) for name in FinetuneSettings.model_fields}
     return SaliencySettings(**shared, head_width=32)
