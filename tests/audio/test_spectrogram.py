@@ -6,14 +6,13 @@ import torch
 from usvs.audio.settings import SpectrogramSettings
 from usvs.audio.spectrogram import LogSpectrogram
 from usvs.ops import log_spectrogram
-from usvs.tasks.pretraining.settings import pretrain_profile
 
 
 def _pieces(pieces=3, samples=14_400):
     return 0.1 * torch.randn(pieces, samples, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("settings", [SpectrogramSettings(), pretrain_profile("quick").spectrogram])
+@pytest.mark.parametrize("settings", [SpectrogramSettings(), SpectrogramSettings(n_fft=256, frames=64)])
 def test_is_the_shifted_and_scaled_op(settings):
     waveform = _pieces()
     log_power = LogSpectrogram(settings)(waveform)
@@ -45,8 +44,25 @@ def test_loudness_is_preserved():
     torch.testing.assert_close(difference, torch.full_like(difference, 4.60517 / 3), rtol=1e-3, atol=1e-3)
 
 
-def test_scripted_equals_eager():
-    module = LogSpectrogram(SpectrogramSettings(n_fft=256, frames=64))
+def test_by_piece_loudness_is_taken_out_and_silence_stays_zero():
+    module = LogSpectrogram(SpectrogramSettings(standardise="piece", eps=1e-12))
+    pieces = module(_pieces())
+    torch.testing.assert_close(module(10 * _pieces()), pieces, rtol=1e-3, atol=1e-3)
+    assert pieces.mean(dim=(1, 2, 3)).abs().max() < 1e-4
+    assert (pieces.square().mean(dim=(1, 2, 3)).sqrt() - 0.9).abs().max() < 0.1  # 1 but for the least scale
+    assert module(torch.zeros(1, 14_400)).abs().max() < 1e-3
+
+
+def test_pooling_takes_the_means_of_squares():
+    plain = LogSpectrogram(SpectrogramSettings(n_fft=256, frames=64))(_pieces())
+    pooled = LogSpectrogram(SpectrogramSettings(n_fft=256, frames=64, pool=2))(_pieces())
+    assert pooled.shape == (3, 1, 64, 32)
+    torch.testing.assert_close(pooled, plain.view(3, 1, 64, 2, 32, 2).mean(dim=(3, 5)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"standardise": "piece", "pool": 2}])
+def test_scripted_equals_eager(changes):
+    module = LogSpectrogram(SpectrogramSettings(n_fft=256, frames=64, **changes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.script(module)

@@ -109,3 +109,16 @@ def test_scripted_correspondence_is_callable(batch_norm):
     logits = model.correspondence(video, speech)
     assert logits.shape == (5, 2)
     torch.testing.assert_close(_script(model).correspondence(video, speech), logits)
+
+
+def test_a_grid_keeps_where_structures_are():
+    """Two frames with the same mean map have the same features, and embeddings that a grid tells apart."""
+    settings = SETTINGS.model_copy(update={"projection_grid": 2, "shared_projection": False})
+    model = TwoStream(settings).eval()
+    frames = torch.randn(3, 1, 64, 64)
+    out = model(frames, torch.zeros(0, 4, 1, 64, 64), torch.zeros(0, 1, 32, 32))
+    maps = model.video.forward_features(frames)
+    expected = model.project_video(torch.nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1))
+    torch.testing.assert_close(out.video_embeddings, expected)
+    with pytest.raises(ConfigError, match=r"projection_grid' 2: expected 1 with one projection"):
+        TwoStream(settings.model_copy(update={"shared_projection": True}))
