@@ -112,7 +112,7 @@ def test_scripted_correspondence_is_callable(batch_norm):
 
 
 def test_a_grid_keeps_where_structures_are():
-    """Two frames with the same mean map have the same features, and embeddings that a grid tells apart."""
+    """Two frames with the same mean map have the same features, and embeddings that differ by their grids."""
     settings = SETTINGS.model_copy(update={"projection_grid": 2, "shared_projection": False})
     model = TwoStream(settings).eval()
     frames = torch.randn(3, 1, 64, 64)
