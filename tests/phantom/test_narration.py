@@ -9,13 +9,13 @@ import pytest
 
 from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.errors import MissingDependencyError
+from usvs.narration.narration import CHATTER, SILENCE, narrate
+from usvs.narration.voice import ACCENTS, SPEAKERS, Speakers, Voice, draw_voice
 from usvs.phantom.lexicon import CHATTER as REMARKS
 from usvs.phantom.lexicon import TERMS, on_topic
-from usvs.phantom.narration import CHATTER, SILENCE, narrate
 from usvs.phantom.scan import PhantomScan
-from usvs.phantom.seeds import stream
 from usvs.phantom.settings import PhantomSettings
-from usvs.phantom.voice import ACCENTS, SPEAKERS, Speakers, Voice, draw_voice
+from usvs.utils.seeds import stream
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_scan_sounds_the_same_whatever_was_spoken_before():
 
 SPEAK = """
 import zlib
-from usvs.phantom.voice import Speakers, Voice
+from usvs.narration.voice import Speakers, Voice
 with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
     print(zlib.crc32(speaker.synthesize("is this your first one").tobytes()))
 """
@@ -103,7 +103,7 @@ def test_a_long_data_path_is_shortened(monkeypatch, tmp_path):
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):
-    from usvs.phantom.voice import espeak_paths
+    from usvs.narration.voice import espeak_paths
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(MissingDependencyError, match=r"'espeakng-loader' is missing: pip install 'usvs\[phantom\]'"):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.narration.narration import Narration
 from usvs.phantom.gaze import Gaze, gaze_at
-from usvs.phantom.narration import Narration
 from usvs.phantom.scan import PhantomScan
 from usvs.utils.regular_files import read_regular_text
 

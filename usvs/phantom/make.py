@@ -12,12 +12,13 @@ import cv2
 
 from usvs.config import override_settings
 from usvs.errors import ConfigError, DataError
+from usvs.narration.media import write_video
+from usvs.narration.voice import espeak_paths
 from usvs.phantom.ground_truth import collect_ground_truth, ground_truth_folder, write_ground_truth
-from usvs.phantom.media import write_gaze, write_planes, write_video
+from usvs.phantom.media import write_gaze, write_planes
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.script import plane_rows
 from usvs.phantom.settings import PhantomSettings
-from usvs.phantom.voice import espeak_paths
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 from usvs.utils.text import quantity

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.phantom.geometry import TOP_BAR_PIXELS, SectorGeometry
-from usvs.phantom.seeds import stream
+from usvs.utils.seeds import stream
 
 MAKERS = ("Sonara", "Echolux", "Velaris", "Ultima", "Femto", "Aurigon")
 PROBES = ("CX2-9", "AB1-6-D", "RM4-8", "C5-1s", "LX3-7")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from usvs.phantom.narration import Narration
-from usvs.phantom.seeds import stream
-from usvs.phantom.sound import record_sound
+from usvs.narration.narration import Narration
+from usvs.narration.sound import record_sound
+from usvs.utils.seeds import stream
 
 RATE_HZ, SECONDS = 48_000, 60
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.phantom.narration import Narration
-from usvs.phantom.seeds import stream
+from usvs.narration.narration import Narration
+from usvs.utils.seeds import stream
 
 ECHO_SECONDS = 0.12
 
