@@ -63,11 +63,6 @@ def collect_ground_truth(
     )
 
 
-def ground_truth_folder(archive: Path) -> Path:
-    """Return the folder next to an archive with its ground truth."""
-    return archive.with_name(archive.name + ".ground_truth")
-
-
 def write_ground_truth(path: Path, ground_truth: ScanGroundTruth) -> None:
     """Write `path` (.npz), and the geometry of the sector to a .json file of the same name."""
     np.savez_compressed(path, **{name: getattr(ground_truth, name) for name in COLUMNS})
