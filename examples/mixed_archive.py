@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from usvs.media import read_video_info
+
 COLUMNS = ("file", "label", "patient", "exam")
 POINTS = {"1": "upper_anterior", "2": "lower_anterior", "3": "posterolateral"}
 FINDINGS = ("regular", "pneumonia", "covid")  # two further clips show viral pneumonia: too few for a class
@@ -35,6 +37,14 @@ def iter_lung(folder: Path) -> Iterator[tuple[str, str, str, str]]:
             yield str(folder / "lung_videos" / row["file"]), label, f"lung {row['source_id']}", exam
 
 
+def iter_echo(files: list[Path]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield echocardiograms; DICOM files that state the same patient are of one source."""
+    numbers: dict[str, int] = {}
+    for file in files:
+        source = read_video_info(file).patient or file.stem
+        yield str(file.absolute()), "echo", f"echo {numbers.setdefault(source, len(numbers) + 1)}", "echo"
+
+
 def _read(table: Path) -> list[dict[str, str]]:
     with table.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -46,14 +56,14 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the table to write")
     parser.add_argument("--blues", type=Path, help="folder with lus_videos and labels.csv")
     parser.add_argument("--lung", type=Path, help="folder with lung_videos and lung_videos.csv")
-    parser.add_argument("--echo", type=Path, nargs="*", default=[], help="echocardiograms, a source each")
+    parser.add_argument("--echo", type=Path, nargs="*", default=[], help="echocardiograms")
     options = parser.parse_args()
     rows: list[tuple[str, str, str, str]] = []
     if options.blues:
         rows += iter_blues(options.blues.absolute())
     if options.lung:
         rows += iter_lung(options.lung.absolute())
-    rows += [(str(file.absolute()), "echo", f"echo {file.stem}", "echo") for file in options.echo]
+    rows += iter_echo(options.echo)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
