@@ -215,7 +215,9 @@ def make_scan(task: NarrateTask) -> NarratedScan:
     if task.write_labels:
         rows = [row[: len(LABELS)] for row in interval_rows(plan, names, rate)]
         write_csv(media.with_name(f"{media.name}.labels.csv"), LABELS, rows)
-    pictures = iter_pictures(plan.played, canvas_size(plan.played, settings.frame_pixels), rate)
+    is_cropped = settings.scans is not None if settings.crop_to_sector is None else settings.crop_to_sector
+    size = canvas_size(plan.played, settings.frame_pixels)
+    pictures = iter_pictures(plan.played, size, rate, is_cropped)
     write_video(
         media.with_name(f"{media.name}.mp4"), pictures, rate, settings.video_crf, recorded, settings.sound_rate_hz
     )

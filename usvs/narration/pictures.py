@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.media.box import Box
+from usvs.media.sector import detect_sector
 from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.narration.media import LIMITED_RANGE
 from usvs.narration.plan import Played
 
 NEUTRAL_CHROMA = 128
+SECTOR_FRAMES = 12  # of a video, for the detection of its sector
 
 
 def canvas_size(played: Sequence[Played], longer_side: int) -> tuple[int, int]:
@@ -21,19 +24,22 @@ def canvas_size(played: Sequence[Played], longer_side: int) -> tuple[int, int]:
     return max(2, round(width / 2) * 2), max(2, round(height / 2) * 2)
 
 
-def iter_pictures(played: Sequence[Played], size: tuple[int, int], rate_hz: int) -> Iterator[NDArray[np.uint8]]:
+def iter_pictures(
+    played: Sequence[Played], size: tuple[int, int], rate_hz: int, crop_to_sector: bool
+) -> Iterator[NDArray[np.uint8]]:
     """Yield every frame as limited-range planar YUV 4:2:0 [height * 3 / 2, width], in gray.
 
     Args:
         played: clips of the scan.
         size: width and height of the canvas.
         rate_hz: frame rate of the scan.
+        crop_to_sector: show only the bounding box of each video's sector, without the scanner's screen around it.
 
     Raises:
         DataError: for a video that cannot be decoded.
     """
     for part in played:
-        yield from _play(part, size, rate_hz)
+        yield from _play(part, size, rate_hz, crop_to_sector)
 
 
 def played_seconds(length_seconds: float, last_seconds: float, phase: float, rate_hz: int) -> NDArray[np.float64]:
@@ -54,7 +60,7 @@ def played_seconds(length_seconds: float, last_seconds: float, phase: float, rat
     return np.asarray(np.minimum(way, 2 * last_seconds - way))
 
 
-def _play(part: Played, size: tuple[int, int], rate_hz: int) -> Iterator[NDArray[np.uint8]]:
+def _play(part: Played, size: tuple[int, int], rate_hz: int, crop_to_sector: bool) -> Iterator[NDArray[np.uint8]]:
     try:
         info = read_video_info(part.video.path)
         times = np.asarray(info.timing.seconds, np.float64) - info.timing.seconds[0]
@@ -65,15 +71,25 @@ def _play(part: Played, size: tuple[int, int], rate_hz: int) -> Iterator[NDArray
         for seconds, gray in iter_gray_frames(part.video.path, info):
             # a frame that cannot be decoded is replaced by the next one, or at the end by the one before
             while len(frames) < len(needed) and seconds - info.timing.seconds[0] >= times[needed[len(frames)]] - 1e-6:
-                frames.append(_to_canvas(gray, size))
+                frames.append(gray)
             if len(frames) == len(needed):
                 break
     except DataError as error:
         raise DataError(f"video '{part.video.file}': {error}; remove its row to leave it out") from None
     if not frames:
         raise DataError(f"video '{part.video.file}': no frame can be decoded; remove its row to leave it out")
+    planar = [_to_canvas(gray, size) for gray in (_crop_to_sector(frames, info.region) if crop_to_sector else frames)]
     for row in np.searchsorted(needed, index).tolist():
-        yield frames[min(row, len(frames) - 1)]
+        yield planar[min(row, len(planar) - 1)]
+
+
+def _crop_to_sector(frames: list[NDArray[np.uint8]], region: Box | None) -> list[NDArray[np.uint8]]:
+    """Return the bounding box of the sector of each frame; without a sector, the region that the file states."""
+    if region is not None:  # it may hold letters beside the sector
+        frames = [region.crop(frame) for frame in frames]
+    chosen = np.unique(np.linspace(0, len(frames) - 1, SECTOR_FRAMES).astype(int))
+    bounds = detect_sector(np.stack([frames[index] for index in chosen.tolist()])).bounds
+    return frames if bounds is None else [bounds.crop(frame) for frame in frames]
 
 
 def _to_canvas(gray: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ class NarrateSettings(Settings):
     test_fraction: float = Field(0.3, gt=0, lt=1)  # of the patients of each class, where a part is chosen
     frame_rate_hz: int = Field(10, ge=2, le=120)
     frame_pixels: int = Field(256, ge=64, le=2048)  # longer side of a scan's frame
+    crop_to_sector: bool | None = None  # None: where scans are joined, as their videos are of several scanners
     sound_rate_hz: Literal[44_100, 48_000] = 48_000
     video_crf: int = Field(23, ge=0, le=51)
 
