@@ -1,5 +1,6 @@
 """Silent videos with a label each: the table that lists them, and what their headers state."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -120,24 +121,22 @@ def _inspect(video: LabelledVideo, what: str) -> LabelledVideo:
     return replace(video, aspect=info.width / info.height, last_seconds=float(seconds[-1] - seconds[0]))
 
 
-def choose_part(
-    videos: tuple[LabelledVideo, ...], part: str, test_fraction: float, rng: np.random.Generator
-) -> tuple[LabelledVideo, ...]:
+def choose_part(videos: tuple[LabelledVideo, ...], part: str, test_fraction: float) -> tuple[LabelledVideo, ...]:
     """Divide patients into two parts and return the videos of one.
 
     Of each class, the fraction of its patients is in the test part, as nearly as the patients with several classes
-    allow. A class with only one patient is in the training part.
+    allow. A class with only one patient is in the training part. Patients are ranked by a hash of their names, so the
+    division depends neither on the seed nor on the order of the table.
 
     Args:
         videos: all videos.
         part: ``train`` or ``test``.
         test_fraction: of the patients of each class.
-        rng: stream of the division; the same stream gives the same division for both parts.
     """
     topics_of: dict[str, set[int]] = {}
     for video in videos:
         topics_of.setdefault(video.patient, set()).add(video.topic)
-    order = [sorted(topics_of)[index] for index in rng.permutation(len(topics_of))]
+    order = sorted(topics_of, key=lambda patient: hashlib.sha256(f"part {patient}".encode()).digest())
     patients = Counter(topic for topics in topics_of.values() for topic in topics)
     missing = {topic: min(max(1, round(test_fraction * count)), count - 1) for topic, count in patients.items()}
     tested: set[str] = set()

@@ -148,7 +148,7 @@ def narrate_videos(
     table = read_labelled_videos(folder, Path(labels), words.names, label_column, patient_column)
     chosen = table.videos
     if part is not None:
-        chosen = choose_part(chosen, part, settings.test_fraction, stream(seed, "parts"))
+        chosen = choose_part(chosen, part, settings.test_fraction)
     if not chosen:
         raise DataError(f"narrate: part '{part}' has no videos: expected two or more patients of a class")
     plans = plan_scans(chosen, seed, settings)
