@@ -64,6 +64,9 @@ def _add_narrate(commands: Commands) -> None:
     command.add_argument(
         "--patient-column", metavar="NAME", help="column of patients or sources; default: patient, if there is one"
     )
+    command.add_argument(
+        "--exam-column", metavar="NAME", help="column of kinds of examination: a scan of --scans is of one kind"
+    )
     command.add_choice("--part", ["train", "test"], "only videos of these patients, divided by class; default: all")
     for name, (metavar, help_text) in NARRATE_OPTIONS.items():
         command.add_argument(f"--{name.removesuffix('_fraction').replace('_', '-')}", metavar=metavar, help=help_text)
@@ -143,7 +146,7 @@ def _run_narrate(options: argparse.Namespace) -> None:
     Example:
         usvs narrate VIDEOS ARCHIVE --labels labels.csv --lexicon words.toml --label-column point
     """
-    from usvs.narration import narrate_videos
+    from usvs.narration import TableColumns, narrate_videos
 
     given = {name: getattr(options, name.removesuffix("_fraction")) for name in NARRATE_OPTIONS}
     first = [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -152,8 +155,7 @@ def _run_narrate(options: argparse.Namespace) -> None:
         options.out,
         labels=options.labels,
         lexicon=options.lexicon,
-        label_column=options.label_column,
-        patient_column=options.patient_column,
+        columns=TableColumns(options.label_column, options.patient_column, options.exam_column),
         part=options.part,
         seed=options.seed,
         write_labels=options.write_labels,

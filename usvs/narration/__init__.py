@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from usvs.utils.lazy_imports import lazy_attributes
 
 if TYPE_CHECKING:
+    from usvs.narration.labelled_videos import TableColumns as TableColumns
     from usvs.narration.lexicon import Lexicon as Lexicon
     from usvs.narration.lexicon_file import read_lexicon as read_lexicon
     from usvs.narration.make import NarrateSummary as NarrateSummary
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_attributes(
     "usvs.narration",
     {
+        "labelled_videos": ("TableColumns",),
         "lexicon": ("Lexicon",),
         "lexicon_file": ("read_lexicon",),
         "make": ("NarrateSummary", "narrate_videos"),

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from usvs.narration.narration import CHATTER, Narration
+from usvs.narration.labelled_videos import LabelledVideo
+from usvs.narration.narration import CHATTER, Narration, Remark
 from usvs.narration.plan import Played, ScanPlan
 
 INTERVALS = ("start_seconds", "end_seconds", "label", "file", "patient")
 REMARKS = ("start_seconds", "end_seconds", "text", "topic", "shown", "on_topic", "voice")
 LABELS = INTERVALS[:3]
-SOURCES = ("file", "label", "patient", "scans")
+SOURCES = ("file", "label", "patient", "exam", "scans")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -64,14 +65,19 @@ def write_scan_truth(path: Path, plan: ScanPlan, narration: Narration, names: Se
     )
 
 
+def is_on_topic(remark: Remark, plan: ScanPlan, rate_hz: int) -> bool:
+    """Return whether a remark names the class that is shown in the middle of the remark."""
+    return remark.topic == _shown_at((remark.start + remark.stop) / 2 * rate_hz, plan.played)
+
+
 def _remark_rows(plan: ScanPlan, narration: Narration, names: Sequence[str], rate_hz: int) -> list[tuple[Any, ...]]:
     rows = []
     for remark in narration.remarks:
-        shown = _shown_at((remark.start + remark.stop) / 2 * rate_hz, plan.played)
+        shown = names[_shown_at((remark.start + remark.stop) / 2 * rate_hz, plan.played)]
         topic = "" if remark.topic == CHATTER else names[remark.topic]
-        on_topic = "yes" if remark.topic == shown else "no"
+        on_topic = "yes" if is_on_topic(remark, plan, rate_hz) else "no"
         times = (f"{remark.start:.3f}", f"{remark.stop:.3f}")
-        rows.append((*times, remark.text, topic, names[shown], on_topic, remark.speaker))
+        rows.append((*times, remark.text, topic, shown, on_topic, remark.speaker))
     return rows
 
 
@@ -80,15 +86,25 @@ def _shown_at(frame: float, played: Sequence[Played]) -> int:
 
 
 def write_archive_truth(
-    folder: Path, plans: Sequence[ScanPlan], names: Sequence[str], made_from: dict[str, Any]
+    folder: Path,
+    plans: Sequence[ScanPlan],
+    videos: Sequence[LabelledVideo],
+    names: Sequence[str],
+    made_from: dict[str, Any],
 ) -> None:
-    """Write ``sources.csv``, the videos of the archive and their scans, and ``archive.json``, how it was made."""
-    scans_of: dict[tuple[str, str, str], list[str]] = {}
+    """Write ``sources.csv``, all videos and the scans that show each, and ``archive.json``, how the archive was made.
+
+    Args:
+        folder: of the ground truth.
+        plans: of the scans.
+        videos: of the table, also those of the other part, which no scan shows.
+        names: of the classes, in the order of the topics.
+        made_from: settings, voices, lexicon.
+    """
+    scans_of: dict[str, list[str]] = {video.file: [] for video in videos}
     for plan in plans:
-        for part in plan.played:
-            video = part.video
-            scans = scans_of.setdefault((video.file, names[video.topic], video.patient), [])
-            if (scan := f"{plan.folder}/{plan.name}") not in scans:
-                scans.append(scan)
-    write_csv(folder / "sources.csv", SOURCES, [(*source, " ".join(scans)) for source, scans in scans_of.items()])
+        for file in dict.fromkeys(part.video.file for part in plan.played):
+            scans_of[file].append(f"{plan.folder}/{plan.name}")
+    rows = [(v.file, names[v.topic], v.patient, v.exam, " ".join(scans_of[v.file])) for v in videos]
+    write_csv(folder / "sources.csv", SOURCES, rows)
     (folder / "archive.json").write_text(json.dumps(made_from, indent=1, ensure_ascii=False), encoding="utf-8")

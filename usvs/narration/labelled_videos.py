@@ -26,6 +26,7 @@ class LabelledVideo:
         path: of the file.
         topic: index of its class in the lexicon.
         patient: patient or source; all videos of one are in the same part.
+        exam: kind of examination; scans that join videos of several patients are of one kind each.
         aspect: width divided by height.
         last_seconds: time of its last frame.
     """
@@ -34,6 +35,7 @@ class LabelledVideo:
     path: Path
     topic: int
     patient: str
+    exam: str = ""
     aspect: float = 1.0
     last_seconds: float = 0.0
 
@@ -53,61 +55,73 @@ class VideoTable:
     has_patients: bool
 
 
-def read_labelled_videos(
-    folder: Path, labels: Path, classes: tuple[str, ...], label_column: str, patient_column: str | None
-) -> VideoTable:
+@dataclass(frozen=True)
+class TableColumns:
+    """Names of the columns that are read, besides ``file``.
+
+    Attributes:
+        label: of the classes; a row without one is left out.
+        patient: of patients or sources; None: ``patient`` if there is one, otherwise each video is its own patient.
+        exam: of the kinds of examination; None: all videos are of one kind.
+    """
+
+    label: str = "label"
+    patient: str | None = None
+    exam: str | None = None
+
+
+def read_labelled_videos(folder: Path, labels: Path, classes: tuple[str, ...], columns: TableColumns) -> VideoTable:
     """Read the table of labels, and the header of each video.
 
     Args:
         folder: paths of the table are relative to it.
-        labels: a csv with a column ``file``, one of labels, and one of patients or sources.
+        labels: a csv.
         classes: names of the lexicon's classes.
-        label_column: name of the column of labels.
-        patient_column: name of the column of patients; None: ``patient`` if there is one.
+        columns: of the csv.
 
     Raises:
         DataError: for a missing column, a label without terms, a file that is missing, named twice or not readable.
     """
     what = f"labels '{labels}'"
     with open_csv(labels, what) as table:
-        chosen = patient_column or (PATIENT_COLUMN if PATIENT_COLUMN in table.columns else None)
-        needed = [FILE_COLUMN, label_column, *([chosen] if chosen else [])]
-        for column in needed:
-            if column not in table.columns:
-                got = describe_columns(table.columns, needed)
-                raise DataError(
-                    f"{what}, line 1: column '{column}' is missing: expected {', '.join(needed)}, got {got}"
-                )
+        if columns.patient is None and PATIENT_COLUMN in table.columns:
+            columns = replace(columns, patient=PATIENT_COLUMN)
+        needed = [name for name in (FILE_COLUMN, columns.label, columns.patient, columns.exam) if name is not None]
+        if missing := [name for name in needed if name not in table.columns]:
+            got = describe_columns(table.columns, needed)
+            expected = f"expected {', '.join(needed)}"
+            raise DataError(f"{what}, line 1: column '{missing[0]}' is missing: {expected}, got {got}")
         rows = list(table.rows)
-    labelled = [row for row in rows if row.values[label_column]]
+    labelled = [row for row in rows if row.values[columns.label]]
     if not labelled:
-        raise DataError(f"{what}: expected one or more rows with a label in column '{label_column}', got none")
-    videos = list(_parse_rows(folder, labelled, classes, what, label_column, chosen))
+        raise DataError(f"{what}: expected one or more rows with a label in column '{columns.label}', got none")
+    videos = list(_parse_rows(folder, labelled, classes, what, columns))
     inspected = list(track((_inspect(video, what) for video in videos), "inspecting videos", len(videos)))
-    return VideoTable(tuple(inspected), len(rows) - len(labelled), chosen is not None)
+    return VideoTable(tuple(inspected), len(rows) - len(labelled), columns.patient is not None)
 
 
 def _parse_rows(
-    folder: Path, rows: Iterable[CsvRow], classes: tuple[str, ...], what: str, label_column: str, patients: str | None
+    folder: Path, rows: Iterable[CsvRow], classes: tuple[str, ...], what: str, columns: TableColumns
 ) -> Iterator[LabelledVideo]:
-    line_of: dict[str, int] = {}
+    line_of: dict[Path, int] = {}
     for row in rows:
         where = f"{what}, line {row.line}"
-        file, label = row.values[FILE_COLUMN], row.values[label_column]
+        file, label = row.values[FILE_COLUMN], row.values[columns.label]
         if label not in classes:
             raise DataError(
                 f"{where}: label '{label}' has no terms in the lexicon: expected one of {', '.join(classes)}; "
                 "add the class, or empty the label to leave the video out"
             )
-        path = folder / file
+        path = folder / file.replace("\\", "/")
         if not file or not path.is_file():
             raise DataError(f"{where}: expected a video file in '{folder}', got '{file}'")
-        if (first := line_of.setdefault(file, row.line)) != row.line:
+        if (first := line_of.setdefault(path.resolve(), row.line)) != row.line:
             raise DataError(f"{where}: file '{file}' is named in line {first} already: expected each video once")
-        patient = row.values[patients] if patients else file
-        if not patient:
-            raise DataError(f"{where}: expected a patient in column '{patients}', got an empty value")
-        yield LabelledVideo(file, path, classes.index(label), patient)
+        for column in (columns.patient, columns.exam):
+            if column is not None and not row.values[column]:
+                raise DataError(f"{where}: expected a value in column '{column}', got none")
+        patient = row.values[columns.patient] if columns.patient else file
+        yield LabelledVideo(file, path, classes.index(label), patient, row.values[columns.exam] if columns.exam else "")
 
 
 def _inspect(video: LabelledVideo, what: str) -> LabelledVideo:

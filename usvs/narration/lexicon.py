@@ -73,6 +73,11 @@ class Lexicon:
         """Names of the topics, in the order of their indices."""
         return tuple(name for name, _ in self.topics)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All terms and remarks about other topics."""
+        return (*(term for _, terms in self.topics for term in terms), *self.chatter)
+
     def on_topic(self, rng: np.random.Generator, topic: int) -> str:
         """Return a short remark that consists mostly of the topic's terms."""
         terms = self.topics[topic][1]

@@ -54,7 +54,8 @@ def _check_terms(topics: tuple[tuple[str, tuple[str, ...]], ...], where: str) ->
 
 def _check_phrasing(phrasing: str, where: str) -> None:
     try:
-        names = {field for _, field, _, _ in Formatter().parse(phrasing) if field is not None}
+        parts = [part for part in Formatter().parse(phrasing) if part[1] is not None]
+        names = {f"{name}{conversion or ''}{layout}" for _, name, layout, conversion in parts}
     except ValueError:
         names = {""}
     if "a" not in names or not names <= PLACEHOLDERS:

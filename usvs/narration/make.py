@@ -11,24 +11,29 @@ import cv2
 
 from usvs.config import override_settings
 from usvs.errors import ConfigError, DataError
-from usvs.narration.ground_truth import LABELS, interval_rows, write_archive_truth, write_csv, write_scan_truth
-from usvs.narration.labelled_videos import LabelledVideo, choose_part, read_labelled_videos
+from usvs.narration.ground_truth import (
+    LABELS,
+    interval_rows,
+    is_on_topic,
+    write_archive_truth,
+    write_csv,
+    write_scan_truth,
+)
+from usvs.narration.labelled_videos import LabelledVideo, TableColumns, choose_part, read_labelled_videos
 from usvs.narration.lexicon import Lexicon
 from usvs.narration.lexicon_file import read_lexicon
 from usvs.narration.media import write_video
-from usvs.narration.narration import CHATTER, Pace, Shown, narrate
+from usvs.narration.narration import Pace, Shown, narrate
 from usvs.narration.new_archive import StagingFolders, check_new_archive, ground_truth_folder, new_archive
 from usvs.narration.pictures import canvas_size, iter_pictures
 from usvs.narration.plan import ScanPlan, plan_scans
 from usvs.narration.settings import NarrateSettings
 from usvs.narration.sound import record_sound
-from usvs.narration.voice import Speakers, Voice, draw_voice, espeak_paths
+from usvs.narration.voice import Speakers, Voice, draw_voice
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 from usvs.utils.seeds import stream
 from usvs.utils.text import quantity
-
-LABEL_COLUMN = "label"
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,7 @@ def narrate_videos(
     *,
     labels: str | Path,
     lexicon: str | Path | Lexicon,
-    label_column: str = LABEL_COLUMN,
-    patient_column: str | None = None,
+    columns: TableColumns | None = None,
     part: Literal["train", "test"] | None = None,
     seed: int = 0,
     write_labels: bool = False,
@@ -117,11 +121,9 @@ def narrate_videos(
     Args:
         videos: folder of the videos; never written to.
         out: a folder that does not exist or is empty.
-        labels: a csv with the columns ``file`` (relative to `videos`), `label_column` and `patient_column`.
+        labels: a csv with a column ``file`` (relative to `videos`) and one of labels.
         lexicon: what is said about each class: a file as of `read_lexicon`, or a lexicon.
-        label_column: name of the column of labels; rows without a label are left out.
-        patient_column: name of the column of patients or sources; None: ``patient`` if there is one, otherwise each
-            video is a patient of its own.
+        columns: names of the columns of labels, patients and kinds of examination; None: ``label``, ``patient``, none.
         part: the videos of which patients to use; the division is the same for both parts. None: all.
         seed: not negative.
         write_labels: also write what is shown to ``<scan>.labels.csv`` in the archive.
@@ -135,6 +137,7 @@ def narrate_videos(
         MissingDependencyError: if the package espeakng-loader is missing.
     """
     started = time.monotonic()
+    columns = columns or TableColumns()
     settings = override_settings(settings or NarrateSettings(), **overrides)
     for name, value, least in (("seed", seed, 0), ("workers", workers, 1)):
         if value is not None and value < least:
@@ -144,8 +147,8 @@ def narrate_videos(
         raise DataError(f"narrate: expected a folder of videos, got '{folder}'")
     check_new_archive(out, "narrate")
     words = lexicon if isinstance(lexicon, Lexicon) else read_lexicon(lexicon)
-    espeak_paths()
-    table = read_labelled_videos(folder, Path(labels), words.names, label_column, patient_column)
+    _check_words(words, draw_voice(seed, 0))
+    table = read_labelled_videos(folder, Path(labels), words.names, columns)
     chosen = table.videos
     if part is not None:
         chosen = choose_part(chosen, part, settings.test_fraction)
@@ -159,13 +162,12 @@ def narrate_videos(
         made_from = {
             "seed": seed,
             "part": part,
-            "label_column": label_column,
-            "patient_column": patient_column,
+            "columns": asdict(columns),
             "settings": settings.model_dump(mode="json"),
             "voices": [asdict(voice) for voice in voices],
             "lexicon": asdict(words),
         }
-        write_archive_truth(folders.ground_truth, plans, words.names, made_from)
+        write_archive_truth(folders.ground_truth, plans, table.videos, words.names, made_from)
     notes = []
     if table.unlabelled:
         notes.append(f"{quantity(table.unlabelled, 'row')} without a label left out")
@@ -182,6 +184,13 @@ def narrate_videos(
         notes=tuple(notes),
         elapsed_seconds=time.monotonic() - started,
     )
+
+
+def _check_words(words: Lexicon, voice: Voice) -> None:
+    with Speakers((voice,)) as speakers:
+        for text in words.texts:
+            if not len(speakers.synthesize(text)):
+                raise ConfigError(f"lexicon: expected texts that can be spoken, got '{text}', which has no sound")
 
 
 def _count_classes(videos: tuple[LabelledVideo, ...], names: tuple[str, ...]) -> dict[str, int]:
@@ -224,5 +233,5 @@ def make_scan(task: NarrateTask) -> NarratedScan:
     return NarratedScan(
         frames=frames,
         remarks=len(narration.remarks),
-        on_topic=sum(remark.topic != CHATTER for remark in narration.remarks),
+        on_topic=sum(is_on_topic(remark, plan, rate) for remark in narration.remarks),
     )

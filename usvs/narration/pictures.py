@@ -1,6 +1,8 @@
 """Frames of a narrated scan: silent videos played to and fro on one canvas."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.sector import detect_sector
 from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoInfo
 from usvs.narration.media import LIMITED_RANGE
 from usvs.narration.plan import Played
 
@@ -60,9 +63,14 @@ def played_seconds(length_seconds: float, last_seconds: float, phase: float, rat
     return np.asarray(np.minimum(way, 2 * last_seconds - way))
 
 
+@lru_cache(maxsize=1024)  # a clip is played in several scans
+def _read_info(path: Path) -> VideoInfo:
+    return read_video_info(path)
+
+
 def _play(part: Played, size: tuple[int, int], rate_hz: int, crop_to_sector: bool) -> Iterator[NDArray[np.uint8]]:
     try:
-        info = read_video_info(part.video.path)
+        info = _read_info(part.video.path)
         times = np.asarray(info.timing.seconds, np.float64) - info.timing.seconds[0]
         clock = played_seconds((part.stop - part.start) / rate_hz, float(times[-1]), part.phase, rate_hz)
         index = np.clip(np.searchsorted(times, clock + 1e-6, side="right") - 1, 0, None)

@@ -3,14 +3,17 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from usvs.narration.labelled_videos import LabelledVideo
 from usvs.narration.settings import NarrateSettings
 from usvs.utils.seeds import between, stream
+
+Item = TypeVar("Item")
 
 JOINED_SECONDS = 120.0
 VARIATION = (0.8, 1.2)  # of the time for which a clip is played
@@ -67,7 +70,7 @@ def plan_scans(videos: Sequence[LabelledVideo], seed: int, settings: NarrateSett
     ]
 
 
-def folder_names(patients: Sequence[str] | dict[str, list[LabelledVideo]]) -> dict[str, str]:
+def folder_names(patients: Iterable[str]) -> dict[str, str]:
     """Return a folder name for each patient: its name, with a number where two would have the same folder."""
     names: dict[str, str] = {}
     for patient in patients:
@@ -83,20 +86,27 @@ def folder_names(patients: Sequence[str] | dict[str, list[LabelledVideo]]) -> di
 def _plan_joined(
     videos: Sequence[LabelledVideo], scans: int, seed: int, settings: NarrateSettings
 ) -> Iterator[ScanPlan]:
-    """Join clips of all patients; every class is shown equally often, and every clip of a class."""
+    """Join clips of all patients; every class is shown about equally often, and so is every clip of a class.
+
+    Where kinds of examination are known, a scan is of one kind, and each kind has scans in proportion to its classes.
+    """
     rng = stream(seed, "joined")
-    videos_of: dict[int, list[LabelledVideo]] = defaultdict(list)
+    videos_of: dict[str, dict[int, list[LabelledVideo]]] = defaultdict(lambda: defaultdict(list))
     for video in videos:
-        videos_of[video.topic].append(video)
-    decks = {topic: _shuffled_rounds(own, rng) for topic, own in videos_of.items()}
-    topics = _shuffled_rounds(sorted(decks), rng)
-    clips = (next(decks[topic]) for topic in topics)
+        videos_of[video.exam][video.topic].append(video)
+    clips = {exam: _deal_classes(own, rng) for exam, own in videos_of.items()}
+    exams = [exam for exam, own in videos_of.items() for _ in own]
     digits = max(3, len(str(scans)))
-    for scan in range(1, scans + 1):
-        yield _plan_scan(f"joined_{scan:0{digits}d}", "scan_1", clips, None, rng, settings)
+    for scan, exam in zip(range(1, scans + 1), _shuffled_rounds(exams, rng), strict=False):
+        yield _plan_scan(f"joined_{scan:0{digits}d}", "scan_1", clips[exam], None, rng, settings)
 
 
-def _shuffled_rounds(items: Sequence, rng: np.random.Generator) -> Iterator:  # type: ignore[type-arg]
+def _deal_classes(videos_of: dict[int, list[LabelledVideo]], rng: np.random.Generator) -> Iterator[LabelledVideo]:
+    decks = {topic: _shuffled_rounds(own, rng) for topic, own in videos_of.items()}
+    return (next(decks[topic]) for topic in _shuffled_rounds(sorted(decks), rng))
+
+
+def _shuffled_rounds(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Item]:
     """Yield every item once in random order before any occurs again, without end."""
     while True:
         for index in rng.permutation(len(items)).tolist():
@@ -113,7 +123,8 @@ def _plan_scan(
 ) -> ScanPlan:
     """Draw the clips of one scan: for `scan_seconds`, or `count` of them."""
     until = settings.scan_seconds or (JOINED_SECONDS if count is None else math.inf)
-    rate, seconds, played = settings.frame_rate_hz, 0.0, []
+    rate, seconds = settings.frame_rate_hz, 0.0
+    played: list[Played] = []
     while seconds < until and (count is None or settings.scan_seconds is not None or len(played) < count):
         video, length = next(clips), settings.clip_seconds * between(rng, VARIATION)
         stop = min(seconds + length, until)

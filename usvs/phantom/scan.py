@@ -78,7 +78,7 @@ class PhantomScan:
                 speakers,
                 self.shown(),
                 LEXICON,
-                self._pace(),
+                self.pace(),
                 self.settings.scan_seconds,
                 self.settings.sound_rate_hz,
             )
@@ -109,7 +109,8 @@ class PhantomScan:
             for s in self.script
         ]
 
-    def _pace(self) -> Pace:
+    def pace(self) -> Pace:
+        """Return how much is said, and when."""
         s = self.settings
         return Pace(s.spoken_fraction, s.chatter_fraction, s.idle_fraction, s.delay_seconds)
 
