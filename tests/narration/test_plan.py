@@ -70,9 +70,9 @@ def test_names_of_patients_become_separate_folders_inside_of_the_archive():
 
 
 def test_a_short_video_is_played_to_and_fro_and_a_long_one_in_part():
-    seconds = played_seconds(6.0, 2.0, 0.25, 10)
+    seconds = played_seconds(60, 2.0, 0.25, 10)
     assert len(seconds) == 60 and seconds[0] == pytest.approx(1.0)
     assert seconds.max() == pytest.approx(2.0) and seconds.min() == pytest.approx(0.0)
     np.testing.assert_allclose(np.abs(np.diff(seconds)), 0.1)
-    long = played_seconds(6.0, 30.0, 0.5, 10)
+    long = played_seconds(60, 30.0, 0.5, 10)
     assert long[0] == pytest.approx(12.0) and long[-1] == pytest.approx(17.9)

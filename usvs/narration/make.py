@@ -25,7 +25,7 @@ from usvs.narration.lexicon_file import read_lexicon
 from usvs.narration.media import write_video
 from usvs.narration.narration import Pace, Shown, narrate
 from usvs.narration.new_archive import StagingFolders, check_new_archive, ground_truth_folder, new_archive
-from usvs.narration.pictures import canvas_size, iter_pictures
+from usvs.narration.pictures import Canvas, canvas_size, iter_pictures
 from usvs.narration.plan import ScanPlan, plan_scans
 from usvs.narration.settings import NarrateSettings
 from usvs.narration.sound import record_sound
@@ -225,8 +225,8 @@ def make_scan(task: NarrateTask) -> NarratedScan:
         rows = [row[: len(LABELS)] for row in interval_rows(plan, names, rate)]
         write_csv(media.with_name(f"{media.name}.labels.csv"), LABELS, rows)
     is_cropped = settings.scans is not None if settings.crop_to_sector is None else settings.crop_to_sector
-    size = canvas_size(plan.played, settings.frame_pixels)
-    pictures = iter_pictures(plan.played, size, rate, is_cropped)
+    canvas = Canvas(*canvas_size(plan.played, settings.frame_pixels), rate, is_cropped)
+    pictures = iter_pictures(plan.played, canvas)
     write_video(
         media.with_name(f"{media.name}.mp4"), pictures, rate, settings.video_crf, recorded, settings.sound_rate_hz
     )
