@@ -44,7 +44,10 @@ def test_other_columns_can_be_named_and_patients_are_optional(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,class\nb.mp4,liver\n", "line 1: column 'label' is missing: expected file, label"),
+        (
+            "file,class\nb.mp4,liver\n",
+            "line 1: column 'label' is missing: expected file, label.*--label-column names another",
+        ),
         ("path,label\nb.mp4,liver\n", "line 1: column 'file' is missing"),
         ("file,label\nb.mp4,lung\n", "line 2: label 'lung' has no terms in the lexicon: expected one of liver, spleen"),
         ("file,label\nb.mp4,Liver\n", "line 2: label 'Liver' has no terms"),

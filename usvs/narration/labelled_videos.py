@@ -90,7 +90,8 @@ def read_labelled_videos(folder: Path, labels: Path, classes: tuple[str, ...], c
         if missing := [name for name in needed if name not in table.columns]:
             got = describe_columns(table.columns, needed)
             expected = f"expected {', '.join(needed)}"
-            raise DataError(f"{what}, line 1: column '{missing[0]}' is missing: {expected}, got {got}")
+            hint = "; --label-column names another" if missing[0] == columns.label else ""
+            raise DataError(f"{what}, line 1: column '{missing[0]}' is missing: {expected}, got {got}{hint}")
         rows = list(table.rows)
     labelled = [row for row in rows if row.values[columns.label]]
     if not labelled:

@@ -219,7 +219,8 @@ def make_scan(task: NarrateTask) -> NarratedScan:
     with Speakers(task.voices) as speakers:
         rng = stream(task.seed, *names_of_streams, "narration")
         narration = narrate(rng, speakers, shown, task.lexicon, pace, frames / rate, settings.sound_rate_hz)
-    recorded = record_sound(task.seed, stream(task.seed, *names_of_streams, "noise"), narration)
+    noise = stream(task.seed, *names_of_streams, "noise")
+    recorded = record_sound(task.seed, noise, narration, settings.noise_db)
     write_scan_truth(truth, plan, narration, names, rate)
     if task.write_labels:
         rows = [row[: len(LABELS)] for row in interval_rows(plan, names, rate)]

@@ -18,6 +18,7 @@ class NarrateSettings(Settings):
     on_topic_fraction: float = Field(2 / 3, ge=0, le=1)  # of the remarks; the others are about another topic
     silent_fraction: float = Field(0.05, ge=0, le=1)  # of the clips that are not commented
     delay_seconds: tuple[float, float] = (-0.2, 0.4)  # of the comment's start and end, relative to the clip's
+    noise_db: float = Field(0.0, ge=-40, le=40)  # added to the level of hiss and ventilation
     voices: int = Field(8, ge=1)  # all of them speak in every scan, in random turns
     test_fraction: float = Field(0.3, gt=0, lt=1)  # of the patients of each class, where a part is chosen
     frame_rate_hz: int = Field(10, ge=2, le=120)
