@@ -81,6 +81,14 @@ def test_pictures_speech_and_ground_truth_agree(sources):
         assert row["topic"] == row["shown"] or row["on_topic"] == "no"
 
 
+@pytest.mark.parametrize(("fraction", "low", "high"), [(1.0, 0.7, 1.0), (0.0, 0.0, 0.0)])
+def test_remarks_are_about_what_is_shown_as_often_as_stated(sources, fraction, low, high):
+    table = sources / "labels.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if "bob" not in line))
+    summary = make(sources, scan_seconds=30.0, clip_seconds=5.0, on_topic_fraction=fraction, delay_seconds=(-0.1, 0.1))
+    assert summary.remarks > 8 and low <= summary.on_topic / summary.remarks <= high
+
+
 def test_streams_and_sources_are_as_a_recorder_writes_them(sources):
     make(sources, part="train", test_fraction=0.5, write_labels=True)
     (folder,) = (sources / "out").iterdir()
