@@ -14,7 +14,7 @@ LEVELS = [
     {"models", "audio", "losses", "evaluation"},
     {"media"},
     {"archive"},
-    {"store"},
+    {"store", "narration"},
     {"data", "phantom"},
     {"training"},
     {"tasks"},

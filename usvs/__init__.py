@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from usvs.models.registry import create_encoder as create_encoder
     from usvs.models.registry import list_encoders as list_encoders
     from usvs.models.registry import register_encoder as register_encoder
+    from usvs.narration.make import narrate_videos as narrate_videos
     from usvs.phantom import make_phantom as make_phantom
     from usvs.store.audit import audit_store as audit_store
     from usvs.store.indexing import index_archive as index_archive
@@ -48,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "inference.predict": ("predict",),
         "inference.saliency": ("SaliencyModel",),
         "models.registry": ("create_encoder", "list_encoders", "register_encoder"),
+        "narration.make": ("narrate_videos",),
         "phantom": ("make_phantom",),
         "store.audit": ("audit_store",),
         "store.indexing": ("index_archive",),

@@ -72,7 +72,7 @@ def load_settings(base: SettingsT, file: str | PathLike[str] | None = None, over
     """
     values = base.model_dump(mode="json")
     if file is not None:
-        _override(values, _read_table(Path(file)), known=values)
+        _override(values, read_table(Path(file)), known=values)
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals:
@@ -96,17 +96,26 @@ def check_settings(kind: type[SettingsT], values: Mapping[str, Any]) -> Settings
         raise ConfigError(f"setting '{name}': {first['msg']}{got}") from None
 
 
-def _read_table(file: Path) -> Any:
+def read_table(file: Path, kind: str = "settings file") -> Any:
+    """Read a TOML or JSON file.
+
+    Args:
+        file: JSON if its name ends in ``.json``, otherwise TOML.
+        kind: what the file is, with which error messages begin.
+
+    Raises:
+        ConfigError: if it cannot be read.
+    """
     try:
         text = read_regular_text(file)
     except OSError as error:
-        raise ConfigError(f"settings file '{file}' cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{kind} '{file}' cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"settings file '{file}': expected UTF-8 text") from None
+        raise ConfigError(f"{kind} '{file}': expected UTF-8 text") from None
     try:
         return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except ValueError as error:
-        raise ConfigError(f"settings file '{file}': {error}") from None
+        raise ConfigError(f"{kind} '{file}': {error}") from None
 
 
 def _json_or_text(value: str) -> Any:

@@ -77,7 +77,7 @@ def test_empty_batch():
 
 def test_speech_has_mean_zero_and_deviation_one():
     """The constants are those of speech: synthesised words, not noise."""
-    voice = pytest.importorskip("usvs.phantom.voice")
+    voice = pytest.importorskip("usvs.narration.voice")
     pytest.importorskip("espeakng_loader", reason="the phantom's voices are not installed")
     import soxr
 

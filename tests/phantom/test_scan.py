@@ -83,9 +83,9 @@ def test_the_sector_is_drawn_where_the_geometry_says_and_bone_casts_a_shadow():
 @pytest.mark.parametrize("plane", ["femur", "spine_sag"])
 def test_bone_casts_a_shadow(plane):
     from usvs.phantom.anatomy import draw_slab, reflectivity
-    from usvs.phantom.seeds import stream
     from usvs.phantom.sonography import FrameRenderer, Layer, TransducerContact, draw_scanner
     from usvs.phantom.transducer import Pose
+    from usvs.utils.seeds import stream
 
     calm = PhantomSettings(rotation_degrees=0.0, scale=(1.0, 1.0))
     scan = PhantomScan(0, 1, 1, calm)

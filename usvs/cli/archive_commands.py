@@ -1,4 +1,4 @@
-"""Commands for archives and stores: phantom, index, prepare, audit, import."""
+"""Commands for archives and stores: phantom, narrate, index, prepare, audit, import."""
 
 import argparse
 import logging
@@ -9,6 +9,7 @@ from usvs.archive.importers import IMPORTERS, parse_label_map
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings
 from usvs.errors import DataError
+from usvs.narration.settings import NarrateSettings
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
 from usvs.utils.text import quantity
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 def add_archive_commands(commands: Commands) -> None:
     """Add these commands to the command line."""
     _add_phantom(commands)
+    _add_narrate(commands)
     _add_index(commands)
     _add_prepare(commands)
     _add_audit(commands)
@@ -34,6 +36,44 @@ def _add_phantom(commands: Commands) -> None:
     )
     command.add_path("--pictures", "OUT", "also draw planes and narration into this folder")
     command.add_path("--real", "IMAGES", "folder of real frames (.png) to draw beside them")
+    command.add_workers()
+    command.add_settings()
+
+
+NARRATE_OPTIONS = {
+    "scans": ("N", "join clips of all patients into this many scans; default: one scan per patient"),
+    "clip_seconds": ("S", "each clip is played to and fro for about this long; default: 6"),
+    "scan_seconds": ("S", "duration of a scan; default: 120 with --scans, otherwise each clip of the patient once"),
+    "on_topic_fraction": ("F", "fraction of the remarks that are about what is shown; default: two thirds"),
+    "silent_fraction": ("F", "fraction of the clips that are not commented; default: 0.05"),
+    "voices": ("N", "number of voices, which all speak in every scan; default: 8"),
+}
+
+
+def _add_narrate(commands: Commands) -> None:
+    command = add_command(commands, "narrate", _run_narrate)
+    command.add_path("videos", "VIDEOS", "a folder of silent videos; never written to")
+    command.add_path("out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth")
+    command.add_argument(
+        "--labels", type=Path, required=True, metavar="CSV", help="a table with a column 'file' and one of labels"
+    )
+    command.add_argument(
+        "--lexicon", type=Path, required=True, metavar="TOML", help="terms of each label: see examples/lexicons"
+    )
+    command.add_argument("--label-column", default="label", metavar="NAME", help="column of labels; default: label")
+    command.add_argument(
+        "--patient-column", metavar="NAME", help="column of patients or sources; default: patient, if there is one"
+    )
+    command.add_argument(
+        "--exam-column", metavar="NAME", help="column of kinds of examination: a scan of --scans is of one kind"
+    )
+    command.add_choice("--part", ["train", "test"], "only videos of these patients, divided by class; default: all")
+    for name, (metavar, help_text) in NARRATE_OPTIONS.items():
+        command.add_argument(f"--{name.removesuffix('_fraction').replace('_', '-')}", metavar=metavar, help=help_text)
+    command.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
+    )
+    command.add_switch("--write-labels", "also write what is shown to <scan>.labels.csv in the archive")
     command.add_workers()
     command.add_settings()
 
@@ -98,6 +138,31 @@ def _run_phantom(options: argparse.Namespace) -> None:
     if options.pictures is not None:
         for file in save_phantom_pictures(options.out, options.pictures, options.real):
             logger.info(f"picture: {file}")
+
+
+def _run_narrate(options: argparse.Namespace) -> None:
+    """Talk over silent labelled videos: make an archive of narrated scans with known ground truth.
+
+    Example:
+        usvs narrate VIDEOS ARCHIVE --labels labels.csv --lexicon words.toml --label-column point
+    """
+    from usvs.narration import TableColumns, narrate_videos
+
+    given = {name: getattr(options, name.removesuffix("_fraction")) for name in NARRATE_OPTIONS}
+    first = [f"{name}={value}" for name, value in given.items() if value is not None]
+    summary = narrate_videos(
+        options.videos,
+        options.out,
+        labels=options.labels,
+        lexicon=options.lexicon,
+        columns=TableColumns(options.label_column, options.patient_column, options.exam_column),
+        part=options.part,
+        seed=options.seed,
+        write_labels=options.write_labels,
+        settings=chosen_settings(options, NarrateSettings(), first),
+        workers=options.workers,
+    )
+    logger.info(str(summary))
 
 
 def _run_index(options: argparse.Namespace) -> None:

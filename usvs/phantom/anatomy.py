@@ -11,8 +11,8 @@ from usvs.phantom import anatomy_head, anatomy_heart, anatomy_trunk
 from usvs.phantom.canvas import MAP_PIXELS, Canvas, Placement, Points, curve, ellipse
 from usvs.phantom.drawing import FLUID, Drawing
 from usvs.phantom.geometry import FloatArray
-from usvs.phantom.seeds import between
 from usvs.phantom.settings import PhantomSettings
+from usvs.utils.seeds import between
 
 DRAW_FUNCTIONS: dict[str, Callable[[Drawing], Points]] = {
     "3VT": anatomy_heart.three_vessels,

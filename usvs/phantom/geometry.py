@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.phantom.seeds import stream
 from usvs.phantom.settings import PhantomSettings
+from usvs.utils.seeds import stream
 
 SAMPLES = 192  # along a beam
 BEAMS = 128

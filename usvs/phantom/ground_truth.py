@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.errors import DataError
+from usvs.narration.narration import Narration
 from usvs.phantom.gaze import Gaze, gaze_at
-from usvs.phantom.narration import Narration
 from usvs.phantom.scan import PhantomScan
 from usvs.utils.regular_files import read_regular_text
 
@@ -61,11 +61,6 @@ def collect_ground_truth(
         sector=asdict(scan.sector),
         crop=scan.sector.inscribed_crop(),
     )
-
-
-def ground_truth_folder(archive: Path) -> Path:
-    """Return the folder next to an archive with its ground truth."""
-    return archive.with_name(archive.name + ".ground_truth")
 
 
 def write_ground_truth(path: Path, ground_truth: ScanGroundTruth) -> None:

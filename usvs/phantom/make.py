@@ -1,7 +1,5 @@
 """Writing of a phantom archive by several processes, with its ground truth in a folder of its own."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +10,14 @@ import cv2
 
 from usvs.config import override_settings
 from usvs.errors import ConfigError, DataError
-from usvs.phantom.ground_truth import collect_ground_truth, ground_truth_folder, write_ground_truth
-from usvs.phantom.media import write_gaze, write_planes, write_video
+from usvs.narration.media import write_video
+from usvs.narration.new_archive import StagingFolders, check_new_archive, ground_truth_folder, new_archive
+from usvs.narration.voice import espeak_paths
+from usvs.phantom.ground_truth import collect_ground_truth, write_ground_truth
+from usvs.phantom.media import write_gaze, write_planes
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.script import plane_rows
 from usvs.phantom.settings import PhantomSettings
-from usvs.phantom.voice import espeak_paths
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 from usvs.utils.text import quantity
@@ -99,24 +99,19 @@ def make_phantom(
     settings = override_settings(settings or PhantomSettings(), **overrides)
     out = Path(out).expanduser().absolute()
     _check(out, patients, seed, workers)
+    check_new_archive(out, "phantom")
     espeak_paths()
-    staging = _staging_folder(out)
-    try:
+    with new_archive(out, "phantom") as staging:
         tasks = _scan_tasks(staging, patients, seed, settings)
         frames = sum(track(_make_scans(tasks, workers), "making phantom scans", len(tasks)))
-        size = sum(file.stat().st_size for file in (staging / "archive").rglob("*") if file.is_file())
-        _publish(staging, out)
-    except OSError as error:
-        raise DataError(f"phantom: folder '{out.parent}' cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        size = staging.archive_bytes()
     video_seconds = frames / settings.frame_rate_hz
     return PhantomSummary(out, patients, len(tasks), frames, video_seconds, size, time.monotonic() - started)
 
 
-def _scan_tasks(staging: Path, patients: int, seed: int, settings: PhantomSettings) -> list[ScanTask]:
+def _scan_tasks(staging: StagingFolders, patients: int, seed: int, settings: PhantomSettings) -> list[ScanTask]:
     return [
-        ScanTask(seed, patient, scan, settings, staging / "archive", staging / "ground_truth")
+        ScanTask(seed, patient, scan, settings, staging.archive, staging.ground_truth)
         for patient in range(1, patients + 1)
         for scan in range(1, settings.scans_per_patient + 1)
     ]
@@ -126,26 +121,6 @@ def _check(out: Path, patients: int, seed: int, workers: int | None) -> None:
     for name, value, least in (("patients", patients, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value is not None and value < least:
             raise ConfigError(f"phantom: expected {name} of at least {least}, got {value}")
-    for folder in (out, ground_truth_folder(out)):
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"phantom: '{folder}' is a file: expected a folder that is empty or does not exist")
-        if folder.is_dir() and any(folder.iterdir()):
-            raise DataError(f"phantom: '{folder}' is not empty: name another folder, or remove it")
-
-
-def _staging_folder(out: Path) -> Path:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise DataError(f"phantom: folder '{out.parent}' cannot be written: {error.strerror}") from None
-
-
-def _publish(staging: Path, out: Path) -> None:
-    for made, target in ((staging / "ground_truth", ground_truth_folder(out)), (staging / "archive", out)):
-        if target.is_dir():
-            target.rmdir()
-        made.rename(target)
 
 
 def _make_scans(tasks: list[ScanTask], workers: int | None) -> Iterator[int]:

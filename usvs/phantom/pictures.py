@@ -12,8 +12,9 @@ from usvs.archive.labels import STANDARD_PLANES
 from usvs.errors import DataError
 from usvs.media.audio import read_audio
 from usvs.media.video import iter_gray_frames
-from usvs.phantom.ground_truth import ScanGroundTruth, ground_truth_folder, read_ground_truth
-from usvs.phantom.narration import CHATTER, GROUND_TRUTH_HZ, SILENCE
+from usvs.narration.narration import CHATTER, GROUND_TRUTH_HZ, SILENCE
+from usvs.narration.new_archive import ground_truth_folder
+from usvs.phantom.ground_truth import ScanGroundTruth, read_ground_truth
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

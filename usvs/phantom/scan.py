@@ -8,18 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
+from usvs.narration.narration import Narration, Pace, Shown, narrate
+from usvs.narration.sound import record_sound
+from usvs.narration.voice import Speakers, draw_voice
 from usvs.phantom.anatomy import Slab, draw_slab, reflectivity
 from usvs.phantom.gaze import Gaze, simulate_gaze
 from usvs.phantom.geometry import FloatArray, draw_sector_geometry
-from usvs.phantom.narration import Narration, narrate
+from usvs.phantom.lexicon import LEXICON
 from usvs.phantom.screen import Screen
 from usvs.phantom.script import draw_script
-from usvs.phantom.seeds import between, stream
 from usvs.phantom.settings import PhantomSettings
 from usvs.phantom.sonography import FrameRenderer, Layer, draw_contact, draw_scanner
-from usvs.phantom.sound import record_sound
 from usvs.phantom.transducer import Pose, draw_poses
-from usvs.phantom.voice import Speakers, draw_voice
+from usvs.utils.seeds import between, stream
 
 FADE_SECONDS = 0.32  # duration of the cross-fade from one plane to the next
 SEARCH_SPEED = (0.6, 1.3)  # tissue units a second
@@ -72,7 +73,15 @@ class PhantomScan:
     def sounds(self) -> Sounds:
         """Synthesize and record the narration."""
         with Speakers([draw_voice(self.seed, number) for number in range(self.settings.sonographers)]) as speakers:
-            narration = narrate(self._stream("narration"), speakers, self.script, self.settings)
+            narration = narrate(
+                self._stream("narration"),
+                speakers,
+                self.shown(),
+                LEXICON,
+                self.pace(),
+                self.settings.scan_seconds,
+                self.settings.sound_rate_hz,
+            )
         return Sounds(record_sound(self.seed, self._stream("noise"), narration), narration)
 
     def landmarks(self) -> list[NDArray[np.float64]]:
@@ -92,6 +101,18 @@ class PhantomScan:
             self.settings.gaze_rate_hz,
             lambda now: landmarks[min(int(now * self.rate_hz), self.frames - 1)],
         )
+
+    def shown(self) -> list[Shown]:
+        """Return what a sonographer sees, in the terms of the narration: a plane's index is its topic."""
+        return [
+            Shown(None if s.plane == BACKGROUND else s.plane, s.start / self.rate_hz, s.stop / self.rate_hz)
+            for s in self.script
+        ]
+
+    def pace(self) -> Pace:
+        """Return how much is said, and when."""
+        s = self.settings
+        return Pace(s.spoken_fraction, s.chatter_fraction, s.idle_fraction, s.delay_seconds)
 
     def _stream(self, *names: str | int) -> np.random.Generator:
         return stream(self.seed, "patient", self.patient, "scan", self.scan, *names)

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.narration.media import LIMITED_RANGE
 from usvs.phantom.geometry import TOP_BAR_PIXELS, SectorGeometry
-from usvs.phantom.seeds import stream
+from usvs.utils.seeds import stream
 
 MAKERS = ("Sonara", "Echolux", "Velaris", "Ultima", "Femto", "Aurigon")
 PROBES = ("CX2-9", "AB1-6-D", "RM4-8", "C5-1s", "LX3-7")
@@ -50,9 +51,6 @@ class Screen:
         planar[height : height * 5 // 4] = self.tint[0]
         planar[height * 5 // 4 :] = self.tint[1]
         return planar
-
-
-LIMITED_RANGE: NDArray[np.uint8] = np.round(16 + np.arange(256) * 219 / 255).astype(np.uint8)
 
 
 def _text(image: NDArray[np.uint8], text: str, x: int, y: int, size: float, gray: int) -> None:

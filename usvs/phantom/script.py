@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
-from usvs.phantom.seeds import between
 from usvs.phantom.settings import PhantomSettings
+from usvs.utils.seeds import between
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from usvs.phantom.canvas import map_scale_and_origin
 from usvs.phantom.geometry import BEAMS, SAMPLES, FloatArray, SectorGeometry
-from usvs.phantom.seeds import stream
 from usvs.phantom.transducer import Pose
+from usvs.utils.seeds import stream
 
 NEAR_SAMPLES = 44  # depth of the maternal skin, fat and muscle below the transducer
 MAX_ATTENUATION_NEPERS = 6.0  # a stronger attenuation is black anyway

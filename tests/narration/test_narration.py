@@ -1,5 +1,6 @@
 """The narration agrees with its ground truth, and does not depend on what was synthesized before."""
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -9,13 +10,13 @@ import pytest
 
 from usvs.archive.labels import BACKGROUND, STANDARD_PLANES
 from usvs.errors import MissingDependencyError
-from usvs.phantom.lexicon import CHATTER as REMARKS
-from usvs.phantom.lexicon import TERMS, on_topic
-from usvs.phantom.narration import CHATTER, SILENCE, narrate
+from usvs.narration.lexicon import CHATTER as REMARKS
+from usvs.narration.narration import CHATTER, SILENCE, Narration, narrate
+from usvs.narration.voice import ACCENTS, SPEAKERS, Speakers, Voice, draw_voice
+from usvs.phantom.lexicon import LEXICON, TERMS
 from usvs.phantom.scan import PhantomScan
-from usvs.phantom.seeds import stream
 from usvs.phantom.settings import PhantomSettings
-from usvs.phantom.voice import ACCENTS, SPEAKERS, Speakers, Voice, draw_voice
+from usvs.utils.seeds import stream
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_scan_sounds_the_same_whatever_was_spoken_before():
 
 SPEAK = """
 import zlib
-from usvs.phantom.voice import Speakers, Voice
+from usvs.narration.voice import Speakers, Voice
 with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
     print(zlib.crc32(speaker.synthesize("is this your first one").tobytes()))
 """
@@ -91,7 +92,7 @@ def test_every_voice_can_be_loaded_and_differs():
 
 
 def test_a_long_data_path_is_shortened(monkeypatch, tmp_path):
-    from usvs.phantom import voice
+    from usvs.narration import voice
 
     library, data = voice.espeak_paths()
     folder = tmp_path / ("long" * 30) / ("path" * 30)
@@ -103,7 +104,7 @@ def test_a_long_data_path_is_shortened(monkeypatch, tmp_path):
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):
-    from usvs.phantom.voice import espeak_paths
+    from usvs.narration.voice import espeak_paths
 
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(MissingDependencyError, match=r"'espeakng-loader' is missing: pip install 'usvs\[phantom\]'"):
@@ -115,7 +116,7 @@ def test_each_plane_has_terms_of_its_own():
     terms = [term for own in TERMS.values() for term in own]
     assert len(terms) == len(set(terms))
     for plane, own in TERMS.items():
-        remarks = [on_topic(stream(0, "remarks", number), plane) for number in range(20)]
+        remarks = [LEXICON.on_topic(stream(0, "remarks", number), STANDARD_PLANES.index(plane)) for number in range(20)]
         assert all(any(term in remark for term in own) for remark in remarks)
         assert len(set(remarks)) > 8
         assert not any(term in remark for term in own for remark in REMARKS)
@@ -129,10 +130,40 @@ class Recorder:
     def __init__(self, count: int):
         self.voices = (draw_voice(0, 0),) * count
         self.turns: list[int] = []
+        self.texts: list[str] = []
 
     def synthesize(self, text: str, speaker: int = 0) -> np.ndarray:
         self.turns.append(speaker)
+        self.texts.append(text)
         return np.full(22_050, 0.1, np.float32)
+
+
+def narrate_with(recorder: Recorder, scan: PhantomScan, rng: np.random.Generator) -> Narration:
+    settings = scan.settings
+    return narrate(rng, recorder, scan.shown(), LEXICON, scan.pace(), settings.scan_seconds, settings.sound_rate_hz)
+
+
+def test_a_phantom_says_the_same_as_before_narration_was_a_package_of_its_own():
+    digest = hashlib.sha256()
+    for changes in ({}, {"chatter_fraction": 0.3, "idle_fraction": 0.4}):
+        recorder = Recorder(3)
+        scan = PhantomScan(5, 1, 1, PhantomSettings(scan_seconds=60.0, **changes))
+        narration = narrate_with(recorder, scan, stream(5, "narration"))
+        turns = zip(recorder.turns, recorder.texts, strict=True)
+        digest.update("\n".join(f"{speaker} {text}" for speaker, text in turns).encode())
+        digest.update(narration.topic.tobytes())
+    assert digest.hexdigest() == "436d8a9572c48394d97618277a43e19992835315024018daee79ba7637ac9af8"  # of 375ef63
+
+
+def test_the_remarks_of_the_ground_truth_are_those_that_are_spoken():
+    recorder = Recorder(3)
+    scan = PhantomScan(5, 1, 1, PhantomSettings(scan_seconds=30.0))
+    narration = narrate_with(recorder, scan, stream(5, "narration"))
+    assert [remark.text for remark in narration.remarks] == recorder.texts
+    assert [remark.speaker for remark in narration.remarks] == recorder.turns
+    for remark in narration.remarks:
+        spoken = narration.topic[round(remark.start * 100) : round(remark.stop * 100)]
+        assert (spoken == remark.topic).all() and len(spoken)
 
 
 def test_every_scan_is_narrated_by_all_voices_so_that_a_voice_tells_nothing_about_it():
@@ -140,8 +171,7 @@ def test_every_scan_is_narrated_by_all_voices_so_that_a_voice_tells_nothing_abou
     fractions = []
     for patient in range(1, 7):
         recorder = Recorder(3)
-        scan = PhantomScan(0, patient, 1, settings)
-        narrate(stream(0, "narration", patient), recorder, scan.script, settings)
+        narrate_with(recorder, PhantomScan(0, patient, 1, settings), stream(0, "narration", patient))
         fractions.append(np.bincount(recorder.turns, minlength=3) / len(recorder.turns))
     assert np.min(fractions) > 0.1
     assert np.mean(fractions, axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from usvs.phantom.narration import Narration
-from usvs.phantom.seeds import stream
-from usvs.phantom.sound import record_sound
+from usvs.narration.narration import Narration
+from usvs.narration.sound import record_sound
+from usvs.utils.seeds import stream
 
 RATE_HZ, SECONDS = 48_000, 60
 
@@ -27,3 +27,12 @@ def test_the_same_hum_is_recorded_with_every_patient_and_another_in_another_arch
     size = np.linalg.norm(first)
     assert np.linalg.norm(first - second) < 0.2 * size
     assert np.linalg.norm(first - elsewhere) > 0.5 * size
+
+
+def test_noise_is_louder_by_as_much_as_stated():
+    silence = Narration(np.zeros(48_000, np.float32), RATE_HZ, np.zeros(100, np.bool_), np.full(100, -1, np.int16))
+    powers = []
+    for noise_db in (0.0, 20.0):
+        recorded = record_sound(0, stream(0, "noise"), silence, noise_db).astype(np.float64)
+        powers.append(np.median(np.diff(recorded) ** 2))  # the hum is slow, clicks are rare
+    assert 10 * np.log10(powers[1] / powers[0]) == pytest.approx(20.0, abs=1.0)

@@ -4,28 +4,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.phantom.narration import Narration
-from usvs.phantom.seeds import stream
+from usvs.narration.narration import Narration
+from usvs.utils.seeds import stream
 
 ECHO_SECONDS = 0.12
 
 
-def record_sound(seed: int, rng: np.random.Generator, narration: Narration) -> NDArray[np.float32]:
+def record_sound(
+    seed: int, rng: np.random.Generator, narration: Narration, noise_db: float = 0.0
+) -> NDArray[np.float32]:
     """Return the recorded sound [samples], within plus or minus one.
 
     Args:
         seed: of the archive; all of its scans are recorded in one room, so that noise does not identify a patient.
         rng: stream of the scan's noise and clicks.
         narration: the clean speech.
+        noise_db: added to the room's level of hiss and ventilation, which is 20 to 34 dB below the speech.
     """
     room = stream(seed, "room")
     rate, samples = narration.rate_hz, len(narration.sound)
     voice = narration.sound * 10 ** (room.uniform(-9, 0) / 20)
     voice = voice + _echo(room, voice, rate)
     speech_db = room.uniform(-24, -20)  # a remark's usual level
-    hiss = rng.standard_normal(samples, np.float32) * np.float32(10 ** ((speech_db - room.uniform(24, 34)) / 20))
+    hiss = rng.standard_normal(samples, np.float32) * np.float32(
+        10 ** ((speech_db - room.uniform(24, 34) + noise_db) / 20)
+    )
     rumble = cv2.blur(rng.standard_normal((1, samples), np.float32), (round(rate / 300), 1))[0]
-    rumble *= np.float32(10 ** ((speech_db - room.uniform(20, 30)) / 20) / rumble.std())
+    rumble *= np.float32(10 ** ((speech_db - room.uniform(20, 30) + noise_db) / 20) / rumble.std())
     recorded = voice + hiss + rumble + _hum(room, samples, rate) + _clicks(rng, samples, rate)
     return np.asarray(np.clip(recorded, -0.99, 0.99), np.float32)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from usvs.errors import MissingDependencyError
-from usvs.phantom.seeds import stream
 from usvs.utils.dependencies import missing_dependency
+from usvs.utils.seeds import stream
 
 ACCENTS = ("en", "en-us", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan")
 SPEAKERS = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "f4", "f5")
