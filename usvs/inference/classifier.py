@@ -9,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
+from usvs.archive.class_list import ClassList
 from usvs.config import Profile, override_settings
 from usvs.data.frame_dataset import FrameDataset
 from usvs.data.frame_labels import encode_labels
@@ -20,6 +21,7 @@ from usvs.inference.frames import Source, as_files, prepared_side, read_image_fr
 from usvs.inference.model_base import FinetunedModel
 from usvs.inference.models import evaluation_inputs, predict_images, predict_models
 from usvs.store.prepared import PreparedStore
+from usvs.store.store_labels import other_classes
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.features import BATCH_FRAMES
@@ -198,7 +200,7 @@ def frames_as_store(frames: FrameDataset, classes: Sequence[str]) -> tuple[Prepa
         classes: names in the order of the table's class numbers; the dataset's own order may differ.
 
     Raises:
-        ConfigError: for a label that is not in `classes`.
+        DataError: for a label that is not in `classes`.
     """
     scan = SimpleNamespace(frames=frames.read, frame_pixels=frames.read([0]).shape[-1])
     store: Any = SimpleNamespace(scans=("frames",), scan=lambda number: scan)
@@ -212,6 +214,9 @@ def class_numbers(frames: FrameDataset, classes: Sequence[str]) -> NDArray[np.in
     """Return the number in `classes` of each frame's label; every frame has one.
 
     Raises:
-        ConfigError: for a label that is not in `classes`.
+        DataError: for a label that is not in `classes`, with the lists of both.
     """
+    used = [frames.classes[number] for number in np.unique(frames.labels).tolist()]
+    if set(used) - set(classes):
+        raise other_classes(ClassList(tuple(classes)), ClassList(tuple(frames.classes)))
     return encode_labels([frames.classes[number] for number in frames.labels.tolist()], classes).label

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from usvs.archive.alignment import Alignment
 from usvs.archive.discovery import COMPANION_SUFFIXES, ScanFiles
 from usvs.archive.gaze import read_gaze
-from usvs.archive.labels import read_plane_labels
-from usvs.archive.settings import GazeSettings
+from usvs.archive.label_tables import LABELS_FILE
+from usvs.archive.label_tracks import LabelTrack, check_frames, dump_labels, in_seconds, make_tracks, read_label_rows
+from usvs.archive.labels import FILE_KIND, PLANE_COLUMN, read_plane_labels
+from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.media.audio import AudioDecodeStats, read_audio
@@ -42,6 +44,7 @@ class IndexTask:
     clips: ClipSettings
     voice_activity: VoiceActivitySettings
     gaze: GazeSettings = field(default_factory=GazeSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class ScanMetadata:
         sector: the inscribed crop.
         sound: ``in_video``, ``beside`` (a file of its own) or ``none``.
         gaze: whether there is usable gaze; likewise `planes` (labels).
+        labels: by label column, as text of `dump_labels`; None without any.
+        labels_note: why there are none.
         alignment: of sound and gaze with the video.
         companions: size and modification time of each companion file, by kind, before it was read.
         speech_fractions: fraction of each clip that is speech [clips]; NaN without sound.
@@ -74,6 +79,8 @@ class ScanMetadata:
     gaze_note: str | None = None
     planes: bool = False
     planes_note: str | None = None
+    labels: str | None = None
+    labels_note: str | None = None
     alignment: Alignment = field(default_factory=Alignment)
     companions: dict[str, tuple[int, int]] = field(default_factory=dict)
     speech_fractions: NDArray[np.float32] | None = None
@@ -82,14 +89,15 @@ class ScanMetadata:
 def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
     """Return what shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
     sizes = []
-    for path in (files.path, files.sound, files.gaze, files.planes):
+    for path in (files.path, files.sound, files.gaze, files.planes, files.labels):
         try:
             status = None if path is None else os.stat(f"{archive}/{path}")  # noqa: PTH116  a Path would double the time
         except OSError:
             status = None
         sizes.append(status and (status.st_size, status.st_mtime_ns))
     manifest = (files.patient, files.split, files.sector, files.alignment.model_dump_json())
-    return (files.path, files.sound, files.gaze, files.planes, *sizes, *manifest)
+    companions = (files.sound, files.gaze, files.planes, files.labels)
+    return (files.path, *companions, *sizes, *manifest, files.label_rows)
 
 
 def inspect_scan(task: IndexTask) -> ScanMetadata:
@@ -128,6 +136,7 @@ def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetad
     sound, sound_note, fractions = _inspect_sound(task, path, info)
     gaze, gaze_note, alignment = _inspect_gaze(task, info)
     planes, planes_note = _inspect_planes(task, info)
+    labels, labels_note = _inspect_labels(task, info)
     return ScanMetadata(
         bytes=size,
         modified_ns=modified,
@@ -141,6 +150,8 @@ def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetad
         gaze_note=gaze_note,
         planes=planes,
         planes_note=planes_note,
+        labels=labels,
+        labels_note=labels_note,
         alignment=alignment,
         companions=companions,
         speech_fractions=fractions,
@@ -283,3 +294,38 @@ def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]
     except Exception as error:
         return False, _not_used("plane labels", error)
     return True, labels.note(info.timing.duration_seconds)
+
+
+def _inspect_labels(task: IndexTask, info: VideoInfo) -> tuple[str | None, str | None]:
+    """Return the labels of a scan by label column as text, and what is unusual about them or why there are none."""
+    files, duration = task.files, info.timing.duration_seconds
+    try:
+        sources = [("labels", make_tracks(files.label_rows, LABELS_FILE))]
+        if files.labels is not None:
+            names = (files.path, files.labels)
+            rows = read_label_rows(task.archive / files.labels, "labels", task.labels.columns, names)
+            sources.append(("labels", make_tracks(rows, "labels")))
+        if files.planes is not None:
+            sources.append((FILE_KIND, _read_plane_tracks(task, files.planes)))
+        tracks: dict[str, LabelTrack] = {}
+        for what, of_source in sources:
+            check_frames(of_source, info.frames, what)
+            if twice := sorted(set(tracks) & set(of_source)):
+                raise DataError(f"labels: expected column '{twice[0]}' in one file, got it in two")
+            tracks |= of_source
+    except Exception as error:
+        return None, _not_used("labels", error)
+    if info.container == "dicom":  # its frames are numbered in the file, whether they can be decoded or not
+        tracks = in_seconds(tracks, info.timing.seconds)
+    outside = sum(track.outside(duration, info.frames) for name, track in tracks.items() if name != PLANE_COLUMN)
+    note = f"labels: {outside} are outside of the scan: expected 0 to {duration:.1f} s" if outside else None
+    return dump_labels(tracks), note
+
+
+def _read_plane_tracks(task: IndexTask, path: str) -> dict[str, LabelTrack]:
+    """Return the labels of a file of planes; none where it is not used, which its own note says."""
+    try:
+        names = (task.files.path, path)
+        return make_tracks(read_label_rows(task.archive / path, FILE_KIND, (PLANE_COLUMN,), names), FILE_KIND)
+    except DataError:
+        return {}
