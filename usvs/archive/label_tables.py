@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from usvs.archive.csv_rows import describe_columns, open_csv
-from usvs.archive.label_tracks import LabelRow, label_columns, parse_label_row
+from usvs.archive.label_tracks import LabelRow, label_columns, make_tracks, parse_label_row
 from usvs.archive.scan_names import ScanNames
 from usvs.archive.settings import LabelSettings
 from usvs.errors import DataError
@@ -136,6 +136,8 @@ def read_label_table(file: Path, scans: Iterable[str], archive: str, settings: L
             if patient and patients.setdefault(path, patient) != patient:
                 raise DataError(f"{where}: expected one patient for a file, got another one than in an earlier line")
             rows[path].append(parse_label_row(row, table, columns, what))
+    for found in rows.values():
+        make_tracks(found, what)  # raises for labels that overlap
     return LabelTable(
         file,
         what,

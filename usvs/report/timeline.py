@@ -16,6 +16,7 @@ from usvs.utils.progress import track
 from usvs.utils.text import printable
 
 NO_LABEL = "#e4e4e4"
+SMALLEST_SHOWN = 0.02  # of a class in the legend, its largest probability
 LEGEND_COLUMN = 22  # classes
 
 
@@ -48,7 +49,8 @@ def timeline_figure(
         _draw_strip(panels[2], edges, known, classes, "labelled")
     panels[-1].set_xlabel("seconds", fontsize=8)
     panels[-1].set_xlim(edges[0], edges[-1])
-    present = [number for number, name in enumerate(classes.names) if name in {*shown, *known}]
+    visible = values.max(axis=0) >= SMALLEST_SHOWN
+    present = [number for number, name in enumerate(classes.names) if visible[number] or name in {*shown, *known}]
     handles = [Patch(color=classes.colours[number], label=printable(classes.names[number])) for number in present]
     figure.legend(
         handles=handles, loc="outside right upper", fontsize=7, frameon=False, ncols=1 + len(present) // LEGEND_COLUMN
@@ -79,10 +81,9 @@ def save_timelines(found: PredictionTable, folder: Path) -> list[Path]:
 
 
 def _edges(times: np.ndarray) -> np.ndarray:
-    """Return where each frame begins and ends [n + 1]: midway between two frames."""
-    middle = (times[1:] + times[:-1]) / 2
-    half = float(np.median(np.diff(times))) / 2 if len(times) > 1 else 0.5
-    return np.concatenate([[times[0] - half], middle, [times[-1] + half]])
+    """Return where each frame begins and the last one ends [n + 1]: a frame holds until the next one."""
+    interval = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+    return np.concatenate([times, [times[-1] + interval]])
 
 
 def _draw_strip(axes: Axes, edges: np.ndarray, names: Sequence[str | None], classes: ClassList, title: str) -> None:

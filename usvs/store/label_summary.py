@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from usvs.store.store_labels import class_lists
 from usvs.utils.text import printable, quantity
 
 MAX_LISTED_CLASSES = 24  # of a column; one with more is counted only
+MAX_SINGLE_CLASSES = 8  # of a column most of whose classes are of one file
+MAX_NAME_LETTERS = 48
 MAX_QUESTIONS = 6  # of a column
 
 
@@ -74,16 +77,18 @@ def summarise_labels(
     lists = class_lists([row["labels"] for row in rows], rules)
     counts = {column: {name: ClassCount() for name in found.names} for column, found in lists.items()}
     raw: dict[str, dict[str, int]] = {column: {} for column in lists}
-    left_out = dict.fromkeys(lists, 0)
+    left_out, files = dict.fromkeys(lists, 0), dict.fromkeys(lists, 0)
     for row in rows:
         for column, track in load_labels(row["labels"]).items():
             _count_scan(row, track, lists[column], counts[column])
+            files[column] += 1
             labels = {span.label for span in track.spans}
             left_out[column] += any(lists[column].find(label) == UNLABELLED for label in labels)
             for label in labels:
                 raw[column][label] = raw[column].get(label, 0) + 1
-    questions = {column: _questions(lists[column], raw[column], rules) for column in lists}
-    lines = _lines(counts, left_out, questions, table, archive, len(rows))
+    remarks = {column for column in lists if _are_remarks(counts[column], files[column])}
+    questions = {column: _questions(lists[column], raw[column], rules) for column in lists if column not in remarks}
+    lines = _lines(counts, left_out, remarks, questions, table, archive)
     return LabelSummary(counts, left_out, questions, table.unmatched, tuple(lines))
 
 
@@ -101,8 +106,6 @@ def _count_scan(
 
 def _questions(classes: ClassList, files: Mapping[str, int], rules: ClassRules) -> list[dict[str, int]]:
     """Return groups of similar labels, the most frequent first, of which the owner has not decided."""
-    if len(classes) > MAX_LISTED_CLASSES:
-        return []
     labels = sorted({*classes.names, *files}, key=lambda label: (-files.get(label, 0), label))
     open_labels = [label for label in labels if label not in classes.aliases]
     groups = similar_groups(open_labels)
@@ -116,10 +119,10 @@ def _questions(classes: ClassList, files: Mapping[str, int], rules: ClassRules) 
 def _lines(
     counts: Mapping[str, Mapping[str, ClassCount]],
     left_out: Mapping[str, int],
+    remarks: Collection[str],
     questions: Mapping[str, Sequence[Mapping[str, int]]],
     table: LabelTable,
     archive: Path,
-    scans: int,
 ) -> list[str]:
     lines = [f"labels: read from '{table.file}'"] if table.file and not table.problem else []
     if table.unmatched:
@@ -129,25 +132,41 @@ def _lines(
             f"labels: {rows} of {table.name} of files that are not in the archive, {more}{table.first_unmatched}"
         )
     for column, classes in counts.items():
-        if len(classes) > MAX_LISTED_CLASSES:
-            lines.append(
-                f"labels '{column}': {len(classes)} classes, too many to list (more than {MAX_LISTED_CLASSES})"
-            )
-            continue
+        number = f"{len(classes)} {'class' if len(classes) == 1 else 'classes'}"
         out = f"; labels of {quantity(left_out[column], 'file')} are left out" if left_out[column] else ""
-        lines.append(f"labels '{column}': {quantity(len(classes), 'class').replace('classs', 'classes')}{out}")
-        width = max((len(printable(name)) for name in classes), default=0)
-        for name, count in classes.items():
-            patients = quantity(count.patients, "patient")
-            lines.append(
-                f"  {printable(name):<{width}} {quantity(count.files, 'file'):>11}{count.seconds:>10.1f} s"
-                f"{patients:>14}"
-            )
-        for group in questions[column][:MAX_QUESTIONS]:
+        if column in remarks:
+            number += ", too many or in too few files to be listed"
+        lines.append(f"labels '{column}': {number}{out}")
+        lines += [] if column in remarks else _class_lines(classes)
+        groups = questions.get(column, [])
+        for group in groups[:MAX_QUESTIONS]:
             lines += _question(column, group, archive)
-        if (more_questions := len(questions[column]) - MAX_QUESTIONS) > 0:
+        if (more_questions := len(groups) - MAX_QUESTIONS) > 0:
             lines.append(f"question: and {more_questions} more groups of similar labels in column '{column}'")
     return lines
+
+
+def _are_remarks(classes: Mapping[str, ClassCount], files: int) -> bool:
+    """Return whether a column looks like remarks, dates or addresses: many values, most of them of one whole file.
+
+    Args:
+        classes: of the column.
+        files: number of scans with a label; where labels are of intervals, a scan has several classes.
+    """
+    once = sum(count.files <= 1 for count in classes.values())
+    are_of_files = sum(count.files for count in classes.values()) <= files
+    single = are_of_files and len(classes) > MAX_SINGLE_CLASSES and 2 * once > len(classes)
+    return single or len(classes) > MAX_LISTED_CLASSES
+
+
+def _class_lines(classes: Mapping[str, ClassCount]) -> list[str]:
+    names = [textwrap.shorten(printable(name), MAX_NAME_LETTERS, placeholder="...") for name in classes]
+    width = max(map(len, names), default=0)
+    return [
+        f"  {name:<{width}} {quantity(count.files, 'file'):>11}{count.seconds:>10.1f} s"
+        f"{quantity(count.patients, 'patient'):>14}"
+        for name, count in zip(names, classes.values(), strict=True)
+    ]
 
 
 def _question(column: str, group: Mapping[str, int], archive: Path) -> list[str]:
