@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from typing_extensions import Self
 
 from usvs.archive.class_list import ClassList
-from usvs.archive.labels import STANDARD_PLANES
+from usvs.archive.labels import STANDARD_PLANES, standard_planes
 from usvs.data.frame_labels import ClassLabels, encode_labels, labels_of_scans
 from usvs.data.frame_table import FrameTable, every_nth_frame, labelled_frames, read_frames
 from usvs.data.patients import pretraining_keys, scan_groups
@@ -53,6 +53,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         scan: [n] keyed hash of each frame's scan.
         seconds: [n] float64, time of each frame on its scan's clock; NaN where it is not known.
         classes: names of the classes, by label.
+        class_list: the same, with colours and the label column of the store that they are of.
         table: the rows as a `FrameTable`; None for a dataset made by `from_arrays`.
         store: the open store; None likewise.
 
@@ -83,6 +84,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         self._frames: NDArray[np.uint8] | None = None
         self.transform = transform
         self.classes = names
+        self.class_list = _class_list(opened, labels, names)
         self.labels: NDArray[np.int64] = table.label
         self.patients: NDArray[np.str_] = table.group
         self.scan: NDArray[np.str_] = np.array(opened.scans)[table.scan]
@@ -130,7 +132,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
                 raise ConfigError(f"{name}: expected one value per frame, {len(pixels)}, got {list(column.shape)}")
         made = cls.__new__(cls)
         made.store, made.table, made._frames = None, None, pixels
-        made.transform, made.classes = transform, encoded.classes
+        made.transform, made.classes, made.class_list = transform, encoded.classes, ClassList(encoded.classes)
         made.labels, made.patients, made.scan, made.seconds = encoded.label, groups, scans, times
         return made
 
@@ -164,7 +166,8 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         """
         chosen = self._numbers(rows)
         made = type(self).__new__(type(self))
-        made.store, made.transform, made.classes = self.store, self.transform, self.classes
+        made.store, made.transform = self.store, self.transform
+        made.classes, made.class_list = self.classes, self.class_list
         made.table = None if self.table is None else self.table.take(chosen)
         made._frames = None if self._frames is None else self._frames[chosen]
         made.labels, made.patients = self.labels[chosen], self.patients[chosen]
@@ -217,6 +220,16 @@ def _of_column(
     own = store.labels.class_list(column)
     chosen = own if classes is None else ClassList(tuple(classes), column=column)
     return labelled_frames(store, stride, group_by, chosen), chosen.names
+
+
+def _class_list(store: PreparedStore, labels: Labels, names: tuple[str, ...]) -> ClassList:
+    """The class list of a dataset with these class names."""
+    known = (
+        [standard_planes() if labels == "planes" else store.labels.class_list(labels)]
+        if isinstance(labels, str)
+        else []
+    )
+    return known[0] if known and known[0].names == names else ClassList(names)
 
 
 def _with_labels(

@@ -94,7 +94,8 @@ class FrameClassifier(FinetunedModel):
         if not len(labelled):
             raise ConfigError("fit: expected frames with labels, got none")
         try:
-            task = ClassificationTask(tuple(self.classes or dataset.classes))
+            classes = tuple(self.classes or dataset.classes)
+            task = ClassificationTask(dataset.class_list if dataset.class_list.names == classes else classes)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         store, table = frames_as_store(labelled, task.classes)
