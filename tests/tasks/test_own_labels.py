@@ -99,7 +99,7 @@ def test_a_model_on_a_store_of_other_classes_is_refused_with_both_lists(run, oth
     with pytest.raises(DataError, match=r"(?s)model, column 'stripes': across, down, up.*store, .*: up, x, y"):
         usvs.predict([other_store], run[0])
     classifier = usvs.FrameClassifier.from_pretrained(run[0])
-    with pytest.raises(DataError, match=r"(?s)model: across, down, up.*store: up, x, y"):
+    with pytest.raises(DataError, match=r"(?s)model, column .*: across, down, up.*store, .*: up, x, y"):
         classifier.evaluate(usvs.data.FrameDataset(other_store, labels="stripes", stride=1))
 
 

@@ -91,8 +91,8 @@ def _names_a_scan(file: Path, scans: tuple[str, ...], archive: str, settings: La
 def _file_column(columns: Iterable[str], settings: LabelSettings) -> str | None:
     """Return the column with the names of files; capitals are not regarded."""
     by_name = {column.lower(): column for column in columns}
-    wanted = (settings.file_column,) if settings.file_column else FILE_COLUMNS
-    return next((by_name[name.lower()] for name in wanted if name.lower() in by_name), None)
+    chosen = (settings.file_column,) if settings.file_column else FILE_COLUMNS
+    return next((by_name[name.lower()] for name in chosen if name.lower() in by_name), None)
 
 
 def read_label_table(file: Path, scans: Iterable[str], archive: str, settings: LabelSettings) -> LabelTable:
@@ -116,9 +116,9 @@ def read_label_table(file: Path, scans: Iterable[str], archive: str, settings: L
         by_name = {column.lower(): column for column in table.columns}
         file_column = _file_column(table.columns, settings)
         if file_column is None:
-            wanted = (settings.file_column,) if settings.file_column else FILE_COLUMNS
-            got = describe_columns(table.columns, (*wanted, "patient", "label"))
-            raise DataError(f"{what}, line 1: expected a column {' or '.join(wanted)}, got {got}")
+            chosen = (settings.file_column,) if settings.file_column else FILE_COLUMNS
+            got = describe_columns(table.columns, (*chosen, "patient", "label"))
+            raise DataError(f"{what}, line 1: expected a column {' or '.join(chosen)}, got {got}")
         patient_column = by_name.get((settings.patient_column or "patient").lower())
         if settings.patient_column and patient_column is None:
             raise DataError(f"{what}, line 1: expected a column '{settings.patient_column}' with patients, got none")

@@ -131,12 +131,12 @@ def read_label_rows(
         return tuple(parse_label_row(row, file, used, what) for row in rows)
 
 
-def label_columns(columns: Sequence[str], wanted: Sequence[str], what: str, other: Sequence[str] = ()) -> list[str]:
+def label_columns(columns: Sequence[str], chosen: Sequence[str], what: str, other: Sequence[str] = ()) -> list[str]:
     """Return the label columns of a table.
 
     Args:
         columns: all of its columns.
-        wanted: the label columns; empty: all that state neither a time nor a recording.
+        chosen: the label columns; empty: all that state neither a time nor a recording.
         what: name of the table.
         other: further columns that are no labels.
 
@@ -148,10 +148,10 @@ def label_columns(columns: Sequence[str], wanted: Sequence[str], what: str, othe
     if present and FRAME in columns:
         raise DataError(f"{what}, line 1: expected {' and '.join(TIMES)}, or {FRAME}, got all of them")
     free = {*TIMES, FRAME, *other, *find_identity_columns(columns)}
-    found = [name for name in columns if (name in wanted if wanted else name and name not in free)]
+    found = [name for name in columns if (name in chosen if chosen else name and name not in free)]
     if not found:
-        got = describe_columns(columns, (*TIMES, FRAME, *wanted))
-        expected = f"one of {', '.join(wanted)}" if wanted else "a column with labels"
+        got = describe_columns(columns, (*TIMES, FRAME, *chosen))
+        expected = f"one of {', '.join(chosen)}" if chosen else "a column with labels"
         raise DataError(f"{what}, line 1: expected {expected}, got {got}")
     return found
 

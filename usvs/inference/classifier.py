@@ -9,7 +9,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from usvs.archive.class_list import ClassList
 from usvs.config import Profile, override_settings
 from usvs.data.frame_dataset import FrameDataset
 from usvs.data.frame_labels import encode_labels
@@ -146,10 +145,15 @@ class FrameClassifier(FinetunedModel):
         Args:
             frames: as of `fit`; frames without a label are left out.
             labels: as of `fit`.
+
+        Raises:
+            DataError: for a dataset with labels of other classes than the model's, with the lists of both.
         """
         names = self._task.classes
         if isinstance(frames, FrameDataset):
             labelled = frames.subset(frames.labels >= 0)
+            if {frames.classes[number] for number in np.unique(labelled.labels).tolist()} - set(names):
+                raise other_classes(self._task.class_list, frames.class_list)
             known = class_numbers(labelled, names)
             return classification_metrics(known, self.predict_proba(labelled).argmax(axis=1), names)
         if labels is None:
@@ -201,7 +205,7 @@ def frames_as_store(frames: FrameDataset, classes: Sequence[str]) -> tuple[Prepa
         classes: names in the order of the table's class numbers; the dataset's own order may differ.
 
     Raises:
-        DataError: for a label that is not in `classes`.
+        ConfigError: for a label that is not in `classes`.
     """
     scan = SimpleNamespace(frames=frames.read, frame_pixels=frames.read([0]).shape[-1])
     store: Any = SimpleNamespace(scans=("frames",), scan=lambda number: scan)
@@ -215,9 +219,6 @@ def class_numbers(frames: FrameDataset, classes: Sequence[str]) -> NDArray[np.in
     """Return the number in `classes` of each frame's label; every frame has one.
 
     Raises:
-        DataError: for a label that is not in `classes`, with the lists of both.
+        ConfigError: for a label that is not in `classes`.
     """
-    used = [frames.classes[number] for number in np.unique(frames.labels).tolist()]
-    if set(used) - set(classes):
-        raise other_classes(ClassList(tuple(classes)), ClassList(tuple(frames.classes)))
     return encode_labels([frames.classes[number] for number in frames.labels.tolist()], classes).label
