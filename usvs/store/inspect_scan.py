@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from usvs.archive.alignment import Alignment
 from usvs.archive.discovery import COMPANION_SUFFIXES, ScanFiles
 from usvs.archive.gaze import read_gaze
-from usvs.archive.label_tables import LABELS_FILE
-from usvs.archive.label_tracks import LabelTrack, check_frames, dump_labels, in_seconds, make_tracks, read_label_rows
-from usvs.archive.labels import FILE_KIND, PLANE_COLUMN, read_plane_labels
+from usvs.archive.labels import read_plane_labels
 from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
@@ -24,6 +22,7 @@ from usvs.media.sector import Sector, detect_sector
 from usvs.media.timing import Timing
 from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
+from usvs.store.inspect_labels import inspect_labels
 from usvs.store.settings import ClipSettings
 
 SECTOR_FRAMES = 24  # number of frames in which the sector is detected
@@ -297,35 +296,7 @@ def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]
 
 
 def _inspect_labels(task: IndexTask, info: VideoInfo) -> tuple[str | None, str | None]:
-    """Return the labels of a scan by label column as text, and what is unusual about them or why there are none."""
-    files, duration = task.files, info.timing.duration_seconds
     try:
-        sources = [("labels", make_tracks(files.label_rows, LABELS_FILE))]
-        if files.labels is not None:
-            names = (files.path, files.labels)
-            rows = read_label_rows(task.archive / files.labels, "labels", task.labels.columns, names)
-            sources.append(("labels", make_tracks(rows, "labels")))
-        if files.planes is not None:
-            sources.append((FILE_KIND, _read_plane_tracks(task, files.planes)))
-        tracks: dict[str, LabelTrack] = {}
-        for what, of_source in sources:
-            check_frames(of_source, info.frames, what)
-            if twice := sorted(set(tracks) & set(of_source)):
-                raise DataError(f"labels: expected column '{twice[0]}' in one file, got it in two")
-            tracks |= of_source
+        return inspect_labels(task.archive, task.files, info, task.labels)
     except Exception as error:
         return None, _not_used("labels", error)
-    if info.container == "dicom":  # its frames are numbered in the file, whether they can be decoded or not
-        tracks = in_seconds(tracks, info.timing.seconds)
-    outside = sum(track.outside(duration, info.frames) for name, track in tracks.items() if name != PLANE_COLUMN)
-    note = f"labels: {outside} are outside of the scan: expected 0 to {duration:.1f} s" if outside else None
-    return dump_labels(tracks), note
-
-
-def _read_plane_tracks(task: IndexTask, path: str) -> dict[str, LabelTrack]:
-    """Return the labels of a file of planes; none where it is not used, which its own note says."""
-    try:
-        names = (task.files.path, path)
-        return make_tracks(read_label_rows(task.archive / path, FILE_KIND, (PLANE_COLUMN,), names), FILE_KIND)
-    except DataError:
-        return {}
