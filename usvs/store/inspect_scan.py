@@ -87,16 +87,15 @@ class ScanMetadata:
 
 def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
     """Return what shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
-    sizes = []
-    for path in (files.path, files.sound, files.gaze, files.planes, files.labels):
+    paths, sizes = (files.path, files.sound, files.gaze, files.planes, files.labels), []
+    for path in paths:
         try:
             status = None if path is None else os.stat(f"{archive}/{path}")  # noqa: PTH116  a Path would double the time
         except OSError:
             status = None
         sizes.append(status and (status.st_size, status.st_mtime_ns))
     manifest = (files.patient, files.split, files.sector, files.alignment.model_dump_json())
-    companions = (files.sound, files.gaze, files.planes, files.labels)
-    return (files.path, *companions, *sizes, *manifest, files.label_rows)
+    return (*paths, *sizes, *manifest, files.label_rows)
 
 
 def inspect_scan(task: IndexTask) -> ScanMetadata:
@@ -287,9 +286,8 @@ def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]
     if task.files.planes is None:
         return False, None
     try:
-        labels = read_plane_labels(
-            task.archive / task.files.planes, info.timing.seconds, (task.files.path, task.files.planes)
-        )
+        path = task.archive / task.files.planes
+        labels = read_plane_labels(path, info.timing.seconds, (task.files.path, task.files.planes))
     except Exception as error:
         return False, _not_used("plane labels", error)
     return True, labels.note(info.timing.duration_seconds)
