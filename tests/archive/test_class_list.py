@@ -49,6 +49,7 @@ def test_spellings_are_not_merged_without_the_file():
         ("label,class\nb,c\na,b\n", "line 3: 'b' is a class and also a label of class 'c'"),
         ("label,class,colour\na,a,red\n", "line 2: expected a colour such as #1f77b4, got 'red'"),
         ("label,class,colour\na,a,#000000\nb,a,#111111\n", "line 3: class 'a' has two colours"),
+        ("label,class,color\na,a,#000000\n", "unknown column 'color': did you mean 'colour'"),
         ("label,class\n,\nx,\n", None),
         ("column,label,class\nv,,\n", "line 2: expected a label, got none"),
     ],

@@ -72,11 +72,12 @@ def test_the_commands_and_the_python_of_own_labels_run(tmp_path, monkeypatch, ca
     commands = code_blocks(page, "")[0].splitlines()
     assert len(commands) == 5
     for command in commands:
-        main(shlex.split(command.replace("epochs=20", "epochs=1"))[1:])
+        main(shlex.split(command.replace("epochs=20", "epochs=1 --set run.compile=eager"))[1:])
     assert "clip.mp4\t" in capsys.readouterr().out
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 3
     assert (tmp_path / "timelines" / "clip.png").exists() and (tmp_path / "predictions.parquet").exists()
     shutil.rmtree(tmp_path / "store")
     (block,) = code_blocks(page, "python")
+    block = block.replace('{"epochs": 1}', '{"epochs": 1}, run={"compile": "eager"}')
     exec(compile(block, "own_labels.md", "exec"), {})
     assert "over 3 folds" in capsys.readouterr().out

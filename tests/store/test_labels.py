@@ -95,6 +95,8 @@ def test_spellings_are_asked_about_and_merged_by_the_file_alone(clips: Path, sto
     settled = index(clips, store)
     assert list(settled.labels.counts["label"]) == ["4CH", "4-chamber", "poor"]
     assert settled.labels.questions == {"label": []}, "answered"
+    (clips / "classes.csv").write_text("column,label,class\nlable,4-chamber,4CH\n")
+    assert "classes.csv: rows of column 'lable', which no label is in, are not used" in str(index(clips, store))
 
 
 def test_a_corrected_label_needs_no_preparation_and_is_another_store_to_results(clips: Path, store: Path):

@@ -81,7 +81,7 @@ def test_planes_keep_their_fixed_classes(own_store, grating_store, short, tmp_pa
     assert find_task("planes").classes == STANDARD_PLANES
     assert default_task(PreparedStore(grating_store)).name == "planes"
     assert default_task(PreparedStore(own_store)).classes == ("across", "down", "up")
-    with pytest.raises(DataError, match=r"no scan of this store .* plane label: .* labels in 'stripes'"):
+    with pytest.raises(DataError, match=r"no scan of this store .* plane label: .* labels are in 'stripes'"):
         finetune("planes", own_store, tmp_path / "run", short)
     with pytest.raises(DataError, match=r"this store has no labels: put a labels.csv"):
         finetune("classify", grating_store, tmp_path / "run", short)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import Self
 
-from usvs.archive.csv_rows import CsvRow, describe_columns, open_csv
+from usvs.archive.csv_rows import CsvRow, check_spelling, describe_columns, open_csv
 from usvs.errors import DataError
 from usvs.utils.regular_files import read_regular_text
 
@@ -204,6 +204,7 @@ def read_class_rules(path: Path) -> ClassRules:
             raise DataError(
                 f"{path.name}, line 1: column '{missing[0]}' is missing: expected label and class, got {got}"
             )
+        check_spelling(file.columns, COLUMNS, path.name)
         for row in file.rows:
             rules.append(_parse_rule(row, f"{path.name}, line {row.line}", rules))
     return ClassRules(tuple(rules))

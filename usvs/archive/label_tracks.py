@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from usvs.archive.class_list import MAX_LABEL_LETTERS, clean_label
-from usvs.archive.csv_rows import CsvFile, CsvRow, describe_columns, open_csv
+from usvs.archive.csv_rows import CsvFile, CsvRow, check_spelling, describe_columns, open_csv
 from usvs.archive.mixed_tables import find_identity_columns, find_rows_of_scan
 from usvs.errors import DataError
 
@@ -141,10 +141,14 @@ def label_columns(columns: Sequence[str], chosen: Sequence[str], what: str, othe
         other: further columns that are no labels.
 
     Raises:
-        DataError: where there is none, or only one of the columns of an interval.
+        DataError: where there is none, only one of the columns of an interval, or one whose name looks misspelt.
     """
     if len(present := [name for name in TIMES if name in columns]) == 1:
         raise DataError(f"{what}, line 1: expected {' and '.join(TIMES)}, got '{present[0]}' alone")
+    if not chosen:
+        check_spelling(columns, TIMES, what)
+        if not present and {"start", "end"} <= {name.lower() for name in columns}:
+            raise DataError(f"{what}, line 1: expected the names {' and '.join(TIMES)}, got 'start' and 'end'")
     if present and FRAME in columns:
         raise DataError(f"{what}, line 1: expected {' and '.join(TIMES)}, or {FRAME}, got all of them")
     free = {*TIMES, FRAME, *other, *find_identity_columns(columns)}

@@ -131,7 +131,7 @@ def labelled_frames(
 def _other_columns(store: PreparedStore) -> str:
     """Return a hint at the label columns of a store."""
     names = ", ".join(f"'{name}'" for name in store.labels.classes)
-    return f"; the store has labels in {names}, for 'usvs finetune classify'" if names else ""
+    return f"; its labels are in {names}: see --labels and 'usvs finetune classify'" if names else ""
 
 
 def read_frames(store: PreparedStore, table: FrameTable) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ def summarise_labels(
                 raw[column][label] = raw[column].get(label, 0) + 1
     remarks = {column for column in lists if _are_remarks(counts[column], files[column])}
     questions = {column: _questions(lists[column], raw[column], rules) for column in lists if column not in remarks}
-    lines = _lines(counts, left_out, remarks, questions, table, archive)
+    lines = _lines(counts, left_out, remarks, questions, rules, table, archive)
     return LabelSummary(counts, left_out, questions, table.unmatched, tuple(lines))
 
 
@@ -121,6 +121,7 @@ def _lines(
     left_out: Mapping[str, int],
     remarks: Collection[str],
     questions: Mapping[str, Sequence[Mapping[str, int]]],
+    rules: ClassRules,
     table: LabelTable,
     archive: Path,
 ) -> list[str]:
@@ -131,6 +132,8 @@ def _lines(
         lines.append(
             f"labels: {rows} of {table.name} of files that are not in the archive, {more}{table.first_unmatched}"
         )
+    if unused := sorted({rule.column for rule in rules.rules} - {"", *counts}):
+        lines.append(f"{CLASSES_FILE}: rows of column '{unused[0]}', which no label is in, are not used")
     for column, classes in counts.items():
         number = f"{len(classes)} {'class' if len(classes) == 1 else 'classes'}"
         out = f"; labels of {quantity(left_out[column], 'file')} are left out" if left_out[column] else ""

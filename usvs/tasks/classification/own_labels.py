@@ -29,15 +29,12 @@ def classify_task(store: PreparedStore, column: str | None = None) -> Classifica
 
 
 def default_task(store: PreparedStore, column: str | None = None) -> ClassificationTask:
-    """Return `classify_task` for a column that is chosen; else the standard planes where the store has labels of them.
+    """Return `classify_task` for a column that is chosen, or where the store has no labels but of one column.
 
-    Errors as of `classify_task`.
+    Otherwise the standard planes; their dataset says what is missing or can be chosen. Errors as of `classify_task`.
     """
-    if column is None and has_planes(store):
-        return planes_task()
-    if column is None and not store.labels.classes:
-        return planes_task()  # whose error says which file is missing
-    return classify_task(store, column)
+    is_own = column is not None or (len(store.labels.classes) == 1 and not has_planes(store))
+    return classify_task(store, column) if is_own else planes_task()
 
 
 def check_store_classes(task: ClassificationTask, store: PreparedStore) -> None:
