@@ -20,6 +20,7 @@ from usvs.errors import ConfigError
 from usvs.inference.predict import Prediction, PredictionTable, predict_frames
 from usvs.inference.prediction_files import prediction_table, save_predictions
 from usvs.models.se_resnext import SEResNeXt
+from usvs.report.plots import confusion_figure, save_figure
 from usvs.report.timeline import save_timelines, timeline_figure
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.own_labels import classify_task
@@ -113,3 +114,10 @@ def test_a_timeline_shows_classes_in_their_colours(tmp_path):
     assert red > 5_000 and 1.5 < blue / red < 4  # of 20 frames 6 are a, and a tenth of each of the others
     labels = [text.get_text() for text in timeline_figure("t", [0.0], [[1.0, 0.0]], classes).legends[0].get_texts()]
     assert labels == ["a"]
+
+
+def test_names_of_classes_and_files_are_no_formulas(tmp_path):
+    names = ("$\\frac", "a$b$", "x" * 150, "\x1b[31m")
+    rows = [Prediction(tmp_path / "$\\bad$.mp4", names[0], 0.7, (0.7, 0.1, 0.1, 0.1), 0.0)]
+    assert save_timelines(PredictionTable(ClassList(names), rows), tmp_path)[0].exists()
+    save_figure(confusion_figure({"t": np.eye(4)}, names), tmp_path / "confusion.png")

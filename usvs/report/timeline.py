@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 
 from usvs.archive.class_list import ClassList
 from usvs.inference.predict import PredictionTable
-from usvs.report.plots import new_figure, save_figure
+from usvs.report.plots import new_figure, plot_text, save_figure
 from usvs.utils.progress import track
-from usvs.utils.text import printable
 
 NO_LABEL = "#e4e4e4"
 SMALLEST_SHOWN = 0.02  # of a class in the legend, its largest probability
+MAX_TITLE_LETTERS = 80
 LEGEND_COLUMN = 22  # classes
 
 
@@ -51,10 +51,9 @@ def timeline_figure(
     panels[-1].set_xlim(edges[0], edges[-1])
     visible = values.max(axis=0) >= SMALLEST_SHOWN
     present = [number for number, name in enumerate(classes.names) if visible[number] or name in {*shown, *known}]
-    handles = [Patch(color=classes.colours[number], label=printable(classes.names[number])) for number in present]
-    figure.legend(
-        handles=handles, loc="outside right upper", fontsize=7, frameon=False, ncols=1 + len(present) // LEGEND_COLUMN
-    )
+    handles = [Patch(color=classes.colours[number], label=plot_text(classes.names[number])) for number in present]
+    columns = 1 + len(present) // LEGEND_COLUMN
+    figure.legend(handles=handles, loc="outside right upper", fontsize=7, frameon=False, ncols=columns)
     for axes in panels:
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -75,7 +74,8 @@ def save_timelines(found: PredictionTable, folder: Path) -> list[Path]:
         name = file.stem if used[file.stem] == 1 else f"{file.stem}_{used[file.stem]}"
         times = [row.seconds or 0.0 for row in rows]
         known = [row.known for row in rows]
-        figure = timeline_figure(printable(file.name), times, [row.probabilities for row in rows], found.classes, known)
+        title, values = plot_text(file.name, MAX_TITLE_LETTERS), [row.probabilities for row in rows]
+        figure = timeline_figure(title, times, values, found.classes, known)
         saved.append(save_figure(figure, folder / f"{name}.png"))
     return saved
 
