@@ -16,7 +16,7 @@ from tests.support.labelled_stores import PATIENTS, write_store
 from tests.support.media_files import write_video
 from usvs.archive.class_list import ClassList
 from usvs.cli import main
-from usvs.errors import ConfigError
+from usvs.errors import ConfigError, DataError
 from usvs.inference.predict import Prediction, PredictionTable, predict_frames
 from usvs.inference.prediction_files import prediction_table, save_predictions
 from usvs.models.se_resnext import SEResNeXt
@@ -24,6 +24,7 @@ from usvs.report.plots import confusion_figure, save_figure
 from usvs.report.timeline import save_timelines, timeline_figure
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.own_labels import classify_task
+from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.model_files import TrainedModel, save_model
 
 NAMES = {1: "up, or so", 3: "across", 9: "down"}
@@ -86,6 +87,15 @@ def test_a_store_gives_its_scans_with_their_labels(own):
     classifier = usvs.FrameClassifier.from_pretrained(model)
     expected = classifier.predict_proba(usvs.data.FrameDataset(store, labels=None, stride=8))[:3]
     np.testing.assert_allclose([row.probabilities for row in found.predictions[:3]], expected, atol=1e-6)
+
+
+def test_a_store_with_other_label_columns_only_is_refused_with_both_lists(own, tmp_path, tiny_planes):
+    """Its column has another name, so that the frames' labels alone would not show it."""
+    task = planes_task()
+    module = task.module(SEResNeXt(tiny_planes.model.video), None, tiny_planes).eval()
+    save_model(tmp_path / "planes", TrainedModel(task, module, tiny_planes, 36))
+    with pytest.raises(DataError, match=r"(?s)model, column 'plane': 3VT, .*store, column 'stripes': across, down, up"):
+        predict_frames(own[0], tmp_path / "planes")
 
 
 def test_the_command_writes_a_table_and_timelines_and_one_line_for_each_file(own, media, tmp_path, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.dicom_files import gray_frames, write_dicom
 from tests.support.indexing import CLIPS, rows
 from usvs.archive.class_list import ClassList
 from usvs.errors import ConfigError, DataError
@@ -193,3 +194,12 @@ def test_a_store_of_other_classes_is_refused_with_both_lists(clips: Path, store:
             check_classes(other, labels)
         assert f"model{', column ' if other.column else ''}" in str(refused.value)
         assert ", ".join(other.names) in str(refused.value) and "column 'label': A, B" in str(refused.value)
+
+
+def test_labels_of_dicom_frames_count_the_frames_of_the_file(archive: Path, store: Path):
+    archive.mkdir()
+    write_dicom(archive / "p.dcm", gray_frames(range(40, 160, 10)), FrameTime="40")
+    (archive / "p.labels.csv").write_text("frame,view\n0,A\n1,A\n2,B\n11,A\n")
+    assert index(archive, store).labels.counts["view"]["A"].seconds == pytest.approx(3 * 0.04)
+    prepare_store(store, profile=PREPARE, workers=1)
+    assert shown(store, "view") == {"p.dcm": ["A", "B", None, "A"]}
