@@ -150,9 +150,7 @@ def test_a_label_that_the_file_names_as_a_plane_is_that_plane(clips: Path, store
         ("a/1.labels.csv", "frame,label\n20,A\n", "expected frames from 0 to 19, got 20"),
     ],
 )
-def test_a_table_that_is_not_used_is_listed_with_the_reason(
-    clips: Path, store: Path, name: str, text: str, reason: str
-):
+def test_a_table_that_is_not_used_is_listed(clips: Path, store: Path, name: str, text: str, reason: str):
     (clips / name).write_text(text)
     summary = index(clips, store)
     ((file, why),) = summary.unused_tables
@@ -203,3 +201,23 @@ def test_labels_of_dicom_frames_count_the_frames_of_the_file(archive: Path, stor
     assert index(archive, store).labels.counts["view"]["A"].seconds == pytest.approx(3 * 0.04)
     prepare_store(store, profile=PREPARE, workers=1)
     assert shown(store, "view") == {"p.dcm": ["A", "B", None, "A"]}
+
+
+def test_the_owner_names_the_files_or_puts_them_beside_the_archive(clips: Path, store: Path, tmp_path: Path):
+    table, rules = tmp_path / "my labels.csv", tmp_path / "my classes.csv"
+    table.write_text("file,label\na/1.mp4,A\na/2.mp4,a\nb/1.mp4,B\n")
+    rules.write_text("label,class\nB,B\n")
+    summary = index(clips, store, label_file=table, class_file=rules)
+    assert list(summary.labels.counts["label"]) == ["B", "A", "a"]
+    assert f"write into '{rules}'" in str(summary), "the file in use, or its rows would be lost"
+    beside = tmp_path / "archive.classes.csv"
+    beside.write_text("label,class\na,A\n")
+    (tmp_path / "archive.csv").write_text(table.read_text())
+    summary = index(clips, store)
+    assert list(summary.labels.counts["label"]) == ["A", "B"] and str(tmp_path / "archive.csv") in str(summary)
+    (clips / "classes.csv").write_text("label,class\nB,\n")
+    assert list(index(clips, store).labels.counts["label"]) == ["A", "a"]
+    with pytest.raises(DataError, match=r"absent\.csv: not readable"):
+        index(clips, store, class_file=tmp_path / "absent.csv")
+    with pytest.raises(DataError, match=r"labels '.*absent\.csv': expected a csv, got no such file"):
+        index(clips, store, label_file=tmp_path / "absent.csv")

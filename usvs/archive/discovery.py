@@ -76,6 +76,7 @@ class ArchiveListing:
         unreadable: path and reason of each folder that could not be read.
         label_table: labels of whole files and of parts of them.
         class_rules: order and spelling of classes.
+        class_file: where these are, or would be looked for first.
     """
 
     scans: tuple[ScanFiles, ...]
@@ -84,6 +85,7 @@ class ArchiveListing:
     unreadable: tuple[tuple[str, str], ...] = ()
     label_table: LabelTable = field(default_factory=LabelTable)
     class_rules: ClassRules = field(default_factory=ClassRules)
+    class_file: Path = Path(CLASSES_FILE)
 
 
 def discover_scans(
@@ -137,9 +139,9 @@ def discover_scans(
     if len(paths) < len(all_paths):
         other["with a name not in UTF-8"] = len(all_paths) - len(paths)
     beside = archive.resolve().parent / f"{archive.resolve().name}.{CLASSES_FILE}"
-    found = class_file or (archive / class_path if class_path else beside)
-    rules = read_class_rules(found) if class_file or class_path or beside.is_file() else ClassRules()
-    return ArchiveListing(scans, missing, dict(other), tuple(unreadable), table, rules)
+    classes = class_file or (beside if beside.is_file() and not class_path else archive / (class_path or CLASSES_FILE))
+    rules = read_class_rules(classes) if class_file or class_path or classes == beside else ClassRules()
+    return ArchiveListing(scans, missing, dict(other), tuple(unreadable), table, rules, classes)
 
 
 class _PathIndex:

@@ -106,7 +106,7 @@ def index_archive(
         except OSError as error:
             raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
         scans = read_scans(store / CATALOGUE, [*SUMMARY_COLUMNS, *ID_COLUMNS, *NOTE_COLUMNS])
-        summary = _summarise(scans, found, _patient_lines(scans, found, keys), archive)
+        summary = _summarise(scans, found, _patient_lines(scans, found, keys))
     if summary.usable == 0:
         examples = "; ".join(f"{printable(path)}: {reason}" for path, reason in summary.skipped_scans[:3])
         raise DataError(f"archive '{archive}': none of its {summary.found} videos is usable ({examples})")
@@ -134,7 +134,7 @@ def inspect_archive(archive: str | Path, workers: int | None = None) -> tuple[pa
     patients = assign_patients(scans, [find_id_keys(row) for row in rows], keys)
     rows = [row | {"patient_key": key} for row, key in zip(rows, patients.keys, strict=True)]
     table = pa.Table.from_pylist(rows, SCAN_SCHEMA)
-    return table, _summarise(table, found, patients.lines, archive)
+    return table, _summarise(table, found, patients.lines)
 
 
 def _inspect_scans(
@@ -293,7 +293,7 @@ def _patient_lines(scans: pa.Table, found: ArchiveListing, keys: Keys) -> tuple[
     return assign_patients((*found.scans, *found.missing), id_keys, keys).lines
 
 
-def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str, ...], archive: Path) -> IndexSummary:
+def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str, ...]) -> IndexSummary:
     usable = scans.filter(pc.equal(scans["status"], OK))
     skipped = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
     notes: dict[str, int] = {}
@@ -340,7 +340,7 @@ def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str,
             usable.select(["labels", "patient_key", "duration_seconds", "frames"]).to_pylist(),
             found.class_rules,
             table,
-            archive,
+            found.class_file,
         ),
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from usvs.archive.class_list import CLASSES_FILE, LEFT_OUT, UNLABELLED, ClassList, ClassRules
+from usvs.archive.class_list import LEFT_OUT, UNLABELLED, ClassList, ClassRules
 from usvs.archive.label_tables import LabelTable
 from usvs.archive.label_tracks import LabelTrack, load_labels
 from usvs.archive.similar_labels import similar_groups
@@ -64,7 +64,7 @@ class LabelSummary:
 
 
 def summarise_labels(
-    rows: Sequence[Mapping[str, Any]], rules: ClassRules, table: LabelTable, archive: Path
+    rows: Sequence[Mapping[str, Any]], rules: ClassRules, table: LabelTable, class_file: Path
 ) -> LabelSummary:
     """Count the labels of the usable scans.
 
@@ -72,7 +72,7 @@ def summarise_labels(
         rows: of the catalogue: labels, patient_key, duration_seconds and frames.
         rules: of the archive's ``classes.csv``.
         table: of labels, whose name and unmatched rows are printed.
-        archive: where ``classes.csv`` is written by the owner.
+        class_file: the ``classes.csv`` in use, or the one that the owner may write.
     """
     lists = class_lists([row["labels"] for row in rows], rules)
     counts = {column: {name: ClassCount() for name in found.names} for column, found in lists.items()}
@@ -88,7 +88,7 @@ def summarise_labels(
                 raw[column][label] = raw[column].get(label, 0) + 1
     remarks = {column for column in lists if _are_remarks(counts[column], files[column])}
     questions = {column: _questions(lists[column], raw[column], rules) for column in lists if column not in remarks}
-    lines = _lines(counts, left_out, remarks, questions, rules, table, archive)
+    lines = _lines(counts, left_out, remarks, questions, rules, table, class_file)
     return LabelSummary(counts, left_out, questions, table.unmatched, tuple(lines))
 
 
@@ -123,7 +123,7 @@ def _lines(
     questions: Mapping[str, Sequence[Mapping[str, int]]],
     rules: ClassRules,
     table: LabelTable,
-    archive: Path,
+    class_file: Path,
 ) -> list[str]:
     lines = [f"labels: read from '{table.file}'"] if table.file and not table.problem else []
     if table.unmatched:
@@ -133,7 +133,7 @@ def _lines(
             f"labels: {rows} of {table.name} of files that are not in the archive, {more}{table.first_unmatched}"
         )
     if unused := sorted({rule.column for rule in rules.rules} - {"", *counts}):
-        lines.append(f"{CLASSES_FILE}: rows of column '{unused[0]}', which no label is in, are not used")
+        lines.append(f"{class_file.name}: rows of column '{unused[0]}', which no label is in, are not used")
     for column, classes in counts.items():
         number = f"{len(classes)} {'class' if len(classes) == 1 else 'classes'}"
         out = f"; labels of {quantity(left_out[column], 'file')} are left out" if left_out[column] else ""
@@ -143,7 +143,7 @@ def _lines(
         lines += [] if column in remarks else _class_lines(classes)
         groups = questions.get(column, [])
         for group in groups[:MAX_QUESTIONS]:
-            lines += _question(column, group, archive)
+            lines += _question(column, group, class_file)
         if (more_questions := len(groups) - MAX_QUESTIONS) > 0:
             lines.append(f"question: and {more_questions} more groups of similar labels in column '{column}'")
     return lines
@@ -172,13 +172,13 @@ def _class_lines(classes: Mapping[str, ClassCount]) -> list[str]:
     ]
 
 
-def _question(column: str, group: Mapping[str, int], archive: Path) -> list[str]:
+def _question(column: str, group: Mapping[str, int], class_file: Path) -> list[str]:
     """Return a question to the owner, with the lines that answer it."""
     main, *others = group
     listed = ", ".join(f"'{label}' ({quantity(count, 'file')})" for label, count in group.items())
     return [
         f"question: are these labels of column '{column}' one class? {listed}",
-        f"  if they are, write into '{archive / CLASSES_FILE}' and run 'usvs index' again:",
+        f"  if they are, write into '{class_file}' and run 'usvs index' again:",
         "    column,label,class",
         *(f"    {_csv_line(column, label, main)}" for label in others),
         "  if not, write instead, so that you are not asked again:",
