@@ -32,7 +32,7 @@ def test_an_empty_list_labels_nothing(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (HEAD + "0,1,femor\n", "line 2: unknown plane 'femor'"),
+        (HEAD + "0,1,\n", "line 2: expected a plane, got none"),
         (HEAD + "0,1,femur\n0.5,2,4CH\n", "intervals overlap: expected a start at 1 s or later, got 0.5 s"),
         (HEAD + "0,1,femur\n2,2,4CH\n", "line 3: expected start before end"),
         (HEAD + "soon,2,4CH\n", "line 2: expected numbers as start_seconds and end_seconds, got 'soon' and '2'"),

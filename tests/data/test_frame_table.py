@@ -45,5 +45,5 @@ def test_unlabelled_frames_are_left_out_and_a_store_without_labels_is_refused(gr
     assert (table.label >= 0).all()
     for number in range(len(store.scans)):
         monkeypatch.setitem(vars(store.scan(number)), "planes", None)
-    with pytest.raises(DataError, match="no scan of this store has plane labels"):
+    with pytest.raises(DataError, match="no scan of this store has a plane label"):
         labelled_frames(store, stride=1)

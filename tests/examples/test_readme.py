@@ -1,12 +1,15 @@
 """The Python block of the README runs as printed; the files and options that documents name exist."""
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from usvs.cli import build_parser
+from tests.support.media_files import write_video
+from usvs.cli import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "csrc" / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -52,3 +55,29 @@ def test_commands_that_a_page_shows_are_accepted(page: Path):
             words = command.replace("...", "").replace("…", "").replace("[", "").replace("]", "").split()
             if words and words[0].removeprefix(".venv/bin/") == "usvs":
                 build_parser().parse_args(words[1:])
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_python_of_own_labels_run(tmp_path, monkeypatch, capsys):
+    """On tiny clips in the place of the lung clips; every line of the page's first block, and its Python."""
+    rng, page, rows = np.random.default_rng(0), ROOT / "docs" / "own_labels.md", ["file,label,source_id,licence"]
+    (tmp_path / "lung_videos").mkdir()
+    for number, label in enumerate(("covid", "pneumonia", "regular") * 4):
+        name = "clip.mp4" if number == 0 else f"clip {number}.mp4"
+        pictures = [rng.integers(0, 90 + 40 * (number % 3), (64, 64)) for _ in range(16)]
+        write_video(tmp_path / "lung_videos" / name, pictures=pictures)
+        rows.append(f"{name},{label},{number // 2},CC BY")
+    (tmp_path / "lung_videos.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.chdir(tmp_path)
+    commands = code_blocks(page, "")[0].splitlines()
+    assert len(commands) == 5
+    for command in commands:
+        main(shlex.split(command.replace("epochs=20", "epochs=1 --set run.compile=eager"))[1:])
+    assert "clip.mp4\t" in capsys.readouterr().out
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 3
+    assert (tmp_path / "timelines" / "clip.png").exists() and (tmp_path / "predictions.parquet").exists()
+    shutil.rmtree(tmp_path / "store")
+    (block,) = code_blocks(page, "python")
+    block = block.replace('{"epochs": 1}', '{"epochs": 1}, run={"compile": "eager"}')
+    exec(compile(block, "own_labels.md", "exec"), {})
+    assert "over 3 folds" in capsys.readouterr().out

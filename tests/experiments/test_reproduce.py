@@ -5,7 +5,7 @@ import torch
 
 from tests.support.experiment_stubs import stub_measuring, stub_pretraining
 from tests.support.interruptions import FileOperations, Interrupted, interruptions
-from tests.support.labelled_stores import tiny_pretraining
+from tests.support.labelled_stores import PATIENTS, tiny_pretraining, write_store
 from usvs.errors import ConfigError, DataError
 from usvs.experiments import tables
 from usvs.experiments.presets import PRESETS, ReproduceSettings, reproduce_profile
@@ -276,3 +276,17 @@ def test_the_profiles_hold_what_they_should():
     evidence = reproduce_profile("quick", "evidence")
     assert evidence.pretrain.objective.order_fraction == 0.25 and evidence.pretrain.validation_fraction == 0.15
     assert (evidence.few_patients, evidence.ceiling_epochs, evidence.pretraining_fraction) == (2, 12, 0.6)
+
+
+def test_own_labels_take_the_place_of_planes(tmp_path, settings, stubbed):
+    names = {1: "up", 3: "across", 9: "down"}
+    store = write_store(tmp_path / "store", PATIENTS, own_labels=names)
+    results = reproduce(store, tmp_path / "out", settings, seeds=[0]).results
+    assert results["classes"] == ["across", "down", "up"] and results["title"] == "classification by 'stripes'"
+    assert {name for name, _, _ in stubbed.measured} == {"classification"} and results["measured"]["probe"]["joint"]
+    chosen = settings.model_copy(update={"planes": settings.planes.model_copy(update={"label_column": "stripes"})})
+    text = str(reproduce(store, tmp_path / "chosen", chosen, seeds=[0]))
+    assert "Table 1. Classification by 'stripes', fine-tuned" in text
+    wrong = settings.model_copy(update={"planes": settings.planes.model_copy(update={"label_column": "view"})})
+    with pytest.raises(ConfigError, match=r"expected one of the store's .*'stripes'.*, got 'view'"):
+        reproduce(store, tmp_path / "wrong", wrong, seeds=[0])

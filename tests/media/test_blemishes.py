@@ -64,11 +64,14 @@ def test_labels_by_frame_are_of_the_frames_that_are_shown(tmp_path: Path, ending
     index_archive(tmp_path / "archive", tmp_path / "store", clips=CLIPS, workers=1)
     result = prepare_store(tmp_path / "store", profile=PrepareSettings(frame_pixels=32), workers=1)
     assert (result.prepared, result.differences) == (1, {})
-    scan = PreparedStore(tmp_path / "store").scan(0)
+    store = PreparedStore(tmp_path / "store")
+    scan, classes = store.scan(0), store.labels.class_list("plane")
     shown = scan.frames(np.arange(len(levels))).reshape(len(levels), -1).mean(axis=1) > 128
     np.testing.assert_array_equal(np.flatnonzero(shown), bright)
     np.testing.assert_array_equal(np.flatnonzero(scan.planes == STANDARD_PLANES.index("femur")), bright)
     assert scan.frame_seconds[0] == 0 and (scan.planes >= 0).all()
+    own = store.labels.of_scan(0, classes, scan.frame_seconds)
+    np.testing.assert_array_equal(np.flatnonzero(own == classes.find("femur")), bright)
 
 
 def transport_packets(path: Path, without) -> bytes:

@@ -25,12 +25,12 @@ def test_a_scan_and_its_companion_files(make_video, archive: Path, store: Path):
     make_video("top.mkv", count=25)
     (archive / "Doe Jane/one.gaze.csv").write_text("timestamp_us,x,y,valid\n0,0.5,0.5,1\n")
     (archive / "Doe Jane/one.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,femur\n")
-    (archive / "Doe Jane/two.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,knee\n")
+    (archive / "Doe Jane/two.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,\n")
     (archive / "notes.txt").write_text("Jane Doe")
     summary = index(archive, store)
     assert (summary.found, summary.usable, summary.no_sound, summary.no_gaze, summary.no_planes) == (3, 3, 2, 2, 2)
     assert summary.patients == 1 and summary.no_patient == 1 and summary.other == {".txt": 1}
-    assert [file for file, reason in summary.unused_tables if "unknown plane 'knee'" in reason] == [
+    assert [file for file, reason in summary.unused_tables if "expected a plane, got none" in reason] == [
         "Doe Jane/two.planes.csv"
     ]
     one, two, top = (rows(store)[path] for path in ("Doe Jane/one.mp4", "Doe Jane/two.MP4", "top.mkv"))

@@ -42,7 +42,7 @@ def test_one_person_has_one_key_and_the_reasons_are_printed(archive: Path, tmp_p
     assert found["pat_A/visit_1/c.mp4"] == found["pat_A/d.dcm"] != found["pat_C/visit_1/c.mp4"]
     assert found["pat_C/visit_1/c.mp4"] == found["pat_C/visit_2/c.mp4"] is not None
     assert found["top.mp4"] is None
-    assert "patients: 5: 0 by manifest.csv, 3 by the DICOM PatientID, 2 by the top-level folder" in text
+    assert "patients: 5: 0 by manifest.csv or labels.csv, 3 by the DICOM PatientID, 2 by the top-level folder" in text
     assert "one patient (2 scans): folders 'visit1', 'visit2': they share a PatientID" in text
     assert "one patient (2 scans): folder 'export', 2 PatientIDs: they share the top-level folder" in text
     assert "one patient (2 scans): folder 'a': 1 scan without a PatientID" in text

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.pretraining_stores import source_columns
 from tests.support.tiny_models import tiny_encoder, tiny_model
+from usvs.archive.label_tracks import LabelTrack, Span, dump_labels
 from usvs.audio.settings import SpectrogramSettings
 from usvs.data.settings import AugmentSettings
 from usvs.store.settings import ClipSettings, PrepareSettings
@@ -54,12 +55,14 @@ def write_store(
     relabel: Mapping[int, int] | None = None,
     unlabelled: Sequence[int] = (),
     pixels: int = FRAME_PIXELS,
+    own_labels: Mapping[int, str] | None = None,
 ) -> Path:
     """Two scans a patient, every plane in each; without `informative` the labels do not go with the pictures.
 
     With `gaze` the pictures are spots instead, with a fixation in all but every fifth frame. `paths` are those of the
     scans in the archive; `relabel` gives the frames of the first scan, by number, another plane; the scans in
-    `unlabelled` have no labels. `pixels` is the side of a spot's picture.
+    `unlabelled` have no labels. `pixels` is the side of a spot's picture. With `own_labels` there are no labels of
+    planes, but a label column ``stripes``: the name of each plane shown.
     """
     (store / "catalogue").mkdir(parents=True)
     (store / "archive.json").write_text(json.dumps({"archive": str(store), "version": 1, **IDENTITY}))
@@ -83,16 +86,18 @@ def write_store(
             frames=((0.04 * place, picture) for place, picture in enumerate(pictures)),
             speech=None,
             gaze=(lambda seconds, looks=looks: looks) if gaze else None,
-            planes=None if number in unlabelled else labels.astype(np.int16),
+            planes=None if number in unlabelled or own_labels is not None else labels.astype(np.int16),
             gaze_degree=(0.1, 0.12) if gaze else None,
             settings=PrepareSettings(frame_pixels=pixels, codec="raw"),
             sector=(0, 0, pixels, pixels),
             source={"bytes": 1, "modified_ns": 1},
         )
         path = f"{number}.mp4" if paths is None else paths[number]
-        rows.append(
-            {"scan_key": key, "patient_key": patient, "path": path, "status": "ok", **source_columns(FRAME_PIXELS)}
-        )
+        row = {"scan_key": key, "patient_key": patient, "path": path, "status": "ok", **source_columns(FRAME_PIXELS)}
+        if own_labels is not None and number not in unlabelled:
+            spans = (Span(frame, frame + 1, own_labels[plane]) for frame, plane in enumerate(labels.tolist()))
+            row |= {"planes": False, "labels": dump_labels({"stripes": LabelTrack(tuple(spans), "frames")})}
+        rows.append(row)
     with CatalogueWriter(store / "catalogue", ClipSettings()) as writer:
         for row in rows:
             writer.add(row, None)

@@ -117,7 +117,7 @@ def test_the_best_init_depends_on_the_direction_of_the_score():
 
 
 def test_unknown_tasks_and_protocols_are_refused(gaze_store, tmp_path, short):
-    with pytest.raises(ConfigError, match="task: expected planes or gaze or a task object, got 'plane'"):
+    with pytest.raises(ConfigError, match="task: expected planes or gaze or classify or a task object, got 'plane'"):
         finetune("plane", gaze_store, tmp_path / "run")
     with pytest.raises(ConfigError, match="task 'gaze', protocol: expected finetune, got 'probe'"):
         finetune("gaze", gaze_store, tmp_path / "run", protocols=["probe"])

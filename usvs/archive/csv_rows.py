@@ -85,6 +85,23 @@ def describe_columns(columns: Sequence[str], known: Iterable[str]) -> str:
     return ", ".join(listed) or "an empty file"
 
 
+def check_spelling(columns: Iterable[str], known: Sequence[str], what: str) -> None:
+    """Check that no column of unknown name looks like a known one.
+
+    Args:
+        columns: names in the header.
+        known: names that have a meaning in a table of this kind.
+        what: name of the file, with which the error begins.
+
+    Raises:
+        DataError: for the first one that does.
+    """
+    for name in sorted(set(columns) - set(known)):
+        similar = difflib.get_close_matches(name.lower().replace(" ", "_"), known, n=1, cutoff=SIMILARITY)
+        if similar:  # other unknown columns are notes of the owner, or labels
+            raise DataError(f"{what}, line 1: unknown column '{name}': did you mean '{similar[0]}'?")
+
+
 def _normalize(name: str) -> str:
     return re.sub(r"[\W_]+", " ", name.lower()).strip()
 

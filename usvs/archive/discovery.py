@@ -6,17 +6,26 @@ import posixpath
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from usvs.archive.alignment import DEFAULT_ALIGNMENT, Alignment
+from usvs.archive.class_list import CLASSES_FILE, ClassRules, read_class_rules
+from usvs.archive.label_tables import LABELS_FILE, LabelTable, find_label_table
+from usvs.archive.label_tracks import LabelRow
 from usvs.archive.manifest import EMPTY_ENTRY, MANIFEST, ManifestEntry, read_manifest
+from usvs.archive.settings import LabelSettings
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.dicom_file import is_dicom
 
 # Companion files: they belong to the video beside them with the same stem. Of several, the first suffix is used.
-COMPANION_SUFFIXES = {"sound": (".wav", ".flac"), "gaze": (".gaze.csv", ".gaze.tsv"), "planes": (".planes.csv",)}
+COMPANION_SUFFIXES = {
+    "sound": (".wav", ".flac"),
+    "gaze": (".gaze.csv", ".gaze.tsv"),
+    "planes": (".planes.csv",),
+    "labels": (".labels.csv",),
+}
 SYSTEM_FOLDERS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"})  # not searched
 # fmt: off
 VIDEO_SUFFIXES = frozenset({
@@ -36,7 +45,9 @@ class ScanFiles:
         sound: separate audio file.
         gaze: gaze recording.
         planes: plane labels.
-        patient: as the manifest states.
+        labels: labels of any kind.
+        label_rows: those of the archive's table of labels.
+        patient: as the manifest states, or else the table of labels.
         split: as the manifest states.
         sector: inscribed crop as the manifest states.
         alignment: of audio and gaze.
@@ -46,6 +57,8 @@ class ScanFiles:
     sound: str | None = None
     gaze: str | None = None
     planes: str | None = None
+    labels: str | None = None
+    label_rows: tuple[LabelRow, ...] = ()
     patient: str | None = None
     split: str | None = None
     sector: Box | None = None
@@ -61,22 +74,39 @@ class ArchiveListing:
         missing: scans that the manifest names but the archive does not contain.
         other: number of files that belong to no scan, by suffix.
         unreadable: path and reason of each folder that could not be read.
+        label_table: labels of whole files and of parts of them.
+        class_rules: order and spelling of classes.
+        class_file: where these are, or would be looked for first.
     """
 
     scans: tuple[ScanFiles, ...]
     missing: tuple[ScanFiles, ...]
     other: dict[str, int]
     unreadable: tuple[tuple[str, str], ...] = ()
+    label_table: LabelTable = field(default_factory=LabelTable)
+    class_rules: ClassRules = field(default_factory=ClassRules)
+    class_file: Path = Path(CLASSES_FILE)
 
 
-def discover_scans(archive: str | Path) -> ArchiveListing:
+def discover_scans(
+    archive: str | Path,
+    labels: LabelSettings | None = None,
+    label_file: Path | None = None,
+    class_file: Path | None = None,
+) -> ArchiveListing:
     """Search an archive for videos and pair each with its companion files.
 
     Names are compared without regard to capitals and to how accents are encoded, unless two names in the archive
     differ in nothing else.
 
+    Args:
+        archive: the folder.
+        labels: names of the columns in its table of labels.
+        label_file: the table of labels; None: it is searched in the archive and beside it.
+        class_file: order and spelling of classes; None: ``classes.csv`` in the archive or beside it.
+
     Raises:
-        DataError: if the archive is empty or has no video, and for an invalid manifest.
+        DataError: if the archive is empty or has no video, and for an invalid manifest or list of classes.
     """
     archive = Path(archive)
     unreadable: list[tuple[str, str]] = []
@@ -98,13 +128,20 @@ def discover_scans(archive: str | Path) -> ArchiveListing:
         )
     for path, entry in entries.items():
         _check_companions(path, entry, index)
-    scans = tuple(_build_scan(path, index, entries.get(path)) for path in videos)
-    used = {manifest_path, *(part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes))}
+    label_path, class_path = index.find(LABELS_FILE), index.find(CLASSES_FILE)
+    inside = archive / label_path if label_path else None
+    table = find_label_table(archive, videos, labels or LabelSettings(), label_file or inside)
+    scans = tuple(_build_scan(path, index, entries.get(path), table) for path in videos)
+    parts = (part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes, scan.labels))
+    used = {manifest_path, label_path if table.file == inside else None, class_path, *parts}
     missing = tuple(ScanFiles(path, patient=entry.patient) for path, entry in entries.items() if path not in used)
     other = Counter(_get_suffix(path).lower() or "no suffix" for path in paths if path not in used)
     if len(paths) < len(all_paths):
         other["with a name not in UTF-8"] = len(all_paths) - len(paths)
-    return ArchiveListing(scans, missing, dict(other), tuple(unreadable))
+    beside = archive.resolve().parent / f"{archive.resolve().name}.{CLASSES_FILE}"
+    classes = class_file or (beside if beside.is_file() and not class_path else archive / (class_path or CLASSES_FILE))
+    rules = read_class_rules(classes) if class_file or class_path or classes == beside else ClassRules()
+    return ArchiveListing(scans, missing, dict(other), tuple(unreadable), table, rules, classes)
 
 
 class _PathIndex:
@@ -216,7 +253,7 @@ def _check_companions(scan: str, entry: ManifestEntry, index: _PathIndex) -> Non
             raise DataError(f"{MANIFEST}: the {kind} '{path}' of scan '{scan}' is not in the archive")
 
 
-def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None) -> ScanFiles:
+def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None, table: LabelTable) -> ScanFiles:
     entry, stem = entry or EMPTY_ENTRY, _get_stem(path)
     companions: dict[str, str | None] = {}
     for kind, suffixes in COMPANION_SUFFIXES.items():
@@ -230,7 +267,9 @@ def _build_scan(path: str, index: _PathIndex, entry: ManifestEntry | None) -> Sc
         sound=companions["sound"],
         gaze=companions["gaze"],
         planes=companions["planes"],
-        patient=entry.patient,
+        labels=companions["labels"],
+        label_rows=table.rows.get(path, ()),
+        patient=entry.patient or table.patients.get(path),
         split=entry.split,
         sector=entry.sector,
         alignment=entry.alignment,

@@ -1,4 +1,8 @@
-"""The standard planes, and csv files that state when each plane is shown."""
+"""The standard planes, and csv files that state when each plane is shown.
+
+Labels of any kind are read by `usvs.archive.label_tracks`, those of planes too; here is what the paper's fixed classes
+need besides: their names, their order and their common other names.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from usvs.archive.class_list import UNLABELLED, ClassList
 from usvs.archive.csv_rows import CsvFile, CsvRow, describe_columns, open_csv
 from usvs.archive.mixed_tables import find_identity_columns, find_rows_of_scan
 from usvs.errors import DataError
@@ -32,7 +37,6 @@ STANDARD_PLANES: tuple[str, ...] = (
     "background",
 )
 BACKGROUND = STANDARD_PLANES.index("background")
-UNLABELLED = -1
 # fmt: off
 # Other names of the planes: of SonoNet, of the Fetal Anomaly Screening Programme, and common spellings
 PLANE_ALIASES = {
@@ -45,6 +49,7 @@ PLANE_ALIASES = {
 INTERVAL_COLUMNS = ("start_seconds", "end_seconds", "plane")
 FRAME_COLUMNS = ("frame", "plane")
 MAX_DIGITS = 18  # of a frame number
+PLANE_COLUMN = "plane"
 FILE_KIND = "plane labels"  # error messages begin with it
 
 Interval = tuple[float, float, int]  # start and end in seconds, label
@@ -57,7 +62,7 @@ class PlaneLabels:
     Attributes:
         start_seconds: [n].
         end_seconds: exclusive [n].
-        plane: index in `STANDARD_PLANES` [n].
+        plane: index in `STANDARD_PLANES`, -1 for a label that is none of them [n].
     """
 
     start_seconds: NDArray[np.float64]
@@ -77,10 +82,19 @@ class PlaneLabels:
         return np.where(inside, self.plane[row], UNLABELLED).astype(np.int16)
 
     def note(self, duration_seconds: float) -> str | None:
-        """Return a line on the intervals outside of a scan of this duration; None if there are none."""
+        """Return a line on labels that are no standard planes, and on intervals outside of a scan of this duration."""
+        notes = []
+        if (self.plane == UNLABELLED).any():
+            notes.append(
+                f"{FILE_KIND}: some are no standard planes: 'usvs finetune classify' makes classes of them, "
+                "'usvs finetune planes' leaves them out"
+            )
         outside = int(((self.start_seconds >= duration_seconds) | (self.end_seconds <= 0)).sum())
-        if outside == 0:
-            return None
+        if outside > 0:
+            notes.append(self._outside_note(outside, duration_seconds))
+        return "; ".join(notes) or None
+
+    def _outside_note(self, outside: int, duration_seconds: float) -> str:
         span = f"{self.start_seconds.min():g} to {self.end_seconds.max():g} s"
         return (
             f"{FILE_KIND}: {outside} of {len(self.plane)} intervals are outside of the scan: "
@@ -106,7 +120,8 @@ def read_plane_labels(
         names: paths in the archive of the scan and of this file, by which the rows of one of several scans are chosen.
 
     Raises:
-        DataError: for a missing column, an unknown plane, an empty or overlapping interval; with its line.
+        DataError: for a missing column or plane, an empty or overlapping interval; with its line. A label that is no
+            standard plane is -1.
     """
     with open_csv(Path(path), FILE_KIND) as file:
         missing = [column for column in INTERVAL_COLUMNS if column not in file.columns]
@@ -174,8 +189,12 @@ def _parse_frames(
 
 def _parse_plane(row: CsvRow) -> int:
     name = row.values["plane"]
+    if not name:
+        raise DataError(f"{FILE_KIND}, line {row.line}: expected a plane, got none")
     index = find_plane_index(name)
-    if index is None:
-        known = ", ".join(STANDARD_PLANES)
-        raise DataError(f"{FILE_KIND}, line {row.line}: unknown plane '{name}': expected one of {known}")
-    return index
+    return UNLABELLED if index is None else index
+
+
+def standard_planes() -> ClassList:
+    """Return the fixed classes of standard-plane detection."""
+    return ClassList(STANDARD_PLANES, column=PLANE_COLUMN)

@@ -1,12 +1,11 @@
 """The optional manifest.csv of an archive: one row per scan; only the column `scan` is required."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from usvs.archive.alignment import DEFAULT_ALIGNMENT, FULL_SCREEN, Alignment, GazeAlignment
-from usvs.archive.csv_rows import CsvRow, describe_columns, open_csv
+from usvs.archive.csv_rows import CsvRow, check_spelling, describe_columns, open_csv
 from usvs.errors import DataError
 from usvs.media.box import Box
 
@@ -77,10 +76,7 @@ def _check_columns(columns: frozenset[str]) -> None:
     if "scan" not in columns:
         got = describe_columns(sorted(columns), COLUMNS)
         raise DataError(f"{MANIFEST}, line 1: column 'scan' is missing: expected a path in each row, got {got}")
-    for name in sorted(columns - set(COLUMNS)):
-        similar = difflib.get_close_matches(name.lower().replace(" ", "_"), COLUMNS, n=1, cutoff=0.8)
-        if similar:  # other unknown columns are notes of the owner
-            raise DataError(f"{MANIFEST}, line 1: unknown column '{name}': did you mean '{similar[0]}'?")
+    check_spelling(columns, COLUMNS, MANIFEST)
 
 
 def _parse_row(row: CsvRow) -> ManifestEntry:

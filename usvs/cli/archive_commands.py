@@ -82,6 +82,8 @@ def _add_index(commands: Commands) -> None:
     command = add_command(commands, "index", _run_index)
     command.add_path("archive", "ARCHIVE", "a folder of scans; never written to")
     command.add_path("store", "STORE", "a private folder for everything that is derived")
+    command.add_path("--labels", "CSV", "table of labels; default: labels.csv in ARCHIVE, or ARCHIVE.csv beside it")
+    command.add_path("--classes", "CSV", "order and spelling of classes; default: classes.csv in ARCHIVE")
     command.add_switch("--moved", "ARCHIVE is the archive of STORE in another place, even if files differ")
     command.add_workers()
     command.add_settings()
@@ -174,7 +176,15 @@ def _run_index(options: argparse.Namespace) -> None:
     from usvs.store.indexing import index_archive
 
     settings = dict(chosen_settings(options, IndexSettings()))
-    summary = index_archive(options.archive, options.store, workers=options.workers, moved=options.moved, **settings)
+    summary = index_archive(
+        options.archive,
+        options.store,
+        label_file=options.labels,
+        class_file=options.classes,
+        workers=options.workers,
+        moved=options.moved,
+        **settings,
+    )
     logger.info(str(summary))
     if summary.unused_tables:
         raise DataError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
+from usvs.config import override_settings
 from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.init_names import INIT_HELP
@@ -39,6 +40,7 @@ def _add_reproduce(commands: Commands) -> None:
     )
     command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet; default: not run")
     command.add_count("--labelled-patients", "number of patients with labels in each fold; default: all")
+    command.add_labels()
     command.add_switch("--allow-overlap", "pretrain and test on the same patients")
     command.add_settings(profile=True)
 
@@ -58,6 +60,7 @@ def _add_curves(commands: Commands) -> None:
     command.add_patients()
     command.add_switch("--allow-overlap", "test on patients that an init was pretrained on")
     command.add_init_stores()
+    command.add_labels()
     command.add_settings(profile=True)
 
 
@@ -100,6 +103,8 @@ def _reproduce(options: argparse.Namespace) -> None:
 
     labelled = [f"{task}.{text}" for task in ("planes", "gaze") for text in labelled_patients(options)]
     settings = chosen_settings(options, reproduce_profile(chosen_profile(options), options.preset), labelled)
+    if options.labels is not None:
+        settings = override_settings(settings, **{"planes.label_column": options.labels})
     print_result(
         reproduce(
             options.archive_or_store,
@@ -125,6 +130,8 @@ def _curves(options: argparse.Namespace) -> None:
     from usvs.report.experiments import save_curves_figure
 
     settings = chosen_settings(options, classification_profile(chosen_profile(options)))
+    if options.labels is not None:
+        settings = override_settings(settings, label_column=options.labels)
     curves = run_curves(
         options.store,
         options.out,

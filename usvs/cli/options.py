@@ -58,6 +58,12 @@ class Parser(argparse.ArgumentParser):
             help="another store that an init was pretrained on, to compare its patients by their names; repeatable",
         )
 
+    def add_labels(self) -> None:
+        """Add ``--labels``: the label column whose classes are learnt."""
+        self.add_argument(
+            "--labels", metavar="COLUMN", help="the store's label column (setting label_column); default: the only one"
+        )
+
     def add_patients(self) -> None:
         """Add ``--patients``: which patients an init is tested on."""
         self.add_choice(

@@ -8,41 +8,66 @@ from pathlib import Path
 
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
+from usvs.config import override_settings
+from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.saliency.settings import saliency_profile
+from usvs.utils.text import quantity
 
 logger = logging.getLogger(__name__)
 
-PROFILES = {"planes": classification_profile, "gaze": saliency_profile}
+PROFILES = {"planes": classification_profile, "classify": classification_profile, "gaze": saliency_profile}
+TITLES = {
+    "planes": "standard-plane detection",
+    "classify": "the classes of the store's own labels",
+    "gaze": "gaze-saliency prediction",
+}
 
 
 def add_task_commands(commands: Commands) -> None:
     """Add them to the command."""
     finetune = commands.add_parser("finetune", help="fine-tune encoders to a task and compare them over patient folds")
     tasks = finetune.add_subparsers(required=True, metavar="TASK")
-    for name, title in (("planes", "standard-plane detection"), ("gaze", "gaze-saliency prediction")):
-        example = f"usvs finetune {name} STORE RUN --profile quick --init random --init PRETRAINED --patients held-out"
+    for name, title in TITLES.items():
+        column = " --labels view" if name == "classify" else ""
+        patients = "--init random --init PRETRAINED --patients held-out"
+        example = f"usvs finetune {name} STORE RUN{column} --profile quick {patients}"
         command = add_command(
             tasks, name, partial(_finetune, name), f"fine-tune to {title}, cross-validated over patients", example
         )
         _add_finetune_options(command)
+        if name == "classify":
+            command.add_labels()
 
-    predict = commands.add_parser("predict", help="apply a trained model to images")
+    predict = commands.add_parser("predict", help="apply a trained model to images, videos and stores")
     tasks = predict.add_subparsers(required=True, metavar="TASK")
-    command = add_command(tasks, "planes", _predict_planes)
+    for name, run in (("planes", _predict_planes), ("classify", _predict_classes)):
+        _add_predict_options(add_command(tasks, name, run))
+
+
+def _add_predict_options(command: Parser) -> None:
     command.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, BMP or TIFF of any size, or videos"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE|VIDEO|STORE",
+        help="PNG, JPEG, BMP or TIFF of any size, videos, DICOM, or prepared stores",
     )
     command.add_argument(
         "--model",
         required=True,
         metavar="sononet:FILE|RUN",
-        help="weights of SonoNet, or a run of 'usvs finetune planes' (its best init), one init or one fold of it",
+        help="a run of 'usvs finetune' (its best init), one init or one fold of it, or weights of SonoNet",
     )
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
+    )
+    command.add_path("--out", "FILE", "write a row per image or frame with all probabilities: .csv, .json or .parquet")
+    command.add_path("--timelines", "FOLDER", "draw a timeline of each video or scan into this folder")
+    command.add_count(
+        "--stride", f"every n-th frame of a video is predicted; default: {TEMPORAL_STRIDE}", TEMPORAL_STRIDE
     )
 
 
@@ -82,6 +107,8 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
     from usvs.training.distributed import rank_of_environment
 
     settings = chosen_settings(options, PROFILES[task](chosen_profile(options)), labelled_patients(options))
+    if column := getattr(options, "labels", None):
+        settings = override_settings(settings, label_column=column)
     result = finetune(
         task,
         options.store,
@@ -96,7 +123,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
     )
     if rank_of_environment() == 0:
         print_result(result)
-        (save_planes_figures if task == "planes" else save_gaze_figure)(options.run)
+        (save_gaze_figure if task == "gaze" else save_planes_figures)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
 
 
@@ -106,14 +133,41 @@ def _predict_planes(options: argparse.Namespace) -> None:
     Example:
         usvs predict planes screen.png --model RUN
     """
-    from usvs.inference.predict import predict
-    from usvs.media.images import parse_box
+    _predict(options)
 
+
+def _predict_classes(options: argparse.Namespace) -> None:
+    """Predict the classes of images, videos and stores: file, class, confidence and time, tab-separated.
+
+    Example:
+        usvs predict classify clip.mp4 --model RUN --out predictions.csv --timelines PICTURES
+        usvs predict classify STORE --model RUN --out predictions.parquet
+    """
+    _predict(options)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from usvs.inference.predict import predict_frames, summary_lines
+    from usvs.inference.prediction_files import check_prediction_file, save_predictions
+    from usvs.media.images import parse_box
+    from usvs.report.timeline import save_timelines
+
+    if options.out is not None:
+        check_prediction_file(options.out)
     box = None if options.box is None else parse_box(options.box)
-    predictions = predict(options.images, options.model, box=box)
-    for prediction in predictions:
-        print_result(prediction)
-    failed = {prediction.file for prediction in predictions if prediction.error is not None}
+    found = predict_frames(options.images, options.model, box=box, stride=options.stride)
+    for prediction in found.predictions:
+        if options.out is None or prediction.error is not None:
+            print_result(prediction)
+    if options.out is not None:
+        for line in summary_lines(found):
+            print_result(line)
+        file = save_predictions(found, options.out)
+        logger.info(f"predictions: {quantity(len(found.predictions), 'row')} in '{file}'")
+    if options.timelines is not None:
+        pictures = save_timelines(found, options.timelines)
+        logger.info(f"predictions: {quantity(len(pictures), 'timeline')} in '{options.timelines}'")
+    failed = {prediction.file for prediction in found.predictions if prediction.error is not None}
     if failed:
         sys.stdout.flush()
         raise DataError(f"{len(failed)} of {len(options.images)} files could not be read: see their lines above")

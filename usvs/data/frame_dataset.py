@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import Self
 
-from usvs.archive.labels import STANDARD_PLANES
+from usvs.archive.class_list import ClassList
+from usvs.archive.labels import STANDARD_PLANES, standard_planes
 from usvs.data.frame_labels import ClassLabels, encode_labels, labels_of_scans
 from usvs.data.frame_table import FrameTable, every_nth_frame, labelled_frames, read_frames
 from usvs.data.patients import pretraining_keys, scan_groups
@@ -21,7 +22,7 @@ from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import GroupBy
 from usvs.store.prepared import PreparedStore
 
-Labels = Literal["planes"] | Mapping[str, Any] | ArrayLike | None
+Labels = str | Mapping[str, Any] | ArrayLike | None
 Rows = NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
 Transform = Callable[[Tensor], Any]
 
@@ -34,7 +35,8 @@ class FrameDataset(Dataset[tuple[Any, int]]):
 
     Args:
         store: a prepared store's folder, or an open `PreparedStore`.
-        labels: ``"planes"``: the frames that have a standard-plane label in the store. ``None``: all frames, each with
+        labels: ``"planes"``: the frames that have a standard-plane label in the store. The name of another label
+            column of the store: the frames that have a label in it. ``None``: all frames, each with
             the label -1. A mapping from scans (keyed hash, or path in the archive) to one class name
             or to one class per frame of the scan: the frames of these scans. An array: one class per frame of the
             dataset that ``labels=None`` gives. Classes are names or numbers; ``None``, ``""`` and -1 mean no label,
@@ -51,6 +53,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         scan: [n] keyed hash of each frame's scan.
         seconds: [n] float64, time of each frame on its scan's clock; NaN where it is not known.
         classes: names of the classes, by label.
+        class_list: the same, with colours and the label column of the store that they are of.
         table: the rows as a `FrameTable`; None for a dataset made by `from_arrays`.
         store: the open store; None likewise.
 
@@ -81,6 +84,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         self._frames: NDArray[np.uint8] | None = None
         self.transform = transform
         self.classes = names
+        self.class_list = _class_list(opened, labels, names)
         self.labels: NDArray[np.int64] = table.label
         self.patients: NDArray[np.str_] = table.group
         self.scan: NDArray[np.str_] = np.array(opened.scans)[table.scan]
@@ -128,7 +132,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
                 raise ConfigError(f"{name}: expected one value per frame, {len(pixels)}, got {list(column.shape)}")
         made = cls.__new__(cls)
         made.store, made.table, made._frames = None, None, pixels
-        made.transform, made.classes = transform, encoded.classes
+        made.transform, made.classes, made.class_list = transform, encoded.classes, ClassList(encoded.classes)
         made.labels, made.patients, made.scan, made.seconds = encoded.label, groups, scans, times
         return made
 
@@ -162,7 +166,8 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         """
         chosen = self._numbers(rows)
         made = type(self).__new__(type(self))
-        made.store, made.transform, made.classes = self.store, self.transform, self.classes
+        made.store, made.transform = self.store, self.transform
+        made.classes, made.class_list = self.classes, self.class_list
         made.table = None if self.table is None else self.table.take(chosen)
         made._frames = None if self._frames is None else self._frames[chosen]
         made.labels, made.patients = self.labels[chosen], self.patients[chosen]
@@ -189,7 +194,7 @@ def _list_frames(
     """Rows and class names of a dataset over a store."""
     if isinstance(labels, str):
         if labels != "planes":
-            raise ConfigError(f"labels: expected 'planes', None, a mapping or an array, got '{labels}'")
+            return _of_column(store, labels, stride, classes, group_by)
         return labelled_frames(store, stride, group_by), STANDARD_PLANES if classes is None else tuple(classes)
     if isinstance(labels, Mapping):
         by_scan = labels_of_scans(store, labels)
@@ -202,6 +207,29 @@ def _list_frames(
     keys = pretraining_keys(store, range(len(store.scans)))
     group = table.group if group_by == "scan" else np.array([keys[number] for number in table.scan.tolist()])
     return replace(table, label=np.full(len(table), -1), group=group), () if classes is None else tuple(classes)
+
+
+def _of_column(
+    store: PreparedStore, column: str, stride: int, classes: Sequence[str] | None, group_by: GroupBy
+) -> tuple[FrameTable, tuple[str, ...]]:
+    """The frames that have a label in a column of the store."""
+    if column not in store.labels.classes:
+        have = ", ".join(f"'{name}'" for name in store.labels.classes) or "none"
+        expected = f"'planes', a label column of the store ({have}), None, a mapping or an array"
+        raise ConfigError(f"labels: expected {expected}, got '{column}'")
+    own = store.labels.class_list(column)
+    chosen = own if classes is None else ClassList(tuple(classes), column=column)
+    return labelled_frames(store, stride, group_by, chosen), chosen.names
+
+
+def _class_list(store: PreparedStore, labels: Labels, names: tuple[str, ...]) -> ClassList:
+    """The class list of a dataset with these class names."""
+    known = (
+        [standard_planes() if labels == "planes" else store.labels.class_list(labels)]
+        if isinstance(labels, str)
+        else []
+    )
+    return known[0] if known and known[0].names == names else ClassList(names)
 
 
 def _with_labels(

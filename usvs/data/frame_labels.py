@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from usvs.archive.labels import UNLABELLED
+from usvs.archive.class_list import UNLABELLED
 from usvs.errors import ConfigError
 from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.archive.class_list import UNLABELLED, ClassList
+from usvs.archive.labels import PLANE_COLUMN, find_plane_index
 from usvs.data.patients import scan_groups
 from usvs.errors import DataError
 from usvs.evaluation.folds import GroupBy
@@ -51,45 +53,85 @@ class FrameTable:
         return self.take(self.label >= 0)
 
 
-def every_nth_frame(store: PreparedStore, scans: Sequence[int], stride: int) -> FrameTable:
+def frame_classes(store: PreparedStore, scan: int, classes: ClassList | None = None) -> NDArray[np.int64] | None:
+    """Return the class number of each frame of a scan [n], -1 without a label; None for a scan without labels.
+
+    Args:
+        store: the prepared scans.
+        scan: number of the scan in the store.
+        classes: of a label column; None: the standard planes. Labels that ``classes.csv`` names as a plane are it.
+
+    Raises:
+        DataError: for a label that is no class of the list.
+    """
+    opened = store.scan(scan)
+    if classes is not None:
+        return store.labels.of_scan(scan, classes, opened.frame_seconds)
+    if opened.planes is None:
+        return None
+    planes = np.asarray(opened.planes, np.int64)
+    renamed = store.labels.renamed(scan, PLANE_COLUMN, opened.frame_seconds)
+    for name, is_shown in renamed.items():
+        plane = find_plane_index(name)
+        planes = np.where(is_shown, UNLABELLED if plane is None else plane, planes)
+    return planes
+
+
+def every_nth_frame(
+    store: PreparedStore, scans: Sequence[int], stride: int, classes: ClassList | None = None
+) -> FrameTable:
     """List every `stride`-th frame of the given scans, labelled or not, each scan as a group of its own.
 
     Args:
         store: the prepared scans.
         scans: numbers of scans in the store.
         stride: temporal down-sampling, in frames; 8 is the paper's (section 3.2).
+        classes: as of `frame_classes`.
     """
     columns = []
     for number in scans:
         scan = store.scan(number)
         frames = np.arange(0, len(scan.frame_seconds), stride, dtype=np.int64)
-        planes = np.full(len(frames), -1) if scan.planes is None else np.asarray(scan.planes)[frames]
-        columns.append((np.full(len(frames), number), frames, planes, np.full(len(frames), scan.scan_key)))
+        known = frame_classes(store, number, classes)
+        label = np.full(len(frames), UNLABELLED) if known is None else known[frames]
+        columns.append((np.full(len(frames), number), frames, label, np.full(len(frames), scan.scan_key)))
     scan_column, frame, label, group = (np.concatenate(parts) for parts in zip(*columns, strict=True))
     return FrameTable(scan_column.astype(np.int32), frame.astype(np.int64), label.astype(np.int64), group)
 
 
-def labelled_frames(store: PreparedStore, stride: int, group_by: GroupBy = "patient") -> FrameTable:
-    """List every `stride`-th frame that has a plane label, over all scans with labels, grouped by patient.
+def labelled_frames(
+    store: PreparedStore, stride: int, group_by: GroupBy = "patient", classes: ClassList | None = None
+) -> FrameTable:
+    """List every `stride`-th frame that has a label, over all scans with labels, grouped by patient.
 
     Args:
         store: the prepared scans.
         stride: temporal down-sampling, in frames.
         group_by: ``scan`` counts each scan as a patient of its own.
+        classes: as of `frame_classes`.
 
     Raises:
-        DataError: where no scan has labels, or a labelled one has no patient id and `group_by` is not ``scan``.
+        DataError: where no scan has labels, a label is of none of the classes, or a labelled scan has no patient id and
+            `group_by` is not ``scan``.
     """
-    scans = [number for number in range(len(store.scans)) if store.scan(number).planes is not None]
+    everyone = range(len(store.scans))
+    labels = ((number, frame_classes(store, number, classes)) for number in everyone)
+    scans = [number for number, known in labels if known is not None and (classes is None or (known >= 0).any())]
+    what = "plane label" if classes is None else f"label in column '{classes.column}'"
     if not scans:
-        raise DataError(
-            "no scan of this store has plane labels: put <scan>.planes.csv beside the videos and index again"
-        )
+        file = "<scan>.planes.csv beside the videos" if classes is None else "a labels.csv into the archive"
+        raise DataError(f"no scan of this store has a {what}: put {file} and index again{_other_columns(store)}")
     groups = dict(zip(scans, scan_groups(store, scans, group_by), strict=True))
-    table = every_nth_frame(store, scans, stride).labelled()
+    table = every_nth_frame(store, scans, stride, classes).labelled()
     if not len(table):
-        raise DataError(f"no frame has a plane label at a temporal stride of {stride}")
+        raise DataError(f"no frame has a {what} at a temporal stride of {stride}{_other_columns(store)}")
     return replace(table, group=np.array([groups[number] for number in table.scan.tolist()]))
+
+
+def _other_columns(store: PreparedStore) -> str:
+    """Return a hint at the label columns of a store."""
+    names = ", ".join(f"'{name}'" for name in store.labels.classes)
+    return f"; its labels are in {names}: see --labels and 'usvs finetune classify'" if names else ""
 
 
 def read_frames(store: PreparedStore, table: FrameTable) -> NDArray[np.uint8]:

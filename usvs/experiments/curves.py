@@ -15,11 +15,11 @@ from usvs.evaluation.folds import make_folds
 from usvs.evaluation.metrics import Spread
 from usvs.experiments.runner import Experiment, Measurement
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.own_labels import default_task
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.comparison import Patients
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
 from usvs.tasks.overlap import held_out_rows, overlaps
-from usvs.tasks.registry import find_task
 from usvs.tasks.task import EvaluationProtocol
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class _Definition:
         allow_overlap: bool,
         init_stores: Sequence[str | Path],
     ) -> None:
-        self.store, self.settings, self.task = store, settings, find_task("planes")
+        self.store, self.settings, self.task = store, settings, default_task(store, settings.label_column)
         self.inits = dict(zip(init_names(inits), inits, strict=True))
         self.table = self.task.dataset(store, settings)
         if patients == "held-out":
@@ -160,6 +160,7 @@ class _Definition:
         settings = self.settings
         return {
             "settings": settings.model_dump(mode="json"),
+            "task": self.task.description(),
             "patients": sorted(set(self.groups)),
             "inits": {name: encoder_sha256(initial_encoder(init, settings)) for name, init in self.inits.items()},
         }

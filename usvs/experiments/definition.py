@@ -22,6 +22,7 @@ from usvs.experiments.pretrainings import evaluate_pretraining, pretraining_fold
 from usvs.experiments.rows import EXTERNAL
 from usvs.experiments.runner import Experiment, Measurement, with_seed
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.own_labels import default_task
 from usvs.tasks.cross_validation import FoldResult
 from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
@@ -34,8 +35,6 @@ from usvs.utils.array_files import write_arrays
 from usvs.utils.private_files import make_private_folder
 
 logger = logging.getLogger(__name__)
-
-TASKS: dict[TaskName, AnyTask] = {"planes": find_task("planes"), "gaze": find_task("gaze")}
 
 
 class Definition:
@@ -59,6 +58,10 @@ class Definition:
         self.preset = PRESETS[settings.preset]
         if unknown := sorted(set(external) - set(self.preset.rows)):
             raise ConfigError(f"preset '{settings.preset}' has no row '{unknown[0]}': remove --{unknown[0]}")
+        self.tasks: dict[TaskName, AnyTask] = {
+            "planes": default_task(store, settings.planes.label_column),
+            "gaze": find_task("gaze"),
+        }
         self.rows = [row for row in self.preset.rows if row not in EXTERNAL or row in external]
         self.tables = self._tables()
         self.groups = {task: set(table.group.tolist()) for task, table in self.tables.items()}
@@ -71,6 +74,7 @@ class Definition:
             "settings": self.settings.model_dump(mode="json"),
             "patients": {"pretraining": list(self.pretraining), "downstream": list(self.downstream)},
             "allow_overlap": self.allow_overlap,
+            "task": self.tasks["planes"].description(),
         }
 
     def open(self, out: Path) -> Experiment:
@@ -156,7 +160,7 @@ class Definition:
                         init=partial(self.init, out, row, seed, labelled),
                         seed=seed,
                         fold=labelled,
-                        task=TASKS[task],
+                        task=self.tasks[task],
                         table=self.tables[task],
                         settings=self._with_epochs(settings, evaluation),
                         protocol=evaluation.protocol,
@@ -202,7 +206,7 @@ class Definition:
         reasons = []
         for task in dict.fromkeys(evaluation.task for evaluation in self.preset.evaluations.values()):
             try:
-                tables[task] = TASKS[task].dataset(self.store, getattr(self.settings, task))
+                tables[task] = self.tasks[task].dataset(self.store, getattr(self.settings, task))
             except DataError as error:
                 reasons.append(f"{task}: {error}")
         if not tables:
@@ -234,7 +238,7 @@ class Definition:
         references = {}
         for task, table in self.tables.items():
             downstream = table.of_groups(self.downstream)
-            references[task] = TASKS[task].reference(self.store, downstream, getattr(self.settings, task)).values
+            references[task] = self.tasks[task].reference(self.store, downstream, getattr(self.settings, task)).values
         found: dict[str, Any] = dict(references.get("planes", {}))
         if "gaze" in references:
             found["uniform_gaze"] = references["gaze"]["uniform"]

@@ -80,7 +80,9 @@ def _header(results: dict[str, Any]) -> str:
 
 def _table_1(results: dict[str, Any]) -> str:
     planes = results["measured"]["planes"]
-    lines = ["Table 1. Standard plane detection, fine-tuned, macro means over classes in %"]
+    name = results.get("title", "standard planes")
+    task = "Standard plane detection" if name == "standard planes" else name[:1].upper() + name[1:]
+    lines = [f"Table 1. {task}, fine-tuned, macro means over classes in %"]
     lines.append(f"{'':<18}" + "".join(f"{ROWS[init].title:>16}" for init in TABLE_1))
     for title, score in PLANE_SCORES:
         measured = [str(_spread(planes, init, score)) if init in planes else "not run" for init in TABLE_1]

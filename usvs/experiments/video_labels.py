@@ -2,13 +2,14 @@
 
 import csv
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from usvs.archive.csv_rows import describe_columns
+from usvs.archive.scan_names import ScanNames
 from usvs.errors import DataError
 from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
@@ -94,13 +95,10 @@ def read_video_labels(
 
 
 class _Videos:
-    """The prepared scans of a store by path: number by path, and paths by file name."""
+    """The prepared scans of a store by path."""
 
     def __init__(self, numbers: dict[str, int]) -> None:
-        self._numbers = numbers
-        self._paths: dict[str, list[str]] = defaultdict(list)
-        for path in numbers:
-            self._paths[PurePosixPath(path).name].append(path)
+        self._numbers, self._names = numbers, ScanNames(numbers)
 
     @classmethod
     def of_store(cls, store: Path) -> "_Videos":
@@ -109,23 +107,6 @@ class _Videos:
         return cls({paths[key]: number for number, key in enumerate(PreparedStore(store).scans)})
 
     def find(self, path: str, where: str) -> int | None:
-        """Return the number of a scan, None without one.
-
-        Raises:
-            DataError: where a bare file name fits several scans.
-        """
-        asked = PurePosixPath(path.strip().replace("\\", "/"))
-        if str(asked) in self._numbers:
-            return self._numbers[str(asked)]
-        found = _ending_with(asked, self._paths.get(asked.name, ()))
-        if len(found) > 1:
-            raise DataError(
-                f"{where}: '{path}' fits {len(found)} videos, '{found[0]}' and '{found[1]}':"
-                " write the path in the archive instead"
-            )
-        return self._numbers[found[0]] if found else None
-
-
-def _ending_with(asked: PurePosixPath, paths: Iterable[str]) -> list[str]:
-    """Return the paths that end with all parts of a path."""
-    return sorted(path for path in paths if PurePosixPath(path).parts[-len(asked.parts) :] == asked.parts)
+        """Return the number of a scan, None without one; errors as of `ScanNames.find`."""
+        found = self._names.find(path, where)
+        return None if found is None else self._numbers[found]

@@ -20,6 +20,7 @@ from usvs.inference.frames import Source, as_files, prepared_side, read_image_fr
 from usvs.inference.model_base import FinetunedModel
 from usvs.inference.models import evaluation_inputs, predict_images, predict_models
 from usvs.store.prepared import PreparedStore
+from usvs.store.store_labels import other_classes
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.features import BATCH_FRAMES
@@ -92,7 +93,8 @@ class FrameClassifier(FinetunedModel):
         if not len(labelled):
             raise ConfigError("fit: expected frames with labels, got none")
         try:
-            task = ClassificationTask(tuple(self.classes or dataset.classes))
+            classes = tuple(self.classes or dataset.classes)
+            task = ClassificationTask(dataset.class_list if dataset.class_list.names == classes else classes)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         store, table = frames_as_store(labelled, task.classes)
@@ -143,10 +145,15 @@ class FrameClassifier(FinetunedModel):
         Args:
             frames: as of `fit`; frames without a label are left out.
             labels: as of `fit`.
+
+        Raises:
+            DataError: for a dataset with labels of other classes than the model's, with the lists of both.
         """
         names = self._task.classes
         if isinstance(frames, FrameDataset):
             labelled = frames.subset(frames.labels >= 0)
+            if {frames.classes[number] for number in np.unique(labelled.labels).tolist()} - set(names):
+                raise other_classes(self._task.class_list, frames.class_list)
             known = class_numbers(labelled, names)
             return classification_metrics(known, self.predict_proba(labelled).argmax(axis=1), names)
         if labels is None:

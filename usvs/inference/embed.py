@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import DataError
@@ -18,7 +19,7 @@ from usvs.inference.models import file_batches
 from usvs.models.encoder import Encoder, as_encoder
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
-from usvs.tasks.classification.planes import planes_task
+from usvs.tasks.classification.own_labels import default_class_list, has_planes
 from usvs.tasks.features import BATCH_FRAMES, encode_inputs
 from usvs.tasks.pretraining.load import load_encoder
 
@@ -37,7 +38,8 @@ def embed(source: Source, encoder: nn.Module | str | Path, *, stride: int = TEMP
     Returns:
         A table with a row per frame: ``features`` (fixed-size list of float32), ``scan`` (keyed hash in a store; the
         path of a file), ``patient`` (keyed hash), ``seconds`` on the scan's clock, and ``label`` (name of the standard
-        plane); null where a value is not known. ``np.stack(table["features"].to_numpy())`` is [n, C].
+        plane, or of the class where the store has labels of one other column); null where a value is not known.
+        ``np.stack(table["features"].to_numpy())`` is [n, C].
 
     Raises:
         DataError: for a store without prepared scans, or a file that cannot be read.
@@ -60,8 +62,9 @@ def _embed_store(folder: Path, encoder: Encoder, stride: int) -> pa.Table:
     store = PreparedStore(folder)
     if not store.scans:
         raise DataError(f"store '{folder}': no scan is prepared")
-    table = every_nth_frame(store, range(len(store.scans)), stride)
-    names, features = planes_task().classes, []
+    classes = None if has_planes(store) else default_class_list(store)
+    table = every_nth_frame(store, range(len(store.scans)), stride, classes)
+    names, features = STANDARD_PLANES if classes is None else classes.names, []
     for start in range(0, len(table), BATCH_FRAMES):
         rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
         features.append(_features(encoder, read_frames(store, rows)))

@@ -1,4 +1,4 @@
-"""Class predictions for image and video files: by a fine-tuned model, or by SonoNet's published weights."""
+"""Class predictions for images, videos, DICOM and stores: by a fine-tuned model, or by SonoNet's published weights."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from usvs.archive.class_list import ClassList
+from usvs.archive.labels import standard_planes
+from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.inference.frames import as_files, is_image_file
@@ -18,11 +21,14 @@ from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
 from usvs.media.sector import detect_sector
 from usvs.models.sononet import SONONET_CLASSES, SONONET_HEIGHT, SONONET_WIDTH, SonoNet, make_sononet, sononet_images
 from usvs.models.weight_files import read_weights
-from usvs.tasks.classification.planes import planes_task
+from usvs.store.identity import ARCHIVE_FILE
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.own_labels import check_store_classes
 from usvs.tasks.classification.task import ClassificationTask
+from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
-from usvs.utils.text import printable
+from usvs.utils.text import printable, quantity
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +39,13 @@ class Prediction(NamedTuple):
     """The prediction for one image, or one frame of a video.
 
     Attributes:
-        file: as it was given.
+        file: as it was given; of a store the keyed hash of the scan.
         label: name of the most probable class; empty where the file could not be read.
         confidence: its probability, 0 .. 1, as the network gives it; it is not calibrated.
         probabilities: of all classes, in the order of the model's classes.
-        seconds: time of a video's frame; None for an image.
+        seconds: time of a frame of a video or a scan; None for an image.
         error: why there is no prediction; None where there is one.
+        known: name of the class that the frame is labelled as in a store; None without a label.
     """
 
     file: Path
@@ -47,6 +54,7 @@ class Prediction(NamedTuple):
     probabilities: tuple[float, ...]
     seconds: float | None = None
     error: str | None = None
+    known: str | None = None
 
     def __str__(self) -> str:
         name = printable(str(self.file))
@@ -60,6 +68,7 @@ class Classifier(Protocol):
     """Predicts the class of the frames of one file."""
 
     classes: tuple[str, ...]
+    class_list: ClassList
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
         """Yield times and probabilities [b, classes] of the frames of a file.
@@ -74,7 +83,8 @@ class SonoNetClassifier:
     """The published network; without a box its input is the sector's bounding box, padded to its own aspect ratio."""
 
     def __init__(self, network: SonoNet) -> None:
-        self.classes = planes_task().classes
+        self.class_list = standard_planes()
+        self.classes = self.class_list.names
         if network.adaption[-1].num_features != len(self.classes):
             raise DataError(
                 f"SonoNet weights: expected {len(self.classes)} classes, got {network.adaption[-1].num_features}"
@@ -112,7 +122,7 @@ class FinetunedClassifier:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
             raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
-        self.models, self.classes = models, task.classes
+        self.models, self.task, self.classes, self.class_list = models, task, task.classes, task.class_list
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
         """Yield the probabilities of an image, or of every `stride`-th frame of a video.
@@ -122,6 +132,28 @@ class FinetunedClassifier:
         """
         for seconds, frames in file_batches(file, self.models[0].prepared_pixels, stride, box):
             yield seconds, predict_models(self.models, evaluation_inputs(self.models[0], frames)).double()
+
+    def predict_store(self, folder: Path, stride: int) -> Iterator[Prediction]:
+        """Yield the predictions of every `stride`-th frame of each prepared scan.
+
+        Raises:
+            DataError: for a store that cannot be read, or whose labels are of other classes.
+        """
+        store = PreparedStore(folder)
+        check_store_classes(self.task, store)
+        labels = self.class_list.column in store.labels.classes and self.task.label_classes is not None
+        classes = self.class_list if labels else None
+        known_classes = self.classes if labels or self.task.label_classes is None else ()
+        for number in track(range(len(store.scans)), "predicting scans"):
+            table, scan = every_nth_frame(store, [number], stride, classes), store.scan(number)
+            for start in range(0, len(table), BATCH_FRAMES):
+                rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
+                inputs = evaluation_inputs(self.models[0], read_frames(store, rows))
+                probabilities = predict_models(self.models, inputs).double().tolist()
+                for frame, label, row in zip(rows.frame.tolist(), rows.label.tolist(), probabilities, strict=True):
+                    known = known_classes[label] if known_classes and label >= 0 else None
+                    moment = float(scan.frame_seconds[frame])
+                    yield _prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
 
 
 def load_classifier(model: str | Path) -> Classifier:
@@ -148,32 +180,89 @@ def predict(
     box: Box | None = None,
     stride: int = TEMPORAL_STRIDE,
 ) -> list[Prediction]:
-    """Predict the class of image files, and of the frames of video files.
+    """Predict the class of image files, and of the frames of video files and stores.
+
+    Arguments and errors are those of `predict_frames`, which also returns the classes and writes tables.
+    """
+    return predict_frames(images, model, box=box, stride=stride).predictions
+
+
+class PredictionTable(NamedTuple):
+    """Predictions with the classes that they are of.
+
+    Attributes:
+        classes: in the order of the probabilities, with colours.
+        predictions: a row per image or frame.
+    """
+
+    classes: ClassList
+    predictions: list[Prediction]
+
+    @property
+    def of_files(self) -> dict[Path, list[Prediction]]:
+        """The predictions of each file or scan that could be read, in order of time."""
+        found: dict[Path, list[Prediction]] = {}
+        for one in self.predictions:
+            if one.error is None:
+                found.setdefault(one.file, []).append(one)
+        return found
+
+
+def predict_frames(
+    images: str | Path | Sequence[str | Path],
+    model: str | Path,
+    *,
+    box: Box | None = None,
+    stride: int = TEMPORAL_STRIDE,
+) -> PredictionTable:
+    """Predict the class of image files, and of the frames of video files and stores.
 
     A file that cannot be read does not stop the others: its prediction has the reason as `error`. Where a video cannot
     be decoded to its end, the predictions of the frames before come first.
 
     Args:
-        images: PNG, JPEG, BMP or TIFF files of any size, or videos: complete screens or sectors.
+        images: PNG, JPEG, BMP or TIFF files of any size, videos, DICOM, or stores: complete screens or sectors.
         model: as of `load_classifier`, for example a run of `usvs.finetune`, or ``sononet:SonoNet16.npz``.
         box: the region to use, in pixels; None: the sector is detected in each file. SonoNet's authors used
             ``Box(81, 115, 874, 734)`` on their 975 x 735 screens.
         stride: every `stride`-th frame of a video is predicted.
 
     Raises:
-        DataError: for a model that cannot be read.
+        DataError: for a model that cannot be read, or a store with labels of other classes than the model's.
         ConfigError: as of `load_classifier`.
     """
     files = as_files(images)
     if files is None:
         raise ConfigError("images: expected image or video files; for arrays see usvs.FrameClassifier.from_pretrained")
-    classifier, predictions = load_classifier(model), []
+    classifier, predictions = load_classifier(model), list[Prediction]()
     for file in track(files, "predicting images"):
+        if (file / ARCHIVE_FILE).is_file():
+            if not isinstance(classifier, FinetunedClassifier):
+                raise ConfigError(f"'{file}': expected images, since SonoNet's weights do not fit a store's frames")
+            predictions += classifier.predict_store(file, stride)
+            continue
         try:
             for seconds, probabilities in classifier.predict_file(file, box, stride):
                 for moment, row in zip(seconds, probabilities.tolist(), strict=True):
-                    best = int(np.argmax(row))
-                    predictions.append(Prediction(file, classifier.classes[best], row[best], tuple(row), moment))
+                    predictions.append(_prediction(classifier.classes, file, row, moment))
         except DataError as error:
             predictions.append(Prediction(file, "", 0.0, (), error=str(error)))
-    return predictions
+    return PredictionTable(classifier.class_list, predictions)
+
+
+def summary_lines(found: PredictionTable) -> list[str]:
+    """Return a line per file or scan, tab-separated: its name, the most probable class of its mean, and frames."""
+    lines = []
+    for file, rows in found.of_files.items():
+        mean = np.mean([row.probabilities for row in rows], axis=0)
+        best = int(mean.argmax())
+        frames = quantity(len(rows), "frame")
+        lines.append(f"{printable(str(file))}\t{printable(found.classes.names[best])}\t{mean[best]:.3f}\t{frames}")
+    return lines
+
+
+def _prediction(
+    classes: Sequence[str], file: Path, probabilities: Sequence[float], seconds: float | None
+) -> Prediction:
+    best = int(np.argmax(probabilities))
+    return Prediction(file, classes[best], probabilities[best], tuple(probabilities), seconds)

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from usvs.errors import DataError
 from usvs.experiments.rows import ROWS
 from usvs.utils.private_files import make_private, make_private_folder
+from usvs.utils.text import printable
 
 DOTS_PER_INCH = 130
 COLOURS = {**{key: row.colour for key, row in ROWS.items() if row.colour is not None}, "ceiling": "#4f9a5b"}
 OTHER_COLOURS = ("#2a6fa8", "#d08a2c", "#7a5aa6", "#4f9a5b", "#b5494b")
 SPLITS = {"train": ("training", "#9db7cf", None), "validation": ("validation", "#2a6fa8", "o")}  # label, colour, marker
+MAX_NAME_LETTERS = 32  # of a class
 SMALLEST_SHOWN_FRACTION = 0.005  # of a row of a confusion matrix
 
 
@@ -36,6 +38,13 @@ def save_figure(figure: Figure, file: Path) -> Path:
     FigureCanvasAgg(figure).print_png(str(file), metadata={"Software": None})  # type: ignore[no-untyped-call]
     make_private(file)
     return file
+
+
+def plot_text(name: str, letters: int = MAX_NAME_LETTERS) -> str:
+    """Return a name of the user's as it is drawn: one short line, without control characters and formulas."""
+    shown = printable(name)
+    shown = shown if len(shown) <= letters else f"{shown[: letters - 3]}..."
+    return shown.replace("$", r"\$")  # two dollars would begin and end a formula
 
 
 def confusion_figure(confusions: Mapping[str, NDArray[Any]], names: Sequence[str]) -> Figure:
@@ -70,8 +79,9 @@ def draw_confusion(axes: Axes, confusion: NDArray[Any], names: Sequence[str], ti
         fraction = fractions[row, column]
         colour = "white" if fraction > 0.6 else "black"
         axes.text(column, row, f"{100 * fraction:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    shown = [plot_text(name) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(range(len(names)), shown, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, fontsize=10)

@@ -37,7 +37,7 @@ def save_planes_figures(run: Path) -> list[Path]:
     Raises:
         DataError: where `run` has no results of that kind.
     """
-    results = read_results(run, "planes")
+    results = read_results(run, "planes", "classification")
     saved = []
     bars: dict[str, dict[str, list[float]]] = {}
     for init, protocols in results["inits"].items():

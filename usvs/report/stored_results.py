@@ -11,8 +11,8 @@ from usvs.errors import DataError
 from usvs.utils.regular_files import read_regular_text
 
 
-def read_results(folder: Path, kind: str) -> dict[str, Any]:
-    """Return the content of ``results.json``.
+def read_results(folder: Path, kind: str, *others: str) -> dict[str, Any]:
+    """Return the content of ``results.json``, of one of some kinds.
 
     Raises:
         DataError: where there is none, or it is of another kind.
@@ -22,7 +22,7 @@ def read_results(folder: Path, kind: str) -> dict[str, Any]:
         results: dict[str, Any] = json.loads(read_regular_text(file))
     except (OSError, ValueError) as error:
         raise DataError(f"'{file}': expected stored results, got {error}") from None
-    if results.get("kind") != kind:
+    if results.get("kind") not in (kind, *others):
         raise DataError(f"'{file}': expected results of kind '{kind}', got '{results.get('kind')}'")
     return results
 

@@ -1,14 +1,15 @@
 """The catalogue of a store, for reading: one row per scan and one per clip. Only it holds paths of the archive."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 from typing_extensions import Self
 
+from usvs.archive.class_list import ClassRules
 from usvs.store.folder import CATALOGUE, read_archive_path
 from usvs.store.settings import ClipSettings
-from usvs.store.tables import map_clips, read_clip_settings, read_scans
+from usvs.store.tables import map_clips, read_class_rules_of, read_clip_settings, read_scans
 
 OK, SKIPPED = "ok", "skipped"  # values of the column `status`; `reason` says why a scan is skipped
 
@@ -22,11 +23,13 @@ class Catalogue:
         clips: one row per clip: ``scan`` (a row of `scans`), ``start_seconds`` and ``speech_fraction``. The columns are
             memory-mapped: they are read from disk when they are used.
         clip_settings: how the scans were cut into clips.
+        class_rules: order and spelling of the classes of labels.
     """
 
     scans: pa.Table
     clips: pa.Table
     clip_settings: ClipSettings
+    class_rules: ClassRules = field(default_factory=ClassRules)
 
     @classmethod
     def load(cls, store: str | Path) -> Self:
@@ -38,4 +41,4 @@ class Catalogue:
         store = Path(store)
         read_archive_path(store, must_exist=False)
         folder = store / CATALOGUE
-        return cls(read_scans(folder), map_clips(folder), read_clip_settings(folder))
+        return cls(read_scans(folder), map_clips(folder), read_clip_settings(folder), read_class_rules_of(folder))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from usvs.store.label_summary import LabelSummary
 from usvs.utils.text import printable, quantity
 
 MAX_PATIENT_LINES = 12
@@ -17,7 +18,8 @@ class IndexSummary:
         found: scans in the archive.
         usable: scans that can be prepared.
         skipped: scans that cannot be used.
-        no_sound: usable scans without sound; likewise `no_gaze`, `no_planes` (labels) and `no_patient`.
+        no_sound: usable scans without sound; likewise `no_gaze`, `no_planes` (plane labels), `no_labels` (of any kind)
+            and `no_patient`.
         patients: number of known patients.
         seconds_of_video: of all usable scans.
         clips: of all usable scans.
@@ -31,6 +33,7 @@ class IndexSummary:
             likewise for its owner only.
         note_files: for each note, the path of the first file that it is about; likewise.
         patient_lines: how many patients there are, and which scans with different names are one and why; likewise.
+        labels: classes by label column, and labels that may be one class; likewise.
     """
 
     found: int = 0
@@ -39,6 +42,7 @@ class IndexSummary:
     no_sound: int = 0
     no_gaze: int = 0
     no_planes: int = 0
+    no_labels: int = 0
     no_patient: int = 0
     patients: int = 0
     seconds_of_video: float = 0.0
@@ -52,6 +56,7 @@ class IndexSummary:
     unused_tables: tuple[tuple[str, str], ...] = ()
     note_files: dict[str, str] = field(default_factory=dict)
     patient_lines: tuple[str, ...] = ()
+    labels: LabelSummary = field(default_factory=LabelSummary)
 
     def __str__(self) -> str:
         """Return the lines for a terminal; the only text in which paths of the archive may be printed."""
@@ -61,8 +66,9 @@ class IndexSummary:
             f"{self.high_affinity_clips} of them with enough speech for pairs",
             *(printable(f"  {line}") for line in self.patient_lines[:MAX_PATIENT_LINES]),
             *self._more_patient_lines(),
-            f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without plane labels: "
-            f"{self.no_planes}, without a known patient: {self.no_patient}",
+            f"  scans without sound: {self.no_sound}, without gaze: {self.no_gaze}, without labels: {self.no_labels}, "
+            f"without a known patient: {self.no_patient}",
+            *(printable(f"  {line}") for line in self.labels.lines),
         ]
         notes = sorted(self.notes.items(), key=lambda item: -item[1])
         lines += [self._note_line(note, count) for note, count in notes[:MAX_LINES]]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import usvs
 from usvs.archive.discovery import ArchiveListing, ScanFiles, discover_scans
-from usvs.archive.settings import GazeSettings
+from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import override_settings
 from usvs.errors import DataError
@@ -31,9 +31,17 @@ from usvs.store.index_journal import IndexedScan, IndexJournal
 from usvs.store.index_summary import IndexSummary
 from usvs.store.inspect_scan import IndexTask, ScanMetadata, file_states, inspect_scan
 from usvs.store.keys import KEY_BYTES, Keys
+from usvs.store.label_summary import summarise_labels
 from usvs.store.patient_groups import ID_COLUMNS, IdKeys, assign_patients, find_id_keys, hash_patient_id
 from usvs.store.settings import ClipSettings, IndexSettings
-from usvs.store.tables import SCAN_SCHEMA, CatalogueWriter, map_clips, read_rows, read_scans
+from usvs.store.tables import (
+    SCAN_SCHEMA,
+    CatalogueWriter,
+    map_clips,
+    read_class_rules_of,
+    read_rows,
+    read_scans,
+)
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 from usvs.utils.text import printable
@@ -41,13 +49,13 @@ from usvs.utils.text import printable
 logger = logging.getLogger(__name__)
 
 MISSING = "manifest.csv names it, the archive does not contain it"
-NOTE_COLUMNS = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note")
+NOTE_COLUMNS = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "labels_note", "file_note")
 SUMMARY_COLUMNS = (
     *("path", "status", "reason", "patient_key", "sound", "gaze", "planes"),
     *("duration_seconds", "clips", "high_affinity_clips"),
-    *("sound_path", "gaze_path", "planes_path"),
+    *("sound_path", "gaze_path", "planes_path", "labels_path", "labels", "frames"),
 )
-TABLES = ("gaze", "planes")  # companion files that people and programs write as tables
+TABLES = ("gaze", "planes", "labels")  # companion files that people and programs write as tables
 
 
 def index_archive(
@@ -57,6 +65,9 @@ def index_archive(
     clips: ClipSettings | Mapping[str, Any] | None = None,
     voice_activity: VoiceActivitySettings | Mapping[str, Any] | None = None,
     gaze: GazeSettings | Mapping[str, Any] | None = None,
+    labels: LabelSettings | Mapping[str, Any] | None = None,
+    label_file: str | Path | None = None,
+    class_file: str | Path | None = None,
     workers: int | None = None,
     moved: bool = False,
 ) -> IndexSummary:
@@ -71,6 +82,9 @@ def index_archive(
         clips: how scans are cut into clips, and the speech fraction of a high-affinity clip.
         voice_activity: settings of the speech detector.
         gaze: how gaze was recorded, for what neither manifest.csv nor the recording states.
+        labels: names of the columns in the table of labels.
+        label_file: the table of labels; None: ``labels.csv`` in the archive or a table beside it.
+        class_file: order and spelling of classes; None: ``classes.csv`` in the archive, or ``ARCHIVE.classes.csv``.
         workers: number of processes; None is one per core.
         moved: `archive` is the archive of `store` in another place. False: this is recognised by its files, if the old
             place does not exist any more.
@@ -79,12 +93,13 @@ def index_archive(
         ConfigError: for a setting that is unknown or out of range.
         DataError: if the archive contains no usable video, or the store cannot be written.
     """
-    given = {"clips": clips, "voice_activity": voice_activity, "gaze": gaze}
+    given = {"clips": clips, "voice_activity": voice_activity, "gaze": gaze, "labels": labels}
     settings = override_settings(IndexSettings(), **{name: value for name, value in given.items() if value is not None})
     archive, store = Path(archive), Path(store)
     if not archive.is_dir():
         raise DataError(f"archive '{archive}' is not a folder")
-    found = discover_scans(archive)
+    files = (None if file is None else Path(file) for file in (label_file, class_file))
+    found = discover_scans(archive, settings.labels, *files)
     with open_store(archive, store, moved) as keys:
         try:
             _Indexer(archive.resolve(), store / CATALOGUE, keys, settings).update(found, workers)
@@ -127,7 +142,7 @@ def _inspect_scans(
 ) -> Iterator[ScanMetadata]:
     """Inspect the new scans in order; then, without end, yield the metadata of a missing scan."""
     tasks = (
-        IndexTask(archive, scan, settings.clips, settings.voice_activity, settings.gaze)
+        IndexTask(archive, scan, settings.clips, settings.voice_activity, settings.gaze, settings.labels)
         for scan, new in zip(found.scans, is_new, strict=False)
         if new
     )
@@ -151,7 +166,8 @@ class _Indexer:
         old_states, states = self._read_states(), self._current_states(found)
         scans = (*found.scans, *found.missing)
         paths = [scan.path for scan in scans]
-        if list(old_states) == paths and [old_states[path] for path in paths] == states:
+        is_same = list(old_states) == paths and [old_states[path] for path in paths] == states
+        if is_same and read_class_rules_of(self.folder) == found.class_rules:
             return
         unchanged = _unchanged(paths, states, old_states)
         with IndexJournal(self.folder) as journal:
@@ -171,7 +187,7 @@ class _Indexer:
             ]
             patients = assign_patients(scans, id_keys, self.keys)
             old_scans = self._read_scans(old_states)
-            with CatalogueWriter(self.folder, self.settings.clips) as writer:
+            with CatalogueWriter(self.folder, self.settings.clips, found.class_rules) as writer:
                 for scan, state, same, key in zip(scans, states, unchanged, patients.keys, strict=True):
                     row, fractions = (
                         next(pair for pair in old_scans if pair[0]["path"] == scan.path) if same else journal[state]
@@ -196,7 +212,9 @@ class _Indexer:
     def _current_states(self, found: ArchiveListing) -> list[str]:
         """Return a hash of everything that the row of each scan depends on."""
         settings = self.settings
-        parts = [part.model_dump_json() for part in (settings.clips, settings.voice_activity, settings.gaze)]
+        parts = [
+            part.model_dump_json() for part in (settings.clips, settings.voice_activity, settings.gaze, settings.labels)
+        ]
         common = sha256("\n".join([usvs.__version__, *parts]).encode())
         states = []
         for scan in (*found.scans, *found.missing):
@@ -242,6 +260,7 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
         "sound_path": files.sound,
         "gaze_path": files.gaze,
         "planes_path": files.planes,
+        "labels_path": files.labels,
         "companions": json.dumps(metadata.companions),
         "alignment": metadata.alignment.model_dump_json(),
         "split": files.split,
@@ -253,7 +272,7 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
     row |= {name: getattr(info, name) for name in SCAN_SCHEMA.names if hasattr(info, name)}
     row |= {name: getattr(info.timing, name) for name in ("duration_seconds", "rate_hz", "start_seconds")}
     row |= {f"sector_{side}": getattr(box, side) for side in ("left", "top", "right", "bottom")}
-    names = ("time_note", "sound", "gaze", "planes", "sound_note", "gaze_note", "planes_note")
+    names = ("time_note", "sound", "gaze", "planes", "labels", "sound_note", "gaze_note", "planes_note", "labels_note")
     row |= {name: getattr(metadata, name) for name in names}
     return row | {
         "sector_note": metadata.sector.note,
@@ -279,12 +298,14 @@ def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str,
     skipped = scans.filter(pc.not_equal(scans["status"], OK)).select(["path", "reason"])
     notes: dict[str, int] = {}
     note_files: dict[str, str] = {}
-    unused: list[tuple[str, str]] = []
+    table = found.label_table
+    unused = [(str(table.file), table.problem)] if table.problem else []
     for name in NOTE_COLUMNS:
         kind = name.removesuffix("_note")
         noted = usable.filter(pc.is_valid(usable[name]))
         if kind in TABLES:
-            is_unused = pc.and_(pc.invert(noted[kind]), pc.is_valid(noted[f"{kind}_path"]))
+            is_used = pc.is_valid(noted[kind]) if kind == "labels" else noted[kind]
+            is_unused = pc.and_(pc.invert(is_used), pc.is_valid(noted[f"{kind}_path"]))
             refused = noted.filter(is_unused)
             unused += zip(refused[f"{kind}_path"].to_pylist(), refused[name].to_pylist(), strict=True)
             noted = noted.filter(pc.invert(is_unused))
@@ -301,6 +322,7 @@ def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str,
         no_sound=_total(pc.equal(usable["sound"], "none")),
         no_gaze=_total(pc.invert(usable["gaze"])),
         no_planes=_total(pc.invert(usable["planes"])),
+        no_labels=usable["labels"].null_count,
         no_patient=usable["patient_key"].null_count,
         patients=len(usable["patient_key"].drop_null().unique()),
         seconds_of_video=float(pc.sum(usable["duration_seconds"]).as_py() or 0.0),
@@ -314,6 +336,12 @@ def _summarise(scans: pa.Table, found: ArchiveListing, patient_lines: tuple[str,
         skipped_scans=tuple(zip(skipped["path"].to_pylist(), skipped["reason"].to_pylist(), strict=True)),
         unused_tables=tuple(sorted(unused)),
         note_files=note_files,
+        labels=summarise_labels(
+            usable.select(["labels", "patient_key", "duration_seconds", "frames"]).to_pylist(),
+            found.class_rules,
+            table,
+            found.class_file,
+        ),
     )
 
 

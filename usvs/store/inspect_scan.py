@@ -13,7 +13,7 @@ from usvs.archive.alignment import Alignment
 from usvs.archive.discovery import COMPANION_SUFFIXES, ScanFiles
 from usvs.archive.gaze import read_gaze
 from usvs.archive.labels import read_plane_labels
-from usvs.archive.settings import GazeSettings
+from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
 from usvs.media.audio import AudioDecodeStats, read_audio
@@ -22,6 +22,7 @@ from usvs.media.sector import Sector, detect_sector
 from usvs.media.timing import Timing
 from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
+from usvs.store.inspect_labels import inspect_labels
 from usvs.store.settings import ClipSettings
 
 SECTOR_FRAMES = 24  # number of frames in which the sector is detected
@@ -42,6 +43,7 @@ class IndexTask:
     clips: ClipSettings
     voice_activity: VoiceActivitySettings
     gaze: GazeSettings = field(default_factory=GazeSettings)
+    labels: LabelSettings = field(default_factory=LabelSettings)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class ScanMetadata:
         sector: the inscribed crop.
         sound: ``in_video``, ``beside`` (a file of its own) or ``none``.
         gaze: whether there is usable gaze; likewise `planes` (labels).
+        labels: by label column, as text of `dump_labels`; None without any.
+        labels_note: why there are none.
         alignment: of sound and gaze with the video.
         companions: size and modification time of each companion file, by kind, before it was read.
         speech_fractions: fraction of each clip that is speech [clips]; NaN without sound.
@@ -74,6 +78,8 @@ class ScanMetadata:
     gaze_note: str | None = None
     planes: bool = False
     planes_note: str | None = None
+    labels: str | None = None
+    labels_note: str | None = None
     alignment: Alignment = field(default_factory=Alignment)
     companions: dict[str, tuple[int, int]] = field(default_factory=dict)
     speech_fractions: NDArray[np.float32] | None = None
@@ -81,15 +87,15 @@ class ScanMetadata:
 
 def file_states(archive: Path, files: ScanFiles) -> tuple[object, ...]:
     """Return what shows whether a scan has changed: sizes and times of its files, its row of the manifest."""
-    sizes = []
-    for path in (files.path, files.sound, files.gaze, files.planes):
+    paths, sizes = (files.path, files.sound, files.gaze, files.planes, files.labels), []
+    for path in paths:
         try:
             status = None if path is None else os.stat(f"{archive}/{path}")  # noqa: PTH116  a Path would double the time
         except OSError:
             status = None
         sizes.append(status and (status.st_size, status.st_mtime_ns))
     manifest = (files.patient, files.split, files.sector, files.alignment.model_dump_json())
-    return (files.path, files.sound, files.gaze, files.planes, *sizes, *manifest)
+    return (*paths, *sizes, *manifest, files.label_rows)
 
 
 def inspect_scan(task: IndexTask) -> ScanMetadata:
@@ -128,6 +134,7 @@ def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetad
     sound, sound_note, fractions = _inspect_sound(task, path, info)
     gaze, gaze_note, alignment = _inspect_gaze(task, info)
     planes, planes_note = _inspect_planes(task, info)
+    labels, labels_note = _inspect_labels(task, info)
     return ScanMetadata(
         bytes=size,
         modified_ns=modified,
@@ -141,6 +148,8 @@ def _inspect(task: IndexTask, path: Path, size: int, modified: int) -> ScanMetad
         gaze_note=gaze_note,
         planes=planes,
         planes_note=planes_note,
+        labels=labels,
+        labels_note=labels_note,
         alignment=alignment,
         companions=companions,
         speech_fractions=fractions,
@@ -277,9 +286,15 @@ def _inspect_planes(task: IndexTask, info: VideoInfo) -> tuple[bool, str | None]
     if task.files.planes is None:
         return False, None
     try:
-        labels = read_plane_labels(
-            task.archive / task.files.planes, info.timing.seconds, (task.files.path, task.files.planes)
-        )
+        path = task.archive / task.files.planes
+        labels = read_plane_labels(path, info.timing.seconds, (task.files.path, task.files.planes))
     except Exception as error:
         return False, _not_used("plane labels", error)
     return True, labels.note(info.timing.duration_seconds)
+
+
+def _inspect_labels(task: IndexTask, info: VideoInfo) -> tuple[str | None, str | None]:
+    try:
+        return inspect_labels(task.archive, task.files, info, task.labels)
+    except Exception as error:
+        return None, _not_used("labels", error)

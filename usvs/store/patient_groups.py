@@ -97,7 +97,7 @@ def _lines(found: PatientGroups, scans: Sequence[ScanFiles], id_keys: Sequence[I
     stated = sum(group.manifest is not None for group in groups)
     by_id = sum(group.manifest is None and bool(group.patient_ids) for group in groups)
     lines = [
-        f"patients: {len(groups)}: {stated} by manifest.csv, {by_id} by the DICOM PatientID, "
+        f"patients: {len(groups)}: {stated} by manifest.csv or labels.csv, {by_id} by the DICOM PatientID, "
         f"{len(groups) - stated - by_id} by the top-level folder"
     ]
     if hint := _single_folder_hint(groups, scans):
@@ -109,8 +109,8 @@ def _lines(found: PatientGroups, scans: Sequence[ScanFiles], id_keys: Sequence[I
         )
     if unknown := found.unknown:
         lines.append(
-            f"unknown patient ({_some_scans(unknown, scans)}): in no folder, no PatientID, not in manifest.csv: add a "
-            "row for it"
+            f"unknown patient ({_some_scans(unknown, scans)}): in no folder, no PatientID, not in manifest.csv "
+            "or labels.csv: add a row for it"
         )
     placeholders = [n for n, (written, folded) in enumerate(id_keys) if written is not None and folded is None]
     if placeholders:

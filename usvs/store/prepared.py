@@ -21,6 +21,7 @@ from usvs.store.prepared_manifest import PREPARE, PreparedManifest
 from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.staleness import OTHER_SETTINGS, STATE_COLUMNS, stale_reason
+from usvs.store.store_labels import StoreLabels
 from usvs.utils.columns import blocks
 from usvs.utils.text import quantity, shell_command
 
@@ -39,6 +40,7 @@ class PreparedStore:
     Attributes:
         scans: keys of the prepared scans [S]; the index of a scan is its position here.
         clips: their clips.
+        labels: class lists of the label columns, and the labels of each scan.
         clip_settings: how the scans were cut into clips.
 
     Raises:
@@ -67,6 +69,9 @@ class PreparedStore:
                     f"store '{store}': {left_out} of {quantity(len(usable), 'usable scan')} could not be prepared and "
                     f"{'is' if left_out == 1 else 'are'} not used; to see why, run: {command}"
                 )
+        labels = catalogue.scans["labels"].take(pa.array(usable)).to_pylist()
+        number_of = {row: number for number, row in enumerate(usable)}
+        self.labels = StoreLabels(labels, [number_of[row] for row in rows], catalogue.class_rules)
         self.clips = _clip_table(catalogue, np.array(rows))
         self.clip_settings = catalogue.clip_settings
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from usvs.archive.settings import GazeSettings
+from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import Profile, Settings
 
@@ -44,6 +44,7 @@ class IndexSettings(Settings):
     clips: ClipSettings = ClipSettings()
     voice_activity: VoiceActivitySettings = VoiceActivitySettings()
     gaze: GazeSettings = GazeSettings()
+    labels: LabelSettings = LabelSettings()
 
 
 class PrepareSettings(Settings):

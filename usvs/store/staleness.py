@@ -19,6 +19,7 @@ def catalogue_source(row: Mapping[str, Any]) -> FileState:
     """Return the state of a scan's video and of the companion files that are used, as `usvs index` recorded it."""
     states = json.loads(row["companions"] or "{}")
     used = {"sound": row["sound"] == "beside", "gaze": bool(row["gaze"]), "planes": bool(row["planes"])}
+    used["labels"] = False  # in the catalogue alone, not in prepared scans
     beside = {kind: (state[0], state[1]) for kind, state in states.items() if used[kind]}
     return FileState(bytes=row["bytes"], modified_ns=row["modified_ns"], beside=beside)
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from usvs.archive.class_list import ClassRules
 from usvs.errors import DataError
 from usvs.store.settings import ClipSettings
 from usvs.utils.atomic_files import publish, write_durably
@@ -44,6 +45,8 @@ SCAN_SCHEMA = pa.schema([
     ("companions", pa.string()),  # their sizes and times when they were read (JSON)
     # alignment of sound and gaze with the video (JSON), and the part of the owner's own split that the scan is in
     ("alignment", pa.string()), ("split", pa.string()),
+    # labels by label column (JSON, see usvs.archive.label_tracks), why they are not used, and their own file
+    ("labels", pa.string()), ("labels_note", pa.string()), ("labels_path", pa.string()),
     # keyed hashes of the DICOM PatientID: as written, and as it is compared (null for a placeholder)
     ("patient_id_key", pa.string()), ("folded_patient_id_key", pa.string()),
     # a hash of everything that the row depends on; a row is kept while its state is unchanged
@@ -62,7 +65,7 @@ DAMAGE = (OSError, pa.ArrowException, KeyError, TypeError, ValueError, Recursion
 class CatalogueWriter:
     """Writes a catalogue scan by scan; it replaces the old one in `publish`."""
 
-    def __init__(self, folder: Path, clips: ClipSettings) -> None:
+    def __init__(self, folder: Path, clips: ClipSettings, rules: ClassRules | None = None) -> None:
         self.scans = 0
         self._folder, self._settings = folder, clips
         self._pending: list[dict[str, object]] = []
@@ -73,6 +76,7 @@ class CatalogueWriter:
         self._open = ExitStack()
         self._partial = folder / ".scans.partial"
         metadata = {"clips": self._clips.name, "clip_settings": clips.model_dump_json()}
+        metadata["class_rules"] = (rules or ClassRules()).dump()
         schema = SCAN_SCHEMA.with_metadata(metadata)
         self._table = self._open.enter_context(pq.ParquetWriter(self._partial, schema))
         self._columns = {
@@ -186,6 +190,13 @@ def read_clip_settings(folder: Path) -> ClipSettings:
     read_scans(folder, [])
     metadata = pq.read_schema(folder / SCANS_FILE).metadata
     return ClipSettings.model_validate_json(metadata[b"clip_settings"])
+
+
+def read_class_rules_of(folder: Path) -> ClassRules:
+    """Return how the labels of a catalogue are made classes; errors as of `read_scans`."""
+    read_scans(folder, [])
+    metadata = pq.read_schema(folder / SCANS_FILE).metadata
+    return ClassRules.load(metadata[b"class_rules"].decode())
 
 
 def _verify(folder: Path, metadata: dict[bytes, bytes] | None, names: list[str]) -> Path:

@@ -50,7 +50,7 @@ class Comparison:
     def __init__(
         self,
         task: AnyTask,
-        store: Path,
+        store: PreparedStore,
         run: Path,
         settings: FinetuneSettings,
         inits: Sequence[Init],
@@ -67,7 +67,7 @@ class Comparison:
         self.task, self.folder, self.settings, self.group_by, self.ranks = task, run, settings, group_by, ranks
         self.inits = dict(zip(init_names(inits), inits, strict=True))
         self.protocols = protocols
-        self.store_folder, self.store = store, PreparedStore(store)
+        self.store_folder, self.store = Path(store.store), store
         self.table: Table = task.dataset(self.store, settings, group_by)
 
     def choose_patients(self, patients: Patients, allow_overlap: bool, init_stores: Sequence[str | Path] = ()) -> None:

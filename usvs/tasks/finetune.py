@@ -8,10 +8,11 @@ from torch import nn
 
 from usvs.config import Profile, override_settings
 from usvs.evaluation.folds import GroupBy
+from usvs.store.prepared import PreparedStore
 from usvs.tasks.comparison import Comparison, Patients
 from usvs.tasks.frozen_features import Calibrate
 from usvs.tasks.initial_encoder import Init
-from usvs.tasks.registry import KINDS, AnyTask, find_task
+from usvs.tasks.registry import AnyTask, find_task, task_kind
 from usvs.tasks.results_table import FinetuneResult
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import EvaluationProtocol
@@ -44,7 +45,8 @@ def finetune(
     ``torchrun`` every process takes a part of each batch and of the frames to predict; the first one writes.
 
     Args:
-        task: ``planes``, ``gaze``, or an object with the methods of `usvs.tasks.task.DownstreamTask`.
+        task: ``planes``, ``classify`` (the classes of the store's labels), ``gaze``, or an object with the methods of
+            `usvs.tasks.task.DownstreamTask`.
         store: a prepared store with the task's labels or gaze.
         run: a new or empty folder, or with `resume` the folder of an interrupted call.
         settings: of the task; None: those of `profile`.
@@ -64,13 +66,14 @@ def finetune(
         DataError: for a store that the task cannot use, missing patient ids, or test patients that were pretrained on.
         ConfigError: for a folder in use, an init that does not fit the settings, or one given twice.
     """
-    task_object = find_task(task)
-    merged = override_settings(settings or KINDS[task_object.kind].profile(profile), **overrides)
+    merged = override_settings(settings or task_kind(task).profile(profile), **overrides)
     init_list: list[Init] = [inits] if isinstance(inits, (str, Path, nn.Module)) else list(inits)
+    opened = PreparedStore(Path(store))
+    task_object = find_task(task, opened, getattr(merged, "label_column", None))
     by_default = [name for name in task_object.protocols if name in ("finetune", "probe")]
     with join_ranks(merged.run.device) as ranks, process_settings(choose_device(merged.run.device)):
         comparison = Comparison(
-            task_object, Path(store), Path(run), merged, init_list, protocols or by_default, group_by, ranks
+            task_object, opened, Path(run), merged, init_list, protocols or by_default, group_by, ranks
         )
         comparison.choose_patients(patients, allow_overlap, init_stores)
         return comparison.run(calibrate, resume)

@@ -23,13 +23,13 @@ def store_sha256(store: PreparedStore) -> str:
     """Return a SHA-256 of everything in a store that can change a result.
 
     That is, per scan, its key, its patient and the SHA-256 of each prepared file (frames, times, speech, gaze, labels)
-    as its manifest lists them; and the clips of the catalogue.
+    as its manifest lists them; its labels in the catalogue, and the clips of the catalogue.
     """
     digest = hashlib.sha256()
     for number in range(len(store.scans)):
         manifest = store.scan(number).manifest
         row = [manifest.scan_key, manifest.patient_key, manifest.gaze_degree, sorted(manifest.sha256.items())]
-        digest.update(json.dumps(row).encode() + b"\n")
+        digest.update(json.dumps(row).encode() + b"\n" + store.labels.fingerprint(number).encode())
     for column in (store.clips.scan, store.clips.start_seconds, store.clips.speech_fraction):
         digest.update(column.tobytes())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from usvs.training.settings import OptimiserSettings
 class ClassificationSettings(FinetuneSettings):
     """Settings of frame classification, by default of standard-plane detection (section 3.2)."""
 
+    label_column: str | None = None  # of the store's labels; None: see `usvs.tasks.classification.own_labels`
     class_weights: Literal["none", "inverse", "inverse_sqrt"] = "inverse_sqrt"  # ours: against imbalance
 
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
+from usvs.archive.class_list import ClassList
+from usvs.archive.labels import PLANE_COLUMN, STANDARD_PLANES
 from usvs.data.frame_table import FrameTable, labelled_frames, read_frames
 from usvs.data.transforms import evaluation_frames, training_frames
 from usvs.evaluation.folds import GroupBy
@@ -25,7 +27,8 @@ class ClassificationTask:
     """Predict one of several named classes for each frame; implements `usvs.tasks.task.DownstreamTask`.
 
     Args:
-        classes: name of each class, in the order of the class numbers.
+        classes: name of each class, in the order of the class numbers; or a class list, whose label column is the
+            ground truth. Without a column it is the standard planes' numbers in the store.
         name: of the task in results; ``planes`` for the standard planes.
         title: heading of the results table.
 
@@ -45,19 +48,31 @@ class ClassificationTask:
     higher_is_better = True
 
     def __init__(
-        self, classes: Sequence[str], name: str = "classification", title: str = "classification of frames"
+        self, classes: Sequence[str] | ClassList, name: str = "classification", title: str = "classification of frames"
     ) -> None:
-        if len(classes) < 2 or len(set(classes)) != len(classes):
-            raise ValueError(f"classes: expected at least two different names, got {list(classes)}")
-        self.classes = tuple(classes)
+        names = classes.names if isinstance(classes, ClassList) else tuple(classes)
+        if len(names) < 2 or len(set(names)) != len(names):
+            raise ValueError(f"classes: expected at least two different names, got {list(names)}")
+        self.class_list = classes if isinstance(classes, ClassList) else ClassList(names)
+        self.classes = names
         self.name = name
         self.title = title
 
     def dataset(
         self, store: PreparedStore, settings: ClassificationSettings, group_by: GroupBy = "patient"
     ) -> FrameTable:
-        """List every n-th frame of the store that has a label."""
-        return labelled_frames(store, settings.temporal_stride, group_by)
+        """List every n-th frame of the store that has a label.
+
+        Raises:
+            DataError: also for a store with labels of other classes.
+        """
+        return labelled_frames(store, settings.temporal_stride, group_by, self.label_classes)
+
+    @property
+    def label_classes(self) -> ClassList | None:
+        """The class list by which the store's labels are numbered; None for the prepared numbers of planes."""
+        is_planes = self.class_list.column == PLANE_COLUMN and self.classes == STANDARD_PLANES
+        return None if is_planes or not self.class_list.column else self.class_list
 
     def test_dataset(self, store: PreparedStore, table: FrameTable, settings: ClassificationSettings) -> FrameTable:
         """Return the table: every labelled frame can be scored."""
@@ -112,7 +127,12 @@ class ClassificationTask:
     def reference(self, store: PreparedStore, table: FrameTable, settings: ClassificationSettings) -> Reference:
         """Return what a fair draw among the classes scores."""
         chance = chance_f1(table.label, len(self.classes))
-        values = {"classes": list(self.classes), "chance_f1": chance}
+        values = {
+            "classes": list(self.classes),
+            "colours": list(self.class_list.colours),
+            "title": self.title,
+            "chance_f1": chance,
+        }
         rows = (("(chance)", (None, None, chance)),)
         notes = ("macro means over classes, in %", f"classes weighted in the loss: {settings.class_weights}")
         return Reference(values, rows, notes)
@@ -124,10 +144,10 @@ class ClassificationTask:
         return {}
 
     def description(self) -> dict[str, Any]:
-        """Return name, title and classes."""
-        return {"name": self.name, "title": self.title, "classes": list(self.classes)}
+        """Return name, title, and the class list with colours."""
+        return {"name": self.name, "title": self.title, **self.class_list.to_json()}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """Make the task of a saved model again."""
-        return cls([str(name) for name in description["classes"]], str(description["name"]), str(description["title"]))
+        return cls(ClassList.from_json(description), str(description["name"]), str(description["title"]))
