@@ -161,7 +161,7 @@ def _companion_states(task: IndexTask) -> dict[str, tuple[int, int]]:
 
 
 def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
-    frames = np.stack(list(_sector_frames(path, info)))
+    frames = np.stack(list(sector_frames(path, info)))
     height, width = frames.shape[1:]
     if stated is None:
         return detect_sector(frames, info.region)
@@ -173,7 +173,7 @@ def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
     return Sector(stated, None, "manifest")
 
 
-def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
+def sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
     keys = info.timing.keyframes
     if len(keys) >= SECTOR_FRAMES:
         chosen = keys[np.linspace(0, len(keys) - 1, SECTOR_FRAMES).astype(int)]
