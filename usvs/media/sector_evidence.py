@@ -21,7 +21,9 @@ MIN_PART_FRACTION = 0.02
 @dataclass(frozen=True)
 class Evidence:
     factor: int
-    contrast: NDArray[np.float32]
+    raw: Mask
+    activity: NDArray[np.float32]
+    clutter: Mask
     masks: Mask
 
 
@@ -35,24 +37,64 @@ def reduce_frames(frames):
 
 
 def gather_evidence(frames):
+    """One evidence per plausible background."""
     reduced, factor = reduce_frames(frames)
-    brightest, darkest = reduced.max(axis=0), reduced.min(axis=0)
-    background, noise = estimate_background(brightest, darkest, reduced.mean(axis=0, dtype=np.float32))
-    contrast = np.maximum(brightest.astype(np.float32) - background, background - darkest.astype(np.float32))
-    masks = np.stack([keep_dense(contrast > noise + level) for level in LEVELS])
-    return Evidence(factor, contrast, masks)
+    brightest, darkest = (one.astype(np.float32) for one in (reduced.max(axis=0), reduced.min(axis=0)))
+    mean = reduced.mean(axis=0, dtype=np.float32)
+    strokes = find_strokes(frames.max(axis=0), factor, mean.shape)
+    menu = find_menu_bars(frames, factor, mean.shape)
+    for background, noise in estimate_backgrounds(brightest, darkest, mean):
+        contrast = np.maximum(brightest - background, background - darkest) - noise
+        bars = menu & (np.abs(mean - background) > 4)
+        solid = keep_dense((contrast > LEVELS[-1]) & ~bars)
+        clutter = (strokes & ~solid) | bars
+        faint = np.abs(cv2.blur(mean, (5, 5)) - background) > FAINT_LEVELS
+        masks = [keep_dense(faint & ~clutter)] + [keep_dense((contrast > level) & ~clutter) for level in LEVELS[:-1]]
+        yield Evidence(factor, contrast > 6, np.clip(contrast / 6, 0, 1), clutter, np.stack([*masks, solid]))
 
 
-def estimate_background(brightest, darkest, mean):
-    spread = brightest.astype(np.float32) - darkest
+FAINT_LEVELS = 0.75
+
+
+def estimate_backgrounds(brightest, darkest, mean):
     local_mean, local_square = cv2.blur(mean, (3, 3)), cv2.blur(mean * mean, (3, 3))
-    flat = (local_square - local_mean * local_mean < FLAT_STD_LEVELS**2) & (spread <= 6)
+    flat = (local_square - local_mean * local_mean < FLAT_STD_LEVELS**2) & (brightest - darkest <= 6)
     if flat.mean() < FLAT_MIN_FRACTION:
-        return 0.0, 0.0
-    level = float(np.bincount(np.rint(mean[flat]).astype(np.int64), minlength=256).argmax())
-    near = flat & (np.abs(mean - level) < 1.5)
-    contrast = np.maximum(brightest[near] - level, level - darkest[near])
-    return level, float(np.quantile(contrast, 0.9))
+        return [(0.0, 0.0)]
+    values = mean[flat]
+    counts = np.bincount(np.rint(values).astype(np.int64), minlength=260)
+    found = []
+    first = counts.max()
+    for _ in range(2):
+        mode = int(counts.argmax())
+        if counts[mode] < max(0.15 * first, FLAT_MIN_FRACTION * mean.size):
+            break
+        near = flat & (np.abs(mean - mode) < 1.5)
+        level = float(mean[flat & (np.abs(mean - mode) <= 0.5)].mean())
+        contrast = np.maximum(brightest[near] - level, level - darkest[near])
+        found.append((level, float(np.quantile(contrast, 0.9))))
+        counts[max(0, mode - 5) : mode + 6] = 0
+    return found or [(0.0, 0.0)]
+
+
+def find_menu_bars(frames, factor, shape):
+    side = odd(0.006 * min(frames.shape[1:]) - 1)
+    square = np.ones((side, side), np.uint8)
+    highest = cv2.morphologyEx(frames.max(axis=0), cv2.MORPH_OPEN, square)
+    lowest = cv2.morphologyEx(frames.min(axis=0), cv2.MORPH_OPEN, square)
+    run = np.ones((1, max(17, odd(0.015 * frames.shape[2]))), np.uint8)
+    even = cv2.subtract(cv2.dilate(highest, run), cv2.erode(lowest, run)) <= 2
+    menu = cv2.dilate((even & (lowest > 20)).astype(np.uint8), run)[: shape[0] * factor, : shape[1] * factor]
+    return cv2.resize(menu * 255, shape[::-1], interpolation=cv2.INTER_AREA) > 127
+
+
+def find_strokes(brightest, factor, shape):
+    side = odd(0.015 * min(brightest.shape))
+    side = max(3, side)
+    thin = brightest - cv2.morphologyEx(brightest, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+    strokes = (thin > 40).astype(np.uint8)[: shape[0] * factor, : shape[1] * factor]
+    reduced = cv2.resize(strokes * 255, shape[::-1], interpolation=cv2.INTER_AREA) > 0
+    return cv2.dilate(reduced.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
 
 
 def keep_dense(active):
