@@ -264,7 +264,9 @@ def refine_edges(outlines: Outlines, geometry: SectorGeometry, tolerance: float)
     return SectorGeometry(axis, half_width, slope, *moved)
 
 
-PROFILE_DIFFERENCE = 0.2
+HEADER_GAP_FRACTION = 0.04
+HEADER_HEIGHT_FRACTION = 0.12
+PROFILE_DIFFERENCE = 0.3
 
 
 def extend_by_profile(geometry: SectorGeometry, evidence, first: int, last: int) -> SectorGeometry:
@@ -293,31 +295,42 @@ def extend_by_profile(geometry: SectorGeometry, evidence, first: int, last: int)
             found = np.flatnonzero(active[max(0, first) : int(max(row, 0))])
             if len(found):
                 extended = float(found[0] + max(0, first))
-                row = extended if extended < row - 0.03 * height else row
+                row = extended if extended < row - 0.04 * height else row
         else:
             limit = 2 * height if last == height else last
             found = np.flatnonzero(active[:limit])
             if len(found):
                 extended = float(found[-1] + 1)
-                row = extended if extended > row + 0.03 * height else row
+                row = extended if extended > row + 0.04 * height else row
         moved.append(Curve(row, curve.centre))
     return replace(geometry, top=moved[0], bottom=moved[1])
 
 
 def find_headers(active: Mask, edges: Edges) -> NDArray[np.int64]:
-    """Return for every pair of edges the first row below a header [K]: a bar that crosses the edges."""
+    """Return for every pair of edges the first row below a header [K]: a bar that continues beside the edges.
+
+    Below a header there is nothing beside the edges; tissue beside wrong edges continues.
+    """
     height, width = active.shape
-    rows = np.arange(height // 3)
-    summed = np.pad(np.cumsum(active[: height // 3], axis=1), ((0, 0), (1, 0)))
+    clear = max(3, round(HEADER_GAP_FRACTION * height))
+    rows = np.arange(height // 4 + clear)
+    summed = np.pad(np.cumsum(active[: len(rows)], axis=1), ((0, 0), (1, 0)))
     gap, band = 0.02 * width, 0.12 * width
     reach = np.maximum(edges.half_width[:, None] + edges.slope[:, None] * (rows + 0.5), 0) + gap
-    crossed = np.zeros(reach.shape, bool)
+    first_row = np.zeros(len(edges.axis), np.int64)
     for first, last in (
         (edges.axis[:, None] - reach - band, edges.axis[:, None] - reach),
         (edges.axis[:, None] + reach, edges.axis[:, None] + reach + band),
     ):
         left, right = (np.clip(np.rint(one), 0, width).astype(np.int64) for one in (first, last))
         count, size = summed[rows, right] - summed[rows, left], right - left
-        crossed |= (size > 0.5 * band) & (count > 0.75 * size)
-    found = np.where(crossed, rows + 2, 0).max(axis=1)
-    return found.astype(np.int64)
+        share = count / np.maximum(size, 1)
+        crossed = (size > 0.5 * band) & (share > 0.75)
+        tall = max(2, round(HEADER_HEIGHT_FRACTION * height))
+        crossed[:, tall:] &= np.cumsum(crossed, axis=1)[:, tall:] - np.cumsum(crossed, axis=1)[:, :-tall] < tall
+        following = np.cumsum(np.pad(share, ((0, 0), (1, 0))), axis=1)
+        ends = (following[:, clear + 2 :] - following[:, 2:-clear]) / clear < 0.3  # of the rows after the next one
+        limit = ends.shape[1]
+        found = crossed[:, :limit] & ends
+        first_row = np.maximum(first_row, np.where(found, rows[:limit] + 2, 0).max(axis=1))
+    return first_row
