@@ -33,6 +33,13 @@ class Curve:
         outside: Mask = np.hypot(across, down - self.centre) >= self.row - self.centre
         return outside & (down >= self.centre)
 
+    def row_at(self, across: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the row of the curve at distances from the axis; the row of the centre beyond the ends of the arc."""
+        if self.centre is None:
+            return np.full(across.shape, self.row)
+        squared: NDArray[np.float64] = np.maximum((self.row - self.centre) ** 2 - across**2, 0)
+        return self.centre + np.sqrt(squared)
+
     def scaled(self, factor: float) -> "Curve":
         """Return the curve in an image that is larger by `factor`."""
         return Curve(self.row * factor, None if self.centre is None else self.centre * factor)
@@ -71,6 +78,14 @@ class SectorGeometry:
         down = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
         between = np.abs(across) <= self.half_width + self.slope * down
         return between & self.top.mask_below(across, down) & ~self.bottom.mask_below(across, down)
+
+    def with_edges(self, axis: float, half_width: float, slope: float) -> "SectorGeometry":
+        """Return the sector with other edges; arcs stay about the apex and cross the axis where they did."""
+        centre = -half_width / slope if slope > 0 else None
+        top, bottom = (
+            Curve(one.row, None if one.centre is None else centre) for one in (self.top, self.bottom)
+        )
+        return SectorGeometry(axis, half_width, slope, top, bottom)
 
     def scaled(self, factor: float) -> "SectorGeometry":
         """Return the sector in an image that is larger by `factor`."""

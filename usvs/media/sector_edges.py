@@ -1,0 +1,149 @@
+"""Candidates for the two straight edges of a sector, by a Hough transform of the outlines."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.media.sector_geometry import Mask, SectorGeometry
+from usvs.media.sector_outlines import Array, Outlines, score_limits
+
+# Angles to the vertical; transducers open at most by 2 x 57 degrees.
+ANGLE_STEP_DEGREES, MAX_ANGLE_DEGREES = 1.5, 57.0
+WIDTH_WEIGHT = 0.05  # cost per pixel of width, so that of two equally supported sectors the narrower one is taken
+MIN_WIDTH_FRACTION = 0.1  # of the image
+PEAKS = 3  # positions per slope and side
+PAIRS, ONE_SIDED = 24, 6  # candidates: pairs of edges; single edges whose other edge is moved outwards
+WIDENED = (0.08, 0.16, 0.24)  # of the image width: by how much
+PARALLEL_SLOPE = 0.01  # less is 0
+MIN_POINTS = 10  # of an edge for a least-squares fit
+
+# --- Headers: bars that cross the edges ---
+HEADER_ROWS_FRACTION = 0.25  # of the image height: upper part in which a header may be
+HEADER_HEIGHT_FRACTION = 0.12  # of the image height: a taller one is tissue beside wrong edges
+BESIDE_FRACTIONS = (0.02, 0.12)  # of the image width: distance from the edge, and width, of the band that is inspected
+CLEAR_FRACTION = 0.04  # of the image height: rows below a header in which there is nothing beside the edges
+CROSSED, CLEAR = 0.8, 0.3  # fraction of the band that is active in a header, and below it
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Candidate pairs of edges [K], see `SectorGeometry`; `score` is in outline points per level."""
+
+    axis: Array
+    half_width: Array
+    slope: Array
+    score: Array
+
+
+def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) -> Edges:
+    """Return the best pairs of edges of one slope, mirrored, and some of which one edge is not seen."""
+    levels = len(outlines.left)
+    slopes = np.tan(np.radians(np.arange(0, MAX_ANGLE_DEGREES, ANGLE_STEP_DEGREES)))
+    rows, reach = np.arange(height) + 0.5, int(slopes[-1] * height) + 2
+    # Both are limits to the right of which nothing should be active: the left edge is mirrored.
+    sides = []
+    for edge in (width - outlines.left, outlines.right):
+        points = edge[None] - slopes[:, None, None] * rows
+        clipped = np.broadcast_to(edge >= width - 1, points.shape)
+        scores = score_limits(points, clipped, -reach, reach + width + 2, 1.5 * tolerance) / levels
+        positions, values = _find_peaks(scores, int(4 * tolerance))
+        sides.append((positions - reach + 0.5, values))
+    (left, left_score), (right, right_score) = sides
+    shape = (len(slopes), PEAKS, PEAKS)
+    table = [left[:, :, None], left_score[:, :, None], right[:, None], right_score[:, None], slopes[:, None, None]]
+    pairs = np.stack([np.broadcast_to(one, shape).ravel() for one in table])
+    candidates = np.concatenate([pairs, _widen_one(pairs, width)], axis=1)
+    left_position, left_value, right_position, right_value, slope = candidates
+    first, last = width - left_position, right_position  # columns in row 0
+    axis, half_width = (first + last) / 2, (last - first) / 2
+    extent = np.minimum(width, axis + half_width + slope * height) - np.maximum(0, axis - half_width - slope * height)
+    score = left_value + right_value - WIDTH_WEIGHT * extent
+    score[extent < MIN_WIDTH_FRACTION * width] = -np.inf
+    best = np.argsort(-score[: pairs.shape[1]], kind="stable")[:PAIRS]
+    chosen = np.concatenate([best, np.arange(pairs.shape[1], len(score))])
+    chosen = chosen[np.isfinite(score[chosen])]
+    return Edges(axis[chosen], half_width[chosen], slope[chosen], score[chosen])
+
+
+def _find_peaks(scores: Array, apart: int) -> tuple[Array, Array]:
+    """Return bins and scores [K, PEAKS] of the best bins of each row, at least `apart` bins from each other."""
+    scores, bins = scores.copy(), np.arange(scores.shape[1])
+    positions, values = [], []
+    for _ in range(PEAKS):
+        best = scores.argmax(axis=1)
+        positions.append(best)
+        values.append(scores[np.arange(len(scores)), best])
+        scores[np.abs(bins - best[:, None]) <= apart] = -np.inf
+    return np.stack(positions, axis=1).astype(np.float64), np.stack(values, axis=1)
+
+
+def _widen_one(pairs: Array, width: int) -> Array:
+    """Return copies of the pairs with the best single edges; their other edge is moved outwards and supports nothing."""
+    copies = []
+    for kept_score, moved, moved_score in ((3, 0, 1), (1, 2, 3)):
+        best = np.argsort(-(pairs[kept_score] + 0.25 * pairs[moved_score]), kind="stable")[:ONE_SIDED]
+        for fraction in WIDENED:
+            copy = pairs[:, best].copy()
+            copy[moved] += fraction * width
+            copy[moved_score] = 0.0
+            copies.append(copy)
+    return np.concatenate(copies, axis=1)
+
+
+def find_headers(active: Mask, edges: Edges) -> NDArray[np.int64]:
+    """Return for every pair of edges the first row below a header [K]: a bar that continues beside the edges.
+
+    Below a header there is nothing beside the edges; tissue beside wrong edges continues.
+
+    Args:
+        active: single active pixels [H, W].
+        edges: [K] pairs.
+    """
+    height, width = active.shape
+    clear, tall = (max(2, round(part * height)) for part in (CLEAR_FRACTION, HEADER_HEIGHT_FRACTION))
+    rows = np.arange(int(HEADER_ROWS_FRACTION * height) + clear + 2)
+    summed = np.pad(np.cumsum(active[: len(rows)], axis=1), ((0, 0), (1, 0)))
+    gap, band = (part * width for part in BESIDE_FRACTIONS)
+    reach = np.maximum(edges.half_width[:, None] + edges.slope[:, None] * (rows + 0.5), 0) + gap
+    below = np.zeros(len(edges.axis), np.int64)
+    for near, far in ((edges.axis[:, None] - reach, -band), (edges.axis[:, None] + reach, band)):
+        left, right = (np.clip(np.rint(one), 0, width).astype(np.int64) for one in sorted_pair(near, near + far))
+        size = right - left
+        fraction = (summed[rows, right] - summed[rows, left]) / np.maximum(size, 1)
+        crossed = (size > 0.8 * band) & (fraction > CROSSED)
+        in_a_row = np.cumsum(crossed, axis=1)
+        crossed[:, tall:] &= in_a_row[:, tall:] - in_a_row[:, :-tall] < tall
+        cumulative = np.pad(np.cumsum(fraction, axis=1), ((0, 0), (1, 0)))
+        is_clear = (cumulative[:, clear + 2 :] - cumulative[:, 2:-clear]) / clear < CLEAR  # from the row after the next
+        found = crossed[:, : is_clear.shape[1]] & is_clear
+        below = np.maximum(below, np.where(found, rows[: is_clear.shape[1]] + 2, 0).max(axis=1))
+    return below
+
+
+def sorted_pair(one: Array, other: Array) -> tuple[Array, Array]:
+    """Return the smaller and the larger of each pair of values."""
+    return np.minimum(one, other), np.maximum(one, other)
+
+
+def refine_edges(outlines: Outlines, geometry: SectorGeometry, tolerance: float, width: int) -> SectorGeometry:
+    """Return the geometry with its edges fitted by least squares to the points that support them, if both have some."""
+    levels, height = outlines.left.shape
+    rows = np.broadcast_to(np.arange(height) + 0.5, (levels, height))
+    axis, half_width, slope = geometry.axis, geometry.half_width, geometry.slope
+    for reach in (2.5 * tolerance, 1.5 * tolerance):
+        values, signs, at = [], [], []
+        for points, sign in ((outlines.left, -1.0), (outlines.right, 1.0)):
+            near = np.abs(points - axis - sign * (half_width + slope * rows)) <= reach
+            near &= (points > 1) & (points < width - 1)
+            values.append(points[near])
+            at.append(rows[near])
+            signs.append(np.full(int(near.sum()), sign))
+        if min(len(one) for one in values) < MIN_POINTS * levels / 2:
+            break
+        side, row = np.concatenate(signs), np.concatenate(at)
+        matrix = np.stack([np.ones_like(side), side, side * row], axis=1)
+        axis, half_width, slope = (float(one) for one in np.linalg.lstsq(matrix, np.concatenate(values), rcond=None)[0])
+        if slope < PARALLEL_SLOPE:
+            half_width, slope = half_width + slope * height / 2, 0.0
+    return geometry.with_edges(axis, half_width, slope)
