@@ -24,6 +24,7 @@ HEADER_HEIGHT_FRACTION = 0.12  # of the image height: a taller one is tissue bes
 BESIDE_FRACTIONS = (0.02, 0.12)  # of the image width: distance from the edge, and width, of the band that is inspected
 CLEAR_FRACTION = 0.04  # of the image height: rows below a header in which there is nothing beside the edges
 CROSSED, CLEAR = 0.8, 0.3  # fraction of the band that is active in a header, and below it
+PAINTED = 0.5  # fraction of the band that is even in a header; tissue has texture
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,22 @@ def _widen_one(pairs: Array, width: int) -> Array:
     return np.concatenate(copies, axis=1)
 
 
-def find_headers(active: Mask, edges: Edges) -> NDArray[np.int64]:
+def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]:
     """Return for every pair of edges the first row below a header [K]: a bar that continues beside the edges.
 
     Below a header there is nothing beside the edges; tissue beside wrong edges continues.
 
     Args:
         active: single active pixels [H, W].
+        painted: pixels that may be of a header [H, W].
         edges: [K] pairs.
     """
     height, width = active.shape
     clear, tall = (max(2, round(part * height)) for part in (CLEAR_FRACTION, HEADER_HEIGHT_FRACTION))
     rows = np.arange(int(HEADER_ROWS_FRACTION * height) + clear + 2)
-    summed = np.pad(np.cumsum(active[: len(rows)], axis=1), ((0, 0), (1, 0)))
+    summed, summed_painted = (
+        np.pad(np.cumsum(one[: len(rows)], axis=1), ((0, 0), (1, 0))) for one in (active, active & painted)
+    )
     gap, band = (part * width for part in BESIDE_FRACTIONS)
     reach = np.maximum(edges.half_width[:, None] + edges.slope[:, None] * (rows + 0.5), 0) + gap
     below = np.zeros(len(edges.axis), np.int64)
@@ -111,7 +115,8 @@ def find_headers(active: Mask, edges: Edges) -> NDArray[np.int64]:
         left, right = (np.clip(np.rint(one), 0, width).astype(np.int64) for one in sorted_pair(near, near + far))
         size = right - left
         fraction = (summed[rows, right] - summed[rows, left]) / np.maximum(size, 1)
-        crossed = (size > 0.8 * band) & (fraction > CROSSED)
+        is_painted = (summed_painted[rows, right] - summed_painted[rows, left]) > PAINTED * size
+        crossed = (size > 0.8 * band) & (fraction > CROSSED) & is_painted
         in_a_row = np.cumsum(crossed, axis=1)
         crossed[:, tall:] &= in_a_row[:, tall:] - in_a_row[:, :-tall] < tall
         cumulative = np.pad(np.cumsum(fraction, axis=1), ((0, 0), (1, 0)))

@@ -36,6 +36,8 @@ MENU_MAX_SPREAD_LEVELS = 2  # largest difference of gray levels in a run
 MENU_MIN_LEVEL = 20  # codecs also paint runs of one level into shadows, which are darker than this
 MENU_MIN_CONTRAST = 4.0  # difference from the background
 
+PAINTED_RANGE_LEVELS = 8  # over 5 reduced pixels of a row and over time, as of a bar that a codec has changed
+
 # --- Letters and rulers ---
 THIN_FRACTION = 0.015  # of the shorter side: widest stroke
 THIN_LEVELS = 40  # brighter than what is beside the stroke
@@ -58,6 +60,7 @@ class Evidence:
         factor: side of a reduced pixel in pixels of the frames.
         masks: dense active areas [T, H, W], from the least to the most contrast.
         activity: of single pixels [H, W], 0 .. 1.
+        painted: pixels that are even along the row and over time, or near letters [H, W], as a header is.
         ignored: menu bars, letters and their surroundings [H, W]; they are in no mask.
         text: letters outside of bright areas [H, W], which a crop must avoid.
     """
@@ -65,6 +68,7 @@ class Evidence:
     factor: int
     masks: Mask
     activity: NDArray[np.float32]
+    painted: Mask
     ignored: Mask
     text: Mask
 
@@ -78,6 +82,8 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
     strokes = _reduce_mask(_find_strokes(highest), factor, mean.shape) > 0
     menu = _reduce_mask(_find_menu_bars(highest, lowest), factor, mean.shape) > 127
     near_strokes = _dilate(strokes, 2 * HALO_PX + 1)
+    row_range = cv2.dilate(brightest, np.ones((1, 5))) - cv2.erode(darkest, np.ones((1, 5)))
+    painted = (row_range <= PAINTED_RANGE_LEVELS) | near_strokes
     is_still = brightest - darkest <= STILL_LEVELS
     local_mean = cv2.blur(mean, (5, 5))
     for background, noise in _estimate_backgrounds(brightest, darkest, mean):
@@ -90,7 +96,7 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
         masks = [_keep_dense((np.abs(local_mean - background) > FAINT_LEVEL) & usable)]
         masks += [_keep_dense((contrast > level) & usable) for level in LEVELS[:-1]]
         text = _find_letters(strokes & is_still, strokes, activity) & ~solid
-        yield Evidence(factor, np.stack([*masks, solid]), activity, ignored, text)
+        yield Evidence(factor, np.stack([*masks, solid]), activity, painted, ignored, text)
 
 
 def _reduce(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:

@@ -22,7 +22,7 @@ from usvs.media.sector_outlines import Outlines, trace_outlines, trace_tops
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
-FADED_SUPPORT = 0.3  # fraction of the bottom curve; with less the depth is not seen to end
+FADED_SUPPORT = 0.1  # fraction of the bottom curve, as by chance; with less the depth is not seen to end
 PRIOR_FRACTION = 0.1  # of the image's half perimeter: length of outline, half supported, that confidence starts with
 
 
@@ -50,7 +50,7 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     edges = find_edges(outlines, height, width, tolerance)
     if not masks.any() or not len(edges.axis):
         return None
-    first_rows = find_headers(evidence.activity > ACTIVE, edges)
+    first_rows = find_headers(evidence.activity > ACTIVE, evidence.painted, edges)
     tops, top_scores = fit_curves(trace_tops(masks, first_rows), edges, height, tolerance, is_top=True)
     bottoms, bottom_scores = fit_curves(outlines.bottom, edges, height, tolerance, is_top=False)
     scores = edges.score + (top_scores + bottom_scores) / levels
