@@ -18,7 +18,8 @@ ANALYSIS_SIDE_PX = 320  # the longer side of the reduced frames is at most this
 
 # --- Levels of contrast with the background, gray levels; the first one is of the local mean over time and 5 x 5 pixels ---
 FAINT_LEVEL = 0.75
-LEVELS = (1.0, 3.0, 8.0, 20.0)  # above the noise of the background, of the brightest or darkest value over time
+LEVELS = (1.0, 3.0, 8.0)  # above the noise of the background, of the brightest or darkest value over time
+BRIGHT_LEVELS = (20.0, 40.0)  # likewise; here letters are too small to be dense
 ACTIVE_LEVEL = 6.0  # of single pixels; half of it counts half
 
 # --- Background: the most frequent gray level of areas that are constant in time and space ---
@@ -37,6 +38,8 @@ MENU_MIN_LEVEL = 20  # codecs also paint runs of one level into shadows, which a
 MENU_MIN_CONTRAST = 4.0  # difference from the background
 
 PAINTED_RANGE_LEVELS = 8  # over 5 reduced pixels of a row and over time, as of a bar that a codec has changed
+
+FRAMING_RANGE_LEVELS = 6  # in a row or column, and over time
 
 # --- Letters and rulers ---
 THIN_FRACTION = 0.015  # of the shorter side: widest stroke
@@ -82,21 +85,24 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
     strokes = _reduce_mask(_find_strokes(highest), factor, mean.shape) > 0
     menu = _reduce_mask(_find_menu_bars(highest, lowest), factor, mean.shape) > 127
     near_strokes = _dilate(strokes, 2 * HALO_PX + 1)
+    # Rows or columns of one level along the border of the image: bars that a player or a codec has added.
+    framing = _find_framing(brightest, darkest)
     row_range = cv2.dilate(brightest, np.ones((1, 5))) - cv2.erode(darkest, np.ones((1, 5)))
     painted = (row_range <= PAINTED_RANGE_LEVELS) | near_strokes
     is_still = brightest - darkest <= STILL_LEVELS
     local_mean = cv2.blur(mean, (5, 5))
     for background, noise in _estimate_backgrounds(brightest, darkest, mean):
         contrast = np.maximum(brightest - background, background - darkest) - noise
-        bars = menu & (np.abs(mean - background) > MENU_MIN_CONTRAST)
-        solid = _keep_dense((contrast > LEVELS[-1]) & ~bars)
+        bars = (menu & (np.abs(mean - background) > MENU_MIN_CONTRAST)) | framing
+        bright = [_keep_dense((contrast > level) & ~bars) for level in BRIGHT_LEVELS]
+        solid = bright[0]
         ignored = (near_strokes & ~solid) | bars
         usable = ~ignored
         activity = np.clip(contrast / ACTIVE_LEVEL, 0, 1)
         masks = [_keep_dense((np.abs(local_mean - background) > FAINT_LEVEL) & usable)]
-        masks += [_keep_dense((contrast > level) & usable) for level in LEVELS[:-1]]
+        masks += [_keep_dense((contrast > level) & usable) for level in LEVELS]
         text = _find_letters(strokes & is_still, strokes, activity) & ~solid
-        yield Evidence(factor, np.stack([*masks, solid]), activity, painted, ignored, text)
+        yield Evidence(factor, np.stack([*masks, *bright]), activity, painted, ignored, text)
 
 
 def _reduce(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
@@ -145,6 +151,18 @@ def _find_menu_bars(highest: NDArray[np.uint8], lowest: NDArray[np.uint8]) -> Ma
     run = np.ones((1, max(MENU_MIN_RUN_PX, _round_to_odd(MENU_MIN_RUN_FRACTION * highest.shape[1]))), np.uint8)
     is_even = cv2.subtract(cv2.dilate(highest, run), cv2.erode(lowest, run)) <= MENU_MAX_SPREAD_LEVELS
     return np.asarray(cv2.dilate((is_even & (lowest > MENU_MIN_LEVEL)).astype(np.uint8), run) > 0)
+
+
+def _find_framing(brightest: NDArray[np.float32], darkest: NDArray[np.float32]) -> Mask:
+    """Return the rows and columns from each border on that have one gray level."""
+    framing = np.zeros(brightest.shape, bool)
+    for across in (0, 1):
+        is_even = brightest.max(axis=across) - darkest.min(axis=across) <= FRAMING_RANGE_LEVELS
+        if not is_even.all():
+            first, last = int(is_even.argmin()), len(is_even) - int(is_even[::-1].argmin())
+            rows = framing.T if across == 0 else framing
+            rows[:first], rows[last:] = True, True
+    return framing
 
 
 def _find_strokes(highest: NDArray[np.uint8]) -> Mask:

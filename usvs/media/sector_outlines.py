@@ -10,7 +10,7 @@ from usvs.media.sector_geometry import Mask
 Array = NDArray[np.float64]
 
 BEYOND_CAP = 4.0  # tolerances: points further beyond a limit are outliers, which all cost the same
-LEVEL_COSTS = (0.5, 0.75, 1.5, 1.5, 1.5)  # of an outlier at each level of contrast; a point that supports counts 1
+LEVEL_COSTS = (0.5, 0.75, 1.5, 1.5, 1.5, 1.5)  # of an outlier at each level of contrast; a point that supports counts 1
 
 
 @dataclass(frozen=True)
