@@ -39,7 +39,7 @@ MENU_MIN_CONTRAST = 4.0  # difference from the background
 
 PAINTED_RANGE_LEVELS = 8  # over 5 reduced pixels of a row and over time, as of a bar that a codec has changed
 
-FRAMING_RANGE_LEVELS = 6  # in a row or column, and over time
+FRAMING_LEVEL = 10  # brightest pixel of a black row or column along the border
 
 # --- Letters and rulers ---
 THIN_FRACTION = 0.015  # of the shorter side: widest stroke
@@ -85,15 +85,17 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
     strokes = _reduce_mask(_find_strokes(highest), factor, mean.shape) > 0
     menu = _reduce_mask(_find_menu_bars(highest, lowest), factor, mean.shape) > 127
     near_strokes = _dilate(strokes, 2 * HALO_PX + 1)
-    # Rows or columns of one level along the border of the image: bars that a player or a codec has added.
-    framing = _find_framing(brightest, darkest)
+    # Black bars along the border of a gray screen, which a player or a codec has added.
+    framing = _find_framing(brightest)
     row_range = cv2.dilate(brightest, np.ones((1, 5))) - cv2.erode(darkest, np.ones((1, 5)))
     painted = (row_range <= PAINTED_RANGE_LEVELS) | near_strokes
     is_still = brightest - darkest <= STILL_LEVELS
     local_mean = cv2.blur(mean, (5, 5))
     for background, noise in _estimate_backgrounds(brightest, darkest, mean):
         contrast = np.maximum(brightest - background, background - darkest) - noise
-        bars = (menu & (np.abs(mean - background) > MENU_MIN_CONTRAST)) | framing
+        bars = menu & (np.abs(mean - background) > MENU_MIN_CONTRAST)
+        if background > MENU_MIN_LEVEL:
+            bars |= framing
         bright = [_keep_dense((contrast > level) & ~bars) for level in BRIGHT_LEVELS]
         solid = bright[0]
         ignored = (near_strokes & ~solid) | bars
@@ -153,13 +155,13 @@ def _find_menu_bars(highest: NDArray[np.uint8], lowest: NDArray[np.uint8]) -> Ma
     return np.asarray(cv2.dilate((is_even & (lowest > MENU_MIN_LEVEL)).astype(np.uint8), run) > 0)
 
 
-def _find_framing(brightest: NDArray[np.float32], darkest: NDArray[np.float32]) -> Mask:
-    """Return the rows and columns from each border on that have one gray level."""
+def _find_framing(brightest: NDArray[np.float32]) -> Mask:
+    """Return the rows and columns from each border on that are black."""
     framing = np.zeros(brightest.shape, bool)
     for across in (0, 1):
-        is_even = brightest.max(axis=across) - darkest.min(axis=across) <= FRAMING_RANGE_LEVELS
-        if not is_even.all():
-            first, last = int(is_even.argmin()), len(is_even) - int(is_even[::-1].argmin())
+        is_black = brightest.max(axis=across) <= FRAMING_LEVEL
+        if not is_black.all():
+            first, last = int(is_black.argmin()), len(is_black) - int(is_black[::-1].argmin())
             rows = framing.T if across == 0 else framing
             rows[:first], rows[last:] = True, True
     return framing
