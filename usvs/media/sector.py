@@ -22,6 +22,7 @@ from usvs.media.sector_geometry import Mask, SectorGeometry
 NOT_FOUND = "no sector found: the whole image is kept"
 
 MIN_SECTOR_FRACTION = 0.05  # of the image; a smaller area is not a sector
+SURE_CONFIDENCE = 0.75  # of the first fit; with less, another background is tried
 MIN_CROP_SIDE_PX = 16  # of the crop
 CROP_MARGIN_FRACTION = 0.01  # of the crop's width and height, removed on each side
 
@@ -63,7 +64,12 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
         return _detect_in_region(frames, region)
     height, width = frames.shape[1:]
     full_image = Box(0, 0, width, height)
-    fits = [(fit, evidence) for evidence in gather_evidence(frames) if (fit := fit_geometry(evidence)) is not None]
+    fits = []
+    for evidence in gather_evidence(frames):
+        if (fit := fit_geometry(evidence)) is not None:
+            fits.append((fit, evidence))
+            if fit.confidence > SURE_CONFIDENCE:
+                break  # another gray level cannot be the background
     if not fits:
         return Sector(full_image, NOT_FOUND, "whole")
     fit, evidence = max(fits, key=lambda one: one[0].score)

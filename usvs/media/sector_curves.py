@@ -7,7 +7,7 @@ import numpy as np
 from usvs.media.sector_edges import Edges
 from usvs.media.sector_evidence import Evidence
 from usvs.media.sector_geometry import Curve, SectorGeometry
-from usvs.media.sector_outlines import Array, score_limits
+from usvs.media.sector_outlines import Array, sampling_step, score_limits
 
 MIN_ARC_SLOPE = 1e-3  # of edges that meet in an apex
 PROFILE_DIFFERENCE = 0.3  # of the mean activity between the edges and beside them, where there is still tissue
@@ -28,9 +28,10 @@ def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_t
     Returns:
         K curves, and their scores [K] in outline points of all levels.
     """
-    count, width, sign = len(edges.axis), outline.shape[-1], -1 if is_top else 1
+    count, sign, step = len(edges.axis), -1 if is_top else 1, sampling_step(outline.shape[-1])
+    columns, outline = np.arange(outline.shape[-1])[::step] + 0.5, outline[..., ::step]
     axis, half_width, slope = (one[:, None, None] for one in (edges.axis, edges.half_width, edges.slope))
-    across = np.arange(width) + 0.5 - axis
+    across = columns - axis
     with np.errstate(invalid="ignore"):
         rows = np.where(np.abs(across) <= half_width + slope * outline + tolerance, outline, np.nan)  # [K, T, W]
         clipped = (rows <= 1) if is_top else (rows >= height - 1)
@@ -47,7 +48,7 @@ def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_t
         Curve(float(sign * (first + position + 0.5)), float(apex[number]) if is_arc[number] else None)
         for number, position in enumerate(best.argmax(axis=1))
     ]
-    return curves, best.max(axis=1)
+    return curves, best.max(axis=1) * step
 
 
 def extend_curves(geometry: SectorGeometry, evidence: Evidence, first_row: int) -> SectorGeometry:

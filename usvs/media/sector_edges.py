@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.media.sector_geometry import Mask, SectorGeometry
-from usvs.media.sector_outlines import Array, Outlines, score_limits
+from usvs.media.sector_outlines import Array, Outlines, sampling_step, score_limits
 
 # Angles to the vertical; transducers open at most by 2 x 57 degrees.
 ANGLE_STEP_DEGREES, MAX_ANGLE_DEGREES = 1.5, 57.0
 WIDTH_WEIGHT = 0.05  # cost per pixel of width, so that of two equally supported sectors the narrower one is taken
 MIN_WIDTH_FRACTION = 0.1  # of the image
 PEAKS = 3  # positions per slope and side
-PAIRS, ONE_SIDED = 24, 6  # candidates: pairs of edges; single edges whose other edge is moved outwards
+PAIRS, ONE_SIDED = 16, 4  # candidates: pairs of edges; single edges whose other edge is moved outwards
 WIDENED = (0.08, 0.16, 0.24)  # of the image width: by how much
 PARALLEL_SLOPE = 0.01  # less is 0
 MIN_POINTS = 10  # of an edge for a least-squares fit
@@ -41,13 +41,14 @@ def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) ->
     """Return the best pairs of edges of one slope, mirrored, and some of which one edge is not seen."""
     levels = len(outlines.left)
     slopes = np.tan(np.radians(np.arange(0, MAX_ANGLE_DEGREES, ANGLE_STEP_DEGREES)))
-    rows, reach = np.arange(height) + 0.5, int(slopes[-1] * height) + 2
+    step = sampling_step(height)
+    rows, reach = np.arange(height)[::step] + 0.5, int(slopes[-1] * height) + 2
     # Both are limits to the right of which nothing should be active: the left edge is mirrored.
     sides = []
-    for edge in (width - outlines.left, outlines.right):
+    for edge in (width - outlines.left[:, ::step], outlines.right[:, ::step]):
         points = edge[None] - slopes[:, None, None] * rows
         clipped = np.broadcast_to(edge >= width - 1, points.shape)
-        scores = score_limits(points, clipped, -reach, reach + width + 2, 1.5 * tolerance) / levels
+        scores = score_limits(points, clipped, -reach, reach + width + 2, 1.5 * tolerance) * (step / levels)
         positions, values = _find_peaks(scores, int(4 * tolerance))
         sides.append((positions - reach + 0.5, values))
     (left, left_score), (right, right_score) = sides

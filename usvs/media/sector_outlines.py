@@ -9,6 +9,7 @@ from usvs.media.sector_geometry import Mask
 
 Array = NDArray[np.float64]
 
+SAMPLES = 128
 BEYOND_CAP = 4.0  # tolerances: points further beyond a limit are outliers, which all cost the same
 LEVEL_COSTS = (0.5, 0.75, 1.5, 1.5, 1.5, 1.5)  # of an outlier at each level of contrast; a point that supports counts 1
 
@@ -26,6 +27,11 @@ class Outlines:
     right: Array
     top: Array
     bottom: Array
+
+
+def sampling_step(side: int) -> int:
+    """Return every how many rows or columns an outline is sampled for the search: about `SAMPLES` are enough."""
+    return max(1, round(side / SAMPLES))
 
 
 def trace_outlines(masks: Mask) -> Outlines:
