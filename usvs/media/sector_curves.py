@@ -7,9 +7,11 @@ import numpy as np
 from usvs.media.sector_edges import Edges
 from usvs.media.sector_evidence import Evidence
 from usvs.media.sector_geometry import Curve, SectorGeometry
-from usvs.media.sector_outlines import Array, sampling_step, score_limits
+from usvs.media.sector_outlines import Array, Outlines, sampling_step, score_limits
 
 MIN_ARC_SLOPE = 1e-3  # of edges that meet in an apex
+FAINT_LEVELS = 2  # that are not used for the exact position of a curve
+MIN_POINTS = 10  # of a level, for an exact position
 PROFILE_DIFFERENCE = 0.3  # of the mean activity between the edges and beside them, where there is still tissue
 PROFILE_GAIN_FRACTION = 0.04  # of the image height; by less, a curve is not moved: codecs add noise around tissue
 INSIDE, BESIDE = 0.96, (1.08, 1.7)  # distance from the axis over that of the edge, of the parts that are compared
@@ -49,6 +51,23 @@ def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_t
         for number, position in enumerate(best.argmax(axis=1))
     ]
     return curves, best.max(axis=1) * step
+
+
+def refine_curves(outlines: Outlines, geometry: SectorGeometry, height: int, tolerance: float) -> SectorGeometry:
+    """Return the geometry with its curves at the median of the points that support them, without the faintest levels.
+
+    Codecs add noise around tissue, which is in the outlines of the faintest levels.
+    """
+    across = np.arange(outlines.top.shape[1]) + 0.5 - geometry.axis
+    moved = []
+    for curve, outline in ((geometry.top, outlines.top), (geometry.bottom, outlines.bottom)):
+        rows = outline[FAINT_LEVELS:]
+        crossing = rows if curve.centre is None else curve.centre + np.hypot(across, rows - curve.centre)
+        near = np.abs(crossing - curve.row) <= 1.5 * tolerance
+        near &= (rows > 1) & (rows < height - 1) & (np.abs(across) < geometry.half_width + geometry.slope * rows)
+        is_seen = near.sum() >= MIN_POINTS * len(rows)
+        moved.append(Curve(float(np.median(crossing[near])), curve.centre) if is_seen else curve)
+    return replace(geometry, top=moved[0], bottom=moved[1])
 
 
 def extend_curves(geometry: SectorGeometry, evidence: Evidence, first_row: int) -> SectorGeometry:

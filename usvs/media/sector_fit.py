@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from usvs.media.sector_curves import extend_curves, fit_curves
+from usvs.media.sector_curves import extend_curves, fit_curves, refine_curves
 from usvs.media.sector_edges import find_edges, find_headers, refine_edges
 from usvs.media.sector_evidence import Evidence
 from usvs.media.sector_geometry import Curve, SectorGeometry
@@ -58,6 +58,7 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     axis, half_width, slope = (float(one[best]) for one in (edges.axis, edges.half_width, edges.slope))
     geometry = SectorGeometry(axis, half_width, slope, tops[best], bottoms[best])
     geometry = refine_edges(outlines, geometry, tolerance, width)
+    geometry = refine_curves(outlines, geometry, height, tolerance)
     geometry = extend_curves(geometry, evidence, int(first_rows[best]))
     support, visible = measure_support(outlines, geometry, height, width, 1.5 * tolerance)
     if is_cut(geometry, height, width) and support[3] < FADED_SUPPORT * visible[3]:
