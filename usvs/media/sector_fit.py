@@ -63,9 +63,24 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     support, visible = measure_support(outlines, geometry, height, width, 1.5 * tolerance)
     if is_cut(geometry, height, width) and support[3] < FADED_SUPPORT * visible[3]:
         geometry = replace(geometry, bottom=Curve(2.0 * height))
+    geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
     confidence = float((sum(support) + 0.5 * prior) / (sum(visible) + prior))
     return Fit(geometry.scaled(evidence.factor), float(scores[best]), confidence)
+
+
+def reach_border(geometry: SectorGeometry, height: int, width: int, distance: float) -> SectorGeometry:
+    """Move lines that are this near to the border of the image beyond it: the image cuts the sector there."""
+    top, bottom = geometry.top, geometry.bottom
+    if top.centre is None and top.row <= distance:
+        top = Curve(-1.0)
+    if bottom.centre is None and bottom.row >= height - distance:
+        bottom = Curve(height + 1.0)
+    first, last = geometry.axis - geometry.half_width, geometry.axis + geometry.half_width
+    if geometry.slope == 0:
+        first = -1.0 if first <= distance else first
+        last = width + 1.0 if last >= width - distance else last
+    return replace(geometry, axis=(first + last) / 2, half_width=(last - first) / 2, top=top, bottom=bottom)
 
 
 def is_cut(geometry: SectorGeometry, height: int, width: int) -> bool:
