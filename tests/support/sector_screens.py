@@ -102,9 +102,7 @@ def _draw_layout(kind: str, rng: np.random.Generator) -> Layout:
     flat = kind == "trapezoid"
     reach = min(half + slope * depth, 0.47 * width)
     axis = _axis(rng, width, reach)
-    return Layout(
-        width, height, axis, top, half, float(slope), depth, not flat, not flat or bool(rng.random() < 0.4)
-    )
+    return Layout(width, height, axis, top, half, float(slope), depth, not flat, not flat or bool(rng.random() < 0.4))
 
 
 def _axis(rng: np.random.Generator, width: int, reach: float) -> float:
@@ -140,7 +138,9 @@ def _draw_tissue(
     fine = rng.rayleigh(1.0, (samples + 2 * margin, beams + 2 * margin)).astype(np.float32)
     fine = cv2.GaussianBlur(fine, (0, 0), sigmaX=rng.uniform(1.5, 3.5), sigmaY=rng.uniform(0.7, 1.4))
     fine = fine / fine.mean()
-    coarse = cv2.resize(rng.random((int(rng.integers(4, 14)), int(rng.integers(3, 8)))).astype(np.float32), fine.shape[::-1])
+    coarse = cv2.resize(
+        rng.random((int(rng.integers(4, 14)), int(rng.integers(3, 8)))).astype(np.float32), fine.shape[::-1]
+    )
     gain = background + rng.uniform(45, 130) * (0.25 + 1.3 * coarse)
     for _ in range(rng.integers(0, 6)):  # bright layers: fascia, pleura, bone
         row = rng.integers(margin, samples)
@@ -211,7 +211,10 @@ def _draw_surroundings(
             place = drawn[top : top + tall, column : column + 14]
             place[:] = wedge[: place.shape[0]]
     for _ in range(rng.integers(0, 2)):  # logo
-        centre, radius = (int(rng.integers(20, width - 20)), int(rng.integers(20, height - 20))), int(rng.integers(6, 20))
+        centre, radius = (
+            (int(rng.integers(20, width - 20)), int(rng.integers(20, height - 20))),
+            int(rng.integers(6, 20)),
+        )
         attempt = np.zeros_like(drawn)
         cv2.circle(attempt, centre, radius, level, -1)
         if not (attempt.astype(bool) & near).any():

@@ -79,7 +79,7 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
     crop_box = _scale_crop(find_inscribed_box(reduced & ~evidence.text), evidence.factor)
     if min(crop_box.width, crop_box.height) < MIN_CROP_SIDE_PX:
         return Sector(full_image, "the sector found is too narrow for a crop: the whole image is kept", "whole")
-    bounds = _bounding_box(fit.geometry.draw_mask(height, width))
+    bounds = bounding_box(fit.geometry.draw_mask(height, width))
     return Sector(crop_box, None, "found", bounds, fit.geometry, fit.confidence)
 
 
@@ -119,7 +119,8 @@ def find_inscribed_box(mask: Mask) -> Box:
     return Box(*candidates[:, np.lexsort((candidates[1], candidates[2], candidates[3]))[0]].tolist())
 
 
-def _bounding_box(mask: Mask) -> Box:
+def bounding_box(mask: Mask) -> Box:
+    """Return the smallest box that holds all pixels of a mask, which must have some."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 

@@ -5,7 +5,8 @@ arrays have parallel edges and lines, a linear array with steered outer beams (v
 lines. Lengths are in pixels of the image; a pixel (column, row) covers column .. column + 1 and row .. row + 1.
 """
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 
 import cv2
 import numpy as np
@@ -72,6 +73,17 @@ class SectorGeometry:
         """Row in which the edges meet; None for parallel edges."""
         return -self.half_width / self.slope if self.slope > 0 else None
 
+    def to_json(self) -> str:
+        """Return the values as JSON, see `from_json`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "SectorGeometry":
+        """Read what `to_json` returned."""
+        values = json.loads(text)
+        top, bottom = (Curve(**values.pop(name)) for name in ("top", "bottom"))
+        return cls(top=top, bottom=bottom, **values)
+
     def draw_mask(self, height: int, width: int) -> Mask:
         """Return which pixels of an image [height, width] have their centre in the sector."""
         across = np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5 - self.axis)
@@ -82,9 +94,7 @@ class SectorGeometry:
     def with_edges(self, axis: float, half_width: float, slope: float) -> "SectorGeometry":
         """Return the sector with other edges; arcs stay about the apex and cross the axis where they did."""
         centre = -half_width / slope if slope > 0 else None
-        top, bottom = (
-            Curve(one.row, None if one.centre is None else centre) for one in (self.top, self.bottom)
-        )
+        top, bottom = (Curve(one.row, None if one.centre is None else centre) for one in (self.top, self.bottom))
         return SectorGeometry(axis, half_width, slope, top, bottom)
 
     def scaled(self, factor: float) -> "SectorGeometry":

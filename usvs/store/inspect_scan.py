@@ -170,7 +170,7 @@ def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
             f"manifest.csv: expected a sector inside the picture of {width} x {height} pixels, "
             f"got {stated.left},{stated.top},{stated.right},{stated.bottom}"
         )
-    return Sector(stated, None, "manifest")
+    return Sector(stated, None, "manifest", confidence=1.0)
 
 
 def sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
