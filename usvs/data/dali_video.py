@@ -49,8 +49,8 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
         prepared, row = store.scan(scan), known[store.scans[scan]]
         if prepared.manifest.settings.crop != "inscribed":
             raise DataError(
-                f"scan {prepared.scan_key}: expected crop=inscribed, got crop={prepared.manifest.settings.crop}; load it"
-                " from the prepared store instead"
+                f"scan {prepared.scan_key}: expected crop=inscribed, got crop={prepared.manifest.settings.crop};"
+                " load it from the prepared store instead"
             )
         if row["video_codec"] != CODEC or row["frames"] != len(prepared.frame_seconds):
             raise DataError(

@@ -21,8 +21,8 @@ from usvs.tasks.features import BATCH_FRAMES
 
 logger = logging.getLogger(__name__)
 
-# The authors' crop of their screens is rows 115 .. 734 and columns 81 .. 874: it ends at the bottom of the sector, leaves
-# out 6 % of its visible depth at the transducer, and its width follows from the aspect ratio, about the sector's axis.
+# The authors' crop of their screens is rows 115 .. 734 and columns 81 .. 874: it ends at the bottom of the sector,
+# leaves out 6 % of its visible depth at the transducer, and is as wide as the aspect ratio asks, about the sector's axis.
 NEAR_FIELD_FRACTION = 0.06
 
 
@@ -94,7 +94,7 @@ def crop_screen(image: NDArray[np.float64], sector: Sector | None, box: Box | No
 
 
 def sononet_box(sector: Sector) -> Box:
-    """Return the box of a sector that corresponds to the authors' crop of their screens; it may reach beyond the screen.
+    """Return the box of a sector that corresponds to the authors' crop; it may reach beyond the screen.
 
     The near field is left out only where it is seen: where the top of the image cuts the sector, it is missing already.
     """

@@ -2,9 +2,9 @@
 
 Text, rulers and menus around the sector must never reach a network: the paper crops frames to the inside of the sector.
 
-Method. `gather_evidence` marks what is active in the frames at several levels of contrast, `fit_geometry` fits two straight edges
-and two curves to the outlines of these areas, and the crop is the largest rectangle in the fitted sector that has no
-letters in it.
+Method. `gather_evidence` marks what is active in the frames at several levels of contrast, `fit_geometry` fits two
+straight edges and two curves to the outlines of these areas, and the crop is the largest rectangle in the fitted sector
+that has no letters in it.
 """
 
 from collections.abc import Sequence

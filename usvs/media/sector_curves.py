@@ -30,7 +30,7 @@ def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_t
     Returns:
         K curves, and their scores [K] in outline points of all levels.
     """
-    count, sign, step = len(edges.axis), -1 if is_top else 1, sampling_step(outline.shape[-1])
+    sign, step = -1 if is_top else 1, sampling_step(outline.shape[-1])
     columns, outline = np.arange(outline.shape[-1])[::step] + 0.5, outline[..., ::step]
     axis, half_width, slope = (one[:, None, None] for one in (edges.axis, edges.half_width, edges.slope))
     across = columns - axis
@@ -73,8 +73,8 @@ def refine_curves(outlines: Outlines, geometry: SectorGeometry, height: int, tol
 def extend_curves(geometry: SectorGeometry, evidence: Evidence, first_row: int) -> SectorGeometry:
     """Move the curves outwards to where the mean activity between the edges no longer exceeds that beside them.
 
-    The mean over the width of the sector shows depths, and a strip along the transducer, whose outline is too dim or too thin to be
-    seen.
+    The mean over the width of the sector shows depths that are too dim to have an outline, and strips along the
+    transducer that are too thin.
 
     Args:
         geometry: with its edges, in reduced pixels.

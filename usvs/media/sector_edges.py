@@ -81,7 +81,7 @@ def _find_peaks(scores: Array, apart: int) -> tuple[Array, Array]:
 
 
 def _widen_one(pairs: Array, width: int) -> Array:
-    """Return copies of the pairs with the best single edges; their other edge is moved outwards and supports nothing."""
+    """Return copies of the pairs with the best single edges; their other edge is moved outwards, with no support."""
     copies = []
     for kept_score, moved, moved_score in ((3, 0, 1), (1, 2, 3)):
         best = np.argsort(-(pairs[kept_score] + 0.25 * pairs[moved_score]), kind="stable")[:ONE_SIDED]

@@ -1,8 +1,8 @@
-"""What is active in a scan's frames: differs from the background at some time, in an area that is not thin like letters.
+"""What is active in a scan's frames: differs from the background at some time, in an area that is not thin.
 
 The frames are reduced by a whole factor. Areas are kept where most pixels are active and which are not narrow, at
-several levels of contrast, since no single level separates dim tissue from what a codec adds. Painted bars and thin bright
-strokes (letters, rulers) outside of bright areas are taken out first.
+several levels of contrast, since no single level separates dim tissue from what a codec adds. Painted bars and thin
+bright strokes (letters, rulers) outside of bright areas are taken out first.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from usvs.media.sector_geometry import Mask
 
 ANALYSIS_SIDE_PX = 320  # the longer side of the reduced frames is at most this
 
-# --- Levels of contrast with the background, gray levels; the first one is of the local mean over time and 5 x 5 pixels ---
-FAINT_LEVEL = 0.75
+# --- Levels of contrast with the background, gray levels ---
+FAINT_LEVEL = 0.75  # of the mean over time and 5 x 5 pixels
 LEVELS = (1.0, 3.0, 8.0)  # above the noise of the background, of the brightest or darkest value over time
 BRIGHT_LEVELS = (20.0, 40.0)  # likewise; here letters are too small to be dense
 ACTIVE_LEVEL = 6.0  # of single pixels; half of it counts half
@@ -149,10 +149,10 @@ def _find_menu_bars(highest: NDArray[np.uint8], lowest: NDArray[np.uint8]) -> Ma
     side = _round_to_odd(STROKE_FRACTION * min(highest.shape) - 1)
     # Morphological opening removes bright strokes narrower than its square: letters on the bar.
     square = np.ones((side, side), np.uint8)
-    highest, lowest = (cv2.morphologyEx(one, cv2.MORPH_OPEN, square) for one in (highest, lowest))
+    opened = [cv2.morphologyEx(one, cv2.MORPH_OPEN, square) for one in (highest, lowest)]
     run = np.ones((1, max(MENU_MIN_RUN_PX, _round_to_odd(MENU_MIN_RUN_FRACTION * highest.shape[1]))), np.uint8)
-    is_even = cv2.subtract(cv2.dilate(highest, run), cv2.erode(lowest, run)) <= MENU_MAX_SPREAD_LEVELS
-    return np.asarray(cv2.dilate((is_even & (lowest > MENU_MIN_LEVEL)).astype(np.uint8), run) > 0)
+    is_even = cv2.subtract(cv2.dilate(opened[0], run), cv2.erode(opened[1], run)) <= MENU_MAX_SPREAD_LEVELS
+    return np.asarray(cv2.dilate((is_even & (opened[1] > MENU_MIN_LEVEL)).astype(np.uint8), run) > 0)
 
 
 def _find_framing(brightest: NDArray[np.float32]) -> Mask:
@@ -188,8 +188,8 @@ def _keep_dense(active: Mask) -> Mask:
     # Pixels beyond the image edge are not counted as inactive: BORDER_REPLICATE repeats those at the edge.
     density = cv2.blur(closed, (side, side), borderType=cv2.BORDER_REPLICATE)
     dense = (density > 255 * MIN_DENSITY).astype(np.uint8)
-    dense = cv2.morphologyEx(dense, cv2.MORPH_OPEN, np.ones((width, width), np.uint8), borderValue=0)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(dense)
+    opened = cv2.morphologyEx(dense, cv2.MORPH_OPEN, np.ones((width, width), np.uint8), borderValue=0)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     areas = stats[:, cv2.CC_STAT_AREA]
     areas[0] = 0  # what is not dense
     kept = (areas > 0) & (areas >= MIN_PART_FRACTION * areas.max())

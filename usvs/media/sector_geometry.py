@@ -89,7 +89,8 @@ class SectorGeometry:
         across = np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5 - self.axis)
         down = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
         between = np.abs(across) <= self.half_width + self.slope * down
-        return between & self.top.mask_below(across, down) & ~self.bottom.mask_below(across, down)
+        mask: Mask = between & self.top.mask_below(across, down) & ~self.bottom.mask_below(across, down)
+        return mask
 
     def with_edges(self, axis: float, half_width: float, slope: float) -> "SectorGeometry":
         """Return the sector with other edges; arcs stay about the apex and cross the axis where they did."""
@@ -130,12 +131,11 @@ class SectorGeometry:
         apex = self.apex
         if apex is None:
             across = lateral * self.half_width + 0 * depth
-            first, last = self.top.row, self.bottom.row
-            down = first + depth * (last - first) + 0 * lateral
+            down = self.top.row + depth * (self.bottom.row - self.top.row) + 0 * lateral
         else:
             angle = lateral * np.arctan(self.slope)
-            first, last = (_beam_length(curve, apex, angle) for curve in (self.top, self.bottom))
-            radius = first + depth * (last - first)
+            start, end = (_beam_length(curve, apex, angle) for curve in (self.top, self.bottom))
+            radius = start + depth * (end - start)
             across, down = radius * np.sin(angle), apex + radius * np.cos(angle)
         columns, rows = (across + self.axis - 0.5).astype(np.float32), (down - 0.5).astype(np.float32)
         # The border is repeated, so that a beam along it is not darkened; what is truly beyond it is zeroed.

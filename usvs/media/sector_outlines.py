@@ -66,7 +66,7 @@ def score_limits(points: Array, clipped: Mask, first: int, bins: int, tolerance:
     Returns:
         [K, bins], in points of all levels.
     """
-    count, levels, number = points.shape
+    count, levels = points.shape[:2]
     is_point = ~np.isnan(points)
     index = np.clip(np.where(is_point, points, 0) - first, 0, bins - 1).astype(np.int64)
     index += (np.arange(count) * bins)[:, None, None]

@@ -174,6 +174,11 @@ def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
 
 
 def sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames in which the sector of a scan is detected: keyframes, or frames of the scan's beginning.
+
+    Raises:
+        DataError: where no frame can be decoded.
+    """
     keys = info.timing.keyframes
     if len(keys) >= SECTOR_FRAMES:
         chosen = keys[np.linspace(0, len(keys) - 1, SECTOR_FRAMES).astype(int)]

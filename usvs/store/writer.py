@@ -60,7 +60,8 @@ def write_prepared_scan(
         gaze: x, y of each frame as fractions of its sides [n, 2], or a function of the frame times; None without gaze.
         planes: label of each frame [n], or a function of the frame times; None without labels.
         settings: size and encoding of the frames.
-        sector: the inscribed crop of the video image, which the frames show by default: left, top, right, bottom (exclusive) in pixels.
+        sector: the inscribed crop of the video image, which the frames show by default: left, top, right, bottom
+            (exclusive) in pixels.
         source: size and modification time of the video file.
         duration_seconds: of the scan; None: the last frame lasts for the median frame interval.
         alignment: of sound and gaze with the video.
