@@ -109,10 +109,10 @@ def draw_masks(drawn: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return area > 0, text
 
 
-def synthetic_items(seeds: int) -> Iterator[Item]:
-    """Yield `seeds` screens of every kind, as videos and as stills."""
+def synthetic_items(seeds: range) -> Iterator[Item]:
+    """Yield a screen of every kind and seed, as a video and as a still."""
     for kind in KINDS:
-        for seed in range(seeds):
+        for seed in seeds:
             screen = make_screen(kind, seed)
             yield Item(f"{kind} {seed}", f"synthetic video {kind}", screen.frames, screen.area, screen.text)
             still = screen.frames[len(screen.frames) // 2][None]
@@ -126,9 +126,8 @@ def draw_tile(item: Item, found: Sector, figures: dict[str, Any]) -> np.ndarray:
     brightest = (255 * np.sqrt(item.frames.max(axis=0) / 255.0)).astype(np.uint8)
     picture = cv2.cvtColor(cv2.resize(brightest, None, fx=scale, fy=scale), cv2.COLOR_GRAY2BGR)
     outlines = [(item.area, (0, 255, 255))]
-    geometry = getattr(found, "geometry", None)
-    if geometry is not None:
-        outlines.append((geometry.draw_mask(height, width), (255, 0, 255)))
+    if found.geometry is not None:
+        outlines.append((found.geometry.draw_mask(height, width), (255, 0, 255)))
     for mask, colour in outlines:
         large = cv2.resize(mask.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -142,7 +141,7 @@ def draw_tile(item: Item, found: Sector, figures: dict[str, Any]) -> np.ndarray:
     texts = [
         f"{item.group}: {item.name.split('/')[-1]}"[:56],
         f"{'' if figures['passed'] else 'FAIL '}iou {figures['iou']:.2f} outside {figures['outside']:.3f} "
-        f"area {figures['area']:.2f}{' TEXT' if figures['text'] else ''} conf {getattr(found, 'confidence', 0):.2f}",
+        f"area {figures['area']:.2f}{' TEXT' if figures['text'] else ''} conf {found.confidence:.2f}",
     ]
     for line, text in enumerate(texts):
         colour = (255, 255, 255) if figures["passed"] else (80, 80, 255)
@@ -170,12 +169,12 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     drawn_tiles, failed_tiles = [], []
     drawn = drawn_items(SHARED) if SHARED.is_dir() else iter(())
-    for item in (one for source in (drawn, synthetic_items(options.seeds)) for one in source):
+    for item in (one for source in (drawn, synthetic_items(range(options.seeds))) for one in source):
         started = time.perf_counter()
         found = detect_sector(item.frames)
         seconds = time.perf_counter() - started
         figures = score(found, item.area, item.text)
-        results.append({"name": item.name, "group": item.group, **figures, "milliseconds": round(1000 * seconds, 1)})
+        results.append({"name": item.name, "group": item.group, **figures, "confidence": round(found.confidence, 2), "milliseconds": round(1000 * seconds, 1)})
         is_synthetic = item.group.startswith("synthetic")
         if options.sheet and not (is_synthetic and figures["passed"]):
             (failed_tiles if is_synthetic else drawn_tiles).append(draw_tile(item, found, figures))

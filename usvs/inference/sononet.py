@@ -22,7 +22,7 @@ from usvs.tasks.features import BATCH_FRAMES
 logger = logging.getLogger(__name__)
 
 # The authors' crop of their screens is rows 115 .. 734 and columns 81 .. 874: it ends at the bottom of the sector,
-# leaves out 6 % of its visible depth at the transducer, and is as wide as the aspect ratio asks, about the sector's axis.
+# leaves out 6 % of its visible depth at the transducer, and is as wide as the aspect ratio asks, about the axis.
 NEAR_FIELD_FRACTION = 0.06
 
 
