@@ -156,6 +156,7 @@ def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]
     gap, band = (part * width for part in BESIDE_FRACTIONS)
     reach = np.maximum(edges.half_width[:, None] + edges.slope[:, None] * (rows + 0.5), 0) + gap
     below = np.zeros(len(edges.axis), np.int64)
+    end = int(active.any(axis=1).argmax()) + tall  # above a header there is no tissue
     for near, far in ((edges.axis[:, None] - reach, -band), (edges.axis[:, None] + reach, band)):
         left, right = (np.clip(np.rint(one), 0, width).astype(np.int64) for one in sorted_pair(near, near + far))
         size = right - left
@@ -166,7 +167,7 @@ def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]
         crossed[:, tall:] &= in_a_row[:, tall:] - in_a_row[:, :-tall] < tall
         cumulative = np.pad(np.cumsum(fraction, axis=1), ((0, 0), (1, 0)))
         is_clear = (cumulative[:, clear + 2 :] - cumulative[:, 2:-clear]) / clear < CLEAR  # from the row after the next
-        found = crossed[:, : is_clear.shape[1]] & is_clear
+        found = crossed[:, : is_clear.shape[1]] & is_clear & (rows[: is_clear.shape[1]] < end)
         below = np.maximum(below, np.where(found, rows[: is_clear.shape[1]] + 2, 0).max(axis=1))
     return below
 
