@@ -240,7 +240,10 @@ def _run_audit(options: argparse.Namespace) -> None:
     for finding in findings:
         print_result(finding)
     if pages:
-        logger.info(f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}'")
+        logger.info(
+            f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}', the least certain sectors first;"
+            f" sectors.csv there names their files"
+        )
     if findings:
         raise DataError(f"audit: {quantity(len(findings), 'problem')} found")
 

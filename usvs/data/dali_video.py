@@ -47,6 +47,11 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
     clips = []
     for scan, start in zip(store.clips.scan[rows].tolist(), store.clips.start_seconds[rows].tolist(), strict=True):
         prepared, row = store.scan(scan), known[store.scans[scan]]
+        if prepared.manifest.settings.crop != "inscribed":
+            raise DataError(
+                f"scan {prepared.scan_key}: expected crop=inscribed, got crop={prepared.manifest.settings.crop};"
+                " load it from the prepared store instead"
+            )
         if row["video_codec"] != CODEC or row["frames"] != len(prepared.frame_seconds):
             raise DataError(
                 f"scan {prepared.scan_key}: expected a complete {CODEC} video, got {row['video_codec']} with"

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.images import IMAGE_SUFFIXES, crop_to, read_gray_image
-from usvs.media.sector import detect_sector
+from usvs.media.sector import Sector, detect_sector
 from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.video_info import VideoInfo
 from usvs.models.preprocessing import Images
 
 logger = logging.getLogger(__name__)
@@ -86,13 +87,26 @@ def iter_video_frames(
     """
     info = read_video_info(file)
     if box is None:
-        step = max(1, info.frames // SECTOR_FRAMES)
-        sampled = [gray for _, gray in islice(iter_gray_frames(file, info), 0, None, step)]
-        if not sampled:
-            raise DataError(f"video '{file}': no frame could be decoded")
-        box = detect_sector(np.stack(sampled), info.region).crop_box
-    for seconds, gray in islice(iter_gray_frames(file, info), 0, None, stride):
+        box = sample_sector(file, info).crop_box
+    for seconds, gray in iter_gray(file, info, stride):
         yield seconds, resized(box.crop(gray), side)
+
+
+def sample_sector(file: Path, info: VideoInfo) -> Sector:
+    """Return the sector of a video, detected in frames from all of it.
+
+    Raises:
+        DataError: where no frame can be decoded.
+    """
+    sampled = [gray for _, gray in iter_gray(file, info, max(1, info.frames // SECTOR_FRAMES))]
+    if not sampled:
+        raise DataError(f"video '{file}': no frame could be decoded")
+    return detect_sector(np.stack(sampled), info.region)
+
+
+def iter_gray(file: Path, info: VideoInfo, stride: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield time in seconds and complete gray frame of every `stride`-th frame of a video."""
+    return islice(iter_gray_frames(file, info), 0, None, stride)
 
 
 def prepared_side(frame_pixels: int, crop_fraction: float) -> int:

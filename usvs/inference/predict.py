@@ -6,20 +6,17 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from usvs.archive.class_list import ClassList
-from usvs.archive.labels import standard_planes
 from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
-from usvs.inference.frames import as_files, is_image_file
+from usvs.inference.frames import as_files
 from usvs.inference.models import evaluation_inputs, file_batches, load_models, predict_models
+from usvs.inference.sononet import SonoNetClassifier
 from usvs.media.box import Box
-from usvs.media.images import crop_to, padded_to_aspect, read_gray_image
-from usvs.media.sector import detect_sector
-from usvs.models.sononet import SONONET_CLASSES, SONONET_HEIGHT, SONONET_WIDTH, SonoNet, make_sononet, sononet_images
+from usvs.models.sononet import make_sononet
 from usvs.models.weight_files import read_weights
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
@@ -77,42 +74,6 @@ class Classifier(Protocol):
             DataError: for a file that cannot be read.
         """
         ...
-
-
-class SonoNetClassifier:
-    """The published network; without a box its input is the sector's bounding box, padded to its own aspect ratio."""
-
-    def __init__(self, network: SonoNet) -> None:
-        self.class_list = standard_planes()
-        self.classes = self.class_list.names
-        if network.adaption[-1].num_features != len(self.classes):
-            raise DataError(
-                f"SonoNet weights: expected {len(self.classes)} classes, got {network.adaption[-1].num_features}"
-            )
-        self.network = network
-        self.order = torch.tensor([SONONET_CLASSES.index(plane) for plane in self.classes])
-
-    def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
-        """Yield the probabilities of an image.
-
-        Raises:
-            DataError: for a video, or an image that cannot be read.
-        """
-        if not is_image_file(file):
-            raise DataError(f"'{file}': SonoNet's weights predict image files only; fine-tune an init on its weights")
-        image = read_gray_image(file)
-        if box is None:
-            sector = detect_sector(np.rint(image).astype(np.uint8)[None])
-            if sector.note is not None:
-                logger.info(f"'{file}': {sector.note}")
-            crop = crop_to(image, sector.bounds or sector.crop_box, file)
-            image = padded_to_aspect(crop, SONONET_WIDTH / SONONET_HEIGHT)
-        else:
-            image = crop_to(image, box, file)
-        inputs = sononet_images(torch.from_numpy(np.ascontiguousarray(image))[None, None])
-        with torch.inference_mode():
-            logits: Tensor = self.network(inputs)
-        yield [None], logits.index_select(1, self.order).double().softmax(dim=1)
 
 
 class FinetunedClassifier:

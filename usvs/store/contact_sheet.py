@@ -3,7 +3,9 @@
 The image outside the crop may contain names, so it is pixelated too coarsely to be read.
 """
 
-from collections.abc import Iterable, Iterator
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -35,6 +37,8 @@ CROP_COLOURS = {  # BGR, by the source of the crop
     "manifest": (220, 110, 200),
     "whole": (60, 60, 235),
 }
+LIST_FILE = "sectors.csv"
+LIST_COLUMNS = ("confidence", "source", "scan", "file")
 LEGEND = {
     "found": "detected in the pixels",
     "region": "stated by the file",
@@ -72,18 +76,26 @@ def save_contact_sheets(store: str | Path, out: str | Path, workers: int | None 
 def draw_contact_sheets(
     archive: Path, rows: Iterable[dict[str, Any]], out: str | Path, workers: int | None = None
 ) -> tuple[Path, ...]:
-    """Draw the usable ones of the rows of a catalogue, see `save_contact_sheets`; only their owner may read the pages.
+    """Draw the usable ones of the rows of a catalogue, see `save_contact_sheets`; only their owner may read the files.
+
+    The least certain sectors are drawn first; ``OUT/sectors.csv`` lists them in the same order, with the names of their
+    files.
 
     Raises:
         DataError: if `out` cannot be written.
     """
     out = Path(out)
-    tasks = [TileTask(archive, row) for row in rows if row["status"] == OK]
+    usable = sorted((row for row in rows if row["status"] == OK), key=lambda row: float(row["sector_confidence"]))
+    tasks = [TileTask(archive, row) for row in usable]
     tiles = (tile for _, tile in track(map_tasks(draw_tile, tasks, workers), "drawing sectors", total=len(tasks)))
     try:
         make_private_folder(out)
     except OSError as error:
         raise DataError(f"folder '{out}' cannot be created: {error.strerror}") from None
+    try:
+        write_durably(out / LIST_FILE, _list_sectors(usable))
+    except OSError as error:
+        raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     pages: list[Path] = []
     for number, page in enumerate(_arrange_pages(tile for tile in tiles if not isinstance(tile, DataError)), start=1):
         pages.append(out / f"sectors_{number:03d}.png")
@@ -92,6 +104,16 @@ def draw_contact_sheets(
         except OSError as error:
             raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     return tuple(pages)
+
+
+def _list_sectors(rows: Sequence[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(LIST_COLUMNS)
+    table.writerows(
+        [f"{row['sector_confidence']:.2f}", row["sector_source"], row["scan_key"], row["path"]] for row in rows
+    )
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def draw_tile(task: TileTask) -> Picture:
@@ -104,7 +126,7 @@ def draw_tile(task: TileTask) -> Picture:
         _draw_picture(tile, _pixelate_outside(picture, crop), crop, CROP_COLOURS[row["sector_source"]])
     companions = ", ".join(kind for kind in ("sound", "gaze", "planes") if row[kind] not in ("none", False))
     texts = (
-        f"{row['scan_key']}  {row['width']} x {row['height']}",
+        f"{row['scan_key']}  {row['width']} x {row['height']}  confidence {row['sector_confidence']:.2f}",
         f"{row['frames']} frames, {row['duration_seconds']:.1f} s" + (f", {companions}" if companions else ""),
     )
     for line, text in enumerate(texts):

@@ -277,6 +277,8 @@ def _make_row(files: ScanFiles, metadata: ScanMetadata, keys: Keys, clips: ClipS
     return row | {
         "sector_note": metadata.sector.note,
         "sector_source": metadata.sector.source,
+        "sector_confidence": metadata.sector.confidence,
+        "sector_geometry": metadata.sector.geometry and metadata.sector.geometry.to_json(),
         "clips": len(metadata.speech_fractions),
         "high_affinity_clips": _count_high_affinity(metadata.speech_fractions, clips),
     }

@@ -170,7 +170,7 @@ def _companion_states(task: IndexTask) -> dict[str, tuple[int, int]]:
 
 
 def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
-    frames = np.stack(list(_sector_frames(path, info)))
+    frames = np.stack(list(sector_frames(path, info)))
     height, width = frames.shape[1:]
     if stated is None:
         return detect_sector(frames, info.region)
@@ -179,10 +179,15 @@ def _inspect_sector(path: Path, info: VideoInfo, stated: Box | None) -> Sector:
             f"manifest.csv: expected a sector inside the picture of {width} x {height} pixels, "
             f"got {stated.left},{stated.top},{stated.right},{stated.bottom}"
         )
-    return Sector(stated, None, "manifest")
+    return Sector(stated, None, "manifest", confidence=1.0)
 
 
-def _sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
+def sector_frames(path: Path, info: VideoInfo) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames in which the sector of a scan is detected: keyframes, or frames of the scan's beginning.
+
+    Raises:
+        DataError: where no frame can be decoded.
+    """
     keys = info.timing.keyframes
     if len(keys) >= SECTOR_FRAMES:
         chosen = keys[np.linspace(0, len(keys) - 1, SECTOR_FRAMES).astype(int)]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +15,10 @@ from usvs.archive.labels import read_plane_labels
 from usvs.errors import DataError
 from usvs.media.audio import read_audio
 from usvs.media.box import Box
-from usvs.media.video import iter_gray_frames, read_video_info
+from usvs.media.sector_geometry import SectorGeometry
+from usvs.media.video import read_video_info
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
+from usvs.store.crops import check_gaze, iter_prepared_frames, shown_box
 from usvs.store.prepared_manifest import FileState, PreparedManifest
 from usvs.store.scan_task import ScanTask
 from usvs.store.settings import PrepareSettings
@@ -47,6 +48,16 @@ class PrepareTask(ScanTask):
     def crop(self) -> Box:
         """The inscribed crop of the sector."""
         return Box(*(int(self.row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+
+    @property
+    def geometry(self) -> SectorGeometry | None:
+        """Edges and curves of the sector; None if unknown."""
+        text = self.row["sector_geometry"]
+        return None if text is None else SectorGeometry.from_json(text)
+
+    def shown(self, info: VideoInfo) -> Box:
+        """Return the part of the picture that the prepared frames show."""
+        return shown_box(self.settings, self.crop, self.geometry, info)
 
     @property
     def alignment(self) -> Alignment:
@@ -121,6 +132,7 @@ def _prepare(task: PrepareTask) -> PrepareResult:
         planes=_read_plane_track(task, info),
         settings=task.settings,
         sector=task.crop,
+        geometry=row["sector_geometry"],
         source=source,
         duration_seconds=info.timing.duration_seconds,
         alignment=task.alignment,
@@ -138,9 +150,7 @@ def _prepare(task: PrepareTask) -> PrepareResult:
 def _iter_checked_frames(
     video: Path, info: VideoInfo, task: PrepareTask, decoded: VideoDecodeStats, source: FileState
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    side = task.settings.frame_pixels
-    for seconds, cropped in iter_gray_frames(video, info, decoded, task.crop):
-        yield seconds, cv2.resize(cropped, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+    yield from iter_prepared_frames(video, info, decoded, task.settings, task.crop, task.geometry)
     if _source_state(task, video) != source:
         raise DataError("a file of the scan has changed while it was prepared: index the archive again")
     # raised while the writer iterates, so that it removes what it has written of the scan
@@ -181,15 +191,17 @@ def _read_gaze_track(task: PrepareTask, info: VideoInfo) -> Any:
     path = task.companion("gaze")
     if path is None:
         return None
-    samples = read_gaze(path, task.alignment.gaze, task.names("gaze"))
-    return lambda seconds: average_gaze_per_frame(samples, seconds, task.crop, info.width, info.height)
+    check_gaze(task.settings, has_gaze=True)
+    samples, shown = read_gaze(path, task.alignment.gaze, task.names("gaze")), task.shown(info)
+    return lambda seconds: average_gaze_per_frame(samples, seconds, shown, info.width, info.height)
 
 
 def _gaze_degree(task: PrepareTask, info: VideoInfo) -> tuple[float, float] | None:
     if not task.row["gaze"]:
         return None
     across, down = task.alignment.gaze.degree_size
-    return across * info.width / task.crop.width, down * info.height / task.crop.height
+    shown = task.shown(info)
+    return across * info.width / shown.width, down * info.height / shown.height
 
 
 def _read_plane_track(task: PrepareTask, info: VideoInfo) -> Any:

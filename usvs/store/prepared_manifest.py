@@ -3,9 +3,9 @@
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from usvs.archive.alignment import Alignment
 from usvs.errors import DataError
@@ -31,6 +31,8 @@ class PreparedManifest(BaseModel):
     """Content and source of a prepared scan, the settings it was made with, and the SHA-256 of each of its files.
 
     Attributes:
+        sector: the inscribed crop of the picture: left, top, right, bottom (exclusive) in pixels.
+        geometry: of the sector, where the frames show another crop than the inscribed one; None if unknown.
         speech_samples: length of the speech; None without sound.
         bytes: size of each file.
         sha256: SHA-256 of each file.
@@ -48,6 +50,7 @@ class PreparedManifest(BaseModel):
     duration_seconds: float
     rate_hz: float
     sector: tuple[int, int, int, int]
+    geometry: str | None = None
     source: FileState
     source_sha256: str | None = None
     alignment: Alignment = Alignment()
@@ -60,6 +63,14 @@ class PreparedManifest(BaseModel):
     sha256: dict[str, str]
     usvs: str
     checksum: str = ""
+
+    @model_serializer(mode="wrap")
+    def _omit_inscribed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the values; of the inscribed crop as before there was another, so that older checksums stay valid."""
+        values: dict[str, Any] = handler(self)
+        if self.settings.crop == "inscribed":
+            del values["geometry"], values["settings"]["crop"]
+        return values
 
     def seal(self) -> "PreparedManifest":
         """Return the manifest with its checksum."""

@@ -54,6 +54,9 @@ class PrepareSettings(Settings):
     codec: Literal["jpeg", "raw"] = "jpeg"
     jpeg_quality: int = Field(95, ge=1, le=100)
     rate_hz: int = Field(24_000, gt=0)
+    # What a frame shows, squeezed to a square: the largest rectangle inside the sector (the paper crops to it); the
+    # complete sector, black outside of it; or the complete sector unfolded: a column per beam, a row per depth.
+    crop: Literal["inscribed", "sector", "unfolded"] = "inscribed"
 
 
 def prepare_profile(profile: Profile) -> PrepareSettings:

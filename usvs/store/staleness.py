@@ -47,6 +47,8 @@ def stale_reason(manifest: PreparedManifest, row: Mapping[str, Any]) -> str | No
         return "its patient differs from the catalogue's"
     if manifest.sector != tuple(row[name] for name in SECTOR_COLUMNS):
         return "its sector differs from the catalogue's"
+    if manifest.settings.crop != "inscribed" and manifest.geometry != row["sector_geometry"]:
+        return "the geometry of its sector differs from the catalogue's"
     if manifest.alignment != catalogue_alignment(row):
         return "its alignment of sound and gaze differs from the catalogue's"
     return None

@@ -35,6 +35,7 @@ SCAN_SCHEMA = pa.schema([
     ("audio_codec", pa.string()), ("audio_rate_hz", pa.int32()), ("audio_channels", pa.int32()), ("sound", pa.string()),
     ("sector_left", pa.int32()), ("sector_top", pa.int32()), ("sector_right", pa.int32()),
     ("sector_bottom", pa.int32()), ("sector_source", pa.string()),
+    ("sector_confidence", pa.float64()), ("sector_geometry", pa.string()),  # edges and curves (JSON); null: unknown
     ("gaze", pa.bool_()), ("planes", pa.bool_()), ("clips", pa.int32()), ("high_affinity_clips", pa.int32()),
     ("status", pa.string()), ("reason", pa.string()),
     # what is unusual about a usable scan; null: nothing

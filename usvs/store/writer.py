@@ -47,6 +47,7 @@ def write_prepared_scan(
     alignment: Alignment | None = None,
     gaze_degree: tuple[float, float] | None = None,
     source_sha256: str | None = None,
+    geometry: str | None = None,
 ) -> PreparedManifest:
     """Write a prepared scan; a kill at any instant leaves the old one, the new one or none.
 
@@ -59,12 +60,14 @@ def write_prepared_scan(
         gaze: x, y of each frame as fractions of its sides [n, 2], or a function of the frame times; None without gaze.
         planes: label of each frame [n], or a function of the frame times; None without labels.
         settings: size and encoding of the frames.
-        sector: the part of the video image that the frames show: left, top, right, bottom (exclusive) in pixels.
+        sector: the inscribed crop of the video image, which the frames show by default: left, top, right, bottom
+            (exclusive) in pixels.
         source: size and modification time of the video file.
         duration_seconds: of the scan; None: the last frame lasts for the median frame interval.
         alignment: of sound and gaze with the video.
         gaze_degree: one degree of visual angle as fractions of the frame's width and height; None without gaze.
         source_sha256: SHA-256 of the video file.
+        geometry: of the sector, which frames depend on unless they show the inscribed crop.
 
     Raises:
         DataError: if there is no frame, a frame has another size, times do not increase, or a track has another length.
@@ -94,6 +97,7 @@ def write_prepared_scan(
             duration_seconds=float(seconds[-1]) + interval if duration_seconds is None else duration_seconds,
             rate_hz=(len(seconds) - 1) / float(seconds[-1] - seconds[0]) if len(seconds) > 1 else 0.0,
             sector=(sector.left, sector.top, sector.right, sector.bottom) if isinstance(sector, Box) else sector,
+            geometry=geometry if settings.crop != "inscribed" else None,
             source=source if isinstance(source, FileState) else FileState.model_validate(source),
             source_sha256=source_sha256,
             alignment=alignment or Alignment(),

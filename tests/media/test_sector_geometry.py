@@ -1,0 +1,134 @@
+"""The geometry that is fitted to a sector: synthetic screens with known geometry, and sectors drawn by eye."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.media.sector_score import drawn_items, intersection_over_union, score, synthetic_items
+from tests.media.test_sector import SIZE, bounding_box, convex_area, make_screens
+from usvs.media.sector import detect_sector
+from usvs.media.sector_geometry import Curve, SectorGeometry
+
+CONVEX = SectorGeometry(300.0, 41.0, 0.684, Curve(50.0, -60.0), Curve(380.0, -60.0))
+LINEAR = SectorGeometry(200.0, 120.0, 0.0, Curve(30.0), Curve(300.0))
+
+
+def passed_of(items) -> tuple[int, int]:
+    scores = [score(detect_sector(item.frames), item.area, item.text) for item in items]
+    return sum(one["passed"] for one in scores), len(scores)
+
+
+def test_geometry_of_synthetic_screens():
+    """No contact at a flank, dark depth, fluid, text, a header, a gray background, or cut by the border."""
+    passed, count = passed_of(synthetic_items(range(303, 304)))
+    assert count == 8 and passed >= 6
+
+
+@pytest.mark.slow
+def test_geometry_of_many_synthetic_screens():
+    passed, count = passed_of(synthetic_items(range(300, 320)))
+    assert count == 160 and passed >= 0.75 * count
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_geometry_of_sectors_drawn_by_eye(shared_data):
+    """Of clips, of single frames and of complete screens; none of the crops holds text."""
+    found: dict[str, list[bool]] = {}
+    for item in drawn_items(shared_data):
+        figures = score(detect_sector(item.frames), item.area, item.text)
+        assert not figures["text"], item.name
+        found.setdefault(item.group, []).append(figures["passed"])
+    passed = {group: sum(ones) for group, ones in found.items()}
+    assert {group: len(ones) for group, ones in found.items()} == {
+        "video convex": 19,
+        "still convex": 19,
+        "video linear": 2,
+        "still linear": 2,
+        "still screen": 6,
+    }
+    assert passed["video convex"] >= 17 and passed["still convex"] >= 16 and passed["still screen"] >= 5
+    assert passed["video linear"] == passed["still linear"] == 2
+
+
+@pytest.mark.parametrize("side", [-1, 1], ids=["left", "right"])
+def test_a_flank_without_contact_belongs_to_the_sector(side: int):
+    """One flank is as black as the background: the other edge and the arcs determine it."""
+    frames, letters = make_screens(12)
+    dark = convex_area() & (side * (np.arange(SIZE[1]) - 300) > 60)[None, :]
+    found = detect_sector(np.where(dark, 0, frames))
+    assert found.bounds is not None
+    assert intersection_over_union(found.bounds, bounding_box(convex_area())) > 0.9
+    assert not found.crop_box.crop(letters).any() and found.crop_box.crop(convex_area()).mean() > 0.98
+
+
+def test_black_fluid_near_the_probe_is_inside_the_sector():
+    frames, letters = make_screens(12)
+    radius = np.hypot(np.arange(SIZE[1]) - 300.0, np.arange(SIZE[0])[:, None] + 60.0)
+    fluid = convex_area() & (radius > 140) & (radius < 240)
+    found = detect_sector(np.where(fluid, 0, frames))
+    assert found.bounds is not None
+    assert intersection_over_union(found.bounds, bounding_box(convex_area())) > 0.93
+    assert not found.crop_box.crop(letters).any()
+
+
+def test_dark_depth_above_the_background_is_inside_the_sector():
+    """The image fades, to two or three gray levels above the background."""
+    frames, _ = make_screens(1, background=20)
+    fade = np.clip((330 - np.arange(SIZE[0])) / 120, 0, 1)[:, None]
+    faint = np.random.default_rng(1).normal(23, 1, SIZE)
+    found = detect_sector(np.where(convex_area(), fade * frames + (1 - fade) * faint, frames).astype(np.uint8))
+    assert found.bounds is not None
+    assert intersection_over_union(found.bounds, bounding_box(convex_area())) > 0.93
+
+
+def test_a_header_that_touches_the_sector_is_outside():
+    frames, _ = make_screens(6)
+    rows = np.flatnonzero(convex_area().any(axis=1))
+    frames = frames.copy()
+    frames[:, : rows[0] + 30, 200:] = np.where(convex_area()[: rows[0] + 30, 200:], 0, 0)
+    frames[:, rows[0] + 6 : rows[0] + 30, 200:] = 90
+    cv2.putText(frames[0], "12.0cm / 49Hz", (260, int(rows[0]) + 24), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 240, 1)
+    found = detect_sector(np.where(np.arange(len(frames))[:, None, None] >= 0, frames, 0))
+    assert found.bounds is not None and found.bounds.top >= rows[0] + 26
+    assert found.crop_box.top >= rows[0] + 30
+
+
+def test_confidence_is_high_where_the_outline_is_seen_and_low_where_it_is_not():
+    seen = detect_sector(make_screens(12)[0])
+    rng = np.random.default_rng(2)
+    blob = cv2.GaussianBlur(rng.normal(0, 1, SIZE), (0, 0), 40) > 0.005  # an area without straight borders
+    unseen = detect_sector(np.where(blob, make_screens(12)[0].max(axis=0), 0).astype(np.uint8)[None])
+    assert seen.confidence > 0.75 and unseen.confidence < 0.6
+    assert detect_sector(np.zeros((3, 90, 90), np.uint8)).confidence == 0
+
+
+@pytest.mark.parametrize("geometry", [CONVEX, LINEAR], ids=["convex", "linear"])
+def test_geometry_is_stored_moved_and_scaled(geometry: SectorGeometry):
+    assert SectorGeometry.from_json(geometry.to_json()) == geometry
+    mask = geometry.draw_mask(400, 600)
+    assert (geometry.moved(30, 12).draw_mask(440, 660)[12:412, 30:630] == mask).mean() > 0.9999
+    small = cv2.resize(mask.astype(np.uint8), (300, 200), interpolation=cv2.INTER_AREA)
+    assert (geometry.scaled(0.5).draw_mask(200, 300) == (small > 0)).mean() > 0.98
+
+
+def test_unfolded_rows_are_depths_and_columns_are_beams():
+    rows, columns = np.mgrid[:420, :600] + 0.5
+    apex = CONVEX.apex
+    assert apex == pytest.approx(-60, abs=0.1)
+    depth = (np.hypot(columns - 300, rows + 60) - 110) / 330
+    angle = np.arctan2(columns - 300, rows + 60) / np.arctan(CONVEX.slope)
+    for picture, expected in (
+        (depth, np.broadcast_to((np.arange(64) + 0.5)[:, None] / 64, (64, 64))),
+        ((angle + 1) / 2, np.broadcast_to((np.arange(64) + 0.5)[None, :] / 64, (64, 64))),
+    ):
+        unfolded = CONVEX.unfold(np.clip(255 * picture, 0, 255).astype(np.uint8), 64, 64) / 255
+        assert np.abs(unfolded - expected).max() < 0.02
+    linear = LINEAR.unfold(np.clip(rows / 2, 0, 255).astype(np.uint8), 64, 64)
+    assert np.abs(linear - (30 + 270 * (np.arange(64) + 0.5) / 64)[:, None] / 2).max() < 2
+
+
+def test_what_is_beyond_the_border_is_black_when_unfolded():
+    picture = np.full((420, 250), 200, np.uint8)  # the right flank is cut off
+    unfolded = CONVEX.unfold(picture, 64, 64)
+    assert (unfolded[:, :5] == 200).all() and (unfolded[:, -20:] == 0).all()
