@@ -25,9 +25,9 @@ import torch
 
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.audio.voice_activity import voice_activity
+from usvs.narration.voice import Speakers, draw_voice
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.settings import PhantomSettings
-from usvs.narration.voice import Speakers, draw_voice
 from usvs.training.environment import describe_environment
 
 RATE_HZ, CLIP_SECONDS, HIGH = 16_000, 2.0, 0.5
