@@ -3,6 +3,7 @@
 // bits for any number of threads.
 #pragma once
 #include <cstddef>
+#include <limits>
 
 #include "contrastive_loss.h"
 
@@ -18,6 +19,10 @@ constexpr int64_t tile_stride(int64_t rows) {
   const int64_t padded = (rows + kMaxPanel - 1) / kMaxPanel * kMaxPanel;
   return padded % 64 ? padded : padded + 16;
 }
+
+// In place of an anchor's logsumexp: its weights are 0, even if its logits are NaN.
+template <typename Real>
+constexpr Real kNoWeight = std::numeric_limits<Real>::infinity();
 
 // Anchors [begin, begin + rows) against candidates [column_begin, column_end).
 struct ContrastiveBlock {

@@ -52,10 +52,10 @@ void add_pair_gradient(const ContrastiveLossInputs<Input>& params, int64_t row, 
                        double margin_slope, Real* __restrict sum) {
   const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);
   const Input* const positive = params.positives + row * params.width;
+  for (int64_t k = 0; k < params.width; ++k) sum[k] += slopes.positive * widen(positive[k]);
+  if (params.form == ContrastiveForm::ntxent) return;  // 0 times a NaN would be a NaN
   const Input* const hard_negative = params.hard_negatives + row * params.width;
-  for (int64_t k = 0; k < params.width; ++k) {
-    sum[k] += slopes.positive * widen(positive[k]) + slopes.negative * widen(hard_negative[k]);
-  }
+  for (int64_t k = 0; k < params.width; ++k) sum[k] += slopes.negative * widen(hard_negative[k]);
 }
 
 // Writes the gradients of an anchor's positive and hard negative.

@@ -19,11 +19,19 @@
 
 namespace usvs::cuda {
 
+// Whether a row has a loss. An anchor with an index that does not exist, or whose logits are not
+// finite, has none: its own gradients are NaN, and it has no weight in those of the candidates.
+template <typename Input>
+__device__ __forceinline__ bool has_loss(const ContrastiveBackwardParams<Input>& params, int row) {
+  const int64_t self = params.self_index[row];
+  return self >= -1 && self < params.columns && fabsf(params.logsumexp[row]) <= kLargestFloat;
+}
+
 template <typename Input>
 __device__ __forceinline__ AnchorMetadata anchor_metadata(
     const ContrastiveBackwardParams<Input>& params, const EmbeddingLayout& layout, int row) {
-  // Rows behind the last get weight exp(-inf) = 0.
-  if (row >= params.rows) return {INFINITY, 0, -1};
+  // Rows without a loss and rows behind the last get weight exp(-inf) = 0.
+  if (row >= params.rows || !has_loss(params, row)) return {INFINITY, 0, -1};
   return {params.logsumexp[row], layout.over_temperature(params.losses_grad[row]),
           static_cast<int>(params.self_index[row])};
 }
@@ -102,16 +110,18 @@ __device__ void write_anchor_gradients(const ContrastiveBackwardParams<Input>& p
   const int rows = owned_rows(params.rows, block_tile);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     const int row = block_tile.first_row() + i;
-    const Margin margin = compute_margin(params, row);
+    const double slope = has_loss(params, row) ? compute_margin(params, row).slope : NAN;
     const double weight = params.losses_grad[row] / params.temperature;
-    const float positive_factor = static_cast<float>(-weight * (1 + margin.slope));
-    const float negative_factor = static_cast<float>(weight * margin.slope);
+    const float positive_factor = static_cast<float>(-weight * (1 + slope));
+    const float negative_factor = static_cast<float>(weight * slope);
     for (int k = threadIdx.x % 32; k < width; k += 32) {
       const int64_t at = int64_t{row} * layout.width + begin + k;
       const float v = widen(params.anchors[at]);
       store_rounded(positive_factor * v, params.positives_grad[at]);
       store_rounded(negative_factor * v, params.hard_negatives_grad[at]);
-      const float hard = negative_factor * widen(params.hard_negatives[at]);
+      const float hard = params.form == ContrastiveForm::ntxent  // 0 times a NaN would be a NaN
+                             ? 0
+                             : negative_factor * widen(params.hard_negatives[at]);
       store_rounded(
           sums[i * kSumsPitch + k] + fmaf(positive_factor, widen(params.positives[at]), hard),
           params.anchors_grad[at]);

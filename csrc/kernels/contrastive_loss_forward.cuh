@@ -15,7 +15,8 @@
 
 namespace usvs::cuda {
 
-constexpr float kLowestFloat = -3.402823466e38f;  // not -inf: -inf - -inf is NaN
+constexpr float kLargestFloat = 3.402823466e38f;
+constexpr float kLowestFloat = -kLargestFloat;  // not -inf: -inf - -inf is NaN
 
 // Largest logit and sum of exponentials of the logits that were added.
 struct RunningLogSum {

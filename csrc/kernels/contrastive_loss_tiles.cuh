@@ -110,6 +110,20 @@ __device__ __forceinline__ const AnchorMetadata& row_metadata(const Input* row) 
   return *reinterpret_cast<const AnchorMetadata*>(&row[kSliceWidth]);
 }
 
+// Sets the rows without weight of a tile of anchors to zero: times their weight of 0, a NaN there
+// would be a NaN in every candidate's gradient. All threads of the block must call this; the tile
+// may be read when it returns.
+template <typename Input>
+__device__ void clear_rows_without_weight(Input* tile, const EmbeddingLayout& layout) {
+  for (int row = threadIdx.x / 32; row < kTileColumns; row += kWarps) {
+    if (row_metadata(&tile[row * kPitch<Input>]).logsumexp != INFINITY) continue;
+    for (int column = threadIdx.x % 32; column < layout.slice_width; column += 32) {
+      tile[row * kPitch<Input> + column] = Input{};
+    }
+  }
+  __syncthreads();
+}
+
 // One step of a block: one slice of one tile of columns.
 struct KStep {
   int tile;         // index of a tile of columns
@@ -144,13 +158,16 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
           load_metadata(block_tile.first_row() + thread);
     }
   };
+  int has_row_without_weight = 0;  // in the y tile that was loaded last, by this thread
   auto load_y = [&](const KStep& step, int buffer) {
     Input* const tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     const int first = step.tile * kTileColumns;
     load_tile<kTileColumns>(tile, operands.y, first, operands.columns,
                             step.slice * layout.slice_width, layout);
     if (!kRowsAreAnchors && thread < kTileColumns) {
-      row_metadata(&tile[thread * kPitch<Input>]) = load_metadata(first + thread);
+      const AnchorMetadata metadata = load_metadata(first + thread);
+      row_metadata(&tile[thread * kPitch<Input>]) = metadata;
+      has_row_without_weight = metadata.logsumexp == INFINITY && first + thread < operands.columns;
     }
   };
   KStep step{block_tile.first_column_tile(plan), 0,
@@ -164,12 +181,16 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
   for (int buffer = 0; step.tile < end; buffer ^= 1) {
     const KStep next = step.next(slices);
     cp_async_wait<0>();
-    __syncthreads();
+    Input* const y_tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
+    if (kRowsAreAnchors) {
+      __syncthreads();
+    } else if (__syncthreads_or(has_row_without_weight)) {
+      clear_rows_without_weight(y_tile, layout);
+    }
     if (next.tile < end) {
       load_y(next, buffer ^ 1);
       cp_async_commit();
     }
-    const Input* const y_tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     if (has_rows) {
       if (step.slices_done == 0) {
 #pragma unroll

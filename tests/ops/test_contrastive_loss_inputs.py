@@ -1,5 +1,7 @@
 """The contrastive loss: strides, threads, memory, saved tensors, and arguments that it refuses."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -64,6 +66,25 @@ def test_memory_stays_below_the_matrix_of_similarities():
     contrastive_loss(*tensors, torch.arange(n)).mean().backward()
     added_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert added_mib < 60, f"{added_mib:.0f} MiB"
+
+
+def peak_mib_since_reset() -> float:
+    """The largest resident set since `/proc/self/clear_refs` was written."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def test_memory_without_gradients_does_not_grow_with_the_rows():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory is reset and read through /proc")
+    n = 4_000_000  # 12 bytes for each row and 8064 candidates would be 46 MiB
+    rows, index = torch.zeros(n, 1), torch.full((n,), -1)
+    contrastive_loss(rows[:600], rows[:600], rows[:600], rows[:2], index[:600])
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_mib_since_reset()
+    contrastive_loss(rows, rows, rows, rows[:2], index)
+    results = 2 * 4 * n / 2**20  # losses and logsumexp
+    assert peak_mib_since_reset() - before < results + 12
 
 
 def fitting() -> dict:

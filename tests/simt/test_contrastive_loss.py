@@ -234,6 +234,32 @@ def test_what_no_number_answers_is_nan():
     assert np.isnan(alone.forward()["losses"]).tolist() == [True, False]
 
 
+def backward_without(case: Case, rows: np.ndarray, kind: Build) -> tuple[Result, Result]:
+    """The gradients of a case, and those of its other rows when these rows have no gradient of their losses."""
+    forward = case.forward(kind)
+    assert np.flatnonzero(~np.isfinite(forward["losses"])).tolist() == rows.tolist()
+    gradients = case.backward(forward["logsumexp"], kind)
+    clean = Case(case.n, case.m, case.d, case.dtype)
+    clean.self_index = case.self_index.copy()
+    clean.self_index[rows], clean.losses_grad[rows] = -1, 0
+    return gradients, clean.backward(clean.forward(kind)["logsumexp"], kind)
+
+
+@pytest.mark.parametrize("kind", [Build.PLAIN, Build.MEMORY, Build.RACE], ids=str)
+@pytest.mark.parametrize("shape", [(40, 150, 9), (37, 40, 132), (140, 70, 32)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_row_without_a_loss_changes_no_gradient_but_its_own(dtype: str, shape: tuple[int, int, int], kind: Build):
+    case, rows = Case(*shape, dtype), np.array([3, 17, 33, 36])
+    case.self_index[rows] = shape[1], -2, 2**40, -1
+    case.v[36, shape[2] // 2] = case.stored(np.array(np.nan))
+    got, expected = backward_without(case, rows, kind)
+    others = np.setdiff1d(np.arange(case.n), rows)
+    for name in GRADIENTS[:3]:
+        assert np.isnan(widened(got[name])[rows]).all(), name
+        np.testing.assert_array_equal(got[name][others], expected[name][others], err_msg=name)
+    np.testing.assert_array_equal(got["candidates_grad"], expected["candidates_grad"])
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_bad_embedding_is_not_hidden(dtype: str, bad: float):

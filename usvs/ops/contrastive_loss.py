@@ -31,6 +31,9 @@ def contrastive_loss(
     and the tangent of g at `margin_floor` below it, where Eq. 2 is undefined (m <= 0) or its gradient very large. In
     `ntxent` the hard negative has an effect only where it is among the candidates.
 
+    A row whose logsumexp is not finite (a NaN in the anchor, or in a candidate that is not excluded) has a NaN loss and
+    NaN gradients of its own, and no weight in the gradients of the candidates.
+
     On a CPU gradients are prepared in the forward pass if any input requires them. Losses weighted equally, as by
     `mean`, then cost 3 matrix products, forward and backward together; weighted unequally, 6.
 
@@ -50,7 +53,8 @@ def contrastive_loss(
         [n] losses, float32 (float64 for float64 inputs).
 
     Raises:
-        RuntimeError: for shapes, dtypes or values out of range, and where an anchor has no candidate left.
+        RuntimeError: for shapes, dtypes or values out of range, and where an anchor has no candidate left. On a GPU,
+            where reading `self_index` would make the host wait, a row with such an index is NaN, as above.
     """
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         losses: Tensor = torch.ops.usvs.contrastive_loss(
@@ -85,15 +89,27 @@ def contrastive_loss_reference(
     if anchors.dtype == torch.bfloat16:
         anchors, positives, hard_negatives = anchors.float(), positives.float(), hard_negatives.float()
         candidates = candidates.float()
+    logsumexp, poison = _logsumexp_reference(anchors, candidates, self_index, temperature)
     positive = (anchors * positives).sum(dim=1) / temperature  # [n]
-    margin = positive - (anchors * hard_negatives).sum(dim=1) / temperature  # [n]
-    is_self = torch.arange(candidates.shape[0], device=candidates.device) == self_index[:, None]  # [n, M]
-    logits = (anchors @ candidates.T / temperature).masked_fill(is_self, float("-inf"))
-    losses = torch.logsumexp(logits, dim=1) - positive
+    losses = (logsumexp - positive) * poison
     if form == "ntxent":
         return losses
+    margin = positive - (anchors * hard_negatives).sum(dim=1) / temperature  # [n]
     clamped = margin.clamp_min(margin_floor)  # the point at which g, or its tangent below margin_floor, is taken
     return losses - torch.log(-torch.expm1(-clamped)) - (margin - clamped) / math.expm1(margin_floor)
+
+
+def _logsumexp_reference(
+    anchors: Tensor, candidates: Tensor, self_index: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return [n] logsumexp, without gradient where it is not finite, and [n] factors: 1, or NaN where it is not."""
+    sound = anchors.isfinite().all(dim=1) & (self_index < candidates.shape[0]) & (self_index >= -1)
+    is_self = torch.arange(candidates.shape[0], device=candidates.device) == self_index[:, None]  # [n, M]
+    similarities = torch.where(sound[:, None], anchors, 0.0) @ candidates.T
+    logits = (similarities / temperature).masked_fill(is_self, float("-inf"))
+    sound = sound & torch.logsumexp(logits.detach(), dim=1).isfinite()
+    logsumexp = torch.logsumexp(torch.where(sound[:, None], logits, 0.0), dim=1)
+    return logsumexp, torch.where(sound, 1.0, float("nan")).to(logsumexp.dtype)
 
 
 # Resolved once: for small batches the attribute look-ups are a measurable part of a step.
