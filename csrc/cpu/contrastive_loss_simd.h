@@ -29,7 +29,8 @@ struct ContrastiveBlock {
   int64_t begin, rows, column_begin, column_end;
 };
 
-// positive = v.s / T, slope = g'(m), value = g(m); slope and value are 0 for ntxent.
+// positive = v.s / T, slope = g'(m), value = g(m); slope and value are 0 for ntxent, all three
+// for logsumexp.
 struct ContrastiveMargin {
   double positive, slope, value;
 };

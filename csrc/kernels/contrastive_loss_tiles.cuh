@@ -24,10 +24,10 @@
 
 namespace usvs::cuda {
 
-struct AnchorMetadata {
-  float logsumexp;
-  float weight;  // gradient of its loss / T
-  int self;      // index of the anchor among the candidates; -1 if it is not there
+struct alignas(16) AnchorMetadata {
+  float logsumexp;  // in units of ln 2; +inf for a row without weight
+  float weight;     // gradient of its loss
+  int self;         // index of the anchor among the candidates; -1 if it is not there
 };
 
 // The operands of a product x y^T: anchors and candidates, or candidates and anchors.
@@ -138,8 +138,9 @@ struct KStep {
 };
 
 // Computes the block's part of x y^T, one tile of columns after the other. load_metadata(row)
-// returns the metadata of an anchor; use(first column, tile, x rows, y tile) is called by every
-// warp that has rows, for its 16 rows. If the width has several slices, sums_slice is the last one
+// returns the metadata of an anchor; use(first column, tile, x rows, y tile, has_self) is called by
+// every warp that has rows, for its 16 rows. If columns are anchors, has_self tells whether any of
+// them may be one of the block's rows. If the width has several slices, sums_slice is the last one
 // of each tile, so that the y tile holds it when `use` is called.
 template <bool kRowsAreAnchors, typename Input, typename LoadMetadata, typename Use>
 __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Input>& operands,
@@ -158,7 +159,7 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
           load_metadata(block_tile.first_row() + thread);
     }
   };
-  int has_row_without_weight = 0;  // in the y tile that was loaded last, by this thread
+  int special = 0;  // whether the anchor that this thread loaded last is treated on its own
   auto load_y = [&](const KStep& step, int buffer) {
     Input* const tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     const int first = step.tile * kTileColumns;
@@ -167,7 +168,9 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
     if (!kRowsAreAnchors && thread < kTileColumns) {
       const AnchorMetadata metadata = load_metadata(first + thread);
       row_metadata(&tile[thread * kPitch<Input>]) = metadata;
-      has_row_without_weight = metadata.logsumexp == INFINITY && first + thread < operands.columns;
+      special = first + thread < operands.columns &&
+                (metadata.logsumexp == INFINITY ||
+                 static_cast<unsigned>(metadata.self - block_tile.first_row()) < kTileRows);
     }
   };
   KStep step{block_tile.first_column_tile(plan), 0,
@@ -182,10 +185,12 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
     const KStep next = step.next(slices);
     cp_async_wait<0>();
     Input* const y_tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
+    int is_special = 0;
     if (kRowsAreAnchors) {
       __syncthreads();
-    } else if (__syncthreads_or(has_row_without_weight)) {
-      clear_rows_without_weight(y_tile, layout);
+    } else {
+      is_special = __syncthreads_or(special);
+      if (is_special) clear_rows_without_weight(y_tile, layout);
     }
     if (next.tile < end) {
       load_y(next, buffer ^ 1);
@@ -197,7 +202,8 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
         for (auto& sums : tile) sums[0] = sums[1] = sums[2] = sums[3] = 0;
       }
       add_product(x_rows, y_tile, layout, tile);
-      if (step.slices_done == slices - 1) use(step.tile * kTileColumns, tile, x_rows, y_tile);
+      if (step.slices_done == slices - 1)
+        use(step.tile * kTileColumns, tile, x_rows, y_tile, is_special);
     }
     if (slices > 1 && next.tile < end) {
       __syncthreads();  // all warps have read x, which has room for one slice only

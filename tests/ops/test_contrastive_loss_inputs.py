@@ -110,7 +110,7 @@ def fitting() -> dict:
         ({"candidates": torch.zeros(0, 8)}, "candidates: expected at least one row, got none"),
         ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0"),
         ({"margin_floor": -1.0}, "margin_floor: expected a finite number above 0, got -1"),
-        ({"form": "eq3"}, "form: expected 'eq2' or 'ntxent', got 'eq3'"),
+        ({"form": "eq3"}, "form: expected 'eq2', 'ntxent' or 'logsumexp', got 'eq3'"),
     ],
 )
 def test_invalid_arguments_raise(arguments: dict, message: str):
