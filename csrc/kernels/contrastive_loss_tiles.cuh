@@ -115,8 +115,10 @@ __device__ __forceinline__ const AnchorMetadata& row_metadata(const Input* row) 
 // may be read when it returns.
 template <typename Input>
 __device__ void clear_rows_without_weight(Input* tile, const EmbeddingLayout& layout) {
+#pragma unroll 1  // rarely executed
   for (int row = threadIdx.x / 32; row < kTileColumns; row += kWarps) {
     if (row_metadata(&tile[row * kPitch<Input>]).logsumexp != INFINITY) continue;
+#pragma unroll 1
     for (int column = threadIdx.x % 32; column < layout.slice_width; column += 32) {
       tile[row * kPitch<Input> + column] = Input{};
     }
@@ -139,7 +141,7 @@ struct KStep {
 
 // Computes the block's part of x y^T, one tile of columns after the other. load_metadata(row)
 // returns the metadata of an anchor; use(first column, tile, x rows, y tile, has_self) is called by
-// every warp that has rows, for its 16 rows. If columns are anchors, has_self tells whether any of
+// every warp that has rows, for its 16 rows. If columns are anchors, has_self says whether any of
 // them may be one of the block's rows. If the width has several slices, sums_slice is the last one
 // of each tile, so that the y tile holds it when `use` is called.
 template <bool kRowsAreAnchors, typename Input, typename LoadMetadata, typename Use>

@@ -257,6 +257,33 @@ def test_a_sum_of_a_million_terms_is_exact_to_a_few_ulp(logit: float):
     np.testing.assert_allclose(sum_of_terms, expected, rtol=3e-7)
 
 
+def test_the_sums_of_many_blocks_are_added_in_float64():
+    # The logsumexp of equal logits of -9.703125, which tensor cores multiply exactly; near 0, so that its digits count.
+    case = Case(1, 16_384, 1, form="logsumexp")
+    case.v[:], case.c[:], case.self_index[:] = 1, -9.703125, -1
+    np.testing.assert_allclose(case.forward()["logsumexp"], np.log(16_384) - 9.703125, rtol=0, atol=1e-6)
+
+
+def test_the_terms_of_a_pair_are_rounded_once():
+    # Equal products, whose float32 sums are rounded in one direction; all logits are 0.
+    case = Case(64, 5, 1000, temperature=0.7)
+    rows = np.linspace(0.2, 0.3, 64, dtype=np.float32)[:, None]
+    case.v[:], case.s[:], case.h[:], case.c[:], case.self_index[:] = rows, rows, -rows, 0, -1
+    losses, expected = case.forward()["losses"], case.expected()["losses"]
+    np.testing.assert_allclose(losses, expected, rtol=2**-24)
+    case.form = "ntxent"  # without g(m), which is 0 here unless the hard negative is wrong
+    np.testing.assert_allclose(case.forward()["losses"], case.expected()["losses"], rtol=2**-24)
+
+
+def test_a_margin_that_is_a_small_difference_keeps_its_digits():
+    # At margins near 0 the slope of the tangent counts: 1 / (e^floor - 1) with a small floor.
+    case = Case(64, 5, 1000, margin_floor=1e-3)
+    rows = np.linspace(0.2, 0.3, 64, dtype=np.float32)[:, None]
+    case.v[:], case.s[:], case.h[:], case.c[:], case.self_index[:] = rows, rows, rows * np.float32(0.99999), 0, -1
+    losses, expected = case.forward()["losses"], case.expected()["losses"]
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("loud", [0, 290])
 def test_one_candidate_far_above_all_others(loud: int):
     case = Case(2, 300, 1, form="ntxent")
