@@ -33,8 +33,7 @@ __device__ __forceinline__ AnchorMetadata
 anchor_metadata(const ContrastiveBackwardParams<Input>& params, int row) {
   // Rows without a loss and rows behind the last get weight exp(-inf) = 0.
   if (row >= params.rows || !has_loss(params, row)) return {INFINITY, 0, -1};
-  return {static_cast<float>(params.logsumexp[row] * kLog2E), params.losses_grad[row],
-          static_cast<int>(params.self_index[row])};
+  return {params.logsumexp[row], params.losses_grad[row], static_cast<int>(params.self_index[row])};
 }
 
 // Turns a lane's similarities into weights times T.
@@ -55,7 +54,7 @@ __device__ __forceinline__ void similarities_to_weights(float (&tile)[kFragments
     for (int i = 0; i < 4; ++i) {
       const AnchorMetadata& anchor = metadata(g + i / 2 * 8, 8 * fragment + 2 * t + i % 2);
       float& value = tile[fragment][i];
-      value = fast_exp2(fmaf(value, scale, -anchor.logsumexp)) * anchor.weight;
+      value = fast_exp(fmaf(value, scale, -anchor.logsumexp)) * anchor.weight;
     }
   }
   // Few tiles have columns behind the last or an anchor that meets itself.
@@ -126,7 +125,7 @@ __device__ void write_anchor_gradients(const ContrastiveBackwardParams<Input>& p
   const int width = min(layout.slice_width, layout.width - begin);
   const int rows = owned_rows(params.rows, block_tile);
   const double temperature = temperature_of(params);
-  const float inverse_temperature = static_cast<float>(1 / temperature);
+  const float inverse_temperature = logit_scale(params);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     const int row = block_tile.first_row() + i;
     const double slope = has_loss(params, row) ? compute_margin(params, row).slope : NAN;
@@ -158,7 +157,7 @@ __device__ void write_candidate_gradients(const ContrastiveBackwardParams<Input>
   const int begin = block_tile.sums_slice() * layout.slice_width;
   const int width = min(layout.slice_width, layout.width - begin);
   const int rows = owned_rows(params.columns, block_tile);
-  const float inverse_temperature = static_cast<float>(1 / temperature_of(params));
+  const float inverse_temperature = logit_scale(params);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     for (int k = threadIdx.x % 32; k < width; k += 32) {
       store_rounded(

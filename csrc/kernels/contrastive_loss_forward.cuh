@@ -17,14 +17,14 @@ namespace usvs::cuda {
 
 constexpr float kLowestFloat = -kLargestFloat;  // not -inf: -inf - -inf is NaN
 
-// Largest logit and sum of exponentials of the logits that were added; logits in units of ln 2.
+// Largest logit and sum of exponentials of the logits that were added.
 struct RunningLogSum {
   float largest = kLowestFloat;
-  float sum = 0;           // of exp2(logit - largest)
+  float sum = 0;           // of exp(logit - largest)
   float compensation = 0;  // Kahan's: without it a sum of a million terms has an error of 1e-5
 
   __device__ __forceinline__ void rescale(float to) {
-    const float factor = fast_exp2(largest - to);
+    const float factor = fast_exp(largest - to);
     largest = to;
     sum *= factor;
     compensation *= factor;
@@ -57,14 +57,14 @@ __device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments
   float sum = 0;
 #pragma unroll
   for (int fragment = 0; fragment < kFragments; ++fragment) {
-    sum += fast_exp2(fmaf(tile[fragment][2 * row], scale, -largest)) +
-           fast_exp2(fmaf(tile[fragment][2 * row + 1], scale, -largest));
+    sum += fast_exp(fmaf(tile[fragment][2 * row], scale, -largest)) +
+           fast_exp(fmaf(tile[fragment][2 * row + 1], scale, -largest));
   }
   running.add(sum);
 }
 
 // Writes loss and logsumexp of the block's rows; `sums` holds {largest, sum} of each row for every
-// split, largest in units of ln 2.
+// split.
 template <typename Input>
 __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
                              const BlockTile& block_tile, const float2* sums, int splits) {
@@ -78,7 +78,7 @@ __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
     double total = 0;
     for (int split = 0; split < splits; ++split) {
       const float2 partial = sums[split * kTileRows + i];
-      total += partial.y * fast_exp2(partial.x - largest);
+      total += partial.y * fast_exp(partial.x - largest);
     }
     const Margin margin = compute_margin(params, row);
     if (threadIdx.x % 32 != 0) continue;
@@ -87,7 +87,7 @@ __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
     // alone of no candidates is -inf.
     const bool any = total != 0 || params.form == ContrastiveForm::logsumexp;
     const double logsumexp =
-        any && self >= -1 && self < params.columns ? largest * kLn2 + log(total) : NAN;
+        any && self >= -1 && self < params.columns ? largest + log(total) : NAN;
     params.logsumexp[row] = static_cast<float>(logsumexp);
     params.losses[row] = static_cast<float>(logsumexp - margin.positive - margin.value);
   }

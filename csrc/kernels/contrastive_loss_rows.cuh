@@ -19,7 +19,6 @@ __device__ __forceinline__ void store_rounded(float x, BFloat16& to) {
 }
 
 constexpr float kLargestFloat = 3.402823466e38f;
-constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
 // T. NaN if the tensor that holds it has a value out of range: the host cannot read it without
 // waiting.
@@ -30,11 +29,11 @@ __device__ __forceinline__ double temperature_of(const ContrastiveLossInputs<Inp
   return temperature > 0 && temperature <= kLargestFloat ? temperature : NAN;
 }
 
-// A similarity times this is a logit in units of ln 2: exp is exp2 of it. Rounding it to float
-// changes logits by 2^-25, less than the tensor cores' products do.
+// A similarity times this is a logit. Rounding it to float changes logits by 2^-24, less than the
+// tensor cores' products do.
 template <typename Input>
 __device__ __forceinline__ float logit_scale(const ContrastiveLossInputs<Input>& params) {
-  return static_cast<float>(kLog2E / temperature_of(params));
+  return static_cast<float>(1 / temperature_of(params));
 }
 
 // In float64: the loss is a small difference between these terms and the logsumexp.

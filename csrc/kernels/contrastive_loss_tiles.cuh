@@ -25,7 +25,7 @@
 namespace usvs::cuda {
 
 struct alignas(16) AnchorMetadata {
-  float logsumexp;  // in units of ln 2; +inf for a row without weight
+  float logsumexp;  // +inf for a row without weight
   float weight;     // gradient of its loss
   int self;         // index of the anchor among the candidates; -1 if it is not there
 };
