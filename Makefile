@@ -9,7 +9,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-fast check lint format mutants test-gpu interruptions bench clean
+.PHONY: help demo test test-fast check lint format mutants test-gpu test-device rehearse interruptions bench clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -66,6 +66,12 @@ mutants: $(VENV)/dev.stamp ## mutation tests of the CUDA kernels: every mutant, 
 
 test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 	USVS_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu
+
+test-device: $(VENV)/dev.stamp ## tests, sanitizers and benchmarks on a CUDA device: at most 8 minutes; results in build/device
+	PYTHON=$(BIN)/python tests/device/check.sh
+
+rehearse: $(VENV)/dev.stamp ## the same script on the CPU and in the emulator
+	PYTHON=$(BIN)/python tests/device/check.sh --rehearse
 
 interruptions: $(VENV)/dev.stamp ## 200 random SIGTERMs and SIGKILLs of a pretraining; the final weights are compared
 	PYTHONPATH=. $(BIN)/python -m tests.training.interruptions --count 200

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from usvs.ops import log_spectrogram_reference
-
 N_FFT, WIN_LENGTH, HOP_LENGTH, FRAMES, EPS = 512, 240, 120, 256, 1e-6
 REACH = WIN_LENGTH // 2
 Run = Callable[[], Tensor]
@@ -22,9 +20,18 @@ def finished(power: Tensor) -> Tensor:
     return F.interpolate((power[:, 1:] + EPS).log(), size=FRAMES, mode="linear", align_corners=False).unsqueeze(1)
 
 
+def stft_chain(waveform: Tensor) -> Tensor:
+    """What one writes with torch alone: pad, torch.stft, log, interpolate."""
+    window = torch.hann_window(WIN_LENGTH, dtype=waveform.dtype, device=waveform.device)
+    padded = F.pad(waveform[:, None], (REACH, REACH), mode="reflect")[:, 0]
+    padded = F.pad(padded, (N_FFT // 2 - REACH, N_FFT // 2 - REACH))
+    spectrum = torch.stft(padded, N_FFT, HOP_LENGTH, WIN_LENGTH, window, center=False, return_complex=True)
+    return finished(spectrum.abs().square())
+
+
 def torch_stft(waveform: Tensor) -> Run:
-    """The plain reference: torch.stft, log, interpolate."""
-    return lambda: log_spectrogram_reference(waveform)
+    """Padding, torch.stft, log, interpolate."""
+    return lambda: stft_chain(waveform)
 
 
 def torch_unfold_rfft(waveform: Tensor) -> Run:

@@ -1,33 +1,51 @@
-"""Predicted times of the CUDA kernels: bytes, operations, limits, occupancy.
+"""Limits and predicted times of the CUDA kernels: instructions from the machine code, bytes and operations from sizes.
 
-    python -m benchmarks.roofline            print the tables
-    python -m benchmarks.roofline --write    and put them into docs/kernels.md
+    python -m benchmarks.roofline            compute, print, and write docs/results/kernel_limits.json
+    python -m benchmarks.roofline --write    the same, and put the tables into docs/kernels.md
+    python -m benchmarks.roofline --library OTHER.so --revision NAME --out FILE    of another build
 
-Registers and occupancy come from the machine code of libusvs_ops.so (tests/simt/machine_code.py); everything else is
-computed from sizes and from the devices' published figures. Nothing here is measured.
+Instructions, tensor-core products, bytes of shared memory and special functions are counted along the path of a full
+tile (benchmarks/executed_instructions.py); registers and occupancy are read from the same library. Bytes of memory
+follow from sizes, peaks from the devices' published figures. Nothing here is measured.
 """
 
 import argparse
+import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.simt.machine_code import Budget, Kernel, kernels, occupancy
+import torch  # noqa: F401  (loads the libraries that usvs._C is linked with)
+
+from benchmarks.executed_instructions import (
+    LOSS_KERNELS,
+    SLICE,
+    TILE_COLUMNS,
+    TILE_ROWS,
+    WARPS,
+    Executed,
+    loss_tile,
+    spectrogram_forward_block,
+)
+from tests.simt.machine_code import Budget, kernels, occupancy
 from usvs import _C
 from usvs.ops._library import LIBRARY
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "kernels.md"
+RESULTS = ROOT / "docs" / "results" / "kernel_limits.json"
+EARLIER = ROOT / "docs" / "results" / "kernel_limits_375ef63.json"  # before the changes of instructions
 BEGIN, END = "<!-- written by benchmarks/roofline.py -->", "<!-- until here -->"
 # 33 of the 52 TFLOP/s that three TF32 products allow on an A100 (Ootomo and Yokota, 2022): the fraction of
 # its limit that a good kernel of this kind reaches.
 REACHED = 0.63
 # Lanes a clock and multiprocessor, bytes likewise.
 SPECIAL_FUNCTIONS, SHARED_BYTES, SCHEDULERS = 16, 128, 4
-THREADS = 256  # of a block
-COLUMNS = ["device", "GFLOP", "MB", "memory", "tensor", "shared", "issue", "float32", "registers", "blocks", "limit"]
-COLUMNS += ["prediction"]
+THREADS = 32 * WARPS  # of a block
+ROWS, CANDIDATES = 8192, 24_576
+WIDTHS = (128, 512, 1024)
+CLIPS = 256
 
 
 @dataclass(frozen=True)
@@ -39,135 +57,134 @@ class Device:
     multiprocessors: int
     clock_hz: float
     memory_bytes_per_second: float
-    float32_flops: float
     tensor_flops: dict[str, float]
     mma: float
 
 
+HOPPER_FLOPS = {"float32": 494e12, "bfloat16": 989e12}
 DEVICES = [
-    Device("A100 SXM 80 GB", "sm_80", 108, 1.41e9, 2.04e12, 19.5e12, {"float32": 156e12, "bfloat16": 312e12}, 1),
+    Device("A100 SXM 80 GB", "sm_80", 108, 1.41e9, 2.04e12, {"float32": 156e12, "bfloat16": 312e12}, 1),
     # Luo et al. (2024, arXiv:2402.13499): mma.sync gets about 63 % of what wgmma gets.
-    Device("H100 SXM", "sm_90", 132, 1.755e9, 3.35e12, 66.9e12, {"float32": 494e12, "bfloat16": 989e12}, 0.63),
+    Device("H100 SXM", "sm_90", 132, 1.755e9, 3.35e12, HOPPER_FLOPS, 0.63),
+    Device("H200 SXM", "sm_90", 132, 1.755e9, 4.8e12, HOPPER_FLOPS, 0.63),
 ]
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a launch has to do."""
+class Limits:
+    """What a launch needs at least on a device, in seconds, and what that is computed from."""
 
-    label: str
-    kernel: str  # part of its mangled name
-    dynamic_bytes: int
+    kernel: str
+    dtype: str
+    width: int  # 0 for the log-spectrogram
+    device: str
+    instructions: float  # of a warp for one tile
     flops: float  # that the mathematics asks for
     memory_bytes: float
-    special_functions: float
-    tensor_flops: float = 0  # that the tensor cores execute
-    float32_flops: float = 0  # that ordinary instructions execute
-    instead_flops: float = 0  # that they would execute in the tensor cores' place
-    shared_bytes: float = 0
-    issued: float = 0  # warp instructions of the inner loops, counted by hand in the source
-    dtype: str = "float32"
+    registers: int
+    blocks: int  # on a multiprocessor
+    seconds: dict[str, float]
+
+    @property
+    def bound(self) -> str:
+        """The largest limit."""
+        return max(self.seconds, key=lambda name: self.seconds[name])
+
+    @property
+    def prediction(self) -> float:
+        """The largest limit, divided by the fraction of it that such kernels reach."""
+        return self.seconds[self.bound] / REACHED
 
 
-def loss_work(n: int, m: int, d: int, dtype: str) -> Iterator[Work]:
-    """The contrastive loss: n anchors, m candidates, width d, one slice.
-
-    A product is n m d multiply-adds. float32 takes three TF32 products for one. Backward computes the logits twice and
-    sums twice; in bfloat16 weights are in two parts.
-    """
-    size, products = (4, 3) if dtype == "float32" else (2, 1)
-    product, mangled = 2.0 * n * m * d, "If" if dtype == "float32" else "INS_8BFloat16"
-    mma_flops = 16 * 8 * (8 if dtype == "float32" else 16) * 2
-    logits = product * products
-    sums = product * (3 if dtype == "float32" else 2)
-    # To one mma: bytes from shared memory; instructions beside it (splitting a value takes 3, then loads, and adding a
-    # short sum to the long one).
-    shared_logits, shared_sums = (128, 256 / 3) if dtype == "float32" else (384, 128)
-    beside_logits, beside_sums = (4.6, 4.0) if dtype == "float32" else (2.75, 2.25)
-    tiles_bytes = (128 + 64) * (128 + 16 // size) * size
-    workspace = _C.contrastive_loss_workspace_bytes(n, m, d, dtype)
-    for name, count_logits, count_sums in (("forward", 1, 0), ("backward", 2, 2)):
-        tensor = count_logits * logits + count_sums * sums
-        mmas = (count_logits * logits / mma_flops, count_sums * sums / mma_flops)
-        rows_bytes = size * d * (3 * n + m) * (1 if name == "forward" else 2)
-        yield Work(
-            label=f"loss {name}, {dtype}, n = {n:,}, M = {m:,}, d = {d}",
-            kernel=f"contrastive_loss_{name}_kernel{mangled}",
-            dynamic_bytes=tiles_bytes if name == "forward" else max(tiles_bytes, 128 * 132 * 4),
-            flops=product if name == "forward" else 3 * product,
-            memory_bytes=rows_bytes + 12 * n + 2 * workspace[name],  # parts of sums are written and read
-            special_functions=n * m * count_logits,
-            tensor_flops=tensor,
-            instead_flops=product * (count_logits + count_sums),
-            shared_bytes=mmas[0] * shared_logits + mmas[1] * shared_sums,
-            issued=mmas[0] * (1 + beside_logits) + mmas[1] * (1 + beside_sums) + n * m * count_logits * 8 / 32,
-            dtype=dtype,
-        )
-
-
-def spectrogram_work(clips: int) -> Iterator[Work]:
-    """The log-spectrogram at the paper's settings: 14,400 samples, 121 frames of 512 points, 256 x 256 out.
-
-    A real transform of N points is 2.5 N log2 N operations. Neighbouring tiles of columns share a frame, which each
-    makes for itself: 128 for 121.
-    """
-    frames, bands, columns, samples, window = 128, 256, 256, 14_400, 240
-    transform = 2.5 * 512 * 9 + window + 6 * bands
-    flops = clips * (frames * transform + 3 * bands * columns)
-    yield Work(
-        label=f"log-spectrogram forward, {clips:,} clips",
-        kernel="log_spectrogram_forward_kernelILi512E",
-        dynamic_bytes=8 * (288 * 8) + 4 * (32 * 257) + 4 * window,
-        flops=flops,
-        memory_bytes=clips * 4.0 * (samples + bands * columns),
-        special_functions=clips * frames * bands,
-        float32_flops=flops,
-        shared_bytes=clips * 4.0 * (frames * (6 * 512 + bands) + 2 * bands * columns),
-    )
-
-
-def limits(work: Work, device: Device) -> dict[str, float]:
-    """Seconds that each part of the device needs at least."""
+def limits_of(work: Executed, warps: float, memory_bytes: float, dtype: str, device: Device) -> dict[str, float]:
+    """Return seconds for each part of the device; `work` is that of one warp, of `warps`."""
     clocks = device.multiprocessors * device.clock_hz
+    flops = 16 * 8 * (8 if dtype == "float32" else 16) * 2  # of one mma.sync
     return {
-        "tensor cores": work.tensor_flops / (device.tensor_flops[work.dtype] * device.mma),
-        "float32": work.float32_flops / device.float32_flops,
-        "memory": work.memory_bytes / device.memory_bytes_per_second,
-        "shared memory": work.shared_bytes / (SHARED_BYTES * clocks),
-        "special functions": work.special_functions / (SPECIAL_FUNCTIONS * clocks),
-        "issue": work.issued / (SCHEDULERS * clocks),
+        "issue": warps * work.instructions / (SCHEDULERS * clocks),
+        "tensor cores": warps * work.tensor * flops / (device.tensor_flops[dtype] * device.mma),
+        "shared memory": warps * work.shared_bytes / (SHARED_BYTES * clocks),
+        "special functions": warps * 32 * work.special / (SPECIAL_FUNCTIONS * clocks),
+        "memory": memory_bytes / device.memory_bytes_per_second,
     }
 
 
-def row(work: Work, device: Device, kernel: Kernel) -> str:
-    at_least = limits(work, device)
-    bound = max(at_least, key=lambda name: at_least[name])
-    blocks = occupancy(kernel, Budget(THREADS, work.dynamic_bytes, kernel.registers, {}))
-    cells = [
-        device.name,
-        f"{work.flops / 1e9:,.1f}",
-        f"{work.memory_bytes / 1e6:,.1f}",
-        *(f"{1e3 * at_least[name]:.3g}" for name in ("memory", "tensor cores", "shared memory", "issue")),
-        f"{1e3 * (work.instead_flops + work.float32_flops) / device.float32_flops:.3g}",
-        f"{kernel.registers}",
-        f"{blocks} ({blocks * THREADS // 32} warps)",
-        f"**{1e3 * at_least[bound]:.3g}**, {bound}",
-        f"{1e3 * at_least[bound] / REACHED:.3g}",
-    ]
-    return "| " + " | ".join(cells) + " |"
+def limits_of_a_kernel(
+    kernel: tuple[str, str, str], work: Executed, warps: float, sizes: tuple[int, float, float, int], device: Device,
+    library: Path,
+) -> Limits:  # fmt: skip
+    name, dtype, mangled = kernel
+    width, flops, memory_bytes, dynamic_bytes = sizes
+    (code,) = [code for key, code in kernels(library, device.architecture).items() if mangled in key]
+    blocks = occupancy(code, Budget(THREADS, dynamic_bytes, code.registers, {}))
+    seconds = limits_of(work, warps, memory_bytes, dtype, device)
+    return Limits(
+        name, dtype, width, device.name, work.instructions, flops, memory_bytes, code.registers, blocks, seconds
+    )
 
 
-def tables(works: list[Work], library: Path) -> str:
-    lines = []
-    for work in works:
-        lines += [f"\n{work.label}\n"]
-        lines += [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-        for device in DEVICES:
-            named = [kernel for name, kernel in kernels(library, device.architecture).items() if work.kernel in name]
-            if len(named) != 1:
-                raise SystemExit(f"roofline: {library.name} has {len(named)} kernels {work.kernel}; expected one")
-            lines += [row(work, device, named[0])]
+def loss_limits(library: Path) -> Iterator[Limits]:
+    """The contrastive loss. Whole tiles: the ends of a block (partial sums, results) are left out."""
+    for (name, dtype), mangled in LOSS_KERNELS.items():
+        value_bytes = 4 if dtype == "float32" else 2
+        tiles_bytes = (TILE_ROWS + 2 * TILE_COLUMNS) * (SLICE + 16 // value_bytes) * value_bytes
+        dynamic_bytes = tiles_bytes if name == "forward" else max(tiles_bytes, TILE_ROWS * (SLICE + 4) * 4)
+        for width in WIDTHS:
+            product = 2.0 * ROWS * CANDIDATES * width
+            workspace = _C.contrastive_loss_workspace_bytes(ROWS, CANDIDATES, width, dtype)[name]
+            embeddings = value_bytes * width * (3 * ROWS + CANDIDATES) * (1 if name == "forward" else 2)
+            memory_bytes = embeddings + 12 * ROWS + 2 * workspace  # parts of sums are written and read
+            sizes = width, product * (1 if name == "forward" else 3), memory_bytes, dynamic_bytes
+            for device in DEVICES:
+                work = loss_tile(library, device.architecture, name, dtype, width)
+                warps = ROWS * CANDIDATES / (16 * 32)
+                yield limits_of_a_kernel((name, dtype, mangled), work, warps, sizes, device, library)
+
+
+def spectrogram_limits(library: Path) -> Iterator[Limits]:
+    """The log-spectrogram at the paper's settings: 14,400 samples, 121 frames of 512 points, 256 x 256 out."""
+    flops = CLIPS * (121 * (2.5 * 512 * 9 + 240 + 6 * 256) + 3 * 256 * 256)
+    memory_bytes = CLIPS * 4.0 * (14_400 + 256 * 256)
+    for device in DEVICES:
+        work = spectrogram_forward_block(library, device.architecture)
+        kernel = "log-spectrogram forward", "float32", "log_spectrogram_forward_kernelILi512E"
+        yield limits_of_a_kernel(kernel, work, CLIPS * 4 * WARPS, (0, flops, memory_bytes, 52_224), device, library)
+
+
+def table(limits: list[Limits], earlier: dict[tuple[str, str, int, str], float]) -> str:
+    """Return a table: times in ms, and instructions of a warp for a tile, now and before."""
+    columns = ["device", "d", "GFLOP", "instructions", *limits[0].seconds, "registers", "warps", "limit", "prediction"]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for each in limits:
+        before = earlier.get((each.kernel, each.dtype, each.width, each.device))
+        cells = [
+            each.device,
+            f"{each.width or '-'}",
+            f"{each.flops / 1e9:,.1f}",
+            f"{each.instructions:,.0f}" + (f" (before: {before:,.0f})" if before else ""),
+            *(f"{1e3 * seconds:.3g}" for seconds in each.seconds.values()),
+            f"{each.registers}",
+            f"{each.blocks * WARPS}",
+            f"**{1e3 * each.seconds[each.bound]:.3g}**, {each.bound}",
+            f"{1e3 * each.prediction:.3g}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def tables(results: dict[str, object], earlier: dict[str, object] | None) -> str:
+    """Return the tables of the document, from the results file."""
+    limits = [Limits(**each) for each in results["limits"]]  # type: ignore[attr-defined]
+    before = [Limits(**each) for each in earlier["limits"]] if earlier else []  # type: ignore[attr-defined]
+    counts = {(each.kernel, each.dtype, each.width, each.device): each.instructions for each in before}
+    text = f"Revision {results['revision']}"
+    text += f"; before: revision {earlier['revision']}.\n" if earlier else ".\n"
+    for kernel, dtype in dict.fromkeys((each.kernel, each.dtype) for each in limits):
+        rows = [each for each in limits if (each.kernel, each.dtype) == (kernel, dtype)]
+        sizes = f"n = {ROWS:,}, M = {CANDIDATES:,}" if rows[0].width else f"{CLIPS} clips"
+        title = f"loss {kernel}, {dtype}" if rows[0].width else kernel
+        text += f"\n{title}, {sizes}; times in ms\n\n{table(rows, counts)}\n"
+    return text
 
 
 def revision() -> str:
@@ -178,17 +195,19 @@ def revision() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Bytes, operations, limits and predictions of the CUDA kernels.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the tables into docs/kernels.md")
-    write = parser.parse_args().write
-    works = [
-        *loss_work(8192, 24_576, 128, "float32"),
-        *loss_work(8192, 24_576, 128, "bfloat16"),
-        *spectrogram_work(256),
-    ]
-    text = f"\nRevision {revision()}; times in ms.\n{tables(works, LIBRARY)}\n\n"
+    parser.add_argument("--library", type=Path, default=LIBRARY, help="libusvs_ops.so; default: the built one")
+    parser.add_argument("--revision", default=revision(), help="of the library; default: that of the sources")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="results file; default: %(default)s")
+    options = parser.parse_args()
+    limits = [*loss_limits(options.library), *spectrogram_limits(options.library)]
+    results = {"revision": options.revision, "limits": [asdict(each) for each in limits]}
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    earlier = json.loads(EARLIER.read_text()) if EARLIER.exists() and options.out == RESULTS else None
+    text = f"\n{tables(json.loads(options.out.read_text()), earlier)}\n"
     print(text)
-    if write:
+    if options.write:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         DOCUMENT.write_text(before + BEGIN + "\n" + text + END + after)

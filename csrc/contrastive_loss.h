@@ -2,8 +2,9 @@
 //
 //   n anchors v   M candidates c   d = width   T = temperature
 //   a = v.s / T, b = v.s' / T, m = a - b   for the positive s and the hard negative s' of an anchor
-//   eq2:     loss = -a - g(m) + logsumexp_{k != self} v.c_k / T
-//   ntxent:  loss = -a        + logsumexp_{k != self} v.c_k / T
+//   eq2:        loss = -a - g(m) + logsumexp_{k != self} v.c_k / T
+//   ntxent:     loss = -a        + logsumexp_{k != self} v.c_k / T
+//   logsumexp:  loss =             logsumexp_{k != self} v.c_k / T
 //   g(m) = log(1 - exp(-m)) for m >= margin_floor, continued below it by its tangent there
 #pragma once
 #include <cstddef>
@@ -15,7 +16,7 @@
 
 namespace usvs {
 
-enum class ContrastiveForm { eq2, ntxent };
+enum class ContrastiveForm { eq2, ntxent, logsumexp };
 
 // The type in which sums of Input are computed: float for BFloat16, otherwise Input.
 template <typename Input>
@@ -32,14 +33,15 @@ template <typename Input>
 struct ContrastiveLossInputs {
   using Real = typename Accumulated<Input>::type;
   const Input* anchors;         // [n, d]
-  const Input* positives;       // [n, d]
-  const Input* hard_negatives;  // [n, d]
+  const Input* positives;       // [n, d]; not read by logsumexp
+  const Input* hard_negatives;  // [n, d]; not read by logsumexp
   const Input* candidates;      // [M, d]
   const int64_t* self_index;    // [n]; -1: the anchor is not among the candidates
   int64_t rows;                 // n
   int64_t columns;              // M
   int64_t width;                // d
   double temperature;
+  const Real* device_temperature;  // CUDA: read in place of temperature, unless null
   double margin_floor;
   ContrastiveForm form;
 };
@@ -68,8 +70,8 @@ struct ContrastiveBackwardParams : ContrastiveLossInputs<Input> {
   const Real* logsumexp;       // [n], of the forward pass
   const Real* losses_grad;     // [n]
   Input* anchors_grad;         // [n, d]
-  Input* positives_grad;       // [n, d]
-  Input* hard_negatives_grad;  // [n, d]
+  Input* positives_grad;       // [n, d]; not written by logsumexp
+  Input* hard_negatives_grad;  // [n, d]; not written by logsumexp
   Input* candidates_grad;      // [M, d]
 };
 

@@ -24,7 +24,7 @@ struct LogSpectrogramInputs {
   int64_t clips;              // B
   int64_t samples;            // S
   int64_t waveform_stride;    // elements
-  int64_t recording_samples;  // length of the recording that offsets refer to
+  int64_t recording_samples;  // length of the recording that offsets refer to; 0 for rows
   int64_t n_fft;              // a power of two in 64 ... 4096
   int64_t win_length;         // samples, at most n_fft
   int64_t hop_length;         // samples
@@ -33,6 +33,8 @@ struct LogSpectrogramInputs {
 
   int64_t transform_frames() const { return 1 + samples / hop_length; }
   int64_t bands() const { return n_fft / 2; }
+  // Not offsets != nullptr: the pointer of a tensor of no offsets is null.
+  bool is_recording() const { return recording_samples > 0; }
   // Samples before the clip that the first window covers; a clip must be longer, to be reflected.
   int64_t reach() const { return n_fft / 2 - (n_fft - win_length) / 2; }
   const Real* clip(int64_t index) const {

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace usvs {
@@ -118,10 +119,35 @@ inline Tensor empty_like_contiguous(const Tensor& tensor) {
 
 // Checks an output tensor: it is not resized and must be contiguous.
 inline void check_out(const char* op, const Tensor& out, const std::vector<int64_t>& sizes,
-                      ScalarType dtype) {
+                      ScalarType dtype, const char* other_name, const Tensor& other) {
+  check_device(op, "out", out, other_name, other);
   check_sizes(op, "out", out, sizes);
   check_dtype(op, "out", out, dtype);
   if (!out.is_contiguous()) throw_argument_error(op, "out", "a contiguous tensor", "one with gaps");
+}
+
+// The addresses [first, second) between which a tensor's elements are.
+inline std::pair<uintptr_t, uintptr_t> addresses_of(const Tensor& tensor) {
+  int64_t last = 0;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    if (tensor.size(dim) == 0) return {0, 0};
+    last += (tensor.size(dim) - 1) * tensor.stride(dim);
+  }
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
+  int32_t dtype;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
+  return {begin, begin + (last + 1) * aoti_torch_dtype_element_size(dtype)};
+}
+
+// Checks that an output tensor is not in the memory of an input, which is read while it is written.
+inline void check_no_overlap(const char* op, const Tensor& out, const char* name,
+                             const Tensor& input) {
+  const auto [begin, end] = addresses_of(out);
+  const auto [input_begin, input_end] = addresses_of(input);
+  if (begin < input_end && input_begin < end) {
+    throw_argument_error(op, "out", std::string("memory that is not that of ") + name,
+                         "memory that overlaps it");
+  }
 }
 
 inline void check_range(const char* op, const char* name, int64_t value, int64_t low,

@@ -3,10 +3,12 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <optional>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "bindings/checks.h"
 #include "contrastive_loss.h"
@@ -15,11 +17,12 @@ namespace usvs {
 
 // The checked, contiguous arguments of the op.
 struct ContrastiveTensors {
-  Tensor anchors;         // [n, d]
-  Tensor positives;       // [n, d]
-  Tensor hard_negatives;  // [n, d]
-  Tensor candidates;      // [M, d]
-  Tensor self_index;      // [n]
+  Tensor anchors;                             // [n, d]
+  Tensor positives;                           // [n, d]
+  Tensor hard_negatives;                      // [n, d]
+  Tensor candidates;                          // [M, d]
+  Tensor self_index;                          // [n]
+  std::optional<Tensor> learned_temperature;  // one element; replaces the number
 
   ScalarType accumulated_dtype() const {
     return anchors.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
@@ -28,7 +31,8 @@ struct ContrastiveTensors {
 
 inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor positives,
                                                       Tensor hard_negatives, Tensor candidates,
-                                                      Tensor self_index) {
+                                                      Tensor self_index,
+                                                      std::optional<Tensor> learned_temperature) {
   constexpr const char* op = "contrastive_loss";
   check_shape(op, "anchors", anchors, -1, -1);
   const int64_t rows = anchors.size(0), width = anchors.size(1);
@@ -49,20 +53,39 @@ inline ContrastiveTensors checked_contrastive_tensors(Tensor anchors, Tensor pos
   }
   if (rows > 0 && candidates.size(0) == 0)
     throw_argument_error(op, "candidates", "at least one row", "none");
-  return {as_contiguous(anchors), as_contiguous(positives), as_contiguous(hard_negatives),
-          as_contiguous(candidates), as_contiguous(self_index)};
+  const ContrastiveTensors tensors{as_contiguous(anchors),        as_contiguous(positives),
+                                   as_contiguous(hard_negatives), as_contiguous(candidates),
+                                   as_contiguous(self_index),     learned_temperature};
+  if (learned_temperature) {
+    check_dtype(op, "temperature", *learned_temperature, tensors.accumulated_dtype());
+    check_device(op, "temperature", *learned_temperature, "anchors", anchors);
+    if (learned_temperature->numel() != 1) {
+      throw_argument_error(op, "temperature", "a number, or a tensor of one element",
+                           "shape " + shape_text(*learned_temperature));
+    }
+  }
+  return tensors;
 }
 
 inline ContrastiveForm contrastive_form(const std::string& form) {
   if (form == "eq2") return ContrastiveForm::eq2;
   if (form == "ntxent") return ContrastiveForm::ntxent;
-  throw_argument_error("contrastive_loss", "form", "'eq2' or 'ntxent'", "'" + form + "'");
+  if (form == "logsumexp") return ContrastiveForm::logsumexp;
+  throw_argument_error("contrastive_loss", "form", "'eq2', 'ntxent' or 'logsumexp'",
+                       "'" + form + "'");
 }
 
 template <typename Input>
 ContrastiveLossInputs<Input> contrastive_inputs(const ContrastiveTensors& tensors,
                                                 double temperature, double margin_floor,
                                                 const std::string& form) {
+  using Real = typename Accumulated<Input>::type;
+  const Real* learned = nullptr;
+  if (tensors.learned_temperature) {
+    learned = static_cast<const Real*>(tensors.learned_temperature->const_data_ptr());
+    // On a GPU the kernel reads it: reading it here would make the host wait.
+    if (tensors.learned_temperature->is_cpu()) temperature = *learned;
+  }
   check_positive("contrastive_loss", "temperature", temperature);
   check_positive("contrastive_loss", "margin_floor", margin_floor);
   ContrastiveLossInputs<Input> inputs{};
@@ -75,6 +98,7 @@ ContrastiveLossInputs<Input> contrastive_inputs(const ContrastiveTensors& tensor
   inputs.columns = tensors.candidates.size(0);
   inputs.width = tensors.anchors.size(1);
   inputs.temperature = temperature;
+  inputs.device_temperature = learned;
   inputs.margin_floor = margin_floor;
   inputs.form = contrastive_form(form);
   return inputs;
@@ -87,9 +111,10 @@ template <typename Backend>
 std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
                                                     Tensor hard_negatives, Tensor candidates,
                                                     Tensor self_index, double temperature,
-                                                    double margin_floor, std::string form) {
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+                                                    double margin_floor, std::string form,
+                                                    std::optional<Tensor> learned_temperature) {
+  const ContrastiveTensors tensors = checked_contrastive_tensors(
+      anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   Tensor losses, logsumexp;
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
@@ -121,9 +146,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
     const ContrastiveTensors& tensors, const Tensor& losses_grad, double temperature,
     double margin_floor, const std::string& form, const Run& run) {
   const Tensor grad = checked_vector("grad", losses_grad, tensors.anchors.size(0), tensors);
-  Tensor anchors_grad = empty_like_contiguous(tensors.anchors),
-         positives_grad = empty_like_contiguous(tensors.positives);
-  Tensor hard_negatives_grad = empty_like_contiguous(tensors.hard_negatives);
+  const int64_t pairs =
+      contrastive_form(form) == ContrastiveForm::logsumexp ? 0 : tensors.anchors.size(0);
+  const std::vector<int64_t> pair_sizes{pairs, tensors.anchors.size(1)};
+  Tensor anchors_grad = empty_like_contiguous(tensors.anchors);
+  Tensor positives_grad = empty(tensors.anchors, pair_sizes, tensors.anchors.scalar_type());
+  Tensor hard_negatives_grad = empty(tensors.anchors, pair_sizes, tensors.anchors.scalar_type());
   Tensor candidates_grad = empty_like_contiguous(tensors.candidates);
   Backend::with_embedding(tensors.anchors, [&](auto zero) {
     using Input = decltype(zero);
@@ -143,10 +171,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
     Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
-    std::string form) {
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor, std::string form,
+    std::optional<Tensor> learned_temperature) {
+  const ContrastiveTensors tensors = checked_contrastive_tensors(
+      anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   const Tensor sums = checked_vector("logsumexp", logsumexp, tensors.anchors.size(0), tensors);
   return contrastive_gradients<Backend>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {

@@ -140,10 +140,13 @@ void log_spectrogram_out(Tensor waveform, int64_t n_fft, int64_t win_length, int
                          int64_t frames, double eps, std::optional<Tensor> offsets,
                          std::optional<int64_t> length, Tensor out) {
   SpectrogramSettings settings{n_fft, win_length, hop_length, frames, eps, offsets, length};
+  const Tensor given = waveform;
   waveform = contiguous_samples(waveform, settings);
   run_log_spectrogram<Backend>(waveform, settings, [&](int64_t clips, int64_t bands) {
     check_out("log_spectrogram", out, {clips, 1, bands, frames},
-              spectrogram_dtype(waveform, out.scalar_type()));
+              spectrogram_dtype(waveform, out.scalar_type()), "waveform", waveform);
+    check_no_overlap("log_spectrogram", out, "waveform", given);
+    if (offsets) check_no_overlap("log_spectrogram", out, "offsets", *offsets);
     return out;
   });
 }

@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <optional>
 #include <string>
 #include <tuple>
 
@@ -23,10 +24,13 @@ void check_offsets(const LogSpectrogramInputs<Real>& params) {
 }
 
 // Checks values on the CPU only: on a GPU this would make the host wait.
-void check_self_index(const int64_t* self_index, int64_t rows, int64_t columns) {
-  for (int64_t i = 0; i < rows; ++i) {
-    check_range("contrastive_loss", "self_index", self_index[i], -1, columns - 1);
-    if (columns == 1 && self_index[i] == 0) {
+template <typename Input>
+void check_self_index(const ContrastiveLossInputs<Input>& params) {
+  const bool may_be_alone = params.form == ContrastiveForm::logsumexp;  // then it is -inf
+  for (int64_t i = 0; i < params.rows; ++i) {
+    const int64_t self = params.self_index[i];
+    check_range("contrastive_loss", "self_index", self, -1, params.columns - 1);
+    if (params.columns == 1 && self == 0 && !may_be_alone) {
       throw_argument_error("contrastive_loss", "candidates", "a row beside the anchor itself",
                            "only the anchor itself (row " + std::to_string(i) + ")");
     }
@@ -62,12 +66,12 @@ struct Cpu {
   }
   template <typename Input>
   static void forward(const ContrastiveForwardParams<Input>& params, const Tensor&) {
-    check_self_index(params.self_index, params.rows, params.columns);
+    check_self_index(params);
     cpu::contrastive_loss_forward(params, torch_threads);
   }
   template <typename Input>
   static void backward(const ContrastiveBackwardParams<Input>& params, const Tensor&) {
-    check_self_index(params.self_index, params.rows, params.columns);
+    check_self_index(params);
     cpu::contrastive_loss_backward(params, torch_threads);
   }
 };
@@ -91,9 +95,10 @@ void assign_saved(Params& params, typename Params::Real* saved) {
 std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor positives,
                                                         Tensor hard_negatives, Tensor candidates,
                                                         Tensor self_index, double temperature,
-                                                        double margin_floor, std::string form) {
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+                                                        double margin_floor, std::string form,
+                                                        std::optional<Tensor> learned_temperature) {
+  const ContrastiveTensors tensors = checked_contrastive_tensors(
+      anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   const ScalarType dtype = tensors.accumulated_dtype();
   Tensor losses = empty(tensors.anchors, {tensors.anchors.size(0)}, dtype);
   Tensor saved = empty(tensors.anchors, {saved_elements(tensors)}, dtype);
@@ -102,7 +107,7 @@ std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor p
     using Real = typename Accumulated<Input>::type;
     ContrastiveSlopesParams<Input> params{
         {contrastive_inputs<Input>(tensors, temperature, margin_floor, form)}};
-    check_self_index(params.self_index, params.rows, params.columns);
+    check_self_index(params);
     params.losses = static_cast<Real*>(losses.mutable_data_ptr());
     assign_saved(params, static_cast<Real*>(saved.mutable_data_ptr()));
     cpu::contrastive_loss_with_slopes(params, torch_threads);
@@ -112,13 +117,14 @@ std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor p
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes(
     Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor saved, double temperature, double margin_floor, std::string form) {
-  const ContrastiveTensors tensors =
-      checked_contrastive_tensors(anchors, positives, hard_negatives, candidates, self_index);
+    Tensor self_index, Tensor saved, double temperature, double margin_floor, std::string form,
+    std::optional<Tensor> learned_temperature) {
+  const ContrastiveTensors tensors = checked_contrastive_tensors(
+      anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   const Tensor slopes = checked_vector("saved", saved, saved_elements(tensors), tensors);
   return contrastive_gradients<Cpu>(
       tensors, grad, temperature, margin_floor, form, [&](auto& params) {
-        check_self_index(params.self_index, params.rows, params.columns);
+        check_self_index(params);
         using Real = typename std::remove_reference_t<decltype(params)>::Real;
         assign_saved(params, static_cast<Real*>(slopes.data_ptr()));
         cpu::contrastive_loss_backward_from_slopes(params, torch_threads);

@@ -32,23 +32,25 @@ STABLE_TORCH_LIBRARY(usvs, library) {
   library.def(
       "contrastive_loss(Tensor anchors, Tensor positives, Tensor hard_negatives, "
       "Tensor candidates, Tensor self_index, float temperature=1.0, float margin_floor=1.0, "
-      "str form='eq2') -> Tensor");
+      "str form='eq2', Tensor? learned_temperature=None, bool normalise=False) -> Tensor");
   library.def(
       "contrastive_loss_forward(Tensor anchors, Tensor positives, Tensor hard_negatives, "
-      "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form) "
-      "-> (Tensor losses, Tensor logsumexp)");
+      "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form, "
+      "Tensor? learned_temperature) -> (Tensor losses, Tensor logsumexp)");
   library.def(
       "contrastive_loss_with_slopes(Tensor anchors, Tensor positives, Tensor hard_negatives, "
-      "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form) "
-      "-> (Tensor losses, Tensor saved)");
+      "Tensor candidates, Tensor self_index, float temperature, float margin_floor, str form, "
+      "Tensor? learned_temperature) -> (Tensor losses, Tensor saved)");
   library.def(
       "contrastive_loss_backward_from_slopes(Tensor grad, Tensor anchors, Tensor positives, "
       "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor saved, "
-      "float temperature, float margin_floor, str form) -> (Tensor anchors_grad, "
-      "Tensor positives_grad, Tensor hard_negatives_grad, Tensor candidates_grad)");
+      "float temperature, float margin_floor, str form, Tensor? learned_temperature) -> "
+      "(Tensor anchors_grad, Tensor positives_grad, Tensor hard_negatives_grad, Tensor "
+      "candidates_grad)");
   library.def(
       "contrastive_loss_backward(Tensor grad, Tensor anchors, Tensor positives, "
       "Tensor hard_negatives, Tensor candidates, Tensor self_index, Tensor logsumexp, "
-      "float temperature, float margin_floor, str form) -> (Tensor anchors_grad, "
-      "Tensor positives_grad, Tensor hard_negatives_grad, Tensor candidates_grad)");
+      "float temperature, float margin_floor, str form, Tensor? learned_temperature) -> "
+      "(Tensor anchors_grad, Tensor positives_grad, Tensor hard_negatives_grad, Tensor "
+      "candidates_grad)");
 }

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <vector>
 
 #include "cpu/contrastive_loss_simd.h"
@@ -19,6 +21,8 @@ namespace {
 // gradients.
 constexpr int64_t kMaxGroups = 32;
 constexpr int64_t kForwardGroupChunks = 32;
+// Partial results that the forward pass keeps at a time, unless one block of anchors has more.
+constexpr int64_t kMaxPartialResults = 1 << 18;
 // The weights of a block of anchors are stored between the two halves of
 // contrastive_loss_with_slopes; blocks have fewer rows (at least kMaxPanel) to stay below this
 // size.
@@ -26,6 +30,10 @@ constexpr size_t kMaxWeightsBytes = 32 << 20;
 // Scratch memory above this is freed after a pass: a pass that needs it takes so long that page
 // faults of the next one do not matter, and the gradients need the memory.
 constexpr size_t kMaxRetainedBytes = 8 << 20;
+
+// In place of g'(m) for an anchor whose logits are not finite: its own gradients become NaN. It has
+// no weight in the gradients of the candidates.
+constexpr double kNoLoss = std::numeric_limits<double>::quiet_NaN();
 
 template <typename Input>
 const ContrastiveLevel<Input>& level_for() {
@@ -87,7 +95,7 @@ double write_loss(const ContrastiveForwardParams<Input>& params, int64_t row, co
   const ContrastiveMargin margin = level_for<Input>().compute_margin(params, row);
   params.logsumexp[row] = static_cast<Real>(logsumexp);
   params.losses[row] = static_cast<Real>(logsumexp - margin.positive - margin.value);
-  return margin.slope;
+  return std::isfinite(params.logsumexp[row]) ? margin.slope : kNoLoss;
 }
 
 int64_t round_up_to_line(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -176,6 +184,14 @@ class GradientPass {
   char* weights_of(int64_t chunk, int64_t rows) const {
     return weights_ + chunk * kChunkColumns * tile_stride(rows) * level_.weight_bytes;
   }
+  // Sets the weights of an anchor of a block of `rows` to zero.
+  void clear_weights(int64_t row, int64_t rows) const {
+    const size_t stride = tile_stride(rows) * level_.weight_bytes;
+    char* weight = weights_ + row * level_.weight_bytes;
+    for (int64_t i = 0; i < chunks_ * kChunkColumns; ++i, weight += stride) {
+      std::memset(weight, 0, level_.weight_bytes);
+    }
+  }
 
  private:
   const ContrastiveLossInputs<Input>& params_;
@@ -201,24 +217,30 @@ void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params,
   const size_t bytes = anchors_bytes + level.scratch_bytes(params);
   const int64_t blocks = ceil_divide(params.rows, kBlockRows);
   const int64_t groups = ceil_divide(params.columns, kForwardGroupChunks * kChunkColumns);
-  std::vector<Real> largest(blocks * kBlockRows * groups);
+  const int64_t blocks_at_a_time =
+      std::clamp<int64_t>(kMaxPartialResults / (kBlockRows * std::max<int64_t>(groups, 1)), 1,
+                          std::max<int64_t>(blocks, 1));
+  std::vector<Real> largest(blocks_at_a_time * kBlockRows * groups);
   std::vector<double> sum(largest.size());
-  threads.for_each(blocks * groups, [&](int64_t task) {
-    const int64_t begin = task / groups * kBlockRows;
-    const int64_t rows = std::min(kBlockRows, params.rows - begin);
-    char* memory = static_cast<char*>(task_scratch().reserve(bytes));
-    level.pack_anchors(params, begin, rows, memory);
-    level.forward(params, block_for_group(begin, rows, params.columns, task % groups, groups),
-                  memory, largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
-                  memory + anchors_bytes);
-  });
-  threads.for_each(blocks, [&](int64_t block) {
-    const int64_t end = std::min((block + 1) * kBlockRows, params.rows);
-    for (int64_t row = block * kBlockRows; row < end; ++row) {
-      const int64_t first = block * groups * kBlockRows + row - block * kBlockRows;
-      write_loss(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
-    }
-  });
+  for (int64_t first_block = 0; first_block < blocks; first_block += blocks_at_a_time) {
+    const int64_t count = std::min(blocks_at_a_time, blocks - first_block);
+    threads.for_each(count * groups, [&](int64_t task) {
+      const int64_t begin = (first_block + task / groups) * kBlockRows;
+      const int64_t rows = std::min(kBlockRows, params.rows - begin);
+      char* memory = static_cast<char*>(task_scratch().reserve(bytes));
+      level.pack_anchors(params, begin, rows, memory);
+      level.forward(params, block_for_group(begin, rows, params.columns, task % groups, groups),
+                    memory, largest.data() + task * kBlockRows, sum.data() + task * kBlockRows,
+                    memory + anchors_bytes);
+    });
+    threads.for_each(count, [&](int64_t block) {
+      const int64_t begin = (first_block + block) * kBlockRows;
+      for (int64_t row = begin; row < std::min(begin + kBlockRows, params.rows); ++row) {
+        const int64_t first = block * groups * kBlockRows + row - begin;
+        write_loss(params, row, largest.data() + first, sum.data() + first, groups, kBlockRows);
+      }
+    });
+  }
 }
 
 template <typename Input>
@@ -237,7 +259,9 @@ void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params,
     threads.for_each(rows, [&](int64_t i) {
       const int64_t row = begin + i;
       const double weight = params.losses_grad[row];
-      const double slope = pass.level().compute_margin(params, row).slope;
+      const double slope = std::isfinite(params.logsumexp[row])
+                               ? pass.level().compute_margin(params, row).slope
+                               : kNoLoss;
       Real* const sum = pass.anchors_sum(i);
       pass.level().add_pair_gradient(params, row, weight, slope, sum);
       pass.level().scale_and_store(sum, Real(1), params.width,
@@ -274,9 +298,13 @@ void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>& params,
     threads.for_each(rows, [&](int64_t i) {
       params.margin_slope[begin + i] = static_cast<Real>(
           write_loss(params, begin + i, largest.data() + i, sum.data() + i, chunks, kBlockRows));
+      const bool has_loss = std::isfinite(params.logsumexp[begin + i]);
       for (int64_t at = i; at < chunks * kBlockRows; at += kBlockRows) {
-        scale[at] = static_cast<Real>(sum[at] / params.temperature);
+        const Real factor = static_cast<Real>(sum[at] / params.temperature);
+        // Products with denormal numbers are many times slower.
+        scale[at] = has_loss && factor >= std::numeric_limits<Real>::min() ? factor : Real(0);
       }
+      if (!has_loss) pass.clear_weights(i, rows);
     });
     pass.for_each_group(
         begin, rows,

@@ -90,8 +90,11 @@ void backward(const ContrastiveBackwardParams<Input>& params, ContrastiveBlock b
   ChunkScratch<Input> scratch(params.width, memory);
   Real scale[kBlockRows], shift[kBlockRows] = {}, sum[kBlockRows];
   for (int64_t i = 0; i < block.rows; ++i) {
-    scale[i] = Real(params.losses_grad[block.begin + i] / params.temperature);
-    shift[i] = params.logsumexp[block.begin + i];
+    // An anchor without a finite loss has no weight.
+    const Real logsumexp = params.logsumexp[block.begin + i];
+    const bool has_loss = __builtin_isfinite(logsumexp);
+    scale[i] = has_loss ? Real(params.losses_grad[block.begin + i] / params.temperature) : Real(0);
+    shift[i] = has_loss ? logsumexp : kNoWeight<Real>;
   }
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
     chunk_weights<Shift::fixed>(params, anchors, block, column, count, scratch, scratch.weights,

@@ -3,6 +3,7 @@
 // bits for any number of threads.
 #pragma once
 #include <cstddef>
+#include <limits>
 
 #include "contrastive_loss.h"
 
@@ -19,12 +20,17 @@ constexpr int64_t tile_stride(int64_t rows) {
   return padded % 64 ? padded : padded + 16;
 }
 
+// In place of an anchor's logsumexp: its weights are 0, even if its logits are NaN.
+template <typename Real>
+constexpr Real kNoWeight = std::numeric_limits<Real>::infinity();
+
 // Anchors [begin, begin + rows) against candidates [column_begin, column_end).
 struct ContrastiveBlock {
   int64_t begin, rows, column_begin, column_end;
 };
 
-// positive = v.s / T, slope = g'(m), value = g(m); slope and value are 0 for ntxent.
+// positive = v.s / T, slope = g'(m), value = g(m); slope and value are 0 for ntxent, all three
+// for logsumexp.
 struct ContrastiveMargin {
   double positive, slope, value;
 };

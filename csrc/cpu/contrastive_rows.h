@@ -26,6 +26,7 @@ USVS_INLINE double dot(const Input* left, const Input* right, int64_t width) {
 
 template <typename Input>
 ContrastiveMargin compute_margin(const ContrastiveLossInputs<Input>& params, int64_t row) {
+  if (params.form == ContrastiveForm::logsumexp) return {0, 0, 0};
   const int64_t offset = row * params.width;
   const Input* anchor = params.anchors + offset;
   const double positive = dot(anchor, params.positives + offset, params.width) / params.temperature;
@@ -50,12 +51,17 @@ struct PairSlopes {
 template <typename Input, typename Real>
 void add_pair_gradient(const ContrastiveLossInputs<Input>& params, int64_t row, double weight,
                        double margin_slope, Real* __restrict sum) {
+  if (params.form == ContrastiveForm::logsumexp) {
+    const Real nothing = Real(0 * margin_slope);  // NaN for an anchor without a loss
+    for (int64_t k = 0; k < params.width; ++k) sum[k] += nothing;
+    return;
+  }
   const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);
   const Input* const positive = params.positives + row * params.width;
+  for (int64_t k = 0; k < params.width; ++k) sum[k] += slopes.positive * widen(positive[k]);
+  if (params.form == ContrastiveForm::ntxent) return;  // 0 times a NaN would be a NaN
   const Input* const hard_negative = params.hard_negatives + row * params.width;
-  for (int64_t k = 0; k < params.width; ++k) {
-    sum[k] += slopes.positive * widen(positive[k]) + slopes.negative * widen(hard_negative[k]);
-  }
+  for (int64_t k = 0; k < params.width; ++k) sum[k] += slopes.negative * widen(hard_negative[k]);
 }
 
 // Writes the gradients of an anchor's positive and hard negative.
@@ -63,6 +69,7 @@ template <typename Input>
 void pair_gradients(const ContrastiveBackwardParams<Input>& params, int64_t row, double weight,
                     double margin_slope) {
   using Real = typename Accumulated<Input>::type;
+  if (params.form == ContrastiveForm::logsumexp) return;
   const PairSlopes<Real> slopes(weight, margin_slope, params.temperature);
   const Input* const anchor = params.anchors + row * params.width;
   Input* const __restrict positive_grad = params.positives_grad + row * params.width;

@@ -225,6 +225,9 @@ void chunk_weights(const ContrastiveLossInputs<Input>& params, const AnchorBlock
     for (int64_t j = i; j < end; ++j) {  // the anchor itself is no candidate
       const int64_t self = params.self_index[block.begin + j] - column;
       if (self >= 0 && self < count) tile[self * stride + j] = excluded;
+      if (kind == Shift::fixed && shift[j] == kNoWeight<Real>) {
+        for (int64_t k = 0; k < count; ++k) tile[k * stride + j] = excluded;
+      }
     }
     if (kBFloat16Pairs<Input> && end % 2) {  // the other half of the last pair gets weight 0
       for (int64_t k = 0; k < count; ++k) tile[k * stride + end] = excluded;
@@ -235,7 +238,7 @@ void chunk_weights(const ContrastiveLossInputs<Input>& params, const AnchorBlock
   }
 }
 
-// scaled = anchors of a block times scale.
+// scaled = anchors of a block times scale; 0 where the scale is 0, even if the anchor is NaN.
 template <typename Input>
 void scale_anchors(const AnchorBlock<Input>& anchors, int64_t rows, int64_t width,
                    const typename Accumulated<Input>::type* scale, ElementOf<Input>* scaled) {
@@ -243,14 +246,15 @@ void scale_anchors(const AnchorBlock<Input>& anchors, int64_t rows, int64_t widt
   constexpr int64_t panel_width = kPanel<Real>, lanes = kLanes<Real>;
   const Real* panel = anchors.panels;
   constexpr int64_t depth = kBFloat16Pairs<Input> ? 2 : 1;
+  const auto scaled_half = [&](int64_t row, int64_t half) USVS_INLINE_LAMBDA {
+    return scale[row] == 0 ? Vector<Real>{} : load(panel + row * panel_width + half) * scale[row];
+  };
   for (int64_t begin = 0; begin < width; begin += panel_width) {
     for (int64_t i = 0; i < rows; i += depth) {
       for (int64_t half = 0; half < panel_width; half += lanes) {
-        const Vector<Real> first = load(panel + i * panel_width + half) * scale[i];
+        const Vector<Real> first = scaled_half(i, half);
         if constexpr (kBFloat16Pairs<Input>) {
-          const Vector<Real> second =
-              i + 1 < rows ? load(panel + (i + 1) * panel_width + half) * scale[i + 1]
-                           : Vector<Real>{};
+          const Vector<Real> second = i + 1 < rows ? scaled_half(i + 1, half) : Vector<Real>{};
           store_pairs(scaled + i / 2 * panel_width + half, first, second);
         } else {
           store(scaled + i * panel_width + half, first);

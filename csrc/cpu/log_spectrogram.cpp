@@ -40,6 +40,7 @@ const LogSpectrogramLevel<double>& level_for(double) { return portable::spectrog
 template <typename Real>
 void log_spectrogram_forward(const LogSpectrogramForwardParams<Real>& params,
                              const Threads& threads) {
+  if (params.clips == 0) return;  // the plan has a row for each column, of which there may be many
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const int64_t tiles = plan->tiles.size();
@@ -83,11 +84,15 @@ void add_pieces(const LogSpectrogramBackwardParams<Real>& params, const Real* pi
 template <typename Real>
 void log_spectrogram_backward(const LogSpectrogramBackwardParams<Real>& params,
                               const Threads& threads) {
+  if (params.clips == 0) {
+    std::fill_n(params.waveform_grad, params.recording_samples, Real(0));
+    return;
+  }
   const auto& level = level_for(Real{});
   const auto plan = spectrogram_plan(params, level.lanes);
   const size_t bytes = level.backward_bytes(params, *plan);
   Real* grads = params.waveform_grad;
-  if (params.offsets) {
+  if (params.is_recording()) {
     grads =
         static_cast<Real*>(call_scratch().reserve(params.clips * params.samples * sizeof(Real)));
   }
@@ -95,7 +100,7 @@ void log_spectrogram_backward(const LogSpectrogramBackwardParams<Real>& params,
     level.backward(params, *plan, clip, grads + clip * params.samples,
                    task_scratch().reserve(bytes));
   });
-  if (params.offsets) add_pieces(params, grads, threads);
+  if (params.is_recording()) add_pieces(params, grads, threads);
 }
 
 template void log_spectrogram_forward(const LogSpectrogramForwardParams<float>&, const Threads&);

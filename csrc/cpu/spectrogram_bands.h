@@ -67,10 +67,16 @@ struct ColumnVectors {
   }
 };
 
+// NaN where the power is not finite.
+template <typename Real>
+USVS_INLINE Vector<Real> log_of_power(Vector<Real> power, Real eps) {
+  return log(power + eps) + (power - power);
+}
+
 template <typename Real>
 USVS_INLINE void apply_logarithm(Real* power, int64_t bands, Real eps) {
   for (int64_t i = 0; i < bands * kLanes<Real>; i += kLanes<Real>) {
-    store(power + i, log(load(power + i) + eps));
+    store(power + i, log_of_power<Real>(load(power + i), eps));
   }
 }
 
@@ -96,7 +102,8 @@ void write_two_steps(const SpectrogramPlan<Real>& plan, int64_t first, const Rea
   Real* const now = rows.now;
   const Real eps = rows.eps;
   for (int64_t i = 0; i < end; i += kLanes<Real>) {
-    const Vector<Real> middle = log(load(between + i) + eps), last = log(load(now + i) + eps);
+    const Vector<Real> middle = log_of_power<Real>(load(between + i), eps),
+                       last = log_of_power<Real>(load(now + i), eps);
     store(now + i, last);
     earlier.template write<Streaming>(load(before + i), middle, stride);
     later.template write<Streaming>(middle, last, stride);

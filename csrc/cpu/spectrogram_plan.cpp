@@ -56,13 +56,14 @@ void plan_transform(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real
 
 template <typename Real>
 void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real>& params) {
-  const int64_t frames = params.transform_frames();
+  const int64_t frames = params.transform_frames(), unit = 2 * params.frames;
   int64_t first = 0;
   for (int64_t column = 0; column < params.frames; ++column) {
-    const double position =
-        std::max(0.0, (column + 0.5) * frames / static_cast<double>(params.frames) - 0.5);
-    const int64_t low = std::min(static_cast<int64_t>(position), frames - 1);
-    const int64_t high = std::min(low + 1, frames - 1);
+    // The position is numerator / unit, exact in integers: a column at a frame reads no other.
+    const int64_t numerator =
+        std::clamp<int64_t>((2 * column + 1) * frames - params.frames, 0, unit * (frames - 1));
+    const int64_t low = numerator / unit, rest = numerator % unit;
+    const int64_t high = rest > 0 ? low + 1 : low;
     if (column == 0 || high - first >= kTileFrames) {
       plan.tiles.push_back({column, column, low, 0, 0});
       first = low;
@@ -71,7 +72,7 @@ void plan_resize(SpectrogramPlan<Real>& plan, const LogSpectrogramInputs<Real>& 
     plan.tiles.back().frames = high - first + 1;
     plan.low.push_back(low - first);
     plan.high.push_back(high - first);
-    plan.weight.push_back(Real(position - low));
+    plan.weight.push_back(Real(static_cast<double>(rest) / unit));
   }
   for (const SpectrogramTile& tile : plan.tiles) {
     plan.max_frames = std::max(plan.max_frames, tile.frames);

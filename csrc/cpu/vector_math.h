@@ -89,31 +89,36 @@ USVS_INLINE Vector<float> exp_of_remainder(Vector<float> r) {
   return p * (r * r) + (r + 1.0f);
 }
 
-// e^x for x <= 0 (and a little above), within 2 ulp; underflows to 0; NaN stays.
+// Below this, e^x is a denormal number, with which products are many times slower.
+inline constexpr float kLeastNormalExponent = -87.336544f;
+
+// e^x for x <= 0 (and a little above), within 2 ulp; 0 where e^x is denormal; NaN stays.
 #if defined(__AVX512F__)
 USVS_INLINE Vector<float> exp(Vector<float> x) {
-  const Vector<float> clamped = larger<float>(broadcast(-104.0f), x);  // e^-104 is rounded to 0
   const Vector<float> n = (Vector<float>)_mm512_roundscale_ps(
-      (__m512)(clamped * 1.44269504089f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const Vector<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
-  return (Vector<float>)_mm512_scalef_ps((__m512)exp_of_remainder(r), (__m512)n);
+      (__m512)(x * 1.44269504089f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const Vector<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  const Vector<float> result =
+      (Vector<float>)_mm512_scalef_ps((__m512)exp_of_remainder(r), (__m512)n);
+  return x < kLeastNormalExponent ? Vector<float>{} : result;
 }
 #else
 USVS_INLINE Vector<float> exp(Vector<float> x) {
   using Ints = IntVector<float>;
-  // exp(-88) has n = -127, whose power of two is replaced by 0.
-  const Vector<float> clamped = larger<float>(broadcast(-88.0f), x);
   constexpr float to_integer = 12582912.0f;  // adding 1.5 * 2^23 rounds to an integer
-  const Vector<float> shifted = clamped * 1.44269504089f + to_integer;
+  const Vector<float> shifted = x * 1.44269504089f + to_integer;
   const Vector<float> n = shifted - to_integer;
-  const Vector<float> r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  const Vector<float> r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   const Vector<float> scale = (Vector<float>)(((Ints)shifted + 127) << 23);
-  return exp_of_remainder(r) * scale;
+  return x < kLeastNormalExponent ? Vector<float>{} : exp_of_remainder(r) * scale;
 }
 #endif
 
 USVS_INLINE Vector<double> exp(Vector<double> x) {
-  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = __builtin_exp(x[lane]);
+  constexpr double least_normal_exponent = -708.39641853;
+  for (int lane = 0; lane < kLanes<double>; ++lane) {
+    x[lane] = x[lane] < least_normal_exponent ? 0 : __builtin_exp(x[lane]);
+  }
   return x;
 }
 

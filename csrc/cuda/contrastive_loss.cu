@@ -16,10 +16,10 @@ struct LaunchPlan {
   int64_t partial_floats;
 
   template <typename Input>
-  static LaunchPlan make(Pass pass, int64_t rows, int64_t columns, int64_t width, bool aligned_rows,
-                         double temperature = 1) {
+  static LaunchPlan make(Pass pass, int64_t rows, int64_t columns, int64_t width,
+                         bool aligned_rows) {
     LaunchPlan plan{};
-    plan.layout = EmbeddingLayout::make<Input>(width, aligned_rows, temperature);
+    plan.layout = EmbeddingLayout::make<Input>(width, aligned_rows);
     const int slices = plan.layout.slices;
     if (pass == Pass::forward) {
       plan.splits[0] = SplitPlan::make(rows, columns, 1, kTargetBlocks, kMaxSplitsOfLogits);
@@ -61,7 +61,7 @@ bool rows_are_aligned(const ContrastiveLossInputs<Input>& params) {
 template <typename Input>
 LaunchPlan make_launch_plan(Pass pass, const ContrastiveLossInputs<Input>& params) {
   return LaunchPlan::make<Input>(pass, params.rows, params.columns, params.width,
-                                 rows_are_aligned(params), params.temperature);
+                                 rows_are_aligned(params));
 }
 
 }  // namespace

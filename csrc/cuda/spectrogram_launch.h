@@ -21,6 +21,7 @@ inline SpectrogramShape spectrogram_shape(const LogSpectrogramInputs<float>& par
   shape.waveform = params.waveform;
   shape.offsets = params.offsets;
   shape.row_stride = params.waveform_stride;
+  shape.last_offset = params.recording_samples - params.samples;
   shape.samples = static_cast<int>(params.samples);
   shape.transform_frames = static_cast<int>(params.transform_frames());
   shape.hop_length = static_cast<int>(params.hop_length);

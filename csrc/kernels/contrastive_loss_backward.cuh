@@ -1,4 +1,5 @@
-// Contrastive loss, backward pass. With the weights w_ik = losses_grad_i / T softmax_ik:
+// Contrastive loss, backward pass. With the weights w_ik = losses_grad_i / T softmax_ik (T enters
+// at the end):
 //
 //   rows are anchors:     gradient of v_i = sum over k of w_ik c_k + the terms of s_i and s'_i
 //   rows are candidates:  gradient of c_k = sum over i of w_ik v_i
@@ -19,36 +20,59 @@
 
 namespace usvs::cuda {
 
+// Whether a row has a loss. An anchor with an index that does not exist, or whose logits are not
+// finite, has none: its own gradients are NaN, and it has no weight in those of the candidates.
 template <typename Input>
-__device__ __forceinline__ AnchorMetadata anchor_metadata(
-    const ContrastiveBackwardParams<Input>& params, const EmbeddingLayout& layout, int row) {
-  // Rows behind the last get weight exp(-inf) = 0.
-  if (row >= params.rows) return {INFINITY, 0, -1};
-  return {params.logsumexp[row], layout.over_temperature(params.losses_grad[row]),
-          static_cast<int>(params.self_index[row])};
+__device__ __forceinline__ bool has_loss(const ContrastiveBackwardParams<Input>& params, int row) {
+  const int64_t self = params.self_index[row];
+  return self >= -1 && self < params.columns && fabsf(params.logsumexp[row]) <= kLargestFloat;
 }
 
-// Turns a lane's similarities into weights.
+template <typename Input>
+__device__ __forceinline__ AnchorMetadata
+anchor_metadata(const ContrastiveBackwardParams<Input>& params, int row) {
+  // Rows without a loss and rows behind the last get weight exp(-inf) = 0.
+  if (row >= params.rows || !has_loss(params, row)) return {INFINITY, 0, -1};
+  return {params.logsumexp[row], params.losses_grad[row], static_cast<int>(params.self_index[row])};
+}
+
+// Turns a lane's similarities into weights times T.
 template <bool kRowsAreAnchors, typename Input>
-__device__ __forceinline__ void logits_to_weights(float (&tile)[kFragments][4], const Input* x_rows,
-                                                  const Input* y_tile,
-                                                  const EmbeddingLayout& layout, int first_row,
-                                                  int first_column, int columns) {
+__device__ __forceinline__ void similarities_to_weights(float (&tile)[kFragments][4],
+                                                        const Input* x_rows, const Input* y_tile,
+                                                        float scale, int first_row,
+                                                        int first_column, int columns,
+                                                        bool has_self) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  auto metadata = [&](int row, int column) -> const AnchorMetadata& {
+    return row_metadata(kRowsAreAnchors ? &x_rows[row * kPitch<Input>]
+                                        : &y_tile[column * kPitch<Input>]);
+  };
+#pragma unroll
+  for (int fragment = 0; fragment < kFragments; ++fragment) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const AnchorMetadata& anchor = metadata(g + i / 2 * 8, 8 * fragment + 2 * t + i % 2);
+      float& value = tile[fragment][i];
+      value = fast_exp(fmaf(value, scale, -anchor.logsumexp)) * anchor.weight;
+    }
+  }
+  // Few tiles have columns behind the last or an anchor that meets itself.
+  if (kRowsAreAnchors) {
+    has_self = first_column + kTileColumns > columns ||
+               static_cast<unsigned>(metadata(g, 0).self - first_column) < kTileColumns ||
+               static_cast<unsigned>(metadata(g + 8, 0).self - first_column) < kTileColumns;
+  }
+  if (!has_self) return;
 #pragma unroll
   for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int row = g + i / 2 * 8, column = 8 * fragment + 2 * t + i % 2;
-      const Input* const anchor_row =
-          kRowsAreAnchors ? &x_rows[row * kPitch<Input>] : &y_tile[column * kPitch<Input>];
-      const AnchorMetadata& anchor = row_metadata(anchor_row);
       const int candidate = kRowsAreAnchors ? first_column + column : first_row + row;
-      const bool counts =
-          candidate != anchor.self && (!kRowsAreAnchors || first_column + column < columns);
       float& value = tile[fragment][i];
-      const float softmax = fast_exp(layout.over_temperature(value) - anchor.logsumexp);
-      value = counts ? softmax * anchor.weight : 0;
+      if (candidate == metadata(row, column).self) value = 0;
+      if (kRowsAreAnchors && candidate >= columns) value = 0;
     }
   }
 }
@@ -100,21 +124,28 @@ __device__ void write_anchor_gradients(const ContrastiveBackwardParams<Input>& p
   const int begin = block_tile.sums_slice() * layout.slice_width;
   const int width = min(layout.slice_width, layout.width - begin);
   const int rows = owned_rows(params.rows, block_tile);
+  const double temperature = temperature_of(params);
+  const float inverse_temperature = logit_scale(params);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     const int row = block_tile.first_row() + i;
-    const Margin margin = compute_margin(params, row);
-    const double weight = params.losses_grad[row] / params.temperature;
-    const float positive_factor = static_cast<float>(-weight * (1 + margin.slope));
-    const float negative_factor = static_cast<float>(weight * margin.slope);
+    const double slope = has_loss(params, row) ? compute_margin(params, row).slope : NAN;
+    const double weight = params.losses_grad[row] / temperature;
+    const float positive_factor = static_cast<float>(-weight * (1 + slope));
+    const float negative_factor = static_cast<float>(weight * slope);
     for (int k = threadIdx.x % 32; k < width; k += 32) {
       const int64_t at = int64_t{row} * layout.width + begin + k;
-      const float v = widen(params.anchors[at]);
-      store_rounded(positive_factor * v, params.positives_grad[at]);
-      store_rounded(negative_factor * v, params.hard_negatives_grad[at]);
-      const float hard = negative_factor * widen(params.hard_negatives[at]);
-      store_rounded(
-          sums[i * kSumsPitch + k] + fmaf(positive_factor, widen(params.positives[at]), hard),
-          params.anchors_grad[at]);
+      float pair = static_cast<float>(0 * slope);  // NaN for an anchor without a loss
+      if (params.form != ContrastiveForm::logsumexp) {
+        const float v = widen(params.anchors[at]);
+        store_rounded(positive_factor * v, params.positives_grad[at]);
+        store_rounded(negative_factor * v, params.hard_negatives_grad[at]);
+        pair = positive_factor * widen(params.positives[at]);
+      }
+      if (params.form == ContrastiveForm::eq2) {  // otherwise 0 times a NaN would be a NaN
+        pair = fmaf(negative_factor, widen(params.hard_negatives[at]), pair);
+      }
+      store_rounded(fmaf(sums[i * kSumsPitch + k], inverse_temperature, pair),
+                    params.anchors_grad[at]);
     }
   }
 }
@@ -126,10 +157,11 @@ __device__ void write_candidate_gradients(const ContrastiveBackwardParams<Input>
   const int begin = block_tile.sums_slice() * layout.slice_width;
   const int width = min(layout.slice_width, layout.width - begin);
   const int rows = owned_rows(params.columns, block_tile);
+  const float inverse_temperature = logit_scale(params);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     for (int k = threadIdx.x % 32; k < width; k += 32) {
       store_rounded(
-          sums[i * kSumsPitch + k],
+          sums[i * kSumsPitch + k] * inverse_temperature,
           params.candidates_grad[int64_t{block_tile.first_row() + i} * layout.width + begin + k]);
     }
   }
@@ -142,14 +174,16 @@ __device__ __forceinline__ void accumulate_gradients(const ContrastiveBackwardPa
                                                      Input* shared) {
   const BlockTile block_tile{row_tile};
   const Operands<kRowsAreAnchors, Input> operands(params);
+  const float scale = logit_scale(params);
   float sums[kSliceWidth / 8][4] = {};
   stream_tiles(
       operands, layout, plan, block_tile, shared,
-      [&](int row) { return anchor_metadata(params, layout, row); },
-      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile) {
+      [&](int row) { return anchor_metadata(params, row); },
+      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile,
+          bool has_self) {
         const int first_row = block_tile.first_row() + threadIdx.x / 32 * 16;
-        logits_to_weights<kRowsAreAnchors>(tile, x_rows, y_tile, layout, first_row, column,
-                                           operands.columns);
+        similarities_to_weights<kRowsAreAnchors>(tile, x_rows, y_tile, scale, first_row, column,
+                                                 operands.columns, has_self);
         add_weighted(tile, y_tile, layout, sums);
       });
   float* const reduced = reinterpret_cast<float*>(shared);

@@ -6,7 +6,7 @@
 //   grid           row tiles x splits of the candidates; the last split writes the losses
 //   stages         2: one tile of candidates is multiplied while cp.async loads the next
 //   tensor cores   3 mma.m16n8k8 (tf32) per float32 product; mma.m16n8k16 for bfloat16
-//   registers      at most 128; on sm_90 118 (float32) and 72 (bfloat16)
+//   registers      at most 128; on sm_90 120 (float32) and 76 (bfloat16)
 //   shared memory  kTilesBytes: 101,376 bytes (float32), 52,224 bytes (bfloat16)
 //   blocks per SM  2; float32 on sm_80: 1
 #pragma once
@@ -15,7 +15,7 @@
 
 namespace usvs::cuda {
 
-constexpr float kLowestFloat = -3.402823466e38f;  // not -inf: -inf - -inf is NaN
+constexpr float kLowestFloat = -kLargestFloat;  // not -inf: -inf - -inf is NaN
 
 // Largest logit and sum of exponentials of the logits that were added.
 struct RunningLogSum {
@@ -43,21 +43,22 @@ struct RunningLogSum {
   }
 };
 
-// Adds a lane's logits of one row of a tile, `row` 0 or 1, to its sum.
+// Adds a lane's similarities of one row of a tile, `row` 0 or 1, to its sum.
 template <int kFragments>
 __device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments][4], int row,
-                                                  RunningLogSum& running) {
-  float largest = running.largest;
+                                                  float scale, RunningLogSum& running) {
+  float largest = fmaxf(tile[0][2 * row], tile[0][2 * row + 1]);
 #pragma unroll
-  for (int fragment = 0; fragment < kFragments; ++fragment) {
+  for (int fragment = 1; fragment < kFragments; ++fragment) {
     largest = fmaxf(largest, fmaxf(tile[fragment][2 * row], tile[fragment][2 * row + 1]));
   }
+  largest = fmaxf(running.largest, largest * scale);
   running.rescale(largest);
   float sum = 0;
 #pragma unroll
   for (int fragment = 0; fragment < kFragments; ++fragment) {
-    sum += fast_exp(tile[fragment][2 * row] - largest) +
-           fast_exp(tile[fragment][2 * row + 1] - largest);
+    sum += fast_exp(fmaf(tile[fragment][2 * row], scale, -largest)) +
+           fast_exp(fmaf(tile[fragment][2 * row + 1], scale, -largest));
   }
   running.add(sum);
 }
@@ -82,31 +83,34 @@ __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
     const Margin margin = compute_margin(params, row);
     if (threadIdx.x % 32 != 0) continue;
     const int64_t self = params.self_index[row];
-    // Without candidates, or with an index that does not exist, the result is NaN.
-    const bool valid = total != 0 && self >= -1 && self < params.columns;
-    const double logsumexp = valid ? largest + log(total) : NAN;
+    // Without candidates, or with an index that does not exist, the result is NaN; the logsumexp
+    // alone of no candidates is -inf.
+    const bool any = total != 0 || params.form == ContrastiveForm::logsumexp;
+    const double logsumexp =
+        any && self >= -1 && self < params.columns ? largest + log(total) : NAN;
     params.logsumexp[row] = static_cast<float>(logsumexp);
     params.losses[row] = static_cast<float>(logsumexp - margin.positive - margin.value);
   }
 }
 
-// Turns a lane's similarities into logits; -inf for the anchor itself and behind the last
-// candidate.
+// Sets a lane's similarities to -inf for the anchor itself and behind the last candidate. Few tiles
+// have any of these.
 template <typename Input>
-__device__ __forceinline__ void mask_logits(float (&tile)[kFragments][4], const Input* x_rows,
-                                            const EmbeddingLayout& layout, int first_column,
-                                            int columns) {
+__device__ __forceinline__ void mask_similarities(float (&tile)[kFragments][4], const Input* x_rows,
+                                                  int first_column, int columns) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int self = row_metadata(&x_rows[(g + 8 * h) * kPitch<Input>]).self;
+    const int self = row_metadata(&x_rows[(g + 8 * h) * kPitch<Input>]).self - first_column;
+    const int behind = columns - first_column;
+    if (static_cast<unsigned>(self) >= kTileColumns && behind >= kTileColumns) continue;
 #pragma unroll
     for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        const int column = first_column + 8 * fragment + 2 * t + j;
+        const int column = 8 * fragment + 2 * t + j;
         float& value = tile[fragment][2 * h + j];
-        value = column < columns && column != self ? layout.over_temperature(value) : -INFINITY;
+        value = column < behind && column != self ? value : -INFINITY;
       }
     }
   }
@@ -119,6 +123,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   USVS_DYNAMIC_SHARED(Input, shared, 0, kTilesBytes<Input> / sizeof(Input));
   const BlockTile block_tile{static_cast<int>(blockIdx.x)};
   const Operands<true, Input> operands(params);
+  const float scale = logit_scale(params);
   RunningLogSum running[2];
   stream_tiles(
       operands, layout, plan, block_tile, shared,
@@ -126,10 +131,10 @@ __global__ void __launch_bounds__(kThreads, 2)
         return AnchorMetadata{0, 0,
                               row < operands.rows ? static_cast<int>(params.self_index[row]) : -1};
       },
-      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input*) {
-        mask_logits(tile, x_rows, layout, column, operands.columns);
-        accumulate_logits(tile, 0, running[0]);
-        accumulate_logits(tile, 1, running[1]);
+      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input*, bool) {
+        mask_similarities(tile, x_rows, column, operands.columns);
+        accumulate_logits(tile, 0, scale, running[0]);
+        accumulate_logits(tile, 1, scale, running[1]);
       });
   __syncthreads();  // all warps have read the tiles, which the sums overwrite
   float2* sums = reinterpret_cast<float2*>(shared);

@@ -34,18 +34,15 @@ constexpr int kMaxSplitsOfLogits = 128;    // the last block reads 1 KiB for eac
 
 constexpr int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
-// How the embedding width d is divided into slices, and the scale that turns similarities into
-// logits.
+// How the embedding width d is divided into slices.
 struct EmbeddingLayout {
   int width;          // d
   int slices;         // number of slices of the width
   int slice_width;    // columns of a slice, a multiple of a tensor core's depth
   bool aligned_rows;  // every row starts at a multiple of 16 bytes
-  // 1 / T as the sum of two floats: one float would add an error of half a unit in the last place.
-  float scale_high, scale_low;
 
   template <typename Input>
-  static EmbeddingLayout make(int64_t width, bool aligned_rows, double temperature) {
+  static EmbeddingLayout make(int64_t width, bool aligned_rows) {
     constexpr int step = 64 / sizeof(Input);
     const int64_t slices = width > kSliceWidth ? ceil_divide(width, kSliceWidth) : 1;
     const int64_t steps = ceil_divide(ceil_divide(width, slices), step);
@@ -54,13 +51,7 @@ struct EmbeddingLayout {
     layout.slices = static_cast<int>(slices);
     layout.slice_width = static_cast<int>((steps > 0 ? steps : 1) * step);
     layout.aligned_rows = aligned_rows;
-    layout.scale_high = static_cast<float>(1 / temperature);
-    layout.scale_low = static_cast<float>(1 / temperature - layout.scale_high);
     return layout;
-  }
-
-  __device__ __forceinline__ float over_temperature(float value) const {
-    return fmaf(value, scale_high, value * scale_low);
   }
 };
 

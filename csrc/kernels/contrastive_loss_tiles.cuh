@@ -24,10 +24,10 @@
 
 namespace usvs::cuda {
 
-struct AnchorMetadata {
-  float logsumexp;
-  float weight;  // gradient of its loss / T
-  int self;      // index of the anchor among the candidates; -1 if it is not there
+struct alignas(16) AnchorMetadata {
+  float logsumexp;  // +inf for a row without weight
+  float weight;     // gradient of its loss
+  int self;         // index of the anchor among the candidates; -1 if it is not there
 };
 
 // The operands of a product x y^T: anchors and candidates, or candidates and anchors.
@@ -110,6 +110,22 @@ __device__ __forceinline__ const AnchorMetadata& row_metadata(const Input* row) 
   return *reinterpret_cast<const AnchorMetadata*>(&row[kSliceWidth]);
 }
 
+// Sets the rows without weight of a tile of anchors to zero: times their weight of 0, a NaN there
+// would be a NaN in every candidate's gradient. All threads of the block must call this; the tile
+// may be read when it returns.
+template <typename Input>
+__device__ void clear_rows_without_weight(Input* tile, const EmbeddingLayout& layout) {
+#pragma unroll 1  // rarely executed
+  for (int row = threadIdx.x / 32; row < kTileColumns; row += kWarps) {
+    if (row_metadata(&tile[row * kPitch<Input>]).logsumexp != INFINITY) continue;
+#pragma unroll 1
+    for (int column = threadIdx.x % 32; column < layout.slice_width; column += 32) {
+      tile[row * kPitch<Input> + column] = Input{};
+    }
+  }
+  __syncthreads();
+}
+
 // One step of a block: one slice of one tile of columns.
 struct KStep {
   int tile;         // index of a tile of columns
@@ -124,8 +140,9 @@ struct KStep {
 };
 
 // Computes the block's part of x y^T, one tile of columns after the other. load_metadata(row)
-// returns the metadata of an anchor; use(first column, tile, x rows, y tile) is called by every
-// warp that has rows, for its 16 rows. If the width has several slices, sums_slice is the last one
+// returns the metadata of an anchor; use(first column, tile, x rows, y tile, has_self) is called by
+// every warp that has rows, for its 16 rows. If columns are anchors, has_self says whether any of
+// them may be one of the block's rows. If the width has several slices, sums_slice is the last one
 // of each tile, so that the y tile holds it when `use` is called.
 template <bool kRowsAreAnchors, typename Input, typename LoadMetadata, typename Use>
 __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Input>& operands,
@@ -144,13 +161,18 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
           load_metadata(block_tile.first_row() + thread);
     }
   };
+  int special = 0;  // whether the anchor that this thread loaded last is treated on its own
   auto load_y = [&](const KStep& step, int buffer) {
     Input* const tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     const int first = step.tile * kTileColumns;
     load_tile<kTileColumns>(tile, operands.y, first, operands.columns,
                             step.slice * layout.slice_width, layout);
     if (!kRowsAreAnchors && thread < kTileColumns) {
-      row_metadata(&tile[thread * kPitch<Input>]) = load_metadata(first + thread);
+      const AnchorMetadata metadata = load_metadata(first + thread);
+      row_metadata(&tile[thread * kPitch<Input>]) = metadata;
+      special = first + thread < operands.columns &&
+                (metadata.logsumexp == INFINITY ||
+                 static_cast<unsigned>(metadata.self - block_tile.first_row()) < kTileRows);
     }
   };
   KStep step{block_tile.first_column_tile(plan), 0,
@@ -164,19 +186,26 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
   for (int buffer = 0; step.tile < end; buffer ^= 1) {
     const KStep next = step.next(slices);
     cp_async_wait<0>();
-    __syncthreads();
+    Input* const y_tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
+    int is_special = 0;
+    if (kRowsAreAnchors) {
+      __syncthreads();
+    } else {
+      is_special = __syncthreads_or(special);
+      if (is_special) clear_rows_without_weight(y_tile, layout);
+    }
     if (next.tile < end) {
       load_y(next, buffer ^ 1);
       cp_async_commit();
     }
-    const Input* const y_tile = &y_tiles[buffer * kTileColumns * kPitch<Input>];
     if (has_rows) {
       if (step.slices_done == 0) {
 #pragma unroll
         for (auto& sums : tile) sums[0] = sums[1] = sums[2] = sums[3] = 0;
       }
       add_product(x_rows, y_tile, layout, tile);
-      if (step.slices_done == slices - 1) use(step.tile * kTileColumns, tile, x_rows, y_tile);
+      if (step.slices_done == slices - 1)
+        use(step.tile * kTileColumns, tile, x_rows, y_tile, is_special);
     }
     if (slices > 1 && next.tile < end) {
       __syncthreads();  // all warps have read x, which has room for one slice only

@@ -182,8 +182,8 @@ __device__ __forceinline__ void overlap_add(float* sums, const float2* points, c
 template <int N>
 __device__ __forceinline__ void add_clip(float* sums, float2* points, float* grads,
                                          const float* window, const float* output_grad, int index,
-                                         int tile_begin, Range samples, int reflection,
-                                         const SpectrogramShape& shape) {
+                                         const float* clip, int tile_begin, Range samples,
+                                         int reflection, const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
   const int thread = threadIdx.x % FftShape<N>::threads,
             round_frame = threadIdx.x / FftShape<N>::threads;
@@ -194,7 +194,7 @@ __device__ __forceinline__ void add_clip(float* sums, float2* points, float* gra
     const int frame = frames.begin + round_frame;
     float2 v[8] = {};
     if (frame < frames.end) {
-      load_frame<N>(v, shape.clip(index), shape.window_start(frame), window, shape, thread);
+      load_frame<N>(v, clip, shape.window_start(frame), window, shape, thread);
     }
     transform_points<N>(v, frame_points, thread);
     gather_frame_gradients<N>(grads, output_grad, index, frames.begin, shape);
@@ -232,7 +232,9 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
 #pragma unroll 1
   for (int round_frame = 0; round_frame < rows.clips_in_row; ++round_frame) {
     const int index = static_cast<int>(row) + round_frame;
-    const int64_t origin = shape.offsets ? __ldg(&shape.offsets[index]) : 0;
+    const int64_t start = shape.clip_start(index);
+    if (start < 0) continue;  // outside of the recording
+    const int64_t origin = shape.offsets ? start : 0;
     const int64_t distance = row_begin - origin;  // from the clip's first sample to the tile's
     if (distance >= shape.samples || distance + count <= 0) continue;
     const int tile_begin = static_cast<int>(distance);
@@ -240,8 +242,8 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
                         shape.samples - tile_begin < count ? shape.samples : tile_begin + count};
 #pragma unroll 1
     for (int reflection = kDirect; reflection <= kAtEnd; ++reflection) {
-      add_clip<N>(sums, points, grads, window, output_grad, index, tile_begin, samples, reflection,
-                  shape);
+      add_clip<N>(sums, points, grads, window, output_grad, index, &shape.waveform[start],
+                  tile_begin, samples, reflection, shape);
     }
   }
   float* const row_grad = &waveform_grad[row * rows.length + row_begin];

@@ -68,6 +68,11 @@ __device__ __forceinline__ int frame_of_slot(int slot, const ColumnTile& tile,
   return slot % 2 ? column.high : column.low;
 }
 
+// NaN where the power is not finite.
+__device__ __forceinline__ float log_of_power(float power, float eps) {
+  return logf(power + eps) + (power - power);
+}
+
 // Writes the logarithm of every band of a frame, from Z. Bin 0 is dropped; its place in the loop is
 // used for bin M / 2, which is paired with itself.
 template <int N>
@@ -84,8 +89,8 @@ __device__ __forceinline__ void store_logs(const float2* points, float* logs, fl
     float power = squared_magnitude(pair.low);
     if (k == 0) power = 4 * squared_magnitude(points[padded(M / 2)]);
     const int low_band = (k == 0 ? M / 2 : k) - 1;
-    logs[low_band] = logf(power + eps);
-    logs[M - k - 1] = logf(squared_magnitude(pair.high) + eps);
+    logs[low_band] = log_of_power(power, eps);
+    logs[M - k - 1] = log_of_power(squared_magnitude(pair.high), eps);
   }
 }
 
@@ -157,7 +162,10 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
   USVS_DYNAMIC_SHARED(float, window, Plan::window_offset, shape.win_length);
   const unsigned clip_index = blockIdx.x / tiles.tiles_per_clip;
   const ColumnTile tile = column_tile(blockIdx.x - clip_index * tiles.tiles_per_clip, tiles, shape);
-  const float* const clip = shape.clip(clip_index);
+  const int64_t start = shape.clip_start(clip_index);
+  // A clip outside of the recording is NaN; its samples are not read.
+  const float* const clip = &shape.waveform[start < 0 ? 0 : start];
+  const float eps = start < 0 ? NAN : shape.eps;
   const int thread = threadIdx.x % threads, round_frame = threadIdx.x / threads;
   float2* const frame_points = &points[round_frame * Plan::points_pitch];
   fill_window(window, shape);
@@ -170,7 +178,7 @@ __global__ void __launch_bounds__(kSpectrogramThreads, N <= 1024 ? 4 : 2)
       load_frame<N>(v, clip, shape.window_start(frame), window, shape, thread);
     }
     transform_points<N>(v, frame_points, thread);
-    store_logs<N>(frame_points, &logs[slot * Plan::logs_pitch], shape.eps, thread);
+    store_logs<N>(frame_points, &logs[slot * Plan::logs_pitch], eps, thread);
     frame_barrier<N>();  // before the next round overwrites points
   }
   __syncthreads();

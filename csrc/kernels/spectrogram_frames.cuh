@@ -10,6 +10,7 @@ struct SpectrogramShape {
   const float* waveform;   // rows, or one recording
   const int64_t* offsets;  // [clips] start of each clip in the recording; null for rows
   int64_t row_stride;      // elements
+  int64_t last_offset;     // largest offset of a clip inside the recording
   int samples;             // S, of a clip
   int transform_frames;    // F
   int hop_length;
@@ -20,8 +21,12 @@ struct SpectrogramShape {
   double per_column_unit, per_frame_unit;  // 1 / (2 columns), 1 / (2 F): see floor_divide
   double per_window;                       // 1 / win_length
 
-  __device__ const float* clip(int64_t index) const {
-    return &waveform[offsets ? __ldg(&offsets[index]) : index * row_stride];
+  // Position of a clip in the waveform. An offset outside of the recording gives -1: the host
+  // cannot read it without waiting.
+  __device__ int64_t clip_start(int64_t index) const {
+    if (!offsets) return index * row_stride;
+    const int64_t offset = __ldg(&offsets[index]);
+    return offset <= last_offset ? offset : -1;
   }
   __device__ int window_start(int frame) const { return frame * hop_length - lead; }
 };
@@ -93,8 +98,8 @@ __device__ __forceinline__ Column column_at(int column, const SpectrogramShape& 
   const int64_t numerator = column_numerator(column, shape);
   const int64_t unit = 2 * static_cast<int64_t>(shape.columns);
   const int low = static_cast<int>(floor_divide(numerator, unit, shape.per_column_unit));
-  const int high = low + 1 < shape.transform_frames ? low + 1 : low;
   const float rest = static_cast<float>(numerator - low * unit);
+  const int high = rest > 0 ? low + 1 : low;  // a NaN in the next frame must not reach this column
   return {low, high, rest * static_cast<float>(shape.per_column_unit)};
 }
 

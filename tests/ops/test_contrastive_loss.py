@@ -192,6 +192,52 @@ def test_one_candidate_with_a_much_larger_similarity(simd: str, loud: int):
     assert gradient.count_nonzero() == 1, "e^-9900 is nothing, not something denormal"
 
 
+def test_no_denormal_number_is_left_of_an_exponential(simd: str):
+    # e^-87.4 ... e^-103.9 are denormal in float32, with which the products would be many times slower.
+    anchors, zeros = torch.ones(1, 1), torch.zeros(1, 1)
+    # The first chunk of 252 candidates has the largest logit; in the second one exp(largest of the chunk) is denormal.
+    first, second = torch.linspace(86, 110, 251), torch.full((300,), 95.0)
+    logits = torch.cat([torch.zeros(1), -first, -second])[:, None].requires_grad_()
+    losses = contrastive_loss(anchors, zeros, zeros, logits, torch.tensor([-1]), form="ntxent")
+    smallest = torch.finfo(torch.float32).tiny
+    for weight in (1.0, torch.tensor([1.0])):  # the second one recomputes the exponentials
+        if isinstance(weight, Tensor):
+            anchors, zeros = anchors.expand(2, 1), zeros.expand(2, 1)
+            losses = contrastive_loss(anchors, zeros, zeros, logits, torch.tensor([-1, -1]), form="ntxent")
+            weight = torch.tensor([1.0, 0.0])
+        (probabilities,) = torch.autograd.grad((losses * weight).sum(), logits)
+        assert (probabilities[probabilities < smallest] == 0).all()
+        assert (probabilities[logits > -87.3] >= smallest).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("form", ["eq2", "ntxent"])
+@pytest.mark.parametrize("place", ["anchors", "positives", "hard_negatives"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_nan_of_one_row_stays_in_that_row(simd: str, dtype: torch.dtype, place: str, form: str, bad: float):
+    tensors, index = embeddings(300, 515, 17, dtype, scale=1.7), some_index(300, 515)
+    clean = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    with torch.no_grad():
+        tensors[("anchors", "positives", "hard_negatives").index(place)][37, 3] = bad
+    some = torch.rand(300, generator=torch.Generator().manual_seed(6))
+    others = torch.arange(300) != 37
+    for weights in (some, torch.full((300,), 0.3)):
+        losses = contrastive_loss(*tensors, index, form=form)
+        gradients = gradients_of(losses, tensors, weights)
+        assert torch.equal(losses.isfinite(), others | ((form, place) == ("ntxent", "hard_negatives")))
+        expected = gradients_of(contrastive_loss_reference(*tensors, index, form=form), tensors, weights)
+        without = gradients_of(contrastive_loss(*clean, index, form=form)[others], clean, weights[others])
+        close = {"rtol": 2e-2, "atol": 5e-3} if dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
+        for got, right, reference in zip(gradients[:3], without[:3], expected[:3], strict=True):
+            torch.testing.assert_close(got[others], right[others], **close)
+            torch.testing.assert_close(reference[others], right[others], **close)
+        if place == "anchors":
+            torch.testing.assert_close(gradients[3], without[3], **close)
+            assert not any(gradient[37].isfinite().any() for gradient in gradients[:3])
+        torch.testing.assert_close(gradients[3], expected[3], **close)  # and finite
+        assert gradients[3].isfinite().all()
+
+
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 def test_the_gradient_always_raises_the_positive_and_lowers_the_hard_negative(scale: float):
     # Candidates are none of the three, so that the denominator is constant.

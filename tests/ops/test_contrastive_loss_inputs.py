@@ -1,5 +1,7 @@
 """The contrastive loss: strides, threads, memory, saved tensors, and arguments that it refuses."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -66,6 +68,25 @@ def test_memory_stays_below_the_matrix_of_similarities():
     assert added_mib < 60, f"{added_mib:.0f} MiB"
 
 
+def peak_mib_since_reset() -> float:
+    """The largest resident set since `/proc/self/clear_refs` was written."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def test_memory_without_gradients_does_not_grow_with_the_rows():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory is reset and read through /proc")
+    n = 4_000_000  # 12 bytes for each row and 8064 candidates would be 46 MiB
+    rows, index = torch.zeros(n, 1), torch.full((n,), -1)
+    contrastive_loss(rows[:600], rows[:600], rows[:600], rows[:2], index[:600])
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_mib_since_reset()
+    contrastive_loss(rows, rows, rows, rows[:2], index)
+    results = 2 * 4 * n / 2**20  # losses and logsumexp
+    assert peak_mib_since_reset() - before < results + 12
+
+
 def fitting() -> dict:
     names = ("anchors", "positives", "hard_negatives", "candidates")
     return {**dict(zip(names, embeddings(4, 9, 8, torch.float32), strict=True)), "self_index": torch.arange(4)}
@@ -89,7 +110,7 @@ def fitting() -> dict:
         ({"candidates": torch.zeros(0, 8)}, "candidates: expected at least one row, got none"),
         ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0"),
         ({"margin_floor": -1.0}, "margin_floor: expected a finite number above 0, got -1"),
-        ({"form": "eq3"}, "form: expected 'eq2' or 'ntxent', got 'eq3'"),
+        ({"form": "eq3"}, "form: expected 'eq2', 'ntxent' or 'logsumexp', got 'eq3'"),
     ],
 )
 def test_invalid_arguments_raise(arguments: dict, message: str):

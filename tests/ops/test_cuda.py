@@ -45,7 +45,7 @@ def call_cuda_kernel(tensors: list[Tensor]) -> None:
     """Call the CUDA kernel with any tensors; the dispatcher would choose the kernel of their device."""
     keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
     index = torch.arange(len(tensors[0]))
-    torch.ops.usvs.contrastive_loss_forward.default.redispatch(keys, *tensors, index, 1.0, 1.0, "eq2")
+    torch.ops.usvs.contrastive_loss_forward.default.redispatch(keys, *tensors, index, 1.0, 1.0, "eq2", None)
 
 
 @built

@@ -52,6 +52,38 @@ def test_no_clips_and_no_gradient():
     assert nothing.grad is not None and nothing.grad.shape == (0, 1000)
 
 
+def test_no_clips_take_no_time_for_any_number_of_columns():
+    most = 2**31 - 1  # a table of the columns would hold 24 GB
+    assert log_spectrogram(torch.zeros(0, 1000), frames=most).shape == (0, 1, 256, most)
+    recording = torch.zeros(2000, requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    log_spectrogram(recording, frames=most, offsets=none, length=1000).sum().backward()
+    assert recording.grad is not None and (recording.grad == 0).all()
+
+
+def test_out_in_the_memory_of_an_input_is_refused():
+    memory = torch.randn(256 * 256 + 2000, generator=torch.Generator().manual_seed(4))
+    out = memory[: 256 * 256].view(1, 1, 256, 256)
+    message = r"usvs::log_spectrogram: out: expected memory that is not that of %s, got memory that overlaps it"
+    inside, across = memory[100:1100][None], memory[256 * 256 - 1 : 256 * 256 + 999][None]
+    for waveform in (inside, across, memory[::2][:1000][None], memory[:3000].view(3, 1000).t()[:, :1].t()):
+        with pytest.raises(RuntimeError, match=message % "waveform"):
+            log_spectrogram(waveform, out=out)
+    offsets = memory.view(torch.int64)[:1].fill_(0)
+    with pytest.raises(RuntimeError, match=message % "offsets"):
+        log_spectrogram(torch.zeros(1000), offsets=offsets, length=500, out=out)
+    beside = memory[256 * 256 :][:1000][None]
+    assert torch.equal(log_spectrogram(beside, out=out), log_spectrogram(beside.clone()))
+
+
+def test_out_on_another_device_is_refused():
+    # The dispatcher sends a call with such tensors elsewhere, so the CPU kernel is called by name.
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+    out = torch.empty(1, 1, 256, 256, device="meta")
+    with pytest.raises(RuntimeError, match="out: expected the CPU, where waveform is, got another kind of device"):
+        torch.ops.usvs.log_spectrogram.out.redispatch(keys, torch.zeros(1, 1000), out=out)
+
+
 def test_the_same_bits_for_any_number_of_threads_and_any_batch():
     waveform = speech_like(5, 30_000).requires_grad_()
     threads = torch.get_num_threads()

@@ -41,8 +41,8 @@ def recording() -> tuple:
         ("log_spectrogram", lambda: (*recording(), torch.bfloat16)),
         ("contrastive_loss", lambda: (*loss_arguments(), 0.5, 1.0, "ntxent")),
         ("contrastive_loss", lambda: tuple(loss_arguments(torch.bfloat16))),
-        ("contrastive_loss_forward", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2")),
-        ("contrastive_loss_with_slopes", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2")),
+        ("contrastive_loss_forward", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2", None)),
+        ("contrastive_loss_with_slopes", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2", None)),
     ],
 )
 def test_opcheck(name: str, arguments):

@@ -89,7 +89,7 @@ def find_edits(source: str, members: set[str]) -> list[Edit]:
         if "{" not in code[begin:end]:
             continue
         body = code.index("{", begin)
-        for finder in (barriers, masks, constants, guards, loops, clamps, pointers):
+        for finder in (barriers, masks, constants, guards, loops, clamps, pointers, refinements):
             edits += finder(code, body, end)
         edits += subscripts(code, body, end, declared_arrays(code[begin:end]), members)
     return [edit for edit in edits if edit.kind == "wrong constant" or not computed_by_compiler(code, edit.begin)]
@@ -153,6 +153,22 @@ def constants(code: str, begin: int, end: int) -> Iterator[Edit]:
     pattern = re.compile(r"(?<![\w.])\d*\.\d{4,}(?:[eE][-+]?\d+)?f?")
     for match in pattern.finditer(code, begin, end):
         yield Edit(*match.span(), "wrong constant", "(", " * ({} ? 1.001f : 1.0f))")
+
+
+def refinements(code: str, begin: int, end: int) -> Iterator[Edit]:
+    """A refinement of accuracy is left out: a compensation, a product with the low part of a number, a float64 sum."""
+    kind = "no refinement"
+    for match in re.compile(r"(?<!float )\bcompensation\s*=\s*").finditer(code, begin, end):
+        yield Edit(match.end(), statement_end(code, match.end()), kind, "{} ? 0 : (", ")")
+    product = re.compile(r"(?:\w+::)*\b(?:mma\w*|multiply)\([^;()]*\blow\b[^;()]*\);")
+    for match in product.finditer(code, begin, end):
+        yield Edit(match.start(), match.end() - 1, kind, "({} ? void() : ", ")")
+    declared = re.compile(r"(?<!const )\bdouble (\w+) = [^;,]*(?:, (\w+) = [^;,]*)?;")
+    for declaration in declared.finditer(code, begin, end):
+        for name in filter(None, declaration.groups()):
+            for match in re.compile(rf"\b{name} [+/*-]= ").finditer(code, declaration.end(), end):
+                after = f", {{}} ? void({name} = static_cast<float>({name})) : void())"
+                yield Edit(match.start(), statement_end(code, match.end()), kind, "(", after)
 
 
 def guards(code: str, begin: int, end: int) -> Iterator[Edit]:

@@ -31,8 +31,8 @@ def log_spectrogram(
     24 kHz. Differentiable with respect to `waveform`.
 
     Silence gives ln(eps), as do samples whose squares underflow. A column depends only on the samples in the windows of
-    the one or two frames that it is interpolated from: a NaN, an infinity or a power that overflows changes these
-    columns and no other.
+    the one or two frames that it is interpolated from: a NaN or an infinity makes all bands of these columns NaN, a
+    power that overflows its band of them, and neither changes anything else.
 
     Args:
         waveform: [B, S] float32 or float64, on a CPU or a GPU; a strided view is not copied. With `offsets`: one
@@ -54,8 +54,10 @@ def log_spectrogram(
         [B, 1, n_fft // 2, frames], natural logarithm of power; row 0 is the lowest band. `out` if given.
 
     Raises:
-        RuntimeError: for an argument out of range, a clip outside of the recording (checked on a CPU only), or
-            S <= (win_length + 1) // 2, which is too short for reflection padding.
+        RuntimeError: for an argument out of range, an `out` on another device or in the memory of `waveform` or
+            `offsets`, S <= (win_length + 1) // 2, which is too short for reflection padding, or, on a CPU, a clip
+            outside of the recording. On a GPU, where reading `offsets` would make the host wait, such a clip is NaN and
+            adds nothing to the gradient of the recording.
     """
     if out is None:
         spectrogram: Tensor = torch.ops.usvs.log_spectrogram(
@@ -93,15 +95,32 @@ def log_spectrogram_reference(
     if offsets is not None and length is not None:
         waveform = waveform[offsets[:, None] + torch.arange(length, device=waveform.device)]
     window = torch.hann_window(win_length, dtype=waveform.dtype, device=waveform.device)
-    half = n_fft // 2 - (n_fft - win_length) // 2  # padding inside the window is reflected; outside its weight is 0
+    half = n_fft // 2 - (n_fft - win_length) // 2
     padded = F.pad(waveform[:, None], (half, half), mode="reflect")[:, 0]
-    padded = F.pad(padded, (n_fft // 2 - half, n_fft // 2 - half))
-    spectrum = torch.stft(padded, n_fft, hop_length, win_length, window, center=False, return_complex=True)
-    power = spectrum[:, 1:].abs().square()  # [B, N / 2, F]
-    spectrogram = F.interpolate((power + eps).log(), size=frames, mode="linear", align_corners=False).unsqueeze(1)
+    # As torch.stft, except that samples outside of the window are not read: it multiplies them by 0, which keeps a NaN.
+    # That the window starts the frame instead of being its middle changes phases only.
+    count = 1 + waveform.shape[1] // hop_length  # F
+    spectrum = torch.fft.rfft(padded.unfold(1, win_length, hop_length)[:, :count] * window, n_fft)
+    power = spectrum[..., 1:].abs().square()  # [B, F, N / 2]
+    logarithm = (power + eps).log() + (power - power)  # NaN where the power is not finite
+    spectrogram = _resize_time(logarithm, frames).transpose(1, 2).unsqueeze(1)
     if out is not None:
         return out.copy_(spectrogram)
     return spectrogram if dtype is None else spectrogram.to(dtype)
+
+
+def _resize_time(logarithm: Tensor, frames: int) -> Tensor:
+    """Resize [B, F, bands] to [B, frames, bands] as `torch.nn.functional.interpolate` (linear, align_corners=False).
+
+    Positions are exact in integers, and a column that is exactly at a frame reads that frame alone.
+    """
+    count, unit = logarithm.shape[1], 2 * frames
+    columns = torch.arange(frames, device=logarithm.device)
+    numerator = ((2 * columns + 1) * count - frames).clamp(0, unit * (count - 1))
+    low = numerator // unit
+    rest = numerator - low * unit
+    weight = (rest.double() / unit).to(logarithm.dtype)[:, None]
+    return torch.lerp(logarithm[:, low], logarithm[:, low + (rest > 0)], weight)
 
 
 def _fake(

@@ -64,7 +64,10 @@ inline uint32_t to_tf32(float x) {
   const uint32_t bits = __float_as_uint(x);
   return x != x ? bits : (bits + 0x1000) & 0xffffe000;
 }
-inline float fast_exp(float x) { return std::exp2(x * 1.4426950408889634f); }
+inline float fast_exp(float x) {
+  const float power = std::exp2(x * 1.4426950408889634f);
+  return power < 1.17549435e-38f ? 0 : power;
+}
 inline float fast_divide(float a, float b) { return a / b; }
 inline float fast_log(float x) { return std::log2(x) * 0.6931471805599453f; }
 

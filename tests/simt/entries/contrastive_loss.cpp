@@ -19,6 +19,7 @@ ContrastiveLossInputs<Input> inputs_of(const emulator::Arguments& arguments) {
   inputs.columns = arguments.integer("columns");
   inputs.width = arguments.integer("width");
   inputs.temperature = arguments.real("temperature");
+  inputs.device_temperature = arguments.buffer<const float>("device_temperature");  // may be absent
   inputs.margin_floor = arguments.real("margin_floor");
   inputs.form = static_cast<ContrastiveForm>(arguments.integer("form"));
   return inputs;
@@ -52,8 +53,25 @@ void workspace_bytes(const emulator::Arguments& arguments) {
   }
 }
 
+// The sum that a lane has after `tiles` tiles, in which all logits but the first are equal.
+__global__ void sum_of_equal_logits_kernel(int64_t tiles, float logit, float* sum) {
+  RunningLogSum running;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    float logits[kFragments][4];
+    for (auto& fragment : logits) fragment[0] = fragment[1] = fragment[2] = fragment[3] = logit;
+    if (tile == 0) logits[0][0] = 0;
+    accumulate_logits(logits, 0, 1.0f, running);
+  }
+  sum[0] = running.sum;
+}
+
 }  // namespace
 
+EMULATOR_ENTRY(sum_of_equal_logits) {
+  launch("sum_of_equal_logits", sum_of_equal_logits_kernel, 1, 1, 0, Stream{},
+         arguments.integer("tiles"), static_cast<float>(arguments.real("logit")),
+         arguments.buffer<float>("sum"));
+}
 EMULATOR_ENTRY(forward_float32) { forward<float>(arguments); }
 EMULATOR_ENTRY(forward_bfloat16) { forward<BFloat16>(arguments); }
 EMULATOR_ENTRY(backward_float32) { backward<float>(arguments); }
