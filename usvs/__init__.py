@@ -1,9 +1,9 @@
 """usvs: representation learning from narrated ultrasound.
 
-The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `finetune`,
-`predict`, `embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models (`FrameClassifier`,
-`SaliencyModel`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and `usvs.media`. Each is
-imported when it is first used.
+The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `diagnose`,
+`finetune`, `predict`, `embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models
+(`FrameClassifier`, `SaliencyModel`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and
+`usvs.media`. Each is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from usvs.store.audit import audit_store as audit_store
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
+    from usvs.tasks.diagnosis.diagnose import diagnose as diagnose
     from usvs.tasks.finetune import finetune as finetune
     from usvs.tasks.model_files import load_model as load_model
     from usvs.tasks.model_files import save_model as save_model
@@ -54,6 +55,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "store.audit": ("audit_store",),
         "store.indexing": ("index_archive",),
         "store.prepare": ("prepare_store",),
+        "tasks.diagnosis.diagnose": ("diagnose",),
         "tasks.finetune": ("finetune",),
         "tasks.model_files": ("load_model", "save_model"),
         "tasks.pretraining.load": ("load_encoder",),

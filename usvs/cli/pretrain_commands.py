@@ -1,7 +1,8 @@
-"""Commands for pretraining: pretrain, bench."""
+"""Commands for pretraining: pretrain, diagnose, bench."""
 
 import argparse
 import logging
+from pathlib import Path
 
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings, count
@@ -35,6 +36,19 @@ def add_pretrain_commands(commands: Commands) -> None:
     command.add_choice("--loader", ["torch", "dali"], "data-loading backend; both give the same samples")
     command.add_argument("--seed", type=int, help="of the weights and the sampling (setting run.seed)")
     command.add_switch("--resume", "resume the run in RUN, or start it if there is none")
+    command.add_settings(profile=True)
+
+    command = add_command(commands, "diagnose", _run_diagnose)
+    command.add_path("store", "STORE", "a store that 'usvs prepare' has prepared")
+    command.add_argument("run", nargs="?", type=Path, metavar="RUN", help="a run of 'usvs pretrain' on this store")
+    command.add_path(
+        "--labels",
+        "LABELS",
+        "what is visible when: a csv file with columns file, start_seconds, end_seconds, label; a folder with a file"
+        " PATH.intervals.csv for each scan; or 'store': the labels of frames in the store",
+    )
+    command.add_count("--updates", "updates of each supervised network, with --labels; default: 300", default=300)
+    command.add_switch("--json", "print all figures as JSON")
     command.add_settings(profile=True)
 
     bench = commands.add_parser("bench", help="measure the speed of this machine")
@@ -74,6 +88,25 @@ def _run_pretrain(options: argparse.Namespace) -> None:
     if rank_of_environment() == 0:
         save_loss_curves(options.run)
         logger.info(str(result))
+
+
+def _run_diagnose(options: argparse.Namespace) -> None:
+    """Say whether an archive can carry the method, what a run has learnt, and what to try next.
+
+    Example:
+        usvs diagnose STORE --profile quick
+        usvs diagnose STORE RUN --labels labels.csv
+        usvs diagnose STORE RUN --labels ARCHIVE.ground_truth --json
+    """
+    import json
+
+    from usvs.tasks.diagnosis.diagnose import diagnose
+    from usvs.tasks.pretraining.load import load_settings_of_run
+
+    base = pretrain_profile(chosen_profile(options)) if options.run is None else load_settings_of_run(options.run)
+    settings = chosen_settings(options, base)
+    result = diagnose(options.store, options.run, options.labels, settings=settings, updates=options.updates)
+    print_result(json.dumps(result.to_json(), indent=1) if options.json else result)
 
 
 def _run_bench_step(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from usvs.losses.settings import ObjectiveSettings
 from usvs.tasks.pretraining.chance import with_chance
-from usvs.tasks.pretraining.result import describe_metrics, verdict
+from usvs.tasks.pretraining.result import describe_metrics
 from usvs.tasks.pretraining.validation import retrieval
 
 
@@ -59,14 +59,6 @@ def test_only_what_was_measured_is_recorded_each_beside_its_chance():
 def test_the_line_for_a_person():
     line = describe_metrics({"correspondence": 0.5, "correspondence_chance": math.log(2), "margin_mean": 3.0})
     assert line == "L_cls 0.500 (chance 0.693)"
-
-
-def test_the_verdict_names_what_is_clearly_better_than_chance():
-    chance = {"correspondence_chance": 0.693, "order_chance": 2.485, "pool_top1_speech_to_video_chance": 0.01}
-    noise = {"correspondence": 0.69, "order": 2.7, "pool_top1_speech_to_video": 0.03, **chance}
-    assert verdict(noise).startswith("not clearly better than chance") and "optimiser.epochs" in verdict(noise)
-    learnt = {**noise, "correspondence": 0.6, "pool_top1_speech_to_video": 0.06}
-    assert verdict(learnt).endswith(": L_cls, speech-to-video retrieval")
 
 
 def test_the_values_of_an_own_loss_are_kept():

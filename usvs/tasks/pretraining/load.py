@@ -61,6 +61,15 @@ def load_pretrain_model(
     return _load_weights(model, checkpoint.model, folder), settings
 
 
+def load_settings_of_run(run: str | Path) -> PretrainSettings:
+    """Return the settings that a pretraining run was made with.
+
+    Raises:
+        DataError: when there is no checkpoint, or it is damaged.
+    """
+    return _read(Path(run))[1]
+
+
 def read_description(run: Path) -> dict[str, Any]:
     """Return the description of a run's video encoder, see `usvs.tasks.pretraining.encoders.VideoEncoder`.
 

@@ -12,7 +12,11 @@ from torch import nn
 from usvs.config import Profile, override_settings
 from usvs.errors import ConfigError
 from usvs.store.prepared import PreparedStore
+from usvs.tasks.diagnosis.contents import count_contents
+from usvs.tasks.diagnosis.losses import RunReading, read_run
+from usvs.tasks.diagnosis.verdict import Verdict, give_verdict
 from usvs.tasks.pretraining.chance import with_chance
+from usvs.tasks.pretraining.collapse import CollapseWarning
 from usvs.tasks.pretraining.encoders import VideoEncoder, choose_encoder, describe_module
 from usvs.tasks.pretraining.result import PretrainResult, describe_metrics
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
@@ -116,8 +120,10 @@ def pretrain(
             lambda step: _make_loggers(folder.path, step, loggers) if ranks.first else (),
             Callbacks(callbacks if ranks.first else ()),
         )
+        reading, verdict = setup.diagnose() if ranks.first else (None, None)
     steps, seconds = loop.trainer.total_steps, time.monotonic() - started
-    return PretrainResult(folder.path, checkpoint, steps, seconds, last_metrics(folder.path, "validation"))
+    metrics = last_metrics(folder.path, "validation")
+    return PretrainResult(folder.path, checkpoint, steps, seconds, metrics, reading, verdict)
 
 
 class _RunSetup:
@@ -168,6 +174,14 @@ class _RunSetup:
         environment = {**describe_environment(self.trainer.device), "processes": self.ranks.count}
         folder.claim(self.settings, self.records, environment)
 
+    def diagnose(self) -> tuple[RunReading, Verdict]:
+        """Measure the trained model on fixed batches of training and of validation patients."""
+        data, trainer = self.data, self.trainer
+        found = read_run(
+            self.model, trainer, self.store, self.settings, data.train, data.validation, trainer.step_number
+        )
+        return found, give_verdict(count_contents(self.store, self.settings, data.split), found)
+
     def _hooks(self) -> LoopHooks:
         return LoopHooks(
             name="pretraining",
@@ -189,7 +203,14 @@ class _RunSetup:
         if not len(self.data.validation) or not self.ranks.first:
             return None
         validation = Validation(self.store, self.data.validation, self.settings)
-        return lambda: self.task.score(self.model, validation, self.trainer)
+        collapse = CollapseWarning()
+
+        def validate() -> dict[str, float]:
+            values = self.task.score(self.model, validation, self.trainer)
+            collapse.check(values)
+            return values
+
+        return validate
 
 
 def _make_loggers(run: Path, step: int, given: Sequence[Logger] | None) -> list[Logger]:

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from usvs.tasks.diagnosis.losses import RunReading
+from usvs.tasks.diagnosis.verdict import Verdict, describe_losses
+
 LABELS = {
     "correspondence": "L_cls",
     "contrastive": "L_cont",
@@ -13,11 +16,6 @@ LABELS = {
     "pool_top1_speech_to_video": "speech-to-video retrieval",
     "pool_top1_video_to_speech": "video-to-speech retrieval",
 }
-# What counts as clearly better than chance, beyond the noise of some hundred clips: the ratio of value to chance.
-MAX_LOSS_RATIO = 0.98
-MIN_RETRIEVAL_RATIO = 5.0
-LOSSES = ("correspondence", "contrastive", "order")
-RETRIEVAL = ("pool_top1_speech_to_video", "pool_top1_video_to_speech")
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class PretrainResult:
         seconds: wall time of this call.
         metrics: the last validation metrics, each ``NAME`` with a known chance level beside ``NAME_chance``; empty
             without validation patients.
+        reading: each loss on fixed batches of training and of validation patients; None where it was not measured.
+        verdict: what was learnt, in plain words, and what to try next; likewise.
     """
 
     run: Path
@@ -38,11 +38,15 @@ class PretrainResult:
     steps: int
     seconds: float
     metrics: dict[str, float]
+    reading: RunReading | None = None
+    verdict: Verdict | None = None
 
     def __str__(self) -> str:
         lines = [f"pretrained {self.steps} steps in {self.seconds:.0f} s; the run is in {self.run}"]
         if known := describe_metrics(self.metrics):
-            lines += [f"validation: {known}", verdict(self.metrics)]
+            lines.append(f"validation: {known}")
+        if self.reading is not None and self.verdict is not None and self.reading.losses:
+            lines += [*describe_losses(self.reading.losses), f"verdict: {self.verdict}"]
         return "\n".join(lines)
 
 
@@ -53,18 +57,3 @@ def describe_metrics(metrics: Mapping[str, float]) -> str:
         for name, label in LABELS.items()
         if name in metrics and f"{name}_chance" in metrics
     )
-
-
-def verdict(metrics: Mapping[str, float]) -> str:
-    """Return one sentence: which losses and retrievals are clearly better than chance, or what to try if none is."""
-    better = [label for name, label in LABELS.items() if _is_better(name, metrics)]
-    if better:
-        return f"clearly better than chance on validation patients: {', '.join(better)}"
-    return "not clearly better than chance on validation patients: train longer (optimiser.epochs) or on more scans"
-
-
-def _is_better(name: str, metrics: Mapping[str, float]) -> bool:
-    if name not in metrics or f"{name}_chance" not in metrics:
-        return False
-    ratio = metrics[name] / metrics[f"{name}_chance"]
-    return (name in LOSSES and ratio <= MAX_LOSS_RATIO) or (name in RETRIEVAL and ratio >= MIN_RETRIEVAL_RATIO)

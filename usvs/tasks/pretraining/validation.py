@@ -1,12 +1,16 @@
 """Validation of a run on patients it never trains on: losses, accuracies and retrieval, each beside chance."""
 
+import math
 from contextlib import closing
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
+from usvs.evaluation.embedding_spread import MIN_ROWS, EmbeddingSpread, embedding_spread
+from usvs.losses.settings import ObjectiveSettings
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.chance import CONTRASTIVE, CORRESPONDENCE, MEASURED_CHANCE, REVERSE, STREAMS, with_chance
@@ -17,7 +21,22 @@ from usvs.training.trainer import Trainer, to_floats
 VALIDATION_SEED = 0x5EED  # the same batches for every run, whatever its seed
 MAX_BATCHES = 8
 POOL_CLIPS = 128
+STREAM_NAMES = ("video", "speech")
 OF_PAIRS = (*CORRESPONDENCE, *CONTRASTIVE, *REVERSE, *STREAMS, *MEASURED_CHANCE.values())
+
+
+class Measurements(NamedTuple):
+    """What was measured on fixed batches.
+
+    Attributes:
+        records: the fields of each batch's loss.
+        video: [n, K, d] embeddings of the frames of n clips with valid pairs; n = 0 without a term that uses them.
+        speech: [n, K, d] of their speech.
+    """
+
+    records: list[dict[str, float]]
+    video: Tensor
+    speech: Tensor
 
 
 class Validation:
@@ -36,9 +55,12 @@ class Validation:
         store: the prepared scans.
         clips: of the validation patients.
         settings: of the run.
+        min_batches: batches to measure where an epoch has fewer; they have other frames and speech of the same clips.
     """
 
-    def __init__(self, store: PreparedStore, clips: ClipTable, settings: PretrainSettings) -> None:
+    def __init__(
+        self, store: PreparedStore, clips: ClipTable, settings: PretrainSettings, min_batches: int = 1
+    ) -> None:
         fixed_crop = settings.augment.model_copy(update={"flip": False, "gain_db": 0.0})
         objective = settings.objective.model_copy(
             update={"speech": "own", "order_fraction": 1.0, "resample_invalid_pairs": False, "scan_run_clips": 1}
@@ -46,11 +68,16 @@ class Validation:
         fixed = settings.model_copy(update={"augment": fixed_crop, "objective": objective})
         plan = SamplingPlan(clips, settings.clips, objective, VALIDATION_SEED, settings.optimiser.batch_clips)
         self.objective = objective
+        self.settings = fixed
         self.loader = PairLoader(store, plan, fixed.pairs)
-        self.batches = min(plan.steps_per_epoch, MAX_BATCHES)
+        self.batches = min(max(plan.steps_per_epoch, min_batches), MAX_BATCHES)
 
     def evaluate(self, model: PretrainModel, trainer: Trainer) -> dict[str, float]:
-        """Return losses, accuracies and retrieval in evaluation mode, each beside its chance."""
+        """Return losses, accuracies and retrieval in evaluation mode, each beside its chance, and rank and spread."""
+        return self.summarise(self.measure(model, trainer))
+
+    def measure(self, model: PretrainModel, trainer: Trainer) -> Measurements:
+        """Return the losses of each batch, and the embeddings, in evaluation mode."""
         records: list[dict[str, float]] = []
         video: list[Tensor] = []
         speech: list[Tensor] = []
@@ -60,22 +87,48 @@ class Validation:
                 records.append(to_floats(model.loss(outputs)))
                 for pool, embeddings in zip((video, speech), self._pool(outputs, batch.frames.size(1)), strict=True):
                     pool.append(embeddings)
-        values = with_chance(_weighted_mean(records), self.objective)
+        return Measurements(records, torch.cat(video), torch.cat(speech))
+
+    def summarise(self, measured: Measurements) -> dict[str, float]:
+        """Return what `evaluate` returns."""
+        values = with_chance(weighted_mean(measured.records), self.objective)
         for name in ("retrieval_top1", "retrieval_top1_speech_to_video"):  # within a batch; the pool's replace it
             values.pop(name, None)
             values.pop(f"{name}_chance", None)
-        return values | retrieval(torch.cat(video)[:POOL_CLIPS], torch.cat(speech)[:POOL_CLIPS])
+        values |= retrieval(*self.pools(measured))
+        for stream, found in stream_spreads(measured).items():
+            if math.isfinite(found.rank) and found.rows >= MIN_ROWS:
+                values |= {f"{stream}_rank": found.rank, f"{stream}_spread": found.spread}
+        return values
+
+    def pools(self, measured: Measurements) -> tuple[Tensor, Tensor]:
+        """Return embeddings [N, K, d] of frames and of speech, as the loss compares them; N up to `POOL_CLIPS`."""
+        video, speech = measured.video[:POOL_CLIPS], measured.speech[:POOL_CLIPS]
+        if not self.objective.normalise:
+            return video, speech
+        return torch.nn.functional.normalize(video, dim=2), torch.nn.functional.normalize(speech, dim=2)
 
     def _pool(self, outputs: PairOutputs, groups: int) -> tuple[Tensor, Tensor]:
         """Embeddings [n, K, d] of frames and their speech."""
-        if self.objective.contrastive_weight == 0:
+        if not uses_embeddings(self.objective):
             return outputs.video.new_zeros((0, groups, 1)), outputs.video.new_zeros((0, groups, 1))
         rows = outputs.pair_valid.to(outputs.video.device)
         valid = [embeddings[rows].float() for embeddings in (outputs.video, outputs.positive)]
-        if self.objective.normalise:
-            valid = [torch.nn.functional.normalize(embeddings, dim=1) for embeddings in valid]
         frames, pieces = (embeddings.view(-1, groups, embeddings.size(1)) for embeddings in valid)
         return frames, pieces
+
+
+def uses_embeddings(objective: ObjectiveSettings) -> bool:
+    """Return whether a term trains the projections, so that embeddings mean something."""
+    return objective.contrastive_weight > 0 or objective.stream_weight > 0
+
+
+def stream_spreads(measured: Measurements) -> dict[str, EmbeddingSpread]:
+    """Return rank and spread of the embeddings of both streams, ``video`` and ``speech``; empty without embeddings."""
+    if not len(measured.video):
+        return {}
+    streams = zip(STREAM_NAMES, (measured.video, measured.speech), strict=True)
+    return {name: embedding_spread(rows.flatten(0, 1).cpu().numpy()) for name, rows in streams}
 
 
 def retrieval(video: Tensor, speech: Tensor) -> dict[str, float]:
@@ -97,7 +150,7 @@ def retrieval(video: Tensor, speech: Tensor) -> dict[str, float]:
     return correct | {f"{name}_chance": 1 / pool for name in correct}
 
 
-def _weighted_mean(records: list[dict[str, float]]) -> dict[str, float]:
+def weighted_mean(records: list[dict[str, float]]) -> dict[str, float]:
     """Average over batches of equal size; what is measured on pairs is weighted by the number of valid pairs."""
     weights = [record.get("valid_pairs", 1.0) for record in records]
     means = {}

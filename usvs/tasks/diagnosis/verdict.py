@@ -1,0 +1,189 @@
+"""The verdict in plain words: what was learnt, or why an archive cannot carry it, and what to try next."""
+
+import math
+from typing import NamedTuple
+
+from usvs.tasks.diagnosis.ceilings import Ceilings
+from usvs.tasks.diagnosis.contents import ArchiveContents
+from usvs.tasks.diagnosis.losses import MATCHING, LossReading, RunReading
+
+# On the phantom L_cont leaves chance after 300 to 450 steps (docs/learning.md, "Search for the settings").
+MIN_STEPS = 450
+MIN_TRAINING_PATIENTS = 2
+
+
+class Verdict(NamedTuple):
+    """One paragraph, and whether the archive can carry the method.
+
+    Attributes:
+        can_carry: False where the figures say that it cannot; True where it has learnt; None where nothing measured
+            decides it.
+        text: for a person.
+    """
+
+    can_carry: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def give_verdict(
+    contents: ArchiveContents | None, run: RunReading | None = None, ceilings: Ceilings | None = None
+) -> Verdict:
+    """Return the verdict on an archive, a run, or both.
+
+    Args:
+        contents: what the archive offers; None: not counted.
+        run: what a run has learnt; None: there is none.
+        ceilings: what can be read of labels; None: there are none.
+    """
+    if run is not None and _names(run, "learning", MATCHING):
+        return Verdict(True, _learning(run) + _shared(ceilings))
+    if run is not None and not any(loss.name in MATCHING for loss in run.losses):
+        return Verdict(None, _unmatched(run))
+    if reasons := _obstacles(contents, ceilings):
+        return Verdict(False, f"this archive cannot carry it, because {'; and '.join(reasons)}.{_order_only(run)}")
+    if run is None:
+        return Verdict(None, _untried(contents) + _shared(ceilings))
+    return Verdict(None, _not_learning(run, ceilings) + _shared(ceilings))
+
+
+def describe_losses(losses: tuple[LossReading, ...]) -> list[str]:
+    """Return one line for each loss: on training patients, on unseen ones, beside chance, and its verdict."""
+    return [
+        f"{loss.label}: training patients {loss.train or 'none'}, unseen patients {loss.unseen or 'none'}:"
+        f" {loss.verdict}"
+        for loss in losses
+    ]
+
+
+def _names(run: RunReading, verdict: str, names: tuple[str, ...] | None = None) -> list[str]:
+    return [loss.label for loss in run.losses if loss.verdict == verdict and (names is None or loss.name in names)]
+
+
+def _obstacles(contents: ArchiveContents | None, ceilings: Ceilings | None) -> list[str]:
+    reasons = []
+    if contents is not None:
+        if contents.scans_with_sound == 0:
+            return ["no scan has sound: nothing is said about the pictures. 'usvs pretrain' with --objective video"
+                    " learns from the order of frames alone"]  # fmt: skip
+        if contents.pair_clips == 0:
+            return [
+                f"no clip has enough speech near another clip with sound ({contents.speech_minutes:.1f} minutes of"
+                " speech in all)"
+            ]
+        if contents.training_pair_clips < contents.batch_clips:
+            reasons.append(
+                f"only {contents.training_pair_clips} clips of training patients have enough speech, fewer than the"
+                f" {contents.batch_clips} clips of one step, so that the same pairs are compared in every step"
+            )
+        if contents.training_patients < MIN_TRAINING_PATIENTS:
+            reasons.append(
+                "there is one patient to train on, whose pictures and voice cannot be separated from content"
+            )
+    if ceilings is not None:
+        if ceilings.speech is None:
+            reasons.append("no clip with enough speech shows two different labels")
+        elif ceilings.speech.at_chance:
+            reasons.append(
+                "speech does not name what is visible: a network trained on the labels reads them from a piece of"
+                f" speech of unseen patients no better than chance (macro F1 {ceilings.speech.f1.f1:.2f}, chance"
+                f" {ceilings.speech.f1.chance:.2f})"
+            )
+        if ceilings.picture.at_chance:
+            reasons.append(
+                "the pictures do not show the labels: a network trained on them reads them from a frame of unseen"
+                f" patients no better than chance (macro F1 {ceilings.picture.f1.f1:.2f}, chance"
+                f" {ceilings.picture.f1.chance:.2f})"
+            )
+    return reasons
+
+
+def _learning(run: RunReading) -> str:
+    parts = [f"it learns: {', '.join(_names(run, 'learning'))} below chance on unseen patients after {run.steps} steps"]
+    if memorised := _names(run, "memorising"):
+        parts.append(f"only on training patients: {', '.join(memorised)}")
+    if nothing := _names(run, "not learning"):
+        parts.append(f"at chance: {', '.join(nothing)}")
+    return (
+        f"{'; '.join(parts)}.{_collapse(run)} If L_cont was still falling at the end (metrics.jsonl), more epochs will"
+        " give more (optimiser.epochs)."
+    )
+
+
+def _not_learning(run: RunReading, ceilings: Ceilings | None) -> str:
+    if not any(loss.unseen for loss in run.losses):
+        return (
+            f"whether it learns is not known: there is no unseen patient with speech after {run.steps} steps. Keep some"
+            " for validation (validation_fraction)."
+        )
+    if memorised := _names(run, "memorising", MATCHING):
+        return (
+            f"it memorises: {', '.join(memorised)} below chance on training patients only after {run.steps} steps."
+            f"{_collapse(run)} More patients help most; then fewer epochs or stronger augmentation."
+        )
+    text = f"it does not learn: no match of speech and pictures below chance after {run.steps} steps.{_collapse(run)}"
+    if run.steps < MIN_STEPS:
+        text += (
+            f" That is too few steps to tell: on the phantom the loss leaves chance after 300 to {MIN_STEPS} steps."
+            " Train longer (optimiser.epochs)."
+        )
+    elif run.collapsed:
+        text += " Use the objective of profile quick or small, which prevents it (objective.stream_weight)."
+    elif ceilings is None:
+        text += (
+            " Label some scans and run 'usvs diagnose STORE RUN --labels FILE': it shows whether speech and pictures"
+            " have anything in common. If they do, train longer or with larger batches (profile small)."
+        )
+    else:
+        text += " Speech and pictures both show the labels, so train longer or with larger batches (profile small)."
+    return text + _order_only(run)
+
+
+def _unmatched(run: RunReading) -> str:
+    found = _names(run, "learning")
+    what = f"{', '.join(found)} below chance on unseen patients" if found else "no loss below chance on unseen patients"
+    return f"this run has no loss that matches speech and pictures; {what} after {run.steps} steps."
+
+
+def _order_only(run: RunReading | None) -> str:
+    others = [] if run is None else [loss for loss in run.losses if loss.name not in MATCHING]
+    found = [loss.label for loss in others if loss.verdict == "learning"]
+    return f" Below chance on unseen patients, without any match of the streams: {', '.join(found)}." if found else ""
+
+
+def _collapse(run: RunReading) -> str:
+    return "".join(
+        f" The {name} embeddings have collapsed (rank {run.streams[name].rank:.1f}, spread"
+        f" {run.streams[name].spread:.3f})."
+        for name in run.collapsed
+    )
+
+
+def _untried(contents: ArchiveContents | None) -> str:
+    if contents is None:
+        return "nothing was measured."
+    text = (
+        f"nothing here prevents learning: {contents.speech_minutes:.1f} minutes of speech,"
+        f" {contents.training_pair_clips} clips to train on. Whether speech and pictures have anything in common shows"
+        " only in a run ('usvs pretrain') or with labels (--labels)."
+    )
+    if contents.steps < MIN_STEPS:
+        epochs = math.ceil(MIN_STEPS / max(contents.steps, 1))
+        text += (
+            f" These settings give {contents.steps} steps, too few: on the phantom the loss leaves chance after 300 to"
+            f" {MIN_STEPS}. Use {epochs} times as many epochs (optimiser.epochs)."
+        )
+    return text
+
+
+def _shared(ceilings: Ceilings | None) -> str:
+    if ceilings is None or ceilings.speech is None:
+        return ""
+    return (
+        f" Of the {ceilings.label_nats:.2f} nats of the labels, supervised networks read {ceilings.picture.nats:.2f}"
+        f" from a frame and {ceilings.speech.nats:.2f} from a piece of speech of unseen patients; if both have nothing"
+        f" in common but the labels, L_cont can fall at most {ceilings.bound_nats:.2f} nats below chance, and about"
+        f" {ceilings.expected_nats:.2f} are likely."
+    )
