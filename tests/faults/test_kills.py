@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("name", ["index", "prepare", "pretrain", "finetune", "reproduce"])
 def test_a_killed_command_resumes_with_the_same_result(name: str):
-    """In a process of its own: a fork of this one, whose threads have computed something, would wait for them forever."""
+    """In a process of its own: a fork of this one, whose threads have computed, would wait for them forever."""
     command = [sys.executable, "-m", "tests.faults.kills", "--count", "6", "--seed", "1", "--only", name]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
