@@ -1,7 +1,7 @@
 """The order in which an epoch visits the clips: a keyed permutation, of single clips or of runs of clips of one scan.
 
 With runs of r clips a batch holds r clips of each of a few scans. Its candidates then share patient, scanner and
-speaker with the frame, so that none of these tells which speech belongs to it. Not in the paper, whose batches are
+speaker with the frame, so that none of these says which speech belongs to it. Not in the paper, whose batches are
 drawn from all scans; its hard negatives serve the same end.
 """
 

@@ -1,4 +1,7 @@
-"""Metadata of one scan for the catalogue, read without decoding all of its frames."""
+"""Metadata of one scan for the catalogue, read without decoding all of its frames.
+
+It is one file because each of its functions fills a part of one record, and all turn errors into notes alike.
+"""
 
 import os
 import stat
