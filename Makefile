@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
+# Files are shared out between processes of one thread each: the cores are never used twice.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(shell nproc) --dist loadfile
 DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
@@ -40,11 +42,11 @@ demo: $(VENV)/usvs.stamp ## make a phantom archive, pretrain, fine-tune, compare
 	$(BIN)/usvs finetune planes $(DEMO)/store $(DEMO)/planes --profile quick \
 	  --init random --init $(DEMO)/pretrained --patients held-out --labelled-patients 3
 
-test: $(VENV)/dev.stamp ## the whole suite
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.stamp ## the whole suite, a process for each core
+	$(PYTEST)
 
 test-fast: $(VENV)/dev.stamp ## at most two minutes on two cores: what to run while working
-	$(BIN)/python -m pytest -m "not slow and not compile and not distributed and not interruption"
+	$(PYTEST) -m "not slow and not compile and not distributed and not interruption"
 
 check: lint test ## everything that CI runs
 
