@@ -176,14 +176,6 @@ def main() -> None:
         figures = score(found, item.area, item.text)
         figures |= {"confidence": round(found.confidence, 2), "milliseconds": round(1000 * seconds, 1)}
         results.append({"name": item.name, "group": item.group, **figures})
-            {
-                "name": item.name,
-                "group": item.group,
-                **figures,
-                "confidence": round(found.confidence, 2),
-                "milliseconds": round(1000 * seconds, 1),
-            }
-        )
         is_synthetic = item.group.startswith("synthetic")
         if options.sheet and not (is_synthetic and figures["passed"]):
             (failed_tiles if is_synthetic else drawn_tiles).append(draw_tile(item, found, figures))
