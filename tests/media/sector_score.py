@@ -84,7 +84,7 @@ def intersection_over_union(one: Box, other: Box) -> float:
 
 
 def drawn_items(shared: Path) -> Iterator[Item]:
-    """Yield the items of fans.json: every clip as a video and as a still, every plane as a still."""
+    """Yield what is drawn by eye: every clip as a video and as a still, every plane as a still."""
     for name, drawn in json.loads((shared / "fans.json").read_text("utf-8")).items():
         path = shared / name
         if name.startswith("lung_videos/"):

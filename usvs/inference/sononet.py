@@ -85,11 +85,11 @@ def crop_screen(image: NDArray[np.float64], sector: Sector | None, box: Box | No
         return crop_to(image, box or Box(0, 0, image.shape[1], image.shape[0]), file)
     if sector.note is not None:
         logger.info(f"'{file}': {sector.note}")
-    wanted = sononet_box(sector)
+    expected = sononet_box(sector)
     height, width = image.shape
-    inside = Box(max(wanted.left, 0), max(wanted.top, 0), min(wanted.right, width), min(wanted.bottom, height))
-    crop = np.zeros((wanted.height, wanted.width))
-    inside.translate(-wanted.left, -wanted.top).crop(crop)[:] = inside.crop(image)
+    inside = Box(max(expected.left, 0), max(expected.top, 0), min(expected.right, width), min(expected.bottom, height))
+    crop = np.zeros((expected.height, expected.width))
+    inside.translate(-expected.left, -expected.top).crop(crop)[:] = inside.crop(image)
     return crop
 
 
