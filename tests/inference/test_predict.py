@@ -16,7 +16,7 @@ from usvs.inference import models
 from usvs.inference.models import predict_models
 from usvs.inference.predict import load_classifier
 from usvs.media.box import Box
-from usvs.media.images import padded_to_aspect, parse_box, read_gray_image
+from usvs.media.images import parse_box, read_gray_image
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.features import BATCH_FRAMES
@@ -200,11 +200,3 @@ def test_what_cannot_be_used_is_one_error(trained, tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((20, 30), np.uint8))
     outside = predict([tmp_path / "small.png"], trained[0], box=parse_box("0,0,40,20"))
     assert "30 x 20 pixels, and --box reaches to 40, 20" in outside[0].error
-
-
-def test_padding_reaches_the_aspect_and_keeps_every_pixel():
-    picture = np.arange(1.0, 25.0).reshape(4, 6)
-    for aspect in (0.5, 1.5, 3.0):
-        padded = padded_to_aspect(picture, aspect)
-        assert padded.shape[1] / padded.shape[0] == pytest.approx(aspect, rel=0.1)
-        assert padded.sum() == picture.sum() and np.isin(picture, padded).all()

@@ -84,7 +84,7 @@ def intersection_over_union(one: Box, other: Box) -> float:
 
 
 def drawn_items(shared: Path) -> Iterator[Item]:
-    """Yield what `fans.json` describes: every clip as a video and as a still, every plane as a still."""
+    """Yield what is drawn by eye: every clip as a video and as a still, every plane as a still."""
     for name, drawn in json.loads((shared / "fans.json").read_text("utf-8")).items():
         path = shared / name
         if name.startswith("lung_videos/"):
@@ -174,15 +174,8 @@ def main() -> None:
         found = detect_sector(item.frames)
         seconds = time.perf_counter() - started
         figures = score(found, item.area, item.text)
-        results.append(
-            {
-                "name": item.name,
-                "group": item.group,
-                **figures,
-                "confidence": round(found.confidence, 2),
-                "milliseconds": round(1000 * seconds, 1),
-            }
-        )
+        figures |= {"confidence": round(found.confidence, 2), "milliseconds": round(1000 * seconds, 1)}
+        results.append({"name": item.name, "group": item.group, **figures})
         is_synthetic = item.group.startswith("synthetic")
         if options.sheet and not (is_synthetic and figures["passed"]):
             (failed_tiles if is_synthetic else drawn_tiles).append(draw_tile(item, found, figures))

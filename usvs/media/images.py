@@ -138,11 +138,3 @@ def crop_to(image: NDArray[np.float64], box: Box, file: Path) -> NDArray[np.floa
     if box.right > width or box.bottom > height:
         raise DataError(f"image '{file}': {width} x {height} pixels, and --box reaches to {box.right}, {box.bottom}")
     return image[box.top : box.bottom, box.left : box.right]
-
-
-def padded_to_aspect(image: NDArray[np.float64], width_over_height: float) -> NDArray[np.float64]:
-    """Pad an image with black at its sides or below, so that it has an aspect ratio without being stretched."""
-    height, width = image.shape
-    sides = max(0, round(height * width_over_height) - width)
-    below = max(0, round(width / width_over_height) - height) if sides == 0 else 0
-    return np.pad(image, ((0, below), (sides // 2, sides - sides // 2)))

@@ -46,6 +46,9 @@ THIN_FRACTION = 0.015  # of the shorter side: widest stroke
 THIN_LEVELS = 40  # brighter than what is beside the stroke
 STILL_LEVELS = 40  # largest change over time of a letter; thin tissue changes more
 LETTER_PX, LETTER_ACTIVITY = 21, 0.5  # window around a letter, and its mean activity beside strokes: less than tissue's
+LETTER_LEVELS = 80.0  # contrast of letters that are large enough to be dense
+MOVING_LEVELS = 10.0  # change over time of moving tissue, above what a codec adds to a still image
+MOTION_FRACTION = 0.75  # of the active area; if more of it moves, what is bright and does not move is lettering
 HALO_PX = 4  # reduced pixels around a stroke in which codecs add noise
 
 # --- Dense areas ---
@@ -98,7 +101,10 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
             bars |= framing
         bright = [_keep_dense((contrast > level) & ~bars) for level in BRIGHT_LEVELS]
         solid = bright[0]
-        ignored = (near_strokes & ~solid) | bars
+        frozen = _find_frozen(contrast, brightest - darkest, bars) if len(frames) > 1 else bars
+        ignored = (near_strokes & ~solid) | bars | frozen
+        if len(frames) > 1:
+            bright = [one & ~frozen for one in bright]
         usable = ~ignored
         activity = np.clip(contrast / ACTIVE_LEVEL, 0, 1)
         masks = [_keep_dense((np.abs(local_mean - background) > FAINT_LEVEL) & usable)]
@@ -171,6 +177,15 @@ def _find_strokes(highest: NDArray[np.uint8]) -> Mask:
     side = max(3, _round_to_odd(THIN_FRACTION * min(highest.shape)))
     opened = cv2.morphologyEx(highest, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
     return np.asarray(cv2.subtract(highest, opened) > THIN_LEVELS)
+
+
+def _find_frozen(contrast: NDArray[np.float32], change: NDArray[np.float32], bars: Mask) -> Mask:
+    """Return what is bright and does not change, if nearly all of the active area changes: it is lettering."""
+    active, moving = _keep_dense((contrast > LEVELS[-1]) & ~bars), _keep_dense(change > MOVING_LEVELS)
+    if moving.sum() <= MOTION_FRACTION * active.sum():
+        return np.zeros(active.shape, bool)
+    still = (contrast > LETTER_LEVELS) & (change <= MOVING_LEVELS) & ~_dilate(moving, 2 * HALO_PX + 1)
+    return _dilate(still, 2 * HALO_PX + 1) & ~_dilate(moving, 2 * HALO_PX + 1)
 
 
 def _find_letters(letters: Mask, strokes: Mask, activity: NDArray[np.float32]) -> Mask:
