@@ -97,7 +97,7 @@ def spectrogram_forward_block(library: Path, architecture: str) -> Executed:
     rows = next(loop for loop in loops if flow.opcodes(loop)["STG.E.128"])
     # Each of a thread's eight points has a block that loads two samples; a window of 240 samples fills four of them.
     loads = [block for block in frames.blocks if [i.opcode for i in flow.blocks[block]].count("LDG.E.64.CONSTANT") == 1]
-    first_loads = sorted(loads)[:4]
-    round_of_frames = flow.path(frames, {}, lambda block: block[0].address in first_loads, set())
+    required = sorted(loads)[:4]
+    round_of_frames = flow.path(frames, {}, lambda block: block[0].address in required, set())
     band = flow.path(rows, {}, lambda block: has(block, "STG.E.128"), set())
     return executed(round_of_frames).times(4) + executed(band).times(16)

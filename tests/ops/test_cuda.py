@@ -219,4 +219,19 @@ def test_invalid_arguments_raise_on_cuda():
     with pytest.raises(RuntimeError, match="anchors: expected float32 or bfloat16 on CUDA, got Double"):
         contrastive_loss(*(tensor.double() for tensor in tensors), index)
     index[0] = 9
-    assert contrastive_loss(*tensors, index).isnan().tolist() == [True, False, False, False]
+    losses = contrastive_loss(*tensors, index)
+    assert losses.isnan().tolist() == [True, False, False, False]
+    gradients = torch.autograd.grad(losses.sum(), tensors)
+    assert gradients[3].isfinite().all() and gradients[0][1:].isfinite().all() and gradients[0][0].isnan().all()
+
+
+@pytest.mark.gpu
+def test_a_temperature_on_the_device():
+    tensors, index = embeddings(40, 120, 16, torch.float32), some_index(40, 120)
+    learned, number = torch.tensor(0.25, device="cuda", requires_grad=True), 0.25
+    losses = contrastive_loss(*tensors, index, learned)
+    assert torch.equal(losses, contrastive_loss(*tensors, index, number))
+    (found,) = torch.autograd.grad(losses.sum(), learned)
+    (expected,) = torch.autograd.grad(contrastive_loss_reference(*tensors, index, learned).sum(), learned)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert contrastive_loss(*tensors, index, torch.tensor(-1.0, device="cuda")).isnan().all()
