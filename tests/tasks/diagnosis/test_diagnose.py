@@ -92,3 +92,34 @@ def test_agreement_within_and_between_scans():
     same = [torch.stack([scans[0][0]] * 4)] * 2
     assert agreement_of("scans", [(each, each) for each in same]).other_scan == pytest.approx(1.0)
     assert np.isnan(agreement_of("one", [(scans[0], scans[0])]).other_scan)
+
+
+def intervals(path, label_of) -> str:
+    """Label both halves of every scan of a store of noise."""
+    lines = ["file,start_seconds,end_seconds,label"]
+    for scan in range(4):
+        lines += [f"{scan:012x}.mp4,{6 * half},{6 * half + 6},{label_of(scan, half)}" for half in (0, 1)]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_labels_that_neither_stream_shows(noise_store, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("usvs.tasks.diagnosis.labelled_samples.TRAIN_SAMPLES", 90)
+    monkeypatch.setattr("usvs.tasks.diagnosis.labelled_samples.TEST_SAMPLES", 60)
+    labels = intervals(tmp_path / "labels.csv", lambda scan, half: "ab"[half])
+    settings = tiny().model_copy(update={"validation_fraction": 0.5})
+    found = diagnose(noise_store, labels=labels, settings=settings, updates=3)
+    assert found.ceilings is not None and found.ceilings.speech is not None
+    assert found.ceilings.picture.updates == 3 and found.ceilings.picture.test_patients == 2
+    assert sum(map(sum, found.ceilings.picture.confusion)) == found.ceilings.picture.test_samples == 60
+    assert found.verdict.can_carry is False and "speech does not name what is visible" in found.verdict.text
+    assert found.ceilings.label_nats == pytest.approx(np.log(2), abs=0.05) and found.ceilings.bound_nats < 0.1
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["ceilings"]["picture"]["at_chance"]
+    same = intervals(tmp_path / "same.csv", lambda scan, half: "a")
+    with pytest.raises(DataError, match=r"expected at least two different ones .* got 1 and 1"):
+        diagnose(noise_store, labels=same, settings=settings, updates=3)
+
+
+def test_labels_of_the_store_are_needed_where_they_are_asked_for(noise_store, tiny):
+    with pytest.raises(DataError, match="has no labels: expected labels in the archive"):
+        diagnose(noise_store, labels="store", settings=tiny())

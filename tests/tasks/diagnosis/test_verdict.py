@@ -106,6 +106,16 @@ def test_what_to_try_next(reading, advice):
     assert re.search(advice, found.text), found.text
 
 
+def test_silence_is_no_match():
+    silence = (loss("correspondence", 0.1, 0.1), loss("contrastive"), loss("reverse"))
+    assert give_verdict(ENOUGH, run(*silence)).can_carry is None
+    one_way = give_verdict(ENOUGH, run(loss(train=0.3, unseen=0.1), loss("reverse"))).text
+    assert "separate speech from silence" in one_way
+    both = give_verdict(ENOUGH, run(loss(train=0.3, unseen=0.1), loss("reverse", 0.3, 0.1))).text
+    assert "silence" not in both
+    assert "L_cls alone" in give_verdict(ENOUGH, run(silence[0])).text
+
+
 def test_a_silent_archive_may_learn_the_order_of_frames():
     found = give_verdict(dataclasses.replace(ENOUGH, scans_with_sound=0), run(loss("order", 0.3, 0.3)))
     assert found.can_carry is None

@@ -145,7 +145,7 @@ def diagnose(
     device = choose_device(chosen.run.device)
     with process_settings(device):
         if model is not None and run is not None:
-            eager = own.run.model_copy(update={"compile": "eager", "micro_batch_clips": None})
+            eager = chosen.run.model_copy(update={"compile": "eager", "micro_batch_clips": None})
             trainer = Trainer(model, own.optimiser, eager, 1, 1)
             clips = opened.clips
             train, unseen = (clips.select(split.clips_of(side, clips.scan)) for side in (split.train, split.validation))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from usvs.tasks.diagnosis.ceilings import Ceilings
 from usvs.tasks.diagnosis.contents import ArchiveContents
-from usvs.tasks.diagnosis.losses import MATCHING, LossReading, RunReading
+from usvs.tasks.diagnosis.losses import WITHOUT_CONTRAST, LossReading, RunReading
 
 # On the phantom L_cont leaves chance after 300 to 450 steps (docs/learning.md, "Search for the settings").
 MIN_STEPS = 450
@@ -38,9 +38,9 @@ def give_verdict(
         run: what a run has learnt; None: there is none.
         ceilings: what can be read of labels; None: there are none.
     """
-    if run is not None and _names(run, "learning", MATCHING):
+    if run is not None and _names(run, "learning", run.matching):
         return Verdict(True, _learning(run) + _shared(ceilings))
-    if run is not None and not any(loss.name in MATCHING for loss in run.losses):
+    if run is not None and not run.matching:
         return Verdict(None, _unmatched(run))
     if reasons := _obstacles(contents, ceilings):
         return Verdict(False, f"this archive cannot carry it, because {'; and '.join(reasons)}.{_order_only(run)}")
@@ -105,10 +105,16 @@ def _learning(run: RunReading) -> str:
     if memorised := _names(run, "memorising"):
         parts.append(f"only on training patients: {', '.join(memorised)}")
     if nothing := _names(run, "not learning"):
-        parts.append(f"at chance: {', '.join(nothing)}")
-    return (
-        f"{'; '.join(parts)}.{_collapse(run)} If L_cont was still falling at the end (metrics.jsonl), more epochs will"
-        " give more (optimiser.epochs)."
+        parts.append(f"not below chance: {', '.join(nothing)}")
+    text = f"{'; '.join(parts)}.{_collapse(run)}"
+    if run.matching == WITHOUT_CONTRAST:
+        text += " L_cls alone may have learnt to separate speech from silence."
+    elif "reverse" in run.matching and not _names(run, "learning", ("reverse",)):
+        text += (
+            " From speech to pictures it is not below chance, so it may have learnt to separate speech from silence."
+        )
+    return text + (
+        " If L_cont was still falling at the end (metrics.jsonl), more epochs will give more (optimiser.epochs)."
     )
 
 
@@ -118,7 +124,7 @@ def _not_learning(run: RunReading, ceilings: Ceilings | None) -> str:
             f"whether it learns is not known: there is no unseen patient with speech after {run.steps} steps. Keep some"
             " for validation (validation_fraction)."
         )
-    if memorised := _names(run, "memorising", MATCHING):
+    if memorised := _names(run, "memorising", run.matching):
         return (
             f"it memorises: {', '.join(memorised)} below chance on training patients only after {run.steps} steps."
             f"{_collapse(run)} More patients help most; then fewer epochs or stronger augmentation."
@@ -148,7 +154,7 @@ def _unmatched(run: RunReading) -> str:
 
 
 def _order_only(run: RunReading | None) -> str:
-    others = [] if run is None else [loss for loss in run.losses if loss.name not in MATCHING]
+    others = [] if run is None else [loss for loss in run.losses if loss.name not in run.matching]
     found = [loss.label for loss in others if loss.verdict == "learning"]
     return f" Below chance on unseen patients, without any match of the streams: {', '.join(found)}." if found else ""
 
