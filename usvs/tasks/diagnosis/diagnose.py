@@ -141,7 +141,8 @@ def diagnose(
     split = split_store(opened, chosen.validation_fraction) if run is None else _split_of(Path(run), opened)
     source = None if labels is None else open_labels(opened, labels)
     contents = count_contents(opened, chosen, split)
-    reading, agreement = None, ()
+    reading = None
+    agreement: tuple[Agreement, ...] = ()
     device = choose_device(chosen.run.device)
     with process_settings(device):
         if model is not None and run is not None:
