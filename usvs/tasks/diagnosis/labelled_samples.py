@@ -118,7 +118,7 @@ def draw_samples(
     rows = clip_rows(store, settings, with_speech=False) if speech_rows is None else speech_rows
     rows = rows[split.clips_of(patients, store.clips.scan[rows])]
     if not len(rows):
-        return Samples(*(np.zeros(0, kind) for kind in (np.int64, np.float64, np.int64)))
+        return Samples(np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.int64))
     side = patients == split.train
     random = np.random.default_rng((SEED, int(side), int(speech_rows is None)))
     chosen = np.sort(rows[random.integers(0, len(rows), TRAIN_SAMPLES if side else TEST_SAMPLES)])

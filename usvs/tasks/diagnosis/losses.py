@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from usvs.evaluation.embedding_spread import EmbeddingSpread
@@ -29,7 +30,7 @@ LossVerdict = Literal["learning", "memorising", "not learning", "not tested"]
 LOSS_LABELS = {
     "correspondence": "L_cls",
     "contrastive": "L_cont",
-    "reverse": "L_cont, speech to video",
+    "reverse": "L_cont (speech to video)",
     "stream_frames": "frames of a clip",
     "stream_speech": "speech of a clip",
     "order": "L_ord",
@@ -185,7 +186,7 @@ def measure_losses(records: list[dict[str, float]], validation: Validation) -> d
     return result
 
 
-def half_width(values: np.ndarray) -> float:  # type: ignore[type-arg]
+def half_width(values: NDArray[np.float64]) -> float:
     """Return half of Student's 95 % interval of a mean [n]; NaN for fewer than two values."""
     if len(values) < 2:
         return float("nan")
@@ -193,7 +194,7 @@ def half_width(values: np.ndarray) -> float:  # type: ignore[type-arg]
     return float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def _mean_beside_chance(rows: np.ndarray) -> LossMeasurement:  # type: ignore[type-arg]
+def _mean_beside_chance(rows: NDArray[np.float64]) -> LossMeasurement:
     """Summarise [n, 3]: value, chance and weight of each batch."""
     value, chance, weight = rows.T
     return LossMeasurement(
