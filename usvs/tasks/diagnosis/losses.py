@@ -30,7 +30,7 @@ LossVerdict = Literal["learning", "memorising", "not learning", "not tested"]
 LOSS_LABELS = {
     "correspondence": "L_cls",
     "contrastive": "L_cont",
-    "reverse": "L_cont, speech to video",
+    "reverse": "L_cont (speech to video)",
     "stream_frames": "frames of a clip",
     "stream_speech": "speech of a clip",
     "order": "L_ord",
