@@ -144,6 +144,7 @@ def diagnose(
     reading = None
     agreement: tuple[Agreement, ...] = ()
     device = choose_device(chosen.run.device)
+    environment = describe_environment(device)  # now: a checkout may change while this runs
     with process_settings(device):
         if model is not None and run is not None:
             eager = chosen.run.model_copy(update={"compile": "eager", "micro_batch_clips": None})
@@ -155,7 +156,7 @@ def diagnose(
                 agreement = measure_agreement(model, trainer, opened, own, unseen if len(unseen) else train)
         ceilings = None if source is None else measure_ceilings(opened, chosen, split, source, updates)
     verdict = give_verdict(contents, reading, ceilings)
-    return Diagnosis(contents, reading, agreement, ceilings, verdict, describe_environment(device))
+    return Diagnosis(contents, reading, agreement, ceilings, verdict, environment)
 
 
 def _split_of(run: Path, store: PreparedStore) -> PatientSplit:
