@@ -12,7 +12,7 @@ import pytest
 
 from usvs.cli import main
 from usvs.errors import DataError
-from usvs.store import prepare_scan, writer
+from usvs.store import crops, writer
 from usvs.store.catalogue import Catalogue
 from usvs.store.folder import lock_store
 from usvs.store.indexing import index_archive
@@ -170,7 +170,7 @@ def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monk
 
 
 def test_a_file_replaced_while_it_is_prepared_leaves_nothing(store: Path, monkeypatch: pytest.MonkeyPatch):
-    real = prepare_scan.iter_gray_frames
+    real = crops.iter_gray_frames
 
     def replaced(path: Path, *given):
         for number, frame in enumerate(real(path, *given)):
@@ -178,7 +178,7 @@ def test_a_file_replaced_while_it_is_prepared_leaves_nothing(store: Path, monkey
                 os.utime(path, ns=(1, 1))
             yield frame
 
-    monkeypatch.setattr(prepare_scan, "iter_gray_frames", replaced)
+    monkeypatch.setattr(crops, "iter_gray_frames", replaced)
     summary = prepare_store(store, profile=SETTINGS, workers=1)
     key = key_of(store, "p1/b.mp4")
     assert "has changed while it was prepared" in summary.failures[key]
