@@ -18,6 +18,7 @@ from usvs.store.contact_sheet import save_contact_sheets
 from usvs.store.crops import check_gaze
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
+from usvs.store.prepared import PreparedStore, warn_of_other_crop
 from usvs.store.prepared_scan import PreparedScan
 from usvs.store.settings import PrepareSettings
 from usvs.store.staleness import stale_reason
@@ -103,3 +104,10 @@ def test_contact_sheets_list_the_least_certain_sectors_first(tmp_path: Path, scr
     assert [line.split(",")[3] for line in lines[1:]] == ["b_unclear.mkv", "a_clear.mkv"]
     assert float(lines[1].split(",")[0]) < float(lines[2].split(",")[0]) <= 1
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0  # names of files are for the owner alone
+
+
+@pytest.mark.parametrize(("crop", "warnings"), [("inscribed", 0), ("sector", 1)])
+def test_training_on_another_crop_than_pictures_get_is_said(store: Path, caplog, crop, warnings):
+    prepare(store, crop)
+    warn_of_other_crop(PreparedStore(store))
+    assert caplog.text.count(f"crop={crop}: predict with this model from stores prepared alike") == warnings

@@ -125,6 +125,16 @@ class PreparedStore:
         return type(self), (self.store, False)
 
 
+def warn_of_other_crop(store: PreparedStore) -> None:
+    """Warn where frames show another crop than the inscribed one, which is what models see of pictures and videos."""
+    crop = store.scan(0).manifest.settings.crop
+    if crop != "inscribed":
+        logger.warning(
+            f"store '{store.store}' has frames with crop={crop}: predict with this model from stores prepared alike;"
+            " of image and video files it is shown the inscribed crop, which it was not trained on"
+        )
+
+
 def check_clip_length(store: PreparedStore, clips: ClipSettings) -> None:
     """Check that samples are drawn from the clips that the store was cut into.
 

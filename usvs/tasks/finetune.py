@@ -8,7 +8,7 @@ from torch import nn
 
 from usvs.config import Profile, override_settings
 from usvs.evaluation.folds import GroupBy
-from usvs.store.prepared import PreparedStore
+from usvs.store.prepared import PreparedStore, warn_of_other_crop
 from usvs.tasks.comparison import Comparison, Patients
 from usvs.tasks.frozen_features import Calibrate
 from usvs.tasks.initial_encoder import Init
@@ -69,6 +69,7 @@ def finetune(
     merged = override_settings(settings or task_kind(task).profile(profile), **overrides)
     init_list: list[Init] = [inits] if isinstance(inits, (str, Path, nn.Module)) else list(inits)
     opened = PreparedStore(Path(store))
+    warn_of_other_crop(opened)
     task_object = find_task(task, opened, getattr(merged, "label_column", None))
     by_default = [name for name in task_object.protocols if name in ("finetune", "probe")]
     with join_ranks(merged.run.device) as ranks, process_settings(choose_device(merged.run.device)):

@@ -11,7 +11,7 @@ from torch import nn
 
 from usvs.config import Profile, override_settings
 from usvs.errors import ConfigError
-from usvs.store.prepared import PreparedStore
+from usvs.store.prepared import PreparedStore, warn_of_other_crop
 from usvs.tasks.diagnosis.contents import count_contents
 from usvs.tasks.diagnosis.losses import RunReading, read_run
 from usvs.tasks.diagnosis.verdict import Verdict, give_verdict
@@ -108,6 +108,7 @@ def pretrain(
         ranks.on_first(lambda: folder.check(chosen))
         video = choose_encoder(encoder, init, chosen)
         opened = PreparedStore(Path(store))
+        warn_of_other_crop(opened)
         setup = _RunSetup(
             opened, chosen, _with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
         )
