@@ -10,7 +10,18 @@ from usvs.store.prepared_manifest import FileState, PreparedManifest
 OTHER_SETTINGS = "prepared with other settings than the first scan"
 SECTOR_COLUMNS = ("sector_left", "sector_top", "sector_right", "sector_bottom")
 STATE_COLUMNS = (
-    *("scan_key", "patient_key", "bytes", "modified_ns", "sound", "gaze", "planes", "companions", "alignment"),
+    *(
+        "scan_key",
+        "patient_key",
+        "bytes",
+        "modified_ns",
+        "sound",
+        "gaze",
+        "planes",
+        "companions",
+        "alignment",
+        "sector_geometry",
+    ),
     *SECTOR_COLUMNS,
 )  # of the catalogue: what a prepared scan is made from
 
