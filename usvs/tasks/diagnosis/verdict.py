@@ -106,10 +106,11 @@ def _too_little_shared(run: RunReading | None, ceilings: Ceilings | None) -> lis
     widths = [] if run is None else [loss.unseen.half_width for loss in run.losses if loss.unseen and _contrasts(loss)]
     if ceilings is None or not widths or not ceilings.bound_nats < widths[0]:
         return []
+    spoken = 0.0 if ceilings.speech is None else ceilings.speech.nats
     return [
         "speech and pictures share too little for networks of this size: of the"
         f" {ceilings.label_nats:.2f} nats of the labels, supervised ones read {ceilings.picture.nats:.2f} from a frame"
-        f" and {0.0 if ceilings.speech is None else ceilings.speech.nats:.2f} from a piece of speech of unseen patients."
+        f" and {spoken:.2f} from a piece of speech of unseen patients."
         f" Through the labels L_cont can fall at most {ceilings.bound_nats:.2f} nats below chance, less than its"
         f" interval there (± {widths[0]:.2f})"
     ]
