@@ -106,6 +106,15 @@ def test_what_to_try_next(reading, advice):
     assert re.search(advice, found.text), found.text
 
 
+def test_what_the_labels_allow_is_less_than_the_noise():
+    little = dataclasses.replace(ceilings(), bound_nats=0.03)
+    found = give_verdict(ENOUGH, run(loss(train=0.8, unseen=-0.3, half=0.06)), little)
+    assert found.can_carry is False and "at most 0.03 nats" in found.text and "L_cont memorising" in found.text
+    assert give_verdict(ENOUGH, run(loss(train=0.8, unseen=-0.3, half=0.02)), little).can_carry is None
+    assert give_verdict(ENOUGH, run(loss(train=0.8, unseen=0.3, half=0.06)), little).can_carry
+    assert give_verdict(ENOUGH, None, little).can_carry is None
+
+
 def test_silence_is_no_match():
     silence = (loss("correspondence", 0.1, 0.1), loss("contrastive"), loss("reverse"))
     assert give_verdict(ENOUGH, run(*silence)).can_carry is None

@@ -42,8 +42,9 @@ def give_verdict(
         return Verdict(True, _learning(run) + _shared(ceilings))
     if run is not None and not run.matching:
         return Verdict(None, _unmatched(run))
-    if reasons := _obstacles(contents, ceilings):
-        return Verdict(False, f"this archive cannot carry it, because {'; and '.join(reasons)}.{_order_only(run)}")
+    if reasons := _obstacles(contents, ceilings) or _too_little_shared(run, ceilings):
+        text = f"this archive cannot carry it, because {'; and '.join(reasons)}.{_state(run)}{_order_only(run)}"
+        return Verdict(False, text)
     if run is None:
         return Verdict(None, _untried(contents) + _shared(ceilings))
     return Verdict(None, _not_learning(run, ceilings) + _shared(ceilings))
@@ -98,6 +99,32 @@ def _obstacles(contents: ArchiveContents | None, ceilings: Ceilings | None) -> l
                 f" {ceilings.picture.f1.chance:.2f})"
             )
     return reasons
+
+
+def _too_little_shared(run: RunReading | None, ceilings: Ceilings | None) -> list[str]:
+    """A reason where all that the labels allow is less than the noise of the run's L_cont on unseen patients."""
+    widths = [] if run is None else [loss.unseen.half_width for loss in run.losses if loss.unseen and _contrasts(loss)]
+    if ceilings is None or not widths or not ceilings.bound_nats < widths[0]:
+        return []
+    spoken = 0.0 if ceilings.speech is None else ceilings.speech.nats
+    return [
+        "speech and pictures share too little for networks of this size: of the"
+        f" {ceilings.label_nats:.2f} nats of the labels, supervised ones read {ceilings.picture.nats:.2f} from a frame"
+        f" and {spoken:.2f} from a piece of speech of unseen patients."
+        f" Through the labels L_cont can fall at most {ceilings.bound_nats:.2f} nats below chance, less than its"
+        f" interval there (± {widths[0]:.2f})"
+    ]
+
+
+def _contrasts(loss: LossReading) -> bool:
+    return loss.name == "contrastive"
+
+
+def _state(run: RunReading | None) -> str:
+    if run is None:
+        return ""
+    found = [f"{loss.label} {loss.verdict}" for loss in run.losses if loss.name in run.matching]
+    return f" The run after {run.steps} steps: {', '.join(found)}."
 
 
 def _learning(run: RunReading) -> str:
