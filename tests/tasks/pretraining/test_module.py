@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -5,6 +9,7 @@ from usvs.tasks.pretraining.module import PretrainModel
 from usvs.training.trainer import Trainer
 
 B, K = 6, 2
+IN_A_PROCESS_OF_ITS_OWN = "USVS_TEST_PROCESS"
 
 
 def batch(step: int, valid=(True, False, True, True, False, True), ordered=(True,) * B):
@@ -26,7 +31,14 @@ def trainer(settings) -> Trainer:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("form", ["eq2", "ntxent"])
-def test_a_scripted_step_equals_the_eager_one_bit_for_bit(tiny, form, precision):
+def test_a_scripted_step_equals_the_eager_one_bit_for_bit(tiny, form, precision, request):
+    """In a process of its own: after some hundred other tests the last bit of a few sums differed; why was not found."""
+    if not os.environ.get(IN_A_PROCESS_OF_ITS_OWN):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", request.node.nodeid]
+        environment = os.environ | {IN_A_PROCESS_OF_ITS_OWN: "1"}
+        done = subprocess.run(command, cwd=request.config.rootpath, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout
+        return
     chosen = {"compile": "torchscript", "precision": precision}
     scripted = trainer(tiny(objective={"form": form}, run=chosen))
     eager = trainer(tiny(objective={"form": form}, run=chosen | {"compile": "eager"}))
