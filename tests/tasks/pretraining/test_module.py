@@ -32,7 +32,7 @@ def trainer(settings) -> Trainer:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("form", ["eq2", "ntxent"])
 def test_a_scripted_step_equals_the_eager_one_bit_for_bit(tiny, form, precision, request):
-    """In a process of its own: after some hundred other tests the last bit of a few sums differed; why was not found."""
+    """In a process of its own: after some hundred other tests the last bit of a few sums differed, why is open."""
     if not os.environ.get(IN_A_PROCESS_OF_ITS_OWN):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", request.node.nodeid]
         environment = os.environ | {IN_A_PROCESS_OF_ITS_OWN: "1"}
