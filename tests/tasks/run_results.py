@@ -13,19 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from usvs.tasks.pretraining.settings import pretrain_profile, read_settings
+from usvs.utils.nested import differences
 
 LAST_RECORDS = 10
-
-
-def differences(changed: dict[str, Any], base: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested settings that differ from others, by dotted name."""
-    found: dict[str, Any] = {}
-    for name, value in changed.items():
-        if isinstance(value, dict):
-            found |= differences(value, base[name], f"{prefix}{name}.")
-        elif value != base[name]:
-            found[prefix + name] = value
-    return found
 
 
 def run_results(run: Path) -> dict[str, Any]:
@@ -37,7 +27,7 @@ def run_results(run: Path) -> dict[str, Any]:
     base = pretrain_profile(settings.profile).model_dump(mode="json")
     return {
         "profile": settings.profile,
-        "settings": differences(settings.model_dump(mode="json"), base),
+        "settings": {found.path: found.new for found in differences(base, settings.model_dump(mode="json"))},
         "environment": json.loads((run / "environment.json").read_text()),
         "steps": records[-1]["step"],
         "training": {

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.interruptions import FileOperations, Interrupted, interruptions
 from usvs.errors import ConfigError, DataError
-from usvs.tasks.result_cache import ResultCache, first_difference
+from usvs.tasks.result_cache import ResultCache, describe_difference
 
 RECORD = {"settings": {"folds": 3}, "patients": ["a", "b"]}
 
@@ -103,6 +103,6 @@ def test_a_damaged_result_is_named(tmp_path):
 
 
 def test_equal_records_have_no_difference_and_a_missing_name_is_one():
-    assert first_difference(RECORD, json.loads(json.dumps(RECORD))) is None
-    assert first_difference({"a": None}, {}) == "a: expected null, got null"
-    assert first_difference({}, {"a": {"b": 1}}) == 'a: expected null, got {"b": 1}'
+    assert describe_difference(RECORD, json.loads(json.dumps(RECORD))) is None
+    assert describe_difference({"a": None}, {}) == "a: expected null, got null"
+    assert describe_difference({}, {"a": {"b": 1}}) == 'a: expected null, got {"b": 1}'

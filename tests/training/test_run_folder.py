@@ -12,7 +12,7 @@ from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.checkpoint import Checkpoint, save_checkpoint
 from usvs.training.loggers import TensorBoardLogger
 from usvs.training.metrics_log import JsonlLogger
-from usvs.training.run_folder import RunFolder, first_difference
+from usvs.training.run_folder import RunFolder, changed_setting
 from usvs.training.settings import OptimiserSettings, RunSettings
 
 SETTINGS = RunSettings(seed=3)
@@ -167,10 +167,10 @@ def test_other_records_of_the_same_run_are_refused(tmp_path):
 
 def test_the_first_difference_that_matters_is_named():
     before = {"run": {"seed": 0, "device": "cpu"}, "epochs": 3}
-    assert first_difference(before, before) is None
-    assert first_difference(before, {"run": {"seed": 0, "device": "cuda"}, "epochs": 3}) is None
-    assert first_difference(before, {"run": {"seed": 1, "device": "cpu"}, "epochs": 4}) == "run.seed: 0, now 1"
-    assert first_difference(before, {**before, "added": 2}) == "added: None, now 2"
+    assert changed_setting(before, before) is None
+    assert changed_setting(before, {"run": {"seed": 0, "device": "cuda"}, "epochs": 3}) is None
+    assert changed_setting(before, {"run": {"seed": 1, "device": "cpu"}, "epochs": 4}) == "run.seed: 0, now 1"
+    assert changed_setting(before, {**before, "added": 2}) == "added: None, now 2"
 
 
 def test_only_its_owner_may_read_a_run(tmp_path):

@@ -28,7 +28,7 @@ from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import check_pretraining_overlap
 from usvs.tasks.registry import AnyTask, find_task
-from usvs.tasks.result_cache import first_difference
+from usvs.tasks.result_cache import describe_difference
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import Table
 from usvs.utils.array_files import write_arrays
@@ -249,7 +249,7 @@ class Definition:
         settings: FinetuneSettings = getattr(self.settings, next(iter(self.tables)))
         given = {"encoder_sha256": encoder_sha256(initial_encoder(self.external[row], settings))}
         stored = experiment.cache.measure(f"weights_{row}", lambda: given)
-        if difference := first_difference(stored, given):
+        if difference := describe_difference(stored, given):
             raise ConfigError(
                 f"'{experiment.out}' holds results of other {row} weights: {difference}; choose a new folder"
             )

@@ -26,7 +26,7 @@ from usvs.tasks.cross_validation import FoldResult, measure_fold
 from usvs.tasks.fingerprint import fingerprint
 from usvs.tasks.initial_encoder import Init
 from usvs.tasks.pretraining.settings import PretrainSettings
-from usvs.tasks.provenance import RESULTS, typed_command
+from usvs.tasks.provenance import RESULTS_FILE, typed_command
 from usvs.tasks.registry import AnyTask
 from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.settings import FinetuneSettings
@@ -152,8 +152,8 @@ class Experiment:
             **self.cache.record,
             **content,
         }
-        with writing(f"'{out / RESULTS}'"):
-            write_text(out / RESULTS, json.dumps(results, indent=1))
+        with writing(f"'{out / RESULTS_FILE}'"):
+            write_text(out / RESULTS_FILE, json.dumps(results, indent=1))
         return results
 
 

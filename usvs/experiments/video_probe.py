@@ -36,7 +36,7 @@ from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 
 logger = logging.getLogger(__name__)
 
-INIT_TITLES = {"random": "random, calibrated", "video": "frame order, on the training videos"}
+PROBE_TITLES = {"random": "random, calibrated", "video": "frame order, on the training videos"}
 
 
 class VideoProbeSettings(Settings):
@@ -64,7 +64,7 @@ class VideoProbe:
             f"{videos}; {results['sources']} sources; {folds}; macro F1 in %, mean ± standard deviation",
             f"{'init':<40}{'frames':>16}{'videos':>16}",
         ]
-        for init, title in INIT_TITLES.items():
+        for init, title in PROBE_TITLES.items():
             spreads = [str(Spread.of(result[score] for result in measured[init])) for score in ("f1", "video_f1")]
             lines.append(f"{title:<40}" + "".join(f"{spread:>16}" for spread in spreads))
         for score, what in (("f1", "frames"), ("video_f1", "videos")):
@@ -102,11 +102,11 @@ def probe_videos(
     store, out = Path(store), Path(out)
     settings = override_settings(settings or VideoProbeSettings(), **overrides)
     probe = _Definition(PreparedStore(store), labels, settings)
-    measured: dict[str, list[dict[str, Any]]] = {init: [] for init in INIT_TITLES}
+    measured: dict[str, list[dict[str, Any]]] = {init: [] for init in PROBE_TITLES}
     with Experiment("video_probe", probe.store, out, probe.record, settings.pretrain.run.device) as experiment:
         for repeat in range(repeats):
             for fold in video_folds(labels, settings.folds, repeat):
-                for init in INIT_TITLES:
+                for init in PROBE_TITLES:
                     work = partial(probe.measure, experiment, init, repeat, fold)
                     result = experiment.cache.measure(f"{init}_repeat_{repeat}_fold_{fold.number}", work)
                     measured[init].append(result)

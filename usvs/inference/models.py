@@ -20,7 +20,7 @@ from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
-from usvs.tasks.provenance import RESULTS
+from usvs.tasks.provenance import RESULTS_FILE
 from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
@@ -136,11 +136,11 @@ def _best_init(run: Path) -> Path:
     if len(inits) == 1:
         return run / MODELS / inits[0]
     try:
-        best = str(json.loads(read_regular_text(run / RESULTS))["best_init"])
+        best = str(json.loads(read_regular_text(run / RESULTS_FILE))["best_init"])
     except (OSError, ValueError, KeyError):
         names = ", ".join(f"'{run / MODELS / name}'" for name in inits)
         raise DataError(
-            f"run '{run}' has models of {len(inits)} inits and no readable {RESULTS}: name one of {names}"
+            f"run '{run}' has models of {len(inits)} inits and no readable {RESULTS_FILE}: name one of {names}"
         ) from None
     logger.info(f"run '{run}': using the models of init '{best}', the best of {', '.join(inits)}")
     return run / MODELS / best

@@ -21,7 +21,7 @@ from usvs.tasks.frozen_features import Calibrate
 from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial_encoder
 from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import held_out_rows, overlaps
-from usvs.tasks.provenance import RESULTS, typed_command
+from usvs.tasks.provenance import RESULTS_FILE, typed_command
 from usvs.tasks.registry import AnyTask
 from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.results_table import FinetuneResult, best_init
@@ -209,8 +209,8 @@ class Comparison:
             "best_init": result.best,
             "inits": inits,
         }
-        with writing(f"'{self.folder / RESULTS}'"):
-            write_text(self.folder / RESULTS, json.dumps(stored, indent=1))
+        with writing(f"'{self.folder / RESULTS_FILE}'"):
+            write_text(self.folder / RESULTS_FILE, json.dumps(stored, indent=1))
         arrays: dict[str, NDArray[Any]] = {}
         for name in self.inits:
             file = self.folder / EXAMPLES / f"{name}.npz"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from usvs.tasks.init_names import INIT_PREFIXES
 
-RESULTS = "results.json"
+RESULTS_FILE = "results.json"
 
 
 def typed_command(arguments: Sequence[str], folders: Mapping[str, Path]) -> list[str]:

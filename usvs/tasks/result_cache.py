@@ -15,10 +15,11 @@ from typing_extensions import Self
 from usvs.errors import ConfigError, DataError
 from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.folder_lock import FolderLock
+from usvs.utils.nested import differences
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
-RESULTS = "results"
+RESULTS_FOLDER = "results"
 SHOWN_CHARACTERS = 80
 
 
@@ -73,7 +74,7 @@ class ResultCache:
 
     def path(self, name: str) -> Path:
         """Return the file of a result; commas and spaces in its name become underscores."""
-        return self.out / RESULTS / f"{name.replace(', ', '_').replace(' ', '_')}.json"
+        return self.out / RESULTS_FOLDER / f"{name.replace(', ', '_').replace(' ', '_')}.json"
 
     def close(self) -> None:
         """Release the folder."""
@@ -87,7 +88,7 @@ class ResultCache:
 
     def _claim(self, file: Path, kind: str) -> None:
         if file.exists():
-            if difference := first_difference(read_json(file), self.record):
+            if difference := describe_difference(read_json(file), self.record):
                 raise ConfigError(
                     f"'{self.out}' holds results of other settings, data or code: {difference}; choose a new folder"
                 )
@@ -118,16 +119,10 @@ def read_json(file: Path) -> dict[str, Any]:
     return stored
 
 
-def first_difference(stored: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str | None:
+def describe_difference(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return the first value that differs between two records, as ``NAME: expected STORED, got NOW``; None if equal."""
-    for name in (*stored, *(name for name in now if name not in stored)):
-        old, new = stored.get(name), now.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            if found := first_difference(old, new, f"{prefix}{name}."):
-                return found
-        elif old != new or (name in stored) != (name in now):
-            return f"{prefix}{name}: expected {_shown(old)}, got {_shown(new)}"
-    return None
+    found = next(differences(stored, now), None)
+    return None if found is None else f"{found.path}: expected {_shown(found.old)}, got {_shown(found.new)}"
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from usvs.config import Settings
 from usvs.errors import ConfigError, DataError
 from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.folder_lock import FolderLock
+from usvs.utils.nested import differences
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
@@ -96,7 +97,7 @@ class RunFolder:
         if not isinstance(before, dict):
             raise DataError(f"'{config}': expected settings as a JSON object, got {type(before).__name__}")
         now = settings.model_dump(mode="json")
-        if difference := first_difference(before, now, {*free, ".".join(EPOCHS)}):
+        if difference := changed_setting(before, now, {*free, ".".join(EPOCHS)}):
             raise ConfigError(f"run '{self.path}' was started with other settings: {difference}")
         old, new = _epochs(before), _epochs(now)
         if old > new:
@@ -196,22 +197,15 @@ def _as_text(record: Any) -> str:
     return json.dumps(record, indent=1) + "\n"
 
 
-def first_difference(
-    before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str] = FREE_SETTINGS, prefix: str = ""
+def changed_setting(
+    before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str] = FREE_SETTINGS
 ) -> str | None:
     """Return the first setting with another value, as ``name: before, now after``; None where all are equal.
 
     Args:
         before: plain values, possibly nested.
-        after: the same names.
+        after: the same names; one that is absent counts as None.
         free: dotted names whose values may differ.
-        prefix: of the names of this level.
     """
-    for name in [*before, *(name for name in after if name not in before)]:
-        path, old, new = f"{prefix}{name}", before.get(name), after.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            if found := first_difference(old, new, free, f"{path}."):
-                return found
-        elif old != new and path not in free:
-            return f"{path}: {old!r}, now {new!r}"
-    return None
+    changed = (found for found in differences(before, after) if found.old != found.new and found.path not in free)
+    return next((f"{found.path}: {found.old!r}, now {found.new!r}" for found in changed), None)
