@@ -6,7 +6,7 @@ import pytest
 from tests.support.experiment_stubs import stub_pretraining
 from usvs.errors import ConfigError, DataError
 from usvs.experiments.video_labels import read_video_labels
-from usvs.experiments.video_probe import INIT_TITLES, VideoProbeSettings, probe_videos, video_folds
+from usvs.experiments.video_probe import PROBE_TITLES, VideoProbeSettings, probe_videos, video_folds
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.settings import PretrainSettings
 
@@ -42,7 +42,7 @@ def test_sources_are_on_one_side_of_a_fold_and_pretraining_sees_the_training_sid
     labels = labels_of([("aabb"[number // 2 % 4], number // 2) for number in range(12)])  # each patient is a source
     result = probe_videos(grating_store, tmp_path / "out", labels, settings, repeats=3)
     measured = result.results["measured"]
-    assert {len(measured[init]) for init in INIT_TITLES} == {6}
+    assert {len(measured[init]) for init in PROBE_TITLES} == {6}
     assert len(pretrained) == 6 and len({chosen.run.seed for _, chosen, _ in pretrained}) == 6
     for _, chosen, _ in pretrained:
         assert chosen.objective.correspondence_weight == chosen.objective.contrastive_weight == 0
