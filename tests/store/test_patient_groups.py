@@ -10,6 +10,7 @@ from tests.support.media_files import write_video
 from usvs.errors import DataError
 from usvs.store.audit import audit_store
 from usvs.store.catalogue import Catalogue
+from usvs.store.folder import _check_content
 from usvs.store.indexing import index_archive
 
 
@@ -148,3 +149,28 @@ def test_of_two_first_index_runs_at_once_one_makes_the_key(tmp_path: Path):
         assert not [text for text in found if text != "indexed" and "in use by another usvs process" not in text]
         assert patients(archive, store)["a/1.dcm"] is not None  # the key fits the catalogue
         assert any((store / "catalogue").iterdir())
+
+
+def test_a_store_that_is_created_during_the_check_has_no_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another process makes the key and more between the two looks at the folder."""
+    store = tmp_path / "store"
+    store.mkdir()
+    exists, listed = Path.exists, Path.iterdir
+
+    def create() -> None:
+        for name in ("private.key", "archive.json"):
+            (store / name).write_bytes(b"")
+
+    def exists_before(path: Path, **options: bool) -> bool:
+        found = exists(path, **options)
+        if path.name == "private.key":
+            create()
+        return found
+
+    def listed_after(path: Path):
+        create()
+        return listed(path)
+
+    monkeypatch.setattr(Path, "exists", exists_before)
+    monkeypatch.setattr(Path, "iterdir", listed_after)
+    _check_content(store)

@@ -81,7 +81,8 @@ def _check_content(store: Path) -> None:
             raise DataError(
                 f"store '{store}': {name} is missing: restore it from a copy, or index the archive into a new store"
             )
-    if not (store / KEY_FILE).exists() and any(path.name not in OWN_BEFORE_KEY for path in store.iterdir()):
+    others = any(path.name not in OWN_BEFORE_KEY for path in store.iterdir())
+    if others and not (store / KEY_FILE).exists():  # in this order: another process may be creating the store
         raise DataError(f"store '{store}' contains other files: name an empty or a new folder")
 
 
