@@ -29,6 +29,7 @@ def trainer(settings) -> Trainer:
     return Trainer(PretrainModel(settings), settings.optimiser, settings.run, 10, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("form", ["eq2", "ntxent"])
 def test_a_scripted_step_equals_the_eager_one_bit_for_bit(tiny, form, precision, request):
