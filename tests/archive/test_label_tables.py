@@ -122,3 +122,11 @@ def test_a_table_beside_the_archive_is_found_if_it_names_a_file_of_it(tmp_path: 
     assert found().problem is not None and "overlap" in found().problem
     with pytest.raises(DataError, match="got no such file"):
         find_label_table(archive, ("y.mp4",), LabelSettings(), tmp_path / "absent.csv")
+
+
+def test_a_table_beside_the_archive_that_names_no_file_of_it_is_not_left_out_in_silence(tmp_path: Path, caplog):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips.csv").write_text("file,label\nelsewhere/x.mp4,a\nelsewhere/z.mp4,b\n")
+    assert find_label_table(tmp_path / "clips", ("p/x.mp4",), LabelSettings(), None).file is None
+    assert "clips.csv' are not used: expected rows that name files of the archive" in caplog.text
+    assert "elsewhere/x.mp4" in caplog.text and "the first of 2" in caplog.text

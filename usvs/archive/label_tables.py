@@ -4,6 +4,7 @@ A row is of a whole file, or with ``start_seconds`` and ``end_seconds`` (or ``fr
 that names neither a file, a patient nor a time is a label column.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from usvs.archive.label_tracks import LabelRow, label_columns, make_tracks, pars
 from usvs.archive.scan_names import ScanNames
 from usvs.archive.settings import LabelSettings
 from usvs.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
 FILE_COLUMNS = ("file", "scan", "video", "filename", "file_name", "path", "clip")  # the first that a table has
@@ -67,6 +70,12 @@ def find_label_table(archive: Path, scans: Iterable[str], settings: LabelSetting
             table = _read(file, names, folder.name, settings)
             if table.rows or (table.problem and _names_a_scan(file, names, folder.name, settings)):
                 return table  # others are not of this archive
+            if table.unmatched:
+                logger.warning(
+                    f"labels '{file}' are not used: expected rows that name files of the archive, got"
+                    f" {table.first_unmatched} as the first of {table.unmatched}; if they are of this archive, correct"
+                    " the names or give the file's name alone"
+                )
     return LabelTable()
 
 
