@@ -1,12 +1,17 @@
 """The order in which an epoch visits the clips."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usvs.data.clip_order import ClipOrder
+from usvs.data.sampling_plan import SamplingPlan
+from usvs.losses.settings import ObjectiveSettings
 from usvs.store.clips import ClipTable
+from usvs.store.settings import ClipSettings
 from usvs.utils.permutation import permute
 
 
@@ -55,3 +60,14 @@ def test_all_orders_of_clips_within_a_scan_occur(run_clips):
     clips = table([4, 4])
     seen = {tuple(ClipOrder(clips, run_clips).rows(np.arange(8), key)) for key in range(200)}
     assert len(seen) > 150
+
+
+@pytest.mark.parametrize(("run_clips", "least", "most"), [(8, 1.0, 1.0), (1, 0.0, 0.4)])
+def test_with_runs_an_invalid_pair_is_replaced_by_one_of_its_scan(run_clips, least, most):
+    clips = table([40] * 6)
+    silent = replace(clips, speech_fraction=np.where(np.arange(240) % 2, 0, 1).astype(np.float32))
+    objective = ObjectiveSettings(resample_invalid_pairs=True, scan_run_clips=run_clips)
+    batch = SamplingPlan(silent, ClipSettings(), objective, 3, 32).samples(0, np.arange(240))
+    replaced = batch.pair_clip != batch.clip
+    assert replaced.sum() > 100 and batch.pair_valid.all()
+    assert least <= (batch.pair_scan[replaced] == batch.scan[replaced]).mean() <= most
