@@ -17,6 +17,7 @@ class AugmentSettings(Settings):
     """
 
     crop_fraction: float = Field(0.9, gt=0, le=1)  # side of the random square crop, of the frame's
+    zoom: float = Field(1.0, ge=1, le=4)  # the crop's side is divided by 1 to this, uniform in the logarithm
     flip: bool = True  # left to right, with probability 1/2
     gain_db: float = Field(2.0, ge=0)  # uniform in plus or minus this much, on the displayed gray level
     order_jitter_pixels: int = Field(0, ge=0)  # OPN's spatial jitter of each order frame
