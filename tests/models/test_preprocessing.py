@@ -9,7 +9,14 @@ from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.models.encoder import make_pretrained_cfg
-from usvs.models.preprocessing import CROP_FRACTION, GRAY_MEAN, GRAY_SPREAD, CropGrid, identity_params, preprocess_images
+from usvs.models.preprocessing import (
+    CROP_FRACTION,
+    GRAY_MEAN,
+    GRAY_SPREAD,
+    CropGrid,
+    identity_params,
+    preprocess_images,
+)
 from usvs.models.settings import FRAME_PIXELS, ModelSettings
 
 

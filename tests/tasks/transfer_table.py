@@ -4,11 +4,14 @@
         [--profile small] [--seeds 0 1 2] [--sononet FILE] [--group NAME=CLASS,CLASS ...] [--set NAME=VALUE ...]
 
 LABELS.csv is the table that `usvs narrate` was given: file, label, patient. Videos of patients in sources.csv are seen
-ones: their labels train a linear classifier on frozen features; all other videos test it. Classes that only one side has
-are left out. Rows: Rand. (calibrated), the pretrained rows of `ROWS`, raw pixels, SonoNet where given; features pooled
-and on a 2 x 2 grid of the feature map; all labelled patients, or a few. Each pretraining is kept in OUT and resumed, so
-the command can be interrupted; OUT/table.json has every figure, the spread over seeds, and the paired sign-flip test of
-Ours against each row: over the unseen patients, of the share of their frames that are right, mean over seeds.
+ones: their labels train a linear classifier on frozen features; all other videos test it. Classes that only one side
+has are left out. Rows: Rand. (calibrated), raw pixels, SonoNet where given, the pretrained rows of `ROWS`, and the same
+network trained from scratch with the labels of the seen videos; features pooled and on a 2 x 2 grid of the feature map;
+all labelled patients, or a few. Each pretraining is kept in OUT and resumed, so the command can be interrupted.
+
+OUT/table.json has every figure, the spread over seeds, and the paired sign-flip test of Ours against each row: over the
+unseen patients, of the share of their frames that are right, mean over seeds. With --other, a store of narrated videos
+of unseen sources, also the losses there.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from torch.nn import functional as F
 
 import usvs
 from usvs.config import load_settings
+from usvs.data.transforms import training_frames
 from usvs.evaluation.metrics import classification_metrics
 from usvs.evaluation.probe import probe_predict
 from usvs.evaluation.significance import paired_difference
@@ -32,15 +36,20 @@ from usvs.inference.frames import prepared_side
 from usvs.inference.models import file_batches
 from usvs.models.batch_norm import calibrate_batch_norm
 from usvs.models.encoder import Encoder
-from usvs.tasks.classification.settings import classification_profile
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
+from usvs.tasks.diagnosis.losses import read_run
 from usvs.tasks.initial_encoder import initial_encoder
+from usvs.tasks.pretraining.load import load_pretrain_model
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 from usvs.training.environment import describe_environment
+from usvs.training.trainer import Trainer
 
 ROWS = ("joint", "contrastive", "video", "shuffled")
 RAW_PIXELS = 24  # a side
 FEW_PATIENTS = 8
 GRIDS = (1, 2)
+SUPERVISED_UPDATES, SUPERVISED_BATCH, SUPERVISED_RATE = 450, 63, 3e-3
 Features = dict[int, NDArray[np.float32]]  # by grid
 
 
@@ -158,6 +167,10 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
     makers: dict[str, tuple[Callable[[int], Features], Sequence[int]]] = {
         "random": (random_encoder, options.seeds),
         "pixels": (lambda _: raw_pixels(frames), [0]),
+        "supervised": (
+            lambda seed: encoder_features(supervised(frames, seed, downstream), frames, calibrate=False),
+            options.seeds,
+        ),
     }
     if options.sononet:
         external = initial_encoder(f"sononet:{options.sononet}", downstream)
@@ -193,8 +206,50 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
         "unseen": len(set(frames.patient[~frames.seen])),
         "groups": groups,
         "scores": {key: {row: summary(several) for row, several in rows.items()} for key, rows in found.items()},
+        "losses minus chance on unseen sources": {} if options.other is None else losses(options),
         "ours against": {key: compared(rows) for key, rows in found.items()},
     }
+
+
+def losses(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Return `losses_on` the other store for each pretrained row and seed."""
+    store = PreparedStore(options.other)
+    return {row: [losses_on(store, pretrained(row, seed, options)) for seed in options.seeds] for row in ROWS}
+
+
+def losses_on(store: PreparedStore, run: Path) -> dict[str, float]:
+    """Return each loss of a run minus chance on all clips of a store, whose sources the run has not seen."""
+    model, settings = load_pretrain_model(run)
+    trainer = Trainer(model, settings.optimiser, settings.run.model_copy(update={"compile": "eager"}), 1, 1)
+    reading = read_run(
+        model, trainer, store, settings, store.clips.select(np.zeros(len(store.clips), np.bool_)), store.clips, 0
+    )
+    found = {loss.name: round(-loss.unseen.gain_nats, 4) for loss in reading.losses if loss.unseen is not None}
+    return found | {name: round(value, 4) for name, value in reading.retrieval.items()}
+
+
+def supervised(frames: Frames, seed: int, settings: ClassificationSettings) -> Encoder:
+    """Train the encoder from scratch with the labels of all seen frames: what the same network makes of them."""
+    start = settings.model_copy(update={"run": settings.run.model_copy(update={"seed": seed})})
+    encoder = initial_encoder("random", start)
+    names = sorted(set(frames.label))
+    rows = [np.flatnonzero(frames.seen & (frames.label == name)) for name in names]
+    head = torch.nn.Linear(encoder.num_features, len(names))
+    optimiser = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], SUPERVISED_RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, SUPERVISED_RATE, SUPERVISED_UPDATES)
+    random = np.random.default_rng(seed)
+    augment = pretrain_profile("small").augment
+    encoder.train()
+    for _ in range(SUPERVISED_UPDATES):
+        drawn = np.concatenate([random.choice(of_class, SUPERVISED_BATCH // len(names)) for of_class in rows])
+        label = torch.arange(len(names)).repeat_interleave(SUPERVISED_BATCH // len(names))
+        keys = random.integers(0, 2**63, len(drawn)).astype(np.uint64)
+        inputs = training_frames(frames.images[drawn], keys, encoder.pretrained_cfg["input_size"][1], augment)
+        optimiser.zero_grad()
+        F.cross_entropy(head(encoder(inputs)), label).backward()
+        optimiser.step()
+        schedule.step()
+    return encoder
 
 
 def summary(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -228,6 +283,7 @@ def main() -> None:
     parser.add_argument("--profile", default="small", choices=("quick", "small"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sononet", type=Path)
+    parser.add_argument("--other", type=Path, help="a store of narrated videos of unseen sources")
     parser.add_argument("--group", action="append", default=[])
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()

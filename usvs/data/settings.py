@@ -22,6 +22,10 @@ class AugmentSettings(Settings):
     gain_db: float = Field(2.0, ge=0)  # uniform in plus or minus this much, on the displayed gray level
     order_jitter_pixels: int = Field(0, ge=0)  # OPN's spatial jitter of each order frame
 
+    def crop_only(self) -> "AugmentSettings":
+        """Return settings under which frames are cropped at random positions and not changed otherwise."""
+        return self.model_copy(update={"zoom": 1.0, "flip": False, "gain_db": 0.0})
+
 
 class PairSettings(Settings):
     """How the pairs that a sampling plan names are read from a store and turned into tensors."""

@@ -77,7 +77,7 @@ class CropGrid(NamedTuple):
         side: of the frame, pixels.
         frame_pixels: P, side of the result.
         halvings: how often the frame is halved before it is sampled, so that no pixel is skipped.
-        step: pixels of the halved frame per pixel of the result, in units of 1 / 2**(7 - halvings); a zoom makes it less.
+        step: pixels of the halved frame per pixel of the result without zoom, in units of 1 / 2**(7 - halvings).
     """
 
     side: int
