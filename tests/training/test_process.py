@@ -1,18 +1,15 @@
 """Process-wide settings: set by `process_settings` alone, restored after it, and untouched by imports and trainers."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.processes import run_python
 from usvs.training.process import process_settings
 from usvs.training.random_state import seeded
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 FAULTS = """
@@ -85,11 +82,30 @@ print(json.dumps([before, after_import, after_trainer, after_step]))
 """
 
 
+FRAGMENTED = """
+import torch
+from benchmarks.memory import memory_mib
+from usvs.training.process import process_settings, return_freed_memory
+with process_settings(torch.device("cpu")):
+    blocks = [torch.ones(1 << 18) for _ in range(400)]
+    del blocks[::2]
+    resident = []
+    for step in (99, 100):
+        return_freed_memory(step)
+        resident.append(round(memory_mib("RssAnon")))
+print(*resident, len(blocks))
+"""
+
+
 def run(program: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return run_python("-c", program, environment={"PYTHONHASHSEED": "0"}).splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is set")
+def test_freed_memory_between_blocks_in_use_is_returned_every_hundredth_step():
+    before, after, _ = map(int, run(FRAGMENTED).split())
+    assert after < before - 150
 
 
 @pytest.mark.slow

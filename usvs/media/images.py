@@ -27,7 +27,8 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 def read_gray_image(file: Path) -> NDArray[np.float64]:
     """Read a PNG, JPEG, BMP or TIFF as gray levels, the mean of its colours, turned as its EXIF orientation says.
 
-    Transparency is dropped: colours are those without it, also where a TIFF stores them multiplied by it. More than 8 bits are scaled by the number of significant bits: what the file states (the
+    Transparency is dropped: colours are those without it, also where a TIFF stores them multiplied by it. More than
+    8 bits are scaled by the number of significant bits: what the file states (the
     chunk sBIT of a PNG), else the highest bit that is used. So 12 bits in 16 have the full range.
 
     Returns:
