@@ -1,4 +1,4 @@
-"""Ops free what they allocate: a leak of some bytes a call fragments the heap of a training run of thousands of steps."""
+"""Ops free what they allocate: some bytes a call fragment the heap of a training run of thousands of steps."""
 
 import contextlib
 from collections.abc import Callable
