@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-
 FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
 
 

@@ -82,30 +82,8 @@ print(json.dumps([before, after_import, after_trainer, after_step]))
 """
 
 
-FRAGMENTED = """
-import torch
-from benchmarks.memory import memory_mib
-from usvs.training.process import process_settings, return_freed_memory
-with process_settings(torch.device("cpu")):
-    blocks = [torch.ones(1 << 18) for _ in range(400)]
-    del blocks[::2]
-    resident = []
-    for step in (99, 100):
-        return_freed_memory(step)
-        resident.append(round(memory_mib("RssAnon")))
-print(*resident, len(blocks))
-"""
-
-
 def run(program: str) -> str:
     return run_python("-c", program, environment={"PYTHONHASHSEED": "0"}).splitlines()[-1]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is set")
-def test_freed_memory_between_blocks_in_use_is_returned_every_hundredth_step():
-    before, after, _ = map(int, run(FRAGMENTED).split())
-    assert after < before - 150
 
 
 @pytest.mark.slow

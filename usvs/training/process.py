@@ -15,7 +15,6 @@ import torch
 # glibc's malloc.h, and its defaults
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 DEFAULT_TRIM_THRESHOLD, DEFAULT_MMAP_MAX = 128 << 10, 65536
-RETURN_EVERY_STEPS = 100  # the step after it takes its pages anew
 
 _memory_users = 0
 
@@ -54,9 +53,9 @@ def keep_freed_memory() -> Iterator[None]:
     A step on a CPU frees gigabytes of activations and allocates them again; by default every page is returned and comes
     back with a page fault (docs/performance.md). The peak of the process does not change. Batches that one thread
     allocates and another frees must stay out of the heap (`usvs.data.prefetch`), which would become fragmented and grow
-    from step to step; `return_freed_memory` bounds what varying sizes leave. glibc only; elsewhere nothing is done.
-    After the outermost block glibc's default thresholds are set again and free memory is returned; its dynamic
-    adjustment of them, which any explicit value turns off, stays off.
+    from step to step. glibc only; elsewhere nothing is done. After the outermost block glibc's default thresholds are
+    set again and free memory is returned; its dynamic adjustment of them, which any explicit value turns off, stays
+    off.
     """
     global _memory_users
     library = _c_library()
@@ -74,20 +73,6 @@ def keep_freed_memory() -> Iterator[None]:
             library.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
             library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
             library.malloc_trim(0)
-
-
-def return_freed_memory(step: int) -> None:
-    """Return the heap's free pages to the system after every hundredth step, inside `keep_freed_memory`.
-
-    The sizes of activations differ from batch to batch (the number of valid pairs does), so blocks of the heap are
-    split and rarely joined again: it grows by some kilobytes a step, of which a step uses ever smaller a part. What
-    stays resident is what the last hundred steps have touched; the heap's address space is not bounded by it.
-
-    Args:
-        step: number of updates made.
-    """
-    if _memory_users and step % RETURN_EVERY_STEPS == 0 and (library := _c_library()) is not None:
-        library.malloc_trim(0)
 
 
 def _c_library() -> Any:

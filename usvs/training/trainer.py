@@ -14,7 +14,6 @@ from usvs.training.batch_compute import BatchCompute
 from usvs.training.distributed import ALONE, Ranks
 from usvs.training.micro_batches import BatchShard
 from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_optimiser, optimiser_tensors
-from usvs.training.process import return_freed_memory
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.utils.permutation import derive_key
 
@@ -105,7 +104,6 @@ class Trainer:
         self._check_finite(values)
         self.optimiser.step()
         self.step_number += 1
-        return_freed_memory(self.step_number)
         return {**values, "learning_rate": rate}
 
     def evaluate(self, *batch: Tensor) -> dict[str, float]:
