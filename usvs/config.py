@@ -29,7 +29,7 @@ Profile = Literal["paper", "quick", "small"]
 class Settings(BaseModel):
     """A frozen record that refuses unknown names and values out of range."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

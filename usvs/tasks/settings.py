@@ -12,15 +12,25 @@ class FinetuneSettings(Settings):
     """Settings of fine-tuning to any task (section 3.1)."""
 
     profile: Profile = "paper"
+    """Profile that these settings started from."""
     model: ModelSettings = ModelSettings()
+    """The network."""
     augment: AugmentSettings = AugmentSettings()
+    """Random augmentation of frames."""
     optimiser: OptimiserSettings = OptimiserSettings()
+    """The optimiser and its schedule."""
     run: RunSettings = RunSettings()
+    """How a run is carried out."""
     folds: int = Field(3, ge=2)
-    stratify_folds: bool = False  # ours: deal patients so that every fold tests about the same fraction of each class
-    temporal_stride: int = Field(TEMPORAL_STRIDE, ge=1)  # every n-th frame of a scan is used
-    labelled_patients: int | None = Field(None, ge=1)  # of each fold's training patients; None: all
-    sononet_pixels: tuple[int, int] = (224, 288)  # height and width of the SonoNet init's input
+    """Number of patient folds."""
+    stratify_folds: bool = False
+    """Ours: deal patients so that every fold tests about the same fraction of each class."""
+    temporal_stride: int = Field(TEMPORAL_STRIDE, ge=1)
+    """Every n-th frame of a scan is used."""
+    labelled_patients: int | None = Field(None, ge=1)
+    """Number of each fold's training patients whose labels are used; none: all."""
+    sononet_pixels: tuple[int, int] = (224, 288)
+    """Height and width of the input of the SonoNet init, in pixels."""
 
     @property
     def video_encoder(self) -> EncoderSettings:

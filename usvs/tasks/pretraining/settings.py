@@ -19,14 +19,23 @@ class PretrainSettings(Settings):
     """Settings of a pretraining run."""
 
     profile: Profile = "paper"
+    """Profile that these settings started from."""
     clips: ClipSettings = ClipSettings()
+    """How scans are cut into clips, and what is sampled from a clip."""
     spectrogram: SpectrogramSettings = SpectrogramSettings()
+    """The log-spectrogram of a speech piece."""
     augment: AugmentSettings = AugmentSettings()
+    """Random augmentation of frames."""
     model: ModelSettings = ModelSettings()
+    """The two streams and their heads."""
     objective: ObjectiveSettings = ObjectiveSettings()
+    """The loss."""
     optimiser: OptimiserSettings = OptimiserSettings()
+    """The optimiser and its schedule."""
     run: RunSettings = RunSettings()
-    validation_fraction: float = Field(0.1, ge=0, lt=1)  # of the patients; never trained on
+    """How a run is carried out."""
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    """Fraction of the patients that is kept for validation and never trained on."""
 
     @property
     def pairs(self) -> PairSettings:
