@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from usvs.config import Settings
 
@@ -27,6 +28,16 @@ class SpectrogramSettings(Settings):
     which takes out the loudness and the noise floor of a room (not in the paper)."""
     pool: int = Field(1, ge=1)
     """Side of the squares of bands and time steps that are averaged before the encoder; not in the paper."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.win_length > self.n_fft:
+            raise ValueError(f"expected win_length up to n_fft ({self.n_fft}), got {self.win_length}")
+        if self.pool > min(self.bands, self.frames):
+            raise ValueError(
+                f"expected pool up to the number of bands and of frames ({min(self.bands, self.frames)}), got {self.pool}"
+            )
+        return self
 
     @property
     def bands(self) -> int:

@@ -33,7 +33,7 @@ class PairSettings(Settings):
     """How scans are cut into clips, and what is sampled from a clip."""
     augment: AugmentSettings = AugmentSettings()
     """Random augmentation of frames."""
-    frame_pixels: int = Field(224, ge=32)
+    frame_pixels: int = Field(224, ge=32, le=4096)
     """P, side of the network's input, in pixels."""
     rate_hz: int = Field(24_000, gt=0)
     """Sampling rate of the speech, in Hz; the store's must be equal."""

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from usvs.config import Settings
 
@@ -27,6 +28,17 @@ class EncoderSettings(Settings):
     se_ratio: float = Field(1 / 16, gt=0)
     """Squeezed channels over channels, of squeeze-and-excitation."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if min(self.layers) < 1:
+            raise ValueError(f"expected at least 1 block in every stage of layers, got {self.layers}")
+        if self.stem_width * self.base_width < 64:
+            raise ValueError(
+                f"expected stem_width x base_width of at least 64, got {self.stem_width} x {self.base_width}: the first"
+                " stage would have no channels"
+            )
+        return self
+
 
 class ModelSettings(Settings):
     """The two streams and their heads (Fig. 2 right)."""
@@ -35,7 +47,7 @@ class ModelSettings(Settings):
     """Encoder of the video stream."""
     speech: EncoderSettings = EncoderSettings()
     """Encoder of the speech stream."""
-    frame_pixels: int = Field(FRAME_PIXELS, ge=32)
+    frame_pixels: int = Field(FRAME_PIXELS, ge=32, le=4096)
     """Side of the network's input, in pixels; the paper names none."""
     projection_hidden: int = Field(512, ge=1)
     """Width of the hidden layer of the projection h."""
@@ -63,6 +75,15 @@ class ModelSettings(Settings):
     the paper."""
     order_dropout: float = Field(0.5, ge=0, lt=1)
     """Fraction of dropped values in the order head."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.shared_projection and self.projection_grid > 1:
+            raise ValueError(
+                f"expected projection_grid 1 with one projection for both streams, got {self.projection_grid}: set"
+                " shared_projection=false"
+            )
+        return self
 
 
 QUICK_ENCODER = EncoderSettings(

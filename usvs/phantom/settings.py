@@ -19,9 +19,9 @@ class PhantomSettings(Settings):
     """Number of voices; all of them speak in every scan, in random turns."""
     frame_rate_hz: int = Field(8, ge=5, le=120)
     """Frames per second."""
-    frame_width: int = Field(400, ge=160)
+    frame_width: int = Field(400, ge=160, le=4096)
     """Width of a frame, in pixels; of each patient's scanner plus or minus 10 %."""
-    frame_height: int = Field(320, ge=128)
+    frame_height: int = Field(320, ge=128, le=4096)
     """Height of a frame, in pixels."""
     sound_rate_hz: Literal[44_100, 48_000] = 48_000
     """Sampling rate of the sound, in Hz."""

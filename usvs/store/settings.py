@@ -59,7 +59,7 @@ class IndexSettings(Settings):
 class PrepareSettings(Settings):
     """How `usvs prepare` encodes frames and speech."""
 
-    frame_pixels: int = Field(256, ge=32)
+    frame_pixels: int = Field(256, ge=32, le=4096)
     """Side of a prepared frame, in pixels: the network's input, and a margin for random crops."""
     codec: Literal["jpeg", "raw"] = "jpeg"
     """How frames are stored; raw is larger and faster to read."""

@@ -1,11 +1,15 @@
 """Settings that the fine-tuning tasks share."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from usvs.config import Profile, Settings
 from usvs.data.settings import TEMPORAL_STRIDE, AugmentSettings
 from usvs.models.settings import EncoderSettings, ModelSettings
 from usvs.training.settings import OptimiserSettings, RunSettings
+
+Pixels = Annotated[int, Field(ge=32, le=4096)]
 
 
 class FinetuneSettings(Settings):
@@ -29,7 +33,7 @@ class FinetuneSettings(Settings):
     """Every n-th frame of a scan is used."""
     labelled_patients: int | None = Field(None, ge=1)
     """Number of each fold's training patients whose labels are used; none: all."""
-    sononet_pixels: tuple[int, int] = (224, 288)
+    sononet_pixels: tuple[Pixels, Pixels] = (224, 288)
     """Height and width of the input of the SonoNet init, in pixels."""
 
     @property

@@ -1,8 +1,9 @@
 """Settings of the optimiser and of how a run is carried out."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from usvs.config import Settings
 
@@ -59,3 +60,10 @@ class RunSettings(Settings):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
     """Number of newest checkpoints that are kept, beside the best one."""
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|meta|(cuda|mps|xpu)(:\d+)?", name):
+            raise ValueError("expected auto, cpu, cuda or cuda:N")
+        return name

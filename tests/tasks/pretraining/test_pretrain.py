@@ -181,7 +181,7 @@ def test_validation_clips_all_show_the_order_task_whatever_share_training_shows(
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"run": {"device": "tpu"}}, ResourceError),
+        ({"run": {"device": "xpu"}}, ResourceError),
         ({"model": {"frame_pixels": 64}}, ConfigError),  # the store's frames have 36
         ({"run": {"micro_batch_clips": -1}}, ConfigError),
     ],
