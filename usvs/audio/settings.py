@@ -35,7 +35,7 @@ class SpectrogramSettings(Settings):
             raise ValueError(f"expected win_length up to n_fft ({self.n_fft}), got {self.win_length}")
         if self.pool > min(self.bands, self.frames):
             raise ValueError(
-                f"expected pool up to the number of bands and of frames ({min(self.bands, self.frames)}), got {self.pool}"
+                f"expected pool up to the number of bands and frames ({min(self.bands, self.frames)}), got {self.pool}"
             )
         return self
 
