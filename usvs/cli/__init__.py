@@ -1,12 +1,14 @@
 """The command line `usvs`: one command per step, from a folder of scans to a fine-tuned network."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from usvs import __version__
 from usvs.cli.log_handler import configure_logging
 from usvs.cli.options import Parser
+from usvs.cli.path_arguments import check_paths
 from usvs.errors import UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
 
@@ -21,7 +23,7 @@ example, from a synthetic archive to a pretrained network:
 
 exit codes:
   0    success
-  2    wrong setting or argument
+  2    wrong setting or argument, or a path that does not exist
   3    damaged or unsuitable archive, store or file
   4    a package, disk space, memory, a device or a permission is missing
   75   interrupted; the state is saved, the same command with --resume continues
@@ -34,11 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging()
     try:
         options = build_parser().parse_args(arguments)
+        check_paths(options)
         options.run_command(options)
+        sys.stdout.flush()
     except UsvsError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:  # of `usvs config | head`: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except PermissionError as error:
         _fail(f"no permission for '{error.filename}': choose a folder that you may write to", 4)
     except OSError as error:
@@ -62,6 +68,8 @@ def build_parser() -> Parser:
     from usvs.cli.archive_commands import add_archive_commands
     from usvs.cli.experiment_commands import add_experiment_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
+    from usvs.cli.settings_commands import add_settings_commands
+    from usvs.cli.store_commands import add_store_commands
     from usvs.cli.task_commands import add_task_commands
 
     summary = "Learn representations from narrated ultrasound: video and speech, without labels."
@@ -69,7 +77,9 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"usvs {__version__}", help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_archive_commands(commands)
+    add_store_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
     add_experiment_commands(commands)
+    add_settings_commands(commands)
     return parser

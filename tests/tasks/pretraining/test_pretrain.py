@@ -192,7 +192,7 @@ def test_validation_frames_are_not_augmented_however_strongly_training_is(noise_
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"run": {"device": "tpu"}}, ResourceError),
+        ({"run": {"device": "xpu"}}, ResourceError),
         ({"model": {"frame_pixels": 64}}, ConfigError),  # the store's frames have 36
         ({"run": {"micro_batch_clips": -1}}, ConfigError),
     ],
