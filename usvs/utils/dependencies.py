@@ -22,6 +22,9 @@ EXTRA_OF_MODULE = {
     "nvidia.dali": "dali",
     "distributed": "dask",
     "timm": "timm",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 PACKAGE_OF_MODULE = {
     "cv2": "opencv-python-headless",
