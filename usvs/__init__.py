@@ -1,7 +1,7 @@
 """usvs: representation learning from narrated ultrasound.
 
 The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `diagnose`,
-`finetune`, `predict`, `embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models
+`finetune`, `predict`, `embed`, `export_model`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models
 (`FrameClassifier`, `SaliencyModel`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and
 `usvs.media`. Each is imported when it is first used.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from usvs.inference.cross_validate import cross_validate as cross_validate
     from usvs.inference.cross_validate import held_out_frames as held_out_frames
     from usvs.inference.embed import embed as embed
+    from usvs.inference.export.export import export_model as export_model
     from usvs.inference.predict import predict as predict
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
     from usvs.models.registry import create_encoder as create_encoder
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.diagnosis.diagnose import diagnose as diagnose
+    from usvs.tasks.encoder_files import save_encoder as save_encoder
     from usvs.tasks.finetune import finetune as finetune
     from usvs.tasks.model_files import load_model as load_model
     from usvs.tasks.model_files import save_model as save_model
@@ -47,6 +49,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "inference.classifier": ("FrameClassifier",),
         "inference.cross_validate": ("cross_validate", "held_out_frames"),
         "inference.embed": ("embed",),
+        "inference.export.export": ("export_model",),
         "inference.predict": ("predict",),
         "inference.saliency": ("SaliencyModel",),
         "models.registry": ("create_encoder", "list_encoders", "register_encoder"),
@@ -56,6 +59,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "store.indexing": ("index_archive",),
         "store.prepare": ("prepare_store",),
         "tasks.diagnosis.diagnose": ("diagnose",),
+        "tasks.encoder_files": ("save_encoder",),
         "tasks.finetune": ("finetune",),
         "tasks.model_files": ("load_model", "save_model"),
         "tasks.pretraining.load": ("load_encoder",),

@@ -66,7 +66,9 @@ def build_parser() -> Parser:
     """Return the parser of the command line."""
     # imported inside `main`, which reports a missing optional package in one line
     from usvs.cli.archive_commands import add_archive_commands
+    from usvs.cli.doctor_commands import add_doctor_command
     from usvs.cli.experiment_commands import add_experiment_commands
+    from usvs.cli.export_commands import add_export_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
     from usvs.cli.settings_commands import add_settings_commands
     from usvs.cli.store_commands import add_store_commands
@@ -76,10 +78,12 @@ def build_parser() -> Parser:
     parser = Parser(prog="usvs", description=summary, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"usvs {__version__}", help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_doctor_command(commands)
     add_archive_commands(commands)
     add_store_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
+    add_export_commands(commands)
     add_experiment_commands(commands)
     add_settings_commands(commands)
     return parser

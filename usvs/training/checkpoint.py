@@ -95,6 +95,11 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / f"step_{step:08d}"
 
 
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint's folder, as `checkpoint_folder` names it."""
+    return int(folder.name.removeprefix("step_"))
+
+
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read one checkpoint folder after verifying every hash.
 
