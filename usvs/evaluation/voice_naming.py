@@ -5,20 +5,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from usvs.evaluation.zero_shot import class_scores, standardise_scores, top_k_accuracy
+from usvs.evaluation.zero_shot import class_scores, combine_voices, standardise_scores, top_k_accuracy
 
 RESAMPLES = 1000
-POOL_SECONDS = 1.0
+POOL_SECONDS = 3.0
 SHRINKAGE = 0.1  # of the covariance towards its mean variance, before whitening
-# What is compared with the mean over voices of a class's embeddings; the last one is `ZeroShotClassifier` after `fit`.
+# How frames are compared with spoken classes, each with what was added to the one before.
 WAYS = {
     "one_voice": "the classifier with one voice, mean over the voices",
-    "raw": "similarity with the class's speech as it is",
-    "prompts_centred": "minus what all classes' speech has in common: the classifier without fit",
-    "raw_standardised": "raw, standardised per class",
-    "pooled": "the classifier, frames averaged over a second",
-    "whitened": "whitened by the covariance of the frames, standardised per class",
-    "classifier": "prompts and frames centred, standardised per class: the classifier after fit",
+    "raw": "similarity with the mean of all voices",
+    "raw_standardised": "raw, standardised per class over the frames",
+    "equal_voices": "less what all classes' speech has in common",
+    "weighted_voices": "and voices weighted by the variance between their classes: the classifier without fit",
+    "classifier": "and frames centred, scores standardised per class: the classifier after fit",
+    "pooled": f"the classifier, frames averaged over {POOL_SECONDS:g} s",
+    "whitened": "weighted voices, whitened by the covariance of the frames, standardised",
 }
 
 
@@ -33,8 +34,8 @@ def naming_scores(
         scan: [n] of each frame.
         seconds: [n] on the scan's clock.
     """
-    prompts, centre = spoken.mean(axis=1), frames.mean(axis=0)
-    raw, centred = frames @ prompts.T, class_scores(frames, prompts, centre)
+    prompts, centre = combine_voices(spoken), frames.mean(axis=0)
+    raw, centred = frames @ spoken.mean(axis=1).T, class_scores(frames, prompts, centre)
     pooled = _pooled(frames, scan, seconds)
     of_pooled = class_scores(pooled, prompts, pooled.mean(axis=0))
     covariance = np.atleast_2d(np.cov(frames.T))
@@ -42,11 +43,12 @@ def naming_scores(
         covariance
     )
     whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
-    of_white = class_scores((frames - centre) @ whitening, (prompts - prompts.mean(axis=0)) @ whitening)
+    of_white = class_scores((frames - centre) @ whitening, prompts @ whitening)
     return {
         "raw": np.asarray(raw, np.float64),
-        "prompts_centred": class_scores(frames, prompts),
         "raw_standardised": standardise_scores(raw, raw),
+        "equal_voices": class_scores(frames, spoken.mean(axis=1)),
+        "weighted_voices": class_scores(frames, prompts),
         "pooled": standardise_scores(of_pooled, of_pooled),
         "whitened": standardise_scores(of_white, of_white),
         "classifier": standardise_scores(centred, centred),

@@ -17,8 +17,9 @@ from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.probe import probe_probabilities
 from usvs.evaluation.voice_naming import WAYS, accuracies, naming_accuracy
+from usvs.evaluation.zero_shot import search_precision
 from usvs.inference.embed import embed
-from usvs.inference.spoken_prompts import speak_classes
+from usvs.inference.spoken_prompts import embed_text, speak_classes
 from usvs.narration.spoken import PHRASINGS, VOICES, SpokenClasses, draw_voices, read_spoken_classes
 from usvs.narration.voice import Voice, draw_voice
 from usvs.store.prepared import PreparedStore
@@ -33,6 +34,8 @@ from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
 logger = logging.getLogger(__name__)
+
+SEARCHED = 20  # frames of each class that a search is judged by
 
 
 class Frames(NamedTuple):
@@ -70,6 +73,12 @@ class VoiceProbe:
                 if "top1_low" in scores:
                     top1 += f" ({100 * scores['top1_low']:.1f}, {100 * scores['top1_high']:.1f})"
                 lines.append(f"{name:<28}{way:<18}{top1:>22}{100 * scores['top3']:>9.1f}")
+        searched = self.results["search"]
+        lines += [
+            f"search by the class's terms in {name}: {100 * precision:.1f} % of the {searched['frames']} nearest frames"
+            f" show it (chance {100 * searched['chance']:.1f} %)"
+            for name, precision in searched["precision"].items()
+        ]
         lines += [f"{way}: {meaning}" for way, meaning in WAYS.items()]
         return "\n".join([*lines, "in brackets: 95 % interval by resampling patients"])
 
@@ -132,6 +141,7 @@ def probe_voice(
         shuffled = shuffled.take(~np.isin(shuffled.patient, sorted(trained)))
         measured |= _measure(SharedSpace.load(control), spoken, groups, shuffled, "shuffled speech, ")
     measured |= _supervised(opened, run, names, labels, stride, trained, probe_store, probe_labels)
+    searched = _search(space, spoken, groups, test)
     count = np.bincount(known, minlength=len(names))
     present = int((count > 0).sum())
     results = {
@@ -158,6 +168,7 @@ def probe_voice(
             "classes_present": present,
         },
         "measured": measured,
+        "search": {"frames": SEARCHED, "chance": float(np.mean(count / count.sum())), "precision": searched},
     }
     with writing(f"'{target}'"):
         make_private_folder(target.parent)
@@ -191,6 +202,18 @@ def _measure(
         found[f"{prefix}{name}"] = naming_accuracy(
             test.rows, prompts, test.label, test.scan, test.seconds, test.patient
         )
+    return found
+
+
+def _search(
+    space: SharedSpace, spoken: SpokenClasses, groups: dict[str, tuple[Voice, ...]], test: Frames
+) -> dict[str, float]:
+    """Measure the search for the terms of each class: the fraction of the nearest frames that show it."""
+    known = test.take(test.label >= 0)
+    found = {}
+    for name, chosen in groups.items():
+        queries = np.stack([embed_text(space, terms, chosen) for terms in spoken.terms])
+        found[name] = search_precision(known.rows, queries, known.label, SEARCHED)
     return found
 
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from usvs.archive.class_list import ClassList
 from usvs.errors import ConfigError, DataError
+from usvs.evaluation.zero_shot import combine_voices
 from usvs.media.audio import AudioDecodeStats, read_audio
+from usvs.narration.lexicon import CHATTER
 from usvs.narration.spoken import PHRASINGS, SpokenClasses, synthesize_terms
 from usvs.narration.voice import Voice
 from usvs.tasks.pretraining.shared_space import SharedSpace
@@ -19,6 +21,7 @@ from usvs.utils.text import printable, quantity
 logger = logging.getLogger(__name__)
 
 MOST_QUERY_SECONDS = 60.0
+OTHER_REMARKS = CHATTER[:8]
 
 
 def embed_recording(space: SharedSpace, file: Path) -> NDArray[np.float32]:
@@ -46,18 +49,23 @@ def read_query(space: SharedSpace, file: Path) -> NDArray[np.float32]:
 
 
 def embed_text(space: SharedSpace, texts: Sequence[str], voices: Sequence[Voice]) -> NDArray[np.float32]:
-    """Return the embedding [d] of spoken texts: the mean over phrasings and voices.
+    """Return the embedding [d] of spoken texts that mean the same, less what any speech of the voices has.
+
+    Remarks about other topics in the same voices say what that is: with a voice that the run never heard, it is most of
+    an embedding. Voices are weighted as of `combine_voices`.
 
     Raises:
         MissingDependencyError: where espeak-ng is not installed.
         DataError: for a text that makes no sound.
     """
-    return np.asarray(speak_classes(space, (tuple(texts),), voices)[0].mean(axis=0), np.float32)
+    what = speak_classes(space, [texts], voices)
+    others = speak_classes(space, [(remark,) for remark in OTHER_REMARKS], voices, ("{a}",))
+    return np.asarray(combine_voices(np.stack([*what, *others]))[0], np.float32)
 
 
 def embed_classes(space: SharedSpace, classes: SpokenClasses, voices: Sequence[Voice]) -> NDArray[np.float32]:
-    """Return the mean embedding of each class [C, d] over terms, phrasings and voices; errors as of `embed_text`."""
-    return np.stack([each.mean(axis=0) for each in speak_classes(space, classes.terms, voices)])
+    """Return one embedding of each class [C, d], see `combine_voices`; errors as of `embed_text`."""
+    return combine_voices(np.stack(speak_classes(space, classes.terms, voices)))
 
 
 def speak_classes(
@@ -79,7 +87,7 @@ def speak_classes(
         DataError: for a term that makes no sound.
     """
     found = []
-    for of_class in track(terms, "speaking classes") if len(terms) > 1 else terms:
+    for of_class in track(terms, "speaking texts") if len(terms) > 1 else terms:
         what = f"text '{printable(of_class[0])}'"
         spoken = synthesize_terms(of_class, voices, space.rate_hz, phrasings)
         found.append(np.stack([space.embed_speech(sounds, what) for sounds in spoken]))
