@@ -70,6 +70,7 @@ def build_parser() -> Parser:
     from usvs.cli.experiment_commands import add_experiment_commands
     from usvs.cli.export_commands import add_export_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
+    from usvs.cli.search_commands import add_search_commands
     from usvs.cli.settings_commands import add_settings_commands
     from usvs.cli.store_commands import add_store_commands
     from usvs.cli.task_commands import add_task_commands
@@ -83,6 +84,7 @@ def build_parser() -> Parser:
     add_store_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
+    add_search_commands(commands)
     add_export_commands(commands)
     add_experiment_commands(commands)
     add_settings_commands(commands)
