@@ -135,9 +135,9 @@ def few_patients(frames: Frames, classes: Sequence[str], few: int) -> list[str]:
     order = np.random.default_rng(0).permutation(sorted(set(frames.patient[frames.seen])))
     shows = {name: set(frames.label[frames.patient == name]) & set(classes) for name in order.tolist()}
     chosen: list[str] = []
-    for wanted in classes:
-        if not any(wanted in shows[name] for name in chosen):
-            chosen.append(next(name for name in order.tolist() if wanted in shows[name]))
+    for needed in classes:
+        if not any(needed in shows[name] for name in chosen):
+            chosen.append(next(name for name in order.tolist() if needed in shows[name]))
     return (chosen + [name for name in order.tolist() if name not in chosen and shows[name]])[: max(few, len(chosen))]
 
 
