@@ -175,11 +175,10 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
     if options.sononet:
         external = initial_encoder(f"sononet:{options.sononet}", downstream)
         makers["sononet"] = (lambda _: encoder_features(external, frames, calibrate=False), [0])
-    for row in ROWS:
-        makers[row] = (
-            lambda seed, row=row: encoder_features(usvs.load_encoder(pretrained(row, seed, options)), frames, False),
-            options.seeds,
-        )
+    def of_row(row: str) -> Callable[[int], Features]:
+        return lambda seed: encoder_features(usvs.load_encoder(pretrained(row, seed, options)), frames, False)
+
+    makers |= {row: (of_row(row), options.seeds) for row in ROWS}
     for seed in options.seeds:
         for row in ROWS:
             pretrained(row, seed, options)

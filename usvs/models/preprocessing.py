@@ -96,7 +96,7 @@ class CropGrid(NamedTuple):
 
     def extents(self, params: AugmentParams) -> Float64Array:
         """Return the side of each crop [n], in pixels of the frame."""
-        return self.scales(params) * self.frame_pixels * 2**self.halvings
+        return self.scales(params) * float(self.frame_pixels * 2**self.halvings)
 
     def corners(self, params: AugmentParams) -> npt.NDArray[np.int64]:
         """Return row and column of each crop's top left corner [n, 2], in pixels of the frame."""
