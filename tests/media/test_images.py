@@ -134,6 +134,17 @@ def test_directories_of_a_tiff_that_lead_back_end(tmp_path: Path):
         read_gray_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+@pytest.mark.parametrize("kept", [8, 0.6])
+def test_a_picture_that_is_cut_off_is_refused(tmp_path: Path, ending: str, kept: float):
+    path = tmp_path / f"a.{ending}"
+    cv2.imwrite(str(path), GRAY)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    with pytest.raises(DataError, match=r"image '.*': not readable as an image"):
+        read_gray_image(path)
+
+
 @pytest.mark.parametrize("ending", ["webp", "jp2", "pgm"])
 def test_another_format_under_the_name_of_a_picture_is_refused(tmp_path: Path, ending: str):
     """OpenCV decodes them whatever the name says, and whatever size they state."""

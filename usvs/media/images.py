@@ -20,6 +20,7 @@ MAX_IMAGE_PIXELS = 64_000_000  # 8,000 x 8,000; far beyond any screen, and 0.5 G
 MAX_IMAGE_BYTES = 512 * MEBIBYTE  # of a file: as many pixels with 3 x 16 bits, uncompressed
 HEADER_BYTES = 4096
 ALPHA_MULTIPLIED = 1  # value of the tag ExtraSamples of a TIFF
+JPEG_MAGIC = b"\xff\xd8"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 
@@ -80,8 +81,10 @@ def _read_header(content: NDArray[np.uint8], file: Path) -> _Header:
         DataError: for another format, too many pixels, several pages, or what OpenCV decodes wrongly.
     """
     header = _parse_header(content.tobytes())
+    head = content[:4].tobytes()
+    if header is None and head.startswith((PNG_MAGIC[:4], b"BM", JPEG_MAGIC, *TIFF_MAGICS)):
+        raise DataError(f"image '{file}': not readable as an image: its header is damaged or cut off")
     if header is None:
-        head = content[:4].tobytes()
         raise DataError(f"image '{file}': expected a PNG, JPEG, BMP or TIFF, got a file that begins with {head!r}")
     if header.width * header.height > MAX_IMAGE_PIXELS:
         raise DataError(
@@ -104,7 +107,7 @@ def _parse_header(content: bytes) -> _Header | None:
         is_os2 = content[14:18] == b"\x0c\0\0\0"  # the older, shorter header
         sides = struct.unpack("<HH", content[18:22]) if is_os2 else struct.unpack("<ii", content[18:26])
         return _Header(*(abs(side) for side in sides))
-    if content.startswith(b"\xff\xd8"):
+    if content.startswith(JPEG_MAGIC):
         stream = read_code_stream(content)
         return _Header(stream.width, stream.height) if stream else None
     if content[:4] in TIFF_MAGICS:

@@ -75,6 +75,7 @@ def test_validation_patients_are_never_trained_on(tmp_path, monkeypatch, noise_s
     assert seen and all(f"{scan + 100:012x}" not in validation for scans in seen for scan in scans)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path, noise_store, tiny, undisturbed):
     same = pretrain(noise_store, tmp_path / "same", tiny())
     other = pretrain(noise_store, tmp_path / "other", tiny(run={"seed": 1}))
