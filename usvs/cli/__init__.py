@@ -9,11 +9,20 @@ from usvs import __version__
 from usvs.cli.log_handler import configure_logging
 from usvs.cli.options import Parser
 from usvs.cli.path_arguments import check_paths
-from usvs.errors import UsvsError
+from usvs.errors import ConfigError, UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
+from usvs.utils.text import printable
 
 logger = logging.getLogger(__name__)
 
+EXIT_CODES = {
+    0: "success",
+    2: "wrong setting or argument, or a path that does not exist",
+    3: "damaged or unsuitable archive, store or file",
+    4: "a package, disk space, memory, a device or a permission is missing",
+    75: "interrupted; the state is saved, the same command with --resume continues",
+    130: "interrupted by Ctrl-C",
+}
 EPILOG = """\
 example, from a synthetic archive to a pretrained network:
   usvs phantom ARCHIVE --patients 8
@@ -22,13 +31,7 @@ example, from a synthetic archive to a pretrained network:
   usvs pretrain STORE RUN --profile quick
 
 exit codes:
-  0    success
-  2    wrong setting or argument, or a path that does not exist
-  3    damaged or unsuitable archive, store or file
-  4    a package, disk space, memory, a device or a permission is missing
-  75   interrupted; the state is saved, the same command with --resume continues
-  130  interrupted by Ctrl-C
-"""
+""" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_paths(options)
         options.run_command(options)
         sys.stdout.flush()
+    except ConfigError as error:  # it names what was typed, which may have many lines
+        _fail(printable(str(error)), error.exit_code)
     except UsvsError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -23,9 +23,14 @@ def settings_toml(settings: Settings, command: str) -> str:
         command: whose settings they are, for the first line.
     """
     profile = getattr(settings, "profile", None)
-    head = f"# Settings of 'usvs {command.replace('-', ' ', 1) if command.startswith('finetune') else command}'"
+    head = f"# Settings of usvs {command_of(command)}"
     first = f"{head}, profile {profile}." if profile else f"{head}."
     return "\n".join([first, "# Read by --config; what is left out keeps the value of --profile.", *_table(settings)])
+
+
+def command_of(name: str) -> str:
+    """Return the command of a name in `SETTINGS`: ``finetune planes`` of ``finetune-planes``."""
+    return name.replace("-", " ", 1) if name.startswith("finetune") else name
 
 
 def field_type(field: FieldInfo) -> str:

@@ -1,4 +1,4 @@
-"""What a fine-tuning would do and need, from one batch (``usvs finetune --dry-run``)."""
+"""What a fine-tuning would do and need, from one batch (``usvs finetune TASK --dry-run``)."""
 
 import time
 from collections.abc import Sequence
