@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -29,7 +29,7 @@ Profile = Literal["paper", "quick", "small"]
 class Settings(BaseModel):
     """A frozen record that refuses unknown names and values out of range."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -10,7 +10,7 @@ from usvs.cli.options import Parser
 from usvs.errors import UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 EPILOG = """\
 example, from a synthetic archive to a pretrained network:

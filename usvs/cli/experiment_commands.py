@@ -11,7 +11,7 @@ from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.init_names import INIT_HELP
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 OUT_HELP = "folder for all results; the same command resumes an interrupted one"
 SEEDS_HELP = "number of seeds; more can be added later; default: 3"

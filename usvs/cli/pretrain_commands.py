@@ -9,7 +9,7 @@ from usvs.cli.options import Commands, add_command, chosen_profile, chosen_setti
 from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_pretrain_commands(commands: Commands) -> None:

@@ -141,7 +141,7 @@ def test_what_a_format_cannot_express_is_one_line_and_leaves_nothing(tmp_path):
 
 def test_refusals(tmp_path):
     usvs.save_encoder(tmp_path / "saved", small_encoder())
-    with pytest.raises(ConfigError, match="expected format folder or timm .* got 'pickle'"):
+    with pytest.raises(ConfigError, match=r"expected format folder or timm .* got 'pickle'"):
         export_model(tmp_path / "saved", tmp_path / "out", "pickle")
     with pytest.raises(DataError, match="there is no such run or model"):
         export_model(tmp_path / "nowhere", tmp_path / "out")
@@ -153,7 +153,7 @@ def test_refusals(tmp_path):
         export_model(tmp_path / "saved", tmp_path / "out", "timm")
     save_classifier(tmp_path / "folds", small_encoder(), folds=2)
     with pytest.raises(
-        ConfigError, match="expected one model, got 2 folds: name one of them, such as '.*folds/fold_0'"
+        ConfigError, match=r"expected one model, got 2 folds: name one of them, such as '.*folds/fold_0'"
     ):
         export_model(tmp_path / "folds", tmp_path / "out", "timm")
     weights = tmp_path / "saved" / "model.safetensors"
