@@ -175,6 +175,7 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
     if options.sononet:
         external = initial_encoder(f"sononet:{options.sononet}", downstream)
         makers["sononet"] = (lambda _: encoder_features(external, frames, calibrate=False), [0])
+
     def of_row(row: str) -> Callable[[int], Features]:
         return lambda seed: encoder_features(usvs.load_encoder(pretrained(row, seed, options)), frames, False)
 

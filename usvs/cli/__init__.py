@@ -13,7 +13,7 @@ from usvs.errors import ConfigError, UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
 from usvs.utils.text import printable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 EXIT_CODES = {
     0: "success",

@@ -3,22 +3,28 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from usvs.cli.log_handler import print_result, show, show_preview
 from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, fraction, labelled_patients
-from usvs.config import override_settings, read_table
+from usvs.config import Profile, override_settings, read_table
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.saliency.settings import saliency_profile
+from usvs.tasks.settings import FinetuneSettings
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
-PROFILES = {"planes": classification_profile, "classify": classification_profile, "gaze": saliency_profile}
+PROFILES: dict[str, Callable[[Profile], FinetuneSettings]] = {
+    "planes": classification_profile,
+    "classify": classification_profile,
+    "gaze": saliency_profile,
+}
 TITLES = {
     "planes": "standard-plane detection",
     "classify": "the classes of the store's own labels",

@@ -24,7 +24,7 @@ from usvs.tasks.model_folder import DESCRIPTION
 from usvs.tasks.provenance import RESULTS_FILE
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:

@@ -27,7 +27,7 @@ from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SONONET = "sononet:"
 
@@ -83,6 +83,10 @@ class FinetunedClassifier:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
             raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
+        self.models: tuple[TrainedModel, ...]
+        self.task: ClassificationTask
+        self.classes: tuple[str, ...]
+        self.class_list: ClassList
         self.models, self.task, self.classes, self.class_list = models, task, task.classes, task.class_list
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:

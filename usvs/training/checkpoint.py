@@ -25,7 +25,7 @@ from usvs.utils.hashing import file_sha256
 from usvs.utils.private_files import make_private, make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LATEST = "latest"
 BEST = "best"

@@ -68,8 +68,8 @@ class Validation:
         plan = SamplingPlan(clips, settings.clips, objective, VALIDATION_SEED, settings.optimiser.batch_clips)
         self.objective = objective
         self.settings = fixed
-        self.loader = PairLoader(store, plan, fixed.pairs)
-        self.batches = min(max(plan.steps_per_epoch, min_batches), MAX_BATCHES)
+        self.loader: PairLoader = PairLoader(store, plan, fixed.pairs)
+        self.batches: int = min(max(plan.steps_per_epoch, min_batches), MAX_BATCHES)
 
     def evaluate(self, model: PretrainModel, trainer: Trainer) -> dict[str, float]:
         """Return losses, accuracies and retrieval in evaluation mode, each beside its chance, and rank and spread."""

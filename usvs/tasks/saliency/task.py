@@ -34,7 +34,7 @@ class SaliencyTask:
     name = "gaze"
     title = "gaze saliency"
     protocols: Sequence[EvaluationProtocol] = ("finetune",)
-    columns = (
+    columns: tuple[ScoreColumn, ...] = (
         ScoreColumn("kl", "KL", percent=False),
         ScoreColumn("nss", "NSS", percent=False),
         ScoreColumn("auc", "AUC-Judd", percent=False),
