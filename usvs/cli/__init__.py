@@ -62,6 +62,7 @@ def build_parser() -> Parser:
     from usvs.cli.archive_commands import add_archive_commands
     from usvs.cli.experiment_commands import add_experiment_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
+    from usvs.cli.report_commands import add_report_commands
     from usvs.cli.task_commands import add_task_commands
 
     summary = "Learn representations from narrated ultrasound: video and speech, without labels."
@@ -71,5 +72,6 @@ def build_parser() -> Parser:
     add_archive_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
+    add_report_commands(commands)
     add_experiment_commands(commands)
     return parser

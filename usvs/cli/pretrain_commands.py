@@ -68,6 +68,8 @@ def _run_pretrain(options: argparse.Namespace) -> None:
         usvs pretrain STORE RUN --profile quick --resume
         usvs pretrain STORE RUN2 --profile quick --init RUN
     """
+    from usvs.report.callback import ReportCallback
+    from usvs.report.html import report_after
     from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.training.distributed import rank_of_environment
@@ -83,11 +85,13 @@ def _run_pretrain(options: argparse.Namespace) -> None:
         init=options.init,
         init_stores=options.init_store,
         allow_overlap=options.allow_overlap,
+        callbacks=[ReportCallback(options.run)],
         resume=options.resume,
     )
     if rank_of_environment() == 0:
         save_loss_curves(options.run)
         logger.info(str(result))
+        report_after(options.run, options.store, result.reading, result.verdict)
 
 
 def _run_diagnose(options: argparse.Namespace) -> None:

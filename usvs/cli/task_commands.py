@@ -102,6 +102,7 @@ def count_from_zero(text: str) -> int:
 
 
 def _finetune(task: str, options: argparse.Namespace) -> None:
+    from usvs.report.html import report_after
     from usvs.report.runs import save_gaze_figure, save_planes_figures
     from usvs.tasks.finetune import finetune
     from usvs.training.distributed import rank_of_environment
@@ -125,6 +126,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
         print_result(result)
         (save_gaze_figure if task == "gaze" else save_planes_figures)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
+        report_after(options.run, options.store)
 
 
 def _predict_planes(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ One transform serves training, evaluation and `Encoder.preprocess`. Crop positio
 resize is exact in float32 (`usvs.ops.augment_frames`), so that every data loader computes the same bits.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -172,6 +173,11 @@ def preprocess_images(images: Images, frame_pixels: int, crop_fraction: float = 
         grid = CropGrid.fit(stack.shape[-1], frame_pixels, crop_fraction)
         results.append(apply_params(stack, identity_params(len(stack)), grid, frame_pixels))
     return torch.cat(results)
+
+
+def prepared_side(frame_pixels: int, crop_fraction: float) -> int:
+    """Return the side of prepared frames from which an input of `frame_pixels` is cropped: 72 for 64, 256 for 224."""
+    return 8 * math.ceil(frame_pixels / crop_fraction / 8)
 
 
 def _as_list(images: Images) -> Sequence[Any]:
