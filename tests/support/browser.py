@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --disable-extensions --disable-default-apps --no-pings"
-    " --hide-scrollbars --disable-dev-shm-usage"
-).split()
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-default-apps", "--no-pings"),
+    *("--hide-scrollbars", "--disable-dev-shm-usage"),
+)
 TIMEOUT_SECONDS = 120.0
 QUIET_SECONDS = 0.3
 

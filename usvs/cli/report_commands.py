@@ -16,8 +16,8 @@ def add_report_commands(commands: Commands) -> None:
     command.add_path(
         "--store",
         "STORE",
-        "of a run: the store that it was trained on; adds verdict, retrieval and map of embeddings, or timelines of test"
-        " scans",
+        "of a run: the store that it was trained on; adds verdict, retrieval and map of embeddings, or timelines of"
+        " test scans",
     )
     command.add_path(
         "--labels",
@@ -38,7 +38,5 @@ def _run_report(options: argparse.Namespace) -> None:
     """
     from usvs.report.html import save_report
 
-    file = save_report(
-        options.folder, store=options.store, labels=options.labels, names=options.names, out=options.out
-    )
+    file = save_report(options.folder, store=options.store, labels=options.labels, names=options.names, out=options.out)
     print_result(f"report: '{file}' ({file.stat().st_size / 1e6:.1f} MB)")

@@ -48,5 +48,14 @@ class ReportCallback(Callback):
             logger.info(f"report.html took {seconds:.1f} s; the next one is written at the end of the run")
             self._is_off = True
 
+    def on_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Do nothing."""
+        return
 
-__all__ = ["MAX_SECONDS", "ReportCallback"]
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        """Do nothing."""
+        return
+
+    def on_end(self, step: int) -> None:
+        """Do nothing: the caller writes the last report, which has more in it."""
+        return

@@ -1,6 +1,6 @@
 """Charts as inline SVG: their colours are those of the stylesheet, so that they follow the light or dark scheme.
 
-A chart states its ranges in the attributes ``data-x`` and ``data-y``, so that its values can be read back from the page.
+A chart states its ranges in the attributes ``data-x`` and ``data-y``, so that its values can be read back.
 """
 
 import math
@@ -105,7 +105,9 @@ def score_chart(rows: Sequence[tuple[str, Sequence[float]]], chance: float | Non
         bar = {"class": "bar", "x": 1, "y": top + 19, "width": scale(mean) - 1, "height": 12}
         parts.append(element("rect", bar, element("title", {}, f"{name}: mean {100 * mean:.1f} %")))
         parts += [
-            element("circle", {"class": "point", "cx": scale(value), "cy": top + 25, "r": 2.4, "data-value": repr(value)})
+            element(
+                "circle", {"class": "point", "cx": scale(value), "cy": top + 25, "r": 2.4, "data-value": repr(value)}
+            )
             for value in values
         ]
     if chance is not None:

@@ -8,6 +8,7 @@ from usvs.utils.text import printable
 
 Content: TypeAlias = "Element | str | None"
 MAX_TABLE_ROWS = 200
+NO_VALUE = "-"  # in a table
 
 
 def element(tag: str, attributes: Mapping[str, Any] | None = None, *contents: Content) -> Element:
@@ -92,7 +93,7 @@ def table(
 def number_cell(value: float | None, text: str | None = None) -> Element:
     """Return a cell with a number, and its exact value in the attribute ``data-value``."""
     if value is None:
-        return element("td", {}, "–")
+        return element("td", {}, NO_VALUE)
     return element("td", {"data-value": repr(value)}, short(value) if text is None else text)
 
 

@@ -1,6 +1,6 @@
 """The report of a fine-tuning: drawn from the results in its folder, of as many folds as there are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -8,139 +8,26 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.errors import DataError
 from usvs.evaluation.metrics import Spread
 from usvs.evaluation.significance import paired_difference
 from usvs.report.charts import legend, line_mark, score_chart
-from usvs.report.elements import Content, disclosure, element, figure, group, note, number_cell, table
+from usvs.report.elements import NO_VALUE, Content, disclosure, element, figure, note, number_cell, table
+from usvs.report.finetuned_results import FinetunedRun
 from usvs.report.finetuned_timelines import finetuned_timelines
 from usvs.report.page import Page, Tone
 from usvs.report.pictures import gray_levels, overlay, picture
 from usvs.report.runs import PROTOCOL_TITLES
-from usvs.report.stored_json import nested_rows, read_json
+from usvs.report.stored_json import group_of, nested_rows
 from usvs.report.stored_results import example_maps, read_examples
-from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.comparison import EXAMPLES
 from usvs.tasks.diagnosis.losses import half_width
-from usvs.tasks.provenance import RESULTS_FILE
 from usvs.tasks.saliency.task import SaliencyTask
 from usvs.tasks.task import ScoreColumn
-from usvs.utils.text import quantity
 
-FINETUNE_FILE, RESULTS_FOLDER = "finetune.json", "results"
 KIND = "usvs, report of a fine-tuning"
 MAX_MATRIX_CLASSES, MAX_MATRICES = 60, 6
 SHOWN_PERCENT = 0.5
 DARK_FRACTION = 0.55  # of a cell, whose number is then light
-Measured = dict[str, dict[str, list[Mapping[str, Any]]]]  # folds by init and protocol
-
-
-class FinetunedRun:
-    """What the folder of a fine-tuning says, complete or not.
-
-    Args:
-        run: the folder.
-
-    Attributes:
-        folder: the folder.
-        results: content of ``results.json``; empty while folds are missing.
-        plan: content of ``finetune.json``, with inits, protocols and folds.
-        measured: what is stored of each fold, by init and protocol.
-
-    Raises:
-        DataError: where neither file can be read.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.folder = run
-        self.plan: Mapping[str, Any] = _optional(run / FINETUNE_FILE)
-        self.results: Mapping[str, Any] = _optional(run / RESULTS_FILE)
-        if not self.plan and not self.results:
-            raise DataError(f"'{run}': expected {FINETUNE_FILE} or {RESULTS_FILE} of 'usvs finetune', got neither")
-        self.measured: Measured = self._from_results() or self._from_folds()
-
-    @property
-    def is_gaze(self) -> bool:
-        """Whether gaze is predicted; otherwise classes are."""
-        kind = self.plan.get("task", {}).get("kind")
-        return bool(kind == SaliencyTask.kind if kind else self.results.get("kind") == SaliencyTask.name)
-
-    @property
-    def columns(self) -> Sequence[ScoreColumn]:
-        """The scores of the task."""
-        return SaliencyTask.columns if self.is_gaze else ClassificationTask.columns
-
-    @property
-    def main(self) -> ScoreColumn:
-        """The score by which inits are compared."""
-        name = SaliencyTask.main_score if self.is_gaze else ClassificationTask.main_score
-        return next(column for column in self.columns if column.score == name)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(self.results.get("classes") or self.plan.get("task", {}).get("classes", ()))
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """Settings of the run."""
-        found: Mapping[str, Any] = self.results.get("settings") or self.plan.get("settings", {})
-        return found
-
-    @property
-    def expected(self) -> int:
-        """Number of measurements of the complete run."""
-        return len(self.plan.get("inits", ())) * len(self.plan.get("protocols", ())) * len(self.plan.get("folds", ()))
-
-    @property
-    def done(self) -> int:
-        """Number of measurements so far."""
-        return sum(len(folds) for protocols in self.measured.values() for folds in protocols.values())
-
-    def values(self, init: str, protocol: str, score: str) -> list[float]:
-        """Return a score of each measured fold."""
-        return [float(fold[score]) for fold in self.measured.get(init, {}).get(protocol, ()) if score in fold]
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return init and protocol of everything that is measured, fine-tuning first."""
-        pairs = [(init, protocol) for init, protocols in self.measured.items() for protocol in protocols]
-        order = list(PROTOCOL_TITLES)
-        return sorted(pairs, key=lambda pair: order.index(pair[1]) if pair[1] in order else len(order))
-
-    @property
-    def best(self) -> str | None:
-        """Name of the init with the best main score by the first protocol; None without any."""
-        if stored := self.results.get("best_init"):
-            return str(stored)
-        if not self.rows():
-            return None
-        first = self.rows()[0][1]
-        means = {
-            init: float(np.mean(self.values(init, protocol, self.main.score)))
-            for init, protocol in self.rows()
-            if protocol == first
-        }
-        return (min if self.is_gaze else max)(means, key=means.__getitem__)
-
-    def _from_results(self) -> Measured:
-        inits = self.results.get("inits", {})
-        return {
-            init: {protocol: list(found["folds"]) for protocol, found in protocols.items()}
-            for init, protocols in inits.items()
-        }
-
-    def _from_folds(self) -> Measured:
-        found: Measured = {}
-        for init in self.plan.get("inits", ()):
-            for protocol in self.plan.get("protocols", ()):
-                files = [
-                    self.folder / RESULTS_FOLDER / f"{protocol}_{init}_fold_{number}.json"
-                    for number in range(len(self.plan.get("folds", ())))
-                ]
-                folds = [content for content in map(_optional, files) if content]
-                if folds:
-                    found.setdefault(init, {})[protocol] = folds
-        return found
 
 
 def finetuned_page(run: Path, store: Path | None = None, names: bool = False) -> Page:
@@ -155,7 +42,7 @@ def finetuned_page(run: Path, store: Path | None = None, names: bool = False) ->
         DataError: where the folder has no results of a fine-tuning.
     """
     found = FinetunedRun(run)
-    title = found.results.get("title") or found.plan.get("task", {}).get("title") or "frames"
+    title = found.results.get("title") or group_of(found.plan, "task").get("title") or "frames"
     page = Page(KIND, f"Fine-tuning: {title if not found.is_gaze else SaliencyTask.title}", names=names)
     page.tone, page.verdict = _verdict(found)
     page.facts = _facts(found)
@@ -178,8 +65,8 @@ def _verdict(run: FinetunedRun) -> tuple[Tone, list[str]]:
     protocol = rows[0][1]
     values = run.values(best, protocol, main.score)
     text = [
-        f"{_title(protocol).capitalize()} from '{best}' reaches {_name(run)} {_spread(values, main)} on patients that it was"
-        f" not trained on{_chance_text(run)}."
+        f"{_title(protocol).capitalize()} from '{best}' reaches {_name(run)} {_spread(values, main)} on patients that"
+        f" it was not trained on{_chance_text(run)}."
     ]
     others = [init for init, other in rows if other == protocol and init != best]
     for other in others[:2]:
@@ -189,14 +76,16 @@ def _verdict(run: FinetunedRun) -> tuple[Tone, list[str]]:
             ahead = difference.wins if not run.is_gaze else len(values) - difference.wins
             unit = f"{100 * abs(difference.mean):.1f} points" if main.percent else f"{abs(difference.mean):.2f}"
             text.append(f"Ahead of '{other}' ({_spread(compared, main)}) by {unit}, in {ahead} of {len(values)} folds.")
-    overlap = run.results.get("pretraining_overlap", {})
+    overlap = group_of(run.results, "pretraining_overlap")
     if shared := [name for name, state in overlap.items() if state != "disjoint"]:
-        text.append(f"Test patients may be among those of the pretraining of {', '.join(shared)}: its scores may be too good.")
+        text.append(
+            f"Test patients may be among those of the pretraining of {', '.join(shared)}: its scores may be too good."
+        )
     if run.done < run.expected:
         text.append(f"{run.done} of {run.expected} measurements are done.")
     chance = run.results.get("chance_f1")
     if run.is_gaze:
-        chance = run.results.get("uniform", {}).get(main.score)
+        chance = group_of(run.results, "uniform").get(main.score)
     if run.done < run.expected or chance is None or len(values) < 2:
         return "unknown", text
     gain = float(np.mean(values)) - chance if not run.is_gaze else chance - float(np.mean(values))
@@ -222,7 +111,9 @@ def _scores(run: FinetunedRun) -> Iterator[Content]:
         yield note("No fold is measured yet.")
         return
     if main.percent:
-        chart_rows = [(f"{init}, {_title(protocol)}", run.values(init, protocol, main.score)) for init, protocol in rows]
+        chart_rows = [
+            (f"{init}, {_title(protocol)}", run.values(init, protocol, main.score)) for init, protocol in rows
+        ]
         chart = score_chart(chart_rows, run.results.get("chance_f1"), f"{_name(run)} of each init and protocol")
         yield figure(_name(run), chart, "mean as a bar, one dot for each fold of test patients", "narrow")
         yield legend([("guessing", line_mark("chance"))])
@@ -232,11 +123,11 @@ def _scores(run: FinetunedRun) -> Iterator[Content]:
         cells: list[str | Element] = [f"{init}, {_title(protocol)}"]
         for column in run.columns:
             values = run.values(init, protocol, column.score)
-            cells.append(number_cell(float(np.mean(values)), _spread(values, column)) if values else "–")
+            cells.append(number_cell(float(np.mean(values)), _spread(values, column)) if values else NO_VALUE)
         cells.append(_interval(run.values(init, protocol, main.score), main))
         lines.append(cells)
-    if uniform := run.results.get("uniform"):
-        lines.append(["uniform map", *(number_cell(uniform.get(column.score)) for column in run.columns), "–"])
+    if uniform := group_of(run.results, "uniform"):
+        lines.append(["uniform map", *(number_cell(uniform.get(column.score)) for column in run.columns), NO_VALUE])
     yield table("Mean ± sample standard deviation over folds of test patients", columns, lines)
     yield note(
         "The interval is Student's, over folds; folds share training patients, so it is somewhat too narrow."
@@ -272,7 +163,9 @@ def _confusions(run: FinetunedRun) -> Iterator[Content]:
         matrix = _confusion(run, init, protocol)
         if matrix is None or matrix.shape != (len(run.classes), len(run.classes)):
             continue
-        title = f"{init}, {_title(protocol)}: percent of the frames of each true class (rows) by predicted class (columns)"
+        title = (
+            f"{init}, {_title(protocol)}: percent of the frames of each true class (rows) by predicted class (columns)"
+        )
         drawn = confusion_table(matrix, run.classes, title)
         yield drawn if not shown else disclosure(f"{init}, {_title(protocol)}", drawn)
         shown += 1
@@ -316,7 +209,7 @@ def _saliency(run: Path) -> Iterator[Content]:
     if not stored:
         yield note("No example is stored yet.")
         return
-    yield "Where people looked (ground truth) and where each model expects them to look, on test frames of the first fold."
+    yield "Where people looked (ground truth), and where each model expects it, on test frames of the first fold."
     for title, examples in stored.items():
         maps = example_maps(examples)
         rows = []
@@ -349,14 +242,14 @@ def _folds(run: FinetunedRun) -> Iterator[Content]:
         for fold in run.measured[init][protocol]:
             counts = [len(fold.get("train_patients", ())), len(fold.get("test_patients", ()))]
             frames = [int(fold.get("train_frames", 0)), int(fold.get("test_frames", 0))]
-            cells = [number_cell(float(fold[run.main.score]))] if run.main.score in fold else ["–"]
-            cells += [f"{value:,}" for value in (*counts, *frames)]
-            rows.append([f"{init}, {_title(protocol)}, fold {int(fold.get('fold', 0)) + 1}", *cells])
+            score = number_cell(float(fold[run.main.score])) if run.main.score in fold else NO_VALUE
+            name = f"{init}, {_title(protocol)}, fold {int(fold.get('fold', 0)) + 1}"
+            rows.append([name, score, *(f"{value:,}" for value in (*counts, *frames))])
     columns = ["fold", run.main.title, "labelled patients", "test patients", "labelled frames", "test frames"]
     yield table("No patient is on both sides of a fold", columns, rows)
     patients = [
         [f"fold {number + 1}", ", ".join(fold.get("train", ())), ", ".join(fold.get("test", ()))]
-        for number, fold in enumerate(run.plan.get("folds", ()))
+        for number, fold in enumerate(run.folds)
     ]
     if patients:
         columns = ["fold", "labelled patients", "test patients"]
@@ -365,22 +258,18 @@ def _folds(run: FinetunedRun) -> Iterator[Content]:
 
 def _settings(run: FinetunedRun) -> Iterator[Content]:
     rows = nested_rows(run.settings)
-    yield disclosure(f"All {len(rows)} settings", table("Settings of the run", ["setting", "value"], rows, numbers=False))
+    yield disclosure(
+        f"All {len(rows)} settings", table("Settings of the run", ["setting", "value"], rows, numbers=False)
+    )
 
 
 def _environment(run: FinetunedRun) -> Iterator[Content]:
-    environment = run.results.get("environment")
+    environment = group_of(run.results, "environment")
     if not environment:
         yield note("Written when the run is complete.")
         return
-    yield table("Machine and packages", ["what", "value"], nested_rows(environment), numbers=False)
-
-
-def _optional(file: Path) -> Mapping[str, Any]:
-    try:
-        return read_json(file)
-    except DataError:
-        return {}
+    made = table("Machine and packages", ["what", "value"], nested_rows(environment), numbers=False)
+    yield disclosure("Machine and packages", made)
 
 
 def _name(run: FinetunedRun) -> str:
@@ -398,14 +287,14 @@ def _spread(values: Sequence[float], column: ScoreColumn) -> str:
 
 def _interval(values: Sequence[float], column: ScoreColumn) -> str:
     if len(values) < 2:
-        return "–"
+        return NO_VALUE
     mean, half = float(np.mean(values)), half_width(np.array(values))
     low, high = mean - half, mean + half
     return f"{100 * low:.1f} to {100 * high:.1f} %" if column.percent else f"{low:.2f} to {high:.2f}"
 
 
 def _chance_text(run: FinetunedRun) -> str:
-    chance, uniform = run.results.get("chance_f1"), run.results.get("uniform", {})
+    chance, uniform = run.results.get("chance_f1"), group_of(run.results, "uniform")
     if chance is not None:
         return f" (guessing {100 * chance:.1f} %)"
     return f" (uniform map {uniform[run.main.score]:.2f})" if run.main.score in uniform else ""

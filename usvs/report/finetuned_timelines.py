@@ -1,8 +1,8 @@
 """Test scans over time: what the model of the fold that a scan was not trained in predicts of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.errors import DataError
 from usvs.inference.models import evaluation_inputs, predict_models
 from usvs.report.elements import Content, note
+from usvs.report.finetuned_results import FinetunedRun
 from usvs.report.pictures import overlay
 from usvs.report.scan_labels import ScanLabels, calm_colours, labels_of_classes, open_scan_labels
 from usvs.report.scan_timeline import Predicted, film_seconds, timeline, timeline_legend
@@ -24,18 +25,7 @@ from usvs.tasks.model_files import TrainedModel, load_model
 SCANS = 3
 
 
-class Folds(Protocol):
-    """What is needed of the results of a fine-tuning."""
-
-    plan: Mapping[str, Any]
-
-    @property
-    def best(self) -> str | None:
-        """Name of the best init."""
-        ...
-
-
-def finetuned_timelines(run: Path, results: Folds, store: Path | None, names: bool) -> Iterator[Content]:
+def finetuned_timelines(run: Path, results: FinetunedRun, store: Path | None, names: bool) -> Iterator[Content]:
     """Yield timelines of a few test scans, at most one of a fold.
 
     Args:
@@ -57,7 +47,7 @@ def finetuned_timelines(run: Path, results: Folds, store: Path | None, names: bo
     if best is None or not (run / MODELS / best).is_dir():
         yield note("There is no fine-tuned model yet.")
         return
-    chosen = _test_scans(opened, results.plan)
+    chosen = _test_scans(opened, results.folds)
     if not chosen:
         yield note("No test scan with a sector is in the store.")
         return
@@ -77,11 +67,11 @@ def finetuned_timelines(run: Path, results: Folds, store: Path | None, names: bo
         yield timeline(opened, number, title, labels, _predict(opened, number, model))
 
 
-def _test_scans(store: PreparedStore, plan: Mapping[str, Any]) -> list[tuple[int, int]]:
+def _test_scans(store: PreparedStore, folds: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     """Return scan and fold of up to `SCANS` test scans, the first one in the store of each fold."""
     shown = pictured_scans(store)
     found = []
-    for fold, patients in enumerate(plan.get("folds", ())):
+    for fold, patients in enumerate(folds):
         tested = set(patients.get("test", ()))
         for number in np.flatnonzero(shown).tolist():
             scan = store.scan(number)

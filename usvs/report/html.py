@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 
 from usvs.errors import ConfigError, DataError, UsvsError
-from usvs.report.finetuned_page import FINETUNE_FILE, finetuned_page
+from usvs.report.finetuned_page import finetuned_page
+from usvs.report.finetuned_results import FINETUNE_FILE
 from usvs.report.page import REPORT, Page
 from usvs.report.pretraining_page import pretraining_page
 from usvs.report.pretraining_samples import measure_pretraining
@@ -14,8 +15,9 @@ from usvs.store.identity import ARCHIVE_FILE
 from usvs.tasks.diagnosis.losses import RunReading
 from usvs.tasks.diagnosis.verdict import Verdict
 from usvs.tasks.provenance import RESULTS_FILE
+from usvs.training.checkpoint import step_folders
 from usvs.training.metrics_log import METRICS
-from usvs.training.run_folder import CONFIG
+from usvs.training.run_folder import CHECKPOINTS, CONFIG
 from usvs.utils.text import shell_command
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ def save_report(
     Args:
         folder: of `usvs.pretrain`, `usvs.index_archive` or `usvs.finetune`.
         store: that a run or a fine-tuning was trained on: adds what has to be measured or read there, the verdict,
-            retrieval and map of embeddings, or timelines of test scans. What is measured of a run is kept in its folder.
+            retrieval and map of embeddings, or timelines of test scans. What is measured of a pretraining is kept in
+            its folder.
         labels: intervals to colour the map by, as of `usvs.diagnose`; None: the store's.
         names: show the paths of files beside the keys of scans; by default no name of the archive is in a report.
         out: the file; None: ``report.html`` in `folder`.
@@ -74,8 +77,10 @@ def save_report(
     elif kind == FINETUNING:
         page = finetuned_page(path, None if store is None else Path(store), names)
     else:
-        if store is not None:
+        if store is not None and step_folders(path / CHECKPOINTS):
             measure_pretraining(path, Path(store), labels, reading, verdict)
+        elif store is not None:
+            logger.info("report: there is no checkpoint yet, so nothing is measured with the store")
         page = _named(pretraining_page(path), names)
     return page.save(file)
 
@@ -107,9 +112,7 @@ def kind_of_folder(folder: Path) -> str:
     if (folder / RESULTS_FILE).is_file():
         return FINETUNING
     got = "a folder without any of their files" if folder.is_dir() else "no such folder"
-    raise DataError(
-        f"'{folder}': expected a folder of 'usvs pretrain', 'usvs index' or 'usvs finetune', got {got}"
-    )
+    raise DataError(f"'{folder}': expected a folder of 'usvs pretrain', 'usvs index' or 'usvs finetune', got {got}")
 
 
 def _named(page: Page, names: bool) -> Page:

@@ -1,7 +1,7 @@
 """A report: one HTML file that asks for nothing outside of itself, readable by keyboard, in light and dark."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.resources import files
@@ -46,11 +46,11 @@ class Page:
     sections: list[tuple[str, str, list[Content]]] = field(default_factory=list)
     names: bool = False
 
-    def add(self, identifier: str, title: str, make: Callable[[], Sequence[Content]]) -> None:
+    def add(self, identifier: str, title: str, make: Callable[[], Iterable[Content]]) -> None:
         """Add a section; one that cannot be drawn says why, and the others are drawn all the same."""
         try:
             contents = list(make())
-        except (UsvsError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (UsvsError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             # a folder may be damaged, or a process may be writing in it: the rest of the page is drawn
             reason = str(error) if isinstance(error, UsvsError) else f"{type(error).__name__}: {error}"
             logger.warning(f"report, section '{title}': not shown: {reason}")

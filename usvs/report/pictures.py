@@ -53,8 +53,9 @@ def coloured(gray: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 def overlay(frame: ArrayLike, density: ArrayLike) -> NDArray[np.uint8]:
     """Return a frame [P, P] of any scale with a density [h, w] over it, scaled to its own maximum: RGB [P, P, 3]."""
     gray = unit_range(frame)
-    peak = np.asarray(density, np.float64)
-    peak = cv2.resize(peak / max(float(peak.max()), 1e-12), gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    values = np.asarray(density, np.float64)
+    resized = cv2.resize(values / max(float(values.max()), 1e-12), gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    peak = np.asarray(resized, np.float64)
     colours = cv2.applyColorMap((255 * np.clip(peak, 0, 1)).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1] / 255
     opacity = OVERLAY * np.clip(peak, 0, 1)[..., None] ** 0.5
     mixed = gray[..., None] * (1 - opacity) + colours * opacity

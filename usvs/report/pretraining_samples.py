@@ -158,7 +158,13 @@ def _sample_arrays(
         description.setdefault("why_not", "no clip has enough speech")
         empty = np.zeros((0, 1, 1), np.uint8)
         nothing = np.zeros((0, 1), np.float32)
-        parts = {"frames": empty, "spectrograms": empty, "video": nothing, "speech": nothing, "places": nothing}
+        parts: dict[str, NDArray[Any]] = {
+            "frames": empty,
+            "spectrograms": empty,
+            "video": nothing,
+            "speech": nothing,
+            "places": nothing,
+        }
         return {DESCRIPTION: np.array(json.dumps(description)), **parts}
     frames, pieces, clips = _read_clips(store, rows, space, labels)
     video, speech = space.embed_frames(frames), space.embed_pieces(pieces)

@@ -29,20 +29,24 @@ def retrieval_section(samples: RunSamples) -> Iterator[Content]:
     whose = "unseen" if samples.description["patients"] == "unseen" else "training"
     similarity = samples.speech @ samples.video.T  # [speech, frames]
     yield (
-        f"{count} clips of {whose} patients, evenly spaced over their scans; of each, the middle frame and the loudest of"
-        f" five pieces of speech. Every {count // min(QUERIES, count)}th clip asks, so none is chosen by its answer. The"
-        " frame and the speech of the same clip are marked; clips of the same content often show the same, so rank 1 is"
-        " not reachable for all."
+        f"{count} clips of {whose} patients, evenly spaced over their scans; of each, the middle frame and the loudest"
+        f" of five pieces of speech. Of these, {min(QUERIES, count)} evenly spaced ones ask, so none is chosen by its"
+        " answer. The frame and the speech of the same clip are marked. Several clips show the same, so rank 1 is not"
+        " reachable for all."
     )
     titles = ("From speech to frames", "From frames to speech")
     for title, values, spoken in zip(titles, (similarity, similarity.T), (True, False), strict=True):
         yield element("h3", {}, title)
         ranks = own_ranks(values)
         parts = [f"median rank {np.median(ranks):.0f} of {count} (chance {(count + 1) / 2:.0f})"]
-        parts += [f"in the first {top}: {100 * (ranks <= top).mean():.0f} % (chance {100 * top / count:.1f} %)" for top in TOP]
+        parts += [
+            f"in the first {top}: {100 * (ranks <= top).mean():.0f} % (chance {100 * top / count:.1f} %)" for top in TOP
+        ]
         yield f"Of all {count}: {', '.join(parts)}.{_labels_sentence(samples, values)}"
         asked = np.linspace(0, count - 1, min(QUERIES, count)).round().astype(int).tolist()
-        yield group("queries", [_query(samples, number, values[number], int(ranks[number]), spoken) for number in asked])
+        yield group(
+            "queries", [_query(samples, number, values[number], int(ranks[number]), spoken) for number in asked]
+        )
 
 
 def map_section(samples: RunSamples) -> Iterator[Content]:
@@ -58,8 +62,8 @@ def map_section(samples: RunSamples) -> Iterator[Content]:
     patient_colours = dict(zip(patients, palette(len(patients)), strict=True))
     yield (
         "Frames and speech of the same clips in the space in which the run compares them, in two dimensions by t-SNE:"
-        " what is near there is near here, but distances between groups mean little. Where content is learnt, frames and"
-        " speech of a label are together; where only patients are, the colours of the second map form groups."
+        " what is near there is near here, but distances between groups mean little. Where content is learnt, frames"
+        " and speech of a label are together; where only patients are, the colours of the second map form groups."
     )
     yield legend([("frame", shape_mark(False)), ("speech", shape_mark(True))])
     maps = []
@@ -68,7 +72,9 @@ def map_section(samples: RunSamples) -> Iterator[Content]:
         texts = ["no label" if code == UNLABELLED else str(names[code]) for code in codes]
         chart = map_chart(samples.places, is_speech, by_label * 2, texts * 2, "map of embeddings, coloured by label")
         present = sorted({code for code in codes if code != UNLABELLED})
-        entries: list[tuple[str, Element]] = [(str(names[code]), colour_mark(colours[code])) for code in present[:MAX_LEGEND]]
+        entries: list[tuple[str, Element]] = [
+            (str(names[code]), colour_mark(colours[code])) for code in present[:MAX_LEGEND]
+        ]
         if UNLABELLED in codes:
             entries.append(("no label", colour_mark(NO_LABEL_COLOUR)))
         maps.append(group("", [figure("by label", chart), legend(entries)]))
@@ -97,7 +103,9 @@ def _labels_sentence(samples: RunSamples, similarity: NDArray[np.floating]) -> s
     same = codes[rows][values.argmax(axis=1)] == codes[rows]
     equal = codes[rows][:, None] == codes[rows][None]
     chance = (equal.sum() - len(rows)) / (len(rows) * (len(rows) - 1))
-    return f" The nearest of another clip has the same label in {100 * same.mean():.0f} % (chance {100 * chance:.0f} %)."
+    return (
+        f" The nearest of another clip has the same label in {100 * same.mean():.0f} % (chance {100 * chance:.0f} %)."
+    )
 
 
 def _query(samples: RunSamples, number: int, values: NDArray[np.floating], rank: int, spoken: bool) -> Element:

@@ -72,9 +72,7 @@ def timeline(
         tracks.append(_track("gaze", lines_strip(scan.frame_seconds[kept], [("unseen", x), ("second", y)], seconds)))
     axis = element("div", {"class": "axis"}, *(element("span", {}, f"{at * seconds:.0f} s") for at in (0, 0.5, 1)))
     parts = [part for track in [*tracks, _track("", axis)] for part in track]
-    return element(
-        "figure", {"class": "figure block"}, element("figcaption", {}, title), group("tracks", parts)
-    )
+    return element("figure", {"class": "figure block"}, element("figcaption", {}, title), group("tracks", parts))
 
 
 def timeline_legend(names: Sequence[str], colours: Sequence[str]) -> Element:

@@ -22,7 +22,6 @@ from usvs.report.scan_timeline import timeline, timeline_legend
 from usvs.store.catalogue import OK, SKIPPED, Catalogue
 from usvs.store.contact_sheet import LEGEND, TILE_SIZE, TileTask, draw_tile
 from usvs.store.folder import read_archive_path
-from usvs.store.identity import read_store_id
 from usvs.store.label_summary import count_labels
 from usvs.store.prepared import PreparedStore
 from usvs.utils.process_pool import map_tasks
@@ -37,7 +36,7 @@ PATIENT_ROWS = 40
 MIN_SPEECH = 0.5
 SPECTROGRAM_PIXELS = (160, 240)  # height, width
 NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note", "labels_note")
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[dict[str, Any]]
 
 
 def store_page(store: Path, names: bool = False, workers: int | None = None) -> Page:
@@ -55,7 +54,9 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
     rows: Rows = catalogue.scans.to_pylist()
     usable = [row for row in rows if row["status"] == OK]
     fractions = catalogue.clips["speech_fraction"].to_numpy()
-    page = Page("usvs, report of a store", f"{quantity(len(usable), 'scan')} of {quantity(len(_patients(usable)), 'patient')}")
+    page = Page(
+        "usvs, report of a store", f"{quantity(len(usable), 'scan')} of {quantity(len(_patients(usable)), 'patient')}"
+    )
     page.names = names
     page.verdict, page.tone = _verdict(rows, usable), "unknown"
     page.facts = _facts(rows, usable, fractions, catalogue.clip_settings.clip_seconds)
@@ -84,7 +85,7 @@ def _verdict(rows: Rows, usable: Rows) -> list[str]:
 
 
 def _facts(rows: Rows, usable: Rows, fractions: Any, clip_seconds: float) -> list[tuple[str, str]]:
-    minutes = sum(row["duration_seconds"] for row in usable) / 60
+    minutes = sum(row["duration_seconds"] or 0.0 for row in usable) / 60
     spoken = float(np.nansum(fractions, dtype=np.float64)) * clip_seconds / 60
     with_speech = int(np.nansum(fractions >= MIN_SPEECH))
     return [
@@ -170,8 +171,8 @@ def _spectrograms(store: Path) -> Iterator[Content]:
         return
     seconds = opened.clip_settings.clip_seconds
     yield (
-        f"What pretraining matches: the middle frame of a clip, and {seconds:g} s of speech (time to the right, 0 to 12 kHz"
-        " upwards, logarithmic power)."
+        f"What pretraining matches: the middle frame of a clip, and {seconds:g} s of speech (time to the right, 0 to"
+        " 12 kHz upwards, logarithmic power)."
     )
     transform = LogSpectrogram(SpectrogramSettings())
     tiles = []
@@ -201,7 +202,8 @@ def _labels(catalogue: Catalogue, usable: Rows) -> Iterator[Content]:
             yield note(f"A label column has {len(classes)} different values, too many to be classes; it is not shown.")
             continue
         rows = [
-            [name, f"{count.files:,}", f"{count.patients:,}", f"{count.seconds:,.1f}"] for name, count in classes.items()
+            [name, f"{count.files:,}", f"{count.patients:,}", f"{count.seconds:,.1f}"]
+            for name, count in classes.items()
         ]
         yield table(f"Column '{column}'", ["class", "scans", "patients", "seconds"], rows)
 
@@ -212,13 +214,18 @@ def _patient_table(usable: Rows) -> Iterator[Content]:
         yield note("No patient is known; each scan counts as a patient of its own in pretraining.")
         return
     counts = [len(found) for found in scans.values()]
-    yield (
-        f"{quantity(len(scans), 'patient')} with {min(counts)} to {max(counts)} scans, median"
-        f" {statistics.median(counts):g}. Folds and splits never separate the scans of a patient."
-    )
+    each = f"{quantity(counts[0], 'scan')} each"
+    if min(counts) < max(counts):
+        each = f"{min(counts)} to {max(counts)} scans, median {statistics.median(counts):g}"
+    yield (f"{quantity(len(scans), 'patient')} with {each}. Folds and splits never separate the scans of a patient.")
     ordered = sorted(scans.items(), key=lambda item: (-len(item[1]), item[0]))
     rows = [
-        [key, f"{len(found):,}", f"{sum(row['duration_seconds'] for row in found) / 60:,.1f}", f"{_spoken(found):,}"]
+        [
+            key,
+            f"{len(found):,}",
+            f"{sum(row['duration_seconds'] or 0.0 for row in found) / 60:,.1f}",
+            f"{_spoken(found):,}",
+        ]
         for key, found in ordered[:PATIENT_ROWS]
     ]
     yield table("Patients by number of scans", ["patient", "scans", "minutes", "clips with speech"], rows)
@@ -270,8 +277,8 @@ def _name(row: Mapping[str, Any], names: bool) -> str:
     return f"{row['path']} ({row['scan_key']})" if names else f"scan {row['scan_key']}"
 
 
-def _patients(usable: Rows) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+def _patients(usable: Rows) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
     for row in usable:
         if row["patient_key"] is not None:
             found.setdefault(row["patient_key"], []).append(row)

@@ -35,3 +35,9 @@ def nested_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
         else:
             rows.append((f"{prefix}{name}", "none" if value is None else str(value)))
     return rows
+
+
+def group_of(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a nested object; empty where there is none, or something else of that name."""
+    found = values.get(name)
+    return found if isinstance(found, Mapping) else {}
