@@ -1,9 +1,9 @@
 """usvs: representation learning from narrated ultrasound.
 
 The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `diagnose`,
-`finetune`, `predict`, `embed`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models
-(`FrameClassifier`, `SaliencyModel`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`, `usvs.evaluation` and
-`usvs.media`. Each is imported when it is first used.
+`finetune`, `predict`, `embed`, `search`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models
+(`FrameClassifier`, `SaliencyModel`, `ZeroShotClassifier`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`,
+`usvs.evaluation` and `usvs.media`. Each is imported when it is first used.
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from usvs.inference.cross_validate import held_out_frames as held_out_frames
     from usvs.inference.embed import embed as embed
     from usvs.inference.predict import predict as predict
+    from usvs.inference.predict_by_voice import predict_by_voice as predict_by_voice
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
+    from usvs.inference.search import search as search
+    from usvs.inference.zero_shot import ZeroShotClassifier as ZeroShotClassifier
     from usvs.models.registry import create_encoder as create_encoder
     from usvs.models.registry import list_encoders as list_encoders
     from usvs.models.registry import register_encoder as register_encoder
@@ -49,7 +52,10 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "inference.cross_validate": ("cross_validate", "held_out_frames"),
         "inference.embed": ("embed",),
         "inference.predict": ("predict",),
+        "inference.predict_by_voice": ("predict_by_voice",),
         "inference.saliency": ("SaliencyModel",),
+        "inference.search": ("search",),
+        "inference.zero_shot": ("ZeroShotClassifier",),
         "models.registry": ("create_encoder", "list_encoders", "register_encoder"),
         "narration.make": ("narrate_videos",),
         "phantom": ("make_phantom",),

@@ -63,6 +63,7 @@ def build_parser() -> Parser:
     from usvs.cli.experiment_commands import add_experiment_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
     from usvs.cli.report_commands import add_report_commands
+    from usvs.cli.search_commands import add_search_commands
     from usvs.cli.task_commands import add_task_commands
 
     summary = "Learn representations from narrated ultrasound: video and speech, without labels."
@@ -73,5 +74,6 @@ def build_parser() -> Parser:
     add_pretrain_commands(commands)
     add_task_commands(commands)
     add_report_commands(commands)
+    add_search_commands(commands)
     add_experiment_commands(commands)
     return parser

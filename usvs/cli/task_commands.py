@@ -10,7 +10,7 @@ from usvs.cli.log_handler import print_result
 from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
 from usvs.config import override_settings
 from usvs.data.settings import TEMPORAL_STRIDE
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.saliency.settings import saliency_profile
@@ -59,7 +59,19 @@ def _add_predict_options(command: Parser) -> None:
         "--model",
         required=True,
         metavar="sononet:FILE|RUN",
-        help="a run of 'usvs finetune' (its best init), one init or one fold of it, or weights of SonoNet",
+        help="a run of 'usvs finetune' (its best init), one init or one fold of it, or weights of SonoNet; with"
+        " --zero-shot a run of 'usvs pretrain'",
+    )
+    command.add_path(
+        "--zero-shot",
+        "CLASSES",
+        "name frames by the nearest spoken class, without any label: a text file with a line 'name' or"
+        " 'name: term, term' for each class, a lexicon (.toml), or a folder of recordings CLASS/*.wav",
+    )
+    command.add_path(
+        "--reference",
+        "STORE",
+        "with --zero-shot: frames that say which score is usual for each class; default: those that are predicted",
     )
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
@@ -144,12 +156,14 @@ def _predict_classes(options: argparse.Namespace) -> None:
     Example:
         usvs predict classify clip.mp4 --model RUN --out predictions.csv --timelines PICTURES
         usvs predict classify STORE --model RUN --out predictions.parquet
+        usvs predict classify STORE --model PRETRAINED --zero-shot classes.txt --out predictions.csv
     """
     _predict(options)
 
 
 def _predict(options: argparse.Namespace) -> None:
     from usvs.inference.predict import predict_frames, summary_lines
+    from usvs.inference.predict_by_voice import predict_by_voice
     from usvs.inference.prediction_files import check_prediction_file, save_predictions
     from usvs.media.images import parse_box
     from usvs.report.timeline import save_timelines
@@ -157,7 +171,19 @@ def _predict(options: argparse.Namespace) -> None:
     if options.out is not None:
         check_prediction_file(options.out)
     box = None if options.box is None else parse_box(options.box)
-    found = predict_frames(options.images, options.model, box=box, stride=options.stride)
+    if options.zero_shot is not None:
+        found = predict_by_voice(
+            options.images,
+            options.model,
+            options.zero_shot,
+            box=box,
+            stride=options.stride,
+            reference=options.reference,
+        )
+    elif options.reference is not None:
+        raise ConfigError("--reference: expected --zero-shot CLASSES with it, got none")
+    else:
+        found = predict_frames(options.images, options.model, box=box, stride=options.stride)
     for prediction in found.predictions:
         if options.out is None or prediction.error is not None:
             print_result(prediction)

@@ -119,7 +119,7 @@ class SharedSpace:
         level = np.sqrt(np.mean(np.square(pieces, dtype=np.float64), axis=1))
         if level.max() < SILENCE:
             raise DataError(f"{what}: expected speech, got silence")
-        return pieces[level >= LEAST_LEVEL * level.max()]
+        return np.asarray(pieces[level >= LEAST_LEVEL * level.max()])
 
     def embed_speech(self, sounds: list[NDArray[np.float32]], what: str) -> NDArray[np.float32]:
         """Return one embedding [d] of several recordings: the mean of the means over their pieces.
