@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from usvs.models.registry import register_encoder as register_encoder
     from usvs.narration.make import narrate_videos as narrate_videos
     from usvs.phantom import make_phantom as make_phantom
+    from usvs.report.html import save_report as save_report
     from usvs.store.audit import audit_store as audit_store
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
@@ -65,6 +66,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "models.registry": ("create_encoder", "list_encoders", "register_encoder"),
         "narration.make": ("narrate_videos",),
         "phantom": ("make_phantom",),
+        "report.html": ("save_report",),
         "store.audit": ("audit_store",),
         "store.indexing": ("index_archive",),
         "store.prepare": ("prepare_store",),

@@ -75,6 +75,7 @@ def build_parser() -> Parser:
     from usvs.cli.experiment_commands import add_experiment_commands
     from usvs.cli.export_commands import add_export_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
+    from usvs.cli.report_commands import add_report_commands
     from usvs.cli.search_commands import add_search_commands
     from usvs.cli.settings_commands import add_settings_commands
     from usvs.cli.store_commands import add_store_commands
@@ -89,6 +90,7 @@ def build_parser() -> Parser:
     add_store_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
+    add_report_commands(commands)
     add_search_commands(commands)
     add_export_commands(commands)
     add_experiment_commands(commands)

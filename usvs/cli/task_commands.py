@@ -122,6 +122,7 @@ def _add_finetune_options(command: Parser) -> None:
 
 
 def _finetune(task: str, options: argparse.Namespace) -> None:
+    from usvs.report.html import report_after
     from usvs.report.runs import save_gaze_figure, save_planes_figures
     from usvs.tasks.finetune import finetune
     from usvs.tasks.preview import preview_finetuning
@@ -147,6 +148,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
         show(options, result, read_table(options.run / RESULTS_FILE, "results") if options.json else None)
         (save_gaze_figure if task == "gaze" else save_planes_figures)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
+        report_after(options.run, options.store)
 
 
 def _predict_planes(options: argparse.Namespace) -> None:
