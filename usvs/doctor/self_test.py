@@ -28,7 +28,7 @@ def operation_checks(device: str = "cpu") -> Iterator[Check]:
 
 
 def relative_difference(found: Any, expected: Any) -> float:
-    """Return the largest difference over the largest expected value; infinite for another shape or a NaN."""
+    """Return the largest difference over the largest expected value; infinite for other shapes or no number."""
     if found.shape != expected.shape:
         return float("inf")
     difference = float((found.double().cpu() - expected.double().cpu()).abs().max())

@@ -118,7 +118,7 @@ class FinetunedClassifier:
                 for frame, label, row in zip(rows.frame.tolist(), rows.label.tolist(), probabilities, strict=True):
                     known = known_classes[label] if known_classes and label >= 0 else None
                     moment = float(scan.frame_seconds[frame])
-                    yield _prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
+                    yield make_prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
 
 
 def load_classifier(model: str | Path) -> Classifier:
@@ -158,10 +158,26 @@ class PredictionTable(NamedTuple):
     Attributes:
         classes: in the order of the probabilities, with colours.
         predictions: a row per image or frame.
+        doubtful_below: predictions of a smaller confidence are doubtful; by default those for which the other classes
+            together are as probable.
     """
 
     classes: ClassList
     predictions: list[Prediction]
+    doubtful_below: float = 0.5
+
+    def is_doubtful(self, prediction: Prediction) -> bool | None:
+        """Return whether a prediction should be looked at; None where there is none."""
+        return None if prediction.error else prediction.confidence < self.doubtful_below
+
+    @property
+    def doubtful(self) -> int:
+        """The number of predictions that should be looked at."""
+        return sum(bool(self.is_doubtful(row)) for row in self.predictions)
+
+    def line(self, prediction: Prediction) -> str:
+        """Return the line of a prediction for a terminal, tab-separated; a doubtful one ends with ``doubtful``."""
+        return f"{prediction}\tdoubtful" if self.is_doubtful(prediction) else str(prediction)
 
     @property
     def of_files(self) -> dict[Path, list[Prediction]]:
@@ -209,7 +225,7 @@ def predict_frames(
         try:
             for seconds, probabilities in classifier.predict_file(file, box, stride):
                 for moment, row in zip(seconds, probabilities.tolist(), strict=True):
-                    predictions.append(_prediction(classifier.classes, file, row, moment))
+                    predictions.append(make_prediction(classifier.classes, file, row, moment))
         except DataError as error:
             predictions.append(Prediction(file, "", 0.0, (), error=str(error)))
     return PredictionTable(classifier.class_list, predictions)
@@ -226,8 +242,9 @@ def summary_lines(found: PredictionTable) -> list[str]:
     return lines
 
 
-def _prediction(
+def make_prediction(
     classes: Sequence[str], file: Path, probabilities: Sequence[float], seconds: float | None
 ) -> Prediction:
+    """Return the prediction that probabilities [C] of classes mean."""
     best = int(np.argmax(probabilities))
     return Prediction(file, classes[best], probabilities[best], tuple(probabilities), seconds)

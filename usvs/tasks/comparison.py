@@ -106,7 +106,7 @@ class Comparison:
 
     def run(self, calibrate: Calibrate, resume: bool) -> FinetuneResult:
         """Measure what is missing of every init, protocol and fold, and write the results."""
-        self.ranks.on_first(lambda: self._refuse_folder_in_use(resume))
+        self.ranks.on_first(lambda: self.refuse_folder_in_use(resume))
         record = self._record(calibrate)  # builds every init: what cannot start leaves no folder
         caches: list[ResultCache] = []
         self.ranks.on_first(
@@ -229,7 +229,12 @@ class Comparison:
         if arrays:
             write_arrays(self.folder / f"{EXAMPLES}.npz", arrays)
 
-    def _refuse_folder_in_use(self, resume: bool) -> None:
+    def refuse_folder_in_use(self, resume: bool) -> None:
+        """Refuse a folder with other content; nothing is written.
+
+        Raises:
+            ConfigError: for such a folder.
+        """
         content = (
             [path for path in self.folder.iterdir() if not path.name.startswith(".")] if self.folder.exists() else []
         )

@@ -82,6 +82,10 @@ class RunFolder:
             ConfigError: for a file, a folder with other content, a run with other settings, or one in use.
             ResourceError: where the folder cannot be written to.
         """
+        self.check_content(settings, free, lock=True)
+
+    def check_content(self, settings: Settings, free: Collection[str] = FREE_SETTINGS, *, lock: bool = False) -> None:
+        """Check as `check` does; without `lock` a run to resume is not locked."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run folder '{self.path}': expected a folder, got a file")
         if not self._has_content():
@@ -91,7 +95,8 @@ class RunFolder:
         config = self.path / CONFIG
         if not config.exists():
             raise ConfigError(f"'{self.path}' is not a run folder ({CONFIG} is missing): choose a new folder")
-        self._acquire_lock()  # before its checkpoint is read: another process may still be writing the next one
+        if lock:
+            self._acquire_lock()  # before its checkpoint is read: another process may still be writing the next one
         try:
             before = json.loads(read_regular_text(config))
         except (OSError, ValueError) as error:
