@@ -2,8 +2,8 @@
 
     python -m tests.connections tests/training tests/store
 
-Every connect() of the tests and of the processes that they start is read. Sockets of the same machine (AF_UNIX, netlink,
-127.0.0.0/8, ::1) are allowed.
+Every connect() of the tests and of the processes that they start is read. Sockets of the same machine (AF_UNIX,
+netlink, 127.0.0.0/8, ::1) are allowed.
 """
 
 import argparse
