@@ -36,7 +36,7 @@ from usvs.training.checkpoint import load_checkpoint, newest_checkpoint_folder
 from usvs.utils.array_files import write_arrays
 from usvs.utils.regular_files import read_regular
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SAMPLES = "report_samples.npz"
 MAX_SAMPLES_BYTES = 64 * 2**20
