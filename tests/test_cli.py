@@ -86,7 +86,7 @@ def test_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 
 def test_archive_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert "nowhere" in fails_with_one_line(capsys, 3, "index", tmp_path / "nowhere", tmp_path / "store")
+    assert "nowhere" in fails_with_one_line(capsys, 2, "index", tmp_path / "nowhere", tmp_path / "store")
 
 
 def test_store_that_was_never_indexed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -95,7 +95,7 @@ def test_store_that_was_never_indexed(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_output_below_a_file(tiny_archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "file").write_text("")
-    message = fails_with_one_line(capsys, 3, "index", tiny_archive, tmp_path / "file" / "store")
+    message = fails_with_one_line(capsys, 2, "index", tiny_archive, tmp_path / "file" / "store")
     assert "file" in message
 
 

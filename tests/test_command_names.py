@@ -74,7 +74,7 @@ def test_every_quoted_command_exists():
 @pytest.mark.parametrize(
     ("command", "wrong"),
     [
-        ("ls STORE", "has no command ls"),
+        ("list STORE", "has no command list"),
         ("prepare STORE --force", "has no option --force"),
         ("finetune plane STORE RUN", "has no command plane"),
         ("bench steps", "has no command steps"),

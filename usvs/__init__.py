@@ -1,12 +1,13 @@
 """usvs: representation learning from narrated ultrasound.
 
 The commands of the command line are functions here (`index_archive`, `prepare_store`, `pretrain`, `diagnose`,
-`finetune`, `predict`, `embed`, `search`, `reproduce`), beside encoders (`create_encoder`, `load_encoder`), models
-(`FrameClassifier`, `SaliencyModel`, `ZeroShotClassifier`) and the packages `usvs.data`, `usvs.models`, `usvs.ops`,
-`usvs.evaluation` and `usvs.media`. Each is imported when it is first used.
+`finetune`, `predict`, `embed`, `search`, `export_model`, `reproduce`), beside encoders (`create_encoder`,
+`load_encoder`), models (`FrameClassifier`, `SaliencyModel`, `ZeroShotClassifier`) and the packages `usvs.data`,
+`usvs.models`, `usvs.ops`, `usvs.evaluation` and `usvs.media`. Each is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from usvs.inference.cross_validate import cross_validate as cross_validate
     from usvs.inference.cross_validate import held_out_frames as held_out_frames
     from usvs.inference.embed import embed as embed
+    from usvs.inference.export.export import export_model as export_model
     from usvs.inference.predict import predict as predict
     from usvs.inference.predict_by_voice import predict_by_voice as predict_by_voice
     from usvs.inference.saliency import SaliencyModel as SaliencyModel
@@ -38,12 +40,16 @@ if TYPE_CHECKING:
     from usvs.store.indexing import index_archive as index_archive
     from usvs.store.prepare import prepare_store as prepare_store
     from usvs.tasks.diagnosis.diagnose import diagnose as diagnose
+    from usvs.tasks.encoder_files import save_encoder as save_encoder
     from usvs.tasks.finetune import finetune as finetune
     from usvs.tasks.model_files import load_model as load_model
     from usvs.tasks.model_files import save_model as save_model
     from usvs.tasks.pretraining.load import load_encoder as load_encoder
     from usvs.tasks.pretraining.pretrain import pretrain as pretrain
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
+__all__: list[str]
 __getattr__, __dir__, __all__ = lazy_attributes(
     "usvs",
     {
@@ -51,6 +57,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "inference.classifier": ("FrameClassifier",),
         "inference.cross_validate": ("cross_validate", "held_out_frames"),
         "inference.embed": ("embed",),
+        "inference.export.export": ("export_model",),
         "inference.predict": ("predict",),
         "inference.predict_by_voice": ("predict_by_voice",),
         "inference.saliency": ("SaliencyModel",),
@@ -64,6 +71,7 @@ __getattr__, __dir__, __all__ = lazy_attributes(
         "store.indexing": ("index_archive",),
         "store.prepare": ("prepare_store",),
         "tasks.diagnosis.diagnose": ("diagnose",),
+        "tasks.encoder_files": ("save_encoder",),
         "tasks.finetune": ("finetune",),
         "tasks.model_files": ("load_model", "save_model"),
         "tasks.pretraining.load": ("load_encoder",),

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from usvs.errors import ConfigError
 from usvs.utils.regular_files import read_regular_text
+from usvs.utils.text import printable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,10 +27,28 @@ else:
 Profile = Literal["paper", "quick", "small"]
 
 
-class Settings(BaseModel):
-    """A frozen record that refuses unknown names and values out of range."""
+MAX_INTEGER = 2**63 - 1
+MAX_SHOWN = 60  # characters of a wrong value or of an unknown name in a message
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+class Settings(BaseModel):
+    """A frozen record that refuses unknown names and values out of range; the docstring of a field is its help."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is expected, and integers of more than 64 bits."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(each, bool) and not _takes(annotation, bool):
+                raise ValueError("expected a number or a text, not true or false")
+            if isinstance(each, int) and abs(each) > MAX_INTEGER:
+                raise ValueError(f"expected at most {MAX_INTEGER}")
+        return value
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -76,7 +95,7 @@ def load_settings(base: SettingsT, file: str | PathLike[str] | None = None, over
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"setting '{text}': expected NAME=VALUE")
+            raise ConfigError(f"setting '{_short(text)}': expected NAME=VALUE")
         _override(values, {name.strip(): _json_or_text(value)}, known=values)
     return check_settings(type(base), values)
 
@@ -92,8 +111,9 @@ def check_settings(kind: type[SettingsT], values: Mapping[str, Any]) -> Settings
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or kind.__name__
-        got = "" if isinstance(first["input"], Mapping) else f", got {first['input']!r}"
-        raise ConfigError(f"setting '{name}': {first['msg']}{got}") from None
+        got = "" if isinstance(first["input"], (Mapping, Settings)) else f", got {_shown(first['input'])}"
+        rule = first["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
+        raise ConfigError(f"setting '{_short(name)}': {rule}{got}") from None
 
 
 def read_table(file: Path, kind: str = "settings file") -> Any:
@@ -114,14 +134,45 @@ def read_table(file: Path, kind: str = "settings file") -> Any:
         raise ConfigError(f"{kind} '{file}': expected UTF-8 text") from None
     try:
         return json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{kind} '{file}': {error}") from None
+    except (ValueError, RecursionError) as error:
+        form = "JSON" if file.suffix == ".json" else "TOML"
+        raise ConfigError(f"{kind} '{file}': expected {form}, got a file with an error: {error}") from None
+
+
+def setting_names(settings: Settings) -> Iterator[tuple[str, Settings, str]]:
+    """Yield the dotted name of every single value, the group that has it, and its name there."""
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from ((f"{name}.{rest}", group, last) for rest, group, last in setting_names(value))
+        else:
+            yield name, settings, name
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Return whether a type is `kind`, or a union or a tuple with it."""
+    return annotation is kind or any(_takes(part, kind) for part in get_args(annotation))
+
+
+def _short(text: str) -> str:
+    """Return a name that a user typed as one line of limited length."""
+    return printable(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is written in a settings file, shortened."""
+    if isinstance(value, str):
+        return f"'{_short(value)}'"
+    try:
+        return _short(json.dumps(value))
+    except (TypeError, ValueError):
+        return _short(str(value))
 
 
 def _json_or_text(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -130,13 +181,15 @@ def _override(values: dict[str, Any], overrides: Any, known: dict[str, Any], pre
     if isinstance(overrides, Settings):
         overrides = overrides.model_dump(mode="json")
     if not isinstance(overrides, Mapping):
-        raise ConfigError(f"setting '{prefix.rstrip('.')}': expected a table of settings, got {overrides!r}")
+        place = f"setting '{_short(prefix.rstrip('.'))}'" if prefix else "settings"
+        raise ConfigError(f"{place}: expected a table of settings, got {_shown(overrides)}")
     for name, value in overrides.items():
         first, dot, rest = str(name).partition(".")
+        full = f"{prefix}{name}"
         if first not in values:
-            raise ConfigError(f"unknown setting '{prefix}{name}': {_hint(f'{prefix}{name}', values, known, prefix)}")
+            raise ConfigError(f"unknown setting '{_short(full)}': {_hint(full, values, known, prefix)}")
         if dot and not isinstance(values[first], dict):
-            raise ConfigError(f"unknown setting '{prefix}{name}': '{prefix}{first}' is one value, not a table")
+            raise ConfigError(f"unknown setting '{_short(full)}': '{prefix}{first}' is one value, not a table")
         if isinstance(values[first], dict):
             _override(values[first], {rest: value} if dot else value, known, prefix=f"{prefix}{first}.")
         else:
@@ -144,13 +197,22 @@ def _override(values: dict[str, Any], overrides: Any, known: dict[str, Any], pre
 
 
 def _hint(unknown: str, group: dict[str, Any], known: dict[str, Any], prefix: str) -> str:
-    """Name the setting that is nearest to an unknown one: in its group, by its initials, or in another group."""
-    last = unknown.rpartition(".")[2]
-    in_group = difflib.get_close_matches(unknown.removeprefix(prefix).partition(".")[0], group, n=1)
-    by_initials = [name for name in group if "".join(word[:1] for word in name.split("_")) == last]
-    elsewhere = [name for name in _dotted_names(known) if name.rpartition(".")[2] == last]
-    nearest = [*(f"{prefix}{name}" for name in (*in_group, *by_initials)), *elsewhere]
+    """Name the setting that is nearest to an unknown one: in its group, then in any; by its letters or initials."""
+    here, last = unknown.removeprefix(prefix).partition(".")[0], unknown.rpartition(".")[2]
+    everywhere = list(_dotted_names(known))
+    ends = [name.rpartition(".")[2] for name in everywhere]
+    nearest = [
+        *(f"{prefix}{name}" for name in difflib.get_close_matches(here, group, n=1)),
+        *(f"{prefix}{name}" for name in group if _initials(name) == last),
+        *(name for name, end in zip(everywhere, ends, strict=True) if end == last),
+        *(name for name, end in zip(everywhere, ends, strict=True) if len(last) > 1 and _initials(end) == last),
+        *(everywhere[ends.index(end)] for end in difflib.get_close_matches(last, ends, n=1)),
+    ]
     return f"did you mean '{nearest[0]}'?" if nearest else f"expected one of {', '.join(group)}"
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def _dotted_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -60,10 +60,10 @@ def test_curves_take_fractions(grating_store, tmp_path, calls, capsys):
 
 
 def test_probe_video_names_the_columns_that_it_expects(grating_store, tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("name,label,source_id\n0.mp4,a,1\n")
     options = ["--labels", tmp_path / "labels.csv", "--classes", "a,b"]
     assert run("probe-video", grating_store, tmp_path / "out", *options, "--columns", "a,b") == 2
     assert "--columns: expected three names, FILE,LABEL,SOURCE, got 'a,b'" in capsys.readouterr().err
-    (tmp_path / "labels.csv").write_text("name,label,source_id\n0.mp4,a,1\n")
     assert run("probe-video", grating_store, tmp_path / "out", *options) == 3
     assert (
         "expected a column 'file', got 'label', 'source_id', 1 other column of unknown name" in capsys.readouterr().err

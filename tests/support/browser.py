@@ -146,7 +146,16 @@ def open_browser(profile: Path) -> Iterator[Browser]:
     read, from_browser = os.pipe()
     # the browser reads from descriptor 3 and writes to 4
     script = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
-    command = [*without_network(), "bash", "-c", script, chromium, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    command = [
+        *without_network(),
+        "bash",
+        "-c",
+        script,
+        chromium,
+        *FLAGS,
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+    ]
     process = subprocess.Popen(
         [*command, "about:blank"],
         pass_fds=(to_browser, from_browser),

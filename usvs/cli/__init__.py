@@ -1,17 +1,28 @@
 """The command line `usvs`: one command per step, from a folder of scans to a fine-tuned network."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from usvs import __version__
 from usvs.cli.log_handler import configure_logging
 from usvs.cli.options import Parser
-from usvs.errors import UsvsError
+from usvs.cli.path_arguments import check_paths
+from usvs.errors import ConfigError, UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
+from usvs.utils.text import printable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
+EXIT_CODES = {
+    0: "success",
+    2: "wrong setting or argument, or a path that does not exist",
+    3: "damaged or unsuitable archive, store or file",
+    4: "a package, disk space, memory, a device or a permission is missing",
+    75: "interrupted; the state is saved, the same command with --resume continues",
+    130: "interrupted by Ctrl-C",
+}
 EPILOG = """\
 example, from a synthetic archive to a pretrained network:
   usvs phantom ARCHIVE --patients 8
@@ -20,13 +31,7 @@ example, from a synthetic archive to a pretrained network:
   usvs pretrain STORE RUN --profile quick
 
 exit codes:
-  0    success
-  2    wrong setting or argument
-  3    damaged or unsuitable archive, store or file
-  4    a package, disk space, memory, a device or a permission is missing
-  75   interrupted; the state is saved, the same command with --resume continues
-  130  interrupted by Ctrl-C
-"""
+""" + "\n".join(f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,11 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     configure_logging()
     try:
         options = build_parser().parse_args(arguments)
+        check_paths(options)
         options.run_command(options)
+        sys.stdout.flush()
+    except ConfigError as error:  # it names what was typed, which may have many lines
+        _fail(printable(str(error)), error.exit_code)
     except UsvsError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except BrokenPipeError:  # of `usvs config | head`: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except PermissionError as error:
         _fail(f"no permission for '{error.filename}': choose a folder that you may write to", 4)
     except OSError as error:
@@ -60,20 +71,28 @@ def build_parser() -> Parser:
     """Return the parser of the command line."""
     # imported inside `main`, which reports a missing optional package in one line
     from usvs.cli.archive_commands import add_archive_commands
+    from usvs.cli.doctor_commands import add_doctor_command
     from usvs.cli.experiment_commands import add_experiment_commands
+    from usvs.cli.export_commands import add_export_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
     from usvs.cli.report_commands import add_report_commands
     from usvs.cli.search_commands import add_search_commands
+    from usvs.cli.settings_commands import add_settings_commands
+    from usvs.cli.store_commands import add_store_commands
     from usvs.cli.task_commands import add_task_commands
 
     summary = "Learn representations from narrated ultrasound: video and speech, without labels."
     parser = Parser(prog="usvs", description=summary, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"usvs {__version__}", help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_doctor_command(commands)
     add_archive_commands(commands)
+    add_store_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
     add_report_commands(commands)
     add_search_commands(commands)
+    add_export_commands(commands)
     add_experiment_commands(commands)
+    add_settings_commands(commands)
     return parser

@@ -3,18 +3,17 @@
 import argparse
 import logging
 from contextlib import nullcontext
-from pathlib import Path
 
 from usvs.archive.importers import IMPORTERS, parse_label_map
-from usvs.cli.log_handler import print_result
+from usvs.cli.log_handler import print_result, show, show_preview, show_summary
 from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.narration.settings import NarrateSettings
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_archive_commands(commands: Commands) -> None:
@@ -29,14 +28,15 @@ def add_archive_commands(commands: Commands) -> None:
 
 def _add_phantom(commands: Commands) -> None:
     command = add_command(commands, "phantom", _run_phantom)
-    command.add_path("out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth")
-    command.add_count("--patients", "number of patients; default: 20", default=20)
-    command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
+    command.add_path(
+        "out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth", "output_folder"
     )
-    command.add_path("--pictures", "OUT", "also draw planes and narration into this folder")
-    command.add_path("--real", "IMAGES", "folder of real frames (.png) to draw beside them")
+    command.add_count("--patients", "number of patients; default: 20", default=20)
+    command.add_seed("the same seed gives the same archive; default: 0", default=0)
+    command.add_path("--pictures", "OUT", "also draw planes and narration into this folder", "output_folder")
+    command.add_path("--real", "IMAGES", "folder of real frames (.png) to draw beside them, with --pictures", "folder")
     command.add_workers()
+    command.add_json()
     command.add_settings()
 
 
@@ -52,14 +52,12 @@ NARRATE_OPTIONS = {
 
 def _add_narrate(commands: Commands) -> None:
     command = add_command(commands, "narrate", _run_narrate)
-    command.add_path("videos", "VIDEOS", "a folder of silent videos; never written to")
-    command.add_path("out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth")
-    command.add_argument(
-        "--labels", type=Path, required=True, metavar="CSV", help="a table with a column 'file' and one of labels"
+    command.add_path("videos", "VIDEOS", "a folder of silent videos; never written to", "folder")
+    command.add_path(
+        "out", "ARCHIVE", "a new folder; the ground truth is written to ARCHIVE.ground_truth", "output_folder"
     )
-    command.add_argument(
-        "--lexicon", type=Path, required=True, metavar="TOML", help="terms of each label: see examples/lexicons"
-    )
+    command.add_path("--labels", "CSV", "a table with a column 'file' and one of labels", "file", required=True)
+    command.add_path("--lexicon", "TOML", "terms of each label: see examples/lexicons", "file", required=True)
     command.add_argument("--label-column", default="label", metavar="NAME", help="column of labels; default: label")
     command.add_argument(
         "--patient-column", metavar="NAME", help="column of patients or sources; default: patient, if there is one"
@@ -70,43 +68,47 @@ def _add_narrate(commands: Commands) -> None:
     command.add_choice("--part", ["train", "test"], "only videos of these patients, divided by class; default: all")
     for name, (metavar, help_text) in NARRATE_OPTIONS.items():
         command.add_argument(f"--{name.removesuffix('_fraction').replace('_', '-')}", metavar=metavar, help=help_text)
-    command.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same archive; default: 0"
-    )
+    command.add_seed("the same seed gives the same archive; default: 0", default=0)
     command.add_switch("--write-labels", "also write what is shown to <scan>.labels.csv in the archive")
     command.add_workers()
+    command.add_json()
     command.add_settings()
 
 
 def _add_index(commands: Commands) -> None:
     command = add_command(commands, "index", _run_index)
-    command.add_path("archive", "ARCHIVE", "a folder of scans; never written to")
-    command.add_path("store", "STORE", "a private folder for everything that is derived")
-    command.add_path("--labels", "CSV", "table of labels; default: labels.csv in ARCHIVE, or ARCHIVE.csv beside it")
-    command.add_path("--classes", "CSV", "order and spelling of classes; default: classes.csv in ARCHIVE")
+    command.add_path("archive", "ARCHIVE", "a folder of scans; never written to", "folder")
+    command.add_path("store", "STORE", "a private folder for everything that is derived", "output_folder")
+    command.add_path(
+        "--labels", "CSV", "table of labels; default: labels.csv in ARCHIVE, or ARCHIVE.csv beside it", "file"
+    )
+    command.add_path("--classes", "CSV", "order and spelling of classes; default: classes.csv in ARCHIVE", "file")
     command.add_switch("--moved", "ARCHIVE is the archive of STORE in another place, even if files differ")
     command.add_workers()
+    command.add_dry_run()
+    command.add_json()
     command.add_settings()
 
 
 def _add_prepare(commands: Commands) -> None:
     command = add_command(commands, "prepare", _run_prepare)
-    command.add_path("store", "STORE", "a folder made by 'usvs index'")
+    command.add_store("a folder made by 'usvs index'")
     command.add_switch("--quick", "compare prepared frames and speech by their sizes only, do not hash them")
     command.add_workers()
     command.add_argument("--dask", metavar="ADDRESS", help="work on the Dask cluster of the scheduler at this address")
+    command.add_dry_run()
+    command.add_json()
     command.add_settings(profile=True)
 
 
 def _add_audit(commands: Commands) -> None:
     command = add_command(commands, "audit", _run_audit)
-    command.add_path("store", "STORE|ARCHIVE", "a store, or an archive, which is inspected without a store")
-    command.add_path("--pictures", "OUT", "draw contact sheets into this folder")
-    command.add_argument(
-        "--run", type=Path, action="append", default=[], metavar="RUN", help="check the splits of this run; repeatable"
-    )
+    command.add_path("store", "STORE|ARCHIVE", "a store, or an archive, which is inspected without a store", "folder")
+    command.add_path("--pictures", "OUT", "draw contact sheets into this folder", "output_folder")
+    command.add_paths("--run", "RUN", "check the splits of this run; repeatable", "folder")
     command.add_switch("--quick", "compare sizes and times only, do not hash contents")
     command.add_workers()
+    command.add_json()
 
 
 def _add_import(commands: Commands) -> None:
@@ -116,8 +118,9 @@ def _add_import(commands: Commands) -> None:
         command = add_command(
             sets, name, _run_import, importer.description, f"usvs import {name} SOURCE ARCHIVE --map LABEL=PLANE"
         )
-        command.add_path("source", "SOURCE", "the unpacked image set; never written to")
-        command.add_path("archive", "ARCHIVE", "a new folder for the archive")
+        command.add_path("source", "SOURCE", "the unpacked image set; never written to", "folder")
+        command.add_path("archive", "ARCHIVE", "a new folder for the archive", "output_folder")
+        command.add_json()
         command.add_repeatable(
             "--map", "LABEL=PLANE", "use another plane for a label, or none (LABEL=) to leave it out; repeatable"
         )
@@ -133,10 +136,12 @@ def _run_phantom(options: argparse.Namespace) -> None:
     from usvs.phantom import make_phantom, save_phantom_pictures
 
     settings = chosen_settings(options, PhantomSettings())
+    if options.real is not None and options.pictures is None:
+        raise ConfigError("--real: expected --pictures as well, the folder that real frames are drawn into")
     summary = make_phantom(
         options.out, patients=options.patients, seed=options.seed, settings=settings, workers=options.workers
     )
-    logger.info(str(summary))
+    show_summary(options, summary)
     if options.pictures is not None:
         for file in save_phantom_pictures(options.out, options.pictures, options.real):
             logger.info(f"picture: {file}")
@@ -164,7 +169,7 @@ def _run_narrate(options: argparse.Namespace) -> None:
         settings=chosen_settings(options, NarrateSettings(), first),
         workers=options.workers,
     )
-    logger.info(str(summary))
+    show_summary(options, summary)
 
 
 def _run_index(options: argparse.Namespace) -> None:
@@ -172,10 +177,22 @@ def _run_index(options: argparse.Namespace) -> None:
 
     Example:
         usvs index ARCHIVE STORE --set clips.clip_seconds=2
+        usvs index ARCHIVE STORE --dry-run
     """
     from usvs.store.indexing import index_archive
+    from usvs.store.preview import preview_index
 
-    settings = dict(chosen_settings(options, IndexSettings()))
+    chosen = chosen_settings(options, IndexSettings())
+    settings = dict(chosen)
+    if options.dry_run:
+        files = {"label_file": options.labels, "class_file": options.classes}
+        show_preview(
+            options,
+            preview_index(
+                options.archive, options.store, chosen, **files, moved=options.moved, workers=options.workers
+            ),
+        )
+        return
     summary = index_archive(
         options.archive,
         options.store,
@@ -185,7 +202,7 @@ def _run_index(options: argparse.Namespace) -> None:
         moved=options.moved,
         **settings,
     )
-    logger.info(str(summary))
+    show_summary(options, summary)
     if summary.unused_tables:
         raise DataError(
             f"index: {quantity(len(summary.unused_tables), 'table')} of gaze or labels not used, see the lines "
@@ -198,16 +215,23 @@ def _run_prepare(options: argparse.Namespace) -> None:
 
     Example:
         usvs prepare STORE --profile quick
+        usvs prepare STORE --profile quick --dry-run
     """
     from usvs.store.dask_cluster import dask_cluster
     from usvs.store.prepare import prepare_store
+    from usvs.store.preview import preview_prepare
 
     settings = chosen_settings(options, prepare_profile(chosen_profile(options)))
+    if options.dask is not None and options.workers is not None:
+        raise ConfigError("--workers: expected it without --dask, whose cluster has workers of its own")
+    if options.dry_run:
+        show_preview(options, preview_prepare(options.store, settings, workers=options.workers))
+        return
     with dask_cluster(options.dask) if options.dask else nullcontext() as cluster:
         summary = prepare_store(
             options.store, profile=settings, workers=options.workers, cluster=cluster, verify=not options.quick
         )
-    logger.info(str(summary))
+    show_summary(options, summary)
     if summary.failed:
         raise DataError(
             f"prepare: {summary.failed} of {quantity(summary.found, 'scan')} failed, see the lines 'failed'; training "
@@ -237,7 +261,9 @@ def _run_audit(options: argparse.Namespace) -> None:
         found, pages = audit_archive(options.store, options.pictures, options.workers)
         findings += found
     findings += [finding for run in options.run for finding in audit_run(run)]
-    for finding in findings:
+    if options.json:
+        show(options, findings)
+    for finding in [] if options.json else findings:
         print_result(finding)
     if pages:
         logger.info(
@@ -250,4 +276,4 @@ def _run_audit(options: argparse.Namespace) -> None:
 
 def _run_import(options: argparse.Namespace) -> None:
     import_set = options.importer.load()
-    logger.info(str(import_set(options.source, options.archive, parse_label_map(options.map))))
+    show_summary(options, import_set(options.source, options.archive, parse_label_map(options.map)))

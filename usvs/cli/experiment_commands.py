@@ -2,16 +2,14 @@
 
 import argparse
 import logging
-from pathlib import Path
 
-from usvs.cli.log_handler import print_result
+from usvs.cli.log_handler import show
 from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
 from usvs.config import override_settings
 from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
-from usvs.tasks.init_names import INIT_HELP
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 OUT_HELP = "folder for all results; the same command resumes an interrupted one"
 SEEDS_HELP = "number of seeds; more can be added later; default: 3"
@@ -35,10 +33,11 @@ def _add_reproduce(commands: Commands) -> None:
         default="paper",
     )
     command.add_count("--seeds", SEEDS_HELP, default=3)
-    command.add_argument(
+    imagenet = command.add_argument(
         "--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.; default: not run"
     )
-    command.add_argument("--sononet", metavar="FILE", help="weights for the row SonoNet; default: not run")
+    command.expect(imagenet, "library_or_file")
+    command.add_path("--sononet", "FILE", "weights for the row SonoNet; default: not run", "file")
     command.add_count("--labelled-patients", "number of patients with labels in each fold; default: all")
     command.add_labels()
     command.add_switch("--allow-overlap", "pretrain and test on the same patients")
@@ -47,9 +46,9 @@ def _add_reproduce(commands: Commands) -> None:
 
 def _add_curves(commands: Commands) -> None:
     command = add_command(commands, "curves", _curves)
-    command.add_path("store", "STORE", "a prepared store with labels")
-    command.add_path("out", "OUT", OUT_HELP)
-    command.add_repeatable("--init", "INIT", f"initial encoder; repeat to compare: {INIT_HELP}; default: random")
+    command.add_store("a prepared store with labels")
+    command.add_path("out", "OUT", OUT_HELP, "output_folder")
+    command.add_inits()
     command.add_argument(
         "--fractions",
         default="0.01,0.05,0.1,1",
@@ -57,6 +56,7 @@ def _add_curves(commands: Commands) -> None:
         help="fractions of each fold's training patients; default: 0.01,0.05,0.1,1",
     )
     command.add_count("--seeds", SEEDS_HELP, default=3)
+    command.add_json()
     command.add_patients()
     command.add_switch("--allow-overlap", "test on patients that an init was pretrained on")
     command.add_init_stores()
@@ -67,13 +67,8 @@ def _add_curves(commands: Commands) -> None:
 def _add_probe_video(commands: Commands) -> None:
     command = add_command(commands, "probe-video", _probe_video)
     _add_archive_or_store(command)
-    command.add_argument(
-        "--labels",
-        type=Path,
-        required=True,
-        metavar="CSV",
-        help="one line for each video: path in the archive or file name, label, source",
-    )
+    csv_help = "one line for each video: path in the archive or file name, label, source"
+    command.add_path("--labels", "CSV", csv_help, "file", required=True)
     command.add_argument("--classes", required=True, metavar="LIST", help="the labels to use, separated by commas")
     command.add_argument(
         "--columns",
@@ -86,8 +81,9 @@ def _add_probe_video(commands: Commands) -> None:
 
 
 def _add_archive_or_store(command: Parser) -> None:
-    command.add_path("archive_or_store", "ARCHIVE|STORE", "an archive is indexed and prepared into OUT/store")
-    command.add_path("out", "OUT", OUT_HELP)
+    command.add_path("archive_or_store", "ARCHIVE|STORE", "an archive is indexed and prepared into OUT/store", "folder")
+    command.add_path("out", "OUT", OUT_HELP, "output_folder")
+    command.add_json()
 
 
 def _reproduce(options: argparse.Namespace) -> None:
@@ -105,17 +101,16 @@ def _reproduce(options: argparse.Namespace) -> None:
     settings = chosen_settings(options, reproduce_profile(chosen_profile(options), options.preset), labelled)
     if options.labels is not None:
         settings = override_settings(settings, **{"planes.label_column": options.labels})
-    print_result(
-        reproduce(
-            options.archive_or_store,
-            options.out,
-            settings,
-            seeds=range(options.seeds),
-            imagenet=options.imagenet,
-            sononet=options.sononet,
-            allow_overlap=options.allow_overlap,
-        )
+    result = reproduce(
+        options.archive_or_store,
+        options.out,
+        settings,
+        seeds=range(options.seeds),
+        imagenet=options.imagenet,
+        sononet=options.sononet,
+        allow_overlap=options.allow_overlap,
     )
+    show(options, result, result.results)
     for file in save_reproduction_figures(options.out):
         logger.info(f"figure: {file}")
 
@@ -132,18 +127,19 @@ def _curves(options: argparse.Namespace) -> None:
     settings = chosen_settings(options, classification_profile(chosen_profile(options)))
     if options.labels is not None:
         settings = override_settings(settings, label_column=options.labels)
+    fractions = parse_fractions(options.fractions)
     curves = run_curves(
         options.store,
         options.out,
         settings,
         inits=options.init or ["random"],
-        fractions=parse_fractions(options.fractions),
+        fractions=fractions,
         seeds=range(options.seeds),
         patients=options.patients,
         allow_overlap=options.allow_overlap,
         init_stores=options.init_store,
     )
-    print_result(curves)
+    show(options, curves, curves.results)
     logger.info(f"figure: {save_curves_figure(options.out)}")
 
 
@@ -163,5 +159,6 @@ def _probe_video(options: argparse.Namespace) -> None:
         raise ConfigError(f"--columns: expected three names, FILE,LABEL,SOURCE, got '{options.columns}'")
     store = prepared_store_folder(options.archive_or_store, options.out, "quick")
     labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
-    print_result(probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats))
+    result = probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats)
+    show(options, result, result.results)
     logger.info(f"results: {options.out / 'run'}")

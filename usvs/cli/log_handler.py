@@ -4,9 +4,13 @@ Names of files and cells of tables may contain escape sequences that change a te
 that hide text. Here every control character is written as its escape code, so that no caller has to remember it.
 """
 
+import argparse
 import logging
 import sys
+from typing import Any
 
+from usvs.utils.plain_json import json_text
+from usvs.utils.preview import Preview
 from usvs.utils.progress import console
 from usvs.utils.text import printable_lines
 
@@ -25,6 +29,36 @@ class ConsoleHandler(logging.Handler):
 def print_result(result: object) -> None:
     """Print a result on standard output."""
     print(printable_lines(str(result)))
+
+
+def show(options: argparse.Namespace, result: object, value: Any = None) -> None:
+    """Print a result on standard output: as text, or with ``--json`` as JSON.
+
+    Args:
+        options: of the command.
+        result: whose text is printed.
+        value: what is printed as JSON; None: the result itself.
+    """
+    print_result(json_text(result if value is None else value) if options.json else result)
+
+
+def show_summary(options: argparse.Namespace, summary: object, value: Any = None) -> None:
+    """Log a summary; with ``--json`` it is also printed on standard output. Arguments are those of `show`."""
+    logging.getLogger(__name__).info(str(summary))
+    if options.json:
+        show(options, summary, value)
+
+
+def show_preview(options: argparse.Namespace, preview: Preview) -> None:
+    """Print the result of a dry run.
+
+    Raises:
+        UsvsError: where the command would be refused, with the exit code that it would end with.
+    """
+    show(options, preview)
+    if preview.refusals:
+        first = preview.refusals[0]
+        raise type(first)(f"{preview.command}: the command would be refused: {first}")
 
 
 def configure_logging(level: int = logging.INFO) -> None:

@@ -3,22 +3,28 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from usvs.cli.log_handler import print_result
-from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
-from usvs.config import override_settings
+from usvs.cli.log_handler import print_result, show, show_preview
+from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, fraction, labelled_patients
+from usvs.config import Profile, override_settings, read_table
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
 from usvs.tasks.classification.settings import classification_profile
-from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.saliency.settings import saliency_profile
+from usvs.tasks.settings import FinetuneSettings
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
-PROFILES = {"planes": classification_profile, "classify": classification_profile, "gaze": saliency_profile}
+PROFILES: dict[str, Callable[[Profile], FinetuneSettings]] = {
+    "planes": classification_profile,
+    "classify": classification_profile,
+    "gaze": saliency_profile,
+}
 TITLES = {
     "planes": "standard-plane detection",
     "classify": "the classes of the store's own labels",
@@ -55,7 +61,7 @@ def _add_predict_options(command: Parser) -> None:
         metavar="IMAGE|VIDEO|STORE",
         help="PNG, JPEG, BMP or TIFF of any size, videos, DICOM, or prepared stores",
     )
-    command.add_argument(
+    model = command.add_argument(
         "--model",
         required=True,
         metavar="sononet:FILE|RUN",
@@ -73,69 +79,73 @@ def _add_predict_options(command: Parser) -> None:
         "STORE",
         "with --zero-shot: frames that say which score is usual for each class; default: those that are predicted",
     )
+    command.expect(model, "weights")
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
     )
-    command.add_path("--out", "FILE", "write a row per image or frame with all probabilities: .csv, .json or .parquet")
-    command.add_path("--timelines", "FOLDER", "draw a timeline of each video or scan into this folder")
+    command.add_path(
+        "--out", "FILE", "write a row per image or frame with all probabilities: .csv, .json or .parquet", "output_file"
+    )
+    command.add_path("--timelines", "FOLDER", "draw a timeline of each video or scan into this folder", "output_folder")
+    command.add_argument(
+        "--doubtful-below",
+        type=fraction,
+        default=0.5,
+        metavar="P",
+        help="rows of a smaller confidence are flagged as doubtful; default: 0.5",
+    )
     command.add_count(
         "--stride", f"every n-th frame of a video is predicted; default: {TEMPORAL_STRIDE}", TEMPORAL_STRIDE
     )
+    command.add_json()
 
 
 def _add_finetune_options(command: Parser) -> None:
-    command.add_path("store", "STORE", "a prepared store")
-    command.add_path("run", "RUN", "a new folder for results, models and plots")
-    command.add_repeatable(
-        "--init",
-        "INIT",
-        f"initial encoder; repeat to compare: {INIT_HELP} (default: random)",
-    )
-    command.add_count("--labelled-patients", "training patients per fold (default: all)")
+    command.add_store()
+    command.add_path("run", "RUN", "a new folder for results, models and plots", "output_folder")
+    command.add_inits()
+    command.add_count("--labelled-patients", "training patients of each fold whose labels are used; default: all")
     command.add_patients()
     command.add_switch("--allow-overlap", "also test on patients that an init was pretrained on")
     command.add_init_stores()
     command.add_choice(
         "--group-by",
         ["patient", "scan"],
-        "scan: count each scan as its own patient (default: patient)",
+        "scan: count each scan as its own patient; default: patient",
         default="patient",
     )
-    command.add_argument("--seed", type=count_from_zero, metavar="N", help="of folds, weights and augmentation")
+    command.add_seed("of folds, weights and augmentation (setting run.seed)")
     command.add_switch("--resume", "continue the interrupted fine-tuning in RUN")
+    command.add_dry_run()
+    command.add_json()
     command.add_settings(profile=True)
-
-
-def count_from_zero(text: str) -> int:
-    """Read a seed."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got '{text}'")
-    return int(text)
 
 
 def _finetune(task: str, options: argparse.Namespace) -> None:
     from usvs.report.html import report_after
     from usvs.report.runs import save_gaze_figure, save_planes_figures
     from usvs.tasks.finetune import finetune
+    from usvs.tasks.preview import preview_finetuning
+    from usvs.tasks.provenance import RESULTS_FILE
     from usvs.training.distributed import rank_of_environment
 
     settings = chosen_settings(options, PROFILES[task](chosen_profile(options)), labelled_patients(options))
     if column := getattr(options, "labels", None):
         settings = override_settings(settings, label_column=column)
-    result = finetune(
-        task,
-        options.store,
-        options.run,
-        settings,
-        inits=options.init or ["random"],
-        patients=options.patients,
-        allow_overlap=options.allow_overlap,
-        init_stores=options.init_store,
-        group_by=options.group_by,
-        resume=options.resume,
-    )
+    arguments: dict[str, Any] = {
+        "inits": options.init or ["random"],
+        "patients": options.patients,
+        "allow_overlap": options.allow_overlap,
+        "init_stores": options.init_store,
+        "group_by": options.group_by,
+        "resume": options.resume,
+    }
+    if options.dry_run:
+        show_preview(options, preview_finetuning(task, options.store, options.run, settings, **arguments))
+        return
+    result = finetune(task, options.store, options.run, settings, **arguments)
     if rank_of_environment() == 0:
-        print_result(result)
+        show(options, result, read_table(options.run / RESULTS_FILE, "results") if options.json else None)
         (save_gaze_figure if task == "gaze" else save_planes_figures)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
         report_after(options.run, options.store)
@@ -164,7 +174,7 @@ def _predict_classes(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from usvs.inference.predict import predict_frames, summary_lines
     from usvs.inference.predict_by_voice import predict_by_voice
-    from usvs.inference.prediction_files import check_prediction_file, save_predictions
+    from usvs.inference.prediction_files import check_prediction_file, prediction_rows, save_predictions
     from usvs.media.images import parse_box
     from usvs.report.timeline import save_timelines
 
@@ -184,14 +194,21 @@ def _predict(options: argparse.Namespace) -> None:
         raise ConfigError("--reference: expected --zero-shot CLASSES with it, got none")
     else:
         found = predict_frames(options.images, options.model, box=box, stride=options.stride)
-    for prediction in found.predictions:
+    found = found._replace(doubtful_below=options.doubtful_below)
+    if options.json:
+        show(options, found, prediction_rows(found))
+    for prediction in [] if options.json else found.predictions:
         if options.out is None or prediction.error is not None:
-            print_result(prediction)
+            print_result(found.line(prediction))
     if options.out is not None:
-        for line in summary_lines(found):
+        for line in [] if options.json else summary_lines(found):
             print_result(line)
         file = save_predictions(found, options.out)
         logger.info(f"predictions: {quantity(len(found.predictions), 'row')} in '{file}'")
+    if doubtful := found.doubtful:
+        logger.info(
+            f"predictions: {doubtful} of {quantity(len(found.predictions), 'row')} doubtful: look at them first"
+        )
     if options.timelines is not None:
         pictures = save_timelines(found, options.timelines)
         logger.info(f"predictions: {quantity(len(pictures), 'timeline')} in '{options.timelines}'")

@@ -16,18 +16,34 @@ class AugmentSettings(Settings):
     The four frames of the order task get the same parameters.
     """
 
-    crop_fraction: float = Field(0.9, gt=0, le=1)  # side of the random square crop, of the frame's
-    flip: bool = True  # left to right, with probability 1/2
-    gain_db: float = Field(2.0, ge=0)  # uniform in plus or minus this much, on the displayed gray level
-    order_jitter_pixels: int = Field(0, ge=0)  # OPN's spatial jitter of each order frame
+    crop_fraction: float = Field(0.9, gt=0, le=1)
+    """Side of the random square crop, in fractions of the frame's."""
+    zoom: float = Field(1.0, ge=1, le=4)
+    """Factor that the side of the crop is divided by, uniform in the logarithm from 1 to this; 1: none."""
+    flip: bool = True
+    """Flip left to right, with probability 1/2."""
+    gain_db: float = Field(2.0, ge=0)
+    """Change of the displayed gray level, uniform in plus or minus this much, in dB."""
+    order_jitter_pixels: int = Field(0, ge=0)
+    """OPN's spatial jitter of each order frame, in pixels."""
+
+    def crop_only(self) -> "AugmentSettings":
+        """Return settings under which frames are cropped at random positions and not changed otherwise."""
+        return self.model_copy(update={"zoom": 1.0, "flip": False, "gain_db": 0.0})
 
 
 class PairSettings(Settings):
     """How the pairs that a sampling plan names are read from a store and turned into tensors."""
 
     clips: ClipSettings = ClipSettings()
+    """How scans are cut into clips, and what is sampled from a clip."""
     augment: AugmentSettings = AugmentSettings()
-    frame_pixels: int = Field(224, ge=32)  # P, side of the network's input
-    rate_hz: int = Field(24_000, gt=0)  # of the speech; the store's must be equal
-    loader: Literal["torch", "dali"] = "torch"  # data-loading backend
-    loader_workers: int = Field(1, ge=0)  # threads; 0 loads in the caller's
+    """Random augmentation of frames."""
+    frame_pixels: int = Field(224, ge=32, le=4096)
+    """P, side of the network's input, in pixels."""
+    rate_hz: int = Field(24_000, gt=0)
+    """Sampling rate of the speech, in Hz; the store's must be equal."""
+    loader: Literal["torch", "dali"] = "torch"
+    """Data-loading backend."""
+    loader_workers: int = Field(1, ge=0)
+    """Threads that load; 0 loads in the caller's."""

@@ -90,14 +90,23 @@ class ReproduceSettings(Settings):
     """What is trained and evaluated; `reproduce_profile` returns the settings of a profile and a preset."""
 
     preset: PresetName = "paper"
+    """What is measured."""
     profile: Profile = "paper"
+    """Profile that these settings started from."""
     pretrain: PretrainSettings = PretrainSettings()
+    """Pretraining of each row."""
     planes: ClassificationSettings = ClassificationSettings()
+    """Standard-plane detection."""
     gaze: SaliencySettings = SaliencySettings()
-    pretraining_fraction: float = Field(0.6, gt=0, lt=1)  # of the patients; the others are for labels and tests
-    keep_networks: bool = True  # save every fold's fine-tuned network
-    few_patients: int = Field(2, ge=1)  # patients with labels in each fold, for evaluations with few labels
-    ceiling_epochs: int = Field(12, ge=1)  # epochs of fine-tuning with the labels of all patients
+    """Gaze-saliency prediction."""
+    pretraining_fraction: float = Field(0.6, gt=0, lt=1)
+    """Fraction of the patients that are for pretraining; the others are for labels and tests."""
+    keep_networks: bool = True
+    """Save every fold's fine-tuned network."""
+    few_patients: int = Field(2, ge=1)
+    """Patients with labels in each fold, for evaluations with few labels."""
+    ceiling_epochs: int = Field(12, ge=1)
+    """Epochs of fine-tuning with the labels of all patients."""
 
 
 def reproduce_profile(profile: Profile, preset: PresetName = "paper") -> ReproduceSettings:

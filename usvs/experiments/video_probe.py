@@ -34,7 +34,7 @@ from usvs.tasks.frozen_features import frozen_features
 from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 PROBE_TITLES = {"random": "random, calibrated", "video": "frame order, on the training videos"}
 
@@ -45,9 +45,11 @@ class VideoProbeSettings(Settings):
     pretrain: PretrainSettings = Field(
         default_factory=lambda: pretrain_profile("quick").model_copy(update={"validation_fraction": 0.0})
     )
-    # The network and the temporal stride of the probe.
+    """The pretraining."""
     evaluation: ClassificationSettings = Field(default_factory=lambda: classification_profile("quick"))
+    """The network and the temporal stride of the probe."""
     folds: int = Field(2, ge=2)
+    """Number of folds by source."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
-from usvs.inference.frame_batches import FrameBatch, media_batches, open_store, store_batches
+from usvs.inference.frame_batches import FrameBatch, source_batches
 from usvs.inference.frames import Source, as_files
 from usvs.models.encoder import as_encoder
 from usvs.models.preprocessing import prepared_side
@@ -22,7 +22,6 @@ from usvs.tasks.pretraining.load import load_encoder
 from usvs.tasks.pretraining.shared_space import SharedSpace
 from usvs.utils.atomic_files import publish, writing
 from usvs.utils.private_files import make_private_folder, open_private
-from usvs.utils.progress import track
 
 Space = Literal["features", "shared"]
 EmbedFrames = Callable[[Any], NDArray[np.float32]]  # frames like those of a store, or images, to rows
@@ -129,15 +128,9 @@ def _embedder(encoder: nn.Module | str | Path, space: Space) -> tuple[EmbedFrame
 
 def _tables(files: list[Path], rows: EmbedFrames, side: int, stride: int, space: Space) -> Iterator[pa.Table]:
     empty = True
-    for file in track(files, "embedding files") if len(files) > 1 else files:
-        batches = (
-            store_batches(open_store(file), stride, "embedding scans")
-            if file.is_dir()
-            else media_batches(file, side, stride)
-        )
-        for batch in batches:
-            yield _table(rows(batch.frames), batch, space)
-            empty = False
+    for batch in source_batches(files, side, stride, "embedding"):
+        yield _table(rows(batch.frames), batch, space)
+        empty = False
     if empty:
         raise DataError("embed: expected at least one frame, got none")
 

@@ -113,8 +113,8 @@ def build_index(folder: Path, embeddings: NDArray[Any], description: dict[str, A
         cells: number of cells; None: one up to `FLAT_ROWS` rows, otherwise about the square root of the rows.
     """
     count, width = embeddings.shape
-    wanted = cells or (1 if count <= FLAT_ROWS else int(np.sqrt(count)))
-    centroids = _centroids(embeddings, min(wanted, max(1, count)))
+    asked = cells or (1 if count <= FLAT_ROWS else int(np.sqrt(count)))
+    centroids = _centroids(embeddings, min(asked, max(1, count)))
     cell = np.empty(count, np.int32)
     for block in _blocks(count):
         rows = np.asarray(embeddings[block], np.float32)

@@ -1,6 +1,6 @@
 """Frames of a store, of image and video files, in batches with what is known about each: what embedding is made of."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,22 @@ def open_store(folder: Path) -> PreparedStore:
     if not store.scans:
         raise DataError(f"store '{folder}': no scan is prepared")
     return store
+
+
+def source_batches(files: Sequence[Path], side: int, stride: int, what: str) -> Iterator[FrameBatch]:
+    """Yield the frames of stores, images and videos; arguments as of `store_batches` and `media_batches`.
+
+    Raises:
+        DataError: naming the file that cannot be read.
+    """
+    for file in track(files, what) if len(files) > 1 else files:
+        if file.is_dir():
+            yield from store_batches(open_store(file), stride, what)
+            continue
+        try:
+            yield from media_batches(file, side, stride)
+        except DataError as error:
+            raise DataError(str(error) if str(file) in str(error) else f"'{file}': {error}") from None
 
 
 def store_batches(store: PreparedStore, stride: int, what: str) -> Iterator[FrameBatch]:

@@ -18,7 +18,7 @@ from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoInfo
 from usvs.models.preprocessing import Images
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SECTOR_FRAMES = 24  # of a video, evenly spaced, in which the sector is detected
 

@@ -27,7 +27,7 @@ from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SONONET = "sononet:"
 
@@ -83,6 +83,10 @@ class FinetunedClassifier:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
             raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
+        self.models: tuple[TrainedModel, ...]
+        self.task: ClassificationTask
+        self.classes: tuple[str, ...]
+        self.class_list: ClassList
         self.models, self.task, self.classes, self.class_list = models, task, task.classes, task.class_list
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
@@ -154,10 +158,26 @@ class PredictionTable(NamedTuple):
     Attributes:
         classes: in the order of the probabilities, with colours.
         predictions: a row per image or frame.
+        doubtful_below: predictions of a smaller confidence are doubtful; by default those for which the other classes
+            together are as probable.
     """
 
     classes: ClassList
     predictions: list[Prediction]
+    doubtful_below: float = 0.5
+
+    def is_doubtful(self, prediction: Prediction) -> bool | None:
+        """Return whether a prediction should be looked at; None where there is none."""
+        return None if prediction.error else prediction.confidence < self.doubtful_below
+
+    @property
+    def doubtful(self) -> int:
+        """The number of predictions that should be looked at."""
+        return sum(bool(self.is_doubtful(row)) for row in self.predictions)
+
+    def line(self, prediction: Prediction) -> str:
+        """Return the line of a prediction for a terminal, tab-separated; a doubtful one ends with ``doubtful``."""
+        return f"{prediction}\tdoubtful" if self.is_doubtful(prediction) else str(prediction)
 
     @property
     def of_files(self) -> dict[Path, list[Prediction]]:

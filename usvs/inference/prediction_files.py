@@ -10,12 +10,11 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from usvs.errors import ConfigError
-from usvs.inference.predict import Prediction, PredictionTable
+from usvs.inference.predict import PredictionTable
 from usvs.utils.atomic_files import write_durably, writing
 from usvs.utils.private_files import make_private_folder
 
 SUFFIXES = (".csv", ".json", ".parquet")
-DOUBTFUL_BELOW = 0.5  # confidence: other classes together are as probable
 PROBABILITY = "p_"  # before the name of a class, in the name of a column
 
 
@@ -41,7 +40,7 @@ def prediction_table(found: PredictionTable) -> pa.Table:
         "seconds": pa.array([row.seconds for row in rows], pa.float64()),
         "class": pa.array([row.label or None for row in rows], pa.string()),
         "confidence": pa.array([None if row.error else row.confidence for row in rows], pa.float64()),
-        "doubtful": pa.array([is_doubtful(row) for row in rows], pa.bool_()),
+        "doubtful": pa.array([found.is_doubtful(row) for row in rows], pa.bool_()),
         "known": pa.array([row.known for row in rows], pa.string()),
         "error": pa.array([row.error for row in rows], pa.string()),
     }
@@ -51,9 +50,10 @@ def prediction_table(found: PredictionTable) -> pa.Table:
     return pa.table(columns)
 
 
-def is_doubtful(prediction: Prediction) -> bool | None:
-    """Return whether a prediction should be looked at; None where there is none."""
-    return None if prediction.error else prediction.confidence < DOUBTFUL_BELOW
+def prediction_rows(found: PredictionTable) -> list[dict[str, Any]]:
+    """Return the rows of `prediction_table` as dictionaries, for JSON."""
+    rows: list[dict[str, Any]] = prediction_table(found).to_pylist()
+    return rows
 
 
 def save_predictions(found: PredictionTable, file: str | Path) -> Path:
@@ -69,7 +69,7 @@ def save_predictions(found: PredictionTable, file: str | Path) -> Path:
     """
     target, table, content = check_prediction_file(Path(file)), prediction_table(found), io.BytesIO()
     if target.suffix.lower() == ".json":
-        content.write(json.dumps(table.to_pylist(), indent=1).encode())
+        content.write(json.dumps(prediction_rows(found), indent=1).encode())
     elif target.suffix.lower() == ".csv":
         pa.csv.write_csv(table, content)
     else:

@@ -149,9 +149,9 @@ def nearest_moments(
     index: ScanIndex, query: NDArray[np.float32], top: int, merge_seconds: float
 ) -> tuple[list[int], list[float]]:
     """Return rows and scores of the `top` best frames, no two of one scan nearer than `merge_seconds`."""
-    wanted = FIRST_ROWS * top
+    asked = FIRST_ROWS * top
     while True:
-        found = index.index.search(query, min(wanted, len(index)))
+        found = index.index.search(query, min(asked, len(index)))
         kept: list[int] = []
         scores: list[float] = []
         times: dict[int, list[float]] = {}
@@ -164,9 +164,9 @@ def nearest_moments(
                 scores.append(score)
                 if len(kept) == top:
                     return kept, scores
-        if wanted >= len(index):
+        if asked >= len(index):
             return kept, scores
-        wanted *= 4
+        asked *= 4
 
 
 def _owner_paths(store: Path) -> Mapping[str, str]:

@@ -38,7 +38,10 @@ def read_query(space: SharedSpace, file: Path) -> NDArray[np.float32]:
     if not file.is_file():
         raise DataError(f"audio '{file}': expected an audio file, got {'a folder' if file.is_dir() else 'no file'}")
     stats = AudioDecodeStats()
-    sound = read_audio(file, rate_hz=space.rate_hz, stats=stats, max_seconds=MOST_QUERY_SECONDS)
+    try:
+        sound = read_audio(file, file, rate_hz=space.rate_hz, stats=stats, max_seconds=MOST_QUERY_SECONDS)
+    except DataError as error:
+        raise DataError(f"audio '{file}': {error}") from None
     if stats.seconds > MOST_QUERY_SECONDS:
         raise DataError(
             f"audio '{file}': expected a query of at most {MOST_QUERY_SECONDS:.0f} s, got {stats.seconds:.0f} s"

@@ -15,7 +15,7 @@ from usvs.data.frame_dataset import FrameDataset
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError
 from usvs.evaluation.zero_shot import class_scores, standardise_scores
-from usvs.inference.frame_batches import media_batches, open_store, store_batches
+from usvs.inference.frame_batches import source_batches
 from usvs.inference.frames import Source, as_files
 from usvs.inference.spoken_prompts import embed_classes, embed_recorded_classes
 from usvs.narration.spoken import VOICES, SpokenClasses, draw_voices, read_spoken_classes, spoken_classes
@@ -138,15 +138,8 @@ class ZeroShotClassifier:
         files = as_files(frames)
         if files is None:
             return space.embed_images(frames)  # type: ignore[arg-type]
-        parts = []
-        for file in files:
-            batches = (
-                store_batches(open_store(file), stride, "embedding scans")
-                if file.is_dir()
-                else media_batches(file, space.prepared_pixels, stride)
-            )
-            parts += [space.embed_frames(batch.frames) for batch in batches]
-        return np.concatenate(parts)
+        batches = source_batches(files, space.prepared_pixels, stride, "embedding")
+        return np.concatenate([space.embed_frames(batch.frames) for batch in batches])
 
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the score of each class for embeddings [n, d] of frames: [n, C], standardised after `fit`."""

@@ -75,8 +75,8 @@ class Speakers:
     """
 
     def __init__(self, voices: Sequence[Voice]) -> None:
-        self.voices = tuple(voices)
-        self.rate_hz = 0
+        self.voices: tuple[Voice, ...] = tuple(voices)
+        self.rate_hz: int = 0
         self._pieces: list[NDArray[np.int16]] = []
 
     def __enter__(self) -> Self:

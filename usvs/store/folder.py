@@ -36,10 +36,7 @@ def open_store(archive: Path, store: Path, moved: bool = False) -> Iterator[Keys
             its key is not its own, or another process is writing to it.
     """
     archive, store = archive.resolve(), store.resolve()
-    if not archive.is_dir():
-        raise DataError(f"archive '{archive}' is not a folder")
-    if store == archive or archive in store.parents:
-        raise DataError(f"store '{store}' is inside the archive, which is never written to: name a folder elsewhere")
+    _check_apart(archive, store)
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_content(store)
@@ -47,6 +44,31 @@ def open_store(archive: Path, store: Path, moved: bool = False) -> Iterator[Keys
         raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     with lock_store(store):
         yield create_store(archive, store, moved)
+
+
+def check_store_folder(archive: Path, store: Path, moved: bool = False) -> None:
+    """Check that a folder can be the store of an archive; nothing is written.
+
+    Raises:
+        DataError: as `open_store`, but for a store in use.
+    """
+    archive, store = archive.resolve(), store.resolve()
+    _check_apart(archive, store)
+    if store.exists():
+        _check_content(store)
+        _check_archive_of(store, archive, moved)
+
+
+def _check_apart(archive: Path, store: Path) -> None:
+    if not archive.is_dir():
+        raise DataError(f"archive '{archive}' is not a folder")
+    if store == archive or archive in store.parents:
+        raise DataError(f"store '{store}' is inside the archive, which is never written to: name a folder elsewhere")
+
+
+def _check_archive_of(store: Path, archive: Path, moved: bool) -> None:
+    if (store / ARCHIVE_FILE).exists() and (stored := read_archive_path(store, must_exist=False)) != archive:
+        check_moved(store, stored, archive, moved)
 
 
 def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
@@ -57,8 +79,7 @@ def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
     """
     try:
         _check_content(store)
-        if (store / ARCHIVE_FILE).exists() and (stored := read_archive_path(store, must_exist=False)) != archive:
-            check_moved(store, stored, archive, moved)
+        _check_archive_of(store, archive, moved)
         store.chmod(0o700)
         keys = Keys.create(store)
         identity = read_identity(store)

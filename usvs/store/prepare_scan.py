@@ -114,9 +114,7 @@ def prepare_scan(task: PrepareTask) -> PrepareResult:
 
 def _prepare(task: PrepareTask) -> PrepareResult:
     video, row = task.archive / str(task.row["path"]), task.row
-    source = _source_state(task, video)
-    if kind := changed_file(catalogue_source(row), source):
-        raise DataError(f"the {kind} has changed since 'usvs index': index the archive again")
+    source = check_source(task)
     previous = _up_to_date(task)
     damaged = None if previous is None else damaged_file(task.folder, previous, task.verify)
     if previous is not None and damaged is None:
@@ -145,6 +143,24 @@ def _prepare(task: PrepareTask) -> PrepareResult:
         repaired=damaged,
         difference=_difference(row["frames"], decoded),
     )
+
+
+def check_source(task: PrepareTask) -> FileState:
+    """Return the state of a scan's files, which must be that of the catalogue.
+
+    Raises:
+        DataError: naming the file that has changed or does not exist.
+    """
+    source = _source_state(task, task.archive / str(task.row["path"]))
+    if kind := changed_file(catalogue_source(task.row), source):
+        raise DataError(f"the {kind} has changed since 'usvs index': index the archive again")
+    return source
+
+
+def is_up_to_date(task: PrepareTask) -> bool:
+    """Return whether a scan is prepared from the same files and settings, by the sizes of what was written."""
+    manifest = _up_to_date(task)
+    return manifest is not None and damaged_file(task.folder, manifest, verify=False) is None
 
 
 def _iter_checked_frames(

@@ -136,7 +136,7 @@ def _write_frames(
                 raise DataError(
                     f"scan {scan_key}: expected increasing frame times, frame {len(seconds)} is not later than the last"
                 )
-            content = _encode(picture, settings)
+            content = encode_frame(picture, settings)
             digest.update(content)
             checksums.append(crc32(content))
             file.write(content)
@@ -156,7 +156,8 @@ def speech_checksums(speech: NDArray[np.int16]) -> NDArray[np.uint32]:
     return np.array([crc32(speech[start : start + SPEECH_BLOCK].data) for start in starts], np.uint32)
 
 
-def _encode(picture: NDArray[np.uint8], settings: PrepareSettings) -> bytes:
+def encode_frame(picture: NDArray[np.uint8], settings: PrepareSettings) -> bytes:
+    """Return the bytes of a frame uint8 [P, P] in the codec of the settings."""
     if settings.codec == "raw":
         return picture.tobytes()
     pixels = np.ascontiguousarray(picture)[:, :, None]

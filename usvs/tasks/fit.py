@@ -97,11 +97,11 @@ def train_module(
     total = steps_per_epoch * settings.optimiser.epochs
     trainer = Trainer(module, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
     load = partial(_training_batch, make_batch, rows, batch, own, settings.run.seed)
-    shard = BatchShard(torch.from_numpy(own), batch)
+    shard, losses = BatchShard(torch.from_numpy(own), batch), [math.nan]
     with closing(load_in_order(load, range(total), settings.run.loader_workers)) as batches:  # type: ignore[type-var]
-        for inputs in track(batches, label, total):
+        for inputs in track(batches, label, total, note=lambda: f"loss {losses[-1]:.3f}"):
             try:
-                trainer.step(*inputs, shard=shard)
+                losses[:] = [trainer.step(*inputs, shard=shard)["total"]]
             except NonFiniteError as error:
                 chosen = _training_rows(rows, batch, np.arange(batch), settings.run.seed, trainer.step_number)
                 raise NonFiniteError(f"{error}; rows of the training table: {chosen.tolist()}") from None

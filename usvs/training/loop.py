@@ -26,7 +26,7 @@ from usvs.training.trainer import NonFiniteError, Trainer, TrainerState
 from usvs.utils.atomic_files import writing
 from usvs.utils.progress import track
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class TrainingLoop:
     best: dict[str, float] | None = None
     _loggers: Sequence[Logger] = ()
     _callbacks: Callbacks = field(default_factory=Callbacks)
+    _last_loss: float | None = None
 
     def restore(self) -> None:
         """Load the newest valid checkpoint of the folder, if it has one.
@@ -144,13 +145,16 @@ class TrainingLoop:
     def _train(self, batches: Iterator[Any], saver: CheckpointSaver, stop: StopRequest) -> Path:
         total, checkpoint = self.trainer.total_steps, self.folder.checkpoints
         waiting_since = time.perf_counter()
-        for batch in track(batches, self.hooks.name, total - self.trainer.step_number):
+        for batch in track(batches, self.hooks.name, total, done=self.trainer.step_number, note=self._shown_loss):
             waited = time.perf_counter() - waiting_since
             self._step(batch, waited)
             self.folder.started()
             checkpoint = self._save_if_due(stop, saver) or checkpoint
             waiting_since = time.perf_counter()
         return checkpoint
+
+    def _shown_loss(self) -> str:
+        return "" if self._last_loss is None else f"loss {self._last_loss:.3f}"
 
     def _step(self, batch: Any, waited: float) -> None:
         run, started = self.trainer.run, time.perf_counter()
@@ -162,6 +166,7 @@ class TrainingLoop:
         seconds, step, last = time.perf_counter() - started, number + 1, number + 1 == self.trainer.total_steps
         if not self.trainer.ranks.first:
             return
+        self._last_loss = values.get("total")
         if step % run.log_every_steps == 0 or last:
             timing = {"step_seconds": seconds, "wait_seconds": waited}
             self._log(step, {**self.hooks.annotate(values), **timing}, "train")

@@ -40,7 +40,7 @@ FREE_SETTINGS = frozenset(
 )
 EPOCHS = ("optimiser", "epochs")  # may grow when a run is resumed
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -56,6 +56,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, resume: bool) -> None:
+        self.path: Path
+        self.resume: bool
         self.path, self.resume = path, resume
         self._lock: FolderLock | None = None
         self._created = False
@@ -80,6 +82,10 @@ class RunFolder:
             ConfigError: for a file, a folder with other content, a run with other settings, or one in use.
             ResourceError: where the folder cannot be written to.
         """
+        self.check_content(settings, free, lock=True)
+
+    def check_content(self, settings: Settings, free: Collection[str] = FREE_SETTINGS, *, lock: bool = False) -> None:
+        """Check as `check` does; without `lock` a run to resume is not locked."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run folder '{self.path}': expected a folder, got a file")
         if not self._has_content():
@@ -89,7 +95,8 @@ class RunFolder:
         config = self.path / CONFIG
         if not config.exists():
             raise ConfigError(f"'{self.path}' is not a run folder ({CONFIG} is missing): choose a new folder")
-        self._acquire_lock()  # before its checkpoint is read: another process may still be writing the next one
+        if lock:
+            self._acquire_lock()  # before its checkpoint is read: another process may still be writing the next one
         try:
             before = json.loads(read_regular_text(config))
         except (OSError, ValueError) as error:
@@ -116,7 +123,7 @@ class RunFolder:
             DataError: where the folder has such a file with other content.
         """
         for name, record in records.items():
-            path = self.path / name
+            path: Path = self.path / name
             if path.exists() and read_regular_text(path) != _as_text(record):
                 raise DataError(
                     f"'{path}' differs from what this command would write: the run was started with another store,"

@@ -21,7 +21,11 @@ EXTRA_OF_MODULE = {
     "pylibjpeg": "dicom",
     "nvidia.dali": "dali",
     "distributed": "dask",
+    "shtab": "completion",
     "timm": "timm",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 PACKAGE_OF_MODULE = {
     "cv2": "opencv-python-headless",

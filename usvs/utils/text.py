@@ -24,3 +24,18 @@ def shell_command(*words: str | Path) -> str:
 def quantity(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless it is one: ``1 scan``, ``2 scans``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def size_text(count: float) -> str:
+    """Return a number of bytes with its unit: ``1.5 MB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return quantity(round(count), "byte")
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration with its unit: ``40 s``, ``3 minutes``, ``2.5 hours``."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 90 * 60 else f"{seconds / 3600:.1f} hours"

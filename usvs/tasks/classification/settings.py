@@ -11,8 +11,10 @@ from usvs.training.settings import OptimiserSettings
 class ClassificationSettings(FinetuneSettings):
     """Settings of frame classification, by default of standard-plane detection (section 3.2)."""
 
-    label_column: str | None = None  # of the store's labels; None: see `usvs.tasks.classification.own_labels`
-    class_weights: Literal["none", "inverse", "inverse_sqrt"] = "inverse_sqrt"  # ours: against imbalance
+    label_column: str | None = None
+    """Label column of the store whose classes are learnt; none: the only one."""
+    class_weights: Literal["none", "inverse", "inverse_sqrt"] = "inverse_sqrt"
+    """Ours: weight of a class in the loss by its number of frames, against imbalance."""
 
 
 def classification_profile(profile: Profile) -> ClassificationSettings:

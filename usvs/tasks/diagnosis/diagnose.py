@@ -1,6 +1,5 @@
 """`usvs.diagnose`: what an archive offers, what a run has learnt from it, and what can be learnt at all."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from usvs.training.checkpoint import load_checkpoint, newest_checkpoint_folder
 from usvs.training.environment import describe_environment
 from usvs.training.process import process_settings
 from usvs.training.trainer import Trainer, choose_device
+from usvs.utils.plain_json import plain_json
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Diagnosis:
                     name: {**found._asdict(), "collapsed": found.collapsed} for name, found in self.run.streams.items()
                 },
             }
-        known: dict[str, Any] = _without_nan(plain)
+        known: dict[str, Any] = plain_json(plain)
         return known
 
 
@@ -190,11 +190,3 @@ def _plain_ceilings(ceilings: Ceilings) -> dict[str, Any]:
         if ceiling is not None:
             plain[name] |= {"f1": ceiling.f1._asdict(), "at_chance": ceiling.at_chance}
     return plain
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

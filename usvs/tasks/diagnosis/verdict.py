@@ -10,6 +10,7 @@ from usvs.tasks.diagnosis.losses import WITHOUT_CONTRAST, LossReading, RunReadin
 # On the phantom L_cont leaves chance after 300 to 450 steps (docs/learning.md, "Search for the settings").
 MIN_STEPS = 450
 MIN_TRAINING_PATIENTS = 2
+EPOCHS = "optimiser.epochs"
 
 
 class Verdict(NamedTuple):
@@ -48,6 +49,23 @@ def give_verdict(
     if run is None:
         return Verdict(None, _untried(contents) + _shared(ceilings))
     return Verdict(None, _not_learning(run, ceilings) + _shared(ceilings))
+
+
+def too_few_steps(steps: int, epochs: int | None = None) -> str:
+    """Return a sentence where a run's steps are too few to leave chance, or an empty text.
+
+    Args:
+        steps: updates of the complete run.
+        epochs: that give so many; None: the sentence says how many times as many are needed.
+    """
+    if steps >= MIN_STEPS:
+        return ""
+    factor = math.ceil(MIN_STEPS / max(steps, 1))
+    use = f"{factor} times as many epochs (optimiser.epochs)" if epochs is None else f"--set {EPOCHS}={factor * epochs}"
+    return (
+        f"These settings give {steps} steps, too few: on the phantom the loss leaves chance after 300 to {MIN_STEPS}."
+        f" Use {use}."
+    )
 
 
 def describe_losses(losses: tuple[LossReading, ...]) -> list[str]:
@@ -202,13 +220,7 @@ def _untried(contents: ArchiveContents | None) -> str:
         f" {contents.training_pair_clips} clips to train on. Whether speech and pictures have anything in common shows"
         " only in a run ('usvs pretrain') or with labels (--labels)."
     )
-    if contents.steps < MIN_STEPS:
-        epochs = math.ceil(MIN_STEPS / max(contents.steps, 1))
-        text += (
-            f" These settings give {contents.steps} steps, too few: on the phantom the loss leaves chance after 300 to"
-            f" {MIN_STEPS}. Use {epochs} times as many epochs (optimiser.epochs)."
-        )
-    return text
+    return f"{text} {few}" if (few := too_few_steps(contents.steps)) else text
 
 
 def _shared(ceilings: Ceilings | None) -> str:

@@ -14,7 +14,7 @@ from usvs.errors import ConfigError
 from usvs.store.prepared import PreparedStore, warn_of_other_crop
 from usvs.tasks.diagnosis.contents import count_contents
 from usvs.tasks.diagnosis.losses import RunReading, read_run
-from usvs.tasks.diagnosis.verdict import Verdict, give_verdict
+from usvs.tasks.diagnosis.verdict import Verdict, give_verdict, too_few_steps
 from usvs.tasks.pretraining.chance import with_chance
 from usvs.tasks.pretraining.collapse import CollapseWarning
 from usvs.tasks.pretraining.encoders import VideoEncoder, choose_encoder, describe_module
@@ -34,7 +34,7 @@ from usvs.training.process import process_settings
 from usvs.training.run_folder import MODEL_CARD, PATIENTS, RunFolder
 from usvs.training.trainer import Trainer, choose_device
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def pretrain(
@@ -109,10 +109,12 @@ def pretrain(
         video = choose_encoder(encoder, init, chosen)
         opened = PreparedStore(Path(store))
         warn_of_other_crop(opened)
-        setup = _RunSetup(
-            opened, chosen, _with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
+        setup = RunSetup(
+            opened, chosen, with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
         )
         loop = setup.loop(folder)
+        if ranks.first and (warning := setup.too_few_steps()):
+            logger.warning(warning)
         if resume:
             ranks.on_first(lambda: folder.check_records(setup.records))
             loop.restore()
@@ -127,7 +129,7 @@ def pretrain(
     return PretrainResult(folder.path, checkpoint, steps, seconds, metrics, reading, verdict)
 
 
-class _RunSetup:
+class RunSetup:
     """Everything of a run that is constructed before its folder is claimed."""
 
     def __init__(
@@ -162,6 +164,12 @@ class _RunSetup:
             "model": self.model_card,
         }
         return TrainingLoop(self.trainer, folder, self._hooks(), state, samples_sha256(self.store, self.data.train))
+
+    def too_few_steps(self) -> str:
+        """Return a sentence where the steps are too few to leave chance, or an empty text."""
+        objective, epochs = self.settings.objective, self.settings.optimiser.epochs
+        matches = objective.contrastive_weight > 0 and self.model_card["loss"] is None
+        return too_few_steps(self.trainer.total_steps, epochs) if matches else ""
 
     @property
     def records(self) -> dict[str, Any]:
@@ -220,7 +228,7 @@ def _make_loggers(run: Path, step: int, given: Sequence[Logger] | None) -> list[
     return [JsonlLogger(run, step), *given]
 
 
-def _with_patients_of(
+def with_patients_of(
     encoder: VideoEncoder, store: PreparedStore, init_stores: Sequence[str | Path], allow_overlap: bool
 ) -> VideoEncoder:
     """Return the encoder with the patients of its initial weights as keys of the store, as far as they have such.

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from usvs.audio.settings import SpectrogramSettings
 from usvs.config import Profile, Settings, check_settings
@@ -19,14 +20,40 @@ class PretrainSettings(Settings):
     """Settings of a pretraining run."""
 
     profile: Profile = "paper"
+    """Profile that these settings started from."""
     clips: ClipSettings = ClipSettings()
+    """How scans are cut into clips, and what is sampled from a clip."""
     spectrogram: SpectrogramSettings = SpectrogramSettings()
+    """The log-spectrogram of a speech piece."""
     augment: AugmentSettings = AugmentSettings()
+    """Random augmentation of frames."""
     model: ModelSettings = ModelSettings()
+    """The two streams and their heads."""
     objective: ObjectiveSettings = ObjectiveSettings()
+    """The loss."""
     optimiser: OptimiserSettings = OptimiserSettings()
+    """The optimiser and its schedule."""
     run: RunSettings = RunSettings()
-    validation_fraction: float = Field(0.1, ge=0, lt=1)  # of the patients; never trained on
+    """How a run is carried out."""
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    """Fraction of the patients that is kept for validation and never trained on."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        weights = ("correspondence_weight", "contrastive_weight", "stream_weight", "order_weight")
+        if not any(getattr(self.objective, name) > 0 for name in weights):
+            raise ValueError(f"expected one of objective.{', '.join(weights)} above 0, got 0 for all")
+        if self.objective.stream_weight > 0 and self.clips.groups_per_clip < 2:
+            raise ValueError(
+                "expected clips.groups_per_clip of at least 2 with objective.stream_weight, got"
+                f" {self.clips.groups_per_clip}: two frames of a clip are compared"
+            )
+        if (samples := round(self.clips.speech_seconds * self.spectrogram.rate_hz)) < self.spectrogram.win_length:
+            raise ValueError(
+                f"expected clips.speech_seconds of at least one spectrogram.win_length ({self.spectrogram.win_length}"
+                f" samples), got {samples} samples"
+            )
+        return self
 
     @property
     def pairs(self) -> PairSettings:
@@ -61,6 +88,7 @@ def _quick_profile() -> PretrainSettings:
     return PretrainSettings(
         profile="quick",
         spectrogram=SpectrogramSettings(n_fft=256, frames=64, standardise="piece", pool=2),
+        augment=AugmentSettings(zoom=1.6, gain_db=4.0),  # fewer of the pictures are learnt by heart
         model=QUICK_MODEL,
         objective=ObjectiveSettings(
             correspondence_weight=0.2,  # with more, the two easier losses slow the contrastive one down

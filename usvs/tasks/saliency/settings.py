@@ -13,14 +13,19 @@ from usvs.tasks.settings import FinetuneSettings
 class SaliencySettings(FinetuneSettings):
     """Settings of gaze-saliency prediction (section 3.3); where a comment says "ours" the paper gives no value."""
 
-    # ours: of the Gaussian around each fixation, in degrees of visual angle; about the tracker's own median error
-    # (Chatelain et al., IEEE T-Cyb 2018, doi:10.1109/TCYB.2018.2866274)
     sigma_degrees: float = Field(1.0, gt=0)
-    window_seconds: float = Field(0.1, ge=0)  # ours: fixations so long before and after a frame belong to it
-    output_stride: Literal[8, 16, 32] = 8  # ours: of the same network, more finely dilated; weights load at any
-    head_width: int = Field(128, ge=1)  # ours: channels between the feature map and the saliency map
-    nss_weight: float = Field(0.0, ge=0)  # ours, as UNISAL's: the loss is KL - nss_weight NSS - correlation_weight CC
+    """Ours: deviation of the Gaussian around each fixation, in degrees of visual angle; about the tracker's own median
+    error (Chatelain et al., IEEE T-Cyb 2018, doi:10.1109/TCYB.2018.2866274)."""
+    window_seconds: float = Field(0.1, ge=0)
+    """Ours: fixations so long before and after a frame belong to it, in seconds."""
+    output_stride: Literal[8, 16, 32] = 8
+    """Ours: of the same network, more finely dilated; weights load at any."""
+    head_width: int = Field(128, ge=1)
+    """Ours: channels between the feature map and the saliency map."""
+    nss_weight: float = Field(0.0, ge=0)
+    """Ours, as UNISAL's: the loss is KL - nss_weight NSS - correlation_weight CC."""
     correlation_weight: float = Field(0.0, ge=0)
+    """Ours: weight of the correlation coefficient CC in the loss."""
 
     @property
     def video_encoder(self) -> EncoderSettings:

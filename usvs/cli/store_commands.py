@@ -1,0 +1,32 @@
+"""Commands that show what a store has: ls."""
+
+import argparse
+
+from usvs.cli.log_handler import show
+from usvs.cli.options import Commands, add_command
+
+
+def add_store_commands(commands: Commands) -> None:
+    """Add these commands to the command line."""
+    command = add_command(commands, "ls", _run_ls)
+    command.add_store("a folder made by 'usvs index'; only its owner can read the names in it")
+    command.add_argument(
+        "names",
+        nargs="*",
+        metavar="KEY|PATH",
+        help="keys of scans or patients, or files or folders of the archive; default: everything",
+    )
+    command.add_json()
+
+
+def _run_ls(options: argparse.Namespace) -> None:
+    """List patients, scans, labels and notes of a store; translate keys to paths of the archive and back.
+
+    Example:
+        usvs ls STORE
+        usvs ls STORE 3f2a9c01b7de patient_a/visit.mp4
+        usvs ls STORE --json
+    """
+    from usvs.store.listing import list_store
+
+    show(options, list_store(options.store, options.names))

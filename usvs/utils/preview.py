@@ -1,0 +1,67 @@
+"""What a command would do, need and refuse, without doing it (``--dry-run``)."""
+
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from usvs.errors import ResourceError, UsvsError
+from usvs.utils.text import size_text
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The result of a dry run.
+
+    Attributes:
+        command: name of the command.
+        lines: sentences for a person.
+        figures: the same for a program: counts, bytes, seconds.
+        refusals: why the command would end with an error; empty: it would not, as far as can be known.
+    """
+
+    command: str
+    lines: tuple[str, ...]
+    figures: Mapping[str, Any]
+    refusals: tuple[UsvsError, ...] = ()
+
+    def __str__(self) -> str:
+        refused = [f"  would be refused: {error}" for error in self.refusals] or ["  nothing would be refused"]
+        lines = [*(f"  {line}" for line in self.lines), *refused]
+        return "\n".join([f"{self.command}: dry run, nothing is written", *lines])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        refused = [{"reason": str(error), "exit_code": error.exit_code} for error in self.refusals]
+        return {"command": self.command, "dry_run": True, **self.figures, "refused": refused}
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space of the disk that a path is on; it need not exist yet."""
+    existing = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    return shutil.disk_usage(existing).free
+
+
+def check_disk(path: Path, needed: float) -> list[UsvsError]:
+    """Return an error if a disk has less free space than is needed."""
+    free = free_bytes(path)
+    if needed <= free:
+        return []
+    return [
+        ResourceError(f"disk of '{path}': expected at least {size_text(needed)} free, got {size_text(free)}: free some")
+    ]
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest memory that this process has used so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def total_memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
