@@ -50,7 +50,7 @@ class Page:
         """Add a section; one that cannot be drawn says why, and the others are drawn all the same."""
         try:
             contents = list(make())
-        except (UsvsError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (UsvsError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             # a folder may be damaged, or a process may be writing in it: the rest of the page is drawn
             reason = str(error) if isinstance(error, UsvsError) else f"{type(error).__name__}: {error}"
             logger.warning(f"report, section '{title}': not shown: {reason}")
