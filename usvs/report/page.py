@@ -14,7 +14,7 @@ from usvs.errors import DataError, UsvsError
 from usvs.report.elements import Content, element, note, paragraph, write_html
 from usvs.utils.atomic_files import write_text, writing
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 STYLESHEET = "report.css"

@@ -37,7 +37,7 @@ from usvs.utils.array_files import write_arrays
 from usvs.utils.progress import track
 from usvs.utils.regular_files import read_regular
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SAMPLES = "report_samples.npz"
 MAX_SAMPLES_BYTES = 64 * 2**20
