@@ -30,8 +30,16 @@ def test_out_names_another_file(folder, capsys):
     assert (folder / "other page.html").exists() and not (folder / "report.html").exists()
 
 
+def test_json(folder, capsys):
+    main(["report", str(folder), "--json"])
+    file = folder / "report.html"
+    assert json.loads(capsys.readouterr().out) == {"report": str(file), "bytes": file.stat().st_size}
+
+
 def test_exit_codes(folder, tmp_path, capsys):
-    assert run(tmp_path / "nowhere") == 3
+    assert run(tmp_path / "nowhere") == 2
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty") == 3
     assert run(folder, "--labels", "labels.csv") == 2
     assert run(folder, "--out", folder) == 2
     assert run(folder, "--out", folder / "missing" / "page.html") == 4

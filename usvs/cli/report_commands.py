@@ -1,23 +1,23 @@
 """Command for reports: report."""
 
 import argparse
-import logging
 
-from usvs.cli.log_handler import print_result
+from usvs.cli.log_handler import show
 from usvs.cli.options import Commands, add_command
-
-logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_report_commands(commands: Commands) -> None:
     """Add the command to the parser."""
     command = add_command(commands, "report", _run_report)
-    command.add_path("folder", "RUN|STORE", "a run of 'usvs pretrain' or 'usvs finetune', or a store of 'usvs index'")
+    command.add_path(
+        "folder", "RUN|STORE", "a run of 'usvs pretrain' or 'usvs finetune', or a store of 'usvs index'", "folder"
+    )
     command.add_path(
         "--store",
         "STORE",
         "of a run: the store that it was trained on; adds verdict, retrieval and map of embeddings, or timelines of"
         " test scans",
+        "folder",
     )
     command.add_path(
         "--labels",
@@ -25,7 +25,8 @@ def add_report_commands(commands: Commands) -> None:
         "of a pretraining, with --store: what is visible when, as of 'usvs diagnose'; default: the labels of the store",
     )
     command.add_switch("--names", "show the paths of files; default: keyed hashes only, no name of the archive")
-    command.add_path("--out", "FILE", "the file to write; default: report.html in the folder")
+    command.add_path("--out", "FILE", "the file to write; default: report.html in the folder", "output_file")
+    command.add_json()
 
 
 def _run_report(options: argparse.Namespace) -> None:
@@ -39,4 +40,5 @@ def _run_report(options: argparse.Namespace) -> None:
     from usvs.report.html import save_report
 
     file = save_report(options.folder, store=options.store, labels=options.labels, names=options.names, out=options.out)
-    print_result(f"report: '{file}' ({file.stat().st_size / 1e6:.1f} MB)")
+    size = file.stat().st_size
+    show(options, f"report: '{file}' ({size / 1e6:.1f} MB)", {"report": str(file), "bytes": size})
