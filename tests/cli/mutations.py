@@ -198,6 +198,7 @@ class Mutator:
             "output_folder": [self.folder / "file.csv", below_a_file],
             "output_file": [self.folder / "store", below_a_file],
             "weights": [self.folder / "missing", self.folder / "file.csv", "sononet:missing.npz", "imagenet:nothing"],
+            "model": [self.folder / "missing", self.folder / "file.csv", "sononet:missing.npz", "random"],
             "library_or_file": [self.folder / "missing.pth", "tim"],
         }[kind]
         value = str(self.random.choice(wrong))
@@ -257,7 +258,7 @@ class Mutator:
         line = re.findall(rf"^ *({re.escape(name)}( .*)?)$", str(self.commands[name].epilog), re.MULTILINE)[0][0]
         words = shlex.split(line)[1:]
         valid = {
-            **dict.fromkeys(("folder", "weights"), str(self.folder / "store")),
+            **dict.fromkeys(("folder", "weights", "model"), str(self.folder / "store")),
             **dict.fromkeys(("file", "path", "library_or_file"), str(self.folder / "file.csv")),
             **dict.fromkeys(("output_folder", "output_file"), str(self.folder / "new")),
         }
@@ -321,6 +322,18 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("predict", "classify", "a.png", "--model", "{folder}/store", "--out", "a.xlsx"), ("--out",)),
     (("predict", "classify", "a.png", "--model", "{folder}/store", "--box", "4,4,1,1"), ("--box",)),
     (("curves", "{folder}/store", "{folder}/new", "--fractions", "0.1,2"), ("--fractions",)),
+    (("curves", "{folder}/store", "{folder}/new", "--init", "random", "--init", "random"), ("--init",)),
+    (("finetune", "planes", "{folder}/store", "{folder}/new", *("--init", "random") * 2), ("--init",)),
+    (("finetune", "gaze", "{folder}/store", "{folder}/new", "--set=stratify_folds=true"), ("stratify_folds",)),
+    (("index", "{folder}/archive", "{folder}/archive/store", "--dry-run"), ("inside the archive",)),
+    (("pretrain", "", "{folder}/new"), ("STORE",)),
+    *(
+        (
+            ("probe-video", "{folder}/store", "{folder}/new", "--labels", "{folder}/file.csv", "--classes", classes),
+            ("--classes",),
+        )
+        for classes in ("a", "a,a", "a,", ",")
+    ),
 ]
 
 

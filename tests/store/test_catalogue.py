@@ -108,7 +108,7 @@ def test_an_archive_is_never_written_to(make_video, archive: Path, store: Path):
     before = sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*"))
     index(archive, store)
     assert sorted((str(path), path.stat().st_mtime_ns) for path in archive.rglob("*")) == before
-    with pytest.raises(DataError, match="is inside the archive"):
+    with pytest.raises(ConfigError, match="is inside the archive"):
         index(archive, archive / "store")
 
 

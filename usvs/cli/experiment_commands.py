@@ -4,7 +4,15 @@ import argparse
 import logging
 
 from usvs.cli.log_handler import show
-from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, labelled_patients
+from usvs.cli.options import (
+    Commands,
+    Parser,
+    add_command,
+    chosen_inits,
+    chosen_profile,
+    chosen_settings,
+    labelled_patients,
+)
 from usvs.config import override_settings
 from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
@@ -127,12 +135,12 @@ def _curves(options: argparse.Namespace) -> None:
     settings = chosen_settings(options, classification_profile(chosen_profile(options)))
     if options.labels is not None:
         settings = override_settings(settings, label_column=options.labels)
-    fractions = parse_fractions(options.fractions)
+    fractions, inits = parse_fractions(options.fractions), chosen_inits(options)
     curves = run_curves(
         options.store,
         options.out,
         settings,
-        inits=options.init or ["random"],
+        inits=inits,
         fractions=fractions,
         seeds=range(options.seeds),
         patients=options.patients,
@@ -157,8 +165,11 @@ def _probe_video(options: argparse.Namespace) -> None:
     columns = options.columns.split(",")
     if len(columns) != 3:
         raise ConfigError(f"--columns: expected three names, FILE,LABEL,SOURCE, got '{options.columns}'")
+    classes = [name.strip() for name in options.classes.split(",")]
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not all(classes):
+        raise ConfigError(f"--classes: expected at least two different labels, got '{options.classes}'")
     store = prepared_store_folder(options.archive_or_store, options.out, "quick")
-    labels = read_video_labels(store, options.labels, options.classes.split(","), *columns)
+    labels = read_video_labels(store, options.labels, classes, *columns)
     result = probe_videos(store, options.out / "run", labels, settings, repeats=options.repeats)
     show(options, result, result.results)
     logger.info(f"results: {options.out / 'run'}")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar, get_args
 
 from usvs.cli.path_arguments import PathKind
 from usvs.config import Profile, Settings, load_settings
+from usvs.errors import ConfigError
 from usvs.tasks.init_names import INIT_HELP
 from usvs.utils.text import printable
 
@@ -63,7 +64,7 @@ class Parser(argparse.ArgumentParser):
             optional: whether the positional argument may be omitted.
         """
         more: dict[str, Any] = {"required": True} if required else {"nargs": "?"} if optional else {}
-        self.expect(self.add_argument(name, type=Path, metavar=metavar, help=help, **more), kind)
+        self.expect(self.add_argument(name, type=typed_path, metavar=metavar, help=help, **more), kind)
 
     def expect(self, action: argparse.Action, kind: PathKind | None) -> None:
         """Check the paths of an argument, after parsing."""
@@ -123,7 +124,7 @@ class Parser(argparse.ArgumentParser):
 
     def add_paths(self, name: str, metavar: str, help: str, kind: PathKind) -> None:
         """Add an option with a path that may be given several times; default: an empty list."""
-        action = self.add_argument(name, type=Path, action="append", default=[], metavar=metavar, help=help)
+        action = self.add_argument(name, type=typed_path, action="append", default=[], metavar=metavar, help=help)
         self.expect(action, kind)
 
     def add_inits(self) -> None:
@@ -196,6 +197,25 @@ def count_from_zero(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected an integer of at least 0, got '{text}'")
     return int(text)
+
+
+def typed_path(text: str) -> Path:
+    """Parse a path; an empty text is none, though Python takes it for the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
+
+
+def chosen_inits(options: argparse.Namespace) -> list[str]:
+    """Return the inits of ``--init``; without one the random one.
+
+    Raises:
+        ConfigError: for one that was given twice.
+    """
+    inits: list[str] = options.init or ["random"]
+    if twice := [init for number, init in enumerate(inits) if init in inits[:number]]:
+        raise ConfigError(f"--init: expected different ones, got '{twice[0]}' twice")
+    return inits
 
 
 def fraction(text: str) -> float:

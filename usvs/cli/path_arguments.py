@@ -7,9 +7,9 @@ from typing import Literal
 from usvs.errors import ConfigError
 from usvs.tasks.init_names import INIT_PREFIXES
 
-# What must be there: a folder, a file, or either; a new or existing folder, or file, to write to; weights (`--init`,
-# `--model`) or a table in a library or a file.
-PathKind = Literal["folder", "file", "path", "output_folder", "output_file", "weights", "library_or_file"]
+# What must be there: a folder, a file, or either; a new or existing folder, or file, to write to; initial weights
+# (`--init`), a trained model (`--model`), or weights of a library or a file.
+PathKind = Literal["folder", "file", "path", "output_folder", "output_file", "weights", "model", "library_or_file"]
 LIBRARIES = ("timm", "torchvision")  # which have weights of their own: ``imagenet:timm``
 
 
@@ -39,6 +39,9 @@ def check_path(shown: str, kind: PathKind, given: str | Path) -> None:
     """
     if kind == "weights":
         _check_weights(shown, str(given))
+        return
+    if kind == "model":
+        _check_model(shown, str(given))
         return
     path = Path(given)
     if kind == "library_or_file":
@@ -79,9 +82,15 @@ def _check_weights(shown: str, given: str) -> None:
             return
         check_path(shown, "file" if prefix in ("imagenet", "sononet") else "folder", name)
         return
-    if Path(given).suffix == ".npz" and Path(given).is_file():
-        return  # the reader says how it is written: sononet:FILE
     check_path(shown, "folder", given)
+
+
+def _check_model(shown: str, given: str) -> None:
+    """Check a model: a folder, or SonoNet's weights with their prefix."""
+    if given.startswith("sononet:"):
+        check_path(shown, "file", given.removeprefix("sononet:"))
+    elif not (given.lower().endswith(".npz") and Path(given).is_file()):  # the reader says how it is written
+        check_path(shown, "folder", given)
 
 
 def _unexpected(shown: str, expected: str, path: Path) -> ConfigError:

@@ -6,7 +6,7 @@ import logging
 from usvs.cli.log_handler import print_result
 from usvs.cli.options import Commands, add_command
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_report_commands(commands: Commands) -> None:

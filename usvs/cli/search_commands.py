@@ -9,7 +9,7 @@ from usvs.cli.options import Commands, add_command
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_search_commands(commands: Commands) -> None:

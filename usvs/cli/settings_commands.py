@@ -84,5 +84,5 @@ def _paths(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Action, s
                 yield from _paths(child)
         elif (kind := getattr(parser, "path_kinds", {}).get(action.dest)) is not None:
             yield action, kind[1]
-        elif action.type is not None and getattr(action.type, "__name__", "") == "Path":
+        elif action.type is not None and getattr(action.type, "__name__", "") == "typed_path":
             yield action, "path"

@@ -13,6 +13,7 @@ def add_store_commands(commands: Commands) -> None:
     command.add_argument(
         "names",
         nargs="*",
+        default=[],
         metavar="KEY|PATH",
         help="keys of scans or patients, or files or folders of the archive; default: everything",
     )

@@ -5,11 +5,20 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from usvs.cli.log_handler import print_result, show, show_preview
-from usvs.cli.options import Commands, Parser, add_command, chosen_profile, chosen_settings, fraction, labelled_patients
+from usvs.cli.options import (
+    Commands,
+    Parser,
+    add_command,
+    chosen_inits,
+    chosen_profile,
+    chosen_settings,
+    fraction,
+    labelled_patients,
+    typed_path,
+)
 from usvs.config import Profile, override_settings, read_table
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
@@ -56,7 +65,7 @@ def add_task_commands(commands: Commands) -> None:
 def _add_predict_options(command: Parser) -> None:
     command.add_argument(
         "images",
-        type=Path,
+        type=typed_path,
         nargs="+",
         metavar="IMAGE|VIDEO|STORE",
         help="PNG, JPEG, BMP or TIFF of any size, videos, DICOM, or prepared stores",
@@ -79,7 +88,7 @@ def _add_predict_options(command: Parser) -> None:
         "STORE",
         "with --zero-shot: frames that say which score is usual for each class; default: those that are predicted",
     )
-    command.expect(model, "weights")
+    command.expect(model, "model")
     command.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="image region in pixels; default: the sector is detected"
     )
@@ -133,7 +142,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
     if column := getattr(options, "labels", None):
         settings = override_settings(settings, label_column=column)
     arguments: dict[str, Any] = {
-        "inits": options.init or ["random"],
+        "inits": chosen_inits(options),
         "patients": options.patients,
         "allow_overlap": options.allow_overlap,
         "init_stores": options.init_store,

@@ -33,7 +33,7 @@ from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SEARCHED = 20  # frames of each class that a search is judged by
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.store.archive_move import check_moved
 from usvs.store.identity import ARCHIVE_FILE, new_identity, read_identity
 from usvs.store.keys import KEY_FILE, Keys
@@ -32,11 +32,12 @@ def open_store(archive: Path, store: Path, moved: bool = False) -> Iterator[Keys
         moved: whether the archive is that of the store in another place, see `check_moved`.
 
     Raises:
-        DataError: if the store cannot be created, has other files, is inside the archive or belongs to another one,
-            its key is not its own, or another process is writing to it.
+        ConfigError: if the store is inside the archive.
+        DataError: if the store cannot be created, has other files or belongs to another archive, its key is not its
+            own, or another process is writing to it.
     """
     archive, store = archive.resolve(), store.resolve()
-    _check_apart(archive, store)
+    check_apart(archive, store)
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_content(store)
@@ -53,17 +54,24 @@ def check_store_folder(archive: Path, store: Path, moved: bool = False) -> None:
         DataError: as `open_store`, but for a store in use.
     """
     archive, store = archive.resolve(), store.resolve()
-    _check_apart(archive, store)
+    check_apart(archive, store)
     if store.exists():
         _check_content(store)
         _check_archive_of(store, archive, moved)
 
 
-def _check_apart(archive: Path, store: Path) -> None:
+def check_apart(archive: Path, store: Path) -> None:
+    """Check that an archive is there, and that its store is elsewhere; nothing is read.
+
+    Raises:
+        DataError: for an archive that is no folder.
+        ConfigError: for a store in it.
+    """
+    archive, store = archive.resolve(), store.resolve()
     if not archive.is_dir():
         raise DataError(f"archive '{archive}' is not a folder")
     if store == archive or archive in store.parents:
-        raise DataError(f"store '{store}' is inside the archive, which is never written to: name a folder elsewhere")
+        raise ConfigError(f"store '{store}' is inside the archive, which is never written to: name a folder elsewhere")
 
 
 def _check_archive_of(store: Path, archive: Path, moved: bool) -> None:

@@ -26,7 +26,7 @@ from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import override_settings
 from usvs.errors import DataError
 from usvs.store.catalogue import OK, SKIPPED
-from usvs.store.folder import CATALOGUE, open_store
+from usvs.store.folder import CATALOGUE, check_apart, open_store
 from usvs.store.index_journal import IndexedScan, IndexJournal
 from usvs.store.index_summary import IndexSummary
 from usvs.store.inspect_scan import IndexTask, ScanMetadata, file_states, inspect_scan
@@ -90,14 +90,13 @@ def index_archive(
             place does not exist any more.
 
     Raises:
-        ConfigError: for a setting that is unknown or out of range.
+        ConfigError: for a setting that is unknown or out of range, or a store inside of the archive.
         DataError: if the archive contains no usable video, or the store cannot be written.
     """
     given = {"clips": clips, "voice_activity": voice_activity, "gaze": gaze, "labels": labels}
     settings = override_settings(IndexSettings(), **{name: value for name, value in given.items() if value is not None})
     archive, store = Path(archive), Path(store)
-    if not archive.is_dir():
-        raise DataError(f"archive '{archive}' is not a folder")
+    check_apart(archive, store)
     files = (None if file is None else Path(file) for file in (label_file, class_file))
     found = discover_scans(archive, settings.labels, *files)
     with open_store(archive, store, moved) as keys:

@@ -52,7 +52,10 @@ def preview_index(
     except UsvsError as error:
         refusals.append(error)
     files = (None if file is None else Path(file) for file in (label_file, class_file))
-    found = discover_scans(archive, settings.labels, *files)
+    try:
+        found = discover_scans(archive, settings.labels, *files)
+    except DataError as error:
+        raise (refusals or [error])[0] from None
     started = time.perf_counter()
     first = found.scans[0]
     parts = (settings.clips, settings.voice_activity, settings.gaze, settings.labels)

@@ -10,7 +10,7 @@ from usvs.archive.importers.fetal_planes import import_fetal_planes
 from usvs.archive.labels import STANDARD_PLANES
 from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
@@ -91,7 +91,7 @@ def test_an_invalid_set_is_an_error_of_one_line(source: Path, tmp_path: Path):
         import_fetal_planes(source, source / "archive")
     with pytest.raises(DataError, match="is not empty"):
         import_fetal_planes(source, source)
-    with pytest.raises(DataError, match="label map: unknown plane 'knee': expected one of 3VT"):
+    with pytest.raises(ConfigError, match="label map: unknown plane 'knee': expected one of 3VT"):
         import_fetal_planes(source, tmp_path / "archive", {"Other": "knee"})
     table.unlink()
     with pytest.raises(DataError, match="holds no csv"):

@@ -20,7 +20,7 @@ from usvs.archive.csv_rows import MAX_HEADER_BYTES, CsvRow, open_csv
 from usvs.archive.discovery import iter_paths
 from usvs.archive.importers import ImportSummary
 from usvs.archive.labels import STANDARD_PLANES, find_plane_index
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.media.images import IMAGE_SUFFIXES, read_gray_image
 from usvs.utils.progress import track
 from usvs.utils.regular_files import open_regular
@@ -64,13 +64,14 @@ def import_fetal_planes(
         label_map: plane for labels of the set, replacing `LABEL_MAP`; None leaves a label out.
 
     Raises:
+        ConfigError: for a plane of the label map that is none.
         DataError: for a set without its csv or with a missing image, and for an archive folder that is not empty.
     """
     source, archive = Path(source), Path(archive)
     mapping = {**LABEL_MAP, **(label_map or {})}
     unknown = [plane for plane in mapping.values() if plane is not None and find_plane_index(plane) is None]
     if unknown:
-        raise DataError(f"label map: unknown plane '{unknown[0]}': expected one of {', '.join(STANDARD_PLANES)}")
+        raise ConfigError(f"label map: unknown plane '{unknown[0]}': expected one of {', '.join(STANDARD_PLANES)}")
     images = _read_images(source, mapping)
     _check_target(source, archive)
     images_of: dict[str, list[_LabelledImage]] = defaultdict(list)

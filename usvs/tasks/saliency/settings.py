@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from usvs.config import Profile
 from usvs.models.settings import EncoderSettings
@@ -26,6 +27,12 @@ class SaliencySettings(FinetuneSettings):
     """Ours, as UNISAL's: the loss is KL - nss_weight NSS - correlation_weight CC."""
     correlation_weight: float = Field(0.0, ge=0)
     """Ours: weight of the correlation coefficient CC in the loss."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.stratify_folds:
+            raise ValueError("expected stratify_folds=false, got true: gaze has no classes")
+        return self
 
     @property
     def video_encoder(self) -> EncoderSettings:
