@@ -52,9 +52,9 @@ def test_commands_that_a_page_shows_are_accepted(page: Path):
         lines += [line] if fenced or line.startswith("    ") else []
     for line in lines:
         for command in re.sub(r"\s+#.*", "", line).split("&&"):
-            words = command.replace("...", "").replace("…", "").replace("[", "").replace("]", "").split()
-            if words and words[0].removeprefix(".venv/bin/") == "usvs":
-                build_parser().parse_args(words[1:])
+            plain = command.replace("...", "").replace("…", "").replace("[", "").replace("]", "").strip()
+            if plain.removeprefix(".venv/bin/").startswith("usvs "):
+                build_parser().parse_args(shlex.split(plain)[1:])
 
 
 @pytest.mark.slow
