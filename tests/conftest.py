@@ -2,10 +2,12 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.support.media_files import make_prepared, make_video
 
@@ -32,27 +34,46 @@ def shared_data() -> Path:
     return folder
 
 
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder of this session that the first of pytest-xdist's processes makes and the others wait for.
+
+    Tests read it only.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, complete = root / name, root / f"{name}.complete"
+    with FileLock(root / f"{name}.lock"):
+        if not complete.exists():
+            make(folder)
+            complete.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A phantom archive of four patients, a short scan each."""
-    from usvs.phantom import make_phantom
-    from usvs.phantom.settings import PhantomSettings
+    """A phantom archive of four patients, a short scan each; read only."""
 
-    archive = tmp_path_factory.mktemp("phantom") / "archive"
-    make_phantom(archive, patients=4, seed=3, settings=PhantomSettings(scan_seconds=24.0))
-    return archive
+    def make(archive: Path) -> None:
+        from usvs.phantom import make_phantom
+        from usvs.phantom.settings import PhantomSettings
+
+        make_phantom(archive, patients=4, seed=3, settings=PhantomSettings(scan_seconds=24.0))
+
+    return make_once(tmp_path_factory, "phantom", make)
 
 
 @pytest.fixture(scope="session")
-def tiny_store(tiny_archive: Path) -> Path:
-    """The store of `tiny_archive`, prepared for the quick profile."""
-    from usvs.store.indexing import index_archive
-    from usvs.store.prepare import prepare_store
+def tiny_store(tmp_path_factory: pytest.TempPathFactory, tiny_archive: Path) -> Path:
+    """The store of `tiny_archive`, prepared for the quick profile; read only."""
 
-    store = tiny_archive.parent / "store"
-    index_archive(tiny_archive, store)
-    prepare_store(store, profile="quick")
-    return store
+    def make(store: Path) -> None:
+        from usvs.store.indexing import index_archive
+        from usvs.store.prepare import prepare_store
+
+        index_archive(tiny_archive, store)
+        prepare_store(store, profile="quick")
+
+    return make_once(tmp_path_factory, "phantom_store", make)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ LEVELS = [
     {"tasks"},
     {"inference"},
     {"experiments"},
-    {"report"},
+    {"report", "doctor"},
     {"cli"},
 ]
 LEVEL_OF = {package: level for level, packages in enumerate(LEVELS) for package in packages}

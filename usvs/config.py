@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -34,7 +34,7 @@ MAX_SHOWN = 60  # characters of a wrong value or of an unknown name in a message
 class Settings(BaseModel):
     """A frozen record that refuses unknown names and values out of range; the docstring of a field is its help."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True, allow_inf_nan=False
     )
 

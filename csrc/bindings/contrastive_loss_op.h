@@ -111,8 +111,9 @@ template <typename Backend>
 std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor positives,
                                                     Tensor hard_negatives, Tensor candidates,
                                                     Tensor self_index, double temperature,
-                                                    double margin_floor, std::string form,
+                                                    double margin_floor, StringHandle form_handle,
                                                     std::optional<Tensor> learned_temperature) {
+  const std::string form = take_string(form_handle);
   const ContrastiveTensors tensors = checked_contrastive_tensors(
       anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   Tensor losses, logsumexp;
@@ -171,8 +172,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_gradients(
 template <typename Backend>
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward(
     Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor, std::string form,
-    std::optional<Tensor> learned_temperature) {
+    Tensor self_index, Tensor logsumexp, double temperature, double margin_floor,
+    StringHandle form_handle, std::optional<Tensor> learned_temperature) {
+  const std::string form = take_string(form_handle);
   const ContrastiveTensors tensors = checked_contrastive_tensors(
       anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   const Tensor sums = checked_vector("logsumexp", logsumexp, tensors.anchors.size(0), tensors);

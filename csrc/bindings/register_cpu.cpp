@@ -95,8 +95,10 @@ void assign_saved(Params& params, typename Params::Real* saved) {
 std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor positives,
                                                         Tensor hard_negatives, Tensor candidates,
                                                         Tensor self_index, double temperature,
-                                                        double margin_floor, std::string form,
+                                                        double margin_floor,
+                                                        StringHandle form_handle,
                                                         std::optional<Tensor> learned_temperature) {
+  const std::string form = take_string(form_handle);
   const ContrastiveTensors tensors = checked_contrastive_tensors(
       anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   const ScalarType dtype = tensors.accumulated_dtype();
@@ -117,8 +119,9 @@ std::tuple<Tensor, Tensor> contrastive_loss_with_slopes(Tensor anchors, Tensor p
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> contrastive_loss_backward_from_slopes(
     Tensor grad, Tensor anchors, Tensor positives, Tensor hard_negatives, Tensor candidates,
-    Tensor self_index, Tensor saved, double temperature, double margin_floor, std::string form,
-    std::optional<Tensor> learned_temperature) {
+    Tensor self_index, Tensor saved, double temperature, double margin_floor,
+    StringHandle form_handle, std::optional<Tensor> learned_temperature) {
+  const std::string form = take_string(form_handle);
   const ContrastiveTensors tensors = checked_contrastive_tensors(
       anchors, positives, hard_negatives, candidates, self_index, learned_temperature);
   const Tensor slopes = checked_vector("saved", saved, saved_elements(tensors), tensors);

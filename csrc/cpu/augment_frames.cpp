@@ -8,21 +8,7 @@
 namespace usvs::cpu {
 namespace {
 
-const AugmentFramesLevel& level_in_use() {
-  switch (simd_level_in_use()) {
-#ifdef USVS_WITH_AVX512
-    case SimdLevel::avx512:
-    case SimdLevel::avx512_bf16:
-      return avx512::augment_level;
-#endif
-#ifdef USVS_WITH_AVX2
-    case SimdLevel::avx2:
-      return avx2::augment_level;
-#endif
-    default:
-      return portable::augment_level;
-  }
-}
+const AugmentFramesLevel& level_in_use() { return choose_level(USVS_LEVELS(augment_level)); }
 
 }  // namespace
 

@@ -37,32 +37,12 @@ constexpr double kNoLoss = std::numeric_limits<double>::quiet_NaN();
 
 template <typename Input>
 const ContrastiveLevel<Input>& level_for() {
-  auto pick = [](const auto& as_float, const auto& as_double,
-                 const auto& as_bfloat16) -> const ContrastiveLevel<Input>& {
-    if constexpr (std::is_same_v<Input, float>) return as_float;
-    if constexpr (std::is_same_v<Input, double>) return as_double;
-    if constexpr (std::is_same_v<Input, BFloat16>) return as_bfloat16;
-  };
-#define USVS_PICK(level) \
-  pick(level::contrastive_float, level::contrastive_double, level::contrastive_bfloat16)
-  switch (simd_level_in_use()) {
-#ifdef USVS_WITH_AVX512_BF16
-    case SimdLevel::avx512_bf16:
-      return pick(avx512::contrastive_float, avx512::contrastive_double,
-                  avx512_bf16::contrastive_bfloat16);
-#endif
-#ifdef USVS_WITH_AVX512
-    case SimdLevel::avx512:
-      return USVS_PICK(avx512);
-#endif
-#ifdef USVS_WITH_AVX2
-    case SimdLevel::avx2:
-      return USVS_PICK(avx2);
-#endif
-    default:
-      return USVS_PICK(portable);
+  if constexpr (std::is_same_v<Input, float>) return choose_level(USVS_LEVELS(contrastive_float));
+  if constexpr (std::is_same_v<Input, double>) return choose_level(USVS_LEVELS(contrastive_double));
+  if constexpr (std::is_same_v<Input, BFloat16>) {
+    return choose_level(USVS_LEVELS(contrastive_bfloat16),
+                        USVS_AVX512_BF16_ENTRY(contrastive_bfloat16));
   }
-#undef USVS_PICK
 }
 
 int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }

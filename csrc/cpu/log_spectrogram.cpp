@@ -15,22 +15,7 @@ namespace {
 constexpr int64_t kStreamingBytes = 8 << 20;
 
 const LogSpectrogramLevel<float>& level_for(float) {
-  switch (simd_level_in_use()) {
-#ifdef USVS_WITH_AVX512_BF16
-    case SimdLevel::avx512_bf16:
-      return avx512_bf16::spectrogram_float;
-#endif
-#ifdef USVS_WITH_AVX512
-    case SimdLevel::avx512:
-      return avx512::spectrogram_float;
-#endif
-#ifdef USVS_WITH_AVX2
-    case SimdLevel::avx2:
-      return avx2::spectrogram_float;
-#endif
-    default:
-      return portable::spectrogram_float;
-  }
+  return choose_level(USVS_LEVELS(spectrogram_float), USVS_AVX512_BF16_ENTRY(spectrogram_float));
 }
 
 const LogSpectrogramLevel<double>& level_for(double) { return portable::spectrogram_double; }

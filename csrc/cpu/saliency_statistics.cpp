@@ -11,21 +11,7 @@
 namespace usvs::cpu {
 namespace {
 
-const SaliencyLevel& level_in_use() {
-  switch (simd_level_in_use()) {
-#ifdef USVS_WITH_AVX512
-    case SimdLevel::avx512:
-    case SimdLevel::avx512_bf16:
-      return avx512::saliency_level;
-#endif
-#ifdef USVS_WITH_AVX2
-    case SimdLevel::avx2:
-      return avx2::saliency_level;
-#endif
-    default:
-      return portable::saliency_level;
-  }
-}
+const SaliencyLevel& level_in_use() { return choose_level(USVS_LEVELS(saliency_level)); }
 
 // Values of the fixated pixels. Few pixels are fixated, so cache lines without any are skipped.
 std::vector<float> fixated_values(const FixationStatisticsParams& params, int64_t map) {

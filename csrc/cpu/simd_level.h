@@ -17,6 +17,44 @@ SimdLevel simd_level_in_use();
 // For tests and measurements; throws std::invalid_argument for a level this machine cannot run.
 void use_simd_level(SimdLevel level);
 
+// Returns the entry of the level in use, else that of the next narrower level of this binary.
+template <typename Entry>
+const Entry& choose_level(const Entry& portable, const Entry* avx2, const Entry* avx512,
+                          const Entry* avx512_bf16 = nullptr) {
+  switch (simd_level_in_use()) {
+    case SimdLevel::avx512_bf16:
+      if (avx512_bf16) return *avx512_bf16;
+      [[fallthrough]];
+    case SimdLevel::avx512:
+      if (avx512) return *avx512;
+      [[fallthrough]];
+    case SimdLevel::avx2:
+      if (avx2) return *avx2;
+      [[fallthrough]];
+    default:
+      return portable;
+  }
+}
+
+// The first arguments of choose_level: an object of each level's namespace, null where this binary
+// does not have the level.
+#define USVS_LEVELS(name) portable::name, USVS_AVX2_ENTRY(name), USVS_AVX512_ENTRY(name)
+#ifdef USVS_WITH_AVX2
+#define USVS_AVX2_ENTRY(name) &avx2::name
+#else
+#define USVS_AVX2_ENTRY(name) nullptr
+#endif
+#ifdef USVS_WITH_AVX512
+#define USVS_AVX512_ENTRY(name) &avx512::name
+#else
+#define USVS_AVX512_ENTRY(name) nullptr
+#endif
+#ifdef USVS_WITH_AVX512_BF16
+#define USVS_AVX512_BF16_ENTRY(name) &avx512_bf16::name
+#else
+#define USVS_AVX512_BF16_ENTRY(name) nullptr
+#endif
+
 std::string to_string(SimdLevel level);
 SimdLevel simd_level_from_string(const std::string& name);
 

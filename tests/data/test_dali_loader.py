@@ -54,7 +54,8 @@ def assert_equal(one: tuple, other: tuple) -> None:
         (72, 64, {"gain_db": 6.0, "order_jitter_pixels": 3}),
         (72, 72, {"crop_fraction": 0.7}),  # enlarged
         (72, 64, {"crop_fraction": 1.0, "flip": False, "gain_db": 0.0}),
-        (160, 40, {}),  # halved once
+        (72, 64, {"zoom": 1.7}),
+        (160, 40, {"zoom": 1.3}),  # halved once
         (160, 33, {"crop_fraction": 1.0}),  # halved twice
     ],
 )

@@ -143,7 +143,7 @@ def test_arrays_that_do_not_fit_are_refused(frames, labels, patients, message):
         FrameDataset.from_arrays(frames, labels, patients)
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_the_same(frames, context):
     assert len(pickle.loads(pickle.dumps(frames))) == len(frames)
     loader = DataLoader(frames, batch_size=24, num_workers=1, multiprocessing_context=context)

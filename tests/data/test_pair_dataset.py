@@ -233,6 +233,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert set(data.__all__) <= set(dir(data)) and all(getattr(data, name) for name in data.__all__)
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named():
     script = "import sys; sys.modules['pyarrow'] = None; import usvs.data; usvs.data.PairDataset"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

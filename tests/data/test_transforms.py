@@ -11,6 +11,7 @@ from usvs.data.transforms import (
     evaluation_frames,
     training_frames,
     transform_frames,
+    transform_points,
 )
 from usvs.errors import ConfigError
 from usvs.models.preprocessing import GRAY_MEAN, GRAY_SPREAD, AugmentParams
@@ -30,8 +31,11 @@ def gray(frames: torch.Tensor) -> np.ndarray:
     return (frames.numpy() * GRAY_SPREAD + GRAY_MEAN) * 255
 
 
-def make_params(top: float = 0, left: float = 0, flip: bool = False, gain: float = 1, shift: tuple = (0, 0)):
-    return AugmentParams(*(np.full(2, value) for value in (top, left, flip, gain)), np.tile(shift, (2, 1)))
+def make_params(
+    top: float = 0, left: float = 0, flip: bool = False, gain: float = 1, shift: tuple = (0, 0), zoom: float = 1
+):
+    numbers = (np.full(2, value) for value in (top, left, flip, gain))
+    return AugmentParams(*numbers, np.tile(shift, (2, 1)), np.full(2, zoom))
 
 
 def test_without_augmentation_the_result_is_the_frame():
@@ -50,6 +54,43 @@ def test_crop_is_where_the_params_say():
         assert np.allclose(result[1, 0, :, 0], corner[0] + np.arange(64), atol=1e-3)
     shifted = gray(transform_frames(coordinates(72), make_params(0.5, 0.5, shift=(-2, 30)), 64, 64 / 72))
     assert np.allclose(shifted[:, 0, 0, 0], [8, 2], atol=1e-3), "clipped to the frame"
+
+
+def test_zoom_makes_the_crop_smaller_and_keeps_it_inside():
+    frames = coordinates(128)
+    for zoom, corner in ((1, 0), (2, 64)):  # the lowest and rightmost crop; 128 and 64 pixels a side
+        result = gray(transform_frames(frames, make_params(0.999, 0.999, zoom=zoom), 64, 1.0))
+        middle = corner + (np.arange(64) + 0.5) * (128 - corner) / 64 - 0.5
+        for line in (result[0, 0, 0], result[1, 0, :, 0]):
+            assert np.allclose(line[:-1], middle[:-1], atol=1e-3), "the last pixel is clamped to the frame"
+
+
+def test_frames_of_different_zooms_are_each_as_alone():
+    frames = np.random.default_rng(2).integers(0, 256, (5, 72, 72), np.uint8)
+    params = draw_augment_params(KEYS[:5], AugmentSettings(zoom=1.6))
+    assert 1 <= params.zoom.min() < params.zoom.max() <= 1.6
+    together = transform_frames(frames, params, 64, 0.9)
+    for row in range(5):
+        alone = AugmentParams(*(values[row : row + 1] for values in params))
+        assert torch.equal(transform_frames(frames[row : row + 1], alone, 64, 0.9)[0], together[row])
+
+
+def test_points_move_with_zoomed_frames():
+    frames = np.zeros((2, 64, 64), np.uint8)
+    frames[:, 40, 30] = 255
+    params = make_params(0.8, 0.6, zoom=1.5, flip=True)
+    found = transform_frames(frames, params, 64, 1.0)[0, 0]
+    row, column = divmod(int(found.argmax()), 64)
+    point = np.array([[[30.5 / 64, 40.5 / 64]]] * 2)
+    x, y = transform_points(point, params, 64, 64, 1.0)[0, 0] * 64
+    assert abs(x - column - 0.5) <= 0.6 and abs(y - row - 0.5) <= 0.6
+
+
+def test_without_zoom_the_other_numbers_are_as_before():
+    plain, zoomed = (draw_augment_params(KEYS, AugmentSettings(zoom=z)) for z in (1.0, 2.0))
+    assert np.all(plain.zoom == 1)
+    for name in ("top", "left", "flip", "gain"):
+        assert np.array_equal(getattr(plain, name), getattr(zoomed, name))
 
 
 def test_flip_mirrors_left_and_right_only():

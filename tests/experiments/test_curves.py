@@ -32,6 +32,7 @@ def pretrained(tmp_path, monkeypatch, tiny_planes):
     return tmp_path / "joint"
 
 
+@pytest.mark.slow
 def test_fractions_become_nested_patients_and_each_number_is_measured_once(
     grating_store, tmp_path, settings, pretrained
 ):

@@ -106,6 +106,7 @@ def test_a_second_call_measures_nothing_again(finished, tiny_store, settings, st
     assert again.results["measured"] == result.results["measured"]
 
 
+@pytest.mark.slow
 def test_seeds_can_be_added_and_are_all_that_is_measured(gaze_store, tmp_path, settings, stubbed):
     first = reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     count, pretrained = len(stubbed.measured), len(stubbed.pretrained)
@@ -187,6 +188,7 @@ def test_several_processes_of_torchrun_are_refused(gaze_store, tmp_path, setting
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_weights_can_be_given_later_but_not_exchanged(gaze_store, tmp_path, settings, stubbed):
     one, other = tmp_path / "one.pth", tmp_path / "other.pth"
     for file in (one, other):
@@ -278,6 +280,7 @@ def test_the_profiles_hold_what_they_should():
     assert (evidence.few_patients, evidence.ceiling_epochs, evidence.pretraining_fraction) == (2, 12, 0.6)
 
 
+@pytest.mark.slow
 def test_own_labels_take_the_place_of_planes(tmp_path, settings, stubbed):
     names = {1: "up", 3: "across", 9: "down"}
     store = write_store(tmp_path / "store", PATIENTS, own_labels=names)

@@ -38,6 +38,7 @@ from usvs.store.tables import CatalogueWriter
 from usvs.store.writer import write_prepared_scan
 
 SIDE, SCANS, CLIPS, RATE_HZ, LIMIT_SECONDS = 36, 3, 4, 5, 20.0
+CODECS = ("jpeg", "raw")
 HELD = ("refused", "identical")
 UNDAMAGED = (  # what an audit finds in the store before it is damaged: it has no archive, and one scan failed
     "archive: does not exist any more",
@@ -136,22 +137,38 @@ def judge(value: dict[str, str] | None, code: int, timed_out: bool, expected: st
     return "identical" if value["sha256"] == expected else "silent"
 
 
-def try_mutants(count: int, seed: int, folder: Path, kinds: Sequence[str] = tuple(MUTATIONS)) -> dict[str, object]:
-    """Make and read mutants; return the counts by kind and by file, and the ones that are not right."""
+def try_mutants(
+    count: int,
+    seed: int,
+    folder: Path,
+    kinds: Sequence[str] = tuple(MUTATIONS),
+    codecs: Sequence[str] = CODECS,
+    file_name: str | None = None,
+) -> dict[str, object]:
+    """Make and read mutants; return the counts by kind and by file, and the ones that are not right.
+
+    Args:
+        count: number of mutants.
+        seed: of all choices.
+        folder: an empty folder.
+        kinds: of damage, in turn.
+        codecs: of the stores that are damaged.
+        file_name: the file that is damaged; None: any.
+    """
     stores = {
         (codec, generation): write_store(folder / f"{codec}{generation}", codec, generation)
-        for codec in ("jpeg", "raw")
+        for codec in CODECS
         for generation in (0, 1)
     }
-    expected = {codec: content_sha256(stores[codec, 0]) for codec in ("jpeg", "raw")}
+    expected = {codec: content_sha256(stores[codec, 0]) for codec in CODECS}
     by_kind: dict[str, Counter[str]] = defaultdict(Counter)
     by_file: dict[str, Counter[str]] = defaultdict(Counter)
     wrong, missed, audited, slowest, started = [], 0, 0, 0.0, time.monotonic()
     for number in range(count):
         choose = random.Random(f"{seed} {number}")
-        codec = choose.choice(("jpeg", "raw"))
+        codec = choose.choice(codecs)
         store = copy_store(stores[codec, 0], folder / "mutant")
-        names = sorted({file.name for file in files_of(store)})
+        names = sorted({file.name for file in files_of(store)}) if file_name is None else [file_name]
         name = choose.choice(names)
         file = choose.choice([file for file in files_of(store) if file.name == name])
         kind = kinds[number % len(kinds)]
@@ -186,11 +203,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=MUTATIONS, action="append", help="of damage; default: all")
+    parser.add_argument("--codec", choices=CODECS, action="append", help="of the prepared frames; default: both")
+    parser.add_argument("--file", help="name of the file that is damaged; default: any")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="usvs-mutants-") as folder:
-        result = try_mutants(options.count, options.seed, Path(folder))
+        kinds, codecs = options.kind or tuple(MUTATIONS), options.codec or CODECS
+        result = try_mutants(options.count, options.seed, Path(folder), kinds, codecs, options.file)
     text = json.dumps(result, indent=1)
     if options.out:
         options.out.write_text(text + "\n")

@@ -9,8 +9,8 @@ from tests.support.media_files import write_video
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.inference.embed import embed
-from usvs.inference.frames import prepared_side
 from usvs.models.encoder import update_pretrained_cfg
+from usvs.models.preprocessing import prepared_side
 from usvs.models.se_resnext import SEResNeXt
 from usvs.store.prepared import PreparedStore
 

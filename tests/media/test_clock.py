@@ -53,9 +53,10 @@ def write_recording(
     ("ending", "form", "sound_codec", "starts"),
     [
         ("vob", "vob", "ac3", (0, 0)),
-        ("mpg", "mpeg", "mp2", (0, 0)),
-        ("ts", "mpegts", "mp2", (100, 0)),
-        ("ts", "mpegts", "aac", (0, 40_000)),  # a second clock that is ahead by hours
+        pytest.param("mpg", "mpeg", "mp2", (0, 0), marks=pytest.mark.slow),
+        pytest.param("ts", "mpegts", "mp2", (100, 0), marks=pytest.mark.slow),
+        # a second clock that is ahead by hours
+        pytest.param("ts", "mpegts", "aac", (0, 40_000), marks=pytest.mark.slow),
     ],
 )
 def test_a_clock_that_restarts_is_continued_for_both_streams(tmp_path: Path, ending, form, sound_codec, starts):

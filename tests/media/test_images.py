@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support.tiff_files import tiff_bytes
 from usvs.archive.importers.fetal_planes import import_fetal_planes
 from usvs.errors import DataError
 from usvs.inference.frames import read_image_frame
@@ -70,12 +71,104 @@ def test_palettes_and_transparency(tmp_path: Path, mode: str):
     np.testing.assert_array_equal(read_gray_image(tmp_path / "a.png"), expected)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("is_planar", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("alpha", [0, 1, 2])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_colours_of_a_tiff_are_those_without_its_alpha(
+    tmp_path: Path, bits: int, alpha: int, order: str, is_planar: bool, orientation: int
+):
+    """OpenCV multiplies 8 bits by an alpha that is stated as one; other writers store colours multiplied (1)."""
+    full = 2**bits - 1
+    opaque = np.full(GRAY.shape, full)
+    opaque[:, 80:] = full // 2
+    shown = np.round(GRAY * (full / 255))
+    stored = np.round(shown * (opaque / full)) if alpha == 1 else shown
+    planes = [plane.astype(np.uint8 if bits == 8 else np.uint16) for plane in (stored, stored, stored, opaque)]
+    tags = {284: [2 if is_planar else 1], 338: [alpha], 274: [orientation]}
+    (tmp_path / "a.tif").write_bytes(tiff_bytes(planes, tags, order))
+    if is_planar and bits == 16:  # OpenCV returns the first plane's samples as if they were pixels
+        with pytest.raises(DataError, match=r"'.*a\.tif': expected the samples of a pixel side by side"):
+            read_gray_image(tmp_path / "a.tif")
+        return
+    expected = np.rot90(GRAY, -1) if orientation == 6 else GRAY
+    np.testing.assert_allclose(read_gray_image(tmp_path / "a.tif"), expected, atol=1 if alpha == 1 else 0.01)
+
+
+@pytest.mark.parametrize("alpha", [0, 1, 2])
+def test_gray_levels_beside_an_alpha(tmp_path: Path, alpha: int):
+    (tmp_path / "a.tif").write_bytes(tiff_bytes([GRAY, GRAY // 2], {338: [alpha]}))
+    if alpha == 1:
+        with pytest.raises(DataError, match=r"'.*a\.tif': expected gray levels that are not multiplied by the alpha"):
+            read_gray_image(tmp_path / "a.tif")
+        return
+    np.testing.assert_array_equal(read_gray_image(tmp_path / "a.tif"), GRAY)
+
+
+@pytest.mark.parametrize("largest", [255, 4095, 65535])
+@pytest.mark.parametrize("is_white_zero", [False, True])
+def test_zero_may_be_white_in_a_tiff_of_any_depth(tmp_path: Path, largest: int, is_white_zero: bool):
+    deep = np.round(GRAY * (largest / 255)).astype(np.uint16)
+    deep[0, :2] = 0, largest
+    stored = (largest - deep).astype(np.uint16) if is_white_zero else deep
+    (tmp_path / "a.tif").write_bytes(tiff_bytes([stored], {262: [0 if is_white_zero else 1]}))
+    np.testing.assert_allclose(read_gray_image(tmp_path / "a.tif")[1:], GRAY[1:], atol=0.6)
+
+
+def test_pages_of_a_tiff_are_not_dropped(tmp_path: Path):
+    pages = [Image.fromarray(GRAY), Image.fromarray(255 - GRAY)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"'.*a\.tif': expected one picture, got 2 pages"):
+        read_gray_image(tmp_path / "a.tif")
+    pages[1].encoderinfo = {"tiffinfo": {254: 1}}  # a thumbnail
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    np.testing.assert_array_equal(read_gray_image(tmp_path / "a.tif"), GRAY)
+
+
+def test_directories_of_a_tiff_that_lead_back_end(tmp_path: Path):
+    content = bytearray(tiff_bytes([GRAY]))
+    content[-4:] = content[4:8]
+    (tmp_path / "a.tif").write_bytes(bytes(content))
+    with pytest.raises(DataError, match="got 4096 pages"):
+        read_gray_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif"])
+@pytest.mark.parametrize("kept", [8, 0.6])
+def test_a_picture_that_is_cut_off_is_refused(tmp_path: Path, ending: str, kept: float):
+    path = tmp_path / f"a.{ending}"
+    cv2.imwrite(str(path), GRAY)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    with pytest.raises(DataError, match=r"image '.*': not readable as an image"):
+        read_gray_image(path)
+
+
+@pytest.mark.parametrize("ending", ["webp", "jp2", "pgm"])
+def test_another_format_under_the_name_of_a_picture_is_refused(tmp_path: Path, ending: str):
+    """OpenCV decodes them whatever the name says, and whatever size they state."""
+    cv2.imwrite(str(tmp_path / f"a.{ending}"), GRAY)
+    (tmp_path / f"a.{ending}").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"expected a PNG, JPEG, BMP or TIFF, got a file that begins with b'"):
+        read_gray_image(tmp_path / "a.png")
+
+
+def test_a_bmp_with_the_older_header(tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "a.bmp"), np.repeat(GRAY[..., None], 3, axis=2))
+    content = (tmp_path / "a.bmp").read_bytes()
+    pixels = content[int.from_bytes(content[10:14], "little") :]
+    head = struct.pack("<2sIHHI", b"BM", 26 + len(pixels), 0, 0, 26) + struct.pack("<IHHHH", 12, 160, 120, 1, 24)
+    (tmp_path / "a.bmp").write_bytes(head + pixels)
+    np.testing.assert_array_equal(read_gray_image(tmp_path / "a.bmp"), GRAY)
+
+
 def test_images_that_cannot_be_gray_levels_are_errors(tmp_path: Path):
     Image.fromarray(GRAY.astype(np.float32) / 255).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match=r"expected unsigned samples of 8 or 16 bits, got float32 from 0 to 1"):
         read_gray_image(tmp_path / "a.tif")
     (tmp_path / "empty.png").write_bytes(b"")
-    with pytest.raises(DataError, match="not readable as an image"):
+    with pytest.raises(DataError, match="expected a PNG, JPEG, BMP or TIFF, got a file that begins with b''"):
         read_gray_image(tmp_path / "empty.png")
 
 

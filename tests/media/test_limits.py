@@ -5,12 +5,14 @@ import struct
 import subprocess
 import sys
 import wave
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import usvs
 from tests.support.dicom_files import write_dicom
@@ -73,6 +75,18 @@ def test_a_sound_rate_out_of_range_is_refused(tmp_path: Path, rate_hz: int):
     assert peak < MAX_RESIDENT_MIB
 
 
+def write_sound_at(path: Path, codec: str, samples: NDArray[np.int16], seconds: Iterable[int]) -> Path:
+    """Write the same samples [1, n] at 48 kHz at each of these times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        for second in seconds:
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), second * 48_000
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 @pytest.mark.parametrize("rate_hz", [4000, 8000, 11_025, 192_000, 384_000])
 def test_usual_sound_rates_are_read(tmp_path: Path, rate_hz: int):
     assert len(read_audio(write_wav(tmp_path / "a.wav", rate_hz, rate_hz))) == pytest.approx(24_000, abs=2)
@@ -95,14 +109,8 @@ def test_a_sound_that_begins_half_an_hour_later_is_read_in_little_memory(tmp_pat
 
 @pytest.mark.slow
 def test_gaps_of_hours_in_the_timestamps_are_refused(tmp_path: Path):
-    path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=48_000, layout="mono")
-        for second in (0, 3000, 6000, 18_000):
-            frame = av.AudioFrame.from_ndarray(np.full((1, 4800), 900, np.int16), format="s16", layout="mono")
-            frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), second * 48_000
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    tone = np.full((1, 4800), 900, np.int16)
+    path = write_sound_at(tmp_path / "a.mkv", "pcm_s16le", tone, (0, 3000, 6000, 18_000))
     result, peak = measure("sound", path)
     assert result.startswith("silence before the sound and in its gaps: expected at most 3600 s, got 6000 s")
     assert peak < MAX_RESIDENT_MIB
@@ -110,14 +118,7 @@ def test_gaps_of_hours_in_the_timestamps_are_refused(tmp_path: Path):
 
 @pytest.mark.slow
 def test_hours_of_silence_beside_a_short_video_are_not_kept(tmp_path: Path):
-    path = tmp_path / "a.flac"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("flac", rate=48_000, layout="mono")
-        for number in range(5 * 360):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 480_000), np.int16), format="s16", layout="mono")
-            frame.sample_rate, frame.time_base, frame.pts = 48_000, Fraction(1, 48_000), number * 480_000
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    path = write_sound_at(tmp_path / "a.flac", "flac", np.zeros((1, 480_000), np.int16), range(0, 5 * 3600, 10))
     result, peak = measure("sound beside", path)
     assert int(result.removeprefix("read ")) < 13 * 24_000
     assert peak < MAX_RESIDENT_MIB

@@ -177,6 +177,7 @@ def add_drifting_sound(
     return both
 
 
+@pytest.mark.slow
 def test_drift_shown_by_the_timestamps_is_corrected(half_hour):
     path, moments = half_hour
     drift = 50e-6

@@ -9,7 +9,14 @@ from usvs.data.settings import AugmentSettings
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
 from usvs.models.encoder import make_pretrained_cfg
-from usvs.models.preprocessing import CROP_FRACTION, GRAY_MEAN, GRAY_SPREAD, CropGrid, preprocess_images
+from usvs.models.preprocessing import (
+    CROP_FRACTION,
+    GRAY_MEAN,
+    GRAY_SPREAD,
+    CropGrid,
+    identity_params,
+    preprocess_images,
+)
 from usvs.models.settings import FRAME_PIXELS, ModelSettings
 
 
@@ -82,9 +89,10 @@ def test_sizes_may_differ_and_small_images_are_enlarged():
 def test_a_grid_is_never_larger_than_the_crop():
     for side in range(2, 400, 7):
         grid = CropGrid.fit(side, 64, 0.9)
-        assert 0 < grid.extent <= max(round(0.9 * side), 64 / 128) and grid.max_corner == side - int(
-            np.ceil(grid.extent)
-        )
+        (extent,) = grid.extents(identity_params(1))
+        assert 0 < extent <= max(round(0.9 * side), 64 / 128)
+        lowest = identity_params(1)._replace(top=np.array([0.9999]))
+        assert grid.corners(lowest)[0, 0] == side - int(np.ceil(extent))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_energy_lies_where_the_truth_says_speech(scans):
         assert np.mean(sounds.narration.sound[silent] != 0) < 0.03  # ends of remarks that fall between two ticks
 
 
+@pytest.mark.slow
 def test_shares_of_speech_are_as_the_method_needs(scans):
     topics, planes, low = [], [], []
     for scan, sounds in scans:
@@ -74,6 +75,7 @@ with Speakers([Voice("en+f2", 160, 50, 50)]) as speaker:
 """
 
 
+@pytest.mark.slow
 def test_a_breathy_voice_is_the_same_in_every_process_at_every_time():
     checksums = set()
     for _ in range(2):

@@ -59,6 +59,7 @@ def test_the_example_runs_without_the_extras():
     assert "gradient of the anchors (64, 128), norm " in done.stdout
 
 
+@pytest.mark.slow
 def test_a_program_that_imports_an_extra_is_stopped(tmp_path: Path):
     program = tmp_path / "program.py"
     program.write_text("import usvs.ops\nimport cv2\n")

@@ -148,6 +148,7 @@ def test_build_info():
         _C.use_simd("mmx")
 
 
+@pytest.mark.slow
 def test_error_of_a_missing_build_is_one_line():
     program = (
         "import torch\n"

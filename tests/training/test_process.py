@@ -1,18 +1,15 @@
 """Process-wide settings: set by `process_settings` alone, restored after it, and untouched by imports and trainers."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.processes import run_python
 from usvs.training.process import process_settings
 from usvs.training.random_state import seeded
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 FAULTS = """
@@ -86,10 +83,7 @@ print(json.dumps([before, after_import, after_trainer, after_step]))
 
 
 def run(program: str) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1]
+    return run_python("-c", program, environment={"PYTHONHASHSEED": "0"}).splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Alignment of audio and gaze with the video: clocks, and where the video was on the screen."""
 
 from math import radians, tan
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +23,7 @@ class GazeAlignment(BaseModel):
         picture: left, top, right and bottom of the video on the screen, as fractions of the screen.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     zero: float | None = None
     offset_seconds: float = 0.0
@@ -65,7 +66,7 @@ class Alignment(BaseModel):
         gaze: alignment of the gaze recording.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     sound_offset_seconds: float = 0.0
     sound_drift_ppm: float = 0.0

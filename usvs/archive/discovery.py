@@ -20,7 +20,7 @@ from usvs.media.box import Box
 from usvs.media.dicom_file import is_dicom
 
 # Companion files: they belong to the video beside them with the same stem. Of several, the first suffix is used.
-COMPANION_SUFFIXES = {
+COMPANION_SUFFIXES: dict[str, tuple[str, ...]] = {
     "sound": (".wav", ".flac"),
     "gaze": (".gaze.csv", ".gaze.tsv"),
     "planes": (".planes.csv",),

@@ -15,7 +15,7 @@ from usvs.archive.text_table import TextTable
 from usvs.errors import DataError
 from usvs.utils.text import printable, quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 START, END, LABEL, FILE = "start_seconds", "end_seconds", "label", "file"
 SUFFIX = ".intervals.csv"  # of a scan's file in a folder, as `usvs narrate` writes them

@@ -16,7 +16,7 @@ from usvs.archive.scan_names import ScanNames
 from usvs.archive.settings import LabelSettings
 from usvs.errors import DataError
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LABELS_FILE = "labels.csv"
 FILE_COLUMNS = ("file", "scan", "video", "filename", "file_name", "path", "clip")  # the first that a table has

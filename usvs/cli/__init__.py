@@ -13,7 +13,7 @@ from usvs.errors import ConfigError, UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
 from usvs.utils.text import printable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 EXIT_CODES = {
     0: "success",
@@ -71,8 +71,12 @@ def build_parser() -> Parser:
     """Return the parser of the command line."""
     # imported inside `main`, which reports a missing optional package in one line
     from usvs.cli.archive_commands import add_archive_commands
+    from usvs.cli.doctor_commands import add_doctor_command
     from usvs.cli.experiment_commands import add_experiment_commands
+    from usvs.cli.export_commands import add_export_commands
     from usvs.cli.pretrain_commands import add_pretrain_commands
+    from usvs.cli.report_commands import add_report_commands
+    from usvs.cli.search_commands import add_search_commands
     from usvs.cli.settings_commands import add_settings_commands
     from usvs.cli.store_commands import add_store_commands
     from usvs.cli.task_commands import add_task_commands
@@ -81,10 +85,14 @@ def build_parser() -> Parser:
     parser = Parser(prog="usvs", description=summary, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"usvs {__version__}", help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_doctor_command(commands)
     add_archive_commands(commands)
     add_store_commands(commands)
     add_pretrain_commands(commands)
     add_task_commands(commands)
+    add_report_commands(commands)
+    add_search_commands(commands)
+    add_export_commands(commands)
     add_experiment_commands(commands)
     add_settings_commands(commands)
     return parser

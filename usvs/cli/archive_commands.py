@@ -13,7 +13,7 @@ from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_archive_commands(commands: Commands) -> None:

@@ -17,7 +17,7 @@ from usvs.config import override_settings
 from usvs.errors import ConfigError
 from usvs.tasks.classification.settings import classification_profile
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 OUT_HELP = "folder for all results; the same command resumes an interrupted one"
 SEEDS_HELP = "number of seeds; more can be added later; default: 3"

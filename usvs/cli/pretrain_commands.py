@@ -70,6 +70,8 @@ def _run_pretrain(options: argparse.Namespace) -> None:
         usvs pretrain STORE RUN2 --profile quick --init RUN
         usvs pretrain STORE RUN --profile quick --dry-run
     """
+    from usvs.report.callback import ReportCallback
+    from usvs.report.html import report_after
     from usvs.report.runs import save_loss_curves
     from usvs.tasks.pretraining.pretrain import pretrain
     from usvs.tasks.pretraining.preview import preview_pretraining
@@ -91,10 +93,11 @@ def _run_pretrain(options: argparse.Namespace) -> None:
     if options.dry_run:
         show_preview(options, preview_pretraining(options.store, options.run, settings, **arguments))
         return
-    result = pretrain(options.store, options.run, settings, **arguments)
+    result = pretrain(options.store, options.run, settings, callbacks=[ReportCallback(options.run)], **arguments)
     if rank_of_environment() == 0:
         save_loss_curves(options.run)
         show_summary(options, result)
+        report_after(options.run, options.store, result.reading, result.verdict)
 
 
 def _run_diagnose(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,16 +19,21 @@ from usvs.cli.options import (
     labelled_patients,
     typed_path,
 )
-from usvs.config import override_settings, read_table
+from usvs.config import Profile, override_settings, read_table
 from usvs.data.settings import TEMPORAL_STRIDE
-from usvs.errors import DataError
+from usvs.errors import ConfigError, DataError
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.saliency.settings import saliency_profile
+from usvs.tasks.settings import FinetuneSettings
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
-PROFILES = {"planes": classification_profile, "classify": classification_profile, "gaze": saliency_profile}
+PROFILES: dict[str, Callable[[Profile], FinetuneSettings]] = {
+    "planes": classification_profile,
+    "classify": classification_profile,
+    "gaze": saliency_profile,
+}
 TITLES = {
     "planes": "standard-plane detection",
     "classify": "the classes of the store's own labels",
@@ -68,7 +74,21 @@ def _add_predict_options(command: Parser) -> None:
         "--model",
         required=True,
         metavar="sononet:FILE|RUN",
-        help="a run of 'usvs finetune' (its best init), one init or one fold of it, or weights of SonoNet",
+        help="a run of 'usvs finetune' (its best init), one init or one fold of it, or weights of SonoNet; with"
+        " --zero-shot a run of 'usvs pretrain'",
+    )
+    command.add_path(
+        "--zero-shot",
+        "CLASSES",
+        "name frames by the nearest spoken class, without any label: a text file with a line 'name' or"
+        " 'name: term, term' for each class, a lexicon (.toml), or a folder of recordings CLASS/*.wav",
+        "path",
+    )
+    command.add_path(
+        "--reference",
+        "STORE",
+        "with --zero-shot: frames that say which score is usual for each class; default: those that are predicted",
+        "folder",
     )
     command.expect(model, "model")
     command.add_argument(
@@ -113,6 +133,7 @@ def _add_finetune_options(command: Parser) -> None:
 
 
 def _finetune(task: str, options: argparse.Namespace) -> None:
+    from usvs.report.html import report_after
     from usvs.report.runs import save_gaze_figure, save_planes_figures
     from usvs.tasks.finetune import finetune
     from usvs.tasks.preview import preview_finetuning
@@ -138,6 +159,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
         show(options, result, read_table(options.run / RESULTS_FILE, "results") if options.json else None)
         (save_gaze_figure if task == "gaze" else save_planes_figures)(options.run)
         logger.info(f"results, models and plots: '{options.run}'")
+        report_after(options.run, options.store)
 
 
 def _predict_planes(options: argparse.Namespace) -> None:
@@ -155,12 +177,14 @@ def _predict_classes(options: argparse.Namespace) -> None:
     Example:
         usvs predict classify clip.mp4 --model RUN --out predictions.csv --timelines PICTURES
         usvs predict classify STORE --model RUN --out predictions.parquet
+        usvs predict classify STORE --model PRETRAINED --zero-shot classes.txt --out predictions.csv
     """
     _predict(options)
 
 
 def _predict(options: argparse.Namespace) -> None:
     from usvs.inference.predict import predict_frames, summary_lines
+    from usvs.inference.predict_by_voice import predict_by_voice
     from usvs.inference.prediction_files import check_prediction_file, prediction_rows, save_predictions
     from usvs.media.images import parse_box
     from usvs.report.timeline import save_timelines
@@ -168,7 +192,19 @@ def _predict(options: argparse.Namespace) -> None:
     if options.out is not None:
         check_prediction_file(options.out)
     box = None if options.box is None else parse_box(options.box)
-    found = predict_frames(options.images, options.model, box=box, stride=options.stride)
+    if options.zero_shot is not None:
+        found = predict_by_voice(
+            options.images,
+            options.model,
+            options.zero_shot,
+            box=box,
+            stride=options.stride,
+            reference=options.reference,
+        )
+    elif options.reference is not None:
+        raise ConfigError("--reference: expected --zero-shot CLASSES with it, got none")
+    else:
+        found = predict_frames(options.images, options.model, box=box, stride=options.stride)
     found = found._replace(doubtful_below=options.doubtful_below)
     if options.json:
         show(options, found, prediction_rows(found))

@@ -4,7 +4,8 @@
 training loop of one's own. Each is imported when it is first used.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from usvs.data.pair_dataset import SampleIndex as SampleIndex
     from usvs.data.pair_dataset import collate_pairs as collate_pairs
 
+__getattr__: Callable[[str], Any]
+__dir__: Callable[[], list[str]]
+__all__: list[str]
 __getattr__, __dir__, __all__ = lazy_attributes(
     "usvs.data",
     {

@@ -40,7 +40,7 @@ class StatelessBatchSampler(Sampler[list[SampleIndex]]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.seed = dataset.seed if seed is None else seed
+        self.seed: int = dataset.seed if seed is None else seed
         self._plan = RankPlan(
             dataset.clips, dataset.settings.clips, dataset.objective, self.seed, batch_size, rank=rank, ranks=world_size
         )

@@ -112,11 +112,11 @@ def _warp(dali: Dali, level: Any, matrix: Any, side: int) -> Any:
 
 def affine_matrices(params: AugmentParams, grid: CropGrid, pixels: int) -> npt.NDArray[np.float32]:
     """Return the affine map [n, 2, 3] from the result's (x, y) to the halved frame's, for each of n crops."""
-    corner = grid.corners(params) / 2**grid.halvings
+    corner, scale = grid.corners(params) / 2**grid.halvings, grid.scales(params)
     matrix = np.zeros((len(corner), 2, 3), np.float32)
-    matrix[:, 0, 0] = np.where(params.flip, -grid.scale, grid.scale)
-    matrix[:, 0, 2] = corner[:, 1] + np.where(params.flip, grid.scale * pixels, 0)
-    matrix[:, 1, 1] = grid.scale
+    matrix[:, 0, 0] = np.where(params.flip, -scale, scale)
+    matrix[:, 0, 2] = corner[:, 1] + np.where(params.flip, scale * pixels, 0)
+    matrix[:, 1, 1] = scale
     matrix[:, 1, 2] = corner[:, 0]
     return matrix
 

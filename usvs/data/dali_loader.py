@@ -22,12 +22,11 @@ from usvs.data.pair_batch import (
     read_pairs,
 )
 from usvs.data.prefetch import load_in_order, step_range
-from usvs.data.sampling_plan import PlanBatch, SamplingPlan
-from usvs.data.settings import PairSettings
+from usvs.data.sampling_plan import PlanBatch
+from usvs.data.torch_loader import PairLoader
 from usvs.data.transforms import crop_grid
 from usvs.errors import DataError
 from usvs.models.preprocessing import AugmentParams
-from usvs.store.prepared import PreparedStore
 
 
 class _Request(NamedTuple):
@@ -38,19 +37,13 @@ class _Request(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class DaliPairLoader:
-    """Loads the batches of a plan as `PairLoader` does: bit-equal on the CPU, see `usvs.data.dali_frames`.
+class DaliPairLoader(PairLoader):
+    """Decodes with DALI what `PairLoader` loads: bit-equal on the CPU, see `usvs.data.dali_frames`.
 
     Attributes:
-        store: the prepared scans; the plan's scan numbers refer to it.
-        plan: the samples of each step.
-        settings: how they are read, and on how many threads.
         device: where frames are decoded and stay: the CPU or a GPU.
     """
 
-    store: PreparedStore
-    plan: SamplingPlan
-    settings: PairSettings
     device: torch.device
 
     def batch(self, step: int) -> PairBatch:

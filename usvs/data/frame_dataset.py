@@ -84,7 +84,7 @@ class FrameDataset(Dataset[tuple[Any, int]]):
         self._frames: NDArray[np.uint8] | None = None
         self.transform = transform
         self.classes = names
-        self.class_list = _class_list(opened, labels, names)
+        self.class_list: ClassList = _class_list(opened, labels, names)
         self.labels: NDArray[np.int64] = table.label
         self.patients: NDArray[np.str_] = table.group
         self.scan: NDArray[np.str_] = np.array(opened.scans)[table.scan]

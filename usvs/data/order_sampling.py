@@ -5,6 +5,8 @@ An order and its reverse are one class, so 4! = 24 orders make 12 classes. The s
 classes is our own and is written out, so that the classes of a checkpoint's order head never change.
 """
 
+from itertools import permutations
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,21 +17,7 @@ ORDER_FRAMES = 4
 
 # Class c is this order of the frames and its reverse; of the two, the lexicographically smaller is listed.
 ORDER_CLASSES: npt.NDArray[np.int64] = np.array(
-    [
-        (0, 1, 2, 3),
-        (0, 1, 3, 2),
-        (0, 2, 1, 3),
-        (0, 2, 3, 1),
-        (0, 3, 1, 2),
-        (0, 3, 2, 1),
-        (1, 0, 2, 3),
-        (1, 0, 3, 2),
-        (1, 2, 0, 3),
-        (1, 3, 0, 2),
-        (2, 0, 1, 3),
-        (2, 1, 0, 3),
-    ],
-    dtype=np.int64,
+    [order for order in permutations(range(ORDER_FRAMES)) if order < order[::-1]], dtype=np.int64
 )
 ORDER_CLASSES.flags.writeable = False
 

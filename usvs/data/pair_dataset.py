@@ -124,20 +124,22 @@ class PairDataset(Dataset[PairSample]):
     ) -> None:
         if split not in get_args(SplitName):
             raise ConfigError(f"split: expected one of {', '.join(get_args(SplitName))}, got '{split}'")
-        self.store = store if isinstance(store, PreparedStore) else PreparedStore(Path(store))
+        self.store: PreparedStore = store if isinstance(store, PreparedStore) else PreparedStore(Path(store))
         clips = self.store.clip_settings if clips is None else clips
         check_clip_length(self.store, clips)
         self.split: PatientSplit = split_store(self.store, 0.0 if split == "all" else validation_fraction, patients)
         self.split_name: SplitName = split
-        self.clips = self._select_clips()
+        self.clips: ClipTable = self._select_clips()
         if not len(self.clips):
             raise DataError(f"split '{split}': expected at least one clip, got none; use another validation_fraction")
+        self.seed: int
+        self.transform: FrameTransform | None
         self.seed, self.epoch, self.transform = seed, 0, transform
-        self.objective = ObjectiveSettings() if objective is None else objective
+        self.objective: ObjectiveSettings = ObjectiveSettings() if objective is None else objective
         if augment is None:
             augment = AugmentSettings(flip=False, gain_db=0.0) if split == "validation" else AugmentSettings()
         first = self.store.scan(int(self.clips.scan[0]))
-        self.settings = PairSettings(
+        self.settings: PairSettings = PairSettings(
             clips=clips,
             augment=augment,
             frame_pixels=_largest_input(first.frame_pixels, augment) if frame_pixels is None else frame_pixels,

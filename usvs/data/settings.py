@@ -18,12 +18,18 @@ class AugmentSettings(Settings):
 
     crop_fraction: float = Field(0.9, gt=0, le=1)
     """Side of the random square crop, in fractions of the frame's."""
+    zoom: float = Field(1.0, ge=1, le=4)
+    """Factor that the side of the crop is divided by, uniform in the logarithm from 1 to this; 1: none."""
     flip: bool = True
     """Flip left to right, with probability 1/2."""
     gain_db: float = Field(2.0, ge=0)
     """Change of the displayed gray level, uniform in plus or minus this much, in dB."""
     order_jitter_pixels: int = Field(0, ge=0)
     """OPN's spatial jitter of each order frame, in pixels."""
+
+    def crop_only(self) -> "AugmentSettings":
+        """Return settings under which frames are cropped at random positions and not changed otherwise."""
+        return self.model_copy(update={"zoom": 1.0, "flip": False, "gain_db": 0.0})
 
 
 class PairSettings(Settings):

@@ -7,6 +7,7 @@ transform itself is `usvs.models.preprocessing`'s.
 import numpy as np
 from torch import Tensor
 
+from usvs.data.order_sampling import ORDER_FRAMES
 from usvs.data.settings import AugmentSettings
 from usvs.errors import ConfigError
 from usvs.models.preprocessing import (
@@ -17,6 +18,8 @@ from usvs.models.preprocessing import (
     identity_params,
 )
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
+
+ZOOM_NUMBER = 4 + 2 * ORDER_FRAMES  # of a frame's random numbers; those before it are taken
 
 
 def training_frames(frames: UInt8Array, keys: UInt64Array, frame_pixels: int, settings: AugmentSettings) -> Tensor:
@@ -59,7 +62,8 @@ def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> Augment
     top, left, flip, gain = uniform_from_bits(keyed_bits(keys, 4)).T
     decibels = (2 * gain - 1) * settings.gain_db
     no_shift = np.zeros((len(keys), 2), np.int64)
-    return AugmentParams(top, left, (flip < 0.5) & settings.flip, 10 ** (decibels / 20), no_shift)
+    zoom = settings.zoom ** uniform_from_bits(keyed_bits(keys, ZOOM_NUMBER + 1))[:, ZOOM_NUMBER]
+    return AugmentParams(top, left, (flip < 0.5) & settings.flip, 10 ** (decibels / 20), no_shift, zoom)
 
 
 def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentSettings) -> AugmentParams:
@@ -130,6 +134,6 @@ def transform_points(
         [n, k, 2] as fractions of the result; outside of 0 .. 1 for points outside of the crop.
     """
     grid = crop_grid(side, frame_pixels, crop_fraction)
-    moved = (points * side - grid.corners(params)[:, None, ::-1]) / grid.extent
+    moved = (points * side - grid.corners(params)[:, None, ::-1]) / grid.extents(params)[:, None, None]
     moved[..., 0] = np.where(params.flip[:, None], 1 - moved[..., 0], moved[..., 0])
     return moved

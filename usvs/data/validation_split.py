@@ -15,7 +15,7 @@ from usvs.store.folder import CATALOGUE
 from usvs.store.prepared import PreparedStore
 from usvs.store.tables import SCANS_FILE
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from usvs.ops.saliency_statistics import (
     saliency_statistics,
 )
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Maps: TypeAlias = Tensor | ArrayLike  # [B, H, W]
 Negatives = Literal["unfixated", "all"]

@@ -22,7 +22,7 @@ from usvs.tasks.initial_encoder import Init, encoder_sha256, init_names, initial
 from usvs.tasks.overlap import held_out_rows, overlaps
 from usvs.tasks.task import EvaluationProtocol
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 FRACTIONS = (0.01, 0.05, 0.1, 1.0)
 PROTOCOLS: dict[EvaluationProtocol, str] = {

@@ -15,6 +15,7 @@ from usvs.evaluation.folds import Fold, make_folds, split_groups
 from usvs.experiments.presets import (
     PRESETS,
     Evaluation,
+    Preset,
     ReproduceSettings,
     TaskName,
 )
@@ -34,7 +35,7 @@ from usvs.tasks.task import Table
 from usvs.utils.array_files import write_arrays
 from usvs.utils.private_files import make_private_folder
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Definition:
@@ -54,17 +55,23 @@ class Definition:
     def __init__(
         self, store: PreparedStore, settings: ReproduceSettings, external: dict[str, Init], allow_overlap: bool
     ) -> None:
+        self.store: PreparedStore
+        self.settings: ReproduceSettings
+        self.external: dict[str, Init]
+        self.allow_overlap: bool
         self.store, self.settings, self.external, self.allow_overlap = store, settings, external, allow_overlap
-        self.preset = PRESETS[settings.preset]
+        self.preset: Preset = PRESETS[settings.preset]
         if unknown := sorted(set(external) - set(self.preset.rows)):
             raise ConfigError(f"preset '{settings.preset}' has no row '{unknown[0]}': remove --{unknown[0]}")
         self.tasks: dict[TaskName, AnyTask] = {
             "planes": default_task(store, settings.planes.label_column),
             "gaze": find_task("gaze"),
         }
-        self.rows = [row for row in self.preset.rows if row not in EXTERNAL or row in external]
-        self.tables = self._tables()
-        self.groups = {task: set(table.group.tolist()) for task, table in self.tables.items()}
+        self.rows: list[str] = [row for row in self.preset.rows if row not in EXTERNAL or row in external]
+        self.tables: dict[TaskName, Table] = self._tables()
+        self.groups: dict[str, set[Any]] = {task: set(table.group.tolist()) for task, table in self.tables.items()}
+        self.pretraining: tuple[str, ...]
+        self.downstream: tuple[str, ...]
         self.pretraining, self.downstream = self._divide_patients()
 
     @property

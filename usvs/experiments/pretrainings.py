@@ -16,7 +16,7 @@ from usvs.tasks.pretraining.validation import Validation
 from usvs.training.metrics_log import last_metrics
 from usvs.training.trainer import Trainer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def pretraining_folder(out: Path, row: str, seed: int) -> Path:

@@ -21,7 +21,7 @@ from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.initial_encoder import Init
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

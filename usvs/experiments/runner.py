@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from typing_extensions import Self
 
 from usvs import __version__
@@ -36,7 +37,7 @@ from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text, writing
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SettingsT = TypeVar("SettingsT", bound=FinetuneSettings)
 
@@ -93,8 +94,12 @@ class Experiment:
         processes = os.environ.get("WORLD_SIZE", "1")
         if processes != "1":
             raise ConfigError(f"{kind}: expected one process, got WORLD_SIZE={processes}; start it without torchrun")
+        self.kind: str
+        self.store: PreparedStore
+        self.out: Path
+        self.device: torch.device
         self.kind, self.store, self.out, self.device = kind, store, out, choose_device(device)
-        self.cache = ResultCache(out, kind, {**record, "store": store.store_id, **fingerprint(store)})
+        self.cache: ResultCache = ResultCache(out, kind, {**record, "store": store.store_id, **fingerprint(store)})
         self._process = ExitStack()
 
     def __enter__(self) -> Self:

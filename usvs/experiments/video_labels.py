@@ -15,7 +15,7 @@ from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
 from usvs.utils.regular_files import MAX_TABLE_BYTES, open_regular
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from usvs.tasks.frozen_features import frozen_features
 from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 PROBE_TITLES = {"random": "random, calibrated", "video": "frame order, on the training videos"}
 

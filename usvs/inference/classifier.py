@@ -16,9 +16,10 @@ from usvs.data.frame_table import FrameTable
 from usvs.errors import ConfigError
 from usvs.evaluation.metrics import ClassificationMetrics, classification_metrics
 from usvs.inference.encoder_settings import with_encoder
-from usvs.inference.frames import Source, as_files, prepared_side, read_image_frame
+from usvs.inference.frames import Source, as_files, read_image_frame
 from usvs.inference.model_base import FinetunedModel
 from usvs.inference.models import evaluation_inputs, predict_images, predict_models
+from usvs.models.preprocessing import prepared_side
 from usvs.store.prepared import PreparedStore
 from usvs.store.store_labels import other_classes
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile

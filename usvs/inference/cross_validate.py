@@ -20,7 +20,7 @@ from usvs.tasks.initial_encoder import Init, parse_init
 from usvs.tasks.overlap import held_out_rows, overlaps
 from usvs.tasks.trained_patients import trained_patients
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,37 @@
-"""Features of frames as a table: of a prepared store, of image and video files, or of images in memory."""
+"""Embedding of frames as a table: of a prepared store, of image and video files, or of images in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from usvs.archive.labels import STANDARD_PLANES
-from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
-from usvs.errors import DataError
-from usvs.inference.frames import Source, as_files, prepared_side
-from usvs.inference.models import file_batches
-from usvs.models.encoder import Encoder, as_encoder
-from usvs.store.identity import ARCHIVE_FILE
-from usvs.store.prepared import PreparedStore
-from usvs.tasks.classification.own_labels import default_class_list, has_planes
+from usvs.errors import ConfigError, DataError
+from usvs.inference.frame_batches import FrameBatch, source_batches
+from usvs.inference.frames import Source, as_files
+from usvs.models.encoder import as_encoder
+from usvs.models.preprocessing import prepared_side
 from usvs.tasks.features import BATCH_FRAMES, encode_inputs
 from usvs.tasks.pretraining.load import load_encoder
+from usvs.tasks.pretraining.shared_space import SharedSpace
+from usvs.utils.atomic_files import publish, writing
+from usvs.utils.private_files import make_private_folder, open_private
+
+Space = Literal["features", "shared"]
+EmbedFrames = Callable[[Any], NDArray[np.float32]]  # frames like those of a store, or images, to rows
+ROW_GROUP_FRAMES = 32_768  # of a Parquet file: what is in memory at a time
 
 
-def embed(source: Source, encoder: nn.Module | str | Path, *, stride: int = TEMPORAL_STRIDE) -> pa.Table:
-    """Compute the features of frames by an encoder in evaluation mode.
+def embed(
+    source: Source, encoder: nn.Module | str | Path, *, stride: int = TEMPORAL_STRIDE, space: Space = "features"
+) -> pa.Table:
+    """Embed frames by an encoder in evaluation mode.
 
     The input size and the crop are those of the encoder's `pretrained_cfg`.
 
@@ -34,85 +40,110 @@ def embed(source: Source, encoder: nn.Module | str | Path, *, stride: int = TEMP
             images in memory, as of `usvs.models.preprocessing.preprocess_images`.
         encoder: the video encoder, for example of `usvs.load_encoder`, or a pretraining run.
         stride: every `stride`-th frame of a scan or a video is used; 8 is the paper's (section 3.2).
+        space: ``features`` of the encoder, for other tasks; ``shared``: the projections of a pretraining run, which can
+            be compared with those of speech.
 
     Returns:
-        A table with a row per frame: ``features`` (fixed-size list of float32), ``scan`` (keyed hash in a store; the
-        path of a file), ``patient`` (keyed hash), ``seconds`` on the scan's clock, and ``label`` (name of the standard
-        plane, or of the class where the store has labels of one other column); null where a value is not known.
-        ``np.stack(table["features"].to_numpy())`` is [n, C].
+        A table with a row per frame: ``features`` (``embedding`` in the shared space; a fixed-size list of float32),
+        ``scan`` (keyed hash in a store; the path of a file), ``patient`` (keyed hash), ``seconds`` on the scan's clock,
+        and ``label`` (name of the standard plane, or of the class where the store has labels of one other column);
+        null where a value is not known. ``np.stack(table["features"].to_numpy())`` is [n, C].
 
     Raises:
         DataError: for a store without prepared scans, or a file that cannot be read.
+        ConfigError: for a shared space of something that is no pretraining run.
     """
-    network = load_encoder(Path(encoder)) if isinstance(encoder, (str, Path)) else encoder
-    module = as_encoder(network)
+    rows, side = _embedder(encoder, space)
     files = as_files(source)
-    if files is not None and len(files) == 1 and files[0].is_dir():
-        return _embed_store(files[0], module, stride)
-    if files is not None:
-        return _embed_files(files, module, stride)
-    features = _features(module, source)
-    nothing = [None] * len(features)
-    return _table(features, nothing, nothing, nothing, nothing)
+    if files is None:
+        features = rows(source)
+        nothing = [None] * len(features)
+        return _table(features, FrameBatch("", None, [*nothing], [*nothing], np.zeros(0, np.uint8)), space)
+    return pa.concat_tables(_tables(files, rows, side, stride, space)).combine_chunks()
 
 
-def _embed_store(folder: Path, encoder: Encoder, stride: int) -> pa.Table:
-    if not (folder / ARCHIVE_FILE).is_file():
-        raise DataError(f"'{folder}': expected a prepared store, or image and video files, got another folder")
-    store = PreparedStore(folder)
-    if not store.scans:
-        raise DataError(f"store '{folder}': no scan is prepared")
-    classes = None if has_planes(store) else default_class_list(store)
-    table = every_nth_frame(store, range(len(store.scans)), stride, classes)
-    names, features = STANDARD_PLANES if classes is None else classes.names, []
-    for start in range(0, len(table), BATCH_FRAMES):
-        rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
-        features.append(_features(encoder, read_frames(store, rows)))
-    rows_of_table = list(zip(table.scan.tolist(), table.frame.tolist(), strict=True))
-    return _table(
-        np.concatenate(features),
-        [store.scans[scan] for scan, _ in rows_of_table],
-        [store.scan(scan).patient_key or None for scan, _ in rows_of_table],
-        [float(store.scan(scan).frame_seconds[frame]) for scan, frame in rows_of_table],
-        [names[number] if number >= 0 else None for number in table.label.tolist()],
-    )
+def embed_to_file(
+    files: list[Path],
+    encoder: nn.Module | str | Path,
+    out: Path,
+    *,
+    stride: int = TEMPORAL_STRIDE,
+    space: Space = "features",
+) -> int:
+    """Embed the frames of files and stores into a Parquet file, whatever their number; return the number of rows.
+
+    A table of one part at a time is in memory. The file appears when it is complete and is its owner's only. Arguments
+    and errors are those of `embed`.
+
+    Raises:
+        ConfigError: also for a name of `out` that does not end in ``.parquet``.
+        ResourceError: where the disk is full or not writable.
+    """
+    if out.suffix.lower() != ".parquet":
+        raise ConfigError(f"OUT: expected a name that ends in .parquet, got '{out}'")
+    rows, side = _embedder(encoder, space)
+    tables = _tables(files, rows, side, stride, space)
+    first = next(tables)
+    partial, count, waiting = out.with_name(f".{out.name}.partial"), 0, [first]
+    with writing(f"'{out}'"):
+        make_private_folder(out.parent)
+        try:
+            with open_private(partial) as file, pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
+                for table in tables:
+                    if sum(map(len, waiting)) + len(table) > ROW_GROUP_FRAMES:
+                        count += _write(writer, waiting)
+                        waiting = []
+                    waiting.append(table)
+                count += _write(writer, waiting)
+            publish(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)
+    return count
 
 
-def _embed_files(files: Sequence[Path], encoder: Encoder, stride: int) -> pa.Table:
-    side = prepared_side(encoder.pretrained_cfg["input_size"][1], encoder.pretrained_cfg["crop_fraction"])
-    features, scans, seconds = [], [], []
-    for file in files:
-        for moments, frames in file_batches(file, side, stride):
-            features.append(_features(encoder, frames))
-            scans += [str(file)] * len(frames)
-            seconds += moments
-    if not features:
+def _write(writer: Any, tables: list[pa.Table]) -> int:
+    table = pa.concat_tables(tables)
+    writer.write_table(table, row_group_size=ROW_GROUP_FRAMES)
+    return int(table.num_rows)
+
+
+def _embedder(encoder: nn.Module | str | Path, space: Space) -> tuple[EmbedFrames, int]:
+    """Return what embeds frames, and the side of the frames that it takes."""
+    if space not in get_args(Space):
+        raise ConfigError(f"space: expected {' or '.join(get_args(Space))}, got '{space}'")
+    if space == "shared":
+        if not isinstance(encoder, (str, Path)):
+            raise ConfigError("space 'shared': expected the folder of a pretraining run, got an encoder")
+        shared = SharedSpace.load(encoder)
+        return shared.embed_images, shared.prepared_pixels
+    module = as_encoder(load_encoder(Path(encoder)) if isinstance(encoder, (str, Path)) else encoder)
+
+    def features(images: Any) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            inputs = module.preprocess(images)
+        return encode_inputs(module, torch.split(inputs, BATCH_FRAMES))  # restores the encoder's mode
+
+    return features, prepared_side(module.pretrained_cfg["input_size"][1], module.pretrained_cfg["crop_fraction"])
+
+
+def _tables(files: list[Path], rows: EmbedFrames, side: int, stride: int, space: Space) -> Iterator[pa.Table]:
+    empty = True
+    for batch in source_batches(files, side, stride, "embedding"):
+        yield _table(rows(batch.frames), batch, space)
+        empty = False
+    if empty:
         raise DataError("embed: expected at least one frame, got none")
-    nothing = [None] * len(scans)
-    return _table(np.concatenate(features), scans, nothing, seconds, nothing)
 
 
-def _features(encoder: Encoder, images: Any) -> NDArray[np.float32]:
-    """Return the features [n, C] of images; the encoder's mode is restored."""
-    with torch.inference_mode():
-        inputs = encoder.preprocess(images)
-    return encode_inputs(encoder, torch.split(inputs, BATCH_FRAMES))
-
-
-def _table(
-    features: NDArray[np.float32],
-    scans: Sequence[str | None],
-    patients: Sequence[str | None],
-    seconds: Sequence[float | None],
-    labels: Sequence[str | None],
-) -> pa.Table:
-    flat = pa.array(np.ascontiguousarray(features, np.float32).reshape(-1))
+def _table(features: NDArray[np.float32], batch: FrameBatch, space: Space) -> pa.Table:
+    flat, count = pa.array(np.ascontiguousarray(features, np.float32).reshape(-1)), len(features)
+    column = "embedding" if space == "shared" else "features"
     return pa.table(
         {
-            "features": pa.FixedSizeListArray.from_arrays(flat, features.shape[1]),
-            "scan": pa.array(scans, pa.string()),
-            "patient": pa.array(patients, pa.string()),
-            "seconds": pa.array(seconds, pa.float64()),
-            "label": pa.array(labels, pa.string()),
+            column: pa.FixedSizeListArray.from_arrays(flat, features.shape[1]),
+            "scan": pa.array([batch.scan or None] * count, pa.string()),
+            "patient": pa.array([batch.patient] * count, pa.string()),
+            "seconds": pa.array(batch.seconds, pa.float64()),
+            "label": pa.array(batch.labels, pa.string()),
         }
     )

@@ -5,6 +5,8 @@ from typing import TypeVar
 from torch import nn
 
 from usvs.models.encoder import Encoder
+from usvs.models.se_resnext import SEResNeXt
+from usvs.tasks.encoder_files import is_saved_encoder, load_saved_encoder
 from usvs.tasks.initial_encoder import Init, parse_init
 from usvs.tasks.pretraining.settings import read_settings
 from usvs.tasks.settings import FinetuneSettings
@@ -31,7 +33,13 @@ def with_encoder(base: SettingsT, encoder: Init) -> SettingsT:
         return base.model_copy(update={"model": base.model.model_copy(update={"frame_pixels": pixels})})
     if isinstance(encoder, nn.Module) or parse_init(encoder).kind != "run":
         return base
-    config = parse_init(encoder).path / CONFIG
+    folder = parse_init(encoder).path
+    config = folder / CONFIG
+    if not config.is_file() and is_saved_encoder(folder):
+        saved = load_saved_encoder(folder)
+        network = {"video": saved.settings} if isinstance(saved, SEResNeXt) else {}
+        model = base.model.model_copy(update={**network, "frame_pixels": saved.pretrained_cfg["input_size"][1]})
+        return base.model_copy(update={"model": model})
     if not config.is_file():  # a checkpoint, or no run: loading it says so
         return base
     run = read_settings(read_regular_text(config), config)

@@ -1,7 +1,6 @@
 """Frames from whatever a user has: image files, video files, arrays; as square gray frames like those of a store."""
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoInfo
 from usvs.models.preprocessing import Images
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SECTOR_FRAMES = 24  # of a video, evenly spaced, in which the sector is detected
 
@@ -107,8 +106,3 @@ def sample_sector(file: Path, info: VideoInfo) -> Sector:
 def iter_gray(file: Path, info: VideoInfo, stride: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield time in seconds and complete gray frame of every `stride`-th frame of a video."""
     return islice(iter_gray_frames(file, info), 0, None, stride)
-
-
-def prepared_side(frame_pixels: int, crop_fraction: float) -> int:
-    """Return the side of prepared frames from which an input of `frame_pixels` is cropped: 72 for 64, 256 for 224."""
-    return 8 * math.ceil(frame_pixels / crop_fraction / 8)

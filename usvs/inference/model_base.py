@@ -30,7 +30,7 @@ class FinetunedModel:
     def __init__(self, encoder: Init, profile: Profile, settings: dict[str, Any]) -> None:
         self.encoder = encoder
         self.profile = profile
-        self.settings = settings
+        self.settings: dict[str, Any] = settings
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the arguments of the constructor by name."""

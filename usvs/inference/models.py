@@ -19,11 +19,12 @@ from usvs.media.box import Box
 from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
-from usvs.tasks.model_files import DESCRIPTION, TrainedModel, load_model
+from usvs.tasks.model_files import TrainedModel, load_model
+from usvs.tasks.model_folder import DESCRIPTION
 from usvs.tasks.provenance import RESULTS_FILE
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:

@@ -27,7 +27,7 @@ from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SONONET = "sononet:"
 
@@ -83,6 +83,10 @@ class FinetunedClassifier:
         task = models[0].task
         if not isinstance(task, ClassificationTask):
             raise ConfigError(f"model: expected a classification, got task '{task.name}'; see usvs.SaliencyModel")
+        self.models: tuple[TrainedModel, ...]
+        self.task: ClassificationTask
+        self.classes: tuple[str, ...]
+        self.class_list: ClassList
         self.models, self.task, self.classes, self.class_list = models, task, task.classes, task.class_list
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
@@ -114,7 +118,7 @@ class FinetunedClassifier:
                 for frame, label, row in zip(rows.frame.tolist(), rows.label.tolist(), probabilities, strict=True):
                     known = known_classes[label] if known_classes and label >= 0 else None
                     moment = float(scan.frame_seconds[frame])
-                    yield _prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
+                    yield make_prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
 
 
 def load_classifier(model: str | Path) -> Classifier:
@@ -221,7 +225,7 @@ def predict_frames(
         try:
             for seconds, probabilities in classifier.predict_file(file, box, stride):
                 for moment, row in zip(seconds, probabilities.tolist(), strict=True):
-                    predictions.append(_prediction(classifier.classes, file, row, moment))
+                    predictions.append(make_prediction(classifier.classes, file, row, moment))
         except DataError as error:
             predictions.append(Prediction(file, "", 0.0, (), error=str(error)))
     return PredictionTable(classifier.class_list, predictions)
@@ -238,8 +242,9 @@ def summary_lines(found: PredictionTable) -> list[str]:
     return lines
 
 
-def _prediction(
+def make_prediction(
     classes: Sequence[str], file: Path, probabilities: Sequence[float], seconds: float | None
 ) -> Prediction:
+    """Return the prediction that probabilities [C] of classes mean."""
     best = int(np.argmax(probabilities))
     return Prediction(file, classes[best], probabilities[best], tuple(probabilities), seconds)

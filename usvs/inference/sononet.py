@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from usvs.archive.class_list import ClassList
 from usvs.archive.labels import standard_planes
 from usvs.errors import DataError
 from usvs.inference.frames import is_image_file, iter_gray, sample_sector
@@ -19,7 +20,7 @@ from usvs.media.video import read_video_info
 from usvs.models.sononet import SONONET_CLASSES, SONONET_HEIGHT, SONONET_WIDTH, SonoNet, sononet_images
 from usvs.tasks.features import BATCH_FRAMES
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 # The authors' crop of their screens is rows 115 .. 734 and columns 81 .. 874: it ends at the bottom of the sector,
 # leaves out 6 % of its visible depth at the transducer, and is as wide as the aspect ratio asks, about the axis.
@@ -30,14 +31,14 @@ class SonoNetClassifier:
     """The published network; without a box its input is the part of the sector that its authors show it."""
 
     def __init__(self, network: SonoNet) -> None:
-        self.class_list = standard_planes()
-        self.classes = self.class_list.names
+        self.class_list: ClassList = standard_planes()
+        self.classes: tuple[str, ...] = self.class_list.names
         if network.adaption[-1].num_features != len(self.classes):
             raise DataError(
                 f"SonoNet weights: expected {len(self.classes)} classes, got {network.adaption[-1].num_features}"
             )
         self.network = network
-        self.order = torch.tensor([SONONET_CLASSES.index(plane) for plane in self.classes])
+        self.order: Tensor = torch.tensor([SONONET_CLASSES.index(plane) for plane in self.classes])
 
     def predict_file(self, file: Path, box: Box | None, stride: int) -> Iterator[tuple[list[float | None], Tensor]]:
         """Yield the probabilities of an image, or of every `stride`-th frame of a video.

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,12 +11,16 @@ from numpy.typing import NDArray
 from usvs.errors import ConfigError, DataError
 from usvs.media.box import Box
 from usvs.media.code_streams import read_code_stream
+from usvs.media.tiff_header import MAGICS as TIFF_MAGICS
+from usvs.media.tiff_header import TiffHeader, read_tiff_header
 from usvs.utils.regular_files import MEBIBYTE, check_regular
 
 SMALLEST_SIDE = 16
 MAX_IMAGE_PIXELS = 64_000_000  # 8,000 x 8,000; far beyond any screen, and 0.5 GB as gray levels
 MAX_IMAGE_BYTES = 512 * MEBIBYTE  # of a file: as many pixels with 3 x 16 bits, uncompressed
 HEADER_BYTES = 4096
+ALPHA_MULTIPLIED = 1  # value of the tag ExtraSamples of a TIFF
+JPEG_MAGIC = b"\xff\xd8"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 
@@ -23,7 +28,8 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 def read_gray_image(file: Path) -> NDArray[np.float64]:
     """Read a PNG, JPEG, BMP or TIFF as gray levels, the mean of its colours, turned as its EXIF orientation says.
 
-    Transparency is dropped. More than 8 bits are scaled by the number of significant bits: what the file states (the
+    Transparency is dropped: colours are those without it, also where a TIFF stores them multiplied by it. More than
+    8 bits are scaled by the number of significant bits: what the file states (the
     chunk sBIT of a PNG), else the highest bit that is used. So 12 bits in 16 have the full range.
 
     Returns:
@@ -39,13 +45,8 @@ def read_gray_image(file: Path) -> NDArray[np.float64]:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"image '{file}': {reason}") from None
     content, stated_bits = _remove_significant_bits(np.fromfile(file, np.uint8))
-    try:
-        # any depth and colour, without alpha; OpenCV applies the EXIF orientation unless it reads "unchanged"
-        pixels = (
-            cv2.imdecode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR) if _check_size(content, file) else None
-        )
-    except cv2.error:  # more than OpenCV's own limit of pixels
-        pixels = None
+    header = _read_header(content, file)
+    pixels = _decode(content, header, file)
     if pixels is None:
         raise DataError(f"image '{file}': not readable as an image")
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -60,43 +61,93 @@ def read_gray_image(file: Path) -> NDArray[np.float64]:
         if stated_bits and not (pixels & (2 ** (16 - stated_bits) - 1)).any():
             bits = 16  # as the PNG standard has it: the significant bits are the upper ones
         levels = levels / ((2**bits - 1) / 255)  # by 257 for 16 bits
+    if header.tiff is not None and header.tiff.is_white_zero and pixels.dtype == np.uint16:
+        levels = 255 - levels  # OpenCV inverts 8 bits only
     if min(levels.shape) < SMALLEST_SIDE:
         raise DataError(f"image '{file}': expected at least {SMALLEST_SIDE} pixels a side, got {list(levels.shape)}")
     return levels
 
 
-def _check_size(content: NDArray[np.uint8], file: Path) -> bool:
-    """Return whether there is content; a PNG, BMP or JPEG of too many pixels is refused before it is decoded."""
-    head = content[:HEADER_BYTES].tobytes()
-    width, height = 0, 0
-    if head.startswith(PNG_MAGIC) and len(head) >= 24:
-        width, height = struct.unpack(">II", head[16:24])
-    elif head.startswith(b"BM") and len(head) >= 26:
-        width, height = (abs(side) for side in struct.unpack("<ii", head[18:26]))
-    elif head.startswith(b"\xff\xd8"):
-        stream = read_code_stream(content.tobytes())
-        width, height = (stream.width, stream.height) if stream else (0, 0)
-    elif head[:4] in (b"II*\0", b"MM\0*"):
-        width, height = _read_tiff_size(content.tobytes())
-    if width * height > MAX_IMAGE_PIXELS:
-        raise DataError(f"image '{file}': expected at most {MAX_IMAGE_PIXELS:,} pixels, got {width} x {height}")
-    return len(content) > 0
+class _Header(NamedTuple):
+    width: int
+    height: int
+    tiff: TiffHeader | None = None
 
 
-def _read_tiff_size(content: bytes) -> tuple[int, int]:
-    order = "<" if content[:2] == b"II" else ">"
-    sides = {256: 0, 257: 0}  # ImageWidth, ImageLength
+def _read_header(content: NDArray[np.uint8], file: Path) -> _Header:
+    """Return what a file states before it is decoded.
+
+    Raises:
+        DataError: for another format, too many pixels, several pages, or what OpenCV decodes wrongly.
+    """
+    header = _parse_header(content.tobytes())
+    head = content[:4].tobytes()
+    if header is None and head.startswith((PNG_MAGIC[:4], b"BM", JPEG_MAGIC, *TIFF_MAGICS)):
+        raise DataError(f"image '{file}': not readable as an image: its header is damaged or cut off")
+    if header is None:
+        raise DataError(f"image '{file}': expected a PNG, JPEG, BMP or TIFF, got a file that begins with {head!r}")
+    if header.width * header.height > MAX_IMAGE_PIXELS:
+        raise DataError(
+            f"image '{file}': expected at most {MAX_IMAGE_PIXELS:,} pixels, got {header.width} x {header.height}"
+        )
+    if header.tiff is not None and header.tiff.pages > 1:
+        raise DataError(f"image '{file}': expected one picture, got {header.tiff.pages} pages; save each as a file")
+    if header.tiff is not None and header.tiff.is_planar and header.tiff.bits > 8:
+        raise DataError(
+            f"image '{file}': expected the samples of a pixel side by side (PlanarConfiguration 1), got"
+            f" {header.tiff.bits} bits with a plane for each colour; save it as PNG"
+        )
+    return header
+
+
+def _parse_header(content: bytes) -> _Header | None:
+    if content.startswith(PNG_MAGIC) and len(content) >= 24:
+        return _Header(*struct.unpack(">II", content[16:24]))
+    if content.startswith(b"BM") and len(content) >= 26:
+        is_os2 = content[14:18] == b"\x0c\0\0\0"  # the older, shorter header
+        sides = struct.unpack("<HH", content[18:22]) if is_os2 else struct.unpack("<ii", content[18:26])
+        return _Header(*(abs(side) for side in sides))
+    if content.startswith(JPEG_MAGIC):
+        stream = read_code_stream(content)
+        return _Header(stream.width, stream.height) if stream else None
+    if content[:4] in TIFF_MAGICS:
+        tiff = read_tiff_header(content)
+        return _Header(tiff.width, tiff.height, tiff) if tiff else None
+    return None
+
+
+def _decode(content: NDArray[np.uint8], header: _Header, file: Path) -> NDArray[np.generic] | None:
+    """Return samples [H, W] or [H, W, 3] of any depth, without alpha and turned upright; None where that fails.
+
+    Raises:
+        DataError: where the gray levels are multiplied by an alpha that OpenCV does not return.
+    """
+    place = None if header.tiff is None else header.tiff.alpha_place
+    if place is not None:  # libtiff multiplies 8 bits by an alpha that is stated to be one
+        content = content.copy()
+        content[place : place + 2] = 0
+    # OpenCV applies the EXIF orientation of a JPEG or PNG unless it reads "unchanged"
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if place is None else cv2.IMREAD_UNCHANGED
     try:
-        (position,) = struct.unpack_from(f"{order}I", content, 4)
-        (entries,) = struct.unpack_from(f"{order}H", content, position)
-        for entry in range(entries):
-            tag, kind = struct.unpack_from(f"{order}HH", content, position + 2 + 12 * entry)
-            if tag in sides:
-                form = f"{order}H" if kind == 3 else f"{order}I"
-                (sides[tag],) = struct.unpack_from(form, content, position + 2 + 12 * entry + 8)
-    except struct.error:
-        return 0, 0
-    return sides[256], sides[257]
+        pixels = cv2.imdecode(content, flags)
+    except cv2.error:  # more than OpenCV's own limit of pixels
+        return None
+    if pixels is None or header.tiff is None or place is None:
+        return pixels
+    if header.tiff.alpha == ALPHA_MULTIPLIED:
+        return _divide_by_alpha(pixels, file)
+    return pixels[..., :3] if pixels.ndim == 3 else pixels
+
+
+def _divide_by_alpha(pixels: NDArray[np.generic], file: Path) -> NDArray[np.generic]:
+    if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"image '{file}': expected gray levels that are not multiplied by the alpha channel, got ExtraSamples"
+            f" {ALPHA_MULTIPLIED}; save it as PNG"
+        )
+    full = np.iinfo(pixels.dtype).max
+    straight = pixels[..., :3] * (full / np.maximum(pixels[..., 3:], 1))
+    return np.minimum(np.round(straight), full).astype(pixels.dtype)
 
 
 def _remove_significant_bits(content: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:

@@ -28,10 +28,10 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, features: int, hidden: int, width: int, batch_norm: bool) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(features, hidden)
-        self.bn1 = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
-        self.fc2 = nn.Linear(hidden, width)
-        self.bn2 = nn.BatchNorm1d(width, affine=False) if batch_norm else nn.Identity()
+        self.fc1: nn.Linear = nn.Linear(features, hidden)
+        self.bn1: nn.BatchNorm1d | nn.Identity = nn.BatchNorm1d(hidden) if batch_norm else nn.Identity()
+        self.fc2: nn.Linear = nn.Linear(hidden, width)
+        self.bn2: nn.BatchNorm1d | nn.Identity = nn.BatchNorm1d(width, affine=False) if batch_norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [N, C] to embeddings [N, d], which are not normalised to length 1."""
@@ -57,9 +57,11 @@ class CorrespondenceHead(nn.Module):
     def __init__(self, video_features: int, speech_features: int, hidden: int, batch_norm: bool = False) -> None:
         super().__init__()
         width = video_features + speech_features
-        self.normalise = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
-        self.fuse = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True)) if hidden > 0 else nn.Identity()
-        self.decide = nn.Linear(hidden if hidden > 0 else width, 2)
+        self.normalise: nn.BatchNorm1d | nn.Identity = nn.BatchNorm1d(width) if batch_norm else nn.Identity()
+        self.fuse: nn.Sequential | nn.Identity = (
+            nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True)) if hidden > 0 else nn.Identity()
+        )
+        self.decide: nn.Linear = nn.Linear(hidden if hidden > 0 else width, 2)
         self.skips_empty: bool = True
 
     def forward(self, video: Tensor, speech: Tensor) -> Tensor:
@@ -88,11 +90,13 @@ class OrderHead(nn.Module):
 
     def __init__(self, features: int, grid: int, hidden: int, pair_hidden: int, dropout: float) -> None:
         super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(grid)
-        self.fc6 = _dense(features * grid * grid, hidden)
-        self.fc7 = _dense(2 * hidden, pair_hidden)
+        self.pool: nn.AdaptiveAvgPool2d = nn.AdaptiveAvgPool2d(grid)
+        self.fc6: nn.Sequential = _dense(features * grid * grid, hidden)
+        self.fc7: nn.Sequential = _dense(2 * hidden, pair_hidden)
+        self.drop6: BatchDropout
+        self.drop7: BatchDropout
         self.drop6, self.drop7 = BatchDropout(dropout), BatchDropout(dropout)
-        self.classify = nn.Linear(len(FRAME_PAIRS) * pair_hidden, ORDER_CLASSES)
+        self.classify: nn.Linear = nn.Linear(len(FRAME_PAIRS) * pair_hidden, ORDER_CLASSES)
         self.register_buffer("first", torch.tensor([pair[0] for pair in FRAME_PAIRS]), persistent=False)
         self.register_buffer("second", torch.tensor([pair[1] for pair in FRAME_PAIRS]), persistent=False)
 
@@ -122,7 +126,7 @@ class PlaneHead(nn.Module):
 
     def __init__(self, features: int, planes: int) -> None:
         super().__init__()
-        self.classify = nn.Linear(features, planes)
+        self.classify: nn.Linear = nn.Linear(features, planes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C] to logits [N, planes]."""
@@ -143,9 +147,9 @@ class SaliencyHead(nn.Module):
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        self.reduce = _convolution(features, width)
-        self.refine = _convolution(width, width)
-        self.score = nn.Conv2d(width, 1, 1)
+        self.reduce: nn.Sequential = _convolution(features, width)
+        self.refine: nn.Sequential = _convolution(width, width)
+        self.score: nn.Conv2d = nn.Conv2d(width, 1, 1)
 
     def forward(self, maps: Tensor, height: int, width: int) -> Tensor:
         """Map feature maps [N, C, h, w] to scores [N, height, width]; their softmax over pixels is the density."""

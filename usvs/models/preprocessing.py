@@ -4,6 +4,7 @@ One transform serves training, evaluation and `Encoder.preprocess`. Crop positio
 resize is exact in float32 (`usvs.ops.augment_frames`), so that every data loader computes the same bits.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -52,6 +53,7 @@ class AugmentParams(NamedTuple):
         flip: [n] bool, mirrored left to right.
         gain: [n] factor on the displayed gray level, which saturates at white.
         shift: [n, 2] pixels by which the crop is moved down and right, clipped to the frame.
+        zoom: [n] factor of at least 1 that the side of the crop is divided by.
     """
 
     top: Float64Array
@@ -59,39 +61,49 @@ class AugmentParams(NamedTuple):
     flip: npt.NDArray[np.bool_]
     gain: Float64Array
     shift: npt.NDArray[np.int64]
+    zoom: Float64Array
 
 
 def identity_params(n: int) -> AugmentParams:
     """Return the parameters of evaluation for n frames: the central crop, nothing else."""
     centre = np.full(n, 0.5)
-    return AugmentParams(centre, centre, np.zeros(n, np.bool_), np.ones(n), np.zeros((n, 2), np.int64))
+    one = np.ones(n)
+    return AugmentParams(centre, centre, np.zeros(n, np.bool_), one, np.zeros((n, 2), np.int64), one)
 
 
 class CropGrid(NamedTuple):
     """Sampling grid of a square crop of a frame; see `usvs.ops.augment_frames`.
 
     Attributes:
+        side: of the frame, pixels.
+        frame_pixels: P, side of the result.
         halvings: how often the frame is halved before it is sampled, so that no pixel is skipped.
-        step: pixels of the halved frame per pixel of the result, in units of 1 / 2**(7 - halvings).
-        extent: side of the crop, in pixels of the frame.
-        max_corner: largest row or column of the crop's top left corner, in pixels of the frame.
+        step: pixels of the halved frame per pixel of the result without zoom, in units of 1 / 2**(7 - halvings).
     """
 
+    side: int
+    frame_pixels: int
     halvings: int
     step: int
-    extent: float
-    max_corner: int
 
-    @property
-    def scale(self) -> float:
-        """Pixels of the halved frame per pixel of the result."""
-        return self.step / float(2 ** (ops.WEIGHT_BITS - 1 - self.halvings))
+    def steps(self, params: AugmentParams) -> npt.NDArray[np.int64]:
+        """Return the step of each crop [n]."""
+        return np.maximum(1, np.floor(self.step / params.zoom)).astype(np.int64)
+
+    def scales(self, params: AugmentParams) -> Float64Array:
+        """Return the pixels of the halved frame per pixel of the result, for each crop [n]."""
+        return self.steps(params) / float(2 ** (ops.WEIGHT_BITS - 1 - self.halvings))
+
+    def extents(self, params: AugmentParams) -> Float64Array:
+        """Return the side of each crop [n], in pixels of the frame."""
+        return self.scales(params) * float(self.frame_pixels * 2**self.halvings)
 
     def corners(self, params: AugmentParams) -> npt.NDArray[np.int64]:
         """Return row and column of each crop's top left corner [n, 2], in pixels of the frame."""
+        largest = np.maximum(0, self.side - np.ceil(self.extents(params)).astype(np.int64))[:, None]
         position = np.stack([params.top, params.left], axis=1)
-        corner = np.floor(position * (self.max_corner + 1)).astype(np.int64)
-        shifted: npt.NDArray[np.int64] = np.clip(corner + params.shift, 0, self.max_corner)
+        corner = np.floor(position * (largest + 1)).astype(np.int64)
+        shifted: npt.NDArray[np.int64] = np.clip(corner + params.shift, 0, largest)
         return shifted
 
     @classmethod
@@ -109,9 +121,7 @@ class CropGrid(NamedTuple):
         crop = max(1, round(crop_fraction * side))
         halvings = min(max(0, int(np.log2(crop / frame_pixels))), ops.MOST_HALVINGS)
         unit = 2 ** (ops.WEIGHT_BITS - 1 - halvings)
-        step = max(1, int(crop * unit / 2**halvings / frame_pixels))
-        extent = step / unit * frame_pixels * 2**halvings
-        return cls(halvings, step, extent, max(0, side - int(np.ceil(extent))))
+        return cls(side, frame_pixels, halvings, max(1, int(crop * unit / 2**halvings / frame_pixels)))
 
 
 def slopes(gain: Float64Array) -> Float32Array:
@@ -131,17 +141,26 @@ def apply_params(frames: UInt8Array, params: AugmentParams, grid: CropGrid, fram
     Returns:
         float32 [n, 1, P, P]: (min(gain * level / 255, 1) - `GRAY_MEAN`) / `GRAY_SPREAD`.
     """
-    return ops.augment_frames(
-        torch.from_numpy(frames),
-        torch.from_numpy(grid.corners(params)),
-        torch.from_numpy(params.flip),
-        torch.from_numpy(slopes(params.gain)),
-        frame_pixels,
-        grid.step,
-        grid.halvings,
-        CEILING,
-        OFFSET,
-    )
+    steps, corners, slope = grid.steps(params), grid.corners(params), slopes(params.gain)
+    result = torch.empty(len(frames), 1, frame_pixels, frame_pixels)
+    for step in np.unique(steps).tolist():  # one step for each zoom
+        rows = np.flatnonzero(steps == step)
+        every = len(rows) == len(frames)
+        part = ops.augment_frames(
+            torch.from_numpy(frames if every else frames[rows]),
+            torch.from_numpy(corners[rows]),
+            torch.from_numpy(params.flip[rows]),
+            torch.from_numpy(slope[rows]),
+            frame_pixels,
+            step,
+            grid.halvings,
+            CEILING,
+            OFFSET,
+        )
+        if every:
+            return part
+        result[torch.from_numpy(rows)] = part
+    return result
 
 
 def preprocess_images(images: Images, frame_pixels: int, crop_fraction: float = CROP_FRACTION) -> Tensor:
@@ -172,6 +191,11 @@ def preprocess_images(images: Images, frame_pixels: int, crop_fraction: float = 
         grid = CropGrid.fit(stack.shape[-1], frame_pixels, crop_fraction)
         results.append(apply_params(stack, identity_params(len(stack)), grid, frame_pixels))
     return torch.cat(results)
+
+
+def prepared_side(frame_pixels: int, crop_fraction: float) -> int:
+    """Return the side of prepared frames from which an input of `frame_pixels` is cropped: 72 for 64, 256 for 224."""
+    return 8 * math.ceil(frame_pixels / crop_fraction / 8)
 
 
 def _as_list(images: Images) -> Sequence[Any]:

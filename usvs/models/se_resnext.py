@@ -34,8 +34,8 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.fc1: nn.Conv2d = nn.Conv2d(channels, squeezed, 1)
+        self.fc2: nn.Conv2d = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Scale maps [N, C, h, w] by their gates."""
@@ -70,16 +70,16 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         out = planes * EXPANSION
-        self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(
+        self.conv1: nn.Conv2d = nn.Conv2d(channels, width, 1, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv2: nn.Conv2d = nn.Conv2d(
             width, width, 3, stride=stride, padding=dilation, dilation=dilation, groups=cardinality, bias=False
         )
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, out, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out)
-        self.se = SqueezeExcite(out, squeezed_channels(out, se_ratio))
-        self.downsample = (
+        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.conv3: nn.Conv2d = nn.Conv2d(width, out, 1, bias=False)
+        self.bn3: nn.BatchNorm2d = nn.BatchNorm2d(out)
+        self.se: SqueezeExcite = SqueezeExcite(out, squeezed_channels(out, se_ratio))
+        self.downsample: nn.Sequential | None = (
             nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
             if downsample
             else None
@@ -114,10 +114,11 @@ class SEResNeXt(Encoder):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__(settings.in_chans)
         self.settings = settings
-        self.conv1 = nn.Conv2d(settings.in_chans, settings.stem_width, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(settings.stem_width)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels, self.stride, dilation = settings.stem_width, 4, 1
+        self.conv1: nn.Conv2d = nn.Conv2d(settings.in_chans, settings.stem_width, 7, stride=2, padding=3, bias=False)
+        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(settings.stem_width)
+        self.maxpool: nn.MaxPool2d = nn.MaxPool2d(3, stride=2, padding=1)
+        self.stride: int = 4
+        channels, dilation = settings.stem_width, 1
         stages = []
         for stage, blocks in enumerate(settings.layers):
             stride, first_dilation = (1 if stage == 0 else 2), dilation
@@ -127,6 +128,10 @@ class SEResNeXt(Encoder):
             planes = settings.stem_width * 2**stage
             stages.append(_stage(settings, channels, planes, blocks, stride, first_dilation, dilation))
             channels = planes * EXPANSION
+        self.layer1: nn.Sequential
+        self.layer2: nn.Sequential
+        self.layer3: nn.Sequential
+        self.layer4: nn.Sequential
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.num_features = channels
         self.apply(_initialise)

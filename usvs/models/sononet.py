@@ -57,10 +57,10 @@ class SonoNet(nn.Module):
 
     def __init__(self, width: int, classes: int = len(SONONET_CLASSES)) -> None:
         super().__init__()
-        self.features = _feature_stages(width)
+        self.features: nn.Sequential = _feature_stages(width)
         self.num_features: int = width * FEATURES_OVER_WIDTH
         hidden = self.num_features // 2
-        self.adaption = nn.Sequential(  # the spelling of the published weights
+        self.adaption: nn.Sequential = nn.Sequential(  # the spelling of the published weights
             nn.Conv2d(self.num_features, hidden, 1, bias=False),
             nn.BatchNorm2d(hidden, eps=EPSILON),
             nn.ReLU(inplace=True),
@@ -89,7 +89,7 @@ class SonoNetEncoder(Encoder):
 
     def __init__(self, width: int, height: int = SONONET_HEIGHT, columns: int = SONONET_WIDTH) -> None:
         super().__init__()
-        self.features = _feature_stages(width)
+        self.features: nn.Sequential = _feature_stages(width)
         self.num_features = width * FEATURES_OVER_WIDTH
         self.stride: int = STRIDE
         self.height: int = height

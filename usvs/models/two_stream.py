@@ -49,8 +49,8 @@ class TwoStream(nn.Module):
 
     def __init__(self, settings: ModelSettings, video: Encoder | None = None) -> None:
         super().__init__()
-        self.video = SEResNeXt(settings.video) if video is None else video
-        self.speech = SEResNeXt(settings.speech)
+        self.video: Encoder = SEResNeXt(settings.video) if video is None else video
+        self.speech: SEResNeXt = SEResNeXt(settings.speech)
         video_features, speech_features = self.video.num_features, self.speech.num_features
         self.projection_grid: int = settings.projection_grid
         if settings.shared_projection and self.projection_grid > 1:
@@ -63,14 +63,14 @@ class TwoStream(nn.Module):
                 f"setting 'shared_projection': expected streams of one width, got {video_features} video and"
                 f" {speech_features} speech features; set model.shared_projection=false"
             )
-        self.project_video = _projection(video_features * self.projection_grid**2, settings)
-        self.project_speech = (
+        self.project_video: ProjectionHead = _projection(video_features * self.projection_grid**2, settings)
+        self.project_speech: ProjectionHead = (
             self.project_video if settings.shared_projection else _projection(speech_features, settings)
         )
-        self.correspondence = CorrespondenceHead(
+        self.correspondence: CorrespondenceHead = CorrespondenceHead(
             video_features, speech_features, settings.correspondence_hidden, settings.correspondence_batch_norm
         )
-        self.order = OrderHead(
+        self.order: OrderHead = OrderHead(
             video_features,
             settings.order_grid,
             settings.order_hidden,

@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from usvs.narration.plan import ScanPlan, plan_scans
 from usvs.narration.settings import NarrateSettings
 from usvs.narration.sound import record_sound
 from usvs.narration.voice import Speakers, Voice, draw_voice
-from usvs.utils.process_pool import map_tasks
+from usvs.utils.process_pool import map_or_raise
 from usvs.utils.progress import track
 from usvs.utils.seeds import stream
 from usvs.utils.text import quantity
@@ -158,7 +157,7 @@ def narrate_videos(
     voices = tuple(draw_voice(seed, number) for number in range(settings.voices))
     with new_archive(out, "narrate") as folders:
         tasks = [NarrateTask(plan, seed, words, voices, settings, folders, write_labels) for plan in plans]
-        made = list(track(_make_scans(tasks, workers), "narrating scans", len(tasks)))
+        made = list(track(map_or_raise(make_scan, tasks, workers, "narrate"), "narrating scans", len(tasks)))
         made_from = {
             "seed": seed,
             "part": part,
@@ -196,13 +195,6 @@ def _check_words(words: Lexicon, voice: Voice) -> None:
 def _count_classes(videos: tuple[LabelledVideo, ...], names: tuple[str, ...]) -> dict[str, int]:
     counts = Counter(video.topic for video in videos)
     return {names[topic]: counts[topic] for topic in sorted(counts)}
-
-
-def _make_scans(tasks: list[NarrateTask], workers: int | None) -> Iterator[NarratedScan]:
-    for _, scan in map_tasks(make_scan, tasks, workers):
-        if isinstance(scan, DataError):
-            raise DataError(f"narrate: {scan}; use fewer workers")
-        yield scan
 
 
 def make_scan(task: NarrateTask) -> NarratedScan:

@@ -75,8 +75,8 @@ class Speakers:
     """
 
     def __init__(self, voices: Sequence[Voice]) -> None:
-        self.voices = tuple(voices)
-        self.rate_hz = 0
+        self.voices: tuple[Voice, ...] = tuple(voices)
+        self.rate_hz: int = 0
         self._pieces: list[NDArray[np.int16]] = []
 
     def __enter__(self) -> Self:
@@ -109,6 +109,8 @@ class Speakers:
         encoded = text.encode()
         if self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, CHARACTERS_UTF8, None, None) != 0:
             raise MissingDependencyError(f"espeak-ng cannot synthesize '{text}'")
+        if not self._pieces:  # a text without words
+            return np.zeros(0, np.float32)
         sound: NDArray[np.float32] = np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
         loud = np.flatnonzero(np.abs(sound) > 0.01)
         return sound[loud[0] : loud[-1] + 1] if len(loud) else sound[:0]

@@ -42,12 +42,14 @@ class Placement:
         mirror = -1.0 if rng.random() < 0.5 else 1.0
         stretch = rng.uniform(0.9, 1.1)
         c, s = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
-        self.matrix = scale * np.array([[c, -s], [s, c]]) @ np.diag([mirror * stretch, 1 / stretch])
-        self.shift = np.array(shift)
+        self.matrix: NDArray[np.float64] = (
+            scale * np.array([[c, -s], [s, c]]) @ np.diag([mirror * stretch, 1 / stretch])
+        )
+        self.shift: NDArray[np.float64] = np.array(shift)
         self.scale = scale
-        self.waves = rng.uniform(1.5, 3.5, (3, 2))
-        self.phases = rng.uniform(0, 2 * np.pi, (3, 2))
-        self.sway = rng.uniform(0.0, 0.022, (3, 2))
+        self.waves: NDArray[np.float64] = rng.uniform(1.5, 3.5, (3, 2))
+        self.phases: NDArray[np.float64] = rng.uniform(0, 2 * np.pi, (3, 2))
+        self.sway: NDArray[np.float64] = rng.uniform(0.0, 0.022, (3, 2))
 
     def __call__(self, points: Points) -> Points:
         """Map points [n, 2] of the anatomy's own frame into the tissue frame."""
@@ -60,7 +62,7 @@ class Canvas:
     """Maps [MAP_PIXELS, MAP_PIXELS]: scatter amplitude, specular (mirror) amplitude, attenuation per sample."""
 
     def __init__(self, apex: tuple[float, float], scatter: float) -> None:
-        self.apex = np.array(apex)
+        self.apex: NDArray[np.float64] = np.array(apex)
         self.scatter: FloatArray = np.full((MAP_PIXELS, MAP_PIXELS), scatter, np.float32)
         self.mirror: FloatArray = np.zeros((MAP_PIXELS, MAP_PIXELS), np.float32)
         self.attenuation: FloatArray = np.zeros((MAP_PIXELS, MAP_PIXELS), np.float32)

@@ -1,7 +1,6 @@
 """Writing of a phantom archive by several processes, with its ground truth in a folder of its own."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import cv2
 
 from usvs.config import override_settings
-from usvs.errors import ConfigError, DataError
+from usvs.errors import ConfigError
 from usvs.narration.media import write_video
 from usvs.narration.new_archive import StagingFolders, check_new_archive, ground_truth_folder, new_archive
 from usvs.narration.voice import espeak_paths
@@ -18,7 +17,7 @@ from usvs.phantom.media import write_gaze, write_planes
 from usvs.phantom.scan import PhantomScan
 from usvs.phantom.script import plane_rows
 from usvs.phantom.settings import PhantomSettings
-from usvs.utils.process_pool import map_tasks
+from usvs.utils.process_pool import map_or_raise
 from usvs.utils.progress import track
 from usvs.utils.text import quantity
 
@@ -103,7 +102,7 @@ def make_phantom(
     espeak_paths()
     with new_archive(out, "phantom") as staging:
         tasks = _scan_tasks(staging, patients, seed, settings)
-        frames = sum(track(_make_scans(tasks, workers), "making phantom scans", len(tasks)))
+        frames = sum(track(map_or_raise(make_scan, tasks, workers, "phantom"), "making phantom scans", len(tasks)))
         size = staging.archive_bytes()
     video_seconds = frames / settings.frame_rate_hz
     return PhantomSummary(out, patients, len(tasks), frames, video_seconds, size, time.monotonic() - started)
@@ -121,14 +120,6 @@ def _check(out: Path, patients: int, seed: int, workers: int | None) -> None:
     for name, value, least in (("patients", patients, 1), ("seed", seed, 0), ("workers", workers, 1)):
         if value is not None and value < least:
             raise ConfigError(f"phantom: expected {name} of at least {least}, got {value}")
-
-
-def _make_scans(tasks: list[ScanTask], workers: int | None) -> Iterator[int]:
-    """Yield the number of frames of each scan when it is complete."""
-    for _, frames in map_tasks(make_scan, tasks, workers):
-        if isinstance(frames, DataError):
-            raise DataError(f"phantom: {frames}; use fewer workers")
-        yield frames
 
 
 def make_scan(task: ScanTask) -> int:

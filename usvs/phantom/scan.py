@@ -13,12 +13,12 @@ from usvs.narration.sound import record_sound
 from usvs.narration.voice import Speakers, draw_voice
 from usvs.phantom.anatomy import Slab, draw_slab, reflectivity
 from usvs.phantom.gaze import Gaze, simulate_gaze
-from usvs.phantom.geometry import FloatArray, draw_sector_geometry
+from usvs.phantom.geometry import FloatArray, SectorGeometry, draw_sector_geometry
 from usvs.phantom.lexicon import LEXICON
 from usvs.phantom.screen import Screen
-from usvs.phantom.script import draw_script
+from usvs.phantom.script import Segment, draw_script
 from usvs.phantom.settings import PhantomSettings
-from usvs.phantom.sonography import FrameRenderer, Layer, draw_contact, draw_scanner
+from usvs.phantom.sonography import FrameRenderer, Layer, ScannerSettings, draw_contact, draw_scanner
 from usvs.phantom.transducer import Pose, draw_poses
 from usvs.utils.seeds import between, stream
 
@@ -46,12 +46,16 @@ class PhantomScan:
     """
 
     def __init__(self, seed: int, patient: int, scan: int, settings: PhantomSettings) -> None:
+        self.seed: int
+        self.patient: int
+        self.scan: int
+        self.settings: PhantomSettings
         self.seed, self.patient, self.scan, self.settings = seed, patient, scan, settings
-        self.sector = draw_sector_geometry(seed, patient, settings)
-        self.scanner = draw_scanner(seed, patient)
-        self.script = draw_script(self._stream("script"), settings)
-        self.rate_hz = settings.frame_rate_hz
-        self.frames = self.script[-1].stop
+        self.sector: SectorGeometry = draw_sector_geometry(seed, patient, settings)
+        self.scanner: ScannerSettings = draw_scanner(seed, patient)
+        self.script: list[Segment] = draw_script(self._stream("script"), settings)
+        self.rate_hz: int = settings.frame_rate_hz
+        self.frames: int = self.script[-1].stop
         self.poses: list[list[Pose]] = [self._draw_poses(visit) for visit in range(len(self.script))]
 
     def planes(self) -> NDArray[np.int16]:

@@ -25,13 +25,19 @@ class Screen:
 
     def __init__(self, seed: int, patient: int, sector: SectorGeometry) -> None:
         rng = stream(seed, "patient", patient, "screen")
-        self.tint = (int(rng.integers(126, 134)), int(rng.integers(124, 130)))  # chroma of the gray map
+        self.tint: tuple[int, int] = (
+            int(rng.integers(126, 134)),
+            int(rng.integers(124, 130)),
+        )  # chroma of the gray map
         self.still: NDArray[np.uint8] = np.zeros((sector.height, sector.width), np.uint8)
         _draw_top_bar(self.still, rng)
         _draw_side_text(self.still, rng)
         _draw_gray_bar(self.still)
         _draw_ruler(self.still, sector)
-        self.mark = (int(sector.apex_x - sector.inner_radius * np.sin(sector.half_angle)) - 12, TOP_BAR_PIXELS + 14)
+        self.mark: tuple[int, int] = (
+            int(sector.apex_x - sector.inner_radius * np.sin(sector.half_angle)) - 12,
+            TOP_BAR_PIXELS + 14,
+        )
         cv2.circle(self.still, self.mark, 5, 150, -1, cv2.LINE_AA)
 
     def compose(self, sector_pixels: NDArray[np.uint8], cursor: tuple[float, float] | None) -> NDArray[np.uint8]:

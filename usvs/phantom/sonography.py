@@ -1,6 +1,7 @@
 """Rendering of frames: beams, attenuation, point spread, log compression and scan conversion."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -84,12 +85,12 @@ class FrameRenderer:
     def __init__(self, sector: SectorGeometry, scanner: ScannerSettings, rng: np.random.Generator) -> None:
         self.scanner = scanner
         self.rng = rng
-        self.points = sector.beam_points()
+        self.points: tuple[FloatArray, FloatArray] = sector.beam_points()
         beam, sample = sector.pixel_beams()
-        self.lookup = cv2.convertMaps(beam, sample, cv2.CV_16SC2)
+        self.lookup: tuple[Any, Any] = cv2.convertMaps(beam, sample, cv2.CV_16SC2)
         self.noise: FloatArray = (rng.standard_normal((SAMPLES * 2, BEAMS * 2, 2)) * scanner.noise).astype(np.float32)
-        self.near = _near_field(rng)
-        self.level_db = scanner.depth_gain_db + scanner.gain_db
+        self.near: FloatArray = _near_field(rng)
+        self.level_db: FloatArray = scanner.depth_gain_db + scanner.gain_db
         self.previous: FloatArray | None = None
 
     def frame(self, layers: list[Layer], contact: TransducerContact) -> NDArray[np.uint8]:

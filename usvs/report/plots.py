@@ -22,7 +22,10 @@ from usvs.utils.text import printable
 DOTS_PER_INCH = 130
 COLOURS = {**{key: row.colour for key, row in ROWS.items() if row.colour is not None}, "ceiling": "#4f9a5b"}
 OTHER_COLOURS = ("#2a6fa8", "#d08a2c", "#7a5aa6", "#4f9a5b", "#b5494b")
-SPLITS = {"train": ("training", "#9db7cf", None), "validation": ("validation", "#2a6fa8", "o")}  # label, colour, marker
+SPLITS: dict[str, tuple[str, str, str | None]] = {
+    "train": ("training", "#9db7cf", None),
+    "validation": ("validation", "#2a6fa8", "o"),
+}  # label, colour, marker
 MAX_NAME_LETTERS = 32  # of a class
 SMALLEST_SHOWN_FRACTION = 0.005  # of a row of a confusion matrix
 

@@ -8,7 +8,7 @@ from usvs.errors import DataError
 from usvs.store.tables import read_scans
 from usvs.utils.text import quantity, shell_command
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CATALOGUE_FOLDER = "catalogue"
 

@@ -10,7 +10,7 @@ from usvs.store.contact_sheet import draw_contact_sheets
 from usvs.store.indexing import inspect_archive
 from usvs.utils.text import printable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def audit_archive(

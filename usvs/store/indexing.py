@@ -46,7 +46,7 @@ from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 from usvs.utils.text import printable
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 MISSING = "manifest.csv names it, the archive does not contain it"
 NOTE_COLUMNS = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "labels_note", "file_note")

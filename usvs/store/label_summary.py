@@ -75,12 +75,11 @@ def summarise_labels(
         class_file: the ``classes.csv`` in use, or the one that the owner may write.
     """
     lists = class_lists([row["labels"] for row in rows], rules)
-    counts = {column: {name: ClassCount() for name in found.names} for column, found in lists.items()}
+    counts = count_labels(rows, rules)
     raw: dict[str, dict[str, int]] = {column: {} for column in lists}
     left_out, files = dict.fromkeys(lists, 0), dict.fromkeys(lists, 0)
     for row in rows:
         for column, track in load_labels(row["labels"]).items():
-            _count_scan(row, track, lists[column], counts[column])
             files[column] += 1
             labels = {span.label for span in track.spans}
             left_out[column] += any(lists[column].find(label) == UNLABELLED for label in labels)
@@ -90,6 +89,21 @@ def summarise_labels(
     questions = {column: _questions(lists[column], raw[column], rules) for column in lists if column not in remarks}
     lines = _lines(counts, left_out, remarks, questions, rules, table, class_file)
     return LabelSummary(counts, left_out, questions, table.unmatched, tuple(lines))
+
+
+def count_labels(rows: Sequence[Mapping[str, Any]], rules: ClassRules) -> dict[str, dict[str, ClassCount]]:
+    """Return where each class occurs, by label column, in the order of the class lists.
+
+    Args:
+        rows: of the catalogue: labels, patient_key, duration_seconds and frames.
+        rules: of the archive's ``classes.csv``.
+    """
+    lists = class_lists([row["labels"] for row in rows], rules)
+    counts = {column: {name: ClassCount() for name in found.names} for column, found in lists.items()}
+    for row in rows:
+        for column, track in load_labels(row["labels"]).items():
+            _count_scan(row, track, lists[column], counts[column])
+    return counts
 
 
 def _count_scan(

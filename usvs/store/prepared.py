@@ -25,7 +25,7 @@ from usvs.store.store_labels import StoreLabels
 from usvs.utils.columns import blocks
 from usvs.utils.text import quantity, shell_command
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
 
@@ -49,7 +49,7 @@ class PreparedStore:
     """
 
     def __init__(self, store: str | Path, check_scans: bool = True) -> None:
-        self.store = Path(store)
+        self.store: Path = Path(store)
         catalogue = Catalogue.load(self.store)
         self._folder = self.store / PREPARED
         failed = read_failures(self.store)
@@ -71,9 +71,9 @@ class PreparedStore:
                 )
         labels = catalogue.scans["labels"].take(pa.array(usable)).to_pylist()
         number_of = {row: number for number, row in enumerate(usable)}
-        self.labels = StoreLabels(labels, [number_of[row] for row in rows], catalogue.class_rules)
-        self.clips = _clip_table(catalogue, np.array(rows))
-        self.clip_settings = catalogue.clip_settings
+        self.labels: StoreLabels = StoreLabels(labels, [number_of[row] for row in rows], catalogue.class_rules)
+        self.clips: ClipTable = _clip_table(catalogue, np.array(rows))
+        self.clip_settings: ClipSettings = catalogue.clip_settings
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()
         self._lock = Lock()
 

@@ -3,7 +3,7 @@
 import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
@@ -20,7 +20,7 @@ PREPARE = "run 'usvs prepare'"
 class FileState(BaseModel):
     """Size and modification time of the video, and of its companion files, when they were read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     bytes: int
     modified_ns: int
@@ -39,7 +39,7 @@ class PreparedManifest(BaseModel):
         checksum: SHA-256 of the manifest's other values, see `seal`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[2] = VERSION
     scan_key: str

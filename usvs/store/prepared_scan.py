@@ -41,12 +41,12 @@ class PreparedScan:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.manifest = PreparedManifest.load(folder)
+        self.manifest: PreparedManifest = PreparedManifest.load(folder)
         self._folder = folder
-        self.scan_key = self.manifest.scan_key
-        self.patient_key = self.manifest.patient_key
-        self.frame_pixels = self.manifest.frame_pixels
-        self.duration_seconds = self.manifest.duration_seconds
+        self.scan_key: str = self.manifest.scan_key
+        self.patient_key: str | None = self.manifest.patient_key
+        self.frame_pixels: int = self.manifest.frame_pixels
+        self.duration_seconds: float = self.manifest.duration_seconds
         if folder.name != self.scan_key:
             raise DataError(f"scan {folder.name}: its manifest is of scan {self.scan_key}; {PREPARE}")
         self.frame_seconds: NDArray[np.float64] = self._load("frame_seconds.npy")

@@ -54,7 +54,11 @@ SCAN_SCHEMA = pa.schema([
     ("state", pa.string()),
 ])
 # fmt: on
-CLIP_COLUMNS = {"scan": np.int32, "start_seconds": np.float64, "speech_fraction": np.float32}
+CLIP_COLUMNS: dict[str, type[np.generic]] = {
+    "scan": np.int32,
+    "start_seconds": np.float64,
+    "speech_fraction": np.float32,
+}
 SCANS_FILE = "scans.parquet"
 CLIPS_FOLDER_PREFIX = "clips."
 HASHES_FILE = "sha256.json"  # in the folder of the clips: hashes of the columns and of the Parquet file
@@ -67,7 +71,7 @@ class CatalogueWriter:
     """Writes a catalogue scan by scan; it replaces the old one in `publish`."""
 
     def __init__(self, folder: Path, clips: ClipSettings, rules: ClassRules | None = None) -> None:
-        self.scans = 0
+        self.scans: int = 0
         self._folder, self._settings = folder, clips
         self._pending: list[dict[str, object]] = []
         self._keys: set[str] = set()

@@ -34,7 +34,7 @@ from usvs.utils.array_files import write_arrays
 from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.private_files import make_private_folder
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 KIND = "finetune"
 MODELS, EXAMPLES = "models", "examples"
@@ -64,9 +64,15 @@ class Comparison:
             raise ConfigError(
                 f"task '{task.name}', protocol: expected {' or '.join(task.protocols)}, got '{unknown[0]}'"
             )
+        self.task: AnyTask
+        self.folder: Path
+        self.settings: FinetuneSettings
+        self.ranks: Ranks
         self.task, self.folder, self.settings, self.group_by, self.ranks = task, run, settings, group_by, ranks
-        self.inits = dict(zip(init_names(inits), inits, strict=True))
+        self.inits: dict[str, Init] = dict(zip(init_names(inits), inits, strict=True))
         self.protocols = protocols
+        self.store_folder: Path
+        self.store: PreparedStore
         self.store_folder, self.store = Path(store.store), store
         self.table: Table = task.dataset(self.store, settings, group_by)
 
@@ -85,9 +91,11 @@ class Comparison:
             raise ConfigError(f"setting 'stratify_folds': task '{self.task.name}' has no classes")
         groups = self.table.group.tolist()
         folds = make_folds(groups, settings.folds, settings.run.seed, labels if settings.stratify_folds else None)
-        self.folds = [fold.labelled(settings.labelled_patients) for fold in folds]
+        self.folds: list[Fold] = [fold.labelled(settings.labelled_patients) for fold in folds]
         keys = pretraining_keys(self.store, np.unique(self.table.scan).tolist())
-        self.overlap = overlaps(inits, list(self.inits), self.store, keys.values(), allow_overlap, init_stores)
+        self.overlap: dict[str, str] = overlaps(
+            inits, list(self.inits), self.store, keys.values(), allow_overlap, init_stores
+        )
         if labels is not None and (rare := rare_classes(self.table.group, labels, settings.folds)):
             names = self.task.description().get("classes", [])
             listed = ", ".join(f"{names[number]} ({count})" for number, count in rare.items())
@@ -104,7 +112,7 @@ class Comparison:
         self.ranks.on_first(
             lambda: caches.append(ResultCache(self.folder, KIND, {**record, **fingerprint(self.store)}))
         )
-        self.cache = caches[0] if caches else None
+        self.cache: ResultCache | None = caches[0] if caches else None
         try:
             measured = [
                 self._measure(number, name, protocol, calibrate)

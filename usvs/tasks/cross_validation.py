@@ -137,10 +137,7 @@ def measure_fold(
         return measure_frozen(task, store, table, fold, settings, init, [protocol], calibrate=calibrate)[protocol]
     _check_protocol(task, protocol)
     started = time.monotonic()
-    train = table.of_groups(fold.train)
-    test = task.test_dataset(store, table.of_groups(fold.test), settings)
-    encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
-    sha256 = encoder_sha256(encoder)
+    train, test, encoder, sha256 = _prepare_fold(task, store, table, fold, settings, init)
     after = f", {label}" if label else ""
     module, updates = fit_module(task, store, train, encoder, settings, ranks, f"fine-tuning{after}")
     metrics = evaluate_module(task, store, test, module, settings, ranks, f"predicting{after}")
@@ -169,11 +166,9 @@ def measure_frozen(
     for protocol in protocols:
         _check_protocol(task, protocol)
     started = time.monotonic()
-    train = table.of_groups(fold.train)
-    test = task.test_dataset(store, table.of_groups(fold.test), settings)
+    train, test, encoder, sha256 = _prepare_fold(task, store, table, fold, settings, init)
     labels, classes = task.labels(train), 1 + int(task.labels(table).max())
-    encoder: Encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
-    calibrated, sha256 = needs_calibration(is_random(init), calibrate), encoder_sha256(encoder)
+    calibrated = needs_calibration(is_random(init), calibrate)
     of_train, of_test = frozen_features(
         store,
         encoder,
@@ -193,6 +188,21 @@ def measure_frozen(
         seconds = time.monotonic() - started
         results[protocol] = FoldResult(fold, metrics, len(train), len(test), 0, calibrated, sha256, seconds)
     return results
+
+
+def _prepare_fold(
+    task: DownstreamTask[TableT, Any, Any],
+    store: PreparedStore,
+    table: TableT,
+    fold: Fold,
+    settings: FinetuneSettings,
+    init: Init,
+) -> tuple[TableT, TableT, Encoder, str]:
+    """Return the fold's training rows, its test rows, the initial encoder on its device and the encoder's SHA-256."""
+    train = table.of_groups(fold.train)
+    test = task.test_dataset(store, table.of_groups(fold.test), settings)
+    encoder = initial_encoder(init, settings).to(choose_device(settings.run.device))
+    return train, test, encoder, encoder_sha256(encoder)
 
 
 def _check_protocol(task: DownstreamTask[Any, Any, Any], protocol: EvaluationProtocol) -> None:

@@ -26,7 +26,7 @@ from usvs.training.run_folder import CONFIG
 from usvs.utils.permutation import derive_key
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Kind = Literal["random", "run", "imagenet", "sononet", "timm", "module"]
 # ``random``; a run's folder, plain or as ``video:RUN`` or ``usvs:RUN``; weights of `usvs.models.load_weights`; or a

@@ -1,31 +1,20 @@
 """Saved models of any downstream task: ``model.safetensors``, and ``model.json`` with everything that rebuilds it."""
 
 import copy
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 from torch import nn
 
-from usvs import __version__
 from usvs.config import check_settings
 from usvs.errors import ConfigError, DataError
-from usvs.models.weight_files import MAX_WEIGHTS_BYTES
+from usvs.tasks.model_folder import DESCRIPTION, WEIGHTS, load_tensors, read_description, write_model_folder
 from usvs.tasks.pretraining.encoders import OWN_MODULE, describe_encoder, described_encoder
 from usvs.tasks.registry import KINDS, AnyTask
 from usvs.tasks.settings import FinetuneSettings
-from usvs.utils.atomic_files import publish, write_text, writing
-from usvs.utils.hashing import file_sha256
-from usvs.utils.private_files import make_private_folder
-from usvs.utils.regular_files import read_regular, read_regular_text
-
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
-FORMAT = 1  # of model.json
+from usvs.utils.atomic_files import writing
 
 
 @dataclass(frozen=True)
@@ -56,23 +45,7 @@ def save_model(folder: str | Path, model: TrainedModel) -> None:
         ResourceError: where the disk is full or not writable.
     """
     target = Path(folder)
-    with writing(f"model '{target}'"):
-        _write_model(target, model)
-
-
-def _write_model(target: Path, model: TrainedModel) -> None:
-    make_private_folder(target)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.module.state_dict().items()}
-    partial = target / f".{WEIGHTS}.partial"
-    try:
-        save_file(tensors, partial)
-    except Exception:
-        partial.unlink(missing_ok=True)  # a full disk gets its space back
-        raise
-    (target / DESCRIPTION).unlink(missing_ok=True)
-    publish(partial, target / WEIGHTS)
     description = {
-        "format": FORMAT,
         "kind": model.task.kind,
         "task": model.task.description(),
         "encoder": describe_encoder(model.module.encoder),
@@ -82,10 +55,9 @@ def _write_model(target: Path, model: TrainedModel) -> None:
             "frame_pixels": model.settings.model.frame_pixels,
         },
         "settings": model.settings.model_dump(mode="json"),
-        "weights_sha256": file_sha256(target / WEIGHTS),
-        "versions": {"usvs": __version__, "torch": torch.__version__},
     }
-    write_text(target / DESCRIPTION, json.dumps(description, indent=1))
+    with writing(f"model '{target}'"):
+        write_model_folder(target, model.module, description)
 
 
 def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedModel:
@@ -100,12 +72,8 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
         ConfigError: for a model of an own encoder without `encoder`.
     """
     source = Path(folder)
-    described = _read_description(source / DESCRIPTION)
+    described = read_description(source / DESCRIPTION, KINDS)
     try:
-        if described["format"] != FORMAT:
-            raise DataError(f"'{source / DESCRIPTION}', format: expected {FORMAT}, got {described['format']!r}")
-        if described["kind"] not in KINDS:
-            raise DataError(f"'{source / DESCRIPTION}', kind: expected {' or '.join(KINDS)}, got {described['kind']!r}")
         kind = KINDS[described["kind"]]
         settings = check_settings(kind.settings, described["settings"])
         task = kind.task.from_description(described["task"])
@@ -123,32 +91,6 @@ def load_model(folder: str | Path, encoder: nn.Module | None = None) -> TrainedM
         if described.get("encoder", {}).get("kind") == OWN_MODULE:
             raise
         raise DataError(f"'{source / DESCRIPTION}': {error}") from None
-    _load_weights(source / WEIGHTS, module, expected_sha256)
+    load_tensors(source / WEIGHTS, module, expected_sha256)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training: the same bits
     return TrainedModel(task, module.eval(), settings, pixels)
-
-
-def _read_description(file: Path) -> dict[str, Any]:
-    try:
-        described = json.loads(read_regular_text(file))
-    except FileNotFoundError:
-        raise DataError(f"model '{file.parent}': expected a file {file.name}, got none") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': expected JSON, got {error}") from None
-    if not isinstance(described, dict):
-        raise DataError(f"'{file}': expected a JSON object, got {type(described).__name__}")
-    return described
-
-
-def _load_weights(file: Path, module: nn.Module, expected_sha256: str) -> None:
-    try:
-        content = read_regular(file, MAX_WEIGHTS_BYTES)
-    except OSError as error:
-        raise DataError(f"'{file}': expected the weights of the model, got {error.strerror or error}") from None
-    if (found := hashlib.sha256(content).hexdigest()) != expected_sha256:
-        raise DataError(f"'{file}' is damaged: expected SHA-256 {expected_sha256[:12]}..., got {found[:12]}...")
-    try:
-        module.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError) as error:
-        lines = str(error).splitlines()
-        raise DataError(f"'{file}' does not fit {DESCRIPTION}: {lines[-1].strip()}") from None

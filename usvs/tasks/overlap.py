@@ -17,7 +17,7 @@ from usvs.tasks.task import Table
 from usvs.tasks.trained_patients import patients_in_store, trained_patients
 from usvs.training.run_folder import PATIENTS
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def check_pretraining_overlap(

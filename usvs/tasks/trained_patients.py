@@ -12,7 +12,7 @@ from usvs.store.translation import find_stores, translate_keys
 from usvs.training.run_folder import PATIENTS
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 NO_ID = ""  # in place of the store id in runs of earlier versions
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from usvs.errors import ConfigError, ResourceError
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
-from usvs.training.compilation import compile_module
+from usvs.training.compilation import CompiledModule, compile_module
 from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
 from usvs.training.micro_batches import (
@@ -27,7 +27,7 @@ from usvs.training.micro_batches import (
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class BatchCompute:
@@ -48,6 +48,10 @@ class BatchCompute:
         self, module: nn.Module, device: torch.device, optimiser: OptimiserSettings, run: RunSettings, ranks: Ranks
     ) -> None:
         apply_policy(module, optimiser.batch_norm, ranks)
+        self.module: nn.Module
+        self.device: torch.device
+        self.run: RunSettings
+        self.ranks: Ranks
         self.module, self.device, self.run, self.ranks = module, device, run, ranks
         self.policy = optimiser.batch_norm if has_batch_norm(module) else "frozen"
         self._sum = GradientSum([p for p in module.parameters() if p.requires_grad], ranks)
@@ -129,7 +133,7 @@ class BatchCompute:
                 " (see usvs.training.micro_batches.TrainableModule)"
             )
         how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
-        self.compiled = compile_module(self.module, how, "outputs" if self._is_split else "forward")
+        self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
         self._mode = None
 

@@ -25,7 +25,7 @@ from usvs.utils.hashing import file_sha256
 from usvs.utils.private_files import make_private, make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LATEST = "latest"
 BEST = "best"
@@ -93,6 +93,11 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
 def checkpoint_folder(folder: Path, step: int) -> Path:
     """Return the path of a step's checkpoint in the folder of a run's checkpoints."""
     return folder / f"step_{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint's folder, as `checkpoint_folder` names it."""
+    return int(folder.name.removeprefix("step_"))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

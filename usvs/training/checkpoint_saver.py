@@ -17,6 +17,8 @@ class CheckpointSaver:
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
+        self.folder: Path
+        self.keep: int
         self.folder, self.keep = folder, keep
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="usvs-checkpoint")
         self._writing: Future[Path] | None = None

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 Compile = Literal["torchscript", "inductor", "eager"]
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class CompiledModule(Protocol):
@@ -84,8 +84,8 @@ class ScriptedModule:
     def __init__(self, module: nn.Module, method: str = "forward") -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
-            self.module = torch.jit.script(module)
-        self.method = getattr(self.module, method)
+            self.module: Any = torch.jit.script(module)
+        self.method: Callable[..., Any] = getattr(self.module, method)
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the method."""

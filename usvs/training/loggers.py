@@ -85,7 +85,7 @@ class MLflowLogger:
         self._mlflow = _tracker("mlflow")
         if tracking_uri is not None:
             self._mlflow.set_tracking_uri(tracking_uri)
-        self.run = self._mlflow.start_run(run_name=run_name, **start_run)
+        self.run: Any = self._mlflow.start_run(run_name=run_name, **start_run)
 
     def log(self, step: int, values: Mapping[str, float], split: Split) -> None:
         """Log all metrics in one call."""
@@ -107,7 +107,7 @@ class WandbLogger:
     """
 
     def __init__(self, **init: Any) -> None:
-        self.run = _tracker("wandb").init(**init)
+        self.run: Any = _tracker("wandb").init(**init)
 
     def log(self, step: int, values: Mapping[str, float], split: Split) -> None:
         """Log all metrics in one call."""

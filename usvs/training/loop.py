@@ -26,7 +26,7 @@ from usvs.training.trainer import NonFiniteError, Trainer, TrainerState
 from usvs.utils.atomic_files import writing
 from usvs.utils.progress import track
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

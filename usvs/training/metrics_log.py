@@ -12,7 +12,7 @@ from usvs.errors import DataError
 from usvs.training.loggers import Split
 from usvs.utils.atomic_files import write_text
 from usvs.utils.private_files import open_private
-from usvs.utils.regular_files import MAX_TABLE_BYTES, read_regular_text
+from usvs.utils.regular_files import MAX_TABLE_BYTES, read_regular, read_regular_text
 
 METRICS = "metrics.jsonl"
 
@@ -50,6 +50,28 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         return [_parse(line, path) for line in read_regular_text(path, MAX_TABLE_BYTES).splitlines()]
     except OSError as error:
         raise DataError(f"'{path}': {error.strerror}") from error
+
+
+def read_metrics_so_far(run: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the records of a run that may be running or may have crashed, and how many lines are no record.
+
+    Unlike `read_metrics`, this leaves out a line that was torn by a crash, or is still being written.
+
+    Raises:
+        DataError: where there is no such file.
+    """
+    path = run / METRICS
+    try:
+        lines = read_regular(path, MAX_TABLE_BYTES).decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise DataError(f"'{path}': {error.strerror or error}") from error
+    records = []
+    for line in lines:
+        try:
+            records.append(_parse(line, path))
+        except DataError:
+            continue
+    return records, len(lines) - len(records)
 
 
 def last_metrics(run: Path, split: Split) -> dict[str, float]:

@@ -40,7 +40,7 @@ FREE_SETTINGS = frozenset(
 )
 EPOCHS = ("optimiser", "epochs")  # may grow when a run is resumed
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -56,6 +56,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, resume: bool) -> None:
+        self.path: Path
+        self.resume: bool
         self.path, self.resume = path, resume
         self._lock: FolderLock | None = None
         self._created = False
@@ -121,7 +123,7 @@ class RunFolder:
             DataError: where the folder has such a file with other content.
         """
         for name, record in records.items():
-            path = self.path / name
+            path: Path = self.path / name
             if path.exists() and read_regular_text(path) != _as_text(record):
                 raise DataError(
                     f"'{path}' differs from what this command would write: the run was started with another store,"

@@ -17,7 +17,7 @@ from usvs.training.optimiser import learning_rate, load_optimiser_tensors, make_
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.utils.permutation import derive_key
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class NonFiniteError(DataError):
@@ -65,18 +65,18 @@ class Trainer:
         steps_per_epoch: int,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.device = choose_device(run.device)
-        self.module = module.to(self.device)
+        self.device: torch.device = choose_device(run.device)
+        self.module: nn.Module = module.to(self.device)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         ranks.broadcast(self.module.state_dict().values())
-        self.compute = BatchCompute(self.module, self.device, optimiser, run, ranks)
+        self.compute: BatchCompute = BatchCompute(self.module, self.device, optimiser, run, ranks)
         self.settings = optimiser
         self.run = run
         self.ranks = ranks
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
-        self.optimiser = make_optimiser(self.module, optimiser)
-        self.step_number = 0
+        self.optimiser: torch.optim.Optimizer = make_optimiser(self.module, optimiser)
+        self.step_number: int = 0
         _warn_if_slow(self.device, run)
 
     def step(self, *batch: Tensor, shard: BatchShard | None = None) -> dict[str, float]:

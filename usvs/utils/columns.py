@@ -70,7 +70,7 @@ class ColumnWriter:
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
-        self.length = 0
+        self.length: int = 0
         self._file = path.open("wb")
         self._file.write(bytes(_HEADER_BYTES))
 

@@ -23,6 +23,9 @@ EXTRA_OF_MODULE = {
     "distributed": "dask",
     "shtab": "completion",
     "timm": "timm",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 PACKAGE_OF_MODULE = {
     "cv2": "opencv-python-headless",

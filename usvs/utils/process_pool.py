@@ -57,6 +57,20 @@ def map_tasks(
             yield task, _run_in_own_process(function, task)
 
 
+def map_or_raise(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None, command: str
+) -> Iterator[Result]:
+    """Yield each task's result, in the order of the tasks; arguments as of `map_tasks`.
+
+    Raises:
+        DataError: with the name of the command, where a process dies twice.
+    """
+    for _, result in map_tasks(function, tasks, workers):
+        if isinstance(result, DataError):
+            raise DataError(f"{command}: {result}; use fewer workers")
+        yield result
+
+
 def map_tasks_on(
     executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
 ) -> Generator[tuple[Task, Result | DataError], None, None]:

@@ -14,8 +14,8 @@ Item = TypeVar("Item")
 LOG_INTERVAL_SECONDS = 10.0
 MIN_LOGGED_SECONDS = 2.0  # shorter work is not logged
 
-console = Console(stderr=True, highlight=False)
-logger = logging.getLogger(__name__)
+console: Console = Console(stderr=True, highlight=False)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def track(

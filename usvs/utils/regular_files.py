@@ -45,14 +45,9 @@ def check_regular(path: Path, max_bytes: int | None = None) -> int:
 
 
 def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
-    """Open a regular file for reading, without blocking.
-
-    Args:
-        path: the file, or a link to it.
-        max_bytes: largest size; None: any.
+    """Open a regular file for reading, without blocking; arguments and errors as of `check_regular`.
 
     Raises:
-        RegularFileError: for a pipe, a device, a socket or a folder, which are not opened, and for a larger file.
         OSError: if it cannot be opened.
     """
     check_regular(path, max_bytes)  # opening a device may have an effect on it

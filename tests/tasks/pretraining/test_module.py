@@ -81,6 +81,7 @@ def test_a_batch_without_a_pair_that_counts_is_survived(tiny, objective):
     assert run.step(*batch(1))["valid_pairs"] == 8
 
 
+@pytest.mark.slow
 def test_every_term_is_learnt_on_one_batch(tiny):
     run = trainer(tiny(run={"compile": "eager"}))
     run.total_steps = run.steps_per_epoch = 40

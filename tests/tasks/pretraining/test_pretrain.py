@@ -75,6 +75,7 @@ def test_validation_patients_are_never_trained_on(tmp_path, monkeypatch, noise_s
     assert seen and all(f"{scan + 100:012x}" not in validation for scans in seen for scan in scans)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path, noise_store, tiny, undisturbed):
     same = pretrain(noise_store, tmp_path / "same", tiny())
     other = pretrain(noise_store, tmp_path / "other", tiny(run={"seed": 1}))
@@ -176,6 +177,17 @@ def test_validation_clips_all_show_the_order_task_whatever_share_training_shows(
     shared = settings.model_copy(update={"objective": settings.objective.model_copy(update={"order_fraction": 0.25})})
     store = PreparedStore(noise_store)
     assert Validation(store, store.clips, shared).loader.batch(0).order_valid.all()
+
+
+def test_validation_frames_are_not_augmented_however_strongly_training_is(noise_store, tiny):
+    plain = tiny()
+    strong = plain.augment.model_copy(update={"zoom": 2.0, "gain_db": 12.0, "flip": True})
+    store = PreparedStore(noise_store)
+    first, second = (
+        Validation(store, store.clips, plain.model_copy(update={"augment": augment})).loader.batch(0)
+        for augment in (plain.augment, strong)
+    )
+    assert torch.equal(first.frames, second.frames) and torch.equal(first.order_frames, second.order_frames)
 
 
 @pytest.mark.parametrize(

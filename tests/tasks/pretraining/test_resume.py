@@ -17,7 +17,7 @@ from usvs.tasks.pretraining.pretrain import pretrain
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("at", [1, 4])  # in the middle of an epoch
+@pytest.mark.parametrize("at", [1, pytest.param(4, marks=pytest.mark.slow)])  # in the middle of an epoch
 def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path, monkeypatch, noise_store, tiny, undisturbed, at):
     with monkeypatch.context() as patch:
         stop_after(patch, at)

@@ -30,6 +30,7 @@ def test_the_page_says_what_the_roofline_gives():
         assert f"| {cost.clips / seconds:.0f} | {hours:.2g} h | {all_hours:.3g} h |" in PAGE
 
 
+@pytest.mark.slow
 def test_operations_grow_with_clips_and_not_with_precision():
     base = pretrain_profile("quick")
     twice = base.model_copy(update={"optimiser": base.optimiser.model_copy(update={"batch_clips": 64})})

@@ -51,7 +51,7 @@ class ClassificationModule(nn.Module):
     def __init__(self, encoder: Encoder, classes: int, weights: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = PlaneHead(encoder.num_features, classes)
+        self.head: PlaneHead = PlaneHead(encoder.num_features, classes)
         self.register_buffer("class_weights", weights, persistent=False)
         self.class_weights: Tensor
 

@@ -38,12 +38,12 @@ class ClassificationTask:
 
     kind = "classification"
     protocols: Sequence[EvaluationProtocol] = ("finetune", "probe", "knn")
-    columns = (
+    columns: tuple[ScoreColumn, ...] = (
         ScoreColumn("precision", "precision", percent=True),
         ScoreColumn("recall", "recall", percent=True),
         ScoreColumn("f1", "F1", percent=True),
     )
-    extra_scores = ("accuracy",)
+    extra_scores: Sequence[str] = ("accuracy",)
     main_score = "f1"
     higher_is_better = True
 
@@ -53,7 +53,7 @@ class ClassificationTask:
         names = classes.names if isinstance(classes, ClassList) else tuple(classes)
         if len(names) < 2 or len(set(names)) != len(names):
             raise ValueError(f"classes: expected at least two different names, got {list(names)}")
-        self.class_list = classes if isinstance(classes, ClassList) else ClassList(names)
+        self.class_list: ClassList = classes if isinstance(classes, ClassList) else ClassList(names)
         self.classes = names
         self.name = name
         self.title = title

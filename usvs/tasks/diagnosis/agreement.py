@@ -154,8 +154,7 @@ def _embed_scan(
     model: PretrainModel, trainer: Trainer, store: PreparedStore, settings: PretrainSettings, clips: ClipTable
 ) -> ScanEmbeddings:
     two = settings.clips.model_copy(update={"groups_per_clip": 2})
-    fixed_crop = settings.augment.model_copy(update={"flip": False, "gain_db": 0.0})
-    reading = settings.model_copy(update={"clips": two, "augment": fixed_crop}).pairs
+    reading = settings.model_copy(update={"clips": two, "augment": settings.augment.crop_only()}).pairs
     no_order = ObjectiveSettings(affinity=False, order_fraction=1e-9)
     plan = SamplingPlan(clips, two, no_order, SEED, len(clips))
     batch = read_pairs(store, plan.batch(0, 0), reading)

@@ -106,8 +106,10 @@ class LabelNetwork(nn.Module):
 
     def __init__(self, encoder: SEResNeXt, classes: int, before: nn.Module) -> None:
         super().__init__()
+        self.before: nn.Module
+        self.encoder: SEResNeXt
         self.before, self.encoder = before, encoder
-        self.classify = nn.Linear(encoder.num_features, classes)
+        self.classify: nn.Linear = nn.Linear(encoder.num_features, classes)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return [n, C]."""

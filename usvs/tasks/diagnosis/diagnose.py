@@ -138,7 +138,7 @@ def diagnose(
     if updates < 1:
         raise ConfigError(f"updates: expected at least 1, got {updates}")
     check_clip_length(opened, chosen.clips)
-    split = split_store(opened, chosen.validation_fraction) if run is None else _split_of(Path(run), opened)
+    split = split_store(opened, chosen.validation_fraction) if run is None else split_of_run(Path(run), opened)
     source = None if labels is None else open_labels(opened, labels)
     contents = count_contents(opened, chosen, split)
     reading = None
@@ -159,7 +159,7 @@ def diagnose(
     return Diagnosis(contents, reading, agreement, ceilings, verdict, environment)
 
 
-def _split_of(run: Path, store: PreparedStore) -> PatientSplit:
+def split_of_run(run: Path, store: PreparedStore) -> PatientSplit:
     """Return the patients that a run was trained on and all others of the store."""
     groups = split_store(store, 0.0).scan_group
     trained = (trained_patients(run) or {}).get(store.store_id, frozenset())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from usvs.evaluation.embedding_spread import COLLAPSED_RANK, COLLAPSED_SPREAD
 from usvs.tasks.pretraining.validation import STREAM_NAMES
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class CollapseWarning:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from usvs.errors import DataError
 from usvs.models.encoder import Encoder
+from usvs.tasks.encoder_files import is_saved_encoder, load_saved_encoder, saved_encoder_description
 from usvs.tasks.pretraining.encoders import DEFAULT, rebuild_encoder
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.settings import PretrainSettings, read_settings
@@ -22,7 +23,8 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
     """Return the video encoder of a pretraining run, on the CPU and in evaluation mode.
 
     Args:
-        run: a run folder, whose latest checkpoint is read, or one checkpoint folder.
+        run: a run folder, whose latest checkpoint is read; one checkpoint folder; or a folder that `usvs.save_encoder`
+            or ``usvs export --format folder`` has written.
         encoder: a module of the run's architecture, which gets its weights; needed only for a run that was pretrained
             with an own encoder that is not registered (`usvs.register_encoder`).
 
@@ -34,6 +36,8 @@ def load_encoder(run: str | Path, encoder: nn.Module | None = None) -> Encoder:
         DataError: when there is no checkpoint, or it is damaged or of another model.
         ConfigError: for a run with an own encoder where `encoder` is not given.
     """
+    if is_saved_encoder(Path(run)):
+        return load_saved_encoder(Path(run), encoder)
     checkpoint, settings, folder = _read(Path(run))
     module = rebuild_encoder(_encoder_description(checkpoint), settings, encoder, folder)
     weights = {name.removeprefix(VIDEO): value for name, value in checkpoint.model.items() if name.startswith(VIDEO)}
@@ -76,10 +80,14 @@ def read_description(run: Path) -> dict[str, Any]:
     Raises:
         DataError: when there is no checkpoint, or it is damaged.
     """
+    if is_saved_encoder(run):
+        return saved_encoder_description(run)
     return _encoder_description(_read(run)[0])
 
 
 def _read(path: Path) -> tuple[Checkpoint, PretrainSettings, Path]:
+    if is_saved_encoder(path):
+        raise DataError(f"'{path}': expected a pretraining run with its checkpoints, got an encoder on its own")
     folder = newest_checkpoint_folder(path)
     checkpoint = load_checkpoint(folder)
     if checkpoint.state.get("kind") != "pretrain":

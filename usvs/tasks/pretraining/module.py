@@ -51,9 +51,11 @@ class PretrainModel(nn.Module):
         self, settings: PretrainSettings, encoder: nn.Module | None = None, loss: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.spectrogram = LogSpectrogram(settings.spectrogram)
-        self.streams = TwoStream(settings.model, None if encoder is None else as_encoder(encoder))
-        self.objective = JointObjective(settings.objective, settings.clips.groups_per_clip) if loss is None else loss
+        self.spectrogram: LogSpectrogram = LogSpectrogram(settings.spectrogram)
+        self.streams: TwoStream = TwoStream(settings.model, None if encoder is None else as_encoder(encoder))
+        self.objective: JointObjective | nn.Module = (
+            JointObjective(settings.objective, settings.clips.groups_per_clip) if loss is None else loss
+        )
         requirements = loss_requirements(self.objective)
         self.uses_pairs: bool = requirements.pairs
         self.uses_order: bool = requirements.order

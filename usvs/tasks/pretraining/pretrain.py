@@ -34,7 +34,7 @@ from usvs.training.process import process_settings
 from usvs.training.run_folder import MODEL_CARD, PATIENTS, RunFolder
 from usvs.training.trainer import Trainer, choose_device
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def pretrain(

@@ -43,7 +43,7 @@ class Validation:
     """Fixed batches of the validation patients' clips, read again at each validation.
 
     The clips' own speech is used even in the shuffled control, so that all runs are measured alike. Frames are cropped
-    as in training, at fixed random positions, but neither flipped nor changed in gain.
+    as in training, at fixed random positions, but neither zoomed, flipped nor changed in gain.
 
     Retrieval: of each clip with valid pairs, up to `POOL_CLIPS` of them, group k gives one frame and one piece of
     speech, drawn independently in the clip. N of these make a pool. Speech is retrieved correctly where, of all N
@@ -61,16 +61,15 @@ class Validation:
     def __init__(
         self, store: PreparedStore, clips: ClipTable, settings: PretrainSettings, min_batches: int = 1
     ) -> None:
-        fixed_crop = settings.augment.model_copy(update={"flip": False, "gain_db": 0.0})
         objective = settings.objective.model_copy(
             update={"speech": "own", "order_fraction": 1.0, "resample_invalid_pairs": False, "scan_run_clips": 1}
         )
-        fixed = settings.model_copy(update={"augment": fixed_crop, "objective": objective})
+        fixed = settings.model_copy(update={"augment": settings.augment.crop_only(), "objective": objective})
         plan = SamplingPlan(clips, settings.clips, objective, VALIDATION_SEED, settings.optimiser.batch_clips)
         self.objective = objective
         self.settings = fixed
-        self.loader = PairLoader(store, plan, fixed.pairs)
-        self.batches = min(max(plan.steps_per_epoch, min_batches), MAX_BATCHES)
+        self.loader: PairLoader = PairLoader(store, plan, fixed.pairs)
+        self.batches: int = min(max(plan.steps_per_epoch, min_batches), MAX_BATCHES)
 
     def evaluate(self, model: PretrainModel, trainer: Trainer) -> dict[str, float]:
         """Return losses, accuracies and retrieval in evaluation mode, each beside its chance, and rank and spread."""

@@ -17,8 +17,10 @@ def gaze_in_crop(store: PreparedStore, table: GazeTable, settings: SaliencySetti
         DataError: where there is none.
     """
     side, pixels, crop = store.scan(0).frame_pixels, settings.model.frame_pixels, settings.augment.crop_fraction
-    fixations = transform_points(table.fixations, identity_params(len(table)), side, pixels, crop)
-    moved = GazeTable(table.frames, fixations, table.sigma * side / crop_grid(side, pixels, crop).extent)
+    params = identity_params(len(table))
+    fixations = transform_points(table.fixations, params, side, pixels, crop)
+    sigma = table.sigma * side / crop_grid(side, pixels, crop).extents(params)[:, None]
+    moved = GazeTable(table.frames, fixations, sigma)
     kept = moved.take(np.any(fixations_inside(fixations), axis=1))
     if not len(kept):
         raise DataError("gaze: no test frame has a fixation inside its central crop")

@@ -42,7 +42,7 @@ class SaliencyModule(nn.Module):
     def __init__(self, encoder: Encoder, head_width: int, nss_weight: float, correlation_weight: float) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = SaliencyHead(encoder.num_features, head_width)
+        self.head: SaliencyHead = SaliencyHead(encoder.num_features, head_width)
         self.nss_weight: float = nss_weight
         self.correlation_weight: float = correlation_weight
 

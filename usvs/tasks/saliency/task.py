@@ -34,7 +34,7 @@ class SaliencyTask:
     name = "gaze"
     title = "gaze saliency"
     protocols: Sequence[EvaluationProtocol] = ("finetune",)
-    columns = (
+    columns: tuple[ScoreColumn, ...] = (
         ScoreColumn("kl", "KL", percent=False),
         ScoreColumn("nss", "NSS", percent=False),
         ScoreColumn("auc", "AUC-Judd", percent=False),
@@ -75,7 +75,7 @@ class SaliencyTask:
         frames, params = read_frames(store, chosen.frames), draw_augment_params(augmentation_bits, settings.augment)
         pixels, side, crop = settings.model.frame_pixels, frames.shape[-1], settings.augment.crop_fraction
         fixations = transform_points(chosen.fixations, params, side, pixels, crop)
-        sigma = chosen.sigma * side / crop_grid(side, pixels, crop).extent
+        sigma = chosen.sigma * side / crop_grid(side, pixels, crop).extents(params)[:, None]
         return transform_frames(frames, params, pixels, crop), gaze_density(fixations, sigma, pixels, pixels)
 
     def inputs(self, store: PreparedStore, table: GazeTable, settings: SaliencySettings) -> Tensor:

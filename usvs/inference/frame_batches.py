@@ -1,0 +1,96 @@
+"""Frames of a store, of image and video files, in batches with what is known about each: what embedding is made of."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usvs.archive.labels import STANDARD_PLANES
+from usvs.data.frame_table import every_nth_frame, read_frames
+from usvs.errors import DataError
+from usvs.inference.models import file_batches
+from usvs.media.box import Box
+from usvs.store.identity import ARCHIVE_FILE
+from usvs.store.prepared import PreparedStore
+from usvs.tasks.classification.own_labels import default_class_list, has_planes
+from usvs.tasks.features import BATCH_FRAMES
+from usvs.utils.progress import track
+
+
+class FrameBatch(NamedTuple):
+    """Some frames of one scan or file, in order of time.
+
+    Attributes:
+        scan: keyed hash of a store's scan, or the path of a file.
+        patient: keyed hash; None where it is not known.
+        seconds: time of each frame; None for an image.
+        labels: name of the plane, or of the class of the store's only other label column; None without a label.
+        frames: uint8 [b, P, P].
+    """
+
+    scan: str
+    patient: str | None
+    seconds: list[float | None]
+    labels: list[str | None]
+    frames: NDArray[np.uint8]
+
+
+def open_store(folder: Path) -> PreparedStore:
+    """Open a prepared store for its frames.
+
+    Raises:
+        DataError: for another folder, or a store without prepared scans.
+    """
+    if not (folder / ARCHIVE_FILE).is_file():
+        raise DataError(f"'{folder}': expected a prepared store, or image and video files, got another folder")
+    store = PreparedStore(folder)
+    if not store.scans:
+        raise DataError(f"store '{folder}': no scan is prepared")
+    return store
+
+
+def source_batches(files: Sequence[Path], side: int, stride: int, what: str) -> Iterator[FrameBatch]:
+    """Yield the frames of stores, images and videos; arguments as of `store_batches` and `media_batches`.
+
+    Raises:
+        DataError: naming the file that cannot be read.
+    """
+    for file in track(files, what) if len(files) > 1 else files:
+        if file.is_dir():
+            yield from store_batches(open_store(file), stride, what)
+            continue
+        try:
+            yield from media_batches(file, side, stride)
+        except DataError as error:
+            raise DataError(str(error) if str(file) in str(error) else f"'{file}': {error}") from None
+
+
+def store_batches(store: PreparedStore, stride: int, what: str) -> Iterator[FrameBatch]:
+    """Yield every `stride`-th frame of each scan of a store.
+
+    Args:
+        store: the prepared scans.
+        stride: in frames.
+        what: is done with them, for the progress.
+    """
+    classes = None if has_planes(store) else default_class_list(store)
+    names = STANDARD_PLANES if classes is None else classes.names
+    for number in track(range(len(store.scans)), what):
+        scan, table = store.scan(number), every_nth_frame(store, [number], stride, classes)
+        for start in range(0, len(table), BATCH_FRAMES):
+            rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
+            yield FrameBatch(
+                store.scans[number],
+                scan.patient_key or None,
+                [float(scan.frame_seconds[frame]) for frame in rows.frame.tolist()],
+                [names[label] if label >= 0 else None for label in rows.label.tolist()],
+                read_frames(store, rows),
+            )
+
+
+def media_batches(file: Path, side: int, stride: int, box: Box | None = None) -> Iterator[FrameBatch]:
+    """Yield an image, or every `stride`-th frame of a video; arguments and errors as of `file_batches`."""
+    for seconds, frames in file_batches(file, side, stride, box):
+        yield FrameBatch(str(file), None, seconds, [None] * len(frames), frames)
