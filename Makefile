@@ -9,7 +9,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-fast check lint format mutants test-gpu test-device rehearse interruptions bench clean
+.PHONY: help demo test test-fast check lint format mutants test-gpu test-device rehearse interruptions bench types connections wheel clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -82,6 +82,18 @@ bench: $(VENV)/dev.stamp ## both kernels against other implementations; quiet ma
 	$(BIN)/python -m pytest benchmarks/bench_log_spectrogram.py benchmarks/bench_contrastive_loss.py \
 	  --benchmark-json benchmarks/kernels.json
 	$(BIN)/python -m benchmarks.table benchmarks/kernels.json
+
+types: $(VENV)/dev.stamp ## is the public interface completely typed? (pyright; minutes)
+	@$(PIP) pyright
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes usvs --ignoreexternal
+
+CONNECTIONS := tests/training tests/store
+connections: $(VENV)/dev.stamp ## tests under strace: any connection outside of loopback fails; CONNECTIONS="tests" for all
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -m tests.connections $(CONNECTIONS) -m "not interruption"
+
+wheel: $(VENV)/dev.stamp ## build the sdist and the wheel, and try the wheel in an empty environment
+	@$(PIP) build
+	$(BIN)/python -m tests.wheel
 
 clean: ## remove what was built
 	rm -rf build dist *.egg-info usvs/*.so $(DEMO)

@@ -53,6 +53,9 @@ def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {"train", "validation"} <= {record["split"] for record in records}
     assert all(math.isfinite(record["total"]) for record in records if "total" in record)
 
+    page = (pretrained / "report.html").read_text()
+    assert "Retrieval" in page and "Not shown" not in page and str(tiny_store) not in page
+
     planes = tmp_path / "planes"
     starts = [
         "--init",
@@ -70,6 +73,10 @@ def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "pretrained" in table
     results = json.loads((planes / "results.json").read_text())
     assert set(results["inits"]) == {"random", "pretrained"}
+    page = (planes / "report.html").read_text()
+    assert "Confusion" in page and "predicted" in page and "Not shown" not in page
+    assert run("report", tiny_store, "--out", tmp_path / "store.html") == 0
+    assert "Not shown" not in (tmp_path / "store.html").read_text()
     assert all(0 <= init["finetune"]["f1"]["mean"] <= 1 for init in results["inits"].values())
 
 

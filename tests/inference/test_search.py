@@ -108,6 +108,7 @@ def test_a_damaged_index_is_made_again(run, spoken_store, question):
     assert usvs.search(spoken_store, run, speech=question).moments == expected
 
 
+@pytest.mark.slow
 def test_the_owner_sees_paths(run, tiny_store, question):
     found = usvs.search(tiny_store, run, speech=question, top=2)
     assert all(one.path.startswith("patient_") and one.path.endswith(".mp4") for one in found.moments)

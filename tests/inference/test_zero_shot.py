@@ -15,6 +15,7 @@ from usvs.evaluation.zero_shot import top_k_accuracy
 from usvs.inference.zero_shot import LEAST_REFERENCE_FRAMES, ZeroShotClassifier
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.shared_space import SharedSpace
+from usvs.utils.dependencies import missing_dependency
 
 
 def run_command(*arguments) -> int:
@@ -63,17 +64,16 @@ def test_frames_at_the_place_of_a_class_are_named_by_it(shared_run):
     assert top_k_accuracy(classifier.fit_embeddings(frames).scores(frames), labels, 1) > 0.95
 
 
-def test_tables_are_those_of_other_predictions(shared_run, spoken_store, tmp_path, capsys, caplog):
-    (tmp_path / "my classes.txt").write_text("4CH: four chambers\nfemur: thigh bone, femur\n")
+def test_tables_are_those_of_other_predictions(shared_run, spoken_store, recordings, tmp_path, capsys, caplog):
     out = tmp_path / "out" / "p.csv"
-    arguments = ("predict", "classify", "--model", shared_run, "--zero-shot", tmp_path / "my classes.txt")
+    arguments = ("predict", "classify", "--model", shared_run, "--zero-shot", recordings)
     assert run_command(*arguments, spoken_store, "--stride", "5", "--out", out, "--timelines", tmp_path / "t") == 0
     rows = list(csv.DictReader(out.open()))
     assert len(rows) == 48 and set(rows[0]) == {
-        *("file", "seconds", "class", "confidence", "doubtful", "known", "error", "p_4CH", "p_femur")
+        *("file", "seconds", "class", "confidence", "doubtful", "known", "error", "p_aorta", "p_heart", "p_lung")
     }
-    assert {row["class"] for row in rows} == {"4CH", "femur"}  # standardised: neither is named always
-    assert sum(float(rows[0][name]) for name in ("p_4CH", "p_femur")) == pytest.approx(1)
+    assert {row["class"] for row in rows} == {"aorta", "heart", "lung"}  # standardised: none is named always
+    assert sum(float(rows[0][name]) for name in ("p_aorta", "p_heart", "p_lung")) == pytest.approx(1)
     assert len(list((tmp_path / "t").iterdir())) == 4
     assert out.stat().st_mode & 0o777 == 0o600
 
@@ -89,7 +89,8 @@ def test_tables_are_those_of_other_predictions(shared_run, spoken_store, tmp_pat
 
 
 def test_known_labels_of_a_store_are_in_the_table(shared_run, grating_store):
-    found = usvs.predict_by_voice(grating_store, shared_run, {"4CH": ["heart"], "femur": []}, stride=4)
+    classifier = ZeroShotClassifier(shared_run, {"4CH": ["heart"], "femur": []}, voices=2)
+    found = usvs.predict_by_voice(grating_store, classifier, stride=4)
     known = {row.known for row in found.predictions}
     assert known == {"4CH", "femur", None}  # a label that is none of the classes is not known
 
@@ -115,6 +116,24 @@ def test_what_cannot_be_a_classifier(shared_run, video_run, spoken_store, record
     capsys.readouterr()
     assert run_command("predict", "classify", spoken_store, "--model", "nowhere", "--reference", spoken_store) == 2
     assert "--reference: expected --zero-shot CLASSES with it" in capsys.readouterr().err
+
+
+def test_without_espeak_ng_one_line_says_what_to_install(
+    shared_run, spoken_store, recordings, tmp_path, capsys, monkeypatch
+):
+    from usvs.narration import voice
+
+    def missing():
+        raise missing_dependency(ModuleNotFoundError("none", name="espeakng_loader"))
+
+    monkeypatch.setattr(voice, "espeak_paths", missing)
+    (tmp_path / "classes.txt").write_text("4CH: four chambers\nfemur\n")
+    arguments = ("predict", "classify", spoken_store, "--model", shared_run, "--out", tmp_path / "p.csv", "--zero-shot")
+    capsys.readouterr()
+    assert run_command(*arguments, tmp_path / "classes.txt") == 4
+    assert "usvs: package 'espeakng-loader' is missing: pip install 'usvs[phantom]'" in capsys.readouterr().err
+    assert run_command("search", spoken_store, shared_run, "--say", "heart") == 4
+    assert run_command(*arguments, recordings) == 0  # recordings need no voice
 
 
 def test_a_space_may_be_shared(shared_run, recordings):

@@ -1,5 +1,6 @@
 """Clocks that restart, lose packets or drift: picture and sound are placed by one rule, flash by flash."""
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,9 +19,23 @@ TOLERANCE = 0.04  # of a lossy codec's first loud sample, and one frame of the v
 
 
 def write_recording(
-    path: Path, moments, seconds: float, codec="mpeg2video", sound_codec="mp2", form=None, start: float = 0.0
+    path: Path,
+    moments,
+    seconds: float,
+    codec="mpeg2video",
+    sound_codec="mp2",
+    form=None,
+    start: float = 0.0,
+    jump: tuple[float, int] = (math.inf, 0),
 ) -> bytes:
-    """Write a recording that flashes and beeps at `moments`, its clock beginning at `start`; return its bytes."""
+    """Write a recording that flashes and beeps at `moments`, its clock beginning at `start`; return its bytes.
+
+    At the first number of seconds of `jump` the clock jumps ahead by the second.
+    """
+
+    def clock(moment: float) -> float:
+        return start + (jump[1] if moment >= jump[0] else 0)
+
     with av.open(str(path), "w", format=form) as container:
         video = container.add_stream(codec, rate=PICTURE_RATE, options={"bf": "2", "g": "12"})
         video.width, video.height, video.pix_fmt, video.bit_rate = 64, 48, "yuv420p", 400_000
@@ -32,7 +47,8 @@ def write_recording(
             lit = any(0 <= number / PICTURE_RATE - moment < 0.2 for moment in moments)
             frame = av.VideoFrame.from_ndarray(np.full((48, 64), 235 if lit else 30, np.uint8), format="gray")
             frame = frame.reformat(format="yuv420p", dst_color_range="MPEG")
-            frame.pts, frame.time_base = number + round(start * PICTURE_RATE), Fraction(1, PICTURE_RATE)
+            frame.pts = number + round(clock(number / PICTURE_RATE) * PICTURE_RATE)
+            frame.time_base = Fraction(1, PICTURE_RATE)
             packets += video.encode(frame)
         packets += video.encode(None)
         size = audio.codec_context.frame_size or 1024
@@ -41,7 +57,7 @@ def write_recording(
             samples = part.astype(np.float32) if form == "fltp" else np.round(part * 32767).astype(np.int16)
             frame = av.AudioFrame.from_ndarray(samples[None], format=form, layout="mono")
             frame.sample_rate, frame.time_base = SOUND_RATE, Fraction(1, SOUND_RATE)
-            frame.pts = first + round(start * SOUND_RATE)
+            frame.pts = first + round(clock(first / SOUND_RATE) * SOUND_RATE)
             packets += audio.encode(frame)
         packets += audio.encode(None)
         for packet in sorted(packets, key=lambda one: float((one.dts or 0) * one.time_base)):
@@ -72,6 +88,22 @@ def test_a_clock_that_restarts_is_continued_for_both_streams(tmp_path: Path, end
     np.testing.assert_allclose(found, shown, atol=TOLERANCE)
     assert abs(len(list(iter_gray_frames(path, info))) - info.frames) <= 1
     np.testing.assert_array_equal(read_audio(path, None, RATE), read_audio(path, None, RATE, info.timing.start_seconds))
+
+
+@pytest.mark.parametrize("hours", [2, 11])
+@pytest.mark.parametrize(
+    ("ending", "sound_codec"), [("mkv", "aac"), ("ts", "mp2"), pytest.param("mp4", "aac", marks=pytest.mark.slow)]
+)
+def test_a_clock_that_jumps_ahead_within_an_encoder_is_continued(tmp_path: Path, ending, sound_codec, hours):
+    """A computer that slept while it recorded: pictures of both clocks are mixed in decoding order."""
+    path = tmp_path / f"a.{ending}"
+    write_recording(path, [2, 5, 8], 10, "libx264", sound_codec, jump=(6.02, 3600 * hours))
+    info = read_video_info(path)
+    assert "the clock restarts at 6.0" in str(info.timing.note)
+    assert info.timing.duration_seconds == pytest.approx(10, abs=0.1)
+    found, shown = onsets(read_audio(path, None, RATE, info.timing.start_seconds), RATE), flash_seconds(path)
+    np.testing.assert_allclose(shown, [2, 5, 8], atol=0.05)
+    np.testing.assert_allclose(found, shown, atol=TOLERANCE)
 
 
 def test_a_clock_that_restarts_in_one_stream_alone_is_an_error(tmp_path: Path):

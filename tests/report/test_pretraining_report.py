@@ -15,6 +15,8 @@ from usvs.report.html import save_report
 from usvs.report.pretraining_page import pretraining_page
 from usvs.report.pretraining_samples import SAMPLES, embedding_places, read_samples
 from usvs.report.retrieval import own_ranks
+from usvs.store.catalogue import Catalogue
+from usvs.store.tables import CatalogueWriter
 from usvs.tasks.pretraining.pretrain import pretrain
 
 __all__ = ["noise_store"]
@@ -165,6 +167,27 @@ def test_values_of_another_type_are_left_out(run, value, split):
     assert section(page, "training").all("svg") and section(page, "settings").all("table")
 
 
+@pytest.mark.parametrize("value", [1e308, -1e308, 10**400, 1e-320, float("inf")], ids=range(5))
+def test_values_out_of_range_do_not_hide_the_others(run, value):
+    lines = [
+        {"step": n, "split": "train", "order": v, "order_chance": 2.5} for n, v in ((1, 2.0), (2, value), (3, -value))
+    ]
+    good = {"step": 4, "split": "validation", "contrastive": 2.0, "contrastive_chance": 2.5, "learning_rate": 0.1}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (*lines, good)))
+    page = read_report(save_report(run))
+    assert section(page, "settings").all("table")
+    assert "unseen patients" in page.all("dl")[0].text
+
+
+@pytest.mark.parametrize("step", ["5", None, float("nan"), float("inf"), [], 1e400, True])
+def test_records_without_a_step_are_left_out(run, step):
+    good = {"step": 1, "split": "train", "order": 2.0, "order_chance": 2.5}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (good, good | {"step": step})))
+    page = read_report(save_report(run))
+    x, _ = drawn_values(section(page, "losses").all("svg")[-1], "training")
+    assert len(x) == 1
+
+
 @pytest.mark.parametrize("value", ["text", None, 3, [1, 2], {"seed": [], "batch_clips": "many"}])
 @pytest.mark.parametrize("name", ["run", "optimiser", "profile"])
 def test_settings_of_another_shape_are_shown_as_they_are(run, name, value):
@@ -197,6 +220,26 @@ def test_no_name_of_the_store_is_in_the_report(run, noise_store):
     assert str(noise_store) not in text and str(run) not in text and ".mp4" not in text
     assert (run / "report.html").stat().st_mode & 0o777 == 0o600
     assert (run / SAMPLES).stat().st_mode & 0o777 == 0o600
+
+
+def test_scans_without_a_sector_have_no_pictures(noise_store, trained, tmp_path):
+    run, store = tmp_path / "run", tmp_path / "store"
+    shutil.copytree(trained[0], run)
+    shutil.copytree(noise_store, store)
+    catalogue = Catalogue.load(store)
+    unseen = json.loads((run / "patients.json").read_text())["validation"]
+    fractions = catalogue.clips["speech_fraction"].to_numpy().reshape(len(catalogue.scans), -1).copy()
+    with CatalogueWriter(store / "catalogue", catalogue.clip_settings) as writer:
+        for row, own in zip(catalogue.scans.to_pylist(), fractions, strict=True):
+            source = "whole" if row["patient_key"] in unseen else "found"
+            writer.add(row | {"sector_source": source}, own)
+        writer.publish()
+    save_report(run, store=store, reading=trained[1].reading, verdict=trained[1].verdict)
+    samples = read_samples(run)
+    shown = {clip["patient"] for clip in samples.description["clips"]}
+    assert shown and not shown & set(unseen)
+    assert samples.description["patients"] == "training"
+    assert "clips of training patients" in section(read_report(run / "report.html"), "retrieval").text
 
 
 def test_a_callback_that_fails_does_not_end_the_run(tmp_path, monkeypatch, caplog):

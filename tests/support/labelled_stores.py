@@ -93,7 +93,7 @@ def write_store(
             source={"bytes": 1, "modified_ns": 1},
         )
         path = f"{number}.mp4" if paths is None else paths[number]
-        row = {"scan_key": key, "patient_key": patient, "path": path, "status": "ok", **source_columns(FRAME_PIXELS)}
+        row = {"scan_key": key, "patient_key": patient, "path": path, "status": "ok", **source_columns(pixels)}
         if own_labels is not None and number not in unlabelled:
             spans = (Span(frame, frame + 1, own_labels[plane]) for frame, plane in enumerate(labels.tolist()))
             row |= {"planes": False, "labels": dump_labels({"stripes": LabelTrack(tuple(spans), "frames")})}

@@ -32,10 +32,10 @@ from usvs.data.transforms import training_frames
 from usvs.evaluation.metrics import classification_metrics
 from usvs.evaluation.probe import probe_predict
 from usvs.evaluation.significance import paired_difference
-from usvs.inference.frames import prepared_side
 from usvs.inference.models import file_batches
 from usvs.models.batch_norm import calibrate_batch_norm
 from usvs.models.encoder import Encoder
+from usvs.models.preprocessing import prepared_side
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.diagnosis.losses import read_run

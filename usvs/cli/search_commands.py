@@ -8,7 +8,7 @@ from usvs.cli.options import Commands, add_command, typed_path
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def add_search_commands(commands: Commands) -> None:
@@ -34,8 +34,14 @@ def _add_search(commands: Commands) -> None:
     )
     command.add_count("--top", "number of moments; default: 10", default=10)
     command.add_count("--stride", f"every n-th frame is searched; default: {TEMPORAL_STRIDE}", TEMPORAL_STRIDE)
+<<<<<<< HEAD
     command.add_json()
     command.add_path("--pictures", "OUT", "draw the frames that were found into this folder", "output_folder")
+=======
+    command.add_switch("--exact", "of over 100,000 frames read all that can be among the best, not the likely ones")
+    command.add_switch("--json", "print the moments as JSON")
+    command.add_path("--pictures", "OUT", "draw the frames that were found into this folder")
+>>>>>>> main
 
 
 def _add_embed(commands: Commands) -> None:
@@ -105,6 +111,7 @@ def _run_search(options: argparse.Namespace) -> None:
         voices=VOICES if options.voice is None else (find_voice(options.voice),),
         top=options.top,
         stride=options.stride,
+        exact=options.exact,
     )
     show(options, found)
     if options.pictures is not None:

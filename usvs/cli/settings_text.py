@@ -12,7 +12,7 @@ from usvs.config import Settings
 
 WIDTH = 110
 BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+NAMES: dict[type, str] = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
 def settings_toml(settings: Settings, command: str) -> str:

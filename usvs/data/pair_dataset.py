@@ -133,6 +133,7 @@ class PairDataset(Dataset[PairSample]):
         if not len(self.clips):
             raise DataError(f"split '{split}': expected at least one clip, got none; use another validation_fraction")
         self.seed: int
+        self.epoch: int
         self.transform: FrameTransform | None
         self.seed, self.epoch, self.transform = seed, 0, transform
         self.objective: ObjectiveSettings = ObjectiveSettings() if objective is None else objective

@@ -33,7 +33,7 @@ from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.regular_files import read_regular_text
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SEARCHED = 20  # frames of each class that a search is judged by
 
@@ -65,14 +65,14 @@ class VoiceProbe:
             f"{counts['frames']} frames of {counts['patients']} unseen patients, {len(self.results['classes'])}"
             f" classes; chance: top-1 {100 * chance['top1']:.1f} %, top-3 {100 * chance['top3']:.1f} %, always the most"
             f" frequent class {100 * chance['most_frequent']:.1f} %",
-            f"{'':<28}{'way':<18}{'top-1 %':>22}{'top-3 %':>9}",
+            f"{'':<34}{'way':<18}{'top-1 %':>22}{'top-3 %':>9}",
         ]
         for name, ways in found.items():
             for way, scores in ways.items():
                 top1 = f"{100 * scores['top1']:.1f}"
                 if "top1_low" in scores:
                     top1 += f" ({100 * scores['top1_low']:.1f}, {100 * scores['top1_high']:.1f})"
-                lines.append(f"{name:<28}{way:<18}{top1:>22}{100 * scores['top3']:>9.1f}")
+                lines.append(f"{name:<34}{way:<18}{top1:>22}{100 * scores['top3']:>9.1f}")
         searched = self.results["search"]
         lines += [
             f"search by the class's terms in {name}: {100 * precision:.1f} % of the {searched['frames']} nearest frames"

@@ -104,7 +104,7 @@ class FrameClassifier(FinetunedModel):
             encoder = initial_encoder(self.encoder, settings).to(device)
             module, _ = fit_module(task, store, table, encoder, settings)
         side = store.scan(0).frame_pixels
-        self.models_ = (TrainedModel(task, module.eval(), settings, side),)
+        self.models_: tuple[TrainedModel, ...] = (TrainedModel(task, module.eval(), settings, side),)
         return self
 
     @property

@@ -7,11 +7,13 @@ of cells is approximate and faster. Files are mapped: what is not visited is not
 """
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
@@ -61,6 +63,9 @@ class EmbeddingIndex:
             self._radii: NDArray[np.float32] = map_column(folder / RADII)
         except (OSError, ValueError) as error:
             raise DataError(f"index '{folder}': expected a complete index, got {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the mapped file is read-only, and only read
+            self._tensor = torch.from_numpy(self._embeddings)
 
     def __len__(self) -> int:
         return len(self._embeddings)
@@ -96,11 +101,13 @@ class EmbeddingIndex:
 
     def _scores(self, cell: int, query: NDArray[np.float32]) -> NDArray[np.float32]:
         first, end = self._cells[cell], self._cells[cell + 1]
+        vector = torch.from_numpy(query)
+        # torch converts from float16 three times as fast as NumPy
         parts = [
-            self._embeddings[start : min(start + BLOCK_ROWS, end)].astype(np.float32) @ query
+            self._tensor[start : min(start + BLOCK_ROWS, end)].float() @ vector
             for start in range(first, end, BLOCK_ROWS)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        return np.asarray(torch.cat(parts).numpy()) if parts else np.zeros(0, np.float32)
 
 
 def build_index(folder: Path, embeddings: NDArray[Any], description: dict[str, Any], cells: int | None = None) -> None:

@@ -17,7 +17,7 @@ from usvs.media.box import Box
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.utils.progress import track
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 def predict_by_voice(

@@ -64,7 +64,9 @@ class SaliencyModel(FinetunedModel):
         with process_settings(device):
             encoder = initial_encoder(self.encoder, settings).to(device)
             module, _ = fit_module(task, opened, table, encoder, settings)
-        self.models_ = (TrainedModel(task, module.eval(), settings, opened.scan(0).frame_pixels),)
+        self.models_: tuple[TrainedModel, ...] = (
+            TrainedModel(task, module.eval(), settings, opened.scan(0).frame_pixels),
+        )
         return self
 
     def predict(self, images: Source) -> NDArray[np.float32]:

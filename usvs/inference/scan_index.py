@@ -47,7 +47,7 @@ class ScanIndex:
 
     def __init__(self, folder: Path, store: PreparedStore) -> None:
         self.store = store
-        self.index = EmbeddingIndex(folder)
+        self.index: EmbeddingIndex = EmbeddingIndex(folder)
         try:
             self.scan: NDArray[np.int32] = map_column(folder / SCANS)
             self.seconds: NDArray[np.float64] = map_column(folder / SECONDS)

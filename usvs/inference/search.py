@@ -21,6 +21,7 @@ from usvs.utils.text import printable, quantity
 
 TOP = 10
 MERGE_SECONDS = 2.0  # nearer moments of one scan are one: the length of a clip
+PROBES = 64  # cells of the index that are read
 LEAST_LENGTH = 1e-12
 FIRST_ROWS = 8  # rows that are fetched for each moment, at first
 
@@ -82,6 +83,7 @@ def search(
     top: int = TOP,
     stride: int = TEMPORAL_STRIDE,
     merge_seconds: float = MERGE_SECONDS,
+    exact: bool = False,
 ) -> SearchResult:
     """Find the moments of a store's scans that are most similar to a query, in the shared space of a run.
 
@@ -101,6 +103,8 @@ def search(
         top: number of moments.
         stride: every `stride`-th frame of a scan is searched.
         merge_seconds: of moments of one scan that are nearer than this, the best is kept.
+        exact: read every part of the index that can hold one of the best frames. Without it, of more than
+            `usvs.inference.embedding_index.FLAT_ROWS` frames the `PROBES` nearest parts are read, in milliseconds.
 
     Raises:
         ConfigError: for another number of queries than one, or a run without shared space.
@@ -129,7 +133,7 @@ def search(
     if space.settings.objective.normalise:  # as the run compared embeddings; a mean of several is shorter
         query = query / max(float(np.linalg.norm(query)), LEAST_LENGTH)
     index = ScanIndex.open(store, run, space, stride)
-    rows, scores = nearest_moments(index, query, top, merge_seconds)
+    rows, scores = nearest_moments(index, query, top, merge_seconds, None if exact else PROBES)
     paths = _owner_paths(Path(store))
     moments = [
         Moment(
@@ -146,12 +150,15 @@ def search(
 
 
 def nearest_moments(
-    index: ScanIndex, query: NDArray[np.float32], top: int, merge_seconds: float
+    index: ScanIndex, query: NDArray[np.float32], top: int, merge_seconds: float, probes: int | None = None
 ) -> tuple[list[int], list[float]]:
-    """Return rows and scores of the `top` best frames, no two of one scan nearer than `merge_seconds`."""
+    """Return rows and scores of the `top` best frames, no two of one scan nearer than `merge_seconds`.
+
+    `probes` is as of `EmbeddingIndex.search`; with few cells there may be fewer moments.
+    """
     asked = FIRST_ROWS * top
     while True:
-        found = index.index.search(query, min(asked, len(index)))
+        found = index.index.search(query, min(asked, len(index)), probes)
         kept: list[int] = []
         scores: list[float] = []
         times: dict[int, list[float]] = {}
@@ -164,7 +171,7 @@ def nearest_moments(
                 scores.append(score)
                 if len(kept) == top:
                     return kept, scores
-        if asked >= len(index):
+        if asked >= len(index) or len(found.row) < asked:
             return kept, scores
         asked *= 4
 

@@ -18,7 +18,7 @@ from usvs.tasks.pretraining.shared_space import SharedSpace
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 MOST_QUERY_SECONDS = 60.0
 OTHER_REMARKS = CHATTER[:8]

@@ -24,7 +24,7 @@ from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.pretraining.shared_space import SharedSpace
 from usvs.utils.text import quantity
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LEAST_REFERENCE_FRAMES = 32  # fewer say little about the mean and the deviation of a class's scores
 
@@ -73,7 +73,7 @@ class ZeroShotClassifier:
         encoder: nn.Module | None = None,
     ) -> None:
         spoken = _read_classes(classes)
-        self.space = run if isinstance(run, SharedSpace) else SharedSpace.load(run, encoder)
+        self.space: SharedSpace = run if isinstance(run, SharedSpace) else SharedSpace.load(run, encoder)
         if isinstance(spoken, SpokenClasses):
             self.class_list: ClassList = spoken.class_list
             chosen = draw_voices(voices) if isinstance(voices, int) else tuple(voices)

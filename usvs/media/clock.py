@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from av.container import InputContainer
 from av.packet import Packet
@@ -24,6 +24,7 @@ MAX_HOLE_SECONDS = 3600.0  # so are those that increase by more
 LOOKAHEAD_PACKETS = 8  # decide whether a clock restarts or one timestamp is wrong
 MAX_DELAY_SECONDS = 10.0  # from decoding to presentation, beyond any codec
 AnyPacket: TypeAlias = "Packet[Any]"
+PacketKind: TypeAlias = Literal["usual", "restart", "early", "replaced"]
 
 
 @dataclass
@@ -32,6 +33,12 @@ class _Segment:
 
     begin: float
     end: float
+
+    def include(self, spans: "list[_Segment]") -> "list[_Segment]":
+        """Extend this one to the spans; return a list of those that are left, none."""
+        self.begin = min([self.begin, *(span.begin for span in spans)])
+        self.end = max([self.end, *(span.end for span in spans)])
+        return []
 
 
 @dataclass
@@ -60,22 +67,28 @@ class PacketReader:
         """
         offset, offsets = 0.0, None
         time_base = self.stream.time_base or Fraction(1, 90_000)
-        for packet, is_restart, is_replaced in _iter_segments(self.container.demux(self.stream), time_base):
-            self.replaced += is_replaced
-            if is_restart:
+        for packet, kind in _iter_segments(self.container.demux(self.stream), time_base):
+            self.replaced += kind == "replaced"
+            shown_offset = offset
+            if kind in ("restart", "early"):
                 offsets = offsets or _read_offsets(self.path)
                 if len(self.restarts) < len(offsets):
-                    offset, restart = offsets[len(self.restarts)]
-                    self.restarts.append(restart)
-            if offset:
-                ticks = round(offset / time_base)
-                packet.pts = None if packet.pts is None else packet.pts + ticks
-                packet.dts = None if packet.dts is None else packet.dts + ticks
+                    shown_offset, restart = offsets[len(self.restarts)]
+                    if kind == "restart":
+                        offset = shown_offset
+                        self.restarts.append(restart)
+            packet.pts = None if packet.pts is None else packet.pts + round(shown_offset / time_base)
+            packet.dts = None if packet.dts is None else packet.dts + round(offset / time_base)
             yield packet
 
 
-def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterator[tuple[AnyPacket, bool, bool]]:
-    """Yield packets, whether the clock restarts there, and whether the timestamp was impossible and replaced."""
+def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterator[tuple[AnyPacket, PacketKind]]:
+    """Yield packets and what they are.
+
+    ``restart``: the first one of another clock. ``early``: decoded before the clock jumps ahead and shown after it, as
+    an encoder with pictures in another order than they are shown writes them (a computer that slept while it recorded).
+    ``replaced``: its timestamp was impossible.
+    """
     last: float | None = None
     delay = 0
     ahead: deque[AnyPacket] = deque()
@@ -85,7 +98,7 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterato
             return
         seconds, is_restart, is_replaced = _decoding_seconds(packet, time_base), False, False
         if seconds is None:
-            yield packet, False, False
+            yield packet, "usual"
             continue
         if last is not None and _is_jump(seconds - last):
             ahead.extend(islice(packets, max(0, LOOKAHEAD_PACKETS - len(ahead))))
@@ -105,7 +118,8 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterato
         if packet.pts is not None and packet.dts is not None:
             delay = packet.pts - packet.dts
         last = seconds
-        yield packet, is_restart, is_replaced
+        is_early = distance > MAX_HOLE_SECONDS and not is_replaced
+        yield packet, "restart" if is_restart else "replaced" if is_replaced else "early" if is_early else "usual"
 
 
 def _presentation_distance(packet: AnyPacket, time_base: Fraction) -> float:
@@ -113,8 +127,14 @@ def _presentation_distance(packet: AnyPacket, time_base: Fraction) -> float:
     if packet.pts is None or packet.dts is None:
         return 0.0
     seconds = float((packet.pts - packet.dts) * time_base)
-    limit = max(MAX_DELAY_SECONDS, 20 * float((packet.duration or 0) * time_base))
+    limit = max(MAX_DELAY_SECONDS, 20 * (_duration_seconds(packet, time_base) or 0.0))
     return seconds if abs(seconds) > limit else 0.0
+
+
+def _duration_seconds(packet: AnyPacket, time_base: Fraction) -> float | None:
+    """Return a packet's duration; None for that of an MP4's last packet before its clock jumps ahead: the jump."""
+    seconds = float((packet.duration or 0) * time_base)
+    return None if seconds > MAX_HOLE_SECONDS else seconds
 
 
 def _is_alone(packet: AnyPacket, ahead: deque[AnyPacket], time_base: Fraction) -> bool:
@@ -155,15 +175,23 @@ def _read_offsets(path: Path) -> list[tuple[float, float]]:
 
 def _read_segments(path: Path, index: int) -> list[_Segment]:
     segments: list[_Segment] = []
+    early: list[_Segment] = []  # of the segment that follows
+    duration = 0.0
     with open_media(path) as container:
         stream = container.streams[index]
         time_base = stream.time_base or Fraction(1, 90_000)
-        for packet, is_restart, _ in _iter_segments(container.demux(stream), time_base):
+        for packet, kind in _iter_segments(container.demux(stream), time_base):
             ticks = packet.pts if packet.pts is not None else packet.dts
             if ticks is None or packet.is_discard:
                 continue
-            begin, end = float(ticks * time_base), float((ticks + (packet.duration or 0)) * time_base)
-            if is_restart or not segments:
-                segments.append(_Segment(begin, end))
-            segments[-1].begin, segments[-1].end = min(segments[-1].begin, begin), max(segments[-1].end, end)
+            known = _duration_seconds(packet, time_base)
+            duration = duration if known is None else known
+            span = _Segment(float(ticks * time_base), float(ticks * time_base) + duration)
+            if kind == "early":
+                early.append(span)
+                continue
+            if kind == "restart" or not segments:
+                segments.append(span)
+                early = segments[-1].include(early)
+            segments[-1].include([span])
     return segments

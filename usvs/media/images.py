@@ -145,9 +145,10 @@ def _divide_by_alpha(pixels: NDArray[np.generic], file: Path) -> NDArray[np.gene
             f"image '{file}': expected gray levels that are not multiplied by the alpha channel, got ExtraSamples"
             f" {ALPHA_MULTIPLIED}; save it as PNG"
         )
-    full = np.iinfo(pixels.dtype).max
-    straight = pixels[..., :3] * (full / np.maximum(pixels[..., 3:], 1))
-    return np.minimum(np.round(straight), full).astype(pixels.dtype)
+    full = 255 if pixels.dtype == np.uint8 else 65_535
+    straight = np.asarray(pixels[..., :3], np.float64) * (full / np.maximum(pixels[..., 3:], 1))
+    colours: NDArray[np.generic] = np.minimum(np.round(straight), full).astype(pixels.dtype)
+    return colours
 
 
 def _remove_significant_bits(content: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:

@@ -136,7 +136,7 @@ class EncoderAdapter(Encoder):
     ) -> None:
         super().__init__(in_chans, frame_pixels)
         self.module: Any = module
-        self.num_features = int(getattr(module, "num_features"))  # noqa: B009 - typed as a submodule otherwise
+        self.num_features: int = int(getattr(module, "num_features"))  # noqa: B009 - typed as a submodule otherwise
         self.prefix_tokens: int = int(getattr(module, "num_prefix_tokens", 0))
         self.features_last: bool = str(getattr(module, "output_fmt", "NCHW")) == "NHWC"
         self.register_buffer("input_scale", torch.ones(1, in_chans, 1, 1))

@@ -90,7 +90,7 @@ class SonoNetEncoder(Encoder):
     def __init__(self, width: int, height: int = SONONET_HEIGHT, columns: int = SONONET_WIDTH) -> None:
         super().__init__()
         self.features: nn.Sequential = _feature_stages(width)
-        self.num_features = width * FEATURES_OVER_WIDTH
+        self.num_features: int = width * FEATURES_OVER_WIDTH
         self.stride: int = STRIDE
         self.height: int = height
         self.columns: int = columns

@@ -64,32 +64,12 @@ def contrastive_loss(
             as above.
     """
     number, learned_temperature = split_temperature(temperature)
+    inputs = (anchors, positives, hard_negatives, candidates, self_index)
+    settings = (number, margin_floor, form, learned_temperature, normalise)
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
-        losses: Tensor = torch.ops.usvs.contrastive_loss(
-            anchors,
-            positives,
-            hard_negatives,
-            candidates,
-            self_index,
-            number,
-            margin_floor,
-            form,
-            learned_temperature,
-            normalise,
-        )
+        losses: Tensor = torch.ops.usvs.contrastive_loss(*inputs, *settings)
         return losses
-    return _contrastive_loss(
-        anchors,
-        positives,
-        hard_negatives,
-        candidates,
-        self_index,
-        number,
-        margin_floor,
-        form,
-        learned_temperature,
-        normalise,
-    )
+    return _contrastive_loss(*inputs, *settings)
 
 
 def split_temperature(temperature: float | Tensor) -> tuple[float, Tensor | None]:

@@ -10,7 +10,7 @@ from usvs.report.pretraining_page import pretraining_page
 from usvs.training.callbacks import Callback
 from usvs.training.trainer import Trainer
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 MAX_SECONDS = 1.0  # of processor time; a report that takes longer is written at the end only
 
@@ -25,7 +25,7 @@ class ReportCallback(Callback):
     """
 
     def __init__(self, run: str | Path) -> None:
-        self.run = Path(run)
+        self.run: Path = Path(run)
         self._total_steps: int | None = None
         self._is_off = False
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from usvs.errors import DataError
 from usvs.report.runs import PROTOCOL_TITLES
-from usvs.report.stored_json import group_of, read_json
+from usvs.report.stored_json import group_of, optional_json
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.provenance import RESULTS_FILE
 from usvs.tasks.saliency.task import SaliencyTask
@@ -36,8 +36,8 @@ class FinetunedRun:
 
     def __init__(self, run: Path) -> None:
         self.folder = run
-        self.plan: Mapping[str, Any] = _optional(run / FINETUNE_FILE)
-        self.results: Mapping[str, Any] = _optional(run / RESULTS_FILE)
+        self.plan: Mapping[str, Any] = optional_json(run / FINETUNE_FILE)
+        self.results: Mapping[str, Any] = optional_json(run / RESULTS_FILE)
         if not self.plan and not self.results:
             raise DataError(f"'{run}': expected {FINETUNE_FILE} or {RESULTS_FILE} of 'usvs finetune', got neither")
         self.measured: Measured = self._from_results() or self._from_folds()
@@ -128,17 +128,10 @@ class FinetunedRun:
                     self.folder / RESULTS_FOLDER / f"{protocol}_{init}_fold_{number}.json"
                     for number in range(len(self.folds))
                 ]
-                folds = [content for content in map(_optional, files) if content]
+                folds = [content for content in map(optional_json, files) if content]
                 if folds:
                     found.setdefault(init, {})[protocol] = folds
         return found
-
-
-def _optional(file: Path) -> Mapping[str, Any]:
-    try:
-        return read_json(file)
-    except DataError:
-        return {}
 
 
 def _list_of(values: Mapping[str, Any], name: str) -> list[Any]:

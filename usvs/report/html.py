@@ -20,7 +20,7 @@ from usvs.training.metrics_log import METRICS
 from usvs.training.run_folder import CHECKPOINTS, CONFIG
 from usvs.utils.text import shell_command
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 PRETRAINING, FINETUNING, STORE = "pretraining", "fine-tuning", "store"
 

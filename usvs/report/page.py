@@ -14,7 +14,7 @@ from usvs.errors import DataError, UsvsError
 from usvs.report.elements import Content, element, note, paragraph, write_html
 from usvs.utils.atomic_files import write_text, writing
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 STYLESHEET = "report.css"
@@ -50,7 +50,7 @@ class Page:
         """Add a section; one that cannot be drawn says why, and the others are drawn all the same."""
         try:
             contents = list(make())
-        except (UsvsError, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (UsvsError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             # a folder may be damaged, or a process may be writing in it: the rest of the page is drawn
             reason = str(error) if isinstance(error, UsvsError) else f"{type(error).__name__}: {error}"
             logger.warning(f"report, section '{title}': not shown: {reason}")

@@ -24,7 +24,7 @@ from usvs.report.pretraining_charts import (
 )
 from usvs.report.pretraining_samples import RunSamples, read_samples
 from usvs.report.retrieval import map_section, retrieval_section
-from usvs.report.stored_json import group_of, nested_rows, read_json
+from usvs.report.stored_json import group_of, nested_rows, optional_json
 from usvs.training.checkpoint import newest_checkpoint_folder
 from usvs.training.metrics_log import read_metrics_so_far
 from usvs.training.run_folder import CONFIG, ENVIRONMENT, MODEL_CARD, PATIENTS
@@ -41,7 +41,7 @@ def pretraining_page(run: Path, total_steps: int | None = None) -> Page:
         total_steps: updates of the complete run, where that is known.
     """
     records, torn = _read_records(run)
-    config = _read(run / CONFIG)
+    config = optional_json(run / CONFIG)
     samples, problem = _read_samples(run)
     total = total_steps or _total_steps(run)
     step = max((int(record["step"]) for record in records), default=0)
@@ -67,21 +67,18 @@ def _read_records(run: Path) -> tuple[Records, int]:
         found, torn = read_metrics_so_far(run)
     except DataError:
         return [], 0
-    kept = [record for record in found if record.get("split") in (TRAINING, UNSEEN)]
-    return [
-        {name: value for name, value in record.items() if name == "split" or _is_number(value)} for record in kept
-    ], torn
-
-
-def _read(file: Path) -> Mapping[str, Any]:
-    try:
-        return read_json(file)
-    except DataError:
-        return {}
+    records = []
+    for record in found:
+        numbers = {name: value for name, value in record.items() if _is_number(value)}
+        if record.get("split") in (TRAINING, UNSEEN) and "step" in numbers:
+            records.append({**numbers, "split": record["split"]})
+    return records, torn
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < 2**53
 
 
 def _read_samples(run: Path) -> tuple[RunSamples | None, str]:
@@ -164,7 +161,7 @@ def _settings(run: Path, config: Mapping[str, Any]) -> Iterator[Content]:
         yield note(f"{CONFIG} is missing or damaged.")
         return
     rows = nested_rows(config)
-    card = _read(run / MODEL_CARD)
+    card = optional_json(run / MODEL_CARD)
     if card.get("init"):
         rows += [(f"init.{name}", text) for name, text in nested_rows({"init": _without_patients(card["init"])})]
     yield disclosure(
@@ -177,12 +174,12 @@ def _without_patients(init: Any) -> Any:
 
 
 def _environment(run: Path) -> Iterator[Content]:
-    patients = _read(run / PATIENTS)
+    patients = optional_json(run / PATIENTS)
     if patients:
         trained, unseen = len(patients.get("trained", ())), len(patients.get("validation", ()))
         store = patients.get("store") or "without an id"
         yield f"{quantity(trained, 'training patient')} and {unseen} unseen; store {store}."
-    environment = _read(run / ENVIRONMENT)
+    environment = optional_json(run / ENVIRONMENT)
     if environment:
         made = table("Machine and packages", ["what", "value"], nested_rows(environment), numbers=False)
         yield disclosure("Machine and packages", made)

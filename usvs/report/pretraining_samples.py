@@ -34,9 +34,10 @@ from usvs.tasks.pretraining.load import load_settings_of_run
 from usvs.tasks.pretraining.shared_space import SharedSpace
 from usvs.training.checkpoint import load_checkpoint, newest_checkpoint_folder
 from usvs.utils.array_files import write_arrays
+from usvs.utils.progress import track
 from usvs.utils.regular_files import read_regular
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SAMPLES = "report_samples.npz"
 MAX_SAMPLES_BYTES = 64 * 2**20
@@ -211,7 +212,7 @@ def _read_clips(
     clips: ClipTable = store.clips
     seconds, piece_seconds = space.settings.clips.clip_seconds, space.piece_samples / space.rate_hz
     frames, pieces, described = [], [], []
-    for row in rows.tolist():
+    for row in track(rows.tolist(), "reading clips for the report"):
         number, start = int(clips.scan[row]), float(clips.start_seconds[row])
         scan = store.scan(number)
         index = scan.nearest_frames(np.array([start + seconds / 2]))

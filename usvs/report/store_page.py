@@ -3,6 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -54,6 +55,7 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
     rows: Rows = catalogue.scans.to_pylist()
     usable = [row for row in rows if row["status"] == OK]
     fractions = catalogue.clips["speech_fraction"].to_numpy()
+    prepared = cache(lambda: _open(store))  # checks every scan, so once only
     page = Page(
         "usvs, report of a store", f"{quantity(len(usable), 'scan')} of {quantity(len(_patients(usable)), 'patient')}"
     )
@@ -61,8 +63,8 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
     page.verdict, page.tone = _verdict(rows, usable), "unknown"
     page.facts = _facts(rows, usable, fractions, catalogue.clip_settings.clip_seconds)
     page.add("sectors", "Sectors, the least certain first", lambda: _sectors(store, usable, names, workers))
-    page.add("speech", "Speech along the scans", lambda: _scans(store, catalogue, usable, names))
-    page.add("spectrograms", "Spectrograms with their frames", lambda: _spectrograms(store))
+    page.add("speech", "Speech along the scans", lambda: _scans(prepared(), catalogue, usable, names))
+    page.add("spectrograms", "Spectrograms with their frames", lambda: _spectrograms(prepared()))
     page.add("labels", "Labels", lambda: _labels(catalogue, usable))
     page.add("patients", "Patients", lambda: _patient_table(usable))
     page.add("notes", "Notes on the scans", lambda: _notes(rows, names))
@@ -124,10 +126,9 @@ def _tile(row: Mapping[str, Any], image: Element, names: bool) -> Element:
     return element("li", {}, image, element("p", {}, name), paragraph(details), paragraph(size))
 
 
-def _scans(store: Path, catalogue: Catalogue, usable: Rows, names: bool) -> Iterator[Content]:
+def _scans(opened: PreparedStore | None, catalogue: Catalogue, usable: Rows, names: bool) -> Iterator[Content]:
     """Timelines of prepared scans; without prepared scans the speech fraction alone."""
     row_of = {row["scan_key"]: row for row in usable}
-    opened = _open(store)
     if opened is None:
         yield note("No scan is prepared yet ('usvs prepare STORE'), so there are no frames.")
         yield from _speech_alone(catalogue, names)
@@ -159,8 +160,7 @@ def _speech_alone(catalogue: Catalogue, names: bool) -> Iterator[Content]:
     yield group("tracks", tracks)
 
 
-def _spectrograms(store: Path) -> Iterator[Content]:
-    opened = _open(store)
+def _spectrograms(opened: PreparedStore | None) -> Iterator[Content]:
     if opened is None:
         yield note("No scan is prepared yet ('usvs prepare STORE').")
         return

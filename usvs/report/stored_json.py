@@ -17,11 +17,19 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         found = json.loads(read_regular_text(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"'{file}': expected JSON, got {error}") from None
     if not isinstance(found, dict):
         raise DataError(f"'{file}': expected a JSON object, got {type(found).__name__}")
     return found
+
+
+def optional_json(file: Path) -> Mapping[str, Any]:
+    """Return a JSON object; empty where `read_json` raises."""
+    try:
+        return read_json(file)
+    except DataError:
+        return {}
 
 
 def nested_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

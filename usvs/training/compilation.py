@@ -62,6 +62,8 @@ class EagerModule:
     """A module and the one of its methods that is called."""
 
     def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
+        self.module: nn.Module
+        self.method: Callable[..., Any]
         self.module, self.method = module, method
 
     def __call__(self, *inputs: Any) -> Any:

@@ -88,7 +88,7 @@ def _parse(line: str, path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(line)
         int(record["step"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"'{path}': expected a JSON object with 'step', got {line[:80]!r}") from error
     return record
 

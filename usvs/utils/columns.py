@@ -69,7 +69,7 @@ class ColumnWriter:
     """Writes a column of unknown length in pieces; the file is a complete .npy file after `close`."""
 
     def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.length: int = 0
         self._file = path.open("wb")
         self._file.write(bytes(_HEADER_BYTES))

@@ -162,7 +162,7 @@ def test_refusals(tmp_path):
         export_model(tmp_path / "saved", tmp_path / "out")
     description = tmp_path / "saved" / "model.json"
     description.write_text(description.read_text().replace('"crop_fraction": 0.9', '"crop_fraction": 7'))
-    with pytest.raises(DataError, match=r"model.json.*crop_fraction above 0 and at most 1, got 7"):
+    with pytest.raises(DataError, match=r"saved', stored encoder: .*crop_fraction above 0 and at most 1, got 7"):
         usvs.load_encoder(tmp_path / "saved")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folds", "saved"]
 

@@ -114,7 +114,10 @@ def described_encoder(description: Mapping[str, Any], given: nn.Module | None, s
             f"'{source}' was trained with an own encoder, {description.get('class')}: expected encoder=MODULE of the"
             " same architecture, got none; encoders registered by usvs.register_encoder are built by name"
         )
-    return build_encoder(description)
+    try:
+        return build_encoder(description)
+    except DataError as error:
+        raise DataError(f"'{source}', {error}") from None
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:

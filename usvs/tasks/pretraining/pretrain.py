@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from usvs.config import Profile, override_settings
+from usvs.data.loader import Loader
+from usvs.data.rank_plan import RankPlan
 from usvs.errors import ConfigError
 from usvs.store.prepared import PreparedStore, warn_of_other_crop
 from usvs.tasks.diagnosis.contents import count_contents
@@ -18,6 +20,7 @@ from usvs.tasks.diagnosis.verdict import Verdict, give_verdict, too_few_steps
 from usvs.tasks.pretraining.chance import with_chance
 from usvs.tasks.pretraining.collapse import CollapseWarning
 from usvs.tasks.pretraining.encoders import VideoEncoder, choose_encoder, describe_module
+from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.result import PretrainResult, describe_metrics
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.pretraining.task import PretrainDataset, PretrainingTask, samples_sha256
@@ -141,15 +144,21 @@ class RunSetup:
         patients: Sequence[str] | None,
         ranks: Ranks,
     ) -> None:
+        self.store: PreparedStore
+        self.settings: PretrainSettings
+        self.encoder: VideoEncoder
+        self.ranks: Ranks
         self.store, self.settings, self.encoder, self.ranks = store, settings, encoder, ranks
-        self.task = PretrainingTask(settings, loss)
-        self.data = self.task.dataset(store, patients)
+        self.task: PretrainingTask = PretrainingTask(settings, loss)
+        self.data: PretrainDataset = self.task.dataset(store, patients)
+        self.plan: RankPlan
+        self.loader: Loader
         self.plan, self.loader = self.task.loader(store, self.data.train, choose_device(settings.run.device), ranks)
-        self.model = self.task.module(encoder.module)
+        self.model: PretrainModel = self.task.module(encoder.module)
         steps_per_epoch = self.plan.steps_per_epoch
         total = steps_per_epoch * settings.optimiser.epochs
-        self.trainer = Trainer(self.model, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
-        self.model_card = {
+        self.trainer: Trainer = Trainer(self.model, settings.optimiser, settings.run, total, steps_per_epoch, ranks)
+        self.model_card: dict[str, Any] = {
             "encoder": encoder.description,
             "loss": None if loss is None else describe_module(loss),
             "init": encoder.init,

@@ -54,9 +54,9 @@ class SharedSpace:
         self.settings = settings
         self.width: int = settings.model.projection_width
         self.rate_hz: int = settings.spectrogram.rate_hz
-        self.piece_samples = round(settings.clips.speech_seconds * self.rate_hz)
+        self.piece_samples: int = round(settings.clips.speech_seconds * self.rate_hz)
         self._pixels = settings.model.frame_pixels
-        self.prepared_pixels = prepared_side(self._pixels, settings.augment.crop_fraction)
+        self.prepared_pixels: int = prepared_side(self._pixels, settings.augment.crop_fraction)
         self._device = choose_device(settings.run.device)
         self._model = model.to(self._device).eval()
 

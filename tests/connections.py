@@ -1,0 +1,48 @@
+"""Runs tests under strace and fails on any connection outside of loopback: `make connections`.
+
+    python -m tests.connections tests/training tests/store
+
+Every connect() of the tests and of the processes that they start is read. Sockets of the same machine (AF_UNIX,
+netlink, 127.0.0.0/8, ::1) are allowed.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LOOPBACK = re.compile(r'sin_addr=inet_addr\("127\.|inet_pton\(AF_INET6, "(::1|::ffff:127\.[\d.]+)"')
+LOCAL_FAMILIES = ("AF_UNIX", "AF_LOCAL", "AF_NETLINK", "AF_UNSPEC")
+
+
+def outside_connections(trace: str) -> list[str]:
+    """Return the lines of a trace of connect() whose address is not of this machine."""
+    calls = [line for line in trace.splitlines() if "connect(" in line and "sa_family=" in line]
+    local = tuple(f"sa_family={family}" for family in LOCAL_FAMILIES)
+    return [line for line in calls if not LOOPBACK.search(line) and not any(family in line for family in local)]
+
+
+def main() -> None:
+    """Run pytest with the arguments under strace."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="+", metavar="ARGUMENT", help="of pytest: folders, files, -m, -k")
+    arguments = parser.parse_args(sys.argv[1:] if "--help" in sys.argv else ["--", *sys.argv[1:]]).arguments
+    strace = shutil.which("strace")
+    if strace is None:
+        sys.exit("connections: strace is missing; install it with: apt-get install strace")
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace"
+        command = [strace, "-f", "-qq", "-e", "trace=connect", "-o", str(trace), sys.executable, "-m", "pytest"]
+        code = subprocess.call([*command, "-p", "no:cacheprovider", *arguments])
+        found = outside_connections(trace.read_text(encoding="utf-8", errors="replace"))
+        calls = sum("connect(" in line for line in trace.read_text(encoding="utf-8", errors="replace").splitlines())
+    print(f"connections: {calls} calls of connect(), {len(found)} outside of this machine")
+    print("\n".join(found))
+    sys.exit(code or bool(found))
+
+
+if __name__ == "__main__":
+    main()
