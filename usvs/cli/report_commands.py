@@ -5,11 +5,6 @@ import argparse
 from usvs.cli.log_handler import show
 from usvs.cli.options import Commands, add_command
 
-<<<<<<< HEAD
-=======
-logger: logging.Logger = logging.getLogger(__name__)
-
->>>>>>> main
 
 def add_report_commands(commands: Commands) -> None:
     """Add the command to the parser."""

@@ -34,14 +34,9 @@ def _add_search(commands: Commands) -> None:
     )
     command.add_count("--top", "number of moments; default: 10", default=10)
     command.add_count("--stride", f"every n-th frame is searched; default: {TEMPORAL_STRIDE}", TEMPORAL_STRIDE)
-<<<<<<< HEAD
+    command.add_switch("--exact", "of over 100,000 frames read all that can be among the best, not the likely ones")
     command.add_json()
     command.add_path("--pictures", "OUT", "draw the frames that were found into this folder", "output_folder")
-=======
-    command.add_switch("--exact", "of over 100,000 frames read all that can be among the best, not the likely ones")
-    command.add_switch("--json", "print the moments as JSON")
-    command.add_path("--pictures", "OUT", "draw the frames that were found into this folder")
->>>>>>> main
 
 
 def _add_embed(commands: Commands) -> None:
