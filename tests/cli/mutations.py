@@ -1,6 +1,7 @@
 """Mutated settings and command lines: each must be refused with exit code 2 before any data is touched.
 
-Run ``python -m tests.cli.mutations --count 20000 --seed 7`` for more of them than the test takes.
+Run ``python -m tests.cli.mutations --count 20000 --seed 7`` for more of them than the test takes. One file because all
+kinds of mutants draw from the same generator and the same worked examples.
 """
 
 import argparse

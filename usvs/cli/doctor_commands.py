@@ -1,9 +1,8 @@
 """The command that examines an installation: doctor."""
 
 import argparse
-import json
 
-from usvs.cli.log_handler import print_result
+from usvs.cli.log_handler import show
 from usvs.cli.options import Commands, add_command
 from usvs.errors import MissingDependencyError
 from usvs.utils.text import quantity
@@ -12,7 +11,7 @@ from usvs.utils.text import quantity
 def add_doctor_command(commands: Commands) -> None:
     """Add the command to the parser."""
     command = add_command(commands, "doctor", _run_doctor)
-    command.add_switch("--json", "print all checks as JSON")
+    command.add_json()
 
 
 def _run_doctor(options: argparse.Namespace) -> None:
@@ -25,7 +24,7 @@ def _run_doctor(options: argparse.Namespace) -> None:
     from usvs.doctor import examine
 
     found = examine()
-    print_result(json.dumps(found.to_json(), indent=1) if options.json else found)
+    show(options, found)
     if found.failed:
         names = ", ".join(check.name for check in found.failed)
         raise MissingDependencyError(f"doctor: {quantity(len(found.failed), 'check')} failed: {names}; see above")

@@ -1,9 +1,8 @@
 """Commands that hand a trained network to other programs: export."""
 
 import argparse
-import json
 
-from usvs.cli.log_handler import print_result
+from usvs.cli.log_handler import show
 from usvs.cli.options import Commands, add_command
 
 FORMATS = {
@@ -19,16 +18,16 @@ def add_export_commands(commands: Commands) -> None:
     """Add the command to the parser."""
     command = add_command(commands, "export", _run_export)
     command.add_path(
-        "run", "RUN", "a run of 'usvs pretrain' or 'usvs finetune', or a part of one: CHECKPOINT, INIT, FOLD"
+        "run", "RUN", "a run of 'usvs pretrain' or 'usvs finetune', or a part of one: CHECKPOINT, INIT, FOLD", "folder"
     )
-    command.add_path("out", "OUT", "a new folder for the network and its model card")
+    command.add_path("out", "OUT", "a new folder for the network and its model card", "output_folder")
     command.add_choice(
         "--format",
         FORMATS,
         "; ".join(f"{name}: {what}" for name, what in FORMATS.items()) + "; default: folder",
         "folder",
     )
-    command.add_switch("--json", "print the result as JSON")
+    command.add_json()
 
 
 def _run_export(options: argparse.Namespace) -> None:
@@ -42,4 +41,4 @@ def _run_export(options: argparse.Namespace) -> None:
     from usvs.inference.export.export import export_model
 
     found = export_model(options.run, options.out, options.format)
-    print_result(json.dumps(found.to_json(), indent=1) if options.json else found)
+    show(options, found)

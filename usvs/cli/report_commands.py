@@ -41,4 +41,4 @@ def _run_report(options: argparse.Namespace) -> None:
 
     file = save_report(options.folder, store=options.store, labels=options.labels, names=options.names, out=options.out)
     size = file.stat().st_size
-    show(options, f"report: '{file}' ({size / 1e6:.1f} MB)", {"report": str(file), "bytes": size})
+    show(options, f"report: '{file}' ({size / 1e6:.1f} MB)", {"report": file, "bytes": size})

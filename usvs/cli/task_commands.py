@@ -82,11 +82,13 @@ def _add_predict_options(command: Parser) -> None:
         "CLASSES",
         "name frames by the nearest spoken class, without any label: a text file with a line 'name' or"
         " 'name: term, term' for each class, a lexicon (.toml), or a folder of recordings CLASS/*.wav",
+        "path",
     )
     command.add_path(
         "--reference",
         "STORE",
         "with --zero-shot: frames that say which score is usual for each class; default: those that are predicted",
+        "folder",
     )
     command.expect(model, "model")
     command.add_argument(
