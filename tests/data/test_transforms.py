@@ -86,6 +86,10 @@ def test_points_move_with_zoomed_frames():
     assert abs(x - column - 0.5) <= 0.6 and abs(y - row - 0.5) <= 0.6
 
 
+def test_order_frames_are_not_zoomed():
+    assert np.all(draw_shared_augment_params(KEYS[:3], 4, AugmentSettings(zoom=2.0)).zoom == 1)
+
+
 def test_without_zoom_the_other_numbers_are_as_before():
     plain, zoomed = (draw_augment_params(KEYS, AugmentSettings(zoom=z)) for z in (1.0, 2.0))
     assert np.all(plain.zoom == 1)

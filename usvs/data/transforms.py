@@ -69,6 +69,8 @@ def draw_augment_params(keys: UInt64Array, settings: AugmentSettings) -> Augment
 def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentSettings) -> AugmentParams:
     """Draw equal parameters for each group of `count` consecutive frames, so that the frames differ by content only.
 
+    Without zoom, which hides what moves.
+
     Args:
         keys: uint64 [n], one per group.
         count: frames per group.
@@ -82,7 +84,7 @@ def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentS
     uniform = uniform_from_bits(keyed_bits(keys, 4 + 2 * count))[:, 4:]  # the first four are `draw_augment_params`'s
     shift = np.floor(uniform * (2 * jitter + 1)).astype(np.int64) - jitter
     params = draw_augment_params(np.repeat(keys, count), settings)
-    return params._replace(shift=shift.reshape(-1, 2))
+    return params._replace(shift=shift.reshape(-1, 2), zoom=np.ones(len(params.zoom)))
 
 
 def transform_frames(frames: UInt8Array, params: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
