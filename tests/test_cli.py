@@ -1,17 +1,17 @@
 """The command line: all steps on a small archive, help texts, and one clear line for each mistake."""
 
-import argparse
 import json
 import math
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
-from usvs.cli import build_parser, main
+from tests.support.commands import run_command
+from usvs.cli import build_parser
+from usvs.cli.reference import iter_commands
 
 SMALL_MODEL = [
     "--set=model.frame_pixels=32",
@@ -22,17 +22,9 @@ SMALL_MODEL = [
 ]
 
 
-def run(*arguments: object) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
-
-
 def fails_with_one_line(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> str:
     capsys.readouterr()
-    assert run(*arguments) == code
+    assert run_command(*arguments) == code
     error = capsys.readouterr().err
     assert "Traceback" not in error
     lines = [line for line in error.splitlines() if line.startswith("usvs: ")]
@@ -44,7 +36,9 @@ def fails_with_one_line(capsys: pytest.CaptureFixture[str], code: int, *argument
 def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pretrained = tmp_path / "pretrained"
     assert (
-        run("pretrain", tiny_store, pretrained, "--profile", "quick", "--set=validation_fraction=0.5", *SMALL_MODEL)
+        run_command(
+            "pretrain", tiny_store, pretrained, "--profile", "quick", "--set=validation_fraction=0.5", *SMALL_MODEL
+        )
         == 0
     )
     pixels = imread(pretrained / "plots" / "losses.png")[..., :3]
@@ -67,7 +61,7 @@ def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         "--set=folds=2",
         "--set=optimiser.epochs=1",
     ]
-    assert run("finetune", "planes", tiny_store, planes, "--profile", "quick", *starts, *SMALL_MODEL[:3]) == 0
+    assert run_command("finetune", "planes", tiny_store, planes, "--profile", "quick", *starts, *SMALL_MODEL[:3]) == 0
     table = capsys.readouterr().out
     assert "random" in table
     assert "pretrained" in table
@@ -75,7 +69,7 @@ def test_all_steps(tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert set(results["inits"]) == {"random", "pretrained"}
     page = (planes / "report.html").read_text()
     assert "Confusion" in page and "predicted" in page and "Not shown" not in page
-    assert run("report", tiny_store, "--out", tmp_path / "store.html") == 0
+    assert run_command("report", tiny_store, "--out", tmp_path / "store.html") == 0
     assert "Not shown" not in (tmp_path / "store.html").read_text()
     assert all(0 <= init["finetune"]["f1"]["mean"] <= 1 for init in results["inits"].values())
 
@@ -122,17 +116,7 @@ def test_a_run_folder_is_never_written_over(tiny_store: Path, tmp_path: Path, ca
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
-def commands(parser: argparse.ArgumentParser, name: str = "usvs") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command without further commands, by its full name."""
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not groups:
-        yield name, parser
-    for group in groups:
-        for child, subparser in group.choices.items():
-            yield from commands(subparser, f"{name} {child}")
-
-
-COMMANDS = dict(commands(build_parser()))
+COMMANDS = dict(iter_commands(build_parser()))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -148,7 +132,7 @@ def test_every_command_has_help_for_each_option_and_an_example_that_parses(name:
 
 
 def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]):
-    assert run("--help") == 0
+    assert run_command("--help") == 0
     text = capsys.readouterr().out
     assert [int(code) for code in re.findall(r"^  (\d+) +\w", text, re.MULTILINE)] == [0, 2, 3, 4, 75, 130]
 
@@ -163,9 +147,9 @@ def test_an_example_of_the_main_help_parses():
 @pytest.mark.slow
 def test_index_prepare_and_audit_end_with_sentences(tiny_archive: Path, tmp_path: Path, capsys):
     store = tmp_path / "store"
-    assert run("index", tiny_archive, store) == 0
-    assert run("prepare", store, "--profile", "quick") == 0
-    assert run("audit", store) == 0
+    assert run_command("index", tiny_archive, store) == 0
+    assert run_command("prepare", store, "--profile", "quick") == 0
+    assert run_command("audit", store) == 0
     text = capsys.readouterr().err
     assert re.search(
         r"^index: 4 of 4 scans usable: 1\.6 minutes of video, 48 clips, \d+ of them with enough", text, re.M
@@ -176,7 +160,7 @@ def test_index_prepare_and_audit_end_with_sentences(tiny_archive: Path, tmp_path
 
 def test_the_summary_of_a_phantom_is_a_sentence(tmp_path: Path, capsys):
     out = tmp_path / "archive"
-    assert run("phantom", out, "--patients", "1", "--workers", "1", "--set", "scan_seconds=2") == 0
+    assert run_command("phantom", out, "--patients", "1", "--workers", "1", "--set", "scan_seconds=2") == 0
     text = capsys.readouterr().err
     assert "phantom: 1 scan of 1 patient, 0.0 minutes of video (16 frames), " in text
     assert f"ground truth: {out}.ground_truth" in text

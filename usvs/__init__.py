@@ -6,8 +6,7 @@ The commands of the command line are functions here (`index_archive`, `prepare_s
 `usvs.models`, `usvs.ops`, `usvs.evaluation` and `usvs.media`. Each is imported when it is first used.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -47,10 +46,7 @@ if TYPE_CHECKING:
     from usvs.tasks.pretraining.load import load_encoder as load_encoder
     from usvs.tasks.pretraining.pretrain import pretrain as pretrain
 
-__getattr__: Callable[[str], Any]
-__dir__: Callable[[], list[str]]
-__all__: list[str]
-__getattr__, __dir__, __all__ = lazy_attributes(
+lazy_attributes(
     "usvs",
     {
         "experiments.reproduce": ("reproduce",),

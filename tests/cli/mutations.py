@@ -18,6 +18,7 @@ from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from usvs import cli
+from usvs.cli.reference import iter_commands
 from usvs.cli.settings_commands import SETTINGS
 from usvs.cli.settings_text import command_of, settings_toml
 from usvs.config import Settings, setting_names
@@ -39,16 +40,6 @@ class Mutant(NamedTuple):
     named: tuple[str, ...]
 
 
-def commands(parser: argparse.ArgumentParser, name: str = "usvs") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Yield every command without further commands, by its full name."""
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not groups:
-        yield name, parser
-    for group in groups:
-        for child, subparser in group.choices.items():
-            yield from commands(subparser, f"{name} {child}")
-
-
 class Mutator:
     """Draws mutants over the schema of the settings and over all commands.
 
@@ -60,7 +51,7 @@ class Mutator:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
         self.parser = cli.build_parser()
-        self.commands = dict(commands(self.parser))
+        self.commands = dict(iter_commands(self.parser))
         for name in ("store", "archive"):
             (folder / name).mkdir()
         (folder / "file.csv").write_text("file,label\n")

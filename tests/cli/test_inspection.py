@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import usvs
-from tests.cli.mutations import commands
-from usvs.cli import build_parser, main
-from usvs.cli.reference import reference_text
+from tests.support.commands import run_command
+from usvs.cli import build_parser
+from usvs.cli.reference import iter_commands, reference_text
 from usvs.cli.settings_commands import SETTINGS
 from usvs.config import Settings, load_settings, setting_names
 from usvs.errors import ConfigError
@@ -29,11 +29,7 @@ SMALL = ["--profile", "quick", "--set=model.frame_pixels=32", "--set=optimiser.b
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     """Return exit code, standard output and standard error of a command."""
     capsys.readouterr()
-    code = 0
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        code = int(left.code or 0)
+    code = run_command(*arguments)
     printed = capsys.readouterr()
     return code, printed.out, printed.err
 
@@ -250,14 +246,14 @@ RESULTS = {"completion", "doctor"}  # a script, and lines for a person
 def test_every_command_with_a_result_has_json():
     lacking = [
         name
-        for name, parser in commands(build_parser())
+        for name, parser in iter_commands(build_parser())
         if "--json" not in parser._option_string_actions and name.split()[1] not in RESULTS
     ]
     assert not lacking
 
 
 def test_the_long_commands_have_a_dry_run():
-    parsers = dict(commands(build_parser()))
+    parsers = dict(iter_commands(build_parser()))
     names = ("index", "prepare", "pretrain", "finetune planes", "finetune classify", "finetune gaze")
     assert all("--dry-run" in parsers[f"usvs {name}"]._option_string_actions for name in names)
 
@@ -289,7 +285,7 @@ def _quoted_commands(text: str) -> list[str]:
 
 
 def test_no_help_is_a_metavar_without_words():
-    for name, parser in commands(build_parser()):
+    for name, parser in iter_commands(build_parser()):
         for action in parser._actions:
             if not isinstance(action, argparse._HelpAction):
                 assert action.help and len(action.help.split()) > 1, (name, action.dest)

@@ -5,19 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import usvs
+from tests.support.commands import run_command
 from tests.support.media_files import write_video
-from usvs.cli import main
 from usvs.errors import ConfigError
 from usvs.inference import embed as embed_module
 from usvs.inference.embed import embed_to_file
-
-
-def run_command(*arguments) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize("shared", [False, True])

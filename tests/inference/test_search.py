@@ -9,21 +9,13 @@ import pytest
 import soundfile
 
 import usvs
-from usvs.cli import main
+from tests.support.commands import run_command
 from usvs.errors import ConfigError, DataError
 from usvs.inference import scan_index, search
 from usvs.inference.embedding_index import EmbeddingIndex, build_index
 from usvs.inference.scan_index import ScanIndex
 from usvs.inference.search import nearest_moments
 from usvs.tasks.pretraining.shared_space import SharedSpace
-
-
-def run_command(*arguments) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 import usvs
+from tests.support.commands import run_command
 from tests.support.media_files import write_video
-from usvs.cli import main
 from usvs.data.frame_dataset import FrameDataset
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.zero_shot import top_k_accuracy
@@ -16,14 +16,6 @@ from usvs.inference.zero_shot import LEAST_REFERENCE_FRAMES, ZeroShotClassifier
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.shared_space import SharedSpace
 from usvs.utils.dependencies import missing_dependency
-
-
-def run_command(*arguments) -> int:
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@
 training loop of one's own. Each is imported when it is first used.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -18,10 +17,7 @@ if TYPE_CHECKING:
     from usvs.data.pair_dataset import SampleIndex as SampleIndex
     from usvs.data.pair_dataset import collate_pairs as collate_pairs
 
-__getattr__: Callable[[str], Any]
-__dir__: Callable[[], list[str]]
-__all__: list[str]
-__getattr__, __dir__, __all__ = lazy_attributes(
+lazy_attributes(
     "usvs.data",
     {
         "batch_sampler": ("StatelessBatchSampler",),

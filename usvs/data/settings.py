@@ -19,8 +19,7 @@ class AugmentSettings(Settings):
     crop_fraction: float = Field(0.9, gt=0, le=1)
     """Side of the random square crop, in fractions of the frame's."""
     zoom: float = Field(1.0, ge=1, le=4)
-    """Factor that the side of the crop is divided by, uniform in the logarithm from 1 to this; 1: none. Not of the order
-    task's frames."""
+    """Largest factor that the side of a pair's crop is divided by, uniform in the logarithm from 1 on; 1: none."""
     flip: bool = True
     """Flip left to right, with probability 1/2."""
     gain_db: float = Field(2.0, ge=0)

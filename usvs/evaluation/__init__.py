@@ -3,8 +3,7 @@
 Every function takes array-likes: NumPy arrays, lists, or torch tensors where the computation runs on a device.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
     from usvs.evaluation.significance import PairedDifference as PairedDifference
     from usvs.evaluation.significance import paired_difference as paired_difference
 
-__getattr__: Callable[[str], Any]
-__dir__: Callable[[], list[str]]
-__all__: list[str]
-__getattr__, __dir__, __all__ = lazy_attributes(
+lazy_attributes(
     "usvs.evaluation",
     {
         "folds": ("Fold", "make_folds", "split_groups"),

@@ -10,8 +10,7 @@ Example:
     >>> waveform = media.read_audio("scan.mp4", rate_hz=24_000)
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
     from usvs.media.video_info import VideoDecodeStats as VideoDecodeStats
     from usvs.media.video_info import VideoInfo as VideoInfo
 
-__getattr__: Callable[[str], Any]
-__dir__: Callable[[], list[str]]
-__all__: list[str]
-__getattr__, __dir__, __all__ = lazy_attributes(
+lazy_attributes(
     "usvs.media",
     {
         "audio": ("AudioDecodeStats", "read_audio"),

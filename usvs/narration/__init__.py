@@ -1,7 +1,6 @@
 """Synthetic narration: voices, remarks about what is shown, the sound of a room. `narrate_videos` adds it to videos."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -12,10 +11,7 @@ if TYPE_CHECKING:
     from usvs.narration.make import NarrateSummary as NarrateSummary
     from usvs.narration.make import narrate_videos as narrate_videos
 
-__getattr__: Callable[[str], Any]
-__dir__: Callable[[], list[str]]
-__all__: list[str]
-__getattr__, __dir__, __all__ = lazy_attributes(
+lazy_attributes(
     "usvs.narration",
     {
         "labelled_videos": ("TableColumns",),

@@ -1,7 +1,6 @@
 """Synthetic archives: encoded media with known ground truth. `make_phantom` writes one."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usvs.utils.lazy_imports import lazy_attributes
 
@@ -13,10 +12,7 @@ if TYPE_CHECKING:
     from usvs.phantom.make import make_phantom as make_phantom
     from usvs.phantom.pictures import save_phantom_pictures as save_phantom_pictures
 
-__getattr__: Callable[[str], Any]
-__dir__: Callable[[], list[str]]
-__all__: list[str]
-__getattr__, __dir__, __all__ = lazy_attributes(
+lazy_attributes(
     "usvs.phantom",
     {
         "ground_truth": ("ScanGroundTruth", "read_ground_truth"),

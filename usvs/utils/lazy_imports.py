@@ -1,14 +1,13 @@
 """Attributes of a package that are imported when they are first used, so that importing the package costs nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 
-def lazy_attributes(
-    package: str, modules: Mapping[str, Sequence[str]], packages: Sequence[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
+def lazy_attributes(package: str, modules: Mapping[str, Sequence[str]], packages: Sequence[str] = ()) -> None:
+    """Give a package, which calls this, the ``__getattr__``, ``__dir__`` and ``__all__`` of these names (PEP 562).
 
     Args:
         package: name of the package, for example ``usvs.data``.
@@ -16,8 +15,8 @@ def lazy_attributes(
         packages: packages below it that are attributes without an import of their own.
 
     Raises:
-        AttributeError: by the returned ``__getattr__``, for another name.
-        MissingDependencyError: by the returned ``__getattr__``, where the module needs a package that is not installed.
+        AttributeError: by that ``__getattr__``, for another name.
+        MissingDependencyError: by that ``__getattr__``, where the module needs a package that is not installed.
     """
     module_of = {name: module for module, names in modules.items() for name in names}
 
@@ -36,4 +35,4 @@ def lazy_attributes(
             raise
 
     names = sorted([*module_of, *packages])
-    return get_attribute, lambda: names, names
+    vars(sys.modules[package]).update(__getattr__=get_attribute, __dir__=lambda: names, __all__=names)
