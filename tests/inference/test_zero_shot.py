@@ -106,7 +106,7 @@ def test_what_cannot_be_a_classifier(shared_run, video_run, spoken_store, record
     with pytest.raises(DataError, match=r"a\.wav"):
         ZeroShotClassifier(shared_run, recordings)
     capsys.readouterr()
-    assert run_command("predict", "classify", spoken_store, "--model", "nowhere", "--reference", spoken_store) == 2
+    assert run_command("predict", "classify", spoken_store, "--model", shared_run, "--reference", spoken_store) == 2
     assert "--reference: expected --zero-shot CLASSES with it" in capsys.readouterr().err
 
 

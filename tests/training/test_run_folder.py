@@ -152,7 +152,7 @@ def test_a_shorter_or_otherwise_different_run_is_refused(tmp_path, changed, mess
 @pytest.mark.parametrize("content", ["[]", "{", '"text"'])
 def test_a_damaged_record_of_the_settings_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(DataError, match=r"config\.json': expected settings as"), RunFolder(tmp_path, True) as folder:
+    with pytest.raises(DataError, match=r"config\.json': expected (a )?JSON"), RunFolder(tmp_path, True) as folder:
         folder.check(SETTINGS)
 
 

@@ -21,6 +21,7 @@ from usvs.errors import DataError
 from usvs.utils.atomic_files import write_text
 from usvs.utils.columns import map_column
 from usvs.utils.private_files import make_private
+from usvs.utils.regular_files import read_regular_text
 
 EMBEDDINGS, ROWS, CENTROIDS, CELLS, RADII = "embeddings.npy", "rows.npy", "centroids.npy", "cells.npy", "radii.npy"
 DESCRIPTION = "index.json"
@@ -55,7 +56,7 @@ class EmbeddingIndex:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self.description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            self.description: dict[str, Any] = json.loads(read_regular_text(folder / DESCRIPTION))
             self._embeddings: NDArray[np.float16] = map_column(folder / EMBEDDINGS)
             self._rows: NDArray[np.int64] = map_column(folder / ROWS)
             self._centroids: NDArray[np.float32] = map_column(folder / CENTROIDS)

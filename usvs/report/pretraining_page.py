@@ -1,6 +1,5 @@
 """The report of a pretraining run: drawn from the files in its folder, whichever are there."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from usvs.report.stored_json import group_of, nested_rows, optional_json
 from usvs.training.checkpoint import newest_checkpoint_folder
 from usvs.training.metrics_log import read_metrics_so_far
 from usvs.training.run_folder import CONFIG, ENVIRONMENT, MODEL_CARD, PATIENTS
+from usvs.utils.regular_files import read_json_object
 from usvs.utils.text import quantity
 
 KIND = "usvs, report of a pretraining run"
@@ -101,8 +101,7 @@ def _how_to_measure() -> str:
 def _total_steps(run: Path) -> int | None:
     """Return the number of updates of the complete run, as its newest checkpoint states it."""
     try:
-        state = json.loads((newest_checkpoint_folder(run) / "state.json").read_text("utf-8"))
-        return int(state["total_steps"])
+        return int(read_json_object(newest_checkpoint_folder(run) / "state.json")["total_steps"])
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
 

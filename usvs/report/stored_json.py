@@ -1,33 +1,17 @@
 """Small JSON files of a folder, and their values as rows of a table."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from usvs.errors import DataError
-from usvs.utils.regular_files import read_regular_text
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        DataError: where there is none, or the file is damaged.
-    """
-    try:
-        found = json.loads(read_regular_text(file))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"'{file}': expected JSON, got {error}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"'{file}': expected a JSON object, got {type(found).__name__}")
-    return found
+from usvs.utils.regular_files import read_json_object
 
 
 def optional_json(file: Path) -> Mapping[str, Any]:
-    """Return a JSON object; empty where `read_json` raises."""
+    """Return a JSON object; empty where `read_json_object` raises."""
     try:
-        return read_json(file)
+        return read_json_object(file)
     except DataError:
         return {}
 

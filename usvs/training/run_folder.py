@@ -16,7 +16,7 @@ from usvs.utils.atomic_files import write_text, writing
 from usvs.utils.folder_lock import FolderLock
 from usvs.utils.nested import differences
 from usvs.utils.private_files import make_private_folder
-from usvs.utils.regular_files import read_regular_text
+from usvs.utils.regular_files import read_json_object, read_regular_text
 
 CONFIG = "config.json"  # the settings
 MODEL_CARD = "model.json"  # own encoder, own loss, initial weights
@@ -97,12 +97,7 @@ class RunFolder:
             raise ConfigError(f"'{self.path}' is not a run folder ({CONFIG} is missing): choose a new folder")
         if lock:
             self._acquire_lock()  # before its checkpoint is read: another process may still be writing the next one
-        try:
-            before = json.loads(read_regular_text(config))
-        except (OSError, ValueError) as error:
-            raise DataError(f"'{config}': expected settings as JSON, got {error}") from error
-        if not isinstance(before, dict):
-            raise DataError(f"'{config}': expected settings as a JSON object, got {type(before).__name__}")
+        before = read_json_object(config)
         now = settings.model_dump(mode="json")
         if difference := changed_setting(before, now, {*free, ".".join(EPOCHS)}):
             raise ConfigError(f"run '{self.path}' was started with other settings: {difference}")

@@ -5,10 +5,14 @@ settings, of JSON, of weights or of media opens its file here.
 """
 
 import errno
+import json
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
+
+from usvs.errors import DataError
 
 MEBIBYTE = 1 << 20
 MAX_TEXT_BYTES = 64 * MEBIBYTE  # settings, records, manifests and labels: a manifest of a million scans is 60 MB
@@ -76,6 +80,21 @@ def read_regular_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
         UnicodeDecodeError: if it is not UTF-8.
     """
     return read_regular(path, max_bytes).decode("utf-8").replace("\r\n", "\n")
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        DataError: where there is none, or the file is damaged.
+    """
+    try:
+        found = json.loads(read_regular_text(file))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"'{file}': expected JSON, got {error}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"'{file}': expected a JSON object, got {type(found).__name__}")
+    return found
 
 
 def _check(path: Path, status: os.stat_result, max_bytes: int | None) -> int:

@@ -1,18 +1,16 @@
 """What a model card says of a run: data, settings and measured figures, read from the run's own files alone."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from usvs.errors import DataError
 from usvs.inference.export.source import ExportSource
 from usvs.tasks.provenance import RESULTS_FILE
 from usvs.tasks.trained_patients import trained_patients
 from usvs.training.checkpoint import newest_checkpoint_folder, step_of
 from usvs.training.metrics_log import METRICS, read_metrics
 from usvs.training.run_folder import CONFIG, ENVIRONMENT, PATIENTS
-from usvs.utils.regular_files import read_regular_text
+from usvs.utils.regular_files import read_json_object
 from usvs.utils.text import quantity
 
 CHANCE = "_chance"
@@ -65,7 +63,12 @@ def _pretraining(source: ExportSource, run: Path) -> RunFacts:
     )
     measured = f"Validation after {step} updates, on patients that the run was not trained on." if rows else ""
     return RunFacts(
-        _patients(run), _flat(_json(run / CONFIG)), rows, ("measure", "value", "chance"), measured, _made_with(run)
+        _patients(run),
+        _flat(read_json_object(run / CONFIG)),
+        rows,
+        ("measure", "value", "chance"),
+        measured,
+        _made_with(run),
     )
 
 
@@ -81,7 +84,7 @@ def _validation(source: ExportSource, run: Path) -> tuple[int, dict[str, float]]
 
 
 def _fine_tuning(source: ExportSource, run: Path) -> RunFacts:
-    results = _json(run / RESULTS_FILE)
+    results = read_json_object(run / RESULTS_FILE)
     init, fold = _init_and_fold(source, results)
     columns = source.models[0].task.columns
     scores = results.get("inits", {}).get(init, {}).get("finetune", {})
@@ -133,7 +136,7 @@ def _patients(run: Path) -> tuple[str, ...]:
     trained = trained_patients(run) or {}
     count = sum(map(len, trained.values()))
     listing = run / PATIENTS
-    validation = len(_json(listing).get("validation", [])) if listing.is_file() else 0
+    validation = len(read_json_object(listing).get("validation", [])) if listing.is_file() else 0
     where = "" if len(trained) < 2 else f" of {len(trained)} stores"
     return (
         f"Trained on video and speech of {quantity(count, 'patient')}{where}, without labels; {validation} further"
@@ -143,23 +146,13 @@ def _patients(run: Path) -> tuple[str, ...]:
 
 def _made_with(run: Path) -> dict[str, str]:
     file = run / ENVIRONMENT
-    return _environment(_json(file)) if file.is_file() else {}
+    return _environment(read_json_object(file)) if file.is_file() else {}
 
 
 def _environment(found: Mapping[str, Any]) -> dict[str, str]:
     versions = {name: str(found["packages"][name]) for name in ("usvs", "torch") if name in found.get("packages", {})}
     rest = {name: str(found[name]) for name in ("python", "system", "device", "git_revision") if found.get(name)}
     return {**versions, **rest}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_regular_text(file))
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{file}': expected JSON, got {error}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"'{file}': expected a JSON object, got {type(found).__name__}")
-    return found
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
