@@ -10,7 +10,7 @@ from tests.support.media_files import write_video
 from usvs.archive import gaze_formats
 from usvs.archive.alignment import GazeAlignment
 from usvs.archive.discovery import ScanFiles
-from usvs.archive.gaze import read_gaze
+from usvs.archive.gaze import GazeSamples, read_gaze
 from usvs.archive.gaze_formats import GazeFormat, GazeRecording
 from usvs.archive.settings import GazeSettings
 from usvs.archive.text_table import TextTable
@@ -60,11 +60,15 @@ def read(
     return read_gaze(path, view)
 
 
+def assert_gaze(found: GazeSamples, seconds: list[float], x: list[float], y: list[float]) -> None:
+    np.testing.assert_allclose(found.seconds, seconds, atol=1e-9)
+    np.testing.assert_allclose(found.x, x)
+    np.testing.assert_allclose(found.y, y)
+
+
 def test_tobii_sdk(tmp_path: Path):
     found = read(tmp_path, SDK + SDK_ROWS)
-    np.testing.assert_allclose(found.seconds, [0, 0.01, 0.02], atol=1e-9)  # microseconds on the computer's clock
-    np.testing.assert_allclose(found.x, [0.3, 0.2, 0.5])
-    np.testing.assert_allclose(found.y, [0.5, 0.4, 0.5])
+    assert_gaze(found, [0, 0.01, 0.02], [0.3, 0.2, 0.5], [0.5, 0.4, 0.5])  # microseconds on the computer's clock
     assert found.viewing_distance_mm == 615
     assert "the first sample is assumed to be at the first frame" in str(found.note)
 
@@ -87,9 +91,7 @@ def test_tobii_sdk_with_tuples(tmp_path: Path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_tobii_pro_lab(tmp_path: Path, unit: str, per_second: float, encoding: str):
     found = read(tmp_path, LAB.format(unit=unit) + lab_rows(per_second), encoding=encoding)
-    np.testing.assert_allclose(found.seconds, [1.0, 1.5])
-    np.testing.assert_allclose(found.x, [0.25, 960.5 / 1920])
-    np.testing.assert_allclose(found.y, [0.5, 0.5])
+    assert_gaze(found, [1.0, 1.5], [0.25, 960.5 / 1920], [0.5, 0.5])
     assert found.viewing_distance_mm == 650.5
     assert "the start of the recording is assumed to be at the first frame" in str(found.note)
 
