@@ -77,7 +77,7 @@ def test_the_two_places_that_print_escape(capsys: pytest.CaptureFixture[str]):
 
 def test_only_the_log_handler_prints():
     for path in sorted((ROOT / "usvs").rglob("*.py")):
-        if path.name != "log_handler.py":
+        if path.name not in ("log_handler.py", "__main__.py"):  # the latter where the handler cannot be imported
             calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
             assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"], path
 

@@ -141,7 +141,7 @@ def test_a_bad_file_is_a_row_with_the_reason_and_exit_code_3(trained, tmp_path, 
     files = [tmp_path / "bad.png", tmp_path / "good.png", tmp_path / "none.png"]
     found = predict(files, run)
     assert [one.error is None for one in found] == [False, True, False]
-    assert "not readable as an image" in found[0].error and "there is no such file" in found[2].error
+    assert "expected a PNG, JPEG, BMP or TIFF" in found[0].error and "there is no such file" in found[2].error
     with pytest.raises(SystemExit) as left:
         main(["predict", "planes", *map(str, files), "--model", str(run)])
     assert left.value.code == 3
@@ -188,7 +188,7 @@ def test_what_cannot_be_used_is_one_error(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"expected 'sononet:.*SonoNet16\.npz'"):
         load_classifier(str(tmp_path / "SonoNet16.npz"))
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"text\.png': not readable as an image"):
+    with pytest.raises(DataError, match=r"text\.png': expected a PNG, JPEG, BMP or TIFF"):
         read_gray_image(tmp_path / "text.png")
     with pytest.raises(DataError, match="there is no such file"):
         read_gray_image(tmp_path / "none.png")
