@@ -85,6 +85,17 @@ def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archi
     assert len(list((store / "catalogue").glob("clips.*"))) == 1
 
 
+def test_what_a_kill_after_publishing_leaves_is_removed_by_the_next_index(make_video, archive: Path, store: Path):
+    make_video("a.mp4")
+    index(archive, store)
+    catalogue = store / "catalogue"
+    complete = sorted(path.name for path in catalogue.iterdir())
+    (catalogue / ".index_journal").write_bytes(b"")
+    (catalogue / "clips.older").mkdir()
+    index(archive, store)
+    assert sorted(path.name for path in catalogue.iterdir()) == complete
+
+
 def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: Path, monkeypatch, caplog):
     from usvs.store import indexing
 

@@ -41,6 +41,7 @@ from usvs.store.tables import (
     read_class_rules_of,
     read_rows,
     read_scans,
+    remove_leftovers,
 )
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
@@ -167,6 +168,7 @@ class _Indexer:
         paths = [scan.path for scan in scans]
         is_same = list(old_states) == paths and [old_states[path] for path in paths] == states
         if is_same and read_class_rules_of(self.folder) == found.class_rules:
+            remove_leftovers(self.folder)  # of an index that was killed right after it had replaced the old catalogue
             return
         unchanged = _unchanged(paths, states, old_states)
         with IndexJournal(self.folder) as journal:

@@ -119,9 +119,7 @@ class CatalogueWriter:
         hashes[SCANS_FILE] = file_sha256(self._partial)
         write_durably(self._clips / HASHES_FILE, json.dumps(hashes).encode())
         publish(self._partial, self._folder / SCANS_FILE)
-        for other in self._folder.iterdir():
-            if other != self._clips and other.name != SCANS_FILE:
-                shutil.rmtree(other, ignore_errors=True) if other.is_dir() else other.unlink()
+        remove_leftovers(self._folder)
 
     def _flush(self) -> None:
         if self._pending:
@@ -136,6 +134,14 @@ class CatalogueWriter:
         if kind is not None:
             shutil.rmtree(self._clips, ignore_errors=True)
             self._partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what does not belong to the catalogue in a folder: an older one's clips, files of an interrupted index."""
+    clips = (pq.read_schema(folder / SCANS_FILE).metadata or {})[b"clips"].decode()
+    for other in folder.iterdir():
+        if other.name not in (clips, SCANS_FILE):
+            shutil.rmtree(other, ignore_errors=True) if other.is_dir() else other.unlink()
 
 
 def read_scans(folder: Path, columns: list[str] | None = None) -> pa.Table:
