@@ -1,7 +1,9 @@
-"""Two studies of pretraining on an archive with labels: how much archive it needs, and what the speech detector costs.
+"""Studies of pretraining on an archive with labels: how much archive it needs, what the speech detector costs, and what
+of the recipe is necessary.
 
     python -m tests.tasks.studies archive-size OUT --store STORE --labels COLUMN --patients 5 11 22 [--seeds 0 1] [...]
     python -m tests.tasks.studies affinity OUT --store STORE --labels COLUMN --archive ARCHIVE [--seeds 0 1] [...]
+    python -m tests.tasks.studies recipe OUT --store STORE --labels COLUMN [--rows NAME ...] [...]
 
 40 % of the patients, the same for every run, are never shown: their labels are read by a linear classifier on frozen
 features (three folds by patient), and the losses are measured on them.
@@ -10,6 +12,8 @@ archive-size: the first N of the other patients, with the same number of updates
 affinity: `usvs index` says how much of a clip is speech (the affinity of section 2.3); here pairs are chosen by that
 detector, by the ground truth of a narrated or phantom archive (ARCHIVE.ground_truth), and without affinity. How often
 the detector is wrong about a clip is stored beside what each choice teaches.
+recipe: the paper's own objective (Eq. 2 of dot products, gradient descent with several learning rates) on the small
+network of the profile, and the profile without one of its settings at a time; see `RECIPES`.
 
 OUT/results.json is for the documents. Each pretraining is kept in OUT, so the command can be interrupted.
 """
@@ -18,6 +22,7 @@ import argparse
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +40,62 @@ from usvs.tasks.pretraining.settings import pretrain_profile
 from usvs.training.environment import describe_environment
 from usvs.utils.hashing import file_sha256
 
+PAPER = (
+    "augment.zoom=1",
+    "augment.gain_db=2",
+    "model.order_dropout=0.5",
+    "model.projection_batch_norm=false",
+    "model.projection_grid=1",
+    "model.shared_projection=true",
+    "objective.candidates=all",
+    "objective.correspondence_weight=1",
+    "objective.form=eq2",
+    "objective.normalise=false",
+    "objective.order_fraction=1",
+    "objective.order_weight=1",
+    "objective.resample_invalid_pairs=false",
+    "objective.scan_run_clips=1",
+    "objective.stream_weight=0",
+    "objective.symmetric=false",
+    "objective.temperature=1",
+    "optimiser.kind=sgd",
+    "optimiser.schedule=step",
+    "optimiser.weight_decay=0.0005",
+    "spectrogram.standardise=constants",
+)
+RECIPES: dict[str, tuple[str, ...]] = {
+    "profile": (),
+    **{f"paper, rate {rate}": (*PAPER, f"optimiser.learning_rate={rate}") for rate in (0.001, 0.01, 0.1)},
+    "paper, AdamW": (
+        *PAPER,
+        "optimiser.kind=adamw",
+        "optimiser.schedule=one_cycle",
+        "optimiser.learning_rate=0.003",
+        "optimiser.weight_decay=0.01",
+    ),
+    "without stream_weight": ("objective.stream_weight=0",),
+    "without symmetric": ("objective.symmetric=false",),
+    "without scan_run_clips": ("objective.scan_run_clips=1",),
+    "without temperature 0.2": ("objective.temperature=1",),
+    "without normalise": ("objective.normalise=false", "objective.temperature=1"),
+    "without resample_invalid_pairs": ("objective.resample_invalid_pairs=false",),
+    "with Eq. 2": ("objective.form=eq2",),
+    "without projection_batch_norm": ("model.projection_batch_norm=false",),
+    "without standardise": ("spectrogram.standardise=constants",),
+}
 HELD_OUT = 0.4
 SPEECH_HZ = 100  # of the ground truth
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=("archive-size", "affinity"))
+    parser.add_argument("study", choices=tuple(STUDIES))
     parser.add_argument("out", type=Path)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--labels", required=True)
     parser.add_argument("--archive", type=Path)
     parser.add_argument("--patients", type=int, nargs="+", default=[])
+    parser.add_argument("--rows", nargs="+", default=list(RECIPES), choices=tuple(RECIPES))
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--profile", default="quick", choices=("quick", "small"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -57,7 +106,7 @@ def main() -> None:
         "study": options.study,
         "profile": options.profile,
         "steps": options.steps,
-        "runs": archive_size(options) if options.study == "archive-size" else affinity(options),
+        "runs": STUDIES[options.study](options),
     }
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
@@ -88,6 +137,26 @@ def affinity(options: argparse.Namespace) -> list[dict[str, Any]]:
     }
     rows = [{"pairs_by": name, "seed": seed, **measured(truth, run, unseen)} for (name, seed), run in runs.items()]
     return [{"detector": errors}, *with_probe(options, truth, list(runs.values()), rows)]
+
+
+def recipe(options: argparse.Namespace) -> list[dict[str, Any]]:
+    pool, unseen = divide(PreparedStore(options.store))
+    runs = {
+        (name, seed): pretrained(options, options.store, f"{name.replace(' ', '_')}_{seed}", seed, pool, RECIPES[name])
+        for name in options.rows
+        for seed in options.seeds
+    }
+    rows = [
+        {"recipe": name, "seed": seed, **measured(options.store, run, unseen)} for (name, seed), run in runs.items()
+    ]
+    return with_probe(options, options.store, list(runs.values()), rows)
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], list[dict[str, Any]]]] = {
+    "archive-size": archive_size,
+    "affinity": affinity,
+    "recipe": recipe,
+}
 
 
 def divide(store: PreparedStore) -> tuple[list[str], list[str]]:
