@@ -97,6 +97,32 @@ def test_a_moved_file_of_the_same_folder_is_still_the_same_patient(archive: Path
         check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
 
 
+@pytest.mark.parametrize("by", ["manifest.csv", "folder"])
+def test_a_patient_of_another_archive_in_another_folder_is_known_by_name(archive: Path, tmp_path: Path, by: str):
+    """Two archives have one person in folders of different names: manifest.csv, a PatientID or a folder says so."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for copy, prefix in ((first, "one_"), (second, "two_")):
+        for folder in FOLDERS:
+            shutil.copytree(archive / folder, copy / f"{prefix}{folder}")
+        rows = "".join(f"{prefix}{folder}/v.mp4,{folder.upper()}\n" for folder in FOLDERS)
+        (copy / "manifest.csv").write_text(f"scan,patient\n{rows}")
+    if by == "folder":
+        (second / "manifest.csv").unlink()
+        for folder in FOLDERS:
+            (second / f"two_{folder}").rename(second / folder)
+    one, other = make_store(first, tmp_path / "one"), make_store(second, tmp_path / "other")
+    run = run_of(one.store_id, keys_of(one)[:1], tmp_path / "run").parents[2]
+    with pytest.raises(DataError, match="1 of 3 test patients were pretrained on"):
+        check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
+    assert check_pretraining_overlap(run, other, keys_of(other)[1:], init_stores=[one.store]) == "disjoint"
+    (first / "manifest.csv").write_text(f"scan,patient\none_{FOLDERS[0]}/v.mp4,someone else\n")
+    with pytest.raises(DataError, match="expected the files and patients that its catalogue has, got others"):
+        check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
+    shutil.rmtree(first)
+    with pytest.raises(DataError, match="does not exist"):
+        check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
+
+
 def test_a_run_of_an_earlier_version_without_a_store_id_is_not_disjoint(stores, tmp_path: Path):
     store = stores[0]
     run = tmp_path / "run"

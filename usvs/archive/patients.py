@@ -30,8 +30,8 @@ NUMBER = re.compile(r"'?0*([0-9]+)(?:\.0+)?")  # as typed, and as a spreadsheet 
 PLACEHOLDER_WORDS = frozenset((
     "a", "anon", "anonimizado", "anonimizzato", "anonimo", "anonym", "anonyme", "anonymisation", "anonymise",
     "anonymised", "anonymisiert", "anonymization", "anonymize", "anonymized", "anonymous", "applicable", "available",
-    "de", "deid", "deidentified", "id", "identified", "identity", "mrn", "n", "na", "name", "nan", "nil", "no", "noid", "noname", "none",
-    "not", "null", "patient", "redacted", "removed", "unbekannt", "undefined", "unknown", "unnamed",
+    "de", "deid", "deidentified", "id", "identified", "identity", "mrn", "n", "na", "name", "nan", "nil", "no", "noid",
+    "noname", "none", "not", "null", "patient", "redacted", "removed", "unbekannt", "undefined", "unknown", "unnamed",
 ))
 # fmt: on
 
@@ -167,7 +167,7 @@ def fold_manifest_name(name: str | None) -> str | None:
 
 
 def fold_patient_id(patient_id: str | None) -> str | None:
-    """Return a PatientID as `fold_name` does, with blanks for carets; None for a placeholder: ANONYMOUS, 0000 or xxx."""
+    """Return a PatientID as `fold_name` does, without carets; None for a placeholder such as ANONYMOUS, 0000 or xxx."""
     spaced = None if patient_id is None else patient_id.replace("^", " ")
     folded = fold_name(spaced)
     if spaced is None or folded is None or _is_word_placeholder(folded):
