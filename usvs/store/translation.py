@@ -72,6 +72,19 @@ def keys_without_patient(store: PreparedStore) -> frozenset[str]:
     return frozenset(scan for _, patient, scan in _scans(store.store) if not patient)
 
 
+def scans_of_patients(store: Path, keys: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the keys of the scans of some patients, and those of all other scans in a catalogue."""
+    wanted, scans = set(keys), _scans(store)
+    found = frozenset(scan for _, patient, scan in scans if (patient or scan) in wanted)
+    return found, frozenset(scan for *_, scan in scans) - found
+
+
+def patients_of_scans(store: Path, scans: Collection[str]) -> frozenset[str]:
+    """Return the keys of the patients that scans are of by now; a scan of an unknown patient has its own key."""
+    wanted = set(scans)
+    return frozenset(patient or scan for _, patient, scan in _scans(store) if scan in wanted)
+
+
 def _scans(store: Path) -> list[tuple[str, str | None, str]]:
     """Return path, patient key and scan key of every scan in a catalogue."""
     scans = Catalogue.load(store).scans
