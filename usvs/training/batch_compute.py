@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from usvs.errors import ConfigError, ResourceError
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
+from usvs.training.branches import BranchThreads, has_branches
 from usvs.training.compilation import CompiledModule, compile_module
 from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
@@ -26,6 +27,7 @@ from usvs.training.micro_batches import (
 )
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
+from usvs.training.threads import ThreadPlan, plan_threads
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class BatchCompute:
         self.policy = optimiser.batch_norm if has_batch_norm(module) else "frozen"
         self._sum = GradientSum([p for p in module.parameters() if p.requires_grad], ranks)
         self._buffers = BufferSnapshot(module)
+        self.threads: ThreadPlan = plan_threads(module, device, run)
         self._mode: bool | None = None
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
@@ -135,12 +138,20 @@ class BatchCompute:
         how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
+        divides = (
+            self.threads.of_branches > 1 and not self._is_split and how != "inductor" and has_branches(self.module)
+        )
+        self._branches = BranchThreads(self.compiled) if divides else None
         self._mode = None
 
     def _gradients(self, inputs: list[Tensor], shard: BatchShard, seed: int) -> Any:
         slices = micro_batch_slices(inputs[0].size(0), self._micro_clips)
         if len(slices) > 1:
             return self._micro_batch_gradients(inputs, slices, shard, seed)
+        if self._branches is not None:
+            self._dropout_shards.assign(shard)
+            with seeded(seed, self.device):
+                return self._branches.gradients(inputs, self.run.precision == "bfloat16")
         with self.precision():
             result = self._run(inputs, shard, seed)
             if self._is_split:
