@@ -114,16 +114,16 @@ def test_a_signal_lets_the_jobs_save_and_ends_every_process(tmp_path, number):
 def test_the_number_of_jobs_is_that_of_threads_for_a_small_network_only(monkeypatch):
     small, large, cpu = nn.Linear(4, 4), nn.Linear(4_000_000, 4, device="meta"), torch.device("cpu")
     four = RunSettings(threads=4)
-    monkeypatch.setattr(jobs_module, "available_bytes", lambda: 64 * JOB_BYTES)
+    monkeypatch.setattr(jobs_module, "available_memory_bytes", lambda: 64 * JOB_BYTES)
     assert choose_jobs(None, small, four, cpu) == 4
     assert choose_jobs(None, large, four, cpu) == 1
     assert choose_jobs(None, small, four, torch.device("cuda")) == 1
     assert choose_jobs(3, large, four, torch.device("cuda")) == 3
-    monkeypatch.setattr(jobs_module, "available_bytes", lambda: 2 * JOB_BYTES + 1)
+    monkeypatch.setattr(jobs_module, "available_memory_bytes", lambda: 2 * JOB_BYTES + 1)
     assert choose_jobs(None, small, four, cpu) == 2
-    monkeypatch.setattr(jobs_module, "available_bytes", lambda: 0)
+    monkeypatch.setattr(jobs_module, "available_memory_bytes", lambda: 0)
     assert choose_jobs(None, small, four, cpu) == 1
 
 
 def test_the_memory_of_this_machine_is_read():
-    assert 1 << 28 < jobs_module.available_bytes() < 1 << 50
+    assert 1 << 28 < jobs_module.available_memory_bytes() < 1 << 50

@@ -1,13 +1,11 @@
 """Independent jobs on processes of their own: what is finished is stored, whatever happens to the rest."""
 
-import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from usvs.errors import ConfigError, Preempted, ResourceError
 from usvs.training.interruption import StopRequest, stop_on_signals
 from usvs.training.settings import RunSettings
 from usvs.training.threads import plan_threads
+from usvs.utils.preview import available_memory_bytes
 from usvs.utils.process_pool import process_executor
 from usvs.utils.progress import console, track
 
@@ -56,7 +55,7 @@ def choose_jobs(asked: int | None, module: nn.Module, run: RunSettings, device: 
         return asked
     if device.type != "cpu" or plan_threads(module, device, run).of_operation > 1:
         return 1
-    return max(1, min(run.threads or torch.get_num_threads(), available_bytes() // JOB_BYTES))
+    return max(1, min(run.threads or torch.get_num_threads(), available_memory_bytes() // JOB_BYTES))
 
 
 def why_not_sendable(job: Job) -> str:
@@ -68,15 +67,6 @@ def why_not_sendable(job: Job) -> str:
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         return str(error)
     return ""
-
-
-def available_bytes() -> int:
-    """Return the memory that new processes can have, in bytes; all of it where the system does not say."""
-    try:
-        values = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        return int(values["MemAvailable"].split()[0]) << 10
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def run_jobs(jobs: Sequence[Job], count: int, store: Callable[[Job, Any], None], name: str) -> None:
