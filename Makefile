@@ -9,7 +9,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-fast check lint format mutants test-gpu test-device wheels-device rehearse interruptions bench types connections wheel clean
+.PHONY: help demo test test-fast check lint format mutants test-gpu test-device wheels-device rehearse interruptions bench bench-quick types connections wheel clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -85,6 +85,16 @@ bench: $(VENV)/dev.stamp ## both kernels against other implementations; quiet ma
 	$(BIN)/python -m pytest benchmarks/bench_log_spectrogram.py benchmarks/bench_contrastive_loss.py \
 	  --benchmark-json benchmarks/kernels.json
 	$(BIN)/python -m benchmarks.table benchmarks/kernels.json
+
+# Few rounds of what a reviewer would look at first; a peer that is not installed is skipped. To run on a quiet machine.
+bench-quick: $(VENV)/dev.stamp ## training against a straightforward implementation, both kernels, loading: at most 10 minutes; writes build/bench
+	@mkdir -p build/bench
+	$(BIN)/python -m benchmarks.bench_training --models quick --seconds 20 --rounds 1 --patients 4 --out build/bench/training.json
+	$(BIN)/python -m pytest -q benchmarks/bench_contrastive_loss.py benchmarks/bench_log_spectrogram.py --rounds 3 \
+	  --benchmark-json build/bench/kernels.json
+	USVS_BENCH_SECONDS=20 $(BIN)/python -m pytest -q benchmarks/bench_loading.py -k "not workers" \
+	  --benchmark-json build/bench/loading.json
+	$(BIN)/python -m benchmarks.table build/bench/kernels.json build/bench/loading.json
 
 types: $(VENV)/dev.stamp ## is the public interface completely typed? (pyright; minutes)
 	@$(PIP) pyright

@@ -128,6 +128,7 @@ def _add_finetune_options(command: Parser) -> None:
     )
     command.add_seed("of folds, weights and augmentation (setting run.seed)")
     command.add_switch("--resume", "continue the interrupted fine-tuning in RUN")
+    command.add_jobs()
     command.add_dry_run()
     command.add_json()
     command.add_settings(profile=True)
@@ -155,7 +156,7 @@ def _finetune(task: str, options: argparse.Namespace) -> None:
     if options.dry_run:
         show_preview(options, preview_finetuning(task, options.store, options.run, settings, **arguments))
         return
-    result = finetune(task, options.store, options.run, settings, **arguments)
+    result = finetune(task, options.store, options.run, settings, **arguments, jobs=options.jobs)
     if rank_of_environment() == 0:
         show(options, result, read_table(options.run / RESULTS_FILE, "results") if options.json else None)
         (save_gaze_figure if task == "gaze" else save_planes_figures)(options.run)

@@ -14,6 +14,7 @@ from usvs.training.branches import BranchThreads, has_branches
 from usvs.training.compilation import CompiledModule, compile_module
 from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
+from usvs.training.memory_estimate import estimate_bytes
 from usvs.training.micro_batches import (
     BatchShard,
     BufferSnapshot,
@@ -28,6 +29,8 @@ from usvs.training.micro_batches import (
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.threads import ThreadPlan, plan_threads
+from usvs.utils.preview import available_memory_bytes
+from usvs.utils.text import size_text
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class BatchCompute:
         self._recomputes = run.activation_checkpointing and self._recompute()
         if run.micro_batch_clips is not None:
             self._limit_clips(run.micro_batch_clips)
+        self._is_memory_planned = device.type != "cpu" or ranks.count > 1  # a GPU reports that its memory ran out
         self._compile()
 
     def gradients(self, batch: tuple[Tensor, ...], shard: BatchShard | None, seed: int) -> Any:
@@ -80,6 +84,7 @@ class BatchCompute:
         Raises:
             ResourceError: where memory runs out and nothing is left that would save some.
         """
+        self._plan_memory(batch)
         self.set_training(True)
         self._buffers.save()
         while True:
@@ -208,6 +213,27 @@ class BatchCompute:
                 "run.micro_batch_clips: batch norm needs the statistics of the complete batch, so activations are"
                 " recomputed in the backward pass instead, with the same result; optimiser.batch_norm=frozen saves more"
             )
+
+    def _plan_memory(self, batch: tuple[Tensor, ...]) -> None:
+        """Before the first batch: use less memory where it would not suffice.
+
+        On a CPU nothing reports that memory ran out: the system ends the process.
+        """
+        if self._is_memory_planned:
+            return
+        self._is_memory_planned = True
+        clips = batch[0].size(0)
+        needed = estimate_bytes(self.module, batch, self.run.precision) if not self._recomputes else None
+        available = available_memory_bytes()
+        if needed is None or needed * min(1.0, (self._micro_clips or clips) / clips) < available:
+            return
+        logger.warning(
+            f"a step of {clips} clips needs about {size_text(needed)} of memory, {size_text(available)} are available"
+        )
+        try:
+            self._save_memory(clips)
+        except ResourceError as error:  # an estimate ends nothing
+            logger.warning(f"{error}; trying all the same")
 
     def _save_memory(self, clips: int) -> None:
         """Switch to a way of computing the same numbers with less memory."""
