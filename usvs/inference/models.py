@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
-from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
+from usvs.inference.frames import Source, as_files, iter_video_frames, read_image_frame
 from usvs.media.box import Box
+from usvs.media.stills import is_still
 from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
@@ -124,7 +125,7 @@ def file_batches(
     """
     if file.is_dir():
         raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
-    if is_image_file(file):
+    if is_still(file):
         yield [None], read_image_frame(file, side, box)[None]
         return
     seconds: list[float | None] = []
