@@ -74,15 +74,15 @@ def keys_without_patient(store: PreparedStore) -> frozenset[str]:
 
 def scans_of_patients(store: Path, keys: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Return the keys of the scans of some patients, and those of all other scans in a catalogue."""
-    wanted, scans = set(keys), _scans(store)
-    found = frozenset(scan for _, patient, scan in scans if (patient or scan) in wanted)
+    asked_for, scans = set(keys), _scans(store)
+    found = frozenset(scan for _, patient, scan in scans if (patient or scan) in asked_for)
     return found, frozenset(scan for *_, scan in scans) - found
 
 
 def patients_of_scans(store: Path, scans: Collection[str]) -> frozenset[str]:
     """Return the keys of the patients that scans are of by now; a scan of an unknown patient has its own key."""
-    wanted = set(scans)
-    return frozenset(patient or scan for _, patient, scan in _scans(store) if scan in wanted)
+    asked_for = set(scans)
+    return frozenset(patient or scan for _, patient, scan in _scans(store) if scan in asked_for)
 
 
 def _scans(store: Path) -> list[tuple[str, str | None, str]]:

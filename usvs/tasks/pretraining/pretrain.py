@@ -35,6 +35,7 @@ from usvs.training.metrics_log import JsonlLogger, last_metrics
 from usvs.training.micro_batches import BatchShard
 from usvs.training.process import process_settings
 from usvs.training.run_folder import MODEL_CARD, PATIENTS, RunFolder
+from usvs.training.threads import compute_threads
 from usvs.training.trainer import Trainer, choose_device
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -115,18 +116,19 @@ def pretrain(
         setup = RunSetup(
             opened, chosen, with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
         )
-        loop = setup.loop(folder)
-        if ranks.first and (warning := setup.too_few_steps()):
-            logger.warning(warning)
-        if resume:
-            ranks.on_first(lambda: folder.check_records(setup.records))
-            loop.restore()
-        checkpoint = loop.run(
-            lambda: ranks.on_first(lambda: setup.claim(folder)),
-            lambda step: _make_loggers(folder.path, step, loggers) if ranks.first else (),
-            Callbacks(callbacks if ranks.first else ()),
-        )
-        reading, verdict = setup.diagnose() if ranks.first else (None, None)
+        with compute_threads(setup.trainer.compute.threads):
+            loop = setup.loop(folder)
+            if ranks.first and (warning := setup.too_few_steps()):
+                logger.warning(warning)
+            if resume:
+                ranks.on_first(lambda: folder.check_records(setup.records))
+                loop.restore()
+            checkpoint = loop.run(
+                lambda: ranks.on_first(lambda: setup.claim(folder)),
+                lambda step: _make_loggers(folder.path, step, loggers) if ranks.first else (),
+                Callbacks(callbacks if ranks.first else ()),
+            )
+            reading, verdict = setup.diagnose() if ranks.first else (None, None)
     steps, seconds = loop.trainer.total_steps, time.monotonic() - started
     metrics = last_metrics(folder.path, "validation")
     return PretrainResult(folder.path, checkpoint, steps, seconds, metrics, reading, verdict)
