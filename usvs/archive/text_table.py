@@ -78,8 +78,8 @@ class TextTable:
         Raises:
             DataError: if the table holds several recordings and none can be chosen.
         """
-        wanted = set(find_identity_columns(self.columns))
-        columns = [number for number, name in enumerate(self.columns) if name in wanted]
+        identifying = set(find_identity_columns(self.columns))
+        columns = [number for number, name in enumerate(self.columns) if name in identifying]
         shown = [name if self.columns.count(name) == 1 else f"{name}, {n + 1}" for n, name in enumerate(self.columns)]
         identities = pa.table({shown[number]: self.data.column(number).cast(pa.string()) for number in columns})
         if not columns:
