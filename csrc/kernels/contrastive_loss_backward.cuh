@@ -176,7 +176,7 @@ __device__ __forceinline__ void accumulate_gradients(const ContrastiveBackwardPa
   const Operands<kRowsAreAnchors, Input> operands(params);
   const float scale = logit_scale(params);
   float sums[kSliceWidth / 8][4] = {};
-  stream_tiles(
+  stream_tiles<true>(
       operands, layout, plan, block_tile, shared,
       [&](int row) { return anchor_metadata(params, row); },
       [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile,

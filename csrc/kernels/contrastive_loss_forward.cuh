@@ -116,7 +116,7 @@ __device__ __forceinline__ void mask_similarities(float (&tile)[kFragments][4], 
   }
 }
 
-template <typename Input>
+template <typename Input, bool kOneSlice>
 __global__ void __launch_bounds__(kThreads, 2)
     contrastive_loss_forward_kernel(ContrastiveForwardParams<Input> params, EmbeddingLayout layout,
                                     SplitPlan plan) {
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Operands<true, Input> operands(params);
   const float scale = logit_scale(params);
   RunningLogSum running[2];
-  stream_tiles(
+  stream_tiles<kOneSlice>(
       operands, layout, plan, block_tile, shared,
       [&](int row) {
         return AnchorMetadata{0, 0,
