@@ -126,7 +126,7 @@ def limits_of_a_kernel(
 
 def loss_limits(library: Path) -> Iterator[Limits]:
     """The contrastive loss. Whole tiles: the ends of a block (partial sums, results) are left out."""
-    for (name, dtype), mangled in LOSS_KERNELS.items():
+    for (name, dtype), begin in LOSS_KERNELS.items():
         value_bytes = 4 if dtype == "float32" else 2
         tiles_bytes = (TILE_ROWS + 2 * TILE_COLUMNS) * (SLICE + 16 // value_bytes) * value_bytes
         dynamic_bytes = tiles_bytes if name == "forward" else max(tiles_bytes, TILE_ROWS * (SLICE + 4) * 4)
@@ -134,6 +134,7 @@ def loss_limits(library: Path) -> Iterator[Limits]:
             product = 2.0 * ROWS * CANDIDATES * width
             slices = -(-width // SLICE)
             in_panels = name == "backward" and slices > 1
+            mangled = begin + (f"Lb{int(slices == 1)}E" if name == "forward" else "")
             if in_panels:
                 mangled = PANEL_KERNELS["weighted_sums", 1, dtype]
                 dynamic_bytes = max(2 * (TILE_COLUMNS * (SLICE + 16 // value_bytes) * value_bytes + 16_384), 67_584)
