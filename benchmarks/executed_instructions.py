@@ -15,7 +15,14 @@ TILE_ROWS, TILE_COLUMNS, SLICE, WARPS = 128, 32, 128, 8  # contrastive_loss_plan
 LOSS_KERNELS = {
     (name, dtype): f"contrastive_loss_{name}_kernel{mangled}"
     for name in ("forward", "backward")
-    for dtype, mangled in (("float32", "If"), ("bfloat16", "INS_8BFloat16"))
+    for dtype, mangled in (("float32", "If"), ("bfloat16", "INS_8BFloat16E"))
+}
+# Of the backward pass of several slices, for anchors and for candidates as rows.
+PANEL_KERNELS = {
+    (name, rows, dtype): f"contrastive_loss_{name}_kernelILb{rows}E{mangled}"
+    for name in ("weights", "weighted_sums")
+    for rows in (1, 0)
+    for dtype, mangled in (("float32", "f"), ("bfloat16", "NS_8BFloat16E"))
 }
 
 
@@ -54,18 +61,36 @@ def has(block: list[Instruction], *opcodes: str) -> bool:
 
 def loss_tile(library: Path, architecture: str, pass_name: str, dtype: str, width: int) -> Executed:
     """Return what a warp executes for a tile of 16 x 32 logits, in the backward pass for one of each kind of block."""
-    flow = flow_of(library, architecture, LOSS_KERNELS[pass_name, dtype])
+    if pass_name == "backward" and width > SLICE:
+        parts = [_panel_tile(library, architecture, rows, dtype, width) for rows in (1, 0)]
+        return parts[0] + parts[1]
+    one_slice = f"Lb{int(width <= SLICE)}E" if pass_name == "forward" else ""
+    flow = flow_of(library, architecture, LOSS_KERNELS[pass_name, dtype] + one_slice)
     main_loops = [loop for loop in flow.outer_loops() if flow.opcodes(loop).count("HMMA")]
     expected = 1 if pass_name == "forward" else 2
     if len(main_loops) != expected:
         raise SystemExit(
             f"{pass_name}, {dtype}: expected {expected} loops with tensor-core products, got {len(main_loops)}"
         )
-    parts = [_tile_of(flow, loop, dtype, width, pass_name) for loop in main_loops]
+    parts = [_tile_of(flow, loop, dtype, width) for loop in main_loops]
     return sum(parts[1:], parts[0])
 
 
-def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int, pass_name: str) -> Executed:
+def _panel_tile(library: Path, architecture: str, rows: int, dtype: str, width: int) -> Executed:
+    """Return what a warp executes for a tile of a panel: its weights once, and every slice of the sums."""
+    weights = flow_of(library, architecture, PANEL_KERNELS["weights", rows, dtype])
+    (main,) = [loop for loop in weights.outer_loops() if weights.opcodes(loop).count("HMMA")]
+    tile = _tile_of(weights, main, dtype, width)
+    sums = flow_of(library, architecture, PANEL_KERNELS["weighted_sums", rows, dtype])
+    (main,) = [loop for loop in sums.outer_loops() if sums.opcodes(loop).count("HMMA")]
+    inner = sums.inner_loops(main)
+    copy = next(loop for loop in inner if sums.opcodes(loop).count("LDGSTS"))
+    rows_at_a_time = 256 * 16 // (SLICE * (4 if dtype == "float32" else 2))
+    path = sums.path(main, {copy: TILE_COLUMNS // rows_at_a_time}, lambda b: has(b, "HMMA"), {*inner} - {copy})
+    return tile + executed(path).times(-(-width // SLICE))
+
+
+def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int) -> Executed:
     value_bytes = 4 if dtype == "float32" else 2
     slices = -(-width // SLICE)
     step = 8 if dtype == "float32" else 32  # columns of the width in one pass through the loop of products
@@ -85,8 +110,7 @@ def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int, pass_name: s
     if slices == 1:
         return last
     other = executed(flow.path(main, trips, lambda block: False, others))
-    tile = last + other.times(slices - 1)
-    return tile.times(slices) if pass_name == "backward" else tile  # each slice of the sums has blocks of its own
+    return last + other.times(slices - 1)
 
 
 def spectrogram_forward_block(library: Path, architecture: str) -> Executed:

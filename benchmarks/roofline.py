@@ -20,6 +20,7 @@ import torch  # noqa: F401  (loads the libraries that usvs._C is linked with)
 
 from benchmarks.executed_instructions import (
     LOSS_KERNELS,
+    PANEL_KERNELS,
     SLICE,
     TILE_COLUMNS,
     TILE_ROWS,
@@ -125,15 +126,23 @@ def limits_of_a_kernel(
 
 def loss_limits(library: Path) -> Iterator[Limits]:
     """The contrastive loss. Whole tiles: the ends of a block (partial sums, results) are left out."""
-    for (name, dtype), mangled in LOSS_KERNELS.items():
+    for (name, dtype), begin in LOSS_KERNELS.items():
         value_bytes = 4 if dtype == "float32" else 2
         tiles_bytes = (TILE_ROWS + 2 * TILE_COLUMNS) * (SLICE + 16 // value_bytes) * value_bytes
         dynamic_bytes = tiles_bytes if name == "forward" else max(tiles_bytes, TILE_ROWS * (SLICE + 4) * 4)
         for width in WIDTHS:
             product = 2.0 * ROWS * CANDIDATES * width
+            slices = -(-width // SLICE)
+            in_panels = name == "backward" and slices > 1
+            mangled = begin + (f"Lb{int(slices == 1)}E" if name == "forward" else "")
+            if in_panels:
+                mangled = PANEL_KERNELS["weighted_sums", 1, dtype]
+                dynamic_bytes = max(2 * (TILE_COLUMNS * (SLICE + 16 // value_bytes) * value_bytes + 16_384), 67_584)
             workspace = _C.contrastive_loss_workspace_bytes(ROWS, CANDIDATES, width, dtype)[name]
             embeddings = value_bytes * width * (3 * ROWS + CANDIDATES) * (1 if name == "forward" else 2)
             memory_bytes = embeddings + 12 * ROWS + 2 * workspace  # parts of sums are written and read
+            if in_panels:  # weights of both sides: written once, read for every slice, as if no cache kept them
+                memory_bytes += 2 * 4.0 * ROWS * CANDIDATES * (1 + slices)
             sizes = width, product * (1 if name == "forward" else 3), memory_bytes, dynamic_bytes
             for device in DEVICES:
                 work = loss_tile(library, device.architecture, name, dtype, width)

@@ -102,8 +102,9 @@ void contrastive_loss_backward_from_slopes(const ContrastiveBackwardFromSlopesPa
                                            const Threads& threads);
 }  // namespace cpu
 
-// For float and BFloat16; rows and columns below 2^31. A pass is one kernel launch on the stream;
-// it allocates nothing and does not wait.
+// For float and BFloat16; rows and columns below 2^31. A pass is one kernel launch on the stream,
+// a backward pass of a width above 128 two launches for each panel of weights; it allocates nothing
+// and does not wait.
 namespace cuda {
 enum class Pass { forward, backward };
 // Size of the workspace of a pass; 0 if the rows alone give enough blocks.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "contrastive_loss.h"
+#include "cuda/contrastive_loss_panels.h"
 #include "kernels/contrastive_loss_backward.cuh"
 #include "kernels/contrastive_loss_forward.cuh"
 
@@ -68,7 +69,10 @@ LaunchPlan make_launch_plan(Pass pass, const ContrastiveLossInputs<Input>& param
 
 template <typename Input>
 size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width) {
-  return LaunchPlan::make<Input>(pass, rows, columns, width, true).bytes();
+  const LaunchPlan plan = LaunchPlan::make<Input>(pass, rows, columns, width, true);
+  return pass == Pass::backward && plan.layout.slices > 1
+             ? panel_workspace_bytes(rows, columns, plan.layout, kPanelTiles)
+             : plan.bytes();
 }
 
 template <typename Input>
@@ -78,17 +82,22 @@ void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, voi
   if (params.rows == 0) return;
   plan.assign_workspace(workspace, stream);
   const dim3 grid(plan.splits[0].row_tiles, plan.splits[0].splits);
-  launch("contrastive_loss_forward", contrastive_loss_forward_kernel<Input>, grid, kThreads,
-         kTilesBytes<Input>, stream, params, plan.layout, plan.splits[0]);
+  const auto kernel = plan.layout.slices > 1 ? contrastive_loss_forward_kernel<Input, false>
+                                             : contrastive_loss_forward_kernel<Input, true>;
+  launch("contrastive_loss_forward", kernel, grid, kThreads, kTilesBytes<Input>, stream, params,
+         plan.layout, plan.splits[0]);
 }
 
 template <typename Input>
 void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params, void* workspace,
                                const Stream& stream) {
   LaunchPlan plan = make_launch_plan(Pass::backward, params);
+  if (plan.layout.slices > 1) {
+    return contrastive_loss_backward_in_panels(params, plan.layout, kPanelTiles, workspace, stream);
+  }
   const auto& [anchors, candidates] = plan.splits;
   const dim3 grid(anchors.row_tiles + candidates.row_tiles,
-                  std::max(anchors.splits, candidates.splits), plan.layout.slices);
+                  std::max(anchors.splits, candidates.splits));
   if (grid.x == 0) return;
   plan.assign_workspace(workspace, stream);
   launch("contrastive_loss_backward", contrastive_loss_backward_kernel<Input>, grid, kThreads,

@@ -1,4 +1,5 @@
-// Contrastive loss, backward pass. With the weights w_ik = losses_grad_i / T softmax_ik (T enters
+// Contrastive loss, backward pass of a width of one slice (contrastive_loss_panels.cuh: of several)
+// and what both have in common. With the weights w_ik = losses_grad_i / T softmax_ik (T enters
 // at the end):
 //
 //   rows are anchors:     gradient of v_i = sum over k of w_ik c_k + the terms of s_i and s'_i
@@ -9,7 +10,7 @@
 //
 //   block          256 threads, 8 warps; 128 rows, 16 for each warp
 //   tile           128 rows x 32 columns (kTileColumns)
-//   grid           row tiles of anchors, then of candidates, x splits of the columns x slices of d
+//   grid           row tiles of anchors, then of candidates, x splits of the columns
 //   stages         2: one tile of columns is multiplied while cp.async loads the next
 //   tensor cores   logits as in the forward pass; weights, split in two, times y
 //   registers      at most 128; on sm_90 128
@@ -176,7 +177,7 @@ __device__ __forceinline__ void accumulate_gradients(const ContrastiveBackwardPa
   const Operands<kRowsAreAnchors, Input> operands(params);
   const float scale = logit_scale(params);
   float sums[kSliceWidth / 8][4] = {};
-  stream_tiles(
+  stream_tiles<true>(
       operands, layout, plan, block_tile, shared,
       [&](int row) { return anchor_metadata(params, row); },
       [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile,

@@ -6,7 +6,7 @@
 //   grid           row tiles x splits of the candidates; the last split writes the losses
 //   stages         2: one tile of candidates is multiplied while cp.async loads the next
 //   tensor cores   3 mma.m16n8k8 (tf32) per float32 product; mma.m16n8k16 for bfloat16
-//   registers      at most 128; on sm_90 120 (float32) and 76 (bfloat16)
+//   registers      at most 128; on sm_90 120 (float32) and 72, above d = 128 92 (bfloat16)
 //   shared memory  kTilesBytes: 101,376 bytes (float32), 52,224 bytes (bfloat16)
 //   blocks per SM  2; float32 on sm_80: 1
 #pragma once
@@ -116,7 +116,7 @@ __device__ __forceinline__ void mask_similarities(float (&tile)[kFragments][4], 
   }
 }
 
-template <typename Input>
+template <typename Input, bool kOneSlice>
 __global__ void __launch_bounds__(kThreads, 2)
     contrastive_loss_forward_kernel(ContrastiveForwardParams<Input> params, EmbeddingLayout layout,
                                     SplitPlan plan) {
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   const Operands<true, Input> operands(params);
   const float scale = logit_scale(params);
   RunningLogSum running[2];
-  stream_tiles(
+  stream_tiles<kOneSlice>(
       operands, layout, plan, block_tile, shared,
       [&](int row) {
         return AnchorMetadata{0, 0,

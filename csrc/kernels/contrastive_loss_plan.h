@@ -31,6 +31,10 @@ constexpr int kTargetBlocks = 1024;   // four waves of two blocks on each of 132
 constexpr int kMinTilesPerSplit = 4;  // fewer would not repay loading the block's rows
 constexpr int kMaxSplitsOfGradients = 32;  // the last block reads 64 KiB for each split
 constexpr int kMaxSplitsOfLogits = 128;    // the last block reads 1 KiB for each split
+constexpr int kPanelBlocks = 256;          // one wave of two blocks on each of 132 multiprocessors
+constexpr int kPanelTiles =
+    2048;  // 32 MiB of weights, which fit into the caches of an A100 or H100
+constexpr int kMinPanelRowTiles = 8;  // of a panel that does not have all columns
 
 constexpr int64_t ceil_divide(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
@@ -59,6 +63,7 @@ struct EmbeddingLayout {
 // split alone go through different columns for the same sums; the last of them to finish adds the
 // partial sums in the order of the splits.
 struct SplitPlan {
+  int first_row_tile, first_column_tile;  // 0 unless the product is a part of a larger one
   int row_tiles;
   int column_tiles;
   int slices;
@@ -92,6 +97,32 @@ struct SplitPlan {
   size_t counter_bytes() const { return splits > 1 ? ceil_divide(4 * tiles(), 16) * 16 : 0; }
   size_t partial_sum_bytes(int64_t floats) const {
     return splits > 1 ? 4 * static_cast<size_t>(floats) * tiles() * splits : 0;
+  }
+};
+
+// How the weights of a width of several slices are divided into panels, which are computed and used
+// one after the other.
+struct PanelPlan {
+  int64_t row_tiles, column_tiles;              // of the product
+  int64_t panel_row_tiles, panel_column_tiles;  // of a panel; those at the ends may have fewer
+
+  static PanelPlan make(int64_t rows, int64_t columns, int64_t panel_tiles) {
+    PanelPlan plan{};
+    plan.row_tiles = ceil_divide(rows, kTileRows);
+    plan.column_tiles = ceil_divide(columns, kTileColumns);
+    const int64_t all_columns = panel_tiles / (plan.column_tiles > 0 ? plan.column_tiles : 1);
+    const int64_t row_tiles = all_columns > kMinPanelRowTiles ? all_columns : kMinPanelRowTiles;
+    plan.panel_row_tiles = row_tiles < plan.row_tiles ? row_tiles : plan.row_tiles;
+    const int64_t column_tiles =
+        panel_tiles / (plan.panel_row_tiles > 0 ? plan.panel_row_tiles : 1);
+    plan.panel_column_tiles = column_tiles < plan.column_tiles ? column_tiles : plan.column_tiles;
+    if (plan.panel_column_tiles < 1) plan.panel_column_tiles = 1;
+    return plan;
+  }
+
+  bool has_all_columns() const { return panel_column_tiles >= column_tiles; }
+  size_t weights_bytes() const {
+    return 4 * static_cast<size_t>(kTileRows * kTileColumns) * panel_row_tiles * panel_column_tiles;
   }
 };
 

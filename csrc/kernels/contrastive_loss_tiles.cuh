@@ -55,13 +55,14 @@ struct BlockTile {
   __device__ __forceinline__ int sums_slice() const { return blockIdx.z; }
   // Index into SplitPlan::finished_splits.
   __device__ __forceinline__ int sums_index(const SplitPlan& plan) const {
-    return row_tile * plan.slices + sums_slice();
+    return (row_tile - plan.first_row_tile) * plan.slices + sums_slice();
   }
   __device__ __forceinline__ int first_column_tile(const SplitPlan& plan) const {
-    return split() * plan.tiles_per_split;
+    return plan.first_column_tile + split() * plan.tiles_per_split;
   }
   __device__ __forceinline__ int end_column_tile(const SplitPlan& plan) const {
-    return min(first_column_tile(plan) + plan.tiles_per_split, plan.column_tiles);
+    return min(first_column_tile(plan) + plan.tiles_per_split,
+               plan.first_column_tile + plan.column_tiles);
   }
 };
 
@@ -128,28 +129,26 @@ __device__ void clear_rows_without_weight(Input* tile, const EmbeddingLayout& la
 
 // One step of a block: one slice of one tile of columns.
 struct KStep {
-  int tile;         // index of a tile of columns
-  int slices_done;  // slices of this tile that were added before
-  int slice;        // index of a slice of the width
+  int tile;   // index of a tile of columns
+  int slice;  // index of a slice of the width
 
   __device__ __forceinline__ KStep next(int slices) const {
-    const int next_slice = slice + 1 < slices ? slice + 1 : 0;
-    if (slices_done + 1 < slices) return {tile, slices_done + 1, next_slice};
-    return {tile + 1, 0, next_slice};
+    return slice + 1 < slices ? KStep{tile, slice + 1} : KStep{tile + 1, 0};
   }
 };
 
 // Computes the block's part of x y^T, one tile of columns after the other. load_metadata(row)
 // returns the metadata of an anchor; use(first column, tile, x rows, y tile, has_self) is called by
 // every warp that has rows, for its 16 rows. If columns are anchors, has_self says whether any of
-// them may be one of the block's rows. If the width has several slices, sums_slice is the last one
-// of each tile, so that the y tile holds it when `use` is called.
-template <bool kRowsAreAnchors, typename Input, typename LoadMetadata, typename Use>
+// them may be one of the block's rows. The products of a slice are added up before they are added
+// to those of the slices before: of large logits, each addition to the whole would round more away.
+template <bool kOneSlice, bool kRowsAreAnchors, typename Input, typename LoadMetadata, typename Use>
 __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Input>& operands,
                                              const EmbeddingLayout& layout, const SplitPlan& plan,
                                              const BlockTile& block_tile, Input* shared,
                                              const LoadMetadata& load_metadata, const Use& use) {
-  const int thread = threadIdx.x, slices = layout.slices, end = block_tile.end_column_tile(plan);
+  const int thread = threadIdx.x, slices = kOneSlice ? 1 : layout.slices;
+  const int end = block_tile.end_column_tile(plan);
   Input* const y_tiles = &shared[kTileRows * kPitch<Input>];
   Input* const x_rows = &shared[thread / 32 * 16 * kPitch<Input>];
   const bool has_rows = block_tile.first_row() + thread / 32 * 16 < operands.rows;
@@ -175,8 +174,7 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
                  static_cast<unsigned>(metadata.self - block_tile.first_row()) < kTileRows);
     }
   };
-  KStep step{block_tile.first_column_tile(plan), 0,
-             block_tile.sums_slice() + 1 < slices ? block_tile.sums_slice() + 1 : 0};
+  KStep step{block_tile.first_column_tile(plan), 0};
   if (step.tile < end) {
     load_x(step.slice);
     load_y(step, 0);
@@ -199,13 +197,18 @@ __device__ __forceinline__ void stream_tiles(const Operands<kRowsAreAnchors, Inp
       cp_async_commit();
     }
     if (has_rows) {
-      if (step.slices_done == 0) {
+      float products[kFragments][4] = {};
+      add_product(x_rows, y_tile, layout, products);
 #pragma unroll
-        for (auto& sums : tile) sums[0] = sums[1] = sums[2] = sums[3] = 0;
+      for (int fragment = 0; fragment < kFragments; ++fragment) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float& value = tile[fragment][i];
+          value =
+              kOneSlice || step.slice == 0 ? products[fragment][i] : value + products[fragment][i];
+        }
       }
-      add_product(x_rows, y_tile, layout, tile);
-      if (step.slices_done == slices - 1)
-        use(step.tile * kTileColumns, tile, x_rows, y_tile, is_special);
+      if (step.slice == slices - 1) use(step.tile * kTileColumns, tile, x_rows, y_tile, is_special);
     }
     if (slices > 1 && next.tile < end) {
       __syncthreads();  // all warps have read x, which has room for one slice only

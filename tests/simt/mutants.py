@@ -37,7 +37,7 @@ class FirstFailure:
 
     def __init__(self, file: str) -> None:
         self.detector = ""
-        self.first = ("gradient", "backward") if "backward" in file else ("",)
+        self.first = ("panels",) if "panels" in file else ("gradient", "backward") if "backward" in file else ("",)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: not any(word in item.name for word in self.first))

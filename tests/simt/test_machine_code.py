@@ -48,13 +48,27 @@ BUDGETS = {
 }
 # The loss: products on tensor cores, tiles by cp.async and ldmatrix, two blocks on a multiprocessor. Of its dynamic
 # shared memory this is what it takes at d = 128.
-TENSOR = {"HMMA": 8, "LDSM": 3, "LDGSTS": 4}
+TENSOR = {"HMMA": 8, "LDSM": 3, "LDGSTS": 3}
+FLOAT_LOSS = Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR)
+BFLOAT16_LOSS = Budget(THREADS, 52_224, 128, blocks(2, 2), TENSOR)
 BUDGETS |= {
-    "contrastive_loss_forward_kernelIfE": Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR),
-    "contrastive_loss_forward_kernelINS_8BFloat16E": Budget(THREADS, 52_224, 128, blocks(2, 2), TENSOR),
     "contrastive_loss_backward_kernelIfE": Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR | {"HMMA": 64}),
     "contrastive_loss_backward_kernelINS_8BFloat16E": Budget(THREADS, 67_584, 128, blocks(2, 2), TENSOR | {"HMMA": 64}),
 }
+# Of one slice of the width (Lb1) and of several; anchors as rows (ILb1) and candidates.
+for flag in ("Lb0", "Lb1"):
+    BUDGETS |= {
+        f"contrastive_loss_forward_kernelIf{flag}E": FLOAT_LOSS,
+        f"contrastive_loss_forward_kernelINS_8BFloat16E{flag}E": BFLOAT16_LOSS,
+        f"contrastive_loss_weights_kernelI{flag}EfE": FLOAT_LOSS,
+        f"contrastive_loss_weights_kernelI{flag}ENS_8BFloat16E": BFLOAT16_LOSS,
+        f"contrastive_loss_weighted_sums_kernelI{flag}EfE": Budget(
+            THREADS, 67_584, 128, blocks(2, 2), {"HMMA": 64, "LDGSTS": 8}
+        ),
+        f"contrastive_loss_weighted_sums_kernelI{flag}ENS_8BFloat16E": Budget(
+            THREADS, 67_584, 128, blocks(2, 2), {"HMMA": 64, "LDSM": 3, "LDGSTS": 8}
+        ),
+    }
 
 
 @pytest.mark.parametrize(

@@ -33,15 +33,32 @@ void forward(const emulator::Arguments& arguments) {
   contrastive_loss_forward(params, arguments.buffer<char>("workspace"), Stream{});
 }
 template <typename Input>
+ContrastiveBackwardParams<Input> backward_params(const emulator::Arguments& arguments) {
+  return {inputs_of<Input>(arguments),
+          arguments.buffer<const float>("logsumexp"),
+          arguments.buffer<const float>("losses_grad"),
+          arguments.buffer<Input>("anchors_grad"),
+          arguments.buffer<Input>("positives_grad"),
+          arguments.buffer<Input>("hard_negatives_grad"),
+          arguments.buffer<Input>("candidates_grad")};
+}
+template <typename Input>
 void backward(const emulator::Arguments& arguments) {
-  const ContrastiveBackwardParams<Input> params{inputs_of<Input>(arguments),
-                                                arguments.buffer<const float>("logsumexp"),
-                                                arguments.buffer<const float>("losses_grad"),
-                                                arguments.buffer<Input>("anchors_grad"),
-                                                arguments.buffer<Input>("positives_grad"),
-                                                arguments.buffer<Input>("hard_negatives_grad"),
-                                                arguments.buffer<Input>("candidates_grad")};
-  contrastive_loss_backward(params, arguments.buffer<char>("workspace"), Stream{});
+  contrastive_loss_backward(backward_params<Input>(arguments), arguments.buffer<char>("workspace"),
+                            Stream{});
+}
+// With panels of a given size, and at any width.
+template <typename Input>
+void backward_in_panels(const emulator::Arguments& arguments) {
+  const auto params = backward_params<Input>(arguments);
+  const EmbeddingLayout layout = make_launch_plan(Pass::backward, params).layout;
+  const int64_t tiles = arguments.integer("panel_tiles");
+  if (int64_t* const bytes = arguments.buffer<int64_t>("bytes")) {
+    *bytes = panel_workspace_bytes(params.rows, params.columns, layout, tiles);
+    return;
+  }
+  contrastive_loss_backward_in_panels(params, layout, tiles, arguments.buffer<char>("workspace"),
+                                      Stream{});
 }
 template <typename Input>
 void workspace_bytes(const emulator::Arguments& arguments) {
@@ -76,6 +93,8 @@ EMULATOR_ENTRY(forward_float32) { forward<float>(arguments); }
 EMULATOR_ENTRY(forward_bfloat16) { forward<BFloat16>(arguments); }
 EMULATOR_ENTRY(backward_float32) { backward<float>(arguments); }
 EMULATOR_ENTRY(backward_bfloat16) { backward<BFloat16>(arguments); }
+EMULATOR_ENTRY(panels_float32) { backward_in_panels<float>(arguments); }
+EMULATOR_ENTRY(panels_bfloat16) { backward_in_panels<BFloat16>(arguments); }
 EMULATOR_ENTRY(workspace_bytes_float32) { workspace_bytes<float>(arguments); }
 EMULATOR_ENTRY(workspace_bytes_bfloat16) { workspace_bytes<BFloat16>(arguments); }
 

@@ -1,0 +1,111 @@
+// Launches the backward pass of the contrastive loss for a width of several slices: panel by panel,
+// for the anchors' gradients and then for those of the candidates.
+#pragma once
+#include <algorithm>
+
+#include "contrastive_loss.h"
+#include "kernels/contrastive_loss_panels.cuh"
+
+namespace usvs::cuda {
+
+// One side of the pass, whose rows are anchors or candidates: its panels and its workspace, in the
+// order of the fields.
+struct PanelPass {
+  EmbeddingLayout layout;
+  PanelPlan panels;
+  SplitPlan weights;  // of the largest panel
+  SplitPlan sums;
+  size_t counter_bytes, partial_bytes, weights_bytes, carried_bytes;
+
+  static PanelPass make(int64_t rows, int64_t columns, const EmbeddingLayout& layout,
+                        int64_t panel_tiles) {
+    PanelPass pass{};
+    pass.layout = layout;
+    pass.panels = PanelPlan::make(rows, columns, panel_tiles);
+    pass.weights = pass.split_plan(1, kMaxSplitsOfLogits);
+    pass.sums = pass.split_plan(layout.slices, kMaxSplitsOfGradients);
+    const int64_t floats = int64_t{kTileRows} * layout.slice_width;
+    pass.counter_bytes = pass.sums.counter_bytes();
+    pass.partial_bytes = pass.sums.partial_sum_bytes(floats);
+    pass.weights_bytes = pass.panels.weights_bytes();
+    pass.carried_bytes = pass.panels.has_all_columns() ? 0 : 4 * floats * pass.sums.tiles();
+    return pass;
+  }
+
+  // How the largest panel is divided among blocks.
+  SplitPlan split_plan(int slices, int max_splits) const {
+    return SplitPlan::make(panels.panel_row_tiles * kTileRows,
+                           panels.panel_column_tiles * kTileColumns, slices, kPanelBlocks,
+                           max_splits);
+  }
+
+  size_t bytes() const { return counter_bytes + partial_bytes + weights_bytes + carried_bytes; }
+
+  template <bool kRowsAreAnchors, typename Input>
+  void run(const ContrastiveBackwardParams<Input>& params, void* workspace,
+           const Stream& stream) const {
+    char* const memory = static_cast<char*>(workspace);
+    WeightPanel panel{};
+    panel.weights = reinterpret_cast<float*>(memory + counter_bytes + partial_bytes);
+    panel.carried_sums =
+        reinterpret_cast<float*>(memory + counter_bytes + partial_bytes + weights_bytes);
+    for (int64_t row = 0; row < panels.row_tiles; row += panels.panel_row_tiles) {
+      const int64_t row_tiles = std::min(panels.panel_row_tiles, panels.row_tiles - row);
+      int64_t column = 0;
+      do {  // once even without columns: sums of nothing are written, too
+        const int64_t column_tiles =
+            std::min(panels.panel_column_tiles, panels.column_tiles - column);
+        panel.is_first = column == 0;
+        panel.is_last = column + column_tiles >= panels.column_tiles;
+        SplitPlan plan = part(weights, row, row_tiles, column, column_tiles);
+        if (column_tiles > 0) {
+          launch("contrastive_loss_weights",
+                 contrastive_loss_weights_kernel<kRowsAreAnchors, Input>,
+                 dim3(plan.row_tiles, plan.splits), kThreads, kTilesBytes<Input>, stream, params,
+                 layout, plan, panel);
+        }
+        plan = part(sums, row, row_tiles, column, column_tiles);
+        plan.finished_splits = reinterpret_cast<unsigned*>(memory);
+        plan.partial_sums = reinterpret_cast<float*>(memory + counter_bytes);
+        if (plan.splits > 1) clear(memory, counter_bytes, stream);
+        launch("contrastive_loss_weighted_sums",
+               contrastive_loss_weighted_sums_kernel<kRowsAreAnchors, Input>,
+               dim3(plan.row_tiles, plan.splits, plan.slices), kThreads, kPanelSharedBytes<Input>,
+               stream, params, layout, plan, panel);
+        column += panels.panel_column_tiles;
+      } while (column < panels.column_tiles);
+    }
+  }
+
+ private:
+  // The plan of a panel that may be smaller than the largest, with the same tiles in every split.
+  static SplitPlan part(SplitPlan plan, int64_t row, int64_t row_tiles, int64_t column,
+                        int64_t column_tiles) {
+    plan.first_row_tile = static_cast<int>(row);
+    plan.first_column_tile = static_cast<int>(column);
+    plan.row_tiles = static_cast<int>(row_tiles);
+    plan.column_tiles = static_cast<int>(column_tiles);
+    plan.splits = static_cast<int>(
+        std::max<int64_t>(1, ceil_divide(column_tiles, std::max(1, plan.tiles_per_split))));
+    return plan;
+  }
+};
+
+// Both sides, one after the other in the same workspace.
+inline size_t panel_workspace_bytes(int64_t rows, int64_t columns, const EmbeddingLayout& layout,
+                                    int64_t panel_tiles) {
+  return std::max(PanelPass::make(rows, columns, layout, panel_tiles).bytes(),
+                  PanelPass::make(columns, rows, layout, panel_tiles).bytes());
+}
+
+template <typename Input>
+void contrastive_loss_backward_in_panels(const ContrastiveBackwardParams<Input>& params,
+                                         const EmbeddingLayout& layout, int64_t panel_tiles,
+                                         void* workspace, const Stream& stream) {
+  PanelPass::make(params.rows, params.columns, layout, panel_tiles)
+      .template run<true>(params, workspace, stream);
+  PanelPass::make(params.columns, params.rows, layout, panel_tiles)
+      .template run<false>(params, workspace, stream);
+}
+
+}  // namespace usvs::cuda
