@@ -9,7 +9,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-fast check lint format mutants test-gpu test-device rehearse interruptions bench bench-quick types connections wheel clean
+.PHONY: help demo test test-fast check lint format mutants test-gpu test-device wheels-device rehearse interruptions bench bench-quick types connections wheel clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -69,6 +69,9 @@ test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 
 test-device: $(VENV)/dev.stamp ## tests, sanitizers and benchmarks on a CUDA device: at most 8 minutes; results in build/device
 	PYTHON=$(BIN)/python tests/device/check.sh
+
+wheels-device: ## what must travel to a device machine without a network: wheels and their size
+	PYTHON=$(BIN)/python tests/device/wheels.sh
 
 rehearse: $(VENV)/dev.stamp ## the same script on the CPU and in the emulator
 	PYTHON=$(BIN)/python tests/device/check.sh --rehearse

@@ -195,6 +195,7 @@ def test_results_of_other_labels_are_refused(store_writer, tmp_path, settings, s
         reproduce(after, tmp_path / "out", settings, seeds=[0])
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time_uses_a_folder(gaze_store, tmp_path, settings, stubbed, monkeypatch):
     refused = []
 
@@ -236,6 +237,7 @@ def test_weights_can_be_given_later_but_not_exchanged(gaze_store, tmp_path, sett
         reproduce(gaze_store, tmp_path / "other", evidence, seeds=[0], sononet=str(one))
 
 
+@pytest.mark.slow
 def test_a_pretraining_that_saw_test_patients_is_refused_unless_allowed(gaze_store, tmp_path, settings, monkeypatch):
     apart = stub_pretraining(monkeypatch, settings.planes.model.video)
     stub_measuring(monkeypatch, apart)

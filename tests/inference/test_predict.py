@@ -41,6 +41,7 @@ def real(shared_data):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_all_six_real_planes_are_named_with_the_authors_box_and_with_ours(real):
     model, files = real

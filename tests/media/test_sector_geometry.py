@@ -7,6 +7,7 @@ import pytest
 from tests.media.sector_score import drawn_items, intersection_over_union, score, synthetic_items
 from tests.media.test_sector import SIZE, bounding_box, convex_area, make_screens
 from usvs.media.sector import detect_sector
+from usvs.media.sector_edges import Edges, find_headers
 from usvs.media.sector_geometry import Curve, SectorGeometry
 
 CONVEX = SectorGeometry(300.0, 41.0, 0.684, Curve(50.0, -60.0), Curve(380.0, -60.0))
@@ -18,6 +19,7 @@ def passed_of(items) -> tuple[int, int]:
     return sum(one["passed"] for one in scores), len(scores)
 
 
+@pytest.mark.slow
 def test_geometry_of_synthetic_screens():
     """No contact at a flank, dark depth, fluid, text, a header, a gray background, or cut by the border."""
     passed, count = passed_of(synthetic_items(range(303, 304)))
@@ -92,6 +94,46 @@ def test_a_header_that_touches_the_sector_is_outside():
     found = detect_sector(np.where(np.arange(len(frames))[:, None, None] >= 0, frames, 0))
     assert found.bounds is not None and found.bounds.top >= rows[0] + 26
     assert found.crop_box.top >= rows[0] + 30
+
+
+WIDE = SectorGeometry(300.0, 30.0, 1.35, Curve(40.0), Curve(430.0, -22.0), 120.0, 480.0)  # cut by the screen
+
+
+def test_a_wide_sector_that_the_screen_cuts_at_both_sides():
+    """The cuts are longer than what is left of the edges: the sector is not the rectangle between the cuts."""
+    area = WIDE.draw_mask(*SIZE)
+    rng = np.random.default_rng(3)
+    tissue = cv2.GaussianBlur(rng.normal(90, 60, SIZE), (0, 0), 1.5) + rng.normal(0, 6, SIZE)
+    for count in (1, 6):
+        frames = np.stack([np.where(area, np.clip(tissue + 8 * number, 12, 255), 0) for number in range(count)])
+        found = detect_sector(frames.astype(np.uint8))
+        assert found.bounds is not None
+        assert intersection_over_union(found.bounds, bounding_box(area)) > 0.95
+        assert found.crop_box.crop(area).mean() > 0.995
+        assert found.geometry is not None and found.geometry.slope == pytest.approx(WIDE.slope, rel=0.15)
+
+
+def test_a_panel_over_a_corner_is_outside_of_the_crop():
+    """It has the background's colour, and measurements or nothing on it."""
+    area = WIDE.draw_mask(*SIZE)
+    tissue = cv2.GaussianBlur(np.random.default_rng(4).normal(90, 60, SIZE), (0, 0), 1.5)
+    for panel in ((slice(300, None), slice(0, 200)), (slice(300, None), slice(420, None))):
+        frames = np.where(area, np.clip(tissue, 12, 255), 0).astype(np.uint8)[None]
+        frames[(0, *panel)] = 0
+        covered = area.copy()
+        covered[panel] = False
+        assert detect_sector(frames).crop_box.crop(covered).mean() > 0.995
+
+
+def test_a_header_below_a_title_is_found():
+    """Letters above a header are no tissue, so that it may be as far below them as a screen has room for."""
+    active = np.zeros((240, 320), bool)
+    active[5:9, 30:90] = True  # a title
+    active[26:38, 40:] = active[38:230, 10:177] = True  # the header, and the sector
+    painted = np.zeros_like(active)
+    painted[:38] = True
+    edges = Edges(*(np.array([value]) for value in (93.0, 84.0, 0.0, 100.0)))
+    assert find_headers(active, painted, 26, edges).tolist() == [39]
 
 
 def test_confidence_is_high_where_the_outline_is_seen_and_low_where_it_is_not():

@@ -27,6 +27,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_is_resumed_and_measures_nothing_twice(grating_store, tmp_path, short, monkeypatch):
     complete = finetune("planes", grating_store, tmp_path / "complete", short)
     measured = []

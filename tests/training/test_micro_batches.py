@@ -63,6 +63,7 @@ def test_scripted_micro_batches_equal_eager_ones(tiny):
     assert_same(eager, scripted, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{"micro_batch_clips": 8}, {"activation_checkpointing": True}])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_with_live_batch_norm_blocks_are_run_again_with_the_same_bits(tiny, asked, precision):
@@ -104,6 +105,7 @@ def short(run: Trainer, limit: int, recompute: bool = False) -> Trainer:
     return run
 
 
+@pytest.mark.slow
 def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, caplog):
     plain, less = trainer(tiny, "sync"), short(trainer(tiny, "sync"), CLIPS, recompute=True)
     assert plain.step(*batch()) == less.step(*batch())
@@ -116,6 +118,7 @@ def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, caplog):
     assert parts.compute._micro_clips == 3
 
 
+@pytest.mark.slow
 def test_where_nothing_is_left_to_save_it_says_what_to_do(tiny):
     with pytest.raises(ResourceError, match=r"lower optimiser\.batch_clips"):
         short(trainer(tiny, "sync"), 0).step(*batch())

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.media.box import Box
-from usvs.media.sector_evidence import gather_evidence
+from usvs.media.sector_evidence import find_insets, gather_evidence
 from usvs.media.sector_fit import fit_geometry
 from usvs.media.sector_geometry import Mask, SectorGeometry
 
@@ -76,6 +76,8 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
     reduced = fit.geometry.scaled(1 / evidence.factor).draw_mask(*evidence.text.shape)
     if reduced.mean() < MIN_SECTOR_FRACTION:
         return Sector(full_image, NOT_FOUND, "whole")
+    within = bounding_box(reduced)
+    within.crop(reduced)[find_insets(within.crop(evidence.plain))] = False
     crop_box = _scale_crop(find_inscribed_box(reduced & ~evidence.text), evidence.factor)
     if min(crop_box.width, crop_box.height) < MIN_CROP_SIDE_PX:
         return Sector(full_image, "the sector found is too narrow for a crop: the whole image is kept", "whole")

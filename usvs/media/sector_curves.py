@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from usvs.media.sector_edges import Edges
 from usvs.media.sector_evidence import Evidence
@@ -14,10 +15,13 @@ FAINT_LEVELS = 2  # that are not used for the exact position of a curve
 MIN_POINTS = 10  # of a level, for an exact position
 PROFILE_DIFFERENCE = 0.3  # of the mean activity between the edges and beside them, where there is still tissue
 PROFILE_GAIN_FRACTION = 0.04  # of the image height; by less, a curve is not moved: codecs add noise around tissue
+MIN_SUPPORT_PX = 1.0  # of all levels; a top curve with less is not seen, and a header ends at the sector
 INSIDE, BESIDE = 0.96, (1.08, 1.7)  # distance from the axis over that of the edge, of the parts that are compared
 
 
-def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_top: bool) -> tuple[list[Curve], Array]:
+def fit_curves(
+    outline: Array, edges: Edges, height: int, tolerance: float, first_rows: NDArray[np.int64] | None = None
+) -> tuple[list[Curve], Array]:
     """Return the best top or bottom curve of every pair of edges, and their scores.
 
     Args:
@@ -25,18 +29,21 @@ def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_t
         edges: [K] pairs of edges.
         height: of the image.
         tolerance: distance at which a point supports a curve.
-        is_top: whether `outline` is the upper one.
+        first_rows: rows [K] below headers, if `outline` is the upper one; None if it is the lower one.
 
     Returns:
         K curves, and their scores [K] in outline points of all levels.
     """
-    sign, step = -1 if is_top else 1, sampling_step(outline.shape[-1])
+    is_top, step = first_rows is not None, sampling_step(outline.shape[-1])
+    sign = -1 if is_top else 1
     columns, outline = np.arange(outline.shape[-1])[::step] + 0.5, outline[..., ::step]
     axis, half_width, slope = (one[:, None, None] for one in (edges.axis, edges.half_width, edges.slope))
     across = columns - axis
     with np.errstate(invalid="ignore"):
         rows = np.where(np.abs(across) <= half_width + slope * outline + tolerance, outline, np.nan)  # [K, T, W]
-        clipped = (rows <= 1) if is_top else (rows >= height - 1)
+        # A header cuts the sector as the border of the image does: points along either are not the sector's own.
+        ends = height - 1 if first_rows is None else np.maximum(1, first_rows)[:, None, None]
+        clipped = (rows >= ends) if first_rows is None else (rows <= ends)
     is_steep = edges.slope > MIN_ARC_SLOPE
     apex = np.where(is_steep, -edges.half_width / np.where(is_steep, edges.slope, 1), -1e6)
     centre = apex[:, None, None]
@@ -50,7 +57,13 @@ def fit_curves(outline: Array, edges: Edges, height: int, tolerance: float, is_t
         Curve(float(sign * (first + position + 0.5)), float(apex[number]) if is_arc[number] else None)
         for number, position in enumerate(best.argmax(axis=1))
     ]
-    return curves, best.max(axis=1) * step
+    scores = best.max(axis=1) * step
+    if first_rows is not None:
+        curves = [
+            Curve(float(row)) if row > 0 and score < MIN_SUPPORT_PX else curve
+            for curve, row, score in zip(curves, first_rows, scores, strict=True)
+        ]
+    return curves, scores
 
 
 def refine_curves(outlines: Outlines, geometry: SectorGeometry, height: int, tolerance: float) -> SectorGeometry:

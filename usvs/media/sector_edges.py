@@ -39,6 +39,10 @@ class Edges:
     slope: Array
     score: Array
 
+    def chosen(self, which: NDArray[np.bool_]) -> "Edges":
+        """Return those that are chosen."""
+        return Edges(self.axis[which], self.half_width[which], self.slope[which], self.score[which])
+
 
 def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) -> Edges:
     """Return the best pairs of edges of one slope, mirrored, and some of which one edge is not seen."""
@@ -137,7 +141,7 @@ def _find_axes(rows: Array, position: float, slope: float, height: int) -> list[
     return [float(np.median(axes[near]))]
 
 
-def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]:
+def find_headers(active: Mask, painted: Mask, first_row: int, edges: Edges) -> NDArray[np.int64]:
     """Return for every pair of edges the first row below a header [K]: a bar that continues beside the edges.
 
     Below a header there is nothing beside the edges; tissue beside wrong edges continues.
@@ -145,6 +149,7 @@ def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]
     Args:
         active: single active pixels [H, W].
         painted: pixels that may be of a header [H, W].
+        first_row: first row of a dense area: above a header there is no tissue, but there may be letters.
         edges: [K] pairs.
     """
     height, width = active.shape
@@ -156,7 +161,7 @@ def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]
     gap, band = (part * width for part in BESIDE_FRACTIONS)
     reach = np.maximum(edges.half_width[:, None] + edges.slope[:, None] * (rows + 0.5), 0) + gap
     below = np.zeros(len(edges.axis), np.int64)
-    end = int(active.any(axis=1).argmax()) + tall  # above a header there is no tissue
+    end = first_row + tall
     for near, far in ((edges.axis[:, None] - reach, -band), (edges.axis[:, None] + reach, band)):
         left, right = (np.clip(np.rint(one), 0, width).astype(np.int64) for one in sorted_pair(near, near + far))
         size = right - left
@@ -170,6 +175,23 @@ def find_headers(active: Mask, painted: Mask, edges: Edges) -> NDArray[np.int64]
         found = crossed[:, : is_clear.shape[1]] & is_clear & (rows[: is_clear.shape[1]] < end)
         below = np.maximum(below, np.where(found, rows[: is_clear.shape[1]] + 2, 0).max(axis=1))
     return below
+
+
+def support_edges(tops: Array, edges: Edges, tolerance: float) -> Array:
+    """Return how many points of the upper outline are on each pair of edges [K]: of wide edges these are most.
+
+    Args:
+        tops: first active rows [K, T, W].
+        edges: [K] pairs.
+        tolerance: distance from an edge at which a point is on it.
+    """
+    step = sampling_step(tops.shape[-1])
+    columns = np.arange(tops.shape[-1])[::step] + 0.5
+    axis, half_width, slope = (one[:, None, None] for one in (edges.axis, edges.half_width, edges.slope))
+    distance = (np.abs(columns - axis) - half_width - slope * tops[..., ::step]) / np.hypot(1, slope)
+    on_edge = (np.abs(distance) <= 1.5 * tolerance) & (tops[..., ::step] > 1)
+    counts: Array = on_edge.sum(axis=(1, 2)) * np.where(edges.slope > MIN_APEX_SLOPE, float(step), 0.0)
+    return counts
 
 
 def sorted_pair(one: Array, other: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ bright strokes (letters, rulers) outside of bright areas are taken out first.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -51,6 +51,11 @@ MOVING_LEVELS = 10.0  # change over time of moving tissue, above what a codec ad
 MOTION_FRACTION = 0.75  # of the active area; if more of it moves, what is bright and does not move is lettering
 HALO_PX = 4  # reduced pixels around a stroke in which codecs add noise
 
+# --- Insets: panels of measurements over a corner ---
+PLAIN_LEVELS = 3.0  # from the background, at any time
+INSET_FILLED = 0.9  # fraction of the bounding box; the corner beside a sector is a triangle
+INSET_MAX = 0.5  # of the width and height of the sector; a longer one is a border
+
 # --- Dense areas ---
 NEIGHBOURHOOD_FRACTION = 0.035  # side of the square neighbourhood, as a fraction of the shorter side
 MIN_DENSITY = 0.5  # fraction of the neighbourhood that must be active: at a straight border it is half
@@ -69,6 +74,7 @@ class Evidence:
         painted: pixels that are even along the row and over time, or near letters [H, W], as a header is.
         ignored: menu bars, letters and their surroundings [H, W]; they are in no mask.
         text: letters outside of bright areas [H, W], which a crop must avoid.
+        plain: pixels that always have the gray level of the background [H, W].
     """
 
     factor: int
@@ -77,6 +83,12 @@ class Evidence:
     painted: Mask
     ignored: Mask
     text: Mask
+    plain: Mask
+
+    def columns(self, first: int, last: int) -> "Evidence":
+        """Return the evidence of the columns `first` .. `last` (exclusive) alone."""
+        names = ("masks", "activity", "painted", "ignored", "text", "plain")
+        return replace(self, **{name: getattr(self, name)[..., first:last] for name in names})
 
 
 def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
@@ -110,7 +122,8 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
         masks = [_keep_dense((np.abs(local_mean - background) > FAINT_LEVEL) & usable)]
         masks += [_keep_dense((contrast > level) & usable) for level in LEVELS]
         text = _find_letters(strokes & is_still, strokes, activity) & ~solid
-        yield Evidence(factor, np.stack([*masks, *bright]), activity, painted, ignored, text)
+        plain = (brightest - background <= PLAIN_LEVELS) & (background - darkest <= PLAIN_LEVELS)
+        yield Evidence(factor, np.stack([*masks, *bright]), activity, painted, ignored, text, plain)
 
 
 def _reduce(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
@@ -194,6 +207,20 @@ def _find_letters(letters: Mask, strokes: Mask, activity: NDArray[np.float32]) -
     window = (LETTER_PX, LETTER_PX)
     surrounding = cv2.blur(activity * beside, window) / np.maximum(cv2.blur(beside, window), 1e-3)
     return _dilate(letters & (surrounding < LETTER_ACTIVITY), 3)
+
+
+def find_insets(plain: Mask) -> Mask:
+    """Return rectangles over the corners of a sector's bounds [H, W] that always have the background's gray level."""
+    height, width = plain.shape
+    # Bounds that are wider by a pixel would connect a panel with the corner above it.
+    opened = cv2.morphologyEx(plain.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8), borderValue=0)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    insets = np.zeros(plain.shape, bool)
+    for corner in {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}:
+        left, top, wide, tall, area = stats[corner]
+        if area >= INSET_FILLED * wide * tall and max(wide / width, tall / height) < INSET_MAX:
+            insets[top : top + tall, left : left + wide] = True
+    return insets
 
 
 def _keep_dense(active: Mask) -> Mask:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from usvs.media.sector_curves import extend_curves, fit_curves, refine_curves
-from usvs.media.sector_edges import find_edges, find_headers, refine_edges
+from usvs.media.sector_edges import find_edges, find_headers, refine_edges, support_edges
 from usvs.media.sector_evidence import Evidence
 from usvs.media.sector_geometry import Curve, SectorGeometry
 from usvs.media.sector_outlines import Outlines, trace_outlines, trace_tops
@@ -23,6 +23,11 @@ from usvs.media.sector_outlines import Outlines, trace_outlines, trace_tops
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
 FADED_SUPPORT = 0.1  # fraction of the bottom curve, as by chance; with less the depth is not seen to end
+PARALLEL_SLOPE = 0.08  # of edges that may be the cuts of a wide sector
+MIN_WINDOW_SLOPE = 0.25  # of the edges of such a sector
+MIN_CORNERS = 0.08  # support of its corners, as a fraction of the height and width of what is left
+CORNER_FRACTION = 0.05  # of width and height: a corner in which there must be no tissue
+MIN_CUT = 0.4  # fraction of rows and levels that end at a cut
 PRIOR_FRACTION = 0.1  # of the image's half perimeter: length of outline, half supported, that confidence starts with
 
 
@@ -43,17 +48,34 @@ class Fit:
 
 def fit_geometry(evidence: Evidence) -> Fit | None:
     """Fit a sector to the evidence; None if nothing is active."""
+    fitted = _fit(evidence, 0.0)
+    if fitted is None:
+        return None
+    fit, curves_score = fitted
+    if fit.geometry.slope <= PARALLEL_SLOPE:
+        fit = _fit_window(evidence, fit, curves_score) or fit
+    return replace(fit, geometry=fit.geometry.scaled(evidence.factor))
+
+
+def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
+    """Fit a sector in reduced pixels, with edges of at least a slope; also return the part of its score from curves."""
     masks = evidence.masks
     levels, height, width = masks.shape
-    tolerance = max(MIN_TOLERANCE_PX, TOLERANCE_FRACTION * min(height, width))
+    tolerance = _tolerance(evidence)
     outlines = trace_outlines(masks)
     edges = find_edges(outlines, height, width, tolerance)
+    edges = edges.chosen(edges.slope >= min_slope)
     if not masks.any() or not len(edges.axis):
         return None
-    first_rows = find_headers(evidence.activity > ACTIVE, evidence.painted, edges)
-    tops, top_scores = fit_curves(trace_tops(masks, first_rows), edges, height, tolerance, is_top=True)
-    bottoms, bottom_scores = fit_curves(outlines.bottom, edges, height, tolerance, is_top=False)
-    scores = edges.score + (top_scores + bottom_scores) / levels
+    first_row = int(masks.any(axis=(0, 2)).argmax())
+    first_rows = find_headers(evidence.activity > ACTIVE, evidence.painted, first_row, edges)
+    trace = trace_tops(masks, first_rows)
+    tops, top_scores = fit_curves(trace, edges, height, tolerance, first_rows)
+    bottoms, bottom_scores = fit_curves(outlines.bottom, edges, height, tolerance)
+    curves_scores = (top_scores + bottom_scores) / levels
+    scores = edges.score + curves_scores
+    if min_slope > 0:
+        scores += support_edges(trace, edges, tolerance) / levels
     best = int(scores.argmax())
     axis, half_width, slope = (float(one[best]) for one in (edges.axis, edges.half_width, edges.slope))
     geometry = SectorGeometry(axis, half_width, slope, tops[best], bottoms[best])
@@ -66,7 +88,47 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
     confidence = float((sum(support) + 0.5 * prior) / (sum(visible) + prior))
-    return Fit(geometry.scaled(evidence.factor), float(scores[best]), confidence)
+    return Fit(geometry, float(scores[best]), confidence), float(curves_scores[best])
+
+
+def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit | None:
+    """Fit slanted edges between vertical limits where a screen cuts a wide sector; None if there are none.
+
+    Of a wide sector that a screen cuts at both sides, little of the edges is left, and the cuts are longer. Between the
+    cuts they are as the border of an image: only the corners of the sector decide.
+
+    Args:
+        evidence: of the complete image.
+        parallel: sector with vertical edges.
+        curves_score: the part of its score from its curves.
+    """
+    height, width = evidence.masks.shape[1:]
+    tolerance, geometry = _tolerance(evidence), parallel.geometry
+    first = max(0, round(geometry.axis - geometry.half_width))
+    last = min(width, round(geometry.axis + geometry.half_width))
+    outlines = trace_outlines(evidence.masks)
+    corner = max(1, round(CORNER_FRACTION * (last - first)))
+    depths = [outlines.top[:, one] for one in (slice(first, first + corner), slice(last - corner, last))]
+    if last - first < 4 * corner or min(np.median(np.nan_to_num(one, nan=height)) for one in depths) < (
+        geometry.top.row + CORNER_FRACTION * height
+    ):
+        return None  # there is tissue in a corner
+    inner = _fit(evidence.columns(first, last), MIN_WINDOW_SLOPE)
+    if inner is None or inner[0].score < curves_score:
+        return None
+    if inner[0].score - inner[1] < MIN_CORNERS * (height + last - first):
+        return None
+    cuts: list[float | None] = [
+        float(at) if border > 2 * tolerance and (np.abs(points - at) <= 1.5 * tolerance).mean() > MIN_CUT else None
+        for points, at, border in ((outlines.left, first, first), (outlines.right, last, width - last))
+    ]
+    found = inner[0].geometry.moved(first, 0)
+    return replace(inner[0], geometry=replace(found, first_column=cuts[0], last_column=cuts[1]))
+
+
+def _tolerance(evidence: Evidence) -> float:
+    height, width = evidence.masks.shape[1:]
+    return max(MIN_TOLERANCE_PX, TOLERANCE_FRACTION * min(height, width))
 
 
 def reach_border(geometry: SectorGeometry, height: int, width: int, distance: float) -> SectorGeometry:

@@ -60,6 +60,8 @@ class SectorGeometry:
         slope: what this distance gains per row; 0 for parallel edges.
         top: curve along the transducer.
         bottom: curve at the largest depth.
+        first_column: where the screen cuts the sector vertically on the left; None if it does not.
+        last_column: likewise on the right (exclusive).
     """
 
     axis: float
@@ -67,6 +69,8 @@ class SectorGeometry:
     slope: float
     top: Curve
     bottom: Curve
+    first_column: float | None = None
+    last_column: float | None = None
 
     @property
     def apex(self) -> float | None:
@@ -89,6 +93,10 @@ class SectorGeometry:
         across = np.arange(width, dtype=np.float32)[None, :] + np.float32(0.5 - self.axis)
         down = np.arange(height, dtype=np.float32)[:, None] + np.float32(0.5)
         between = np.abs(across) <= self.half_width + self.slope * down
+        if self.first_column is not None:
+            between &= across >= self.first_column - self.axis
+        if self.last_column is not None:
+            between &= across <= self.last_column - self.axis
         mask: Mask = between & self.top.mask_below(across, down) & ~self.bottom.mask_below(across, down)
         return mask
 
@@ -96,7 +104,7 @@ class SectorGeometry:
         """Return the sector with other edges; arcs stay about the apex and cross the axis where they did."""
         centre = -half_width / slope if slope > 0 else None
         top, bottom = (Curve(one.row, None if one.centre is None else centre) for one in (self.top, self.bottom))
-        return SectorGeometry(axis, half_width, slope, top, bottom)
+        return replace(self, axis=axis, half_width=half_width, slope=slope, top=top, bottom=bottom)
 
     def scaled(self, factor: float) -> "SectorGeometry":
         """Return the sector in an image that is larger by `factor`."""
@@ -106,6 +114,8 @@ class SectorGeometry:
             self.slope,
             self.top.scaled(factor),
             self.bottom.scaled(factor),
+            None if self.first_column is None else self.first_column * factor,
+            None if self.last_column is None else self.last_column * factor,
         )
 
     def moved(self, right: float, down: float) -> "SectorGeometry":
@@ -116,12 +126,14 @@ class SectorGeometry:
             half_width=self.half_width - self.slope * down,
             top=self.top.moved(down),
             bottom=self.bottom.moved(down),
+            first_column=None if self.first_column is None else self.first_column + right,
+            last_column=None if self.last_column is None else self.last_column + right,
         )
 
     def unfold(self, image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
         """Resample an image along its beams: columns are beams from left to right, rows are depths from top to bottom.
 
-        Beams start at the apex, or are parallel. What is beyond the image's border is 0.
+        Beams start at the apex, or are parallel. What is beyond the image's border, or cut off by the screen, is 0.
 
         Returns:
             uint8 [height, width].
@@ -140,7 +152,9 @@ class SectorGeometry:
         columns, rows = (across + self.axis - 0.5).astype(np.float32), (down - 0.5).astype(np.float32)
         # The border is repeated, so that a beam along it is not darkened; what is truly beyond it is zeroed.
         resampled = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        beyond = (columns < -0.5) | (columns > image.shape[1] - 0.5) | (rows < -0.5) | (rows > image.shape[0] - 0.5)
+        first = 0 if self.first_column is None else max(0.0, self.first_column)
+        last = image.shape[1] if self.last_column is None else min(image.shape[1], self.last_column)
+        beyond = (columns < first - 0.5) | (columns > last - 0.5) | (rows < -0.5) | (rows > image.shape[0] - 0.5)
         resampled[beyond] = 0
         return np.asarray(resampled, dtype=np.uint8)
 
