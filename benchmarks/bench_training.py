@@ -6,7 +6,7 @@ Makes a phantom archive, prepares it, and trains both in turns, each in a proces
 from the archive's mp4 files, usvs from the store, whose preparation is counted once over the paper's 80 epochs. Two
 networks: the quick profile's, whose step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at
 224 x 224 with few clips per batch, bound by arithmetic. Under ten minutes on two cores by default. Prints a table and
-writes JSON with device and revision.
+writes JSON with device and revision; one file because it starts itself as the worker of each contender.
 """
 
 import argparse

@@ -25,7 +25,7 @@ def training(stored: dict[str, Any]) -> Iterator[str]:
         if row["who"] != "straightforward":
             yield (
                 f"{row['network']}, {row['batch_clips']} clips, {row['who']}: {row['clips_per_second']:.2f} clips/s,"
-                f" {row['speedup']:.2f} × the straightforward one; peak {row['peak_mib']:.0f} MiB,"
+                f" {row['speedup']:.2f} times the rate of the straightforward one; peak {row['peak_mib']:.0f} MiB,"
                 f" {row['memory_share']:.0%} of its"
             )
 

@@ -1,3 +1,5 @@
+"""`reproduce` as a whole; one file because most tests read the one complete run that it takes a minute to make."""
+
 import shutil
 
 import matplotlib.image
