@@ -9,7 +9,7 @@ DEMO := demo
 SOURCES := setup.py CMakeLists.txt pyproject.toml .ci/constraints.txt $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.cpp' -o -name '*.h' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test test-fast check lint format mutants test-gpu test-device rehearse interruptions bench types connections wheel clean
+.PHONY: help demo test test-fast check lint format mutants test-gpu test-device wheels-device rehearse interruptions bench bench-quick types connections wheel clean
 help:           ## list what can be made
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -70,6 +70,9 @@ test-gpu: $(VENV)/dev.stamp ## the tests that need a CUDA device
 test-device: $(VENV)/dev.stamp ## tests, sanitizers and benchmarks on a CUDA device: at most 8 minutes; results in build/device
 	PYTHON=$(BIN)/python tests/device/check.sh
 
+wheels-device: ## what must travel to a device machine without a network: wheels and their size
+	PYTHON=$(BIN)/python tests/device/wheels.sh
+
 rehearse: $(VENV)/dev.stamp ## the same script on the CPU and in the emulator
 	PYTHON=$(BIN)/python tests/device/check.sh --rehearse
 
@@ -83,17 +86,28 @@ bench: $(VENV)/dev.stamp ## both kernels against other implementations; quiet ma
 	  --benchmark-json benchmarks/kernels.json
 	$(BIN)/python -m benchmarks.table benchmarks/kernels.json
 
+# Few rounds of what a reviewer would look at first; a peer that is not installed is skipped. To run on a quiet machine.
+bench-quick: $(VENV)/dev.stamp ## training against a straightforward implementation, both kernels, loading: at most 10 minutes; writes build/bench
+	@mkdir -p build/bench
+	$(BIN)/python -m benchmarks.bench_training --models quick --seconds 20 --rounds 1 --patients 4 --out build/bench/training.json
+	$(BIN)/python -m pytest -q benchmarks/bench_contrastive_loss.py benchmarks/bench_log_spectrogram.py --rounds 3 \
+	  --benchmark-json build/bench/kernels.json
+	USVS_BENCH_SECONDS=20 $(BIN)/python -m pytest -q benchmarks/bench_loading.py -k "not workers" \
+	  --benchmark-json build/bench/loading.json
+	$(BIN)/python -m benchmarks.table build/bench/kernels.json build/bench/loading.json
+
 types: $(VENV)/dev.stamp ## is the public interface completely typed? (pyright; minutes)
 	@$(PIP) pyright
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes usvs --ignoreexternal
+	PYTHONPATH=. PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.typed_interface --out docs/results/types.json
 
-CONNECTIONS := tests/training tests/store
-connections: $(VENV)/dev.stamp ## tests under strace: any connection outside of loopback fails; CONNECTIONS="tests" for all
-	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -m tests.connections $(CONNECTIONS) -m "not interruption"
+CONNECTIONS := tests/test_cli.py tests/cli tests/inference tests/store
+connections: $(VENV)/dev.stamp ## fast tests under strace: any connection outside of loopback fails; CONNECTIONS="tests" for all
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -m tests.connections --out docs/results/connections.json \
+	  $(CONNECTIONS) -m "not slow and not compile and not distributed and not interruption"
 
-wheel: $(VENV)/dev.stamp ## build the sdist and the wheel, and try the wheel in an empty environment
+wheel: $(VENV)/dev.stamp ## build the sdist and the wheel, and try the wheel in an empty environment; WHEEL="--torch 2.11.0"
 	@$(PIP) build
-	$(BIN)/python -m tests.wheel
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. $(BIN)/python -m tests.wheel --out docs/results/wheel.json $(WHEEL)
 
 clean: ## remove what was built
 	rm -rf build dist *.egg-info usvs/*.so $(DEMO)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from torch import Tensor
 
 from benchmarks.memory import memory_mib
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
+from usvs.training.process import process_settings
+from usvs.training.threads import compute_threads
 
 EPOCHS = 80  # the paper's
 WARM_UP = 2
@@ -128,6 +131,14 @@ def work(arguments: argparse.Namespace) -> dict[str, Any]:
     precision = "float32" if arguments.who == "peer" else arguments.who
     torch.set_num_threads(arguments.threads)
     contender = Contender(arguments.who, arguments.store, settings_of(arguments.model, arguments.clips, precision))
+    with ExitStack() as stack:
+        if arguments.who != "peer":  # as `usvs.pretrain` does
+            stack.enter_context(process_settings(contender.trainer.device))
+            stack.enter_context(compute_threads(contender.trainer.compute.threads))
+        return measure(arguments, contender)
+
+
+def measure(arguments: argparse.Namespace, contender: Contender) -> dict[str, Any]:
     steps, waits, curve, clock, children = [], [], [], 0.0, 0.0
     while True:
         began = time.perf_counter()

@@ -49,11 +49,25 @@ def compiled(inputs: Inputs) -> Step:
     return by_autograd(torch.compile(plain_loss), inputs)
 
 
-def checkpointed(inputs: Inputs) -> Step:
-    """In blocks of 256 anchors, recomputed in the backward pass."""
+def loss_without_upcast(
+    anchors: Tensor, positives: Tensor, negatives: Tensor, candidates: Tensor, own: Tensor
+) -> Tensor:
+    """The same with logits in the dtype of the embeddings, as under autocast: fast, but rounded to eight bits."""
+    logits = (anchors @ candidates.T).scatter(1, own[:, None], float("-inf"))  # every anchor is among the candidates
+    pairs = pair_terms(anchors.float(), positives.float(), negatives.float(), 1.0, 1.0, "eq2")
+    return torch.logsumexp(logits, dim=1).float() + pairs
+
+
+def eager_without_upcast(inputs: Inputs) -> Step:
+    """Plain torch with bfloat16 logits."""
+    return by_autograd(loss_without_upcast, inputs)
+
+
+def checkpointed(inputs: Inputs, block_rows: int = 256) -> Step:
+    """In blocks of anchors, recomputed in the backward pass."""
 
     def blocks(anchors: Tensor, positives: Tensor, negatives: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
-        pieces = zip(*(tensor.split(256) for tensor in (anchors, positives, negatives, own)), strict=True)
+        pieces = zip(*(tensor.split(block_rows) for tensor in (anchors, positives, negatives, own)), strict=True)
         return torch.cat(
             [checkpoint(plain_loss, v, s, t, candidates, index, use_reentrant=False) for v, s, t, index in pieces]
         )
@@ -112,6 +126,29 @@ def open_clip(inputs: Inputs) -> Step:
         return [loss, *torch.autograd.grad(loss, (anchors, positives))]
 
     return run
+
+
+def sigmoid_chunks(inputs: Inputs) -> Step:
+    """SigLIP's loss in chunks of candidates, each recomputed: another loss, shown for scale."""
+    columns = 4096
+
+    def chunk(anchors: Tensor, candidates: Tensor, own: Tensor, first: int) -> Tensor:
+        index = torch.arange(first, first + len(candidates), device=own.device)
+        signs = torch.where(index == own[:, None], 1.0, -1.0)
+        return -F.logsigmoid(signs * (anchors @ candidates.T)).sum()
+
+    def loss(anchors: Tensor, positives: Tensor, negatives: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
+        # The terms of positives and negatives, so that every input has a gradient.
+        pairs = -F.logsigmoid((anchors * positives).float().sum(1)) - F.logsigmoid(
+            -(anchors * negatives).float().sum(1)
+        )
+        parts = [
+            checkpoint(chunk, anchors, piece, own, number * columns, use_reentrant=False)
+            for number, piece in enumerate(candidates.split(columns))
+        ]
+        return torch.stack(parts).sum() / len(anchors) + pairs.mean()
+
+    return by_autograd(loss, inputs)
 
 
 PEERS = {

@@ -46,6 +46,27 @@ def torch_unfold_rfft(waveform: Tensor) -> Run:
     return run
 
 
+def compiled_stft(waveform: Tensor) -> Run:
+    """The chain through torch.compile."""
+    chain = torch.compile(stft_chain)
+    return lambda: chain(waveform)
+
+
+def matrix_dft(waveform: Tensor) -> Run:
+    """Frames as a strided view, times a matrix of windowed cosines and sines."""
+    window = torch.hann_window(WIN_LENGTH, device=waveform.device, dtype=torch.float64)
+    sample = torch.arange(WIN_LENGTH, device=waveform.device, dtype=torch.float64)
+    angle = 2 * torch.pi / N_FFT * sample[:, None] * torch.arange(1, N_FFT // 2 + 1, device=waveform.device)
+    matrix = torch.cat([angle.cos() * window[:, None], angle.sin() * window[:, None]], dim=1).to(waveform.dtype)
+
+    def run() -> Tensor:
+        frames = F.pad(waveform[:, None], (REACH, REACH), mode="reflect")[:, 0].unfold(1, WIN_LENGTH, HOP_LENGTH)
+        power = (frames @ matrix).square().unflatten(2, (2, N_FFT // 2)).sum(dim=2).transpose(1, 2)
+        return F.interpolate((power + EPS).log(), size=FRAMES, mode="linear", align_corners=False).unsqueeze(1)
+
+    return run
+
+
 def torchaudio(waveform: Tensor) -> Run:
     """torchaudio.transforms.Spectrogram."""
     from torchaudio.transforms import Spectrogram

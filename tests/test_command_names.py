@@ -65,6 +65,7 @@ def quoted_commands() -> Iterator[tuple[str, str]]:
                 yield f"{file.relative_to(PACKAGE.parent)}:{line}", command
 
 
+@pytest.mark.slow
 def test_every_quoted_command_exists():
     commands = list(quoted_commands())
     assert len(commands) > 30

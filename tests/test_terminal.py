@@ -75,6 +75,7 @@ def test_the_two_places_that_print_escape(capsys: pytest.CaptureFixture[str]):
         assert text.count("\n") == 2
 
 
+@pytest.mark.slow
 def test_only_the_log_handler_prints():
     for path in sorted((ROOT / "usvs").rglob("*.py")):
         if path.name not in ("log_handler.py", "__main__.py"):  # the latter where the handler cannot be imported

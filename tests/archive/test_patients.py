@@ -39,6 +39,14 @@ def keys(*scans: tuple[str, str | None, str | None]) -> list[int | None]:
         ([("4711/a.mp4", None, None), ("x/a.dcm", None, "4711")], [0, 0]),
         ([("x/1", None, "Mrn 7"), ("y/1", None, " MRN  7\0")], [0, 0]),
         ([("M\u00fcller/1.mp4", None, None), ("Mu\u0308ller/2.mp4", None, None)], [0, 0]),
+        # characters that are not shown, dashes, digits; what spreadsheets make of numbers
+        ([("Pat\u200b01/1", None, None), ("Pat01/2", None, None), ("x/3", "\ufeffpat01", None)], [0, 0, 0]),
+        ([("P-1/1", None, None), ("P\u20131/2", None, None), ("x/3", None, "P\u20111")], [0, 0, 0]),
+        ([("P\u0661/1", None, None), ("P1/2", None, None)], [0, 0]),
+        ([("\u0130nan/1", None, None), ("inan/2", None, None)], [0, 0]),
+        ([("x/1", "7", None), ("y/1", None, "007"), ("z/1", "'007", None), ("7.0/1", None, None)], [0, 0, 0, 0]),
+        ([("x/1", None, "DOE^JOHN"), ("y/1", None, "Doe^John^"), ("Doe John/1", None, None)], [0, 0, 0]),
+        ([("7.5/1", None, None), ("75/1", None, None), ("7-0/1", None, None), ("70/1", None, None)], [0, 1, 2, 3]),
         # two names in manifest.csv are two patients, in one folder and with one PatientID
         ([("x/a", "Anna", "1"), ("x/b", "Ben", "1")], [0, 1]),
         ([("x/a", "Anna", None), ("y/b", "anna ", None)], [0, 0]),
@@ -85,6 +93,8 @@ def test_groups(scans: list[tuple[str, str | None, str | None]], expected: list[
         "???",
         "***",
         "De-Identified",
+        "DEID",
+        "NoName",
         "No ID",
         "removed",
         "REDACTED",

@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from usvs.data.pair_sampling import (
-    choose_negative,
-    choose_speech_source,
-    draw_frame_seconds,
-    draw_speech_starts,
-    find_speech_sources,
-    has_usable_speech,
-    negative_candidates,
-)
+from usvs.data import pair_sampling
 from usvs.errors import DataError
 from usvs.store.clips import ClipTable
 from usvs.store.settings import ClipSettings
@@ -32,16 +24,16 @@ def table(*scans: list[float | None]) -> ClipTable:
 
 
 def candidates(clips: ClipTable, row: int) -> list[int]:
-    return negative_candidates(clips, np.array([row]), SETTINGS)[0].tolist()
+    return pair_sampling.negative_candidates(clips, np.array([row]), SETTINGS)[0].tolist()
 
 
 def test_times_are_inside_the_half_open_clip():
     start = np.array([0.0, 1800.0, 3599.999])
     uniform = np.array([[0.0, ALMOST_ONE]] * 3)
-    seconds = draw_frame_seconds(start, uniform, SETTINGS)
+    seconds = pair_sampling.draw_frame_seconds(start, uniform, SETTINGS)
     assert np.all(seconds >= start[:, None])
     assert np.all(seconds < start[:, None] + SETTINGS.clip_seconds)
-    pieces = draw_speech_starts(start, uniform, SETTINGS)
+    pieces = pair_sampling.draw_speech_starts(start, uniform, SETTINGS)
     assert np.all(pieces >= start[:, None])
     assert np.all(pieces + SETTINGS.speech_seconds <= start[:, None] + SETTINGS.clip_seconds + 1e-9)
     assert pieces[0, 1] > 1.39
@@ -72,7 +64,7 @@ def test_never_the_clip_itself_and_never_another_scan():
             continue
         clips = table(*scans)
         rows = np.arange(len(clips))
-        for row, found in zip(rows, negative_candidates(clips, rows, SETTINGS), strict=True):
+        for row, found in zip(rows, pair_sampling.negative_candidates(clips, rows, SETTINGS), strict=True):
             for delta, other in enumerate(found.tolist(), start=1):
                 exists = {
                     sign: np.flatnonzero(
@@ -88,28 +80,28 @@ def test_never_the_clip_itself_and_never_another_scan():
 
 def test_all_candidates_are_equally_likely():
     offered = np.tile([7, -1, 3, 5], (30_000, 1))
-    drawn = choose_negative(offered, np.random.default_rng(2).random(30_000))
+    drawn = pair_sampling.choose_negative(offered, np.random.default_rng(2).random(30_000))
     values, counts = np.unique(drawn, return_counts=True)
     assert values.tolist() == [3, 5, 7]
     assert stats.chisquare(counts).pvalue > 1e-4
-    nothing = choose_negative(np.full((3, 4), -1), np.array([0.0, 0.5, ALMOST_ONE]))
+    nothing = pair_sampling.choose_negative(np.full((3, 4), -1), np.array([0.0, 0.5, ALMOST_ONE]))
     assert nothing.tolist() == [-1, -1, -1]
 
 
 def test_affinity_decides_which_speech_is_usable():
     clips = table([0.5, 0.49, float("nan"), 0.0])
     rows = np.arange(4)
-    assert has_usable_speech(clips, rows, SETTINGS, affinity=True).tolist() == [True, False, False, False]
-    assert has_usable_speech(clips, rows, SETTINGS, affinity=False).tolist() == [True, True, False, True]
+    assert pair_sampling.has_usable_speech(clips, rows, SETTINGS, affinity=True).tolist() == [True, False, False, False]
+    assert pair_sampling.has_usable_speech(clips, rows, SETTINGS, affinity=False).tolist() == [True, True, False, True]
 
 
 def test_speech_of_the_control_comes_from_other_scans_evenly():
     clips = table([0.9] * 3, [0.1] * 3, [0.9, 0.1, 0.9], [0.9], [0.9] * 2)
-    sources = find_speech_sources(clips, SETTINGS, affinity=True)
+    sources = pair_sampling.find_speech_sources(clips, SETTINGS, affinity=True)
     assert sources.rows.tolist() == [0, 1, 2, 6, 8, 10, 11], "row 9 has no neighbour to be its negative"
     uniform = np.random.default_rng(3).random(20_000)
     for scan in range(5):
-        drawn = choose_speech_source(sources, np.full(20_000, scan, np.int32), uniform)
+        drawn = pair_sampling.choose_speech_source(sources, np.full(20_000, scan, np.int32), uniform)
         rows, counts = np.unique(drawn, return_counts=True)
         assert rows.tolist() == [row for row in sources.rows if clips.scan[row] != scan]
         assert stats.chisquare(counts).pvalue > 1e-4
@@ -117,4 +109,4 @@ def test_speech_of_the_control_comes_from_other_scans_evenly():
 
 def test_a_control_with_one_scan_of_usable_speech_is_refused():
     with pytest.raises(DataError, match="at least two scans"):
-        find_speech_sources(table([0.9] * 5, [0.1] * 5), SETTINGS, affinity=True)
+        pair_sampling.find_speech_sources(table([0.9] * 5, [0.1] * 5), SETTINGS, affinity=True)

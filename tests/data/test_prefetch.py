@@ -124,6 +124,7 @@ with keep_freed_memory():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="counts the blocks of glibc's malloc")
 def test_batches_that_the_consumer_keeps_are_not_in_the_heap():
     done = subprocess.run([sys.executable, "-c", HEAP], capture_output=True, text=True)

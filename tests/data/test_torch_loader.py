@@ -136,6 +136,28 @@ def test_batches_hold_what_the_plan_names(store: FakeStore):
         assert np.array_equal(batch.clip, planned.clip)
 
 
+def test_speech_is_played_faster_or_slower_and_nothing_else_changes(store: FakeStore):
+    """The sound of the store counts milliseconds: a piece shows where it begins and how long it was."""
+    plain, changed = (make_loader(store, augment={"speech_speed": speed}) for speed in (1.0, 1.25))
+    speeds = []
+    for step in range(5):
+        planned, batch, other = changed.plan.batch_at(step), changed.batch(step), plain.batch(step)
+        for name in ("frames", "order_frames", "pair_valid", "order_class"):
+            assert torch.equal(getattr(batch, name), getattr(other, name)), name
+        pieces = torch.cat([batch.speech, batch.negative_speech], 1).numpy() * 32768
+        scans = np.concatenate([planned.speech_scan, planned.negative_scan], 1)
+        starts = np.concatenate([planned.speech_start_seconds, planned.negative_start_seconds], 1)
+        for row in zip(*np.nonzero(scans >= 0), strict=True):
+            milliseconds = pieces[row] - 5 * scans[row]
+            assert np.abs(np.diff(milliseconds, 2)).max() < 1.01, "even steps"
+            heard = (milliseconds[-1] - milliseconds[0]) / 1000
+            begin = min(1000 * starts[row], 1000 * (SECONDS - heard))
+            assert milliseconds[0] == pytest.approx(begin, abs=3)
+            speeds.append(heard / 0.6)
+    assert 0.795 < min(speeds) < 0.85 and 1.18 < max(speeds) < 1.255
+    assert np.median(speeds) == pytest.approx(1, abs=0.06) and len(set(np.round(speeds, 2))) > 20
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_threads_change_nothing(store: FakeStore, workers: int):
     inline = [make_loader(store).batch(step) for step in range(3, 12)]

@@ -1,49 +1,156 @@
 """The parts of tests/device/check.sh that need no emulator, on the CPU; `make rehearse` runs the whole script."""
 
+import importlib.util
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.device import small
+from benchmarks import device
+from tests.device import report, small
 
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "tests" / "device" / "check.sh"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["ops", "tiny", "join", "million"])
+@pytest.mark.parametrize("part", ["ops", "tiny", "profiled", "join", "million"])
 def test_a_part_passes_on_the_cpu(part: str, tmp_path: Path):
     command = [sys.executable, "-m", "tests.device.small", part, "--device", "cpu", "--out", str(tmp_path / "out.json")]
     subprocess.run(command, cwd=ROOT, check=True)
     assert isinstance(json.loads((tmp_path / "out.json").read_text()), dict)
 
 
-def test_a_wrong_result_fails_a_part(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.slow
+def test_a_training_step_on_the_cpu(tmp_path: Path):
+    command = [sys.executable, "-m", "tests.device.training", "eager", "--device", "cpu"]
+    subprocess.run([*command, "--out", str(tmp_path / "out.json")], cwd=ROOT, check=True)
+    assert json.loads((tmp_path / "out.json").read_text())["2 clips"]["step_seconds"] > 0
+
+
+def test_a_wrong_result_fails_a_part_after_all_were_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(small, "contrastive_loss", lambda *inputs: 1.001 * small.contrastive_loss_reference(*inputs))
-    with pytest.raises(
-        AssertionError, match=r"contrastive_loss torch.float32 eq2 \(64, 192, 128\): expected an error of"
-    ):
-        small.ops("cpu")
+    measured: dict[str, object] = {}
+    with pytest.raises(AssertionError, match=r"torch.float32 eq2 \(64, 192, 128\): expected an error of at most 1e-05"):
+        small.ops("cpu", measured)
+    assert "log_spectrogram" in measured
+
+
+def test_an_error_that_is_no_number_is_infinite():
+    nan, one = small.torch.tensor([float("nan")]), small.torch.ones(1)
+    assert small.largest_error([nan], [one]) == float("inf")
+
+
+def test_peers_of_the_loss_agree_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch):
+    device.check_peers("cpu")
+    monkeypatch.setattr(device, "eager", lambda inputs: lambda: [1.01 * x for x in device.usvs_step(inputs)()])
+    with pytest.raises(AssertionError, match=r"torch eager, torch.float32, n = 70.*: expected an error of"):
+        device.check_peers("cpu")
+
+
+def test_measurements_that_no_longer_fit_are_named(tmp_path: Path):
+    results = device.Results("cpu", tmp_path / "out.json", until=0.0)
+    results.measure("late", lambda seed: lambda: None, 0.0)
+    results.end += 1e9
+    results.measure("early", lambda seed: lambda: None, 0.0)
+    results.measure("broken", lambda seed: lambda: 1 / 0, 0.0)
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["not measured"] == ["late"] and written["early"] >= 0
+    assert written["broken"].startswith("ZeroDivisionError")
+
+
+NCU = """==PROF== Connected
+"ID","Process ID","Kernel Name","Grid Size","Section Name","Metric Name","Metric Unit","Metric Value"
+"0","9","loss_kernel","(16, 1, 1)","GPU Speed Of Light Throughput","Duration","us","12.5"
+"0","9","loss_kernel","(16, 1, 1)","Occupancy","Achieved Occupancy","%","24.8"
+"0","9","loss_kernel","(16, 1, 1)","Occupancy","Theoretical Occupancy","%","25"
+"1","9","spectrogram_kernel","(8, 1, 1)","GPU Speed Of Light Throughput","Duration","us","3"
+"""
 
 
 def test_results_name_every_part_with_its_outcome(tmp_path: Path):
-    (tmp_path / "parts.tsv").write_text("ops\t0\t7\t60\ntests\t1\t50\t100\nmillion\t124\t45\t45\n")
-    (tmp_path / "ops.json").write_text('{"error": 1e-7}')
-    assert small.results(tmp_path) == 2
+    rows = ("ops\t0\t7\t60", "tests\t1\t50\t100", "million\t124\t45\t45", "ncu\t0\t9\t45", "peers\tskipped\t0\t60")
+    (tmp_path / "parts.tsv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "ops.json").write_text('{"error": 1e-7, "build": {"simd": "avx2"}}')
+    (tmp_path / "million.json").write_text('{"half a')  # was killed while it wrote
+    (tmp_path / "ncu.log").write_text(NCU)
+    assert report.write_results(tmp_path) == 3
     parts = json.loads((tmp_path / "results.json").read_text())["parts"]
-    assert [part["outcome"] for part in parts] == ["passed", "failed (1)", "too slow"]
-    assert parts[0]["measured"] == {"error": 1e-7} and parts[1]["measured"] is None
-    assert "| million | too slow | 45 | 45 |" in (tmp_path / "results.md").read_text()
+    outcomes = [part["outcome"] for part in parts]
+    assert outcomes == ["passed", "failed (1)", "too slow", "passed", "no time left"]
+    assert parts[0]["measured"]["error"] == 1e-7 and parts[1]["measured"] is None
+    assert parts[3]["measured"] == [
+        {"kernel": "loss_kernel", "grid": "(16, 1, 1)", "Duration": "12.5 us", "Achieved Occupancy": "24.8 %"},
+        {"kernel": "spectrogram_kernel", "grid": "(8, 1, 1)", "Duration": "3 us"},
+    ]
+    table = (tmp_path / "results.md").read_text()
+    assert "| million | too slow | 45 | 45 |" in table
+    assert "| ops, build, simd | avx2 |" in table and "| ncu 0, Duration | 12.5 us |" in table
 
 
-def test_every_part_of_the_script_exists_and_its_limits_are_at_most_eight_minutes():
-    script = (ROOT / "tests" / "device" / "check.sh").read_text()
-    rehearsal, device = script.split("\nelse\n")
-    for text in (rehearsal, device):
-        lines = [line.split() for line in text.splitlines() if line.startswith(("  small ", "  part "))]
-        assert {"ops", "tests", "memcheck", "racecheck", "join", "benchmarks", "million"} <= {line[1] for line in lines}
+def test_every_part_of_the_script_exists_and_the_whole_ends_after_eight_minutes():
+    script = SCRIPT.read_text()
+    assert "SECONDS_LEFT:-$([ $mode = device ] && echo 480" in script
+    rehearsal, on_device = script.split("\nelse\n")
+    for text in (rehearsal, on_device):
+        lines = [line.split() for line in text.splitlines() if line.startswith(("  small ", "  part ", "  training "))]
+        names = {line[1] for line in lines}
+        assert {"build", "ops", "tests", "memcheck", "racecheck", "join", "benchmarks", "million", "peers"} <= names
+        assert {"torchscript", "inductor", "eager"} <= names
         for line in lines:
             assert line[0] != "small" or line[1] in small.PARTS
-    assert sum(int(line.split()[2]) for line in device.splitlines() if line.startswith(("  small ", "  part "))) <= 480
+    for module in re.findall(r"-m ((?:tests|benchmarks)\.[\w.]+)", script):
+        assert importlib.util.find_spec(module), module
+    on_disk = {path.name for path in SCRIPT.parent.glob("*.sh")}
+    assert set(re.findall(r"tests/device/(\w+\.sh)", script)) <= on_disk
+
+
+ABSENT = ("av", "cv2", "filelock", "hypothesis", "joblib", "pydicom", "scipy", "sklearn", "soundfile", "soxr", "xdist")
+WITHOUT = """
+import sys, pytest
+class Absent:
+    @staticmethod
+    def find_spec(name, *others):
+        if name.split(".")[0] in {absent!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+sys.meta_path.insert(0, Absent)
+sys.exit(pytest.main({arguments!r}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["rehearsal", "device"])
+def test_the_tests_that_it_runs_import_nothing_that_the_machine_has_not(mode: str, tmp_path: Path):
+    rehearsal, on_device = SCRIPT.read_text().split("\nelse\n")
+    pytest_call = re.search(
+        r"-m pytest (.*?tests/\w+(?:/\w+\.py \S+)?)[)\n]", on_device if mode == "device" else rehearsal, re.S
+    )
+    arguments = shlex.split(pytest_call[1].replace("\\\n", " "))
+    (tmp_path / "absent.py").write_text(WITHOUT.format(absent=ABSENT, arguments=[*arguments, "--collect-only"]))
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "absent.py")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_the_script_counts_what_does_not_pass_and_stops_in_time(tmp_path: Path):
+    (tmp_path / "python").write_text(
+        '#!/bin/sh\ncase "$*" in *report*) exec ' + sys.executable + ' "$@";; esac\nsleep 9\n'
+    )
+    (tmp_path / "python").chmod(0o755)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(tmp_path / "python"), "OUT": str(tmp_path / "out")}
+    done = subprocess.run(
+        [str(SCRIPT), "--rehearse"],
+        env={**environment, "SECONDS_LEFT": "6"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    outcomes = {part["outcome"] for part in json.loads((tmp_path / "out" / "results.json").read_text())["parts"]}
+    assert outcomes == {"too slow", "no time left"}
+    assert done.returncode == len(json.loads((tmp_path / "out" / "results.json").read_text())["parts"])

@@ -63,6 +63,7 @@ def test_fractions_become_nested_patients_and_each_number_is_measured_once(
     assert {file.name: file.stat().st_mtime_ns for file in (out / "results").iterdir()} == stored
 
 
+@pytest.mark.slow
 def test_pretraining_patients_are_refused_unless_allowed(grating_store, tmp_path, settings, pretrained):
     content = {"store": STORE_ID, "trained": ["9a7000000001"], "validation": []}
     (pretrained / "patients.json").write_text(json.dumps(content))

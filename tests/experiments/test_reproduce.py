@@ -1,3 +1,5 @@
+import shutil
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -36,9 +38,9 @@ def settings(tiny_planes):
 
 @pytest.fixture(scope="module")
 def finished(tiny_store, settings, tmp_path_factory):
-    """A complete run of everything, without stand-ins: its folder and its result."""
+    """A complete run of everything, without stand-ins, by two processes: its folder and its result."""
     out = tmp_path_factory.mktemp("reproduce") / "out"
-    return out, reproduce(tiny_store, out, settings, seeds=[0])
+    return out, reproduce(tiny_store, out, settings, seeds=[0], jobs=2)
 
 
 @pytest.fixture
@@ -96,6 +98,33 @@ def test_the_figures_are_drawn_from_the_stored_results(finished):
     for file in saved:
         pixels = matplotlib.image.imread(file)[..., :3]
         assert (pixels < 0.9).any(axis=2).mean() > 0.02  # an empty figure is white
+
+
+def untimed(results):
+    """Return results without what differs from run to run."""
+    if isinstance(results, dict):
+        return {name: untimed(value) for name, value in results.items() if not name.endswith("seconds")}
+    return [untimed(value) for value in results] if isinstance(results, list) else results
+
+
+@pytest.mark.slow
+def test_several_jobs_give_the_bits_of_one(tiny_store, settings, finished, tmp_path):
+    """`finished` was measured by two: what is removed and measured again by one is the same."""
+    out, result = finished
+    shutil.copytree(out, tmp_path / "out")
+    results = tmp_path / "out" / "run" / "results"
+    for name in ("planes_joint_seed_0_fold_1", "gaze_random_seed_0_fold_0", "pretraining_video_seed_0"):
+        (results / f"{name}.json").unlink()
+    (results / "pretraining_losses_joint_seed_0.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "run" / "pretrain" / "video_seed_0")
+    again = reproduce(tiny_store, tmp_path / "out", settings, seeds=[0], jobs=1)
+    for part in ("measured", "pretraining", "pretraining_losses"):
+        assert untimed(again.results[part]) == untimed(result.results[part])
+    for name in ("models/planes/joint_seed_0/fold_1", "pretrain/video_seed_0/checkpoints"):
+        files = sorted(path for path in (out / "run" / name).rglob("*.safetensors") if path.is_file())
+        assert files
+        for file in files:
+            assert (tmp_path / "out" / file.relative_to(out)).read_bytes() == file.read_bytes()
 
 
 @pytest.mark.slow
@@ -166,6 +195,7 @@ def test_results_of_other_labels_are_refused(store_writer, tmp_path, settings, s
         reproduce(after, tmp_path / "out", settings, seeds=[0])
 
 
+@pytest.mark.slow
 def test_one_run_at_a_time_uses_a_folder(gaze_store, tmp_path, settings, stubbed, monkeypatch):
     refused = []
 
@@ -207,6 +237,7 @@ def test_weights_can_be_given_later_but_not_exchanged(gaze_store, tmp_path, sett
         reproduce(gaze_store, tmp_path / "other", evidence, seeds=[0], sononet=str(one))
 
 
+@pytest.mark.slow
 def test_a_pretraining_that_saw_test_patients_is_refused_unless_allowed(gaze_store, tmp_path, settings, monkeypatch):
     apart = stub_pretraining(monkeypatch, settings.planes.model.video)
     stub_measuring(monkeypatch, apart)

@@ -59,6 +59,7 @@ def test_it_learns_and_scores_on_other_patients(trained, halves):
     assert trained.evaluate(test).confusion.sum() == len(test)
 
 
+@pytest.mark.slow
 def test_it_trains_as_the_command_line_does(trained, grating_store, halves, tiny_planes):
     """One training loop: the same rows give the same weights, bit for bit."""
     store, task = PreparedStore(grating_store), planes_task()

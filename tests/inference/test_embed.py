@@ -86,6 +86,7 @@ def test_the_frame_size_of_files_is_the_encoders(encoder, tmp_path):
     assert table["seconds"].to_pylist()[0] == 0.0 and table["label"].null_count == 4
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_video_files_are_embedded_without_a_store(shared_data, encoder):
     files = sorted((shared_data / "lung_videos").rglob("*.mp4"))[:2]

@@ -98,6 +98,7 @@ def test_a_store_with_other_label_columns_only_is_refused_with_both_lists(own, t
         predict_frames(own[0], tmp_path / "planes")
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_table_and_timelines_and_one_line_for_each_file(own, media, tmp_path, capsys):
     command = ["predict", "classify", *map(str, media[:3]), str(own[0]), "--model", str(own[1])]
     main([*command, "--out", str(tmp_path / "p.csv"), "--timelines", str(tmp_path / "pictures")])

@@ -57,6 +57,7 @@ def test_moments_are_the_best_frames_and_no_two_of_a_scan_are_near(run, spoken_s
         assert len(many) == 4  # one of each scan
 
 
+@pytest.mark.slow
 def test_by_a_recording_a_picture_and_a_text(run, spoken_store, question, tmp_path, caplog, capsys):
     cv2.imwrite(str(tmp_path / "q.png"), np.random.default_rng(0).integers(0, 255, (80, 80), np.uint8))
     found = usvs.search(spoken_store, run, speech=question, top=3)

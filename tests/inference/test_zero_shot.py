@@ -56,6 +56,7 @@ def test_frames_at_the_place_of_a_class_are_named_by_it(shared_run):
     assert top_k_accuracy(classifier.fit_embeddings(frames).scores(frames), labels, 1) > 0.95
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_other_predictions(shared_run, spoken_store, recordings, tmp_path, capsys, caplog):
     out = tmp_path / "out" / "p.csv"
     arguments = ("predict", "classify", "--model", shared_run, "--zero-shot", recordings)

@@ -172,6 +172,7 @@ def placed(counts: np.ndarray, errors: np.ndarray, seconds: float) -> np.ndarray
     return onsets(apply_clock(waveform, fit_clock(counts, errors, SOUND_RATE), 1.0), SOUND_RATE)
 
 
+@pytest.mark.slow
 def test_steps_of_any_size_and_drift_that_changes_are_followed():
     rng, seconds = np.random.default_rng(3), 240
     counts = frames_of(seconds)

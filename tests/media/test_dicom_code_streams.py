@@ -162,6 +162,8 @@ def test_what_an_image_states_is_read_from_every_kind():
         ),
         ({"FrameTime": "33333"}, 30.0003, "taken as microseconds"),
         ({"FrameTimeVector": [0, 0.04, 0.04, 0.04, 0.04, 0.04]}, 25, "taken as seconds"),
+        # one step of days would give thousands of clips of one frame
+        ({"FrameTimeVector": [0, 40, 40, 40, 40, 1e9], "CineRate": 50}, 50, "states 1e+09 ms, 1e-06 frames per second"),
         ({"CineRate": 30_000}, 25, "no frame time in the DICOM: 25 frames per second are assumed"),
         ({"FrameTime": "0.000001"}, 25, "no frame time in the DICOM: 25 frames per second are assumed"),
         ({"FrameTime": "2"}, 500, None),

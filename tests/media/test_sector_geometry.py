@@ -19,6 +19,7 @@ def passed_of(items) -> tuple[int, int]:
     return sum(one["passed"] for one in scores), len(scores)
 
 
+@pytest.mark.slow
 def test_geometry_of_synthetic_screens():
     """No contact at a flank, dark depth, fluid, text, a header, a gray background, or cut by the border."""
     passed, count = passed_of(synthetic_items(range(303, 304)))

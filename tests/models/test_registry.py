@@ -255,6 +255,7 @@ def test_two_streams_take_an_own_encoder_and_draw_as_before_without():
 HEAVY = ("av", "cv2", "pyarrow", "sklearn", "matplotlib", "tensorboard", "pydicom", "soxr", "simplejpeg", "timm", "PIL")
 
 
+@pytest.mark.slow
 def test_the_core_imports_nothing_of_the_extras():
     program = (
         "import sys, usvs, usvs.ops, usvs.models, usvs.losses, usvs.audio.spectrogram\n"

@@ -80,6 +80,7 @@ def test_empty_parts_stay_empty_and_touch_no_statistics(empty, batch_norm):
     assert model.video.bn1.num_batches_tracked == (frames + clips > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_scripted_equals_eager_over_several_runs(shared):
     torch.manual_seed(0)

@@ -52,6 +52,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.slow
 def test_pictures_speech_and_ground_truth_agree(sources):
     summary = make(sources, scan_seconds=14.0, on_topic_fraction=0.6)
     out, truth = sources / "out", ground_truth_folder(sources / "out")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+import torch  # noqa: F401  (loads the libraries that usvs._C is linked with)
 
 from usvs import _C
 from usvs.ops import build_info

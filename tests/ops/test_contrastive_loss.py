@@ -35,6 +35,7 @@ def by_the_equation(
     return torch.stack(losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_equals_the_equation(settings: tuple[float, float, str]):
     tensors, index = embeddings(12, 40, 6, torch.float64, scale=2.0), some_index(12, 40)

@@ -98,6 +98,7 @@ def test_invalid_arguments_raise():
         torch.ops.usvs.saliency_statistics(maps, maps, maps > 0, 16, EPSILON)
 
 
+@pytest.mark.slow
 def test_registration_is_right():
     maps, fixated = some_maps(40)
     for op, arguments in (

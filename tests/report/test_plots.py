@@ -34,6 +34,7 @@ def pixels_of(figure, tmp_path):
     return matplotlib.image.imread(save_figure(figure, tmp_path / "new" / "figure.png"))[..., :3]
 
 
+@pytest.mark.slow
 def test_importing_and_drawing_leave_the_backend_and_the_settings_of_matplotlib_alone(tmp_path):
     program = (
         "import matplotlib; matplotlib.use('svg'); before = dict(matplotlib.rcParams);"

@@ -73,6 +73,7 @@ MOST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not build_info()["cuda_architectures"], reason="built without the CUDA kernels")
 @pytest.mark.skipif(not (tool("cuobjdump") and tool("nvdisasm") and cuda_headers()), reason="no CUDA binary tools")
 @pytest.mark.parametrize(("pass_name", "dtype"), MOST)

@@ -99,6 +99,7 @@ def test_scans_of_different_settings_are_not_mixed(store: Path):
         PreparedStore(store)
 
 
+@pytest.mark.slow
 def test_every_damaged_file_is_repaired(store: Path):
     folder = store / "prepared" / key_of(store, "p1/a.mp4")
     undamaged = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -96,6 +96,7 @@ def test_what_a_kill_after_publishing_leaves_is_removed_by_the_next_index(make_v
     assert sorted(path.name for path in catalogue.iterdir()) == complete
 
 
+@pytest.mark.slow
 def test_an_index_that_is_interrupted_resumes(make_video, archive: Path, store: Path, monkeypatch, caplog):
     from usvs.store import indexing
 

@@ -132,6 +132,7 @@ def _index(archive: Path, store: Path, barrier, outcomes) -> None:
         outcomes.put(str(error))
 
 
+@pytest.mark.slow
 def test_of_two_first_index_runs_at_once_one_makes_the_key(tmp_path: Path):
     archive = tmp_path / "archive"
     write_dicom(archive / "a/1.dcm", PatientID="1")

@@ -56,6 +56,7 @@ def test_results_hold_everything_and_no_name(grating_store, tmp_path, tiny_plane
     assert {file.name for file in model.iterdir()} == {"model.safetensors", "model.json"}
 
 
+@pytest.mark.slow
 def test_inits_are_compared_on_the_same_folds_and_drawn(grating_store, tmp_path, tiny_planes, pretrained):
     table = str(finetune("planes", grating_store, tmp_path / "run", quick(tiny_planes), inits=["random", pretrained]))
     inits = json.loads((tmp_path / "run" / "results.json").read_text())["inits"]

@@ -27,6 +27,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_is_resumed_and_measures_nothing_twice(grating_store, tmp_path, short, monkeypatch):
     complete = finetune("planes", grating_store, tmp_path / "complete", short)
     measured = []
@@ -139,3 +140,33 @@ def test_rare_classes_are_named(grating_store, tmp_path, short, caplog):
     assert "classes of fewer patients than the 3 folds (number): class 9 (1)" in caplog.text
     folds = json.loads((tmp_path / "two" / "results.json").read_text())["inits"]["random"]["probe"]["folds"]
     assert np.sum([len(fold["test_patients"]) for fold in folds]) == 6
+
+
+@pytest.mark.slow
+def test_several_jobs_give_the_bits_of_one(grating_store, tmp_path, short):
+    """Also where an interrupted call is resumed by several: what is stored is kept."""
+    one = finetune("planes", grating_store, tmp_path / "one", short, jobs=1)
+    (tmp_path / "two").mkdir()
+    several = finetune("planes", grating_store, tmp_path / "two", short, jobs=2)
+    assert str(several) == str(one)
+    results = sorted(path.name for path in (tmp_path / "one" / "results").iterdir())
+    assert results == sorted(path.name for path in (tmp_path / "two" / "results").iterdir())
+    for fold in range(2):
+        weights = f"models/random/fold_{fold}/model.safetensors"
+        assert (tmp_path / "one" / weights).read_bytes() == (tmp_path / "two" / weights).read_bytes()
+    (tmp_path / "two" / "results" / results[0]).unlink()
+    (tmp_path / "two" / "results" / results[-1]).unlink()
+    kept = (tmp_path / "two" / "results" / results[1]).stat().st_mtime_ns
+    assert str(finetune("planes", grating_store, tmp_path / "two", short, jobs=2, resume=True)) == str(one)
+    assert (tmp_path / "two" / "results" / results[1]).stat().st_mtime_ns == kept
+
+
+def test_a_task_that_no_process_can_be_sent_is_measured_in_this_one(grating_store, tmp_path, short, monkeypatch):
+    monkeypatch.setattr(comparison, "choose_jobs", lambda asked, *_: asked or 2)
+    task = find_task("planes")
+    object.__setattr__(task, "open_file", (tmp_path / "file").open("w"))
+    quick = short.model_copy(update={"temporal_stride": 8})
+    assert finetune(task, grating_store, tmp_path / "run", quick, protocols=["probe"]).results
+    with pytest.raises(ConfigError, match="use --jobs 1"):
+        finetune(task, grating_store, tmp_path / "other", quick, protocols=["probe"], jobs=2)
+    task.open_file.close()

@@ -44,6 +44,7 @@ def test_sononet_is_a_backbone_of_its_own(tmp_path, tiny_planes, caplog):
         torch.testing.assert_close(again.eval()(frames), encoder.eval()(frames))
 
 
+@pytest.mark.slow
 def test_imagenet_is_the_fifty_layer_network_and_says_what_was_loaded(tmp_path, tiny_planes, caplog):
     torch.manual_seed(0)
     state = SEResNeXt(EncoderSettings()).state_dict()
@@ -81,6 +82,7 @@ def test_nothing_is_downloaded(library, tiny_planes, monkeypatch, tmp_path):
         initial_encoder(f"imagenet:{library}", tiny_planes)
 
 
+@pytest.mark.slow
 def test_a_libraries_own_file_is_found(tmp_path, tiny_planes, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()

@@ -13,7 +13,7 @@ from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import PrepareSettings
 from usvs.tasks.overlap import check_pretraining_overlap
-from usvs.tasks.trained_patients import describe_patients, trained_patients
+from usvs.tasks.trained_patients import describe_patients, join_scans, trained_patients
 
 FOLDERS = ("anna", "ben", "cleo")
 
@@ -42,11 +42,12 @@ def stores(archive: Path) -> tuple[PreparedStore, PreparedStore]:
     return make_store(archive, archive.parent / "one"), make_store(archive, archive.parent / "other")
 
 
-def run_of(store_id: str, trained: list[str], folder: Path, **before: list[str]) -> Path:
-    """A run folder with a list of patients; returns a file in its checkpoint."""
+def run_of(store_id: str, trained: list[str], folder: Path, *, store: Path | None = None, **before: list[str]) -> Path:
+    """A run folder with a list of patients, and of their scans in `store`; returns a file in its checkpoint."""
     checkpoint = folder / "checkpoints" / "step_00000010"
     checkpoint.mkdir(parents=True)
-    record = describe_patients(store_id, trained, [], before)
+    scans = {} if store is None else join_scans(store, store_id, trained, {})
+    record = describe_patients(store_id, trained, [], before, scans)
     (folder / "patients.json").write_text(json.dumps(record))
     return checkpoint / "model.safetensors"
 
@@ -97,6 +98,32 @@ def test_a_moved_file_of_the_same_folder_is_still_the_same_patient(archive: Path
         check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
 
 
+@pytest.mark.parametrize("by", ["manifest.csv", "folder"])
+def test_a_patient_of_another_archive_in_another_folder_is_known_by_name(archive: Path, tmp_path: Path, by: str):
+    """Two archives have one person in folders of different names: manifest.csv, a PatientID or a folder says so."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for copy, prefix in ((first, "one_"), (second, "two_")):
+        for folder in FOLDERS:
+            shutil.copytree(archive / folder, copy / f"{prefix}{folder}")
+        rows = "".join(f"{prefix}{folder}/v.mp4,{folder.upper()}\n" for folder in FOLDERS)
+        (copy / "manifest.csv").write_text(f"scan,patient\n{rows}")
+    if by == "folder":
+        (second / "manifest.csv").unlink()
+        for folder in FOLDERS:
+            (second / f"two_{folder}").rename(second / folder)
+    one, other = make_store(first, tmp_path / "one"), make_store(second, tmp_path / "other")
+    run = run_of(one.store_id, keys_of(one)[:1], tmp_path / "run").parents[2]
+    with pytest.raises(DataError, match="1 of 3 test patients were pretrained on"):
+        check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
+    assert check_pretraining_overlap(run, other, keys_of(other)[1:], init_stores=[one.store]) == "disjoint"
+    (first / "manifest.csv").write_text(f"scan,patient\none_{FOLDERS[0]}/v.mp4,someone else\n")
+    with pytest.raises(DataError, match="expected the files and patients that its catalogue has, got others"):
+        check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
+    shutil.rmtree(first)
+    with pytest.raises(DataError, match="does not exist"):
+        check_pretraining_overlap(run, other, keys_of(other), init_stores=[one.store])
+
+
 def test_a_run_of_an_earlier_version_without_a_store_id_is_not_disjoint(stores, tmp_path: Path):
     store = stores[0]
     run = tmp_path / "run"
@@ -132,6 +159,37 @@ def test_patients_that_have_other_keys_by_now_are_not_disjoint(archive: Path, tm
     renamed = make_store(again, tmp_path / "store")
     with pytest.raises(DataError, match=r"1 of 1 pretraining patients are not in the store any more .*not ruled out"):
         check_pretraining_overlap(run, renamed, keys_of(renamed))
+
+
+def test_scans_that_are_of_another_patient_by_now_are_not_disjoint(archive: Path, tmp_path: Path):
+    """Names in the manifest change places, a patient is divided, a file is moved: the keys of patients stay known."""
+    again = tmp_path / "archive"
+    shutil.copytree(archive, again)
+    shutil.copy(archive / "anna" / "v.mp4", again / "anna" / "w.mp4")
+    (again / "manifest.csv").write_text("scan,patient\nben/v.mp4,P2\ncleo/v.mp4,P3\n")
+    store = make_store(again, tmp_path / "store")
+    anna, ben = keys_of(store)[0], keys_of(store)[2]
+    run = run_of(store.store_id, [anna, ben], tmp_path / "run", store=store.store).parents[2]
+    assert check_pretraining_overlap(run, store, keys_of(store)[3:]) == "disjoint"
+
+    (again / "manifest.csv").write_text("scan,patient\nben/v.mp4,P3\ncleo/v.mp4,P2\n")  # they were exchanged
+    store = make_store(again, tmp_path / "store")
+    with pytest.raises(DataError, match="1 of 1 test patients were pretrained on"):
+        check_pretraining_overlap(run, store, keys_of(store)[2:3])
+
+    (again / "manifest.csv").write_text("scan,patient\nben/v.mp4,P2\ncleo/v.mp4,P3\nanna/w.mp4,P4\n")  # divided
+    store = make_store(again, tmp_path / "store")
+    with pytest.raises(DataError, match="1 of 1 test patients were pretrained on"):
+        check_pretraining_overlap(run, store, keys_of(store)[1:2])
+
+    (again / "manifest.csv").write_text("scan,patient\nben/v.mp4,P2\ncleo/v.mp4,P3\n")
+    (again / "dora").mkdir()
+    (again / "anna" / "w.mp4").rename(again / "dora" / "x.mp4")
+    store = make_store(again, tmp_path / "store")
+    dora = keys_of(store)[-1]
+    with pytest.raises(DataError, match="1 of 3 scans that were pretrained on are not in the store any more, and 1"):
+        check_pretraining_overlap(run, store, [dora])
+    assert check_pretraining_overlap(run, store, [keys_of(store)[2]]) == "disjoint"
 
 
 def test_a_scan_of_an_unknown_patient_may_be_of_a_test_patient(archive: Path, tmp_path: Path):

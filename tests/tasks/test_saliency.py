@@ -73,6 +73,7 @@ def test_the_options_of_the_loss_reward_nss_and_cc(settings):
     assert one.correlation.item() == pytest.approx(correlation(density, truth).mean().item(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_learns_to_look_where_people_looked(gaze_store, settings):
     store = PreparedStore(gaze_store)
     table = gaze_frames(store, settings.temporal_stride, settings.window_seconds, settings.sigma_degrees)
@@ -100,6 +101,7 @@ def test_a_perfect_prediction_scores_as_it_should(gaze_store, settings):
     assert scores.fixations == 1 and scores.auc_exact > 0.99
 
 
+@pytest.mark.slow
 def test_inits_are_compared_and_drawn(gaze_store, tmp_path, settings, monkeypatch):
     quick = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 1})})
     run = tmp_path / "run"

@@ -5,8 +5,10 @@ from torch import nn
 from tests.training.compare import assert_same, gradients
 from usvs.errors import ConfigError, ResourceError
 from usvs.tasks.pretraining.module import PretrainModel
+from usvs.training import batch_compute, threads
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_compute import BatchCompute
+from usvs.training.memory_estimate import STATE_COPIES, estimate_bytes
 from usvs.training.micro_batches import complete_shard, micro_batch_slices
 from usvs.training.trainer import NonFiniteError, Trainer
 
@@ -61,6 +63,7 @@ def test_scripted_micro_batches_equal_eager_ones(tiny):
     assert_same(eager, scripted, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{"micro_batch_clips": 8}, {"activation_checkpointing": True}])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_with_live_batch_norm_blocks_are_run_again_with_the_same_bits(tiny, asked, precision):
@@ -102,6 +105,7 @@ def short(run: Trainer, limit: int, recompute: bool = False) -> Trainer:
     return run
 
 
+@pytest.mark.slow
 def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, caplog):
     plain, less = trainer(tiny, "sync"), short(trainer(tiny, "sync"), CLIPS, recompute=True)
     assert plain.step(*batch()) == less.step(*batch())
@@ -114,6 +118,7 @@ def test_where_memory_runs_out_the_same_is_computed_with_less(tiny, caplog):
     assert parts.compute._micro_clips == 3
 
 
+@pytest.mark.slow
 def test_where_nothing_is_left_to_save_it_says_what_to_do(tiny):
     with pytest.raises(ResourceError, match=r"lower optimiser\.batch_clips"):
         short(trainer(tiny, "sync"), 0).step(*batch())
@@ -159,3 +164,48 @@ def test_every_block_is_found(tiny):
 
 def test_a_complete_shard_has_every_row():
     assert complete_shard(3).rows.tolist() == [0, 1, 2] and complete_shard(3).batch_size == 3
+
+
+def test_memory_that_would_run_out_is_saved_before_the_first_step(tiny, caplog, monkeypatch):
+    """On a CPU the system ends a process that takes too much: no error could be caught."""
+    plain = trainer(tiny, "sync").step(*batch())
+    whole = gradients(trainer(tiny, "frozen"), batch())
+    monkeypatch.setattr(threads, "SMALL_PARAMETERS", 0)
+    needed = estimate_bytes(trainer(tiny, "sync").module, batch(), "float32")
+    monkeypatch.setattr(batch_compute, "available_memory_bytes", lambda: needed + 1)
+    enough = trainer(tiny, "sync")
+    assert enough.step(*batch()) == plain and not enough.compute._recomputes and not caplog.text
+    monkeypatch.setattr(batch_compute, "available_memory_bytes", lambda: needed // 5)
+    less, parts = trainer(tiny, "sync"), trainer(tiny, "frozen")
+    assert less.step(*batch()) == plain and less.compute._recomputes
+    assert f"a step of {CLIPS} clips needs about" in caplog.text
+    assert_same(whole, gradients(parts, batch()), 1e-5)
+    assert parts.compute._recomputes
+
+
+def test_the_estimate_counts_what_autograd_keeps(tiny, monkeypatch):
+    monkeypatch.setattr(threads, "SMALL_PARAMETERS", 0)
+    module, inputs = trainer(tiny, "sync").module, batch()
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        module.train()(*inputs)
+    own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
+    saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    estimate = estimate_bytes(module, inputs, "float32") - 4 * STATE_COPIES * parameters
+    assert 1.0 <= estimate / saved <= 1.3
+    assert all(parameter.device.type == "cpu" for parameter in module.parameters())
+
+
+def test_a_module_that_cannot_be_estimated_is_trained_as_it_is(monkeypatch):
+    class Counting(nn.Linear):
+        def forward(self, rows):
+            return super().forward(rows * float(rows.sum()))  # no values on the meta device
+
+    monkeypatch.setattr(threads, "SMALL_PARAMETERS", 0)
+    assert estimate_bytes(Counting(3, 3), (torch.ones(2, 3),), "float32") is None

@@ -50,6 +50,7 @@ def test_every_extra_of_the_table_is_in_pyproject_and_installs_the_package() -> 
         assert any(entry.startswith(package) for entry in extras[extra]), f"{package} is not in usvs[{extra}]"
 
 
+@pytest.mark.slow
 def test_the_command_line_ends_with_one_line(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.modules['cv2'] = None; from usvs.cli import main; main(['phantom', {str(tmp_path / 'a')!r}])"
@@ -59,6 +60,7 @@ def test_the_command_line_ends_with_one_line(tmp_path: Path) -> None:
     assert ran.stderr == "usvs: package 'opencv-python-headless' is missing: pip install 'usvs[train]'\n"
 
 
+@pytest.mark.slow
 def test_a_public_name_whose_package_is_missing_says_so() -> None:
     code = (
         "import sys; sys.modules['av'] = None; import usvs\n"

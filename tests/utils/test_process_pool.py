@@ -43,6 +43,7 @@ def test_tasks_are_taken_as_they_are_needed():
     assert list(map_tasks(double, [], 3)) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_fails_its_own_task_only():
     results = dict(map_tasks(die_of_seven, iter(range(12)), workers=2))
     assert list(results) == list(range(12))
@@ -91,6 +92,7 @@ print([result for _, result in map_tasks(double, range(5), workers=2)])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["file", "stdin", "own function"])
 def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, source: str):
     script = SCRIPT
@@ -113,6 +115,7 @@ def test_a_script_without_a_main_guard_runs_once(tmp_path: Path, source: str):
     assert ran.stdout == "main\n[0, 2, 4, 6, 8]\n"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_workers_and_prints_one_traceback(tmp_path: Path):
     # a process that a shell starts in the background ignores SIGINT, and so do its children
     handled = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"

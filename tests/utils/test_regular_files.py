@@ -91,6 +91,7 @@ for path, reader in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
+@pytest.mark.slow
 def test_every_reader_refuses_a_pipe_and_a_device(tmp_path: Path):
     """In a process of its own with little memory, so that a reader that blocks or reads on is ended."""
     arguments = []

@@ -9,25 +9,29 @@ of a split unnoticed, so that must not happen; two patients in one group are tol
 - A scan that manifest.csv does not name joins every scan that shares its PatientID or its top-level folder. If these
   have one name in manifest.csv, it is that patient; if they have several, it could be any of them and its patient is
   unknown. A scan in no folder, with neither a name nor a PatientID, is of an unknown patient too.
-- Names are compared without regard to capitals, to how accents are encoded and to spaces. A name in manifest.csv, a
-  PatientID and a folder of the same name are the same patient.
+- Names are compared without regard to what programs change on the way: capitals, the encoding of accents, spaces,
+  characters that are not shown, kinds of dashes and digits, and what spreadsheets make of numbers (007 becomes 7, 7.0
+  or '007). A name in manifest.csv, a PatientID and a folder of the same name are the same patient.
 - A PatientID such as ANONYMOUS says nothing and is not used. One with a number or a letter of its own, such as
   Anonym-001, may distinguish patients and is used.
 """
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+NAME_RULES = 2  # changes with what `fold_name` and `fold_patient_id` return: a catalogue has hashes of that
+NUMBER = re.compile(r"'?0*([0-9]+)(?:\.0+)?")  # as typed, and as a spreadsheet or a table of numbers writes it
 # Words that stand for a missing name; a name of such words alone is a placeholder.
 # fmt: off
 PLACEHOLDER_WORDS = frozenset((
     "a", "anon", "anonimizado", "anonimizzato", "anonimo", "anonym", "anonyme", "anonymisation", "anonymise",
     "anonymised", "anonymisiert", "anonymization", "anonymize", "anonymized", "anonymous", "applicable", "available",
-    "de", "deidentified", "id", "identified", "identity", "mrn", "n", "na", "name", "nan", "nil", "no", "noid", "none",
-    "not", "null", "patient", "redacted", "removed", "unbekannt", "undefined", "unknown", "unnamed",
+    "de", "deid", "deidentified", "id", "identified", "identity", "mrn", "n", "na", "name", "nan", "nil", "no", "noid",
+    "noname", "none", "not", "null", "patient", "redacted", "removed", "unbekannt", "undefined", "unknown", "unnamed",
 ))
 # fmt: on
 
@@ -138,11 +142,22 @@ def top_folder(path: str) -> str | None:
 
 
 def fold_name(name: str | None) -> str | None:
-    """Return a name so that two spellings of it are equal: capitals, encoding of accents and spaces; None if empty."""
+    """Return a name so that two spellings of it are equal, by the rule in this module's docstring; None if empty."""
     if name is None:
         return None
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return " ".join(folded.replace("\0", " ").split()) or None
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).replace("i\u0307", "i")
+    plain = " ".join("".join(map(_fold_character, folded)).split())
+    number = NUMBER.fullmatch(plain)
+    return (number[1] if number else plain) or None
+
+
+def _fold_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    if character == "\0":
+        return " "
+    return {"Pd": "-", "Cf": ""}.get(category, character)
 
 
 def fold_manifest_name(name: str | None) -> str | None:
@@ -152,11 +167,12 @@ def fold_manifest_name(name: str | None) -> str | None:
 
 
 def fold_patient_id(patient_id: str | None) -> str | None:
-    """Return a PatientID as `fold_name` does; None for a placeholder such as ANONYMOUS, 0000 or xxx."""
-    folded = fold_name(patient_id)
-    if folded is None or _is_word_placeholder(folded):
+    """Return a PatientID as `fold_name` does, without carets; None for a placeholder such as ANONYMOUS, 0000 or xxx."""
+    spaced = None if patient_id is None else patient_id.replace("^", " ")
+    folded = fold_name(spaced)
+    if spaced is None or folded is None or _is_word_placeholder(folded):
         return None
-    letters = [letter for letter in folded if letter.isalnum()]
+    letters = [letter for letter in unicodedata.normalize("NFKC", spaced).casefold() if letter.isalnum()]
     return None if len(letters) > 1 and set(letters) in ({"0"}, {"x"}) else folded
 
 

@@ -49,6 +49,7 @@ def _add_reproduce(commands: Commands) -> None:
     command.add_count("--labelled-patients", "number of patients with labels in each fold; default: all")
     command.add_labels()
     command.add_switch("--allow-overlap", "pretrain and test on the same patients")
+    command.add_jobs()
     command.add_settings(profile=True)
 
 
@@ -117,6 +118,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         imagenet=options.imagenet,
         sononet=options.sononet,
         allow_overlap=options.allow_overlap,
+        jobs=options.jobs,
     )
     show(options, result, result.results)
     for file in save_reproduction_figures(options.out):

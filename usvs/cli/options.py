@@ -113,6 +113,14 @@ class Parser(argparse.ArgumentParser):
         """Add ``--workers``."""
         self.add_count("--workers", "number of worker processes; default: one per core")
 
+    def add_jobs(self) -> None:
+        """Add ``--jobs``."""
+        self.add_count(
+            "--jobs",
+            "number of independent trainings that run at once, each on its share of the cores; default: one per core"
+            " for a small network on a CPU, as far as memory allows, else 1",
+        )
+
     def add_init_stores(self) -> None:
         """Add ``--init-store``: the stores of the runs that inits come from."""
         self.add_paths(

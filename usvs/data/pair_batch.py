@@ -16,7 +16,7 @@ from usvs.errors import ConfigError, DataError
 from usvs.models.preprocessing import AugmentParams, UInt8Array
 from usvs.store.prepared import PreparedStore
 from usvs.store.prepared_scan import PreparedScan
-from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits
+from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
 
 FrameTransform = Callable[[Tensor], Tensor]  # uint8 [1, P, P] of one frame to a tensor of the same shape every time
 
@@ -96,15 +96,16 @@ def assemble_batch(
     Raises:
         DataError, ConfigError: as of `read_pairs`.
     """
-    clips = len(planned.clip)
+    clips, groups = planned.frame_seconds.shape
+    speeds = _speech_speeds(planned, settings.augment.speech_speed)
     shown = order_frames.view(-1, ORDER_FRAMES, *frames.shape[1:])
     if len(shown) < clips:
         shown = shown.new_zeros(clips, *shown.shape[1:]).index_put_((torch.from_numpy(planned.order_valid),), shown)
     return PairBatch(
         frames.view(clips, -1, *frames.shape[1:]),
         shown,
-        _read_speech(store, planned.speech_scan, planned.speech_start_seconds, settings),
-        _read_speech(store, planned.negative_scan, planned.negative_start_seconds, settings),
+        _read_speech(store, planned.speech_scan, planned.speech_start_seconds, speeds[:, :groups], settings),
+        _read_speech(store, planned.negative_scan, planned.negative_start_seconds, speeds[:, groups:], settings),
         torch.from_numpy(planned.pair_valid),
         torch.from_numpy(planned.order_class),
         torch.from_numpy(planned.order_valid),
@@ -175,8 +176,16 @@ def _read_frames(store: PreparedStore, planned: PlanBatch) -> tuple[UInt8Array, 
     return flat[0], flat[1]
 
 
+def _speech_speeds(planned: PlanBatch, largest: float) -> Float64Array:
+    """Speed of each piece of speech [B, 2 K], the pairs' own and then the hard negatives', uniform in its logarithm."""
+    groups = planned.frame_seconds.shape[1]
+    bits = keyed_bits(planned.augment_key, 3 * groups + 1)[:, groups + 1 :]  # the first K + 1 are of the frames
+    speeds: Float64Array = np.exp(np.log(largest) * (2 * uniform_from_bits(bits) - 1))
+    return speeds
+
+
 def _read_speech(
-    store: PreparedStore, scans: NDArray[np.int32], starts: Float64Array, settings: PairSettings
+    store: PreparedStore, scans: NDArray[np.int32], starts: Float64Array, speeds: Float64Array, settings: PairSettings
 ) -> Tensor:
     samples = round(settings.clips.speech_seconds * settings.rate_hz)
     pieces = torch.zeros(*scans.shape, samples)
@@ -188,5 +197,13 @@ def _read_speech(
                 f"spectrogram.rate_hz: expected {scan.rate_hz}, the sampling rate of the store's speech, got"
                 f" {settings.rate_hz}; set it to {scan.rate_hz}, or prepare the store again"
             )
-        np.multiply(scan.speech(float(starts[row]), samples), np.float32(1 / 32768), out=target[row])
+        heard = round(samples * speeds[row])
+        start = float(starts[row])
+        if heard != samples:
+            heard = min(heard, scan.speech_samples)
+            start = max(0.0, min(start, (scan.speech_samples - heard) / scan.rate_hz))
+        piece = scan.speech(start, heard)
+        if heard != samples:
+            piece = np.interp(np.linspace(0, heard - 1, samples), np.arange(heard), piece)
+        np.multiply(piece, np.float32(1 / 32768), out=target[row], casting="same_kind")
     return pieces

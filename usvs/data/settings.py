@@ -11,7 +11,7 @@ TEMPORAL_STRIDE = 8  # every eighth frame of a scan or a video (section 3.2)
 
 
 class AugmentSettings(Settings):
-    """Random augmentation of frames in training; our reading, the paper names none.
+    """Random augmentation of frames and speech in training; our reading, the paper names none.
 
     The four frames of the order task get the same parameters.
     """
@@ -26,10 +26,12 @@ class AugmentSettings(Settings):
     """Change of the displayed gray level, uniform in plus or minus this much, in dB."""
     order_jitter_pixels: int = Field(0, ge=0)
     """OPN's spatial jitter of each order frame, in pixels."""
+    speech_speed: float = Field(1.0, ge=1, le=2)
+    """Largest factor by which a piece of speech is played faster or slower, and so higher or lower; 1: none."""
 
     def crop_only(self) -> "AugmentSettings":
-        """Return settings under which frames are cropped at random positions and not changed otherwise."""
-        return self.model_copy(update={"zoom": 1.0, "flip": False, "gain_db": 0.0})
+        """Return settings under which frames are cropped at random positions and nothing is changed otherwise."""
+        return self.model_copy(update={"zoom": 1.0, "flip": False, "gain_db": 0.0, "speech_speed": 1.0})
 
 
 class PairSettings(Settings):
@@ -38,7 +40,7 @@ class PairSettings(Settings):
     clips: ClipSettings = ClipSettings()
     """How scans are cut into clips, and what is sampled from a clip."""
     augment: AugmentSettings = AugmentSettings()
-    """Random augmentation of frames."""
+    """Random augmentation of frames and speech."""
     frame_pixels: int = Field(224, ge=32, le=4096)
     """P, side of the network's input, in pixels."""
     rate_hz: int = Field(24_000, gt=0)

@@ -32,6 +32,7 @@ from usvs.tasks.registry import AnyTask, find_task
 from usvs.tasks.result_cache import describe_difference
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import Table
+from usvs.training.jobs import Job, choose_jobs
 from usvs.utils.array_files import write_arrays
 from usvs.utils.private_files import make_private_folder
 
@@ -104,9 +105,17 @@ class Definition:
         )
         return experiment
 
-    def measure(self, experiment: Experiment, seeds: list[int]) -> dict[str, Any]:
-        """Measure every result of some seeds that is not stored yet; return all of them."""
+    def measure(self, experiment: Experiment, seeds: list[int], jobs: int | None = None) -> dict[str, Any]:
+        """Measure every result of some seeds that is not stored yet; return all of them.
+
+        Args:
+            experiment: the open experiment.
+            seeds: of weights, sampling and folds.
+            jobs: as of `reproduce`.
+        """
         preset = self.preset
+        if (count := self._job_count(experiment, jobs)) > 1:
+            experiment.measure_on_processes(self._jobs(experiment, seeds), count)
         measured: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in preset.evaluations}
         pretraining: dict[str, list[dict[str, Any]]] = {row: [] for row in preset.pretrained}
         losses: dict[str, list[dict[str, Any]]] = {row: [] for row in preset.pretrained}
@@ -118,9 +127,8 @@ class Definition:
                     result = experiment.measure(asked, partial(self._keep, experiment.out, asked))
                     measured[asked.evaluation].setdefault(row, []).append(result)
             for row in preset.pretrained if preset.evaluate_pretrainings else ():
-                folder = pretraining_folder(experiment.out, row, seed)
-                work = partial(evaluate_pretraining, self.store, folder, self.downstream)
-                losses[row].append(experiment.cache.measure(f"pretraining_losses_{row}_seed_{seed}", work))
+                job = self._losses_job(experiment, row, seed)
+                losses[row].append(experiment.cache.measure(job.name, job.work))
         return {
             "seeds": seeds,
             **self._reference_scores(),
@@ -128,6 +136,30 @@ class Definition:
             "pretraining": pretraining,
             "pretraining_losses": losses,
         }
+
+    def _job_count(self, experiment: Experiment, jobs: int | None) -> int:
+        settings: FinetuneSettings = getattr(self.settings, next(iter(self.tables)))
+        return choose_jobs(jobs, initial_encoder("random", settings), settings.run, experiment.device)
+
+    def _jobs(self, experiment: Experiment, seeds: list[int]) -> Iterator[Job]:
+        """Yield everything that is measured of some seeds; a pretraining comes before what it is needed for."""
+        for seed in seeds:
+            pretrainings = {
+                row: experiment.pretraining_job(row, seed, self.settings.pretrain, self.pretraining)
+                for row in self.preset.pretrained
+            }
+            yield from pretrainings.values()
+            for row in self.rows:
+                needs = pretrainings[row].name if row in pretrainings else None
+                for asked in self._measurements(experiment.out, row, seed, first_seed=seed == seeds[0]):
+                    yield experiment.measurement_job(asked, partial(self._keep, experiment.out, asked), needs)
+            for row in self.preset.pretrained if self.preset.evaluate_pretrainings else ():
+                yield self._losses_job(experiment, row, seed)._replace(needs=pretrainings[row].name)
+
+    def _losses_job(self, experiment: Experiment, row: str, seed: int) -> Job:
+        folder = pretraining_folder(experiment.out, row, seed)
+        work = partial(evaluate_pretraining, self.store, folder, self.downstream)
+        return Job(f"pretraining_losses_{row}_seed_{seed}", work)
 
     def folds(self, task: TaskName, seed: int) -> list[Fold]:
         """Return a seed's folds of a task, with the labelled patients of the settings; none without data for it."""

@@ -46,6 +46,7 @@ def reproduce(
     imagenet: str | Path | None = None,
     sononet: str | Path | None = None,
     allow_overlap: bool = False,
+    jobs: int | None = None,
     **overrides: Any,
 ) -> Reproduction:
     """Measure what is not stored yet of the paper's experiments, then write ``OUT/results.json``.
@@ -62,11 +63,13 @@ def reproduce(
         sononet: a file of weights; None: that row is not run.
         allow_overlap: pretrain and test on all patients. The paper does not say that its sets are disjoint; without
             this option they are.
+        jobs: number of pretrainings and measurements that run at once, as of `usvs.finetune`.
         **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
         DataError: for an archive or a store that lacks patients, speech, or both labels and gaze.
         ConfigError: for a folder with other content, or with results of other settings, data or code.
+        Preempted: after SIGTERM or SIGINT; pretrainings are saved, and the same call continues.
     """
     archive_or_store, out = Path(archive_or_store), Path(out)
     settings = override_settings(settings or reproduce_profile(profile, preset), **overrides)
@@ -75,7 +78,7 @@ def reproduce(
     external: dict[str, Init] = {row: f"{row}:{path}" for row, path in weights.items() if path}
     definition = Definition(PreparedStore(store_folder), settings, external, allow_overlap)
     with definition.open(out / "run") as experiment:
-        content = definition.measure(experiment, list(seeds))
+        content = definition.measure(experiment, list(seeds), jobs)
         folders = {"ARCHIVE": archive_or_store, "STORE": store_folder, "OUT": out}
         return Reproduction(experiment.write_results(out, folders, content))
 

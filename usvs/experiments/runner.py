@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from usvs.tasks.result_cache import ResultCache
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import EvaluationProtocol, Table
 from usvs.training.environment import describe_environment
+from usvs.training.jobs import Job, run_jobs
 from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text, writing
@@ -112,8 +113,13 @@ class Experiment:
 
     def pretrain(self, row: str, seed: int, settings: PretrainSettings, patients: tuple[str, ...]) -> dict[str, Any]:
         """Pretrain a row, resume its pretraining, or return its stored result; see `pretrain_row`."""
+        job = self.pretraining_job(row, seed, settings, patients)
+        return self.cache.measure(job.name, job.work)
+
+    def pretraining_job(self, row: str, seed: int, settings: PretrainSettings, patients: tuple[str, ...]) -> Job:
+        """Return the work of `pretrain`."""
         work = partial(pretrain_row, Path(self.store.store), self.out, row, seed, settings, patients)
-        return self.cache.measure(f"pretraining_{row}_seed_{seed}", work)
+        return Job(f"pretraining_{row}_seed_{seed}", work)
 
     def measure(self, asked: Measurement, keep: Callable[[FoldResult[Any]], None] | None = None) -> dict[str, Any]:
         """Return a stored result, or measure and store it.
@@ -124,19 +130,33 @@ class Experiment:
         """
 
         def work() -> dict[str, Any]:
-            settings = with_seed(asked.settings, asked.seed)
-            result = measure_fold(
-                asked.task, self.store, asked.table, asked.fold, settings, asked.init(), asked.protocol
-            )
-            if keep is not None:
-                keep(result)
-            logger.info(
-                f"{asked.evaluation}, {asked.init_name}, seed {asked.seed}, fold {asked.fold.number}"
-                f" ({len(asked.fold.train)} training patients): {result.metrics} in {result.seconds:.0f} s"
-            )
-            return {"init": asked.init_name, "seed": asked.seed, **result.to_json()}
+            line, values = measure(self.store, asked, keep)
+            logger.info(line)
+            return values
 
         return self.cache.measure(asked.name, work)
+
+    def measure_on_processes(self, jobs: Iterable[Job], count: int) -> None:
+        """Do what is not stored yet of some jobs, several at once.
+
+        Args:
+            jobs: pretrainings, measurements (of `measurement_job`) and others that return plain values.
+            count: how many at once.
+        """
+        missing = [job for job in jobs if not self.cache.path(job.name).exists()]
+
+        def store(job: Job, result: Any) -> None:
+            line, values = result if isinstance(result, tuple) else (f"{job.name}: done", result)
+            logger.info(line)
+            self.cache.measure(job.name, lambda: values)
+
+        run_jobs(missing, count, store, self.kind)
+
+    def measurement_job(
+        self, asked: Measurement, keep: Callable[[FoldResult[Any]], None] | None, needs: str | None
+    ) -> Job:
+        """Return the work of `measure`, for `measure_on_processes`; `needs` is the name of a pretraining's job."""
+        return Job(asked.name, partial(_measure_alone, self.store, asked, keep, self.device), needs)
 
     def write_results(self, out: Path, folders: Mapping[str, Path], content: Mapping[str, Any]) -> dict[str, Any]:
         """Write ``OUT/results.json``: what was measured, and what it depends on.
@@ -165,3 +185,35 @@ class Experiment:
 def with_seed(settings: SettingsT, seed: int) -> SettingsT:
     """Return settings with another seed."""
     return settings.model_copy(update={"run": settings.run.model_copy(update={"seed": seed})})
+
+
+def measure(
+    store: PreparedStore, asked: Measurement, keep: Callable[[FoldResult[Any]], None] | None
+) -> tuple[str, dict[str, Any]]:
+    """Measure one init on one fold.
+
+    Args:
+        store: that everything is measured on.
+        asked: what to measure.
+        keep: called with the result, for example to save its network.
+
+    Returns:
+        A line for the log, and the result as plain values.
+    """
+    settings = with_seed(asked.settings, asked.seed)
+    result = measure_fold(asked.task, store, asked.table, asked.fold, settings, asked.init(), asked.protocol)
+    if keep is not None:
+        keep(result)
+    line = (
+        f"{asked.evaluation}, {asked.init_name}, seed {asked.seed}, fold {asked.fold.number}"
+        f" ({len(asked.fold.train)} training patients): {result.metrics} in {result.seconds:.0f} s"
+    )
+    return line, {"init": asked.init_name, "seed": asked.seed, **result.to_json()}
+
+
+def _measure_alone(
+    store: PreparedStore, asked: Measurement, keep: Callable[[FoldResult[Any]], None] | None, device: torch.device
+) -> tuple[str, dict[str, Any]]:
+    """Measure in a process of its own."""
+    with process_settings(device):
+        return measure(store, asked, keep)

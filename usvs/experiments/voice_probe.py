@@ -26,7 +26,7 @@ from usvs.store.prepared import PreparedStore
 from usvs.tasks.diagnosis.labelled_samples import open_labels
 from usvs.tasks.pretraining.shared_space import SharedSpace
 from usvs.tasks.provenance import typed_command
-from usvs.tasks.trained_patients import patients_in_store, trained_patients
+from usvs.tasks.trained_patients import patients_in_store, trained_patients, trained_scans
 from usvs.training.environment import describe_environment
 from usvs.training.trainer import choose_device
 from usvs.utils.atomic_files import write_text, writing
@@ -128,7 +128,8 @@ def probe_voice(
         groups["seen voices"] = seen
     space = SharedSpace.load(run)
     opened = PreparedStore(Path(store))
-    trained, _ = patients_in_store(trained_patients(Path(run)) or {}, opened, Path(run).name, (), allow_overlap)
+    scans = trained_scans(Path(run))
+    trained, _ = patients_in_store(trained_patients(Path(run)) or {}, opened, Path(run).name, (), allow_overlap, scans)
     names = spoken.class_list.names
     test = _embed(opened, run, names, labels, stride, shared=True)
     test = test.take(~np.isin(test.patient, sorted(trained)))

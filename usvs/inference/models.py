@@ -23,9 +23,13 @@ from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel, load_model
 from usvs.tasks.model_folder import DESCRIPTION
 from usvs.tasks.provenance import RESULTS_FILE
+from usvs.training.metrics_log import METRICS
 from usvs.utils.regular_files import read_regular_text
+from usvs.utils.text import shell_command
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+FOLDER_OF_FILES = "a folder of files: name the files, or index and prepare the folder"
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:
@@ -41,7 +45,13 @@ def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[Tra
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"model '{folder}': there is no such folder")
+        raise DataError(f"model '{folder}': expected a run of 'usvs finetune', got no such folder")
+    if (folder / METRICS).is_file() and not (folder / MODELS).is_dir():
+        command = shell_command("usvs", "finetune", "classify", "STORE", "OUT", "--init", folder)
+        raise DataError(
+            f"model '{folder}': expected a run of 'usvs finetune', got one of 'usvs pretrain', which has no classes:"
+            f" fine-tune it with '{command}', or name classes by voice with --zero-shot CLASSES"
+        )
     if (folder / MODELS).is_dir():
         folder = _best_init(folder)
     if (folder / DESCRIPTION).is_file():
@@ -113,6 +123,8 @@ def file_batches(
     Raises:
         DataError: for a file that cannot be read; the frames before are yielded first.
     """
+    if file.is_dir():
+        raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
     if is_still(file):
         yield [None], read_image_frame(file, side, box)[None]
         return

@@ -19,7 +19,7 @@ HEADER_BYTES = 1 << 16  # of a frame; the properties of its image are in there
 MAX_RLE_SEGMENTS = 15  # PS3.5 G.5
 
 
-def get_optional(header: Dataset, keyword: str) -> Any:
+def get_optional(header: Dataset, keyword: str | tuple[int, int]) -> Any:
     """Return an element's value; None where it is missing or cannot be read: pydicom converts values on access."""
     try:
         return header.get(keyword)

@@ -14,6 +14,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from usvs.errors import DataError
 from usvs.media.dicom_correction import Fragment, correct_header, get_optional, group_fragments, read_frame_count
+from usvs.media.dicom_values import correct_bits
 from usvs.media.quiet_pydicom import quiet_pydicom
 from usvs.utils.regular_files import open_regular
 
@@ -93,6 +94,8 @@ def open_dicom(path: Path) -> DicomFile:
             is_images = is_encapsulated and not str(syntax).startswith(VIDEO_STREAM_PREFIX)
             frames = group_fragments(file, fragments, header, stated) if is_images else []
             notes = correct_header(file, header, syntax, frames) if frames else ()
+            if not is_encapsulated:
+                notes = correct_bits(file, header, syntax, position, length)
         except struct.error:
             raise DataError("truncated or damaged: the DICOM's pixel data is incomplete") from None
     return DicomFile(

@@ -18,6 +18,7 @@ from usvs.media.timing import FALLBACK_RATE_HZ
 TWO_DIMENSIONAL_FORMAT, ANATOMY_DATA_TYPES = 1, (1, 2)
 FRAME_TIME_TAG = 0x00181063
 POSSIBLE_RATES_HZ = (0.1, 1000.0)  # of a cine, with a wide margin
+MAX_STEP_SECONDS = 600.0  # between two frames of a cine
 RATE_KEYWORDS = ("CineRate", "RecommendedDisplayFrameRate")
 REQUIRED_KEYWORDS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 
@@ -54,7 +55,7 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
             elif notes:
                 notes.append(f"{keyword} is used")
             return seconds, "; ".join(notes) or None
-        step_ms = 1000 * _median_step(seconds)
+        step_ms = 1000 * _wrong_step(seconds)
         notes.append(
             f"{keyword} states {step_ms:.4g} ms, {1000 / step_ms:,.5g} frames per second, which is not possible"
         )
@@ -69,13 +70,21 @@ def read_frame_seconds(header: Dataset, count: int) -> tuple[NDArray[np.float64]
     return np.arange(count) / FALLBACK_RATE_HZ, "; ".join(notes) or None
 
 
-def _median_step(seconds: NDArray[np.float64]) -> float:
-    return float(np.median(np.diff(seconds)))
+def _wrong_step(seconds: NDArray[np.float64]) -> float:
+    """Return the median time between two frames, or the longest where that is the one that is not possible."""
+    steps = np.diff(seconds)
+    median, longest = float(np.median(steps)), float(steps.max())
+    return longest if _is_possible_rate(median) else median
+
+
+def _is_possible_rate(step_seconds: float) -> bool:
+    slowest, fastest = POSSIBLE_RATES_HZ
+    return 1 / fastest <= step_seconds <= 1 / slowest
 
 
 def _is_possible(seconds: NDArray[np.float64]) -> bool:
-    slowest, fastest = POSSIBLE_RATES_HZ
-    return len(seconds) < 2 or 1 / fastest <= _median_step(seconds) <= 1 / slowest
+    steps = np.diff(seconds)
+    return len(steps) == 0 or (_is_possible_rate(float(np.median(steps))) and float(steps.max()) <= MAX_STEP_SECONDS)
 
 
 def read_region(header: Dataset, pixel_aspect: float = 1.0) -> Box | None:

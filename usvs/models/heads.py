@@ -90,6 +90,7 @@ class OrderHead(nn.Module):
 
     def __init__(self, features: int, grid: int, hidden: int, pair_hidden: int, dropout: float) -> None:
         super().__init__()
+        self.grid: int = grid
         self.pool: nn.AdaptiveAvgPool2d = nn.AdaptiveAvgPool2d(grid)
         self.fc6: nn.Sequential = _dense(features * grid * grid, hidden)
         self.fc7: nn.Sequential = _dense(2 * hidden, pair_hidden)
@@ -108,7 +109,10 @@ class OrderHead(nn.Module):
             clips: int64 [B], as of `BatchDropout.forward`.
         """
         count, shown = maps.size(0), maps.size(1)
-        frames = self.drop6(self.fc6(self.pool(maps.flatten(0, 1)).flatten(1)), clips)
+        pooled = maps.flatten(0, 1)
+        if maps.size(3) != self.grid or maps.size(4) != self.grid:  # the same bits; its gradient is slow on a CPU
+            pooled = self.pool(pooled)
+        frames = self.drop6(self.fc6(pooled.flatten(1)), clips)
         frames = frames.view(count, shown, frames.size(1))  # -1 would be ambiguous for B = 0
         pairs = torch.cat((frames.index_select(1, self.first), frames.index_select(1, self.second)), dim=2)
         hidden = self.drop7(self.fc7(pairs.flatten(0, 1)), clips)

@@ -29,6 +29,21 @@ class TwoStreamOutput(NamedTuple):
     order_logits: Tensor  # [B, 12]
 
 
+class VideoOutput(NamedTuple):
+    """What the video stream makes of a batch."""
+
+    features: Tensor  # [Nv, C]
+    embeddings: Tensor  # [Nv, d]
+    order_logits: Tensor  # [B, 12]
+
+
+class SpeechOutput(NamedTuple):
+    """What the speech stream makes of a batch."""
+
+    features: Tensor  # [Ns, C]
+    embeddings: Tensor  # [Ns, d]
+
+
 class TwoStream(nn.Module):
     """A video and a speech encoder with their heads (section 2.4).
 
@@ -93,17 +108,25 @@ class TwoStream(nn.Module):
             order_clips: int64 [B], indices of the clips with order frames among all clips of the input, for the
                 dropout of the order head; None: all of them.
         """
+        video = self.run_video(frames, order_frames, order_clips)
+        spoken = self.run_speech(speech)
+        return TwoStreamOutput(video.features, video.embeddings, spoken.features, spoken.embeddings, video.order_logits)
+
+    def run_video(self, frames: Tensor, order_frames: Tensor, order_clips: Tensor | None = None) -> VideoOutput:
+        """Run the video stream, the part of `forward` that needs no speech; arguments are those of `forward`."""
         images = torch.cat((frames, order_frames.flatten(0, 1)))
         maps = self._video_maps(images)
-        video_features = channel_means(maps[: frames.size(0)])
-        speech_features = self._speech_features(speech)
-        return TwoStreamOutput(
-            video_features,
-            self._video_embeddings(maps[: frames.size(0)], video_features),
-            speech_features,
-            self._speech_embeddings(speech_features),
+        features = channel_means(maps[: frames.size(0)])
+        return VideoOutput(
+            features,
+            self._video_embeddings(maps[: frames.size(0)], features),
             self._order_logits(maps[frames.size(0) :], order_frames.size(0), order_frames.size(1), order_clips),
         )
+
+    def run_speech(self, speech: Tensor) -> SpeechOutput:
+        """Run the speech stream, the part of `forward` that needs no frames; `speech` is that of `forward`."""
+        features = self._speech_features(speech)
+        return SpeechOutput(features, self._speech_embeddings(features))
 
     # An empty batch has no statistics: batch norm would raise, or store NaN. Hence the checks of `skips_empty` below.
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import usvs
 from usvs.archive.discovery import ArchiveListing, ScanFiles, discover_scans
+from usvs.archive.patients import NAME_RULES
 from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import override_settings
@@ -216,7 +217,7 @@ class _Indexer:
         parts = [
             part.model_dump_json() for part in (settings.clips, settings.voice_activity, settings.gaze, settings.labels)
         ]
-        common = sha256("\n".join([usvs.__version__, *parts]).encode())
+        common = sha256("\n".join([usvs.__version__, str(NAME_RULES), *parts]).encode())
         states = []
         for scan in (*found.scans, *found.missing):
             digest = common.copy()

@@ -122,6 +122,11 @@ class PreparedScan:
         nearest = np.where(times[after] - seconds < seconds - times[before], after, before)
         return nearest.astype(np.int64)
 
+    @property
+    def speech_samples(self) -> int:
+        """Number of samples of the scan's sound; 0 without sound."""
+        return 0 if self._speech is None else len(self._speech)
+
     def speech(self, start_seconds: float, samples: int) -> NDArray[np.int16]:
         """Return speech [samples] from the sample nearest to `start_seconds`, as a read-only view.
 

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,14 @@ from usvs.tasks.model_files import TrainedModel, save_model
 from usvs.tasks.overlap import held_out_rows, overlaps
 from usvs.tasks.provenance import RESULTS_FILE, typed_command
 from usvs.tasks.registry import AnyTask
-from usvs.tasks.result_cache import ResultCache
+from usvs.tasks.result_cache import ResultCache, refuse_folder_in_use
 from usvs.tasks.results_table import FinetuneResult, best_init
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import EvaluationProtocol, Table
 from usvs.training.distributed import Ranks, share_json
 from usvs.training.environment import describe_environment
+from usvs.training.jobs import Job, choose_jobs, run_jobs, why_not_sendable
+from usvs.training.process import process_settings
 from usvs.training.trainer import choose_device
 from usvs.utils.array_files import write_arrays
 from usvs.utils.atomic_files import write_text, writing
@@ -71,6 +74,8 @@ class Comparison:
         self.task, self.folder, self.settings, self.group_by, self.ranks = task, run, settings, group_by, ranks
         self.inits: dict[str, Init] = dict(zip(init_names(inits), inits, strict=True))
         self.protocols = protocols
+        self.cache: ResultCache | None = None
+        self._measured_now: set[str] = set()
         self.store_folder: Path
         self.store: PreparedStore
         self.store_folder, self.store = Path(store.store), store
@@ -104,16 +109,26 @@ class Comparison:
                 " are missing from training or test, and their scores there are 0 or in no mean"
             )
 
-    def run(self, calibrate: Calibrate, resume: bool) -> FinetuneResult:
-        """Measure what is missing of every init, protocol and fold, and write the results."""
-        self.ranks.on_first(lambda: self.refuse_folder_in_use(resume))
+    def run(self, calibrate: Calibrate, resume: bool, jobs: int | None = None) -> FinetuneResult:
+        """Measure what is missing of every init, protocol and fold, and write the results.
+
+        The arguments are those of `finetune`.
+
+        Raises:
+            ConfigError: for a folder with other content, and for several jobs under torchrun.
+        """
+        if jobs is not None and jobs > 1 and self.ranks.count > 1:
+            raise ConfigError(f"--jobs {jobs}: expected 1 under torchrun, whose processes share every batch")
+        self.ranks.on_first(lambda: refuse_folder_in_use(self.folder, KIND, resume))
         record = self._record(calibrate)  # builds every init: what cannot start leaves no folder
         caches: list[ResultCache] = []
         self.ranks.on_first(
             lambda: caches.append(ResultCache(self.folder, KIND, {**record, **fingerprint(self.store)}))
         )
-        self.cache: ResultCache | None = caches[0] if caches else None
+        self.cache = caches[0] if caches else None
         try:
+            if self.ranks.count == 1:
+                self._measure_on_processes(calibrate, jobs)
             measured = [
                 self._measure(number, name, protocol, calibrate)
                 for number, name in enumerate(self.inits)
@@ -139,21 +154,29 @@ class Comparison:
     def _measure(self, number: int, name: str, protocol: EvaluationProtocol, calibrate: Calibrate) -> InitResult:
         folds, scores = [], tuple(column.score for column in self.task.columns)
         for fold in self.folds:
-            where = f"init {number + 1} of {len(self.inits)} ({name}), fold {fold.number + 1} of {len(self.folds)}"
-            folds.append(self._measure_fold(name, protocol, fold, calibrate, where))
+            folds.append(self._measure_fold(name, protocol, fold, calibrate, self._where(number, name, fold)))
         extra = [score for score in self.task.extra_scores if score in folds[0] and score not in scores]
         return InitResult(name, protocol, (*scores, *extra), tuple(folds))
 
     def _measure_fold(
         self, name: str, protocol: EvaluationProtocol, fold: Fold, calibrate: Calibrate, where: str
     ) -> dict[str, Any]:
-        key = f"{protocol}_{name}_fold_{fold.number}"
+        key = _key(name, protocol, fold)
         stored = None
         if self.cache is not None and self.cache.path(key).exists():
             stored = self.cache.measure(key, dict)
         if (stored := share_json(stored, self.ranks)) is not None:
-            logger.info(f"{where}, {protocol}: kept from before")
+            if key not in self._measured_now:
+                logger.info(f"{where}, {protocol}: kept from before")
             return stored
+        line, values = self._compute_fold(name, protocol, fold, calibrate, where)
+        logger.info(line)
+        return values if self.cache is None else self.cache.measure(key, lambda: values)
+
+    def _compute_fold(
+        self, name: str, protocol: EvaluationProtocol, fold: Fold, calibrate: Calibrate, where: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Measure a fold and save its model; return a line for the log and the result as plain values."""
         result = measure_fold(
             self.task,
             self.store,
@@ -166,11 +189,44 @@ class Comparison:
             calibrate=calibrate,
             label=where,
         )
-        logger.info(f"{where}, {protocol}: {result.metrics} in {result.seconds:.0f} s")
-        if self.cache is not None:
+        if self.ranks.first:
             self._keep(name, fold, result)
-            return self.cache.measure(key, result.to_json)
-        return result.to_json()
+        return f"{where}, {protocol}: {result.metrics} in {result.seconds:.0f} s", result.to_json()
+
+    def _measure_on_processes(self, calibrate: Calibrate, jobs: int | None) -> None:
+        """Measure what is missing, several folds at once, where that is asked for or faster."""
+        missing = [
+            Job(key, partial(_compute_alone, self, name, protocol, fold, calibrate, self._where(number, name, fold)))
+            for number, name in enumerate(self.inits)
+            for protocol in self.protocols
+            for fold in self.folds
+            if self.cache is not None and not self.cache.path(key := _key(name, protocol, fold)).exists()
+        ]
+        device = choose_device(self.settings.run.device)
+        smallest = initial_encoder(next(iter(self.inits.values())), self.settings)
+        count = choose_jobs(jobs, smallest, self.settings.run, device)
+        if count == 1 or len(missing) < 2 or (jobs is None and why_not_sendable(missing[0])):
+            return
+
+        def store(job: Job, result: tuple[str, dict[str, Any]]) -> None:
+            assert self.cache is not None
+            self._measured_now.add(job.name)
+            logger.info(result[0])
+            self.cache.measure(job.name, lambda: result[1])
+
+        run_jobs(
+            missing,
+            count,
+            store,
+            f"{self.task.name}, {len(self.inits) * len(self.protocols)} x {len(self.folds)} folds",
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs; the folder and its lock stay with this one."""
+        return {**self.__dict__, "cache": None}
+
+    def _where(self, number: int, name: str, fold: Fold) -> str:
+        return f"init {number + 1} of {len(self.inits)} ({name}), fold {fold.number + 1} of {len(self.folds)}"
 
     def _keep(self, name: str, fold: Fold, result: FoldResult[Any]) -> None:
         """Save a fold's model, and of the first fold examples to draw; both before its result."""
@@ -229,19 +285,14 @@ class Comparison:
         if arrays:
             write_arrays(self.folder / f"{EXAMPLES}.npz", arrays)
 
-    def refuse_folder_in_use(self, resume: bool) -> None:
-        """Refuse a folder with other content; nothing is written.
 
-        Raises:
-            ConfigError: for such a folder.
-        """
-        content = (
-            [path for path in self.folder.iterdir() if not path.name.startswith(".")] if self.folder.exists() else []
-        )
-        if resume and content and not (self.folder / f"{KIND}.json").is_file():
-            raise ConfigError(
-                f"'{self.folder}' has no fine-tuning to resume: expected {KIND}.json; choose a new folder"
-            )
-        if content and not resume:
-            hint = ", or add --resume to continue it" if (self.folder / f"{KIND}.json").is_file() else ""
-            raise ConfigError(f"'{self.folder}' is not empty: choose a new folder for the results{hint}")
+def _key(name: str, protocol: EvaluationProtocol, fold: Fold) -> str:
+    return f"{protocol}_{name}_fold_{fold.number}"
+
+
+def _compute_alone(
+    comparison: Comparison, name: str, protocol: EvaluationProtocol, fold: Fold, calibrate: Calibrate, where: str
+) -> tuple[str, dict[str, Any]]:
+    """Measure a fold in a process of its own."""
+    with process_settings(choose_device(comparison.settings.run.device)):
+        return comparison._compute_fold(name, protocol, fold, calibrate, where)

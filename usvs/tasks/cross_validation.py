@@ -23,6 +23,7 @@ from usvs.tasks.initial_encoder import Init, encoder_sha256, initial_encoder, is
 from usvs.tasks.settings import FinetuneSettings
 from usvs.tasks.task import DownstreamTask, EvaluationProtocol, MetricsT, TableT
 from usvs.training.distributed import ALONE, Ranks
+from usvs.training.threads import compute_threads, plan_threads
 from usvs.training.trainer import choose_device
 
 FROZEN: tuple[EvaluationProtocol, ...] = ("probe", "knn")
@@ -139,8 +140,9 @@ def measure_fold(
     started = time.monotonic()
     train, test, encoder, sha256 = _prepare_fold(task, store, table, fold, settings, init)
     after = f", {label}" if label else ""
-    module, updates = fit_module(task, store, train, encoder, settings, ranks, f"fine-tuning{after}")
-    metrics = evaluate_module(task, store, test, module, settings, ranks, f"predicting{after}")
+    with compute_threads(plan_threads(encoder, choose_device(settings.run.device), settings.run)):
+        module, updates = fit_module(task, store, train, encoder, settings, ranks, f"fine-tuning{after}")
+        metrics = evaluate_module(task, store, test, module, settings, ranks, f"predicting{after}")
     seconds = time.monotonic() - started
     return FoldResult(fold, metrics, len(train), len(test), updates, False, sha256, seconds, module)
 
@@ -169,15 +171,16 @@ def measure_frozen(
     train, test, encoder, sha256 = _prepare_fold(task, store, table, fold, settings, init)
     labels, classes = task.labels(train), 1 + int(task.labels(table).max())
     calibrated = needs_calibration(is_random(init), calibrate)
-    of_train, of_test = frozen_features(
-        store,
-        encoder,
-        cast("FrameTable", train),
-        cast("FrameTable", test),
-        settings.model.frame_pixels,
-        settings.augment,
-        calibrated,
-    )
+    with compute_threads(plan_threads(encoder, choose_device(settings.run.device), settings.run)):
+        of_train, of_test = frozen_features(
+            store,
+            encoder,
+            cast("FrameTable", train),
+            cast("FrameTable", test),
+            settings.model.frame_pixels,
+            settings.augment,
+            calibrated,
+        )
     results: dict[EvaluationProtocol, FoldResult[MetricsT]] = {}
     for protocol in protocols:
         if protocol == "knn":

@@ -36,6 +36,7 @@ def finetune(
     group_by: GroupBy = "patient",
     calibrate: Calibrate = "random",
     resume: bool = False,
+    jobs: int | None = None,
     **overrides: Any,
 ) -> FinetuneResult:
     """Fine-tune one or several inits on the same patient folds; write results and models to a folder.
@@ -60,11 +61,15 @@ def finetune(
         group_by: ``scan`` takes each scan for a patient of its own, for archives without patient ids.
         calibrate: for which encoders batch-norm statistics are recomputed before a frozen protocol.
         resume: continue an interrupted call with the same arguments.
+        jobs: number of folds that are measured at once, each by a process of its own with its share of the threads;
+            None: one for each thread where the network is small and trained on a CPU, as far as memory allows. The
+            results of a small network are the same for every number.
         **overrides: settings by name, see `usvs.config.override_settings`.
 
     Raises:
         DataError: for a store that the task cannot use, missing patient ids, or test patients that were pretrained on.
         ConfigError: for a folder in use, an init that does not fit the settings, or one given twice.
+        Preempted: after SIGTERM or SIGINT while several jobs run; finished folds are stored.
     """
     merged = override_settings(settings or task_kind(task).profile(profile), **overrides)
     init_list: list[Init] = [inits] if isinstance(inits, (str, Path, nn.Module)) else list(inits)
@@ -77,4 +82,4 @@ def finetune(
             task_object, opened, Path(run), merged, init_list, protocols or by_default, group_by, ranks
         )
         comparison.choose_patients(patients, allow_overlap, init_stores)
-        return comparison.run(calibrate, resume)
+        return comparison.run(calibrate, resume, jobs)

@@ -14,7 +14,7 @@ from usvs.store.prepared import PreparedStore
 from usvs.store.translation import keys_without_patient, known_keys
 from usvs.tasks.initial_encoder import Init, parse_init
 from usvs.tasks.task import Table
-from usvs.tasks.trained_patients import patients_in_store, trained_patients
+from usvs.tasks.trained_patients import describe_moved_scans, patients_in_store, trained_patients, trained_scans
 from usvs.training.run_folder import PATIENTS
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ def check_pretraining_overlap(
             f"{init.name}: no list of pretraining patients, so an overlap with the test patients is not ruled out"
         )
         return "unknown"
-    trained, complete = patients_in_store(listed, store, init.name, init_stores, allow_overlap)
+    scans = trained_scans(init)
+    trained, complete = patients_in_store(listed, store, init.name, init_stores, allow_overlap, scans)
     if shared := sorted(trained & tested):
         found = f"{len(shared)} of {len(tested)} test patients were pretrained on"
         if not allow_overlap:
@@ -60,7 +61,7 @@ def check_pretraining_overlap(
             )
         logger.info(f"{found}: allowed by --allow-overlap")
         return "overlap"
-    if doubt := _doubt(trained, tested, store):
+    if doubt := _doubt(trained, tested, store) or describe_moved_scans(scans, store, tested):
         message = f"{init.name}: {doubt}, so an overlap with the test patients is not ruled out"
         if not allow_overlap:
             raise DataError(f"{message}: pretrain again, or type --allow-overlap")
@@ -136,7 +137,7 @@ def held_out_rows(
         listed = trained_patients(parsed.path)
         if listed is None:
             raise DataError(f"init '{init}' carries no list of pretraining patients: expected {PATIENTS} in its run")
-        seen |= patients_in_store(listed, store, str(init), init_stores)[0]
+        seen |= patients_in_store(listed, store, str(init), init_stores, scans=trained_scans(parsed.path))[0]
     keys = pretraining_keys(store, np.unique(table.scan).tolist())
     kept = np.array([keys[number] not in seen for number in table.scan.tolist()], np.bool_)
     if not kept.any():

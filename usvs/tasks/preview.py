@@ -14,11 +14,12 @@ from usvs.config import override_settings
 from usvs.errors import UsvsError
 from usvs.evaluation.folds import GroupBy
 from usvs.store.prepared import PreparedStore, warn_of_other_crop
-from usvs.tasks.comparison import Comparison, Patients
+from usvs.tasks.comparison import KIND, Comparison, Patients
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.fit import new_weights, predict_batches, train_module
 from usvs.tasks.initial_encoder import Init, initial_encoder
 from usvs.tasks.registry import find_task
+from usvs.tasks.result_cache import refuse_folder_in_use
 from usvs.tasks.settings import FinetuneSettings
 from usvs.training.distributed import ALONE
 from usvs.training.process import process_settings
@@ -58,7 +59,7 @@ def preview_finetuning(
     with process_settings(device):
         comparison = Comparison(kind, opened, Path(run), settings, list(inits), protocols, group_by, ALONE)
         try:
-            comparison.refuse_folder_in_use(resume)
+            refuse_folder_in_use(comparison.folder, KIND, resume)
         except UsvsError as error:
             refusals.append(error)
         comparison.choose_patients(patients, allow_overlap, init_stores)

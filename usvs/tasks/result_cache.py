@@ -102,6 +102,26 @@ class ResultCache:
             write_text(file, json.dumps(self.record, indent=1))
 
 
+def refuse_folder_in_use(folder: Path, kind: str, resume: bool) -> None:
+    """Refuse a folder of results with other content; nothing is written.
+
+    Args:
+        folder: of the results; it need not exist.
+        kind: name of the record's file.
+        resume: whether results that are there are continued.
+
+    Raises:
+        ConfigError: for such a folder.
+    """
+    content = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.exists() else []
+    has_record = (folder / f"{kind}.json").is_file()
+    if resume and content and not has_record:
+        raise ConfigError(f"'{folder}' has no fine-tuning to resume: expected {kind}.json; choose a new folder")
+    if content and not resume:
+        hint = ", or add --resume to continue it" if has_record else ""
+        raise ConfigError(f"'{folder}' is not empty: choose a new folder for the results{hint}")
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a stored result or record.
 

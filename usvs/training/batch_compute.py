@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from usvs.errors import ConfigError, ResourceError
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
+from usvs.training.branches import BranchThreads, has_branches
 from usvs.training.compilation import CompiledModule, compile_module
 from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
+from usvs.training.memory_estimate import estimate_bytes
 from usvs.training.micro_batches import (
     BatchShard,
     BufferSnapshot,
@@ -26,6 +28,9 @@ from usvs.training.micro_batches import (
 )
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
+from usvs.training.threads import ThreadPlan, plan_threads
+from usvs.utils.preview import available_memory_bytes
+from usvs.utils.text import size_text
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -56,11 +61,13 @@ class BatchCompute:
         self.policy = optimiser.batch_norm if has_batch_norm(module) else "frozen"
         self._sum = GradientSum([p for p in module.parameters() if p.requires_grad], ranks)
         self._buffers = BufferSnapshot(module)
+        self.threads: ThreadPlan = plan_threads(module, device, run)
         self._mode: bool | None = None
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
         if run.micro_batch_clips is not None:
             self._limit_clips(run.micro_batch_clips)
+        self._is_memory_planned = device.type != "cpu" or ranks.count > 1  # a GPU reports that its memory ran out
         self._compile()
 
     def gradients(self, batch: tuple[Tensor, ...], shard: BatchShard | None, seed: int) -> Any:
@@ -77,6 +84,7 @@ class BatchCompute:
         Raises:
             ResourceError: where memory runs out and nothing is left that would save some.
         """
+        self._plan_memory(batch)
         self.set_training(True)
         self._buffers.save()
         while True:
@@ -135,12 +143,20 @@ class BatchCompute:
         how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
+        divides = (
+            self.threads.of_branches > 1 and not self._is_split and how != "inductor" and has_branches(self.module)
+        )
+        self._branches = BranchThreads(self.compiled) if divides else None
         self._mode = None
 
     def _gradients(self, inputs: list[Tensor], shard: BatchShard, seed: int) -> Any:
         slices = micro_batch_slices(inputs[0].size(0), self._micro_clips)
         if len(slices) > 1:
             return self._micro_batch_gradients(inputs, slices, shard, seed)
+        if self._branches is not None:
+            self._dropout_shards.assign(shard)
+            with seeded(seed, self.device):
+                return self._branches.gradients(inputs, self.run.precision == "bfloat16")
         with self.precision():
             result = self._run(inputs, shard, seed)
             if self._is_split:
@@ -197,6 +213,27 @@ class BatchCompute:
                 "run.micro_batch_clips: batch norm needs the statistics of the complete batch, so activations are"
                 " recomputed in the backward pass instead, with the same result; optimiser.batch_norm=frozen saves more"
             )
+
+    def _plan_memory(self, batch: tuple[Tensor, ...]) -> None:
+        """Before the first batch: use less memory where it would not suffice.
+
+        On a CPU nothing reports that memory ran out: the system ends the process.
+        """
+        if self._is_memory_planned:
+            return
+        self._is_memory_planned = True
+        clips = batch[0].size(0)
+        needed = estimate_bytes(self.module, batch, self.run.precision) if not self._recomputes else None
+        available = available_memory_bytes()
+        if needed is None or needed * min(1.0, (self._micro_clips or clips) / clips) < available:
+            return
+        logger.warning(
+            f"a step of {clips} clips needs about {size_text(needed)} of memory, {size_text(available)} are available"
+        )
+        try:
+            self._save_memory(clips)
+        except ResourceError as error:  # an estimate ends nothing
+            logger.warning(f"{error}; trying all the same")
 
     def _save_memory(self, clips: int) -> None:
         """Switch to a way of computing the same numbers with less memory."""

@@ -24,6 +24,9 @@ class CompiledModule(Protocol):
     def __call__(self, *inputs: Any) -> Any:
         """Run the method that was compiled."""
 
+    def run(self, method: str, *inputs: Any) -> Any:
+        """Run another method, which need not be compiled."""
+
     def train(self, mode: bool = True) -> Any:
         """Switch training mode."""
 
@@ -70,6 +73,10 @@ class EagerModule:
         """Run the method."""
         return self.method(*inputs)
 
+    def run(self, method: str, *inputs: Any) -> Any:
+        """Run another method, uncompiled."""
+        return getattr(self.module, method)(*inputs)
+
     def train(self, mode: bool = True) -> "EagerModule":
         """Switch training mode."""
         self.module.train(mode)
@@ -93,6 +100,11 @@ class ScriptedModule:
         """Run the method."""
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             return self.method(*inputs)
+
+    def run(self, method: str, *inputs: Any) -> Any:
+        """Run another method of the scripted module."""
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return getattr(self.module, method)(*inputs)
 
     def modules(self) -> Iterator[Any]:
         """Iterate over all submodules."""

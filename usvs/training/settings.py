@@ -46,6 +46,9 @@ class RunSettings(Settings):
     """How the networks are compiled; eager: not at all."""
     loader: Literal["torch", "dali"] = "torch"
     """Data-loading backend; both give the same samples."""
+    threads: int | None = Field(None, ge=1)
+    """Threads that compute on a CPU; none: as many as torch would use. A small network has one for each stream, with
+    the same result as with one."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass: a third more time, far less memory."""
     micro_batch_clips: int | None = Field(None, ge=1)

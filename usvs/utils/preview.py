@@ -62,6 +62,16 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+def available_memory_bytes() -> int:
+    """Return the memory that processes can still have; all of the machine's where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        values = dict(line.split(":", 1) for line in lines)
+        return int(values["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return total_memory_bytes()
+
+
 def total_memory_bytes() -> int:
     """Return the memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -101,7 +101,7 @@ def _map_until_broken(
     pending: deque[tuple[Task, Future[Result]]],
 ) -> Iterator[tuple[Task, Result]]:
     """Run tasks until all are done or a process dies; what is not done then stays in `pending`."""
-    executor = _process_executor(workers)
+    executor = process_executor(workers)
     is_done = False
     try:
         while True:
@@ -123,7 +123,7 @@ def _map_until_broken(
 
 
 def _run_in_own_process(function: Callable[[Task], Result], task: Task) -> Result | DataError:
-    executor = _process_executor(1)
+    executor = process_executor(1)
     try:
         result: Result = executor.submit(function, task).result()
         return result
@@ -133,10 +133,17 @@ def _run_in_own_process(function: Callable[[Task], Result], task: Task) -> Resul
         executor.shutdown(wait=True, kill_workers=True)
 
 
-def _process_executor(workers: int) -> Any:
+def process_executor(workers: int, environment: Mapping[str, str] | None = None) -> Any:
+    """Return an executor of processes that leave Ctrl-C to this one and end with it.
+
+    Args:
+        workers: their number.
+        environment: variables that they have besides this process's.
+    """
     from joblib.externals.loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
+    variables = None if environment is None else dict(environment)
+    return ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),), env=variables)
 
 
 def _start_worker(parent: int) -> None:

@@ -174,6 +174,7 @@ def test_an_empty_folder_is_used_and_a_symlink_is_followed_to_it(tmp_path):
     assert (tmp_path / "out" / "README.md").is_file()
 
 
+@pytest.mark.slow
 def test_names_of_timm_without_timm(tmp_path):
     """The published network: names, call and configuration are written whether timm is installed or not."""
     encoder = randomised(create_encoder("se_resnext50_32x4d"))

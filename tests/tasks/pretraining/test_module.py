@@ -108,3 +108,26 @@ def test_order_frames_that_are_not_shown_matter_to_nothing(tiny):
 def test_a_batch_that_shows_no_order_at_all_is_survived(tiny):
     values = trainer(tiny()).step(*batch(0, ordered=(False,) * B))
     assert values["order"] == 0 and values["contrastive"] > 0
+
+
+@pytest.mark.parametrize("valid", [True, False])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_streams_on_two_threads_give_the_bits_of_one(tiny, one_thread, valid, ordered):
+    """Also without valid pairs, without the order task, and without both: then nothing can be learnt."""
+    one, two = (trainer(_unshared(tiny(run={"threads": threads}))) for threads in (1, 2))
+    assert two.compute.threads.of_branches == 2
+    for step in range(3):
+        inputs = batch(step, (valid,) * B, (ordered,) * B)
+        assert one.step(*inputs) == two.step(*inputs)
+    first, second = one.state_dict(), two.state_dict()
+    assert all(torch.equal(value, second.model[name]) for name, value in first.model.items())
+
+
+def test_a_shared_projection_keeps_the_streams_on_one_thread(tiny):
+    settings = tiny(run={"threads": 2})
+    assert settings.model.shared_projection and not PretrainModel(settings).branches_are_separate
+    assert PretrainModel(_unshared(settings)).branches_are_separate
+
+
+def _unshared(settings):
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"shared_projection": False})})

@@ -120,6 +120,7 @@ def test_an_own_encoder_is_trained_recorded_and_loaded_again(tmp_path, noise_sto
         usvs.pretrain(noise_store, run, tiny(), **OWN_WIDTH, encoder=TinyEncoder(width=16), resume=True)
 
 
+@pytest.mark.slow
 def test_a_registered_encoder_is_named_and_rebuilt_by_name(tmp_path, noise_store, tiny):
     usvs.register_encoder("tiny_for_tests")(TinyEncoder)
     run = usvs.pretrain(noise_store, tmp_path / "run", tiny(), **OWN_WIDTH, encoder="tiny_for_tests").run
@@ -160,6 +161,7 @@ def test_an_own_loss_with_the_terms_of_the_default_gives_the_same_weights(tmp_pa
     assert own.metrics == default.metrics
 
 
+@pytest.mark.slow
 def test_what_torchscript_cannot_compile_runs_eagerly_and_the_rest_is_compiled(tiny, caplog):
     settings = tiny(run={"compile": "torchscript"})
 
@@ -184,6 +186,7 @@ def test_callbacks_are_called_in_order_and_loggers_get_what_the_file_gets(tmp_pa
     assert not list(run.glob("events.out.tfevents*"))  # only where no loggers are given
 
 
+@pytest.mark.slow
 def test_an_error_in_a_callback_ends_the_run_and_keeps_its_checkpoints(tmp_path, noise_store, tiny):
     class Stop(Exception):
         pass
@@ -212,6 +215,7 @@ def test_settings_are_given_by_name(tmp_path, noise_store, tiny):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_another_and_remembers_its_patients(tmp_path, noise_store, tiny, caplog):
     asked = [f"{number + 100:012x}" for number in range(4)]
     first = usvs.pretrain(noise_store, tmp_path / "first", tiny(), patients=asked[:2])
@@ -248,6 +252,7 @@ def test_validation_on_patients_that_the_init_was_trained_on_is_reported(tmp_pat
     assert "trained on 1 of 1 validation patients: validation metrics are too good" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_init_of_another_architecture_is_named(tmp_path, noise_store, tiny):
     first = usvs.pretrain(noise_store, tmp_path / "first", tiny())
     with pytest.raises(DataError, match=r"not the one that setting 'model\.video' describes"):

@@ -116,6 +116,7 @@ def test_video_alone_needs_no_sound_and_the_rest_says_so(tmp_path, silent_store,
     assert not any(name.startswith(("correspondence", "contrastive", "pool", "margin")) for name in names)
 
 
+@pytest.mark.slow
 def test_sound_without_speech_is_refused(tmp_path, store_writer, tiny):
     store = store_writer(tmp_path / "store", speech=0.2)
     with pytest.raises(DataError, match="no training clip has speech in 50%"):
@@ -217,6 +218,7 @@ def test_a_failure_in_the_first_step_leaves_no_folder(tmp_path, monkeypatch, noi
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_use_by_another_process_is_refused_and_left_alone(tmp_path, noise_store, tiny):
     refused = []
 
@@ -252,6 +254,7 @@ def with_epochs(tiny, epochs, schedule="step"):
     return settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update=changed)})
 
 
+@pytest.mark.slow
 def test_a_lengthened_run_equals_a_long_one_and_says_what_it_does(tmp_path, noise_store, tiny, caplog):
     long = pretrain(noise_store, tmp_path / "long", with_epochs(tiny, 2))
     pretrain(noise_store, tmp_path / "run", with_epochs(tiny, 1))

@@ -31,6 +31,7 @@ def test_stopped_and_resumed_equals_undisturbed_bit_for_bit(tmp_path, monkeypatc
     assert records(resumed.run) == records(undisturbed.run)
 
 
+@pytest.mark.slow
 def test_resuming_past_a_damaged_checkpoint_gives_the_same_bits(tmp_path, monkeypatch, noise_store, tiny, undisturbed):
     run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(Preempted):
@@ -58,6 +59,7 @@ def test_resume_without_a_run_begins_one(tmp_path, noise_store, tiny, undisturbe
     assert equal(weights(result.run), weights(undisturbed.run))
 
 
+@pytest.mark.slow
 def test_how_a_run_is_carried_out_may_change(tmp_path, monkeypatch, noise_store, tiny, undisturbed):
     with monkeypatch.context() as patch, pytest.raises(Preempted):
         stop_after(patch, 2)

@@ -37,3 +37,25 @@ def test_operations_grow_with_clips_and_not_with_precision():
     one, two = count_step(base), count_step(twice)
     assert two.flop == pytest.approx(2 * one.flop, rel=0.01) and two.parameters == one.parameters
     assert cost_of("quick", "bfloat16").flop == one.flop
+
+
+@pytest.mark.slow
+def test_the_page_says_what_several_gpus_exchange():
+    cost = cost_of("paper", "bfloat16")
+    one = cost.seconds_at_least(H100)
+
+    def exchange(count, link):
+        return 2 * (count - 1) / count * 4 * cost.parameters / link
+
+    assert "within a machine 450 GB/s, between machines 50 GB/s" in PAGE and H100.link_bytes_per_second == 450e9
+    for name, seconds in (("8 GPUs in one machine", exchange(8, 450e9)), ("64 GPUs in eight", exchange(64, 50e9))):
+        overlapped = one / max(one, one / 3 + seconds)
+        assert (
+            f"| {name} | {1e3 * one:.1f} ms | {1e3 * seconds:.1f} ms | {one / (one + seconds):.0%}".replace("%", " %")
+            + f" | {overlapped:.0%} |".replace("%", " %")
+            in PAGE
+        )
+    few, seconds = one / 8, exchange(64, 50e9)
+    assert (
+        f"longer than the computation ({1e3 * few:.1f} ms): {few / (few / 3 + seconds):.0%}".replace("%", " %") in PAGE
+    )

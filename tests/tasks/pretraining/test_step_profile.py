@@ -4,6 +4,7 @@ from usvs.tasks.pretraining import step_profile
 from usvs.tasks.pretraining.step_profile import profile_step
 
 
+@pytest.mark.slow
 def test_a_profile_says_where_the_time_goes_and_what_bounds_it(noise_store, tiny, monkeypatch):
     monkeypatch.setattr(step_profile, "MAX_SECONDS", 0.005)
     monkeypatch.setattr(step_profile, "MATRIX_SIDE", 256)

@@ -12,6 +12,7 @@ from usvs.models.encoder import Encoder, as_encoder, update_pretrained_cfg
 from usvs.models.registry import build_encoder, create_encoder, encoder_config
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.pretraining.settings import PretrainSettings
+from usvs.tasks.trained_patients import TrainedScans
 from usvs.training.random_state import seeded
 
 DEFAULT = {"kind": "settings"}  # the encoder that `model.video` describes
@@ -26,12 +27,14 @@ class VideoEncoder(NamedTuple):
         description: JSON values from which `rebuild_encoder` makes its architecture again.
         init: JSON values that identify the initial weights; None for random ones.
         patients: keyed hashes of those that the initial weights were pretrained on, by store id.
+        scans: those of these patients, by store id.
     """
 
     module: Encoder | None = None
     description: dict[str, Any] = DEFAULT
     init: dict[str, Any] | None = None
     patients: Mapping[str, frozenset[str]] = MappingProxyType({})
+    scans: Mapping[str, TrainedScans] = MappingProxyType({})
 
 
 def choose_encoder(
@@ -136,7 +139,7 @@ def _initial(encoder: nn.Module | str | None, init: str | Path, settings: Pretra
     from usvs.tasks.initial_encoder import encoder_sha256, initial_encoder, parse_init
     from usvs.tasks.pretraining.load import load_encoder, read_description
     from usvs.tasks.settings import FinetuneSettings
-    from usvs.tasks.trained_patients import trained_patients
+    from usvs.tasks.trained_patients import trained_patients, trained_scans
 
     start = parse_init(init)
     if start.kind == "random":
@@ -154,7 +157,7 @@ def _initial(encoder: nn.Module | str | None, init: str | Path, settings: Pretra
             "sha256": encoder_sha256(module),
             "stores": sorted(patients),
         }
-        return VideoEncoder(module.train(), description, record, patients)
+        return VideoEncoder(module.train(), description, record, patients, trained_scans(start.path))
     if encoder is not None:
         raise ConfigError(f"encoder and init '{init}': expected one of them, since this init has an encoder of its own")
     as_finetuning = FinetuneSettings(model=settings.model, augment=settings.augment, run=settings.run)

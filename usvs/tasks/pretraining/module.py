@@ -15,7 +15,7 @@ from usvs.losses.contrastive import GlobalPairs
 from usvs.losses.joint import GlobalBatch, JointLoss, JointObjective
 from usvs.losses.protocol import loss_requirements
 from usvs.models.encoder import as_encoder
-from usvs.models.two_stream import TwoStream
+from usvs.models.two_stream import SpeechOutput, TwoStream, VideoOutput
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.distributed import Ranks, gather_rows
 
@@ -60,6 +60,7 @@ class PretrainModel(nn.Module):
         self.uses_pairs: bool = requirements.pairs
         self.uses_order: bool = requirements.order
         self.gathers_embeddings: bool = requirements.global_pairs
+        self.branches_are_separate: bool = not settings.model.shared_projection
 
     def forward(
         self,
@@ -96,24 +97,81 @@ class PretrainModel(nn.Module):
         order_valid: Tensor,
     ) -> PairOutputs:
         """Run both streams, each network once, over the clips with valid pairs and those with the order task."""
-        valid = self._pair_rows(pair_valid)  # on the host, like pair_valid: no synchronisation with a device
-        rows = valid.to(frames.device)
-        spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
+        video = self.first_branch(frames, order_frames, speech, negative_speech, pair_valid, order_class, order_valid)
+        spoken = self.second_branch(frames, order_frames, speech, negative_speech, pair_valid, order_class, order_valid)
+        return self._join(video, spoken, frames.size(1), pair_valid, order_class, order_valid)
+
+    # The two streams meet in their outputs only, so that each may be computed by a thread of its own
+    # (`usvs.training.branches`). Both take the complete batch.
+
+    def first_branch(
+        self,
+        frames: Tensor,
+        order_frames: Tensor,
+        speech: Tensor,
+        negative_speech: Tensor,
+        pair_valid: Tensor,
+        order_class: Tensor,
+        order_valid: Tensor,
+    ) -> VideoOutput:
+        """Run the video stream; arguments are those of `forward`."""
+        rows = self._pair_rows(pair_valid).to(frames.device)  # on the host before: no synchronisation with a device
         ordered = self._order_rows(order_valid).to(frames.device)
-        out = self.streams(
-            frames.index_select(0, rows).flatten(0, 1), order_frames.index_select(0, ordered), spectrograms, ordered
+        return self.streams.run_video(
+            frames.index_select(0, rows).flatten(0, 1), order_frames.index_select(0, ordered), ordered
         )
-        pairs = out.video_features.size(0)
-        features, embeddings = out.speech_features, out.speech_embeddings
+
+    def second_branch(
+        self,
+        frames: Tensor,
+        order_frames: Tensor,
+        speech: Tensor,
+        negative_speech: Tensor,
+        pair_valid: Tensor,
+        order_class: Tensor,
+        order_valid: Tensor,
+    ) -> SpeechOutput:
+        """Run the speech stream; arguments are those of `forward`."""
+        rows = self._pair_rows(pair_valid).to(frames.device)
+        spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
+        return self.streams.run_speech(spectrograms)
+
+    @torch.jit.export
+    def join_branches(
+        self,
+        video: VideoOutput,
+        spoken: SpeechOutput,
+        frames: Tensor,
+        order_frames: Tensor,
+        speech: Tensor,
+        negative_speech: Tensor,
+        pair_valid: Tensor,
+        order_class: Tensor,
+        order_valid: Tensor,
+    ) -> JointLoss:
+        """Return what `forward` does, given both streams' outputs; the other arguments are those of `forward`."""
+        return self.loss(self._join(video, spoken, frames.size(1), pair_valid, order_class, order_valid))
+
+    def _join(
+        self,
+        video: VideoOutput,
+        spoken: SpeechOutput,
+        groups: int,
+        pair_valid: Tensor,
+        order_class: Tensor,
+        order_valid: Tensor,
+    ) -> PairOutputs:
+        valid, ordered = self._pair_rows(pair_valid), self._order_rows(order_valid)
+        pairs = video.features.size(0)
         return PairOutputs(
-            self.streams.correspondence(out.video_features, features[:pairs]),
-            self.streams.correspondence(out.video_features, features[pairs:]),
-            out.video_embeddings,
-            embeddings[:pairs],
-            embeddings[pairs:],
-            pair_valid.index_select(0, valid).repeat_interleave(frames.size(1)),
-            out.order_logits,
-            order_class.index_select(0, ordered),
+            self.streams.correspondence(video.features, spoken.features[:pairs]),
+            self.streams.correspondence(video.features, spoken.features[pairs:]),
+            video.embeddings,
+            spoken.embeddings[:pairs],
+            spoken.embeddings[pairs:],
+            pair_valid.index_select(0, valid).repeat_interleave(groups),
+            video.order_logits,
+            order_class.index_select(0, ordered.to(order_class.device)),
         )
 
     def loss(self, outputs: PairOutputs, global_batch: GlobalBatch | None = None) -> JointLoss:

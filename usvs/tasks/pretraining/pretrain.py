@@ -25,7 +25,7 @@ from usvs.tasks.pretraining.result import PretrainResult, describe_metrics
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.pretraining.task import PretrainDataset, PretrainingTask, samples_sha256
 from usvs.tasks.pretraining.validation import Validation
-from usvs.tasks.trained_patients import describe_patients, patients_in_store
+from usvs.tasks.trained_patients import describe_patients, join_scans, patients_in_store
 from usvs.training.callbacks import Callback, Callbacks
 from usvs.training.distributed import Ranks, join_ranks
 from usvs.training.environment import describe_environment
@@ -35,6 +35,7 @@ from usvs.training.metrics_log import JsonlLogger, last_metrics
 from usvs.training.micro_batches import BatchShard
 from usvs.training.process import process_settings
 from usvs.training.run_folder import MODEL_CARD, PATIENTS, RunFolder
+from usvs.training.threads import compute_threads
 from usvs.training.trainer import Trainer, choose_device
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -115,18 +116,19 @@ def pretrain(
         setup = RunSetup(
             opened, chosen, with_patients_of(video, opened, init_stores, allow_overlap), loss, patients, ranks
         )
-        loop = setup.loop(folder)
-        if ranks.first and (warning := setup.too_few_steps()):
-            logger.warning(warning)
-        if resume:
-            ranks.on_first(lambda: folder.check_records(setup.records))
-            loop.restore()
-        checkpoint = loop.run(
-            lambda: ranks.on_first(lambda: setup.claim(folder)),
-            lambda step: _make_loggers(folder.path, step, loggers) if ranks.first else (),
-            Callbacks(callbacks if ranks.first else ()),
-        )
-        reading, verdict = setup.diagnose() if ranks.first else (None, None)
+        with compute_threads(setup.trainer.compute.threads):
+            loop = setup.loop(folder)
+            if ranks.first and (warning := setup.too_few_steps()):
+                logger.warning(warning)
+            if resume:
+                ranks.on_first(lambda: folder.check_records(setup.records))
+                loop.restore()
+            checkpoint = loop.run(
+                lambda: ranks.on_first(lambda: setup.claim(folder)),
+                lambda step: _make_loggers(folder.path, step, loggers) if ranks.first else (),
+                Callbacks(callbacks if ranks.first else ()),
+            )
+            reading, verdict = setup.diagnose() if ranks.first else (None, None)
     steps, seconds = loop.trainer.total_steps, time.monotonic() - started
     metrics = last_metrics(folder.path, "validation")
     return PretrainResult(folder.path, checkpoint, steps, seconds, metrics, reading, verdict)
@@ -184,7 +186,9 @@ class RunSetup:
     def records(self) -> dict[str, Any]:
         """What the run folder records of patients, encoder, loss and initial weights."""
         split = self.data.split
-        patients = describe_patients(self.store.store_id, split.train, split.validation, self.encoder.patients)
+        before, store_id = self.encoder, self.store.store_id
+        scans = join_scans(self.store.store, store_id, split.train, before.scans)
+        patients = describe_patients(store_id, split.train, split.validation, before.patients, scans)
         return {PATIENTS: patients, MODEL_CARD: self.model_card}
 
     def claim(self, folder: RunFolder) -> None:
@@ -246,7 +250,7 @@ def with_patients_of(
         DataError: where they are of another store that is not at hand.
     """
     name = (encoder.init or {}).get("name", "init")
-    keys, complete = patients_in_store(encoder.patients, store, name, init_stores, allow_overlap)
+    keys, complete = patients_in_store(encoder.patients, store, name, init_stores, allow_overlap, encoder.scans)
     others = {} if complete else dict(encoder.patients)
     return encoder._replace(patients={**others, store.store_id: keys})
 

@@ -20,7 +20,9 @@ from usvs.tasks.pretraining.step_cost import H100, StepCost, count_step
 from usvs.tasks.pretraining.task import PretrainingTask
 from usvs.training.compilation import compile_module
 from usvs.training.environment import describe_environment
-from usvs.training.trainer import Trainer
+from usvs.training.process import process_settings
+from usvs.training.threads import compute_threads
+from usvs.training.trainer import Trainer, choose_device
 from usvs.utils.progress import track
 
 MATRIX_SIDE = 2048
@@ -102,11 +104,19 @@ def profile_step(store: str | Path, settings: PretrainSettings, steps: int) -> S
         DataError: for a store without prepared scans.
     """
     prepared = PreparedStore(Path(store))
+    device = choose_device(settings.run.device)
+    model = PretrainingTask(settings).module()
+    trainer = Trainer(model, settings.optimiser, settings.run, steps + 1, steps + 1)
+    with process_settings(device), compute_threads(trainer.compute.threads):  # as in `usvs.pretrain`
+        return _profile(prepared, model, trainer, settings, steps)
+
+
+def _profile(
+    prepared: PreparedStore, model: PretrainModel, trainer: Trainer, settings: PretrainSettings, steps: int
+) -> StepProfile:
     plan = SamplingPlan(
         prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips
     )
-    model = PretrainingTask(settings).module()
-    trainer = Trainer(model, settings.optimiser, settings.run, steps + 1, steps + 1)
     loader = make_loader(prepared, plan, settings.pairs, trainer.device)
     measured: dict[str, list[float]] = {}
     convolutions = _Convolutions(model)

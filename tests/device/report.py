@@ -1,0 +1,88 @@
+"""The results of tests/device/check.sh: results.json and results.md, from what its parts left in the folder.
+
+python -m tests.device.report FOLDER
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+OUTCOMES = {"0": "passed", "124": "too slow", "137": "too slow", "skipped": "no time left"}
+# Of the hundreds that Nsight Compute prints for a kernel.
+COUNTED = (
+    "Duration",
+    "SM Frequency",
+    "Executed Ipc Active",
+    "Issue Slots Busy",
+    "Compute (SM) Throughput",
+    "Memory Throughput",
+    "L1/TEX Hit Rate",
+    "Registers Per Thread",
+    "Dynamic Shared Memory Per Block",
+    "Achieved Occupancy",
+    "Local Memory Spilling Requests",
+)
+
+
+def kernel_counters(log: str) -> list[dict[str, str]]:
+    """Return the chosen metrics of every kernel in the output of `ncu --csv --page details`."""
+    lines = log.splitlines()
+    begin = next((i for i, line in enumerate(lines) if line.startswith('"ID",')), len(lines))
+    kernels: dict[str, dict[str, str]] = {}
+    for row in csv.DictReader(lines[begin:]):
+        if row.get("Metric Name") in COUNTED and row.get("ID"):
+            kernel = kernels.setdefault(row["ID"], {"kernel": row["Kernel Name"], "grid": row.get("Grid Size", "")})
+            kernel[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
+    return list(kernels.values())
+
+
+def measured_by(folder: Path, name: str) -> Any:
+    """Return what a part left: its JSON file, or the counters in the log of `ncu`."""
+    file, log = folder / f"{name}.json", folder / f"{name}.log"
+    if file.exists():
+        try:
+            return json.loads(file.read_text())
+        except ValueError:
+            return f"{file.name} is incomplete"
+    return kernel_counters(log.read_text(errors="replace")) if name == "ncu" and log.exists() else None
+
+
+def lines_of(measured: Any, name: str) -> list[str]:
+    """Return a nested result as rows of a table: where it is, and the number or text."""
+    if isinstance(measured, dict):
+        return [line for key, value in measured.items() for line in lines_of(value, f"{name}, {key}")]
+    if isinstance(measured, list) and any(isinstance(each, dict) for each in measured):
+        return [line for number, value in enumerate(measured) for line in lines_of(value, f"{name} {number}")]
+    text = f"{measured:.6g}" if isinstance(measured, float) else str(measured)
+    return [f"| {name} | {text} |".replace("\n", " ")]
+
+
+def write_results(folder: Path) -> int:
+    """Write results.json and results.md; return the number of parts that did not pass."""
+    rows = [line.split("\t") for line in (folder / "parts.tsv").read_text().splitlines()]
+    parts = [
+        {
+            "part": name,
+            "outcome": OUTCOMES.get(status, f"failed ({status})"),
+            "seconds": int(seconds),
+            "limit": int(limit),
+            "measured": measured_by(folder, name),
+        }
+        for name, status, seconds, limit in rows
+    ]
+    (folder / "results.json").write_text(json.dumps({"parts": parts}, indent=1) + "\n")
+    lines = ["| part | outcome | seconds | limit |", "|---|---|---|---|"]
+    lines += [f"| {part['part']} | {part['outcome']} | {part['seconds']} | {part['limit']} |" for part in parts]
+    print("\n".join(lines))
+    lines += ["", "| measured | |", "|---|---|"]
+    for part in parts:
+        if part["measured"] is not None:
+            lines += lines_of(part["measured"], str(part["part"]))
+    (folder / "results.md").write_text("\n".join(lines) + "\n")
+    return sum(part["outcome"] != "passed" for part in parts)
+
+
+if __name__ == "__main__":
+    raise SystemExit(write_results(Path(sys.argv[1])))
