@@ -129,7 +129,7 @@ def discover_scans(
     stills = _find_stills(paths, videos)
     table = find_label_table(archive, sorted((*videos, *stills)), labels or LabelSettings(), label_file or inside)
     built = [_build_scan(path, index, entries.get(path), table) for path in sorted((*videos, *stills))]
-    scans = tuple(scan for scan in built if scan.path not in stills or _is_labelled(scan))
+    scans = tuple(scan for scan in built if scan.path not in stills or scan.label_rows or scan.labels or scan.planes)
     if not scans:
         stated = f" ({table.name} is not used: {table.problem})" if table.problem else ""
         raise DataError(
@@ -154,10 +154,6 @@ def _find_stills(paths: Iterable[str], videos: Iterable[str]) -> frozenset[str]:
     known = frozenset(videos)
     stills = (path for path in paths if path not in known and is_still(path))
     return frozenset(path for path in stills if _normalize_name(_get_stem(path)) not in of_videos)
-
-
-def _is_labelled(scan: ScanFiles) -> bool:
-    return bool(scan.label_rows or scan.labels or scan.planes)
 
 
 class _PathIndex:

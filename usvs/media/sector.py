@@ -4,7 +4,7 @@ Text, rulers and menus around the sector must never reach a network: the paper c
 
 Method. `gather_evidence` marks what is active in the frames at several levels of contrast, `fit_geometry` fits two
 straight edges and two curves to the outlines of these areas, and the crop is the largest rectangle in the fitted sector
-that has no letters in it.
+that has no letters in it. The bars of a player are removed first, and of two screens side by side the left one is used.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,12 @@ from usvs.media.box import Box
 from usvs.media.sector_evidence import find_insets, gather_evidence
 from usvs.media.sector_fit import fit_geometry
 from usvs.media.sector_geometry import Mask, SectorGeometry
+from usvs.media.sector_screen import find_first_of_two, find_screen
 
 NOT_FOUND = "no sector found: the whole image is kept"
 
 MIN_SECTOR_FRACTION = 0.05  # of the image; a smaller area is not a sector
+SPLIT_LEVEL = 2  # of contrast, at which two sectors side by side are apart
 SURE_CONFIDENCE = 0.75  # of the first fit; with less, another background is tried
 MIN_CROP_SIDE_PX = 16  # of the crop
 CROP_MARGIN_FRACTION = 0.01  # of the crop's width and height, removed on each side
@@ -64,8 +66,12 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
         return _detect_in_region(frames, region)
     height, width = frames.shape[1:]
     full_image = Box(0, 0, width, height)
+    if (screen := find_screen(frames)) is not None:
+        return _detect_in_part(frames, screen)
     fits = []
     for evidence in gather_evidence(frames):
+        if (columns := find_first_of_two(evidence.masks[SPLIT_LEVEL])) is not None:
+            return _detect_in_part(frames, Box(0, 0, columns[1] * evidence.factor, height))
         if (fit := fit_geometry(evidence)) is not None:
             fits.append((fit, evidence))
             if fit.confidence > SURE_CONFIDENCE:
@@ -85,12 +91,20 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
     return Sector(crop_box, None, "found", bounds, fit.geometry, fit.confidence)
 
 
+def _detect_in_part(frames: NDArray[np.uint8], part: Box) -> Sector:
+    inner = detect_sector(frames[:, part.top : part.bottom, part.left : part.right])
+    return replace(
+        inner,
+        crop_box=inner.crop_box.translate(part.left, part.top),
+        bounds=None if inner.bounds is None else inner.bounds.translate(part.left, part.top),
+        geometry=None if inner.geometry is None else inner.geometry.moved(part.left, part.top),
+    )
+
+
 def _detect_in_region(frames: NDArray[np.uint8], region: Box) -> Sector:
-    inner = detect_sector(frames[:, region.top : region.bottom, region.left : region.right])
+    inner = _detect_in_part(frames, region)
     # The bounds are as the file states them. A region may hold black corners and letters, so the crop is detected.
-    geometry = None if inner.geometry is None else inner.geometry.moved(region.left, region.top)
-    crop_box = inner.crop_box.translate(region.left, region.top)
-    stated = replace(inner, crop_box=crop_box, bounds=region, geometry=geometry)
+    stated = replace(inner, bounds=region)
     if inner.source == "whole":
         return replace(stated, note="no sector found inside the region that the file states: the region is kept")
     return replace(stated, source="region")

@@ -28,6 +28,12 @@ MIN_WINDOW_SLOPE = 0.25  # of the edges of such a sector
 MIN_CORNERS = 0.08  # support of its corners, as a fraction of the height and width of what is left
 CORNER_FRACTION = 0.05  # of width and height: a corner in which there must be no tissue
 MIN_CUT = 0.4  # fraction of rows and levels that end at a cut
+MIN_CUT_ROWS = 0.1  # fraction of the rows that must end before an edge, for a cut
+CUT_QUANTILE = 0.85  # of the columns in which these end: dark rows end before a cut
+MIN_EDGE_ROWS = 0.06  # of the height: rows of the edge above a cut
+MIN_EDGE = 0.3  # fraction of the edge above a cut that is seen; else the flank may be without contact
+MIN_TOGETHER = 0.25  # fraction of these that end in one column
+MAX_AFTER = 0.02  # fraction of all rows that may end after it
 PRIOR_FRACTION = 0.1  # of the image's half perimeter: length of outline, half supported, that confidence starts with
 
 
@@ -54,6 +60,8 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     fit, curves_score = fitted
     if fit.geometry.slope <= PARALLEL_SLOPE:
         fit = _fit_window(evidence, fit, curves_score) or fit
+    else:
+        fit = replace(fit, geometry=cut_sides(trace_outlines(evidence.masks), fit.geometry, _tolerance(evidence)))
     return replace(fit, geometry=fit.geometry.scaled(evidence.factor))
 
 
@@ -129,6 +137,32 @@ def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit |
 def _tolerance(evidence: Evidence) -> float:
     height, width = evidence.masks.shape[1:]
     return max(MIN_TOLERANCE_PX, TOLERANCE_FRACTION * float(min(height, width)))
+
+
+def cut_sides(outlines: Outlines, geometry: SectorGeometry, tolerance: float) -> SectorGeometry:
+    """Return the geometry with vertical cuts where rows end together, well before the edges."""
+    height, width = outlines.left.shape[1], outlines.top.shape[1]
+    rows = np.arange(height) + 0.5
+    cuts: list[float | None] = []
+    for points, sign in ((width - outlines.left, -1), (outlines.right, 1)):
+        axis = geometry.axis if sign > 0 else width - geometry.axis
+        edge = axis + geometry.half_width + geometry.slope * rows
+        depth = geometry.bottom.row_at(np.abs(edge - axis))
+        inside = (rows > geometry.top.row) & (rows < depth)
+        beyond = (edge - points > 3 * tolerance) & (points < width - 3 * tolerance) & inside
+        ends = points[beyond]
+        cut = None
+        is_above = (edge < np.quantile(ends, CUT_QUANTILE)) & inside if len(ends) else inside
+        on_edge = (np.abs(points - edge) <= 1.5 * tolerance)[:, is_above]
+        is_edge_seen = is_above.sum() > MIN_EDGE_ROWS * height and on_edge.mean() > MIN_EDGE
+        if is_edge_seen and len(ends) > MIN_CUT_ROWS * height * len(points):
+            # Rows that end in the dark end anywhere; those at a cut end together, and none after it.
+            at = float(np.quantile(ends, CUT_QUANTILE))
+            after = ((points > at + 1.5 * tolerance) & inside).mean()
+            if (np.abs(ends - at) <= 1.5 * tolerance).mean() > MIN_TOGETHER and after < MAX_AFTER:
+                cut = at if sign > 0 else width - at
+        cuts.append(cut)
+    return replace(geometry, first_column=cuts[0], last_column=cuts[1])
 
 
 def reach_border(geometry: SectorGeometry, height: int, width: int, distance: float) -> SectorGeometry:
