@@ -19,6 +19,7 @@ from usvs.models.se_resnext import SEResNeXt
 from usvs.report.runs import save_planes_figures
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import PrepareSettings
+from usvs.store.store_labels import other_classes
 from usvs.tasks.classification.own_labels import classify_task, default_task
 from usvs.tasks.finetune import finetune
 from usvs.tasks.model_files import load_model
@@ -144,3 +145,10 @@ def test_a_network_learns_labelled_pictures_and_predicts_others(tmp_path: Path, 
     found = usvs.predict([new / file for file in unseen], tmp_path / "run")
     assert [one.label for one in found] == list(unseen.values()) and set(labels.values()) == set(unseen.values())
     assert all(one.seconds is None for one in found)
+
+
+def test_long_names_are_shortened_where_classes_are_compared():
+    """A column of links is a label column, too, and would fill the screen."""
+    link = "https://example.org/" + "x" * 80
+    text = str(other_classes(ClassList(("a", "b"), {}, column="view"), ClassList((link, "c"), {}, column="source")))
+    assert link not in text and link[:37] + "..., c" in text and "model, column 'view': a, b" in text

@@ -18,6 +18,7 @@ from usvs.utils.text import printable
 
 PREFERRED_COLUMNS = ("label", "class")  # used where there are several and none is chosen
 MAX_LISTED = 30  # names in a message
+MAX_NAME_LETTERS = 40  # of a class in a message; a column of links is a label column, too
 CACHED_SCANS = 64
 
 
@@ -161,6 +162,7 @@ def _column(classes: ClassList) -> str:
 
 
 def list_names(names: Sequence[str]) -> str:
-    """Return names for a message, without those after the first `MAX_LISTED`."""
+    """Return names for a message: of at most `MAX_NAME_LETTERS` letters, without those after the first `MAX_LISTED`."""
+    names = [name if len(name) <= MAX_NAME_LETTERS else f"{name[: MAX_NAME_LETTERS - 3]}..." for name in names]
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return printable(", ".join(names[:MAX_LISTED]) + more) or "none"
