@@ -98,15 +98,16 @@ bench-quick: $(VENV)/dev.stamp ## training against a straightforward implementat
 
 types: $(VENV)/dev.stamp ## is the public interface completely typed? (pyright; minutes)
 	@$(PIP) pyright
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright --verifytypes usvs --ignoreexternal
+	PYTHONPATH=. PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.typed_interface --out docs/results/types.json
 
-CONNECTIONS := tests/training tests/store
-connections: $(VENV)/dev.stamp ## tests under strace: any connection outside of loopback fails; CONNECTIONS="tests" for all
-	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -m tests.connections $(CONNECTIONS) -m "not interruption"
+CONNECTIONS := tests/test_cli.py tests/cli tests/inference tests/store
+connections: $(VENV)/dev.stamp ## fast tests under strace: any connection outside of loopback fails; CONNECTIONS="tests" for all
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python -m tests.connections --out docs/results/connections.json \
+	  $(CONNECTIONS) -m "not slow and not compile and not distributed and not interruption"
 
-wheel: $(VENV)/dev.stamp ## build the sdist and the wheel, and try the wheel in an empty environment
+wheel: $(VENV)/dev.stamp ## build the sdist and the wheel, and try the wheel in an empty environment; WHEEL="--torch 2.11.0"
 	@$(PIP) build
-	$(BIN)/python -m tests.wheel
+	PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. $(BIN)/python -m tests.wheel --out docs/results/wheel.json $(WHEEL)
 
 clean: ## remove what was built
 	rm -rf build dist *.egg-info usvs/*.so $(DEMO)

@@ -13,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.support.results import save_result
 
 LOOPBACK = re.compile(r'sin_addr=inet_addr\("127\.|inet_pton\(AF_INET6, "(::1|::ffff:127\.[\d.]+)"')
 LOCAL_FAMILIES = ("AF_UNIX", "AF_LOCAL", "AF_NETLINK", "AF_UNSPEC")
@@ -28,19 +31,25 @@ def outside_connections(trace: str) -> list[str]:
 def main() -> None:
     """Run pytest with the arguments under strace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arguments", nargs="+", metavar="ARGUMENT", help="of pytest: folders, files, -m, -k")
-    arguments = parser.parse_args(sys.argv[1:] if "--help" in sys.argv else ["--", *sys.argv[1:]]).arguments
+    parser.add_argument("--out", type=Path, help="write the counts, with revision, to this JSON file")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="of pytest: folders, -m, -k")
+    options = parser.parse_args()
     strace = shutil.which("strace")
     if strace is None:
         sys.exit("connections: strace is missing; install it with: apt-get install strace")
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
         command = [strace, "-f", "-qq", "-e", "trace=connect", "-o", str(trace), sys.executable, "-m", "pytest"]
-        code = subprocess.call([*command, "-p", "no:cacheprovider", *arguments])
-        found = outside_connections(trace.read_text(encoding="utf-8", errors="replace"))
-        calls = sum("connect(" in line for line in trace.read_text(encoding="utf-8", errors="replace").splitlines())
+        report = Path(folder) / "tests.xml"
+        code = subprocess.call([*command, "-p", "no:cacheprovider", f"--junit-xml={report}", *options.arguments])
+        text = trace.read_text(encoding="utf-8", errors="replace")
+        tests = next(ElementTree.parse(report).getroot().iter("testsuite")).attrib if report.is_file() else {}
+    found, calls = outside_connections(text), sum("connect(" in line for line in text.splitlines())
     print(f"connections: {calls} calls of connect(), {len(found)} outside of this machine")
     print("\n".join(found))
+    if options.out is not None:
+        counts = {name: int(tests.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+        save_result(options.out, {"pytest": options.arguments, **counts, "calls": calls, "outside": len(found)})
     sys.exit(code or bool(found))
 
 

@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.results import save_result
+
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--profile quick --set optimiser.epochs=1 --set run.compile=eager"
 DEMO = (
@@ -31,13 +33,13 @@ DEMO = (
 
 
 def build(out: Path) -> Path:
-    """Build both with `python -m build`; return the wheel."""
-    call([sys.executable, "-m", "build", "--outdir", str(out), str(ROOT)], ROOT)
+    """Build both with `python -m build` and the packages that are installed here; return the wheel."""
+    call([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)], ROOT)
     (wheel,) = out.glob("usvs-*.whl")
     return wheel
 
 
-def try_wheel(wheel: Path, requirement: str | None, site: Path | None, folder: Path) -> None:
+def try_wheel(wheel: Path, requirement: str | None, site: Path | None, folder: Path) -> dict[str, str]:
     """Install the wheel into a new environment and run everything there.
 
     Args:
@@ -45,6 +47,9 @@ def try_wheel(wheel: Path, requirement: str | None, site: Path | None, folder: P
         requirement: on torch, for pip; None: pip's choice.
         site: folder with an installed torch, in place of pip's.
         folder: a new one, for the environment and its outputs.
+
+    Returns:
+        The versions that everything ran with.
     """
     call([sys.executable, "-m", "venv", str(folder / "venv")], folder)
     python = folder / "venv" / "bin" / "python"
@@ -56,13 +61,14 @@ def try_wheel(wheel: Path, requirement: str | None, site: Path | None, folder: P
     environment = {"PATH": f"{python.parent}:{os.environ['PATH']}", "PYTHONPATH": ""}
     shutil.copy(ROOT / "examples" / "kernels_only.py", folder)
     call([str(python), "kernels_only.py"], folder, environment)
-    program = "import usvs, torch; print(usvs.__file__, torch.__version__)"
-    shown = call([str(python), "-c", program], folder, environment)
-    if not shown.startswith(str(folder)):
-        sys.exit(f"wheel: expected usvs of the environment, got {shown}")
+    program = "import platform, torch, usvs; print(usvs.__file__, torch.__version__, platform.python_version())"
+    module, torch_version, python_version = call([str(python), "-c", program], folder, environment).split()
+    if not module.startswith(str(folder)):
+        sys.exit(f"wheel: expected usvs of the environment, got {module}")
     for command in DEMO:
         call(command.split(), folder, environment)
-    print(f"wheel: everything ran with {shown.strip()}")
+    print(f"wheel: everything ran with torch {torch_version}", flush=True)
+    return {"torch": torch_version, "python": python_version}
 
 
 def call(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
@@ -81,15 +87,20 @@ def main() -> None:
     parser.add_argument("--wheel", type=Path, help="a wheel that is built already; default: build it")
     parser.add_argument("--torch", action="append", default=[], help="a version of torch; repeatable")
     parser.add_argument("--site", action="append", default=[], type=Path, help="a folder with a torch; repeatable")
+    parser.add_argument("--out", type=Path, help="write what ran, with revision and device, to this JSON file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="usvs_wheel_") as folder:
         wheel = build(Path(folder) / "dist") if options.wheel is None else options.wheel
         versions: list[tuple[str | None, Path | None]] = [(f"torch=={version}", None) for version in options.torch]
         versions += [(None, site) for site in options.site]
+        ran = []
         for number, (requirement, site) in enumerate(versions or [(None, None)]):
             target = Path(folder) / f"environment_{number}"
             target.mkdir()
-            try_wheel(wheel, requirement, site, target)
+            ran.append(try_wheel(wheel, requirement, site, target))
+        if options.out is not None:
+            commands = ["python kernels_only.py", *DEMO]
+            save_result(options.out, {"wheel": wheel.name, "environments": ran, "commands": commands})
 
 
 if __name__ == "__main__":

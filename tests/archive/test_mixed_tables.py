@@ -42,6 +42,9 @@ def test_the_recording_of_the_scan_is_chosen_by_name(tmp_path: Path, column: str
         ("scan", ["visit_2", "visit_3"]),
         ("patient", ["visit_1", "patient_a/visit_1"]),  # both are names of the scan
         ("StudyInstanceUID", ["1.2", "1.3"]),
+        ("Reader ID", ["1", "2"]),
+        ("annotator", ["A", "B"]),
+        ("Trial number", ["1", "2"]),
     ],
 )
 def test_several_recordings_of_which_none_is_the_scans_are_refused(tmp_path: Path, column: str, values: list[str]):
@@ -160,3 +163,24 @@ def test_a_similar_column_name_is_shown(tmp_path: Path):
     words = r"'Start seconds' \(not 'start_seconds'\), 'end_seconds', 'plane', 1 other column of unknown name"
     with pytest.raises(DataError, match=words):
         read_plane_labels(path)
+
+
+def test_two_people_without_a_column_that_names_them_are_refused(tmp_path: Path):
+    path = tmp_path / "a.gaze.csv"
+    rows = [f"{i * 10_000},{x},0.5,1\n" for i in range(50) for x in (0.3, 0.7)]
+    path.write_text("timestamp_us,x,y,valid\n" + "".join(rows))
+    with pytest.raises(DataError, match=r"expected one person's, got two at 50 of 50 times, the first at 0.000 s"):
+        read_gaze(path)
+    eyes = [f"{i * 10_000},{x},0.5,1\n" for i in range(50) for x in (0.30, 0.32)]  # of one person
+    path.write_text("timestamp_us,x,y,valid\n" + "".join(eyes) + rows[-1])
+    assert len(read_gaze(path).x) == 101
+
+
+def test_columns_of_one_name_are_not_left_out(tmp_path: Path):
+    path = tmp_path / "a.gaze.csv"
+    path.write_text("timestamp_us,x,y,valid,x\n0,0.5,0.5,1,0.1\n")
+    with pytest.raises(DataError, match="line 1: expected one column 'x', got 2"):
+        read_gaze(path)
+    path.write_text("timestamp_us,x,y,valid,participant,participant\n0,0.5,0.5,1,A,B\n1,0.5,0.5,1,A,C\n")
+    with pytest.raises(DataError, match=r"several recordings in one table.* 2 values in column 'participant, 6'"):
+        read_gaze(path)

@@ -157,5 +157,7 @@ def test_order_jitter_moves_each_frame_within_reach():
 
 
 def test_frames_smaller_than_asked_are_refused():
-    with pytest.raises(ConfigError, match="frame_pixels is 64, but the store's frames have 48"):
+    with pytest.raises(ConfigError, match=r"expected at least 64 pixels a side \(model.frame_pixels\), got 48; set"):
         evaluation_frames(np.zeros((1, 48, 48), np.uint8), 64, SETTINGS)
+    with pytest.raises(ConfigError, match="got 72; the store was prepared for --profile quick or --profile small: add"):
+        evaluation_frames(np.zeros((1, 72, 72), np.uint8), 224, SETTINGS)

@@ -1,14 +1,18 @@
 """The Python block of the README runs as printed; the files and options that documents name exist."""
 
+import importlib.util
 import re
 import shlex
 import shutil
+import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.commands import run_command
 from tests.support.media_files import write_video
+from tests.support.speech_like import RATE_HZ, speech_like
 from usvs.cli import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +59,51 @@ def test_commands_that_a_page_shows_are_accepted(page: Path):
             plain = command.replace("...", "").replace("…", "").replace("[", "").replace("]", "").strip()
             if plain.removeprefix(".venv/bin/").startswith("usvs "):
                 build_parser().parse_args(shlex.split(plain)[1:])
+
+
+def write_narrated_clips(folder: Path, patients: int) -> None:
+    """Write silent clips of three classes with speech beside them as .wav, and labels.csv; a folder per patient."""
+    rng, rows = np.random.default_rng(0), ["file,label,patient"]
+    for number in range(patients):
+        name, label = f"P{number:02d}/clip.mp4", ("covid", "pneumonia", "regular")[number % 3]
+        (folder / name).parent.mkdir(parents=True)
+        pictures = [rng.integers(0, 90 + 40 * (number % 3), (64, 64)) for _ in range(80)]
+        write_video(folder / name, pictures=pictures, rate=10)
+        speech = (20_000 * speech_like(1, 8 * RATE_HZ, number)[0]).numpy().astype("<i2")
+        with wave.open(str((folder / name).with_suffix(".wav")), "wb") as file:
+            file.setparams((1, 2, RATE_HZ, len(speech), "NONE", ""))
+            file.writeframes(speech.tobytes())
+        rows.append(f"{name},{label},p{number}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.slow
+def test_the_ten_commands_of_the_readme_run(tmp_path, monkeypatch):
+    """From a folder of clips to a report and an export, as printed but for names, epochs and compilation."""
+    pytest.importorskip("espeakng_loader")
+    write_narrated_clips(tmp_path / "ARCHIVE", 15)
+    (tmp_path / "classes.txt").write_text("covid\npneumonia: pneumonia, consolidation\nregular\n")
+    monkeypatch.chdir(tmp_path)
+    commands = next(block for block in code_blocks(ROOT / "README.md", "") if "usvs index" in block).splitlines()
+    assert len(commands) == 10
+    for command in commands:
+        words = shlex.split(
+            command.replace("VIDEO", "ARCHIVE/P00/clip.mp4").replace("epochs=100", "epochs=1"), comments=True
+        )
+        if words[1] in ("pretrain", "finetune"):
+            words += ["--set", "run.compile=eager", "--set", "optimiser.epochs=1"]
+        if words[-1] == "onnx" and importlib.util.find_spec("onnxscript") is None:
+            words[-1] = "folder"
+        assert run_command(*words[1:]) == 0, command
+    made = (
+        "SHEETS/sectors.csv",
+        "RUN/report.html",
+        "OUT/report.html",
+        "predictions.csv",
+        "by_voice.csv",
+        "FOUND/search.png",
+    )
+    assert not [name for name in (*made, "ENCODER/README.md") if not (tmp_path / name).is_file()]
 
 
 @pytest.mark.slow

@@ -178,7 +178,7 @@ def test_a_video_is_read_in_batches_and_keeps_what_came_before_an_error(trained,
 def test_what_cannot_be_used_is_one_error(trained, tmp_path):
     with pytest.raises(DataError, match=r"expected model\.json, or a run of 'usvs finetune'"):
         load_classifier(tmp_path)
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match="expected a run of 'usvs finetune', got no such folder"):
         load_classifier(tmp_path / "none")
     broken = tmp_path / "fold_0"
     broken.mkdir()
@@ -201,3 +201,12 @@ def test_what_cannot_be_used_is_one_error(trained, tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((20, 30), np.uint8))
     outside = predict([tmp_path / "small.png"], trained[0], box=parse_box("0,0,40,20"))
     assert "30 x 20 pixels, and --box reaches to 40, 20" in outside[0].error
+
+
+def test_a_pretraining_and_a_folder_of_files_are_named_as_what_they_are(trained, tmp_path):
+    (tmp_path / "RUN").mkdir()
+    (tmp_path / "RUN" / "metrics.jsonl").write_text("")
+    with pytest.raises(DataError, match=r"got one of 'usvs pretrain', which has no classes: .* --zero-shot CLASSES"):
+        load_classifier(tmp_path / "RUN")
+    (found,) = predict(tmp_path, trained[0])
+    assert found.error.endswith("got a folder of files: name the files, or index and prepare the folder")

@@ -131,3 +131,24 @@ def test_a_folder_of_an_experiment_is_refused(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(DataError, match="expected a folder of"):
         save_report(tmp_path)
+
+
+def write_scores(run, **values):
+    """Replace the F1 of inits in a complete run."""
+    results = json.loads((run / "results.json").read_text())
+    for init, f1 in values.items():
+        results["inits"][init]["finetune"]["folds"] = [fold(number, value) for number, value in enumerate(f1)]
+    (run / "results.json").write_text(json.dumps(results))
+
+
+def test_a_verdict_near_chance_says_so_and_its_interval_stays_within_the_scale(complete):
+    write_scores(complete, own=(0.1, 0.6), random=(0.1, 0.6))
+    page = read_report(save_report(complete))
+    assert "That is not clearly better than guessing" in page.text
+    assert "by less than the last digit, in 0 of 2 folds" in page.text
+    assert "0.0 to 100.0 %" in page.text and "-" not in section(page, "scores").text.replace("fine-tuned", "")
+
+
+def test_a_verdict_far_above_chance_does_not(complete):
+    write_scores(complete, own=(0.90, 0.91))
+    assert "better than guessing" not in read_report(save_report(complete)).text

@@ -1,11 +1,13 @@
 """Classification by a store's own labels: the class list goes from the store to results, model and predictions."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import usvs
+from tests.store.test_stills import write_pictures
 from tests.support.labelled_stores import PATIENTS, write_store
 from usvs.archive.class_list import ClassList
 from usvs.archive.labels import STANDARD_PLANES
@@ -16,6 +18,7 @@ from usvs.inference.embed import embed
 from usvs.models.se_resnext import SEResNeXt
 from usvs.report.runs import save_planes_figures
 from usvs.store.prepared import PreparedStore
+from usvs.store.settings import PrepareSettings
 from usvs.tasks.classification.own_labels import classify_task, default_task
 from usvs.tasks.finetune import finetune
 from usvs.tasks.model_files import load_model
@@ -125,3 +128,19 @@ def test_curves_take_own_labels(own_store, short, tmp_path):
     settings = short.model_copy(update={"temporal_stride": 6, "folds": 2})
     results = run_curves(own_store, tmp_path / "out", settings, fractions=(1.0,), seeds=[0]).results
     assert results["classes"] == ["across", "down", "up"] and results["measured"]["probe"]["random"]["3"]
+
+
+@pytest.mark.slow
+def test_a_network_learns_labelled_pictures_and_predicts_others(tmp_path: Path, tiny_planes):
+    """`usvs finetune classify` on a store of pictures alone, then `usvs predict` on a picture it has not seen."""
+    archive, store = tmp_path / "archive", tmp_path / "store"
+    labels = write_pictures(archive, patients=8, each=4)
+    usvs.index_archive(archive, store, workers=1)
+    usvs.prepare_store(store, profile=PrepareSettings(frame_pixels=48, codec="raw"), workers=1)
+    result = finetune("classify", store, tmp_path / "run", tiny_planes)
+    assert result.result_for("random").spread("f1").mean > 0.8
+    new = tmp_path / "new"
+    unseen = write_pictures(new, patients=1, each=4)
+    found = usvs.predict([new / file for file in unseen], tmp_path / "run")
+    assert [one.label for one in found] == list(unseen.values()) and set(labels.values()) == set(unseen.values())
+    assert all(one.seconds is None for one in found)

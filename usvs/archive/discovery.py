@@ -18,6 +18,7 @@ from usvs.archive.settings import LabelSettings
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.dicom_file import is_dicom
+from usvs.media.stills import is_still
 
 # Companion files: they belong to the video beside them with the same stem. Of several, the first suffix is used.
 COMPANION_SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -94,7 +95,7 @@ def discover_scans(
     label_file: Path | None = None,
     class_file: Path | None = None,
 ) -> ArchiveListing:
-    """Search an archive for videos and pair each with its companion files.
+    """Search an archive for videos and labelled pictures, and pair each with its companion files.
 
     Names are compared without regard to capitals and to how accents are encoded, unless two names in the archive
     differ in nothing else.
@@ -121,17 +122,20 @@ def discover_scans(
     rows, _ = read_manifest(archive / (manifest_path or MANIFEST))
     entries = _match_entries(rows, index)
     videos = [path for path in paths if path in entries or _is_video(archive, path)]
-    if not videos:
-        raise DataError(
-            f"archive '{archive}' has no video among its {len(paths)} files: "
-            f"expected a DICOM file or one of the suffixes {', '.join(sorted(VIDEO_SUFFIXES))}"
-        )
     for path, entry in entries.items():
         _check_companions(path, entry, index)
     label_path, class_path = index.find(LABELS_FILE), index.find(CLASSES_FILE)
     inside = archive / label_path if label_path else None
-    table = find_label_table(archive, videos, labels or LabelSettings(), label_file or inside)
-    scans = tuple(_build_scan(path, index, entries.get(path), table) for path in videos)
+    stills = _find_stills(paths, videos)
+    table = find_label_table(archive, sorted((*videos, *stills)), labels or LabelSettings(), label_file or inside)
+    built = [_build_scan(path, index, entries.get(path), table) for path in sorted((*videos, *stills))]
+    scans = tuple(scan for scan in built if scan.path not in stills or _is_labelled(scan))
+    if not scans:
+        stated = f" ({table.name} is not used: {table.problem})" if table.problem else ""
+        raise DataError(
+            f"archive '{archive}' has no video among its {len(paths)} files{stated}: expected a DICOM file, one of the "
+            f"suffixes {', '.join(sorted(VIDEO_SUFFIXES))}, or pictures that {LABELS_FILE} has labels of"
+        )
     parts = (part for scan in scans for part in (scan.path, scan.sound, scan.gaze, scan.planes, scan.labels))
     used = {manifest_path, label_path if table.file == inside else None, class_path, *parts}
     missing = tuple(ScanFiles(path, patient=entry.patient) for path, entry in entries.items() if path not in used)
@@ -142,6 +146,18 @@ def discover_scans(
     classes = class_file or (beside if beside.is_file() and not class_path else archive / (class_path or CLASSES_FILE))
     rules = read_class_rules(classes) if class_file or class_path or classes == beside else ClassRules()
     return ArchiveListing(scans, missing, dict(other), tuple(unreadable), table, rules, classes)
+
+
+def _find_stills(paths: Iterable[str], videos: Iterable[str]) -> frozenset[str]:
+    """Return the still pictures that may be scans of their own; one named as a video is a picture of the video."""
+    of_videos = {_normalize_name(_get_stem(path)) for path in videos}
+    known = frozenset(videos)
+    stills = (path for path in paths if path not in known and is_still(path))
+    return frozenset(path for path in stills if _normalize_name(_get_stem(path)) not in of_videos)
+
+
+def _is_labelled(scan: ScanFiles) -> bool:
+    return bool(scan.label_rows or scan.labels or scan.planes)
 
 
 class _PathIndex:

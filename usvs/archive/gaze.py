@@ -14,6 +14,8 @@ from usvs.media.box import Box
 
 TRACKER_RATES_HZ = (1.0, 5000.0)  # range of sample rates of eye trackers, with a wide margin
 DEFAULT_FRAME_SECONDS = 1 / 30  # duration of a frame in a video of one frame
+EYES_APART = 0.05  # of the video's width and height: more than between the two eyes of one person
+MAX_SPLIT_TIMES, MIN_SPLIT_TIMES = 0.02, 10  # of all times, and at least; single ones are errors of the tracker
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,27 @@ def read_gaze(path: str | Path, alignment: GazeAlignment | None = None, names: S
     order = np.argsort(seconds[is_valid], kind="stable")
     if not len(order):
         raise DataError(f"gaze: no valid sample: expected at least one, got {len(seconds)} samples that are not valid")
+    seconds, x, y = seconds[is_valid][order], x[is_valid][order], y[is_valid][order]
+    _check_one_position_at_a_time(seconds, x, y)
     is_clock_stated = alignment.zero is not None or bool(alignment.offset_seconds)
-    seconds = seconds[is_valid][order]
     notes = (None if is_clock_stated else recording.note, _rate_note(seconds))
     note = "; ".join(part for part in notes if part) or None
-    return GazeSamples(seconds, x[is_valid][order], y[is_valid][order], recording.viewing_distance_mm, note)
+    return GazeSamples(seconds, x, y, recording.viewing_distance_mm, note)
+
+
+def _check_one_position_at_a_time(seconds: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    """Check that sorted samples are of one person: the mean of two would be where neither looks.
+
+    Raises:
+        DataError: where many times have two positions that are further apart than those of two eyes.
+    """
+    is_split = (np.diff(seconds) == 0) & (np.hypot(np.diff(x), np.diff(y)) > EYES_APART)
+    times = len(np.unique(seconds))
+    if (split := len(np.unique(seconds[1:][is_split]))) > max(MAX_SPLIT_TIMES * times, MIN_SPLIT_TIMES):
+        raise DataError(
+            f"gaze: several positions at one time: expected one person's, got two at {split} of {times} times, the "
+            f"first at {seconds[1:][is_split][0]:.3f} s"
+        )
 
 
 def _rate_note(seconds: NDArray[np.float64]) -> str | None:

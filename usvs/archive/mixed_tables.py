@@ -16,7 +16,8 @@ from usvs.errors import DataError
 IDENTITY_WORDS = frozenset({
     *("recording", "participant", "subject", "patient", "person", "respondent", "operator", "observer", "sonographer"),
     *("scan", "video", "movie", "clip", "file", "filename", "session", "study", "series", "exam", "examination"),
-    *("case", "visit", "user"),
+    *("case", "visit", "user", "trial", "proband", "reader", "viewer", "rater", "annotator", "labeller", "labeler"),
+    *("reviewer", "examiner", "grader", "coder", "radiologist", "physician", "doctor", "clinician", "sonologist"),
 })  # fmt: skip
 IDENTITY_ENDINGS = frozenset(
     {"name", "id", "uid", "uuid", "no", "nr", "number", "code", "key", "path", "file", "instance"}

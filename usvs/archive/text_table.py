@@ -78,8 +78,10 @@ class TextTable:
         Raises:
             DataError: if the table holds several recordings and none can be chosen.
         """
-        columns = [name for name in find_identity_columns(self.columns) if self.columns.count(name) == 1]
-        identities = pa.table({name: self.data[name].cast(pa.string()) for name in columns})
+        identifying = set(find_identity_columns(self.columns))
+        columns = [number for number, name in enumerate(self.columns) if name in identifying]
+        shown = [name if self.columns.count(name) == 1 else f"{name}, {n + 1}" for n, name in enumerate(self.columns)]
+        identities = pa.table({shown[number]: self.data.column(number).cast(pa.string()) for number in columns})
         if not columns:
             return self
         is_chosen = find_rows_of_scan(identities, names, self.name)
@@ -183,7 +185,9 @@ class TextTable:
         return flags
 
     def require(self, column: str) -> None:
-        """Raise an error that lists the columns if a column is missing."""
+        """Raise an error that lists the columns if a column is missing, or there are several of its name."""
+        if (count := self.columns.count(column)) > 1:
+            raise DataError(f"{self.name}, line 1: expected one column '{column}', got {count}")
         if column not in self.columns:
             raise DataError(f"{self.name}, line 1: column '{column}' is missing: got {self.describe_columns([column])}")
 

@@ -263,8 +263,9 @@ def _run_audit(options: argparse.Namespace) -> None:
     findings += [finding for run in options.run for finding in audit_run(run)]
     if options.json:
         show(options, findings)
-    for finding in [] if options.json else findings:
-        print_result(finding)
+    else:
+        for finding in findings:
+            print_result(finding)
     if pages:
         logger.info(
             f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}', the least certain sectors first;"

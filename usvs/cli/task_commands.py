@@ -22,6 +22,7 @@ from usvs.cli.options import (
 from usvs.config import Profile, override_settings, read_table
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
+from usvs.store.identity import ARCHIVE_FILE
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.saliency.settings import saliency_profile
 from usvs.tasks.settings import FinetuneSettings
@@ -209,14 +210,17 @@ def _predict(options: argparse.Namespace) -> None:
     found = found._replace(doubtful_below=options.doubtful_below)
     if options.json:
         show(options, found, prediction_rows(found))
-    for prediction in [] if options.json else found.predictions:
-        if options.out is None or prediction.error is not None:
-            print_result(found.line(prediction))
-    if options.out is not None:
-        for line in [] if options.json else summary_lines(found):
+    else:
+        for prediction in found.predictions:
+            if options.out is None or prediction.error is not None:
+                print_result(found.line(prediction))
+        for line in [] if options.out is None else summary_lines(found):
             print_result(line)
+    if options.out is not None:
         file = save_predictions(found, options.out)
         logger.info(f"predictions: {quantity(len(found.predictions), 'row')} in '{file}'")
+    if any((file / ARCHIVE_FILE).is_file() for file in options.images):
+        logger.info("predictions: scans of a store are named by keyed hashes; 'usvs ls STORE KEY' prints the path")
     if doubtful := found.doubtful:
         logger.info(
             f"predictions: {doubtful} of {quantity(len(found.predictions), 'row')} doubtful: look at them first"

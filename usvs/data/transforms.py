@@ -4,9 +4,12 @@ The parameters of a frame are drawn from its key alone, so that every loader and
 transform itself is `usvs.models.preprocessing`'s.
 """
 
+from typing import get_args
+
 import numpy as np
 from torch import Tensor
 
+from usvs.config import Profile
 from usvs.data.order_sampling import ORDER_FRAMES
 from usvs.data.settings import AugmentSettings
 from usvs.errors import ConfigError
@@ -17,6 +20,7 @@ from usvs.models.preprocessing import (
     apply_params,
     identity_params,
 )
+from usvs.store.settings import prepare_profile
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
 
 ZOOM_NUMBER = 4 + 2 * ORDER_FRAMES  # of a frame's random numbers; those before it are taken
@@ -112,10 +116,13 @@ def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
         ConfigError: where the prepared frames are smaller than the network's input.
     """
     if side < frame_pixels:
+        profiles = [name for name in get_args(Profile) if prepare_profile(name).frame_pixels == side]
+        fitting = " or ".join(f"--profile {name}" for name in profiles)
         raise ConfigError(
-            f"model.frame_pixels is {frame_pixels}, but the store's frames have {side} pixels a side: set"
-            f" model.frame_pixels to at most {side}, or prepare the store again with 'usvs prepare STORE --set"
-            f" frame_pixels=N', N at least {frame_pixels}"
+            f"frames of the store: expected at least {frame_pixels} pixels a side (model.frame_pixels), got {side}; "
+            + (f"the store was prepared for {fitting}: add that, " if profiles else "")
+            + f"set model.frame_pixels to at most {side}, or prepare the store again with 'usvs prepare STORE --set"
+            f" frame_pixels={frame_pixels}'"
         )
     return CropGrid.fit(side, frame_pixels, crop_fraction)
 

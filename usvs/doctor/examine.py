@@ -62,8 +62,10 @@ def _kernels() -> Iterator[Check]:
     compiled = ", ".join(map(str, info["simd_compiled"]))
     yield Check("kernels", "SIMD", "ok", f"{info['simd']} in use; compiled: {compiled}")
     architectures = ", ".join(map(str, info["cuda_architectures"]))
-    state, text = ("ok", architectures) if architectures else ("absent", "built without CUDA kernels")
-    yield Check("kernels", "CUDA architectures", "ok" if state == "ok" else "absent", text)
+    if architectures:
+        yield Check("kernels", "CUDA architectures", "ok", architectures)
+    else:
+        yield Check("kernels", "CUDA architectures", "absent", "built without CUDA kernels")
     yield Check("kernels", "compiler", "ok", str(info["compiler"]))
 
 

@@ -22,9 +22,8 @@ def operation_checks(device: str = "cpu") -> Iterator[Check]:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             yield Check("operation", title, "failed", f"expected a result, got {type(error).__name__}: {reason}")
             continue
-        state = "ok" if difference <= limit else "failed"
         text = f"difference from the reference {difference:.1e} of the largest value (limit {limit:.0e})"
-        yield Check("operation", title, "ok" if state == "ok" else "failed", text)
+        yield Check("operation", title, "ok" if difference <= limit else "failed", text)
 
 
 def relative_difference(found: Any, expected: Any) -> float:

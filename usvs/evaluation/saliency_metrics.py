@@ -10,7 +10,6 @@ values is subtracted, the map is divided by its sum, and a map of zeros counts a
 score is not defined, and nothing else gives NaN.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -29,8 +28,6 @@ from usvs.ops.saliency_statistics import (
     pair_score,
     saliency_statistics,
 )
-
-logger: logging.Logger = logging.getLogger(__name__)
 
 Maps: TypeAlias = Tensor | ArrayLike  # [B, H, W]
 Negatives = Literal["unfixated", "all"]

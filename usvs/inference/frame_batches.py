@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.errors import DataError
-from usvs.inference.models import file_batches
+from usvs.inference.models import FOLDER_OF_FILES, file_batches
 from usvs.media.box import Box
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.own_labels import default_class_list, has_planes
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.utils.progress import track
+from usvs.utils.text import shell_command
 
 
 class FrameBatch(NamedTuple):
@@ -44,10 +45,12 @@ def open_store(folder: Path) -> PreparedStore:
         DataError: for another folder, or a store without prepared scans.
     """
     if not (folder / ARCHIVE_FILE).is_file():
-        raise DataError(f"'{folder}': expected a prepared store, or image and video files, got another folder")
+        raise DataError(f"'{folder}': expected a prepared store, or image and video files, got {FOLDER_OF_FILES}")
     store = PreparedStore(folder)
     if not store.scans:
-        raise DataError(f"store '{folder}': no scan is prepared")
+        raise DataError(
+            f"store '{folder}': expected prepared scans, got none: {shell_command('usvs', 'prepare', folder)}"
+        )
     return store
 
 

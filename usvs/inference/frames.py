@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from usvs.errors import DataError
 from usvs.media.box import Box
-from usvs.media.images import IMAGE_SUFFIXES, crop_to, read_gray_image
+from usvs.media.images import crop_to, read_gray_image
 from usvs.media.sector import Sector, detect_sector
 from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoInfo
@@ -33,11 +33,6 @@ def as_files(source: Source) -> list[Path] | None:
     if isinstance(source, (list, tuple)) and source and all(isinstance(one, (str, Path)) for one in source):
         return [Path(one) for one in source]
     return None
-
-
-def is_image_file(file: Path) -> bool:
-    """Return whether a file is named as an image; everything else is opened as a video."""
-    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
 def crop_sector(image: NDArray[np.float64], file: Path, box: Box | None = None) -> NDArray[np.uint8]:

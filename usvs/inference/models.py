@@ -14,17 +14,22 @@ from torch import Tensor, nn
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
-from usvs.inference.frames import Source, as_files, is_image_file, iter_video_frames, read_image_frame
+from usvs.inference.frames import Source, as_files, iter_video_frames, read_image_frame
 from usvs.media.box import Box
+from usvs.media.stills import is_still
 from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel, load_model
 from usvs.tasks.model_folder import DESCRIPTION
 from usvs.tasks.provenance import RESULTS_FILE
+from usvs.training.metrics_log import METRICS
 from usvs.utils.regular_files import read_regular_text
+from usvs.utils.text import shell_command
 
 logger: logging.Logger = logging.getLogger(__name__)
+
+FOLDER_OF_FILES = "a folder of files: name the files, or index and prepare the folder"
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:
@@ -40,7 +45,13 @@ def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[Tra
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise DataError(f"model '{folder}': there is no such folder")
+        raise DataError(f"model '{folder}': expected a run of 'usvs finetune', got no such folder")
+    if (folder / METRICS).is_file() and not (folder / MODELS).is_dir():
+        command = shell_command("usvs", "finetune", "classify", "STORE", "OUT", "--init", folder)
+        raise DataError(
+            f"model '{folder}': expected a run of 'usvs finetune', got one of 'usvs pretrain', which has no classes:"
+            f" fine-tune it with '{command}', or name classes by voice with --zero-shot CLASSES"
+        )
     if (folder / MODELS).is_dir():
         folder = _best_init(folder)
     if (folder / DESCRIPTION).is_file():
@@ -112,7 +123,9 @@ def file_batches(
     Raises:
         DataError: for a file that cannot be read; the frames before are yielded first.
     """
-    if is_image_file(file):
+    if file.is_dir():
+        raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
+    if is_still(file):
         yield [None], read_image_frame(file, side, box)[None]
         return
     seconds: list[float | None] = []

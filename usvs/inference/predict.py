@@ -1,6 +1,5 @@
 """Class predictions for images, videos, DICOM and stores: by a fine-tuned model, or by SonoNet's published weights."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -26,8 +25,6 @@ from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
-
-logger: logging.Logger = logging.getLogger(__name__)
 
 SONONET = "sononet:"
 

@@ -1,6 +1,5 @@
 """Predictions of a zero-shot classifier for images, videos and stores, as the same table as of other models."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from usvs.inference.zero_shot import ClassNames, ZeroShotClassifier
 from usvs.media.box import Box
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.utils.progress import track
-
-logger: logging.Logger = logging.getLogger(__name__)
 
 
 def predict_by_voice(

@@ -12,10 +12,11 @@ from torch import Tensor
 from usvs.archive.class_list import ClassList
 from usvs.archive.labels import standard_planes
 from usvs.errors import DataError
-from usvs.inference.frames import is_image_file, iter_gray, sample_sector
+from usvs.inference.frames import iter_gray, sample_sector
 from usvs.media.box import Box
 from usvs.media.images import crop_to, read_gray_image
 from usvs.media.sector import Sector, detect_sector
+from usvs.media.stills import is_still
 from usvs.media.video import read_video_info
 from usvs.models.sononet import SONONET_CLASSES, SONONET_HEIGHT, SONONET_WIDTH, SonoNet, sononet_images
 from usvs.tasks.features import BATCH_FRAMES
@@ -46,7 +47,7 @@ class SonoNetClassifier:
         Raises:
             DataError: for a file that cannot be read; what was yielded before stays valid.
         """
-        if is_image_file(file):
+        if is_still(file):
             image = read_gray_image(file)
             sector = None if box else detect_sector(np.rint(image).astype(np.uint8)[None])
             yield [None], self._predict([crop_screen(image, sector, box, file)])

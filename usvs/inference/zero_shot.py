@@ -22,7 +22,6 @@ from usvs.narration.spoken import VOICES, SpokenClasses, draw_voices, read_spoke
 from usvs.narration.voice import Voice
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.pretraining.shared_space import SharedSpace
-from usvs.utils.text import quantity
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -169,9 +168,9 @@ class ZeroShotClassifier:
             self.fit_embeddings(embeddings)
             return
         logger.warning(
-            f"zero-shot: {quantity(len(embeddings), 'frame')}, expected {LEAST_REFERENCE_FRAMES} or more to learn the"
-            " usual score of each class from: scores are not standardised, so some classes are named too often;"
-            " --reference STORE names frames to learn it from"
+            f"zero-shot: expected at least {LEAST_REFERENCE_FRAMES} frames to learn the usual score of each class from,"
+            f" got {len(embeddings)}: scores are not standardised, so some classes are named too often; add"
+            " --reference STORE, whose frames it is then learnt from"
         )
 
 

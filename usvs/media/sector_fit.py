@@ -128,7 +128,7 @@ def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit |
 
 def _tolerance(evidence: Evidence) -> float:
     height, width = evidence.masks.shape[1:]
-    return max(MIN_TOLERANCE_PX, TOLERANCE_FRACTION * min(height, width))
+    return max(MIN_TOLERANCE_PX, TOLERANCE_FRACTION * float(min(height, width)))
 
 
 def reach_border(geometry: SectorGeometry, height: int, width: int, distance: float) -> SectorGeometry:

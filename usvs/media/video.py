@@ -1,4 +1,4 @@
-"""Reading of video files as gray frames on the scan clock (t = 0 at the first frame): FFmpeg containers and DICOM."""
+"""Reading of files as gray frames on the scan clock (t = 0 at the first frame): FFmpeg containers, DICOM, stills."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +18,7 @@ from usvs.media.dicom import iter_dicom_frames, read_dicom_info
 from usvs.media.dicom_file import DicomFile, is_dicom, open_dicom
 from usvs.media.dicom_header import read_frame_seconds, read_patient_id, read_region
 from usvs.media.quiet_pydicom import quiet_pydicom
+from usvs.media.stills import STILL, is_still, read_still, read_still_info
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
 
 
@@ -25,12 +26,14 @@ def read_video_info(path: str | Path) -> VideoInfo:
     """Read a video's header and packets, without decoding it.
 
     Args:
-        path: a video file of any container that FFmpeg reads, or a multi-frame DICOM file.
+        path: a video file of any container that FFmpeg reads, a DICOM file, or a still picture.
 
     Raises:
         DataError: with what is wrong with the file, without its name.
     """
     path = Path(path)
+    if is_still(path):
+        return read_still_info(path)
     dicom = open_dicom(path) if is_dicom(path) else None
     if dicom is None:
         return read_container_info(path)
@@ -56,6 +59,11 @@ def iter_gray_frames(
     """
     path = Path(path)
     info, stats = info or read_video_info(path), stats if stats is not None else VideoDecodeStats()
+    if info.container == STILL:
+        picture = read_still(path)
+        stats.frames += 1
+        yield 0.0, picture if box is None else box.crop(picture)
+        return
     dicom = open_dicom(path) if info.container == "dicom" else None
     if dicom is None:
         yield from iter_container_frames(path, info, stats, box)
@@ -73,7 +81,9 @@ def iter_keyframes(path: str | Path, info: VideoInfo, indices: NDArray[np.int64]
         indices: frame indices out of `info.timing.keyframes`, increasing [k].
     """
     path = Path(path)
-    if info.container == "dicom":
+    if info.container == STILL:
+        yield from (read_still(path) for _ in indices)
+    elif info.container == "dicom":
         yield from (gray for _, gray in iter_dicom_frames(open_dicom(path), info, VideoDecodeStats(), indices))
     else:
         yield from iter_container_keyframes(path, info, indices)

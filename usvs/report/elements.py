@@ -86,8 +86,17 @@ def table(
         element("thead", {}, head),
         element("tbody", {}, *body),
     )
-    # a wide table scrolls in a region of its own, which the keyboard reaches
-    return element("div", {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": caption}, made)
+    return scrolling(caption, made)
+
+
+def scrolling(caption: str, made: Element) -> Element:
+    """Return a table in a region of its own, which scrolls where it is wide and which the keyboard reaches.
+
+    The table's caption is for screen readers; it is shown above, as wide as the page whatever the table's width.
+    """
+    region = {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": caption}
+    shown = element("p", {"class": "caption", "aria-hidden": "true"}, caption)
+    return group("titled", [shown, element("div", region, made)])
 
 
 def number_cell(value: float | None, text: str | None = None) -> Element:

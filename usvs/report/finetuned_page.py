@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from usvs.evaluation.metrics import Spread
 from usvs.evaluation.significance import paired_difference
 from usvs.report.charts import legend, line_mark, score_chart
+from usvs.report.confusion import confusion_table
 from usvs.report.elements import NO_VALUE, Content, disclosure, element, figure, note, number_cell, table
 from usvs.report.finetuned_results import FinetunedRun
 from usvs.report.finetuned_timelines import finetuned_timelines
@@ -26,8 +27,6 @@ from usvs.tasks.task import ScoreColumn
 
 KIND = "usvs, report of a fine-tuning"
 MAX_MATRIX_CLASSES, MAX_MATRICES = 60, 6
-SHOWN_PERCENT = 0.5
-DARK_FRACTION = 0.55  # of a cell, whose number is then light
 
 
 def finetuned_page(run: Path, store: Path | None = None, names: bool = False) -> Page:
@@ -74,8 +73,9 @@ def _verdict(run: FinetunedRun) -> tuple[Tone, list[str]]:
         if len(compared) == len(values) > 0:
             difference = paired_difference(values, compared)
             ahead = difference.wins if not run.is_gaze else len(values) - difference.wins
-            unit = f"{100 * abs(difference.mean):.1f} points" if main.percent else f"{abs(difference.mean):.2f}"
-            text.append(f"Ahead of '{other}' ({_spread(compared, main)}) by {unit}, in {ahead} of {len(values)} folds.")
+            lead = f"{100 * abs(difference.mean):.1f} points" if main.percent else f"{abs(difference.mean):.2f}"
+            by = "by less than the last digit" if float(lead.split()[0]) == 0 else f"by {lead}"
+            text.append(f"Ahead of '{other}' ({_spread(compared, main)}) {by}, in {ahead} of {len(values)} folds.")
     overlap = group_of(run.results, "pretraining_overlap")
     if shared := [name for name, state in overlap.items() if state != "disjoint"]:
         text.append(
@@ -89,7 +89,10 @@ def _verdict(run: FinetunedRun) -> tuple[Tone, list[str]]:
     if run.done < run.expected or chance is None or len(values) < 2:
         return "unknown", text
     gain = float(np.mean(values)) - chance if not run.is_gaze else chance - float(np.mean(values))
-    return ("good" if gain > half_width(np.array(values)) else "bad"), text
+    if gain > half_width(np.array(values)):
+        return "good", text
+    text.insert(1, "That is not clearly better than guessing; more labelled patients help most.")
+    return "bad", text
 
 
 def _facts(run: FinetunedRun) -> list[tuple[str, str]]:
@@ -171,36 +174,6 @@ def _confusions(run: FinetunedRun) -> Iterator[Content]:
         shown += 1
     if not shown:
         yield note("No fold is measured yet.")
-
-
-def confusion_table(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> Element:
-    """Return a confusion matrix [C, C] (rows are true classes) as a table, in percent of each true class."""
-    totals = matrix.sum(axis=1, keepdims=True)
-    fractions = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
-    heads = [element("th", {"scope": "col"}, element("span", {}, name)) for name in classes]
-    rows = []
-    for name, values, counts in zip(classes, fractions.tolist(), matrix.tolist(), strict=True):
-        cells = [_confusion_cell(value, count) for value, count in zip(values, counts, strict=True)]
-        rows.append(element("tr", {}, element("th", {"scope": "row", "title": name}, name), *cells))
-    made = element(
-        "table",
-        {"class": "confusion"},
-        element("caption", {}, title),
-        element("thead", {}, element("tr", {}, element("td", {}), *heads)),
-        element("tbody", {}, *rows),
-    )
-    return element("div", {"class": "scroll", "role": "region", "tabindex": "0", "aria-label": title}, made)
-
-
-def _confusion_cell(fraction: float, count: int) -> Element:
-    if fraction != fraction:
-        return element("td", {"class": "none"})
-    attributes: dict[str, Any] = {"data-value": str(count)}
-    if count:
-        attributes["style"] = f"background: rgba(var(--cell), {max(fraction, 0.04):.2f})"
-    if fraction > DARK_FRACTION:
-        attributes["class"] = "full"
-    return element("td", attributes, f"{100 * fraction:.0f}" if 100 * fraction >= SHOWN_PERCENT else "")
 
 
 def _saliency(run: Path) -> Iterator[Content]:
@@ -290,7 +263,9 @@ def _interval(values: Sequence[float], column: ScoreColumn) -> str:
         return NO_VALUE
     mean, half = float(np.mean(values)), half_width(np.array(values))
     low, high = mean - half, mean + half
-    return f"{100 * low:.1f} to {100 * high:.1f} %" if column.percent else f"{low:.2f} to {high:.2f}"
+    if column.percent:  # no such score is outside of 0 .. 100 %
+        return f"{100 * max(low, 0.0):.1f} to {100 * min(high, 1.0):.1f} %"
+    return f"{low:.2f} to {high:.2f}"
 
 
 def _chance_text(run: FinetunedRun) -> str:

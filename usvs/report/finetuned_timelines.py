@@ -58,7 +58,7 @@ def finetuned_timelines(run: Path, results: FinetunedRun, store: Path | None, na
     )
     first = load_model(run / MODELS / best / f"fold_{chosen[0][1]}")
     labels = _labels(opened, first)
-    yield timeline_legend(*((), ()) if labels is None else (labels.names, labels.colours))
+    yield timeline_legend(opened, (number for number, _ in chosen), labels)
     for number, fold in chosen:
         model = load_model(run / MODELS / best / f"fold_{fold}")
         scan = opened.scan(number)

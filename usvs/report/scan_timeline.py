@@ -1,6 +1,6 @@
 """A scan over its time: frames, speech, labels, predicted classes and gaze, one track each, on one axis."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
@@ -75,11 +75,22 @@ def timeline(
     return element("figure", {"class": "figure block"}, element("figcaption", {}, title), group("tracks", parts))
 
 
-def timeline_legend(names: Sequence[str], colours: Sequence[str]) -> Element:
-    """Return the legend of timelines: their classes, and the two lines of gaze."""
-    entries = [(name, colour_mark(colour)) for name, colour in zip(names, colours, strict=True)]
-    entries += [("gaze, left to right", line_mark("unseen")), ("gaze, top to bottom", line_mark("second"))]
-    return legend(entries)
+def timeline_legend(store: PreparedStore, numbers: Iterable[int], labels: ScanLabels | None) -> Element | None:
+    """Return the legend of the timelines of some scans: their classes, and the two lines of gaze where there is any.
+
+    Args:
+        store: the prepared scans.
+        numbers: of the scans.
+        labels: as of `timeline`.
+    """
+    entries = (
+        []
+        if labels is None
+        else [(name, colour_mark(colour)) for name, colour in zip(labels.names, labels.colours, strict=True)]
+    )
+    if any(np.isfinite(store.scan(number).gaze).any() for number in numbers):
+        entries += [("gaze, left to right", line_mark("unseen")), ("gaze, top to bottom", line_mark("second"))]
+    return legend(entries) if entries else None
 
 
 def film_seconds(seconds: float) -> NDArray[np.float64]:

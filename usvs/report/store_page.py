@@ -139,7 +139,7 @@ def _scans(opened: PreparedStore | None, catalogue: Catalogue, usable: Rows, nam
         f"{quantity(len(chosen), 'scan')}, evenly spaced in the catalogue. Each bar is one clip of"
         f" {opened.clip_settings.clip_seconds:g} s, as high as the fraction of it that is speech."
     )
-    yield timeline_legend(*((), ()) if labels is None else (labels.names, labels.colours))
+    yield timeline_legend(opened, chosen, labels)
     for number in chosen:
         row = row_of[opened.scans[number]]
         yield timeline(opened, number, f"{_name(row, names)}, patient {row['patient_key'] or 'unknown'}", labels)
@@ -223,12 +223,12 @@ def _patient_table(usable: Rows) -> Iterator[Content]:
         [
             key,
             f"{len(found):,}",
-            f"{sum(row['duration_seconds'] or 0.0 for row in found) / 60:,.1f}",
+            f"{sum(row['duration_seconds'] or 0.0 for row in found):,.0f}",
             f"{_spoken(found):,}",
         ]
         for key, found in ordered[:PATIENT_ROWS]
     ]
-    yield table("Patients by number of scans", ["patient", "scans", "minutes", "clips with speech"], rows)
+    yield table("Patients by number of scans", ["patient", "scans", "seconds", "clips with speech"], rows)
     if len(ordered) > PATIENT_ROWS:
         yield note(f"{PATIENT_ROWS} of {len(ordered):,} patients.")
 

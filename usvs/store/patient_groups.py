@@ -104,8 +104,8 @@ def _lines(found: PatientGroups, scans: Sequence[ScanFiles], id_keys: Sequence[I
         lines.append(hint)
     if ambiguous := found.ambiguous:
         lines.append(
-            f"unknown patient ({_some_scans(ambiguous, scans)}): manifest.csv gives other scans of the same folder or "
-            "PatientID to several patients, and does not name this one's: add a row for it"
+            f"unknown patient ({_some_scans(ambiguous, scans)}): manifest.csv or labels.csv gives other scans of the "
+            "same folder or PatientID to several patients, and does not name this one's: add a row for it"
         )
     if unknown := found.unknown:
         lines.append(

@@ -147,7 +147,11 @@ def newest_checkpoint_folder(path: Path) -> Path:
         return newest_checkpoint_folder(path.parent / read_regular_text(path).strip())
     newest = _newest_first(path / "checkpoints")
     if not newest:
-        raise DataError(f"'{path}': expected a run folder with a checkpoint, or a checkpoint folder")
+        got = "another folder" if path.is_dir() else "a file" if path.exists() else "no such folder"
+        raise DataError(
+            f"'{path}': expected a run folder with a checkpoint, as 'usvs pretrain' writes it, or a checkpoint folder,"
+            f" got {got}"
+        )
     return newest[0]
 
 
