@@ -202,7 +202,7 @@ def _read_speech(
         if heard != samples:
             heard = min(heard, scan.speech_samples)
             start = max(0.0, min(start, (scan.speech_samples - heard) / scan.rate_hz))
-        piece = scan.speech(start, heard)
+        piece: NDArray[np.int16] | NDArray[np.float64] = scan.speech(start, heard)
         if heard != samples:
             piece = np.interp(np.linspace(0, heard - 1, samples), np.arange(heard), piece)
         np.multiply(piece, np.float32(1 / 32768), out=target[row], casting="same_kind")
