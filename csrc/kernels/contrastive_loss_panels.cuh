@@ -91,8 +91,7 @@ __device__ __forceinline__ bool carry_sums(const WeightPanel& panel, const Embed
       }
     }
   }
-  __syncthreads();
-  return panel.is_last;
+  return panel.is_last;  // no barrier: the gradients are written by the threads that added these sums
 }
 
 template <bool kRowsAreAnchors, typename Input>

@@ -22,6 +22,7 @@ from usvs.models.preprocessing import (
 )
 from usvs.store.settings import prepare_profile
 from usvs.utils.permutation import Float64Array, UInt64Array, keyed_bits, uniform_from_bits
+from usvs.utils.text import shell_command
 
 ZOOM_NUMBER = 4 + 2 * ORDER_FRAMES  # of a frame's random numbers; those before it are taken
 
@@ -121,8 +122,8 @@ def crop_grid(side: int, frame_pixels: int, crop_fraction: float) -> CropGrid:
         raise ConfigError(
             f"frames of the store: expected at least {frame_pixels} pixels a side (model.frame_pixels), got {side}; "
             + (f"the store was prepared for {fitting}: add that, " if profiles else "")
-            + f"set model.frame_pixels to at most {side}, or prepare the store again with 'usvs prepare STORE --set"
-            f" frame_pixels={frame_pixels}'"
+            + f"set model.frame_pixels to at most {side}, or prepare the store again: "
+            + shell_command("usvs", "prepare", "STORE", "--set", f"frame_pixels={frame_pixels}")
         )
     return CropGrid.fit(side, frame_pixels, crop_fraction)
 
