@@ -91,7 +91,8 @@ __device__ __forceinline__ bool carry_sums(const WeightPanel& panel, const Embed
       }
     }
   }
-  return panel.is_last;  // no barrier: the gradients are written by the threads that added these sums
+  // No barrier: the threads that added these sums write the gradients.
+  return panel.is_last;
 }
 
 template <bool kRowsAreAnchors, typename Input>
