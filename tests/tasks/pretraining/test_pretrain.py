@@ -180,15 +180,16 @@ def test_validation_clips_all_show_the_order_task_whatever_share_training_shows(
     assert Validation(store, store.clips, shared).loader.batch(0).order_valid.all()
 
 
-def test_validation_frames_are_not_augmented_however_strongly_training_is(noise_store, tiny):
+def test_validation_is_not_augmented_however_strongly_training_is(noise_store, tiny):
     plain = tiny()
-    strong = plain.augment.model_copy(update={"zoom": 2.0, "gain_db": 12.0, "flip": True})
+    strong = plain.augment.model_copy(update={"zoom": 2.0, "gain_db": 12.0, "flip": True, "speech_speed": 1.5})
     store = PreparedStore(noise_store)
     first, second = (
         Validation(store, store.clips, plain.model_copy(update={"augment": augment})).loader.batch(0)
         for augment in (plain.augment, strong)
     )
-    assert torch.equal(first.frames, second.frames) and torch.equal(first.order_frames, second.order_frames)
+    for name in ("frames", "order_frames", "speech", "negative_speech"):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
 
 
 @pytest.mark.parametrize(
