@@ -7,6 +7,7 @@ from pydantic import Field
 from usvs.config import Settings
 from usvs.store.settings import ClipSettings
 
+LoaderName = Literal["torch", "dali", "dali-video"]
 TEMPORAL_STRIDE = 8  # every eighth frame of a scan or a video (section 3.2)
 
 
@@ -45,7 +46,7 @@ class PairSettings(Settings):
     """P, side of the network's input, in pixels."""
     rate_hz: int = Field(24_000, gt=0)
     """Sampling rate of the speech, in Hz; the store's must be equal."""
-    loader: Literal["torch", "dali"] = "torch"
+    loader: LoaderName = "torch"
     """Data-loading backend."""
     loader_workers: int = Field(1, ge=0)
     """Threads that load; 0 loads in the caller's."""
