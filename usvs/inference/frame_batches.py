@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.archive.class_list import ClassList
 from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.errors import DataError
-from usvs.inference.models import FOLDER_OF_FILES, file_batches
+from usvs.inference.frames import FOLDER_OF_FILES, file_batches
 from usvs.media.box import Box
 from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
@@ -36,6 +37,18 @@ class FrameBatch(NamedTuple):
     seconds: list[float | None]
     labels: list[str | None]
     frames: NDArray[np.uint8]
+
+
+class KnownLabels(NamedTuple):
+    """Which labels of a store are read with its frames.
+
+    Attributes:
+        classes: of which the labels are; None: the standard planes.
+        names: of the classes in their order; empty: no label is read.
+    """
+
+    classes: ClassList | None
+    names: Sequence[str]
 
 
 def open_store(folder: Path) -> PreparedStore:
@@ -70,27 +83,36 @@ def source_batches(files: Sequence[Path], side: int, stride: int, what: str) -> 
             raise DataError(str(error) if str(file) in str(error) else f"'{file}': {error}") from None
 
 
-def store_batches(store: PreparedStore, stride: int, what: str) -> Iterator[FrameBatch]:
+def store_batches(
+    store: PreparedStore, stride: int, what: str, known: KnownLabels | None = None
+) -> Iterator[FrameBatch]:
     """Yield every `stride`-th frame of each scan of a store.
 
     Args:
         store: the prepared scans.
         stride: in frames.
         what: is done with them, for the progress.
+        known: labels to read; None: the standard planes, else those of the store's only other column.
     """
-    classes = None if has_planes(store) else default_class_list(store)
-    names = STANDARD_PLANES if classes is None else classes.names
+    if known is None:
+        classes = None if has_planes(store) else default_class_list(store)
+        known = KnownLabels(classes, STANDARD_PLANES if classes is None else classes.names)
     for number in track(range(len(store.scans)), what):
-        scan, table = store.scan(number), every_nth_frame(store, [number], stride, classes)
-        for start in range(0, len(table), BATCH_FRAMES):
-            rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
-            yield FrameBatch(
-                store.scans[number],
-                scan.patient_key or None,
-                [float(scan.frame_seconds[frame]) for frame in rows.frame.tolist()],
-                [names[label] if label >= 0 else None for label in rows.label.tolist()],
-                read_frames(store, rows),
-            )
+        yield from scan_batches(store, number, stride, known)
+
+
+def scan_batches(store: PreparedStore, number: int, stride: int, known: KnownLabels) -> Iterator[FrameBatch]:
+    """Yield every `stride`-th frame of one scan; arguments as of `store_batches`."""
+    scan, table = store.scan(number), every_nth_frame(store, [number], stride, known.classes)
+    for start in range(0, len(table), BATCH_FRAMES):
+        rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
+        yield FrameBatch(
+            store.scans[number],
+            scan.patient_key or None,
+            scan.frame_seconds[rows.frame].tolist(),
+            [known.names[label] if known.names and label >= 0 else None for label in rows.label.tolist()],
+            read_frames(store, rows),
+        )
 
 
 def media_batches(file: Path, side: int, stride: int, box: Box | None = None) -> Iterator[FrameBatch]:

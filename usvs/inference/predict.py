@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from usvs.archive.class_list import ClassList
-from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
-from usvs.inference.frames import as_files
-from usvs.inference.models import evaluation_inputs, file_batches, load_models, predict_models
+from usvs.inference.frame_batches import KnownLabels, store_batches
+from usvs.inference.frames import as_files, file_batches
+from usvs.inference.models import evaluation_inputs, load_models, predict_models
 from usvs.inference.sononet import SonoNetClassifier
 from usvs.media.box import Box
 from usvs.models.sononet import make_sononet
@@ -21,7 +21,6 @@ from usvs.store.identity import ARCHIVE_FILE
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.own_labels import check_store_classes
 from usvs.tasks.classification.task import ClassificationTask
-from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
@@ -104,18 +103,13 @@ class FinetunedClassifier:
         store = PreparedStore(folder)
         check_store_classes(self.task, store)
         labels = self.class_list.column in store.labels.classes and self.task.label_classes is not None
-        classes = self.class_list if labels else None
-        known_classes = self.classes if labels or self.task.label_classes is None else ()
-        for number in track(range(len(store.scans)), "predicting scans"):
-            table, scan = every_nth_frame(store, [number], stride, classes), store.scan(number)
-            for start in range(0, len(table), BATCH_FRAMES):
-                rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
-                inputs = evaluation_inputs(self.models[0], read_frames(store, rows))
-                probabilities = predict_models(self.models, inputs).double().tolist()
-                for frame, label, row in zip(rows.frame.tolist(), rows.label.tolist(), probabilities, strict=True):
-                    known = known_classes[label] if known_classes and label >= 0 else None
-                    moment = float(scan.frame_seconds[frame])
-                    yield make_prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
+        names = self.classes if labels or self.task.label_classes is None else ()
+        known = KnownLabels(self.class_list if labels else None, names)
+        for batch in store_batches(store, stride, "predicting scans", known):
+            inputs = evaluation_inputs(self.models[0], batch.frames)
+            probabilities = predict_models(self.models, inputs).double().tolist()
+            for moment, label, row in zip(batch.seconds, batch.labels, probabilities, strict=True):
+                yield make_prediction(self.classes, Path(batch.scan), row, moment)._replace(known=label)
 
 
 def load_classifier(model: str | Path) -> Classifier:
