@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -123,7 +124,7 @@ def file_batches(
     Raises:
         DataError: for a file that cannot be read; the frames before are yielded first.
     """
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112  which no name makes an error, as one that is too long does
         raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
     if is_still(file):
         yield [None], read_image_frame(file, side, box)[None]

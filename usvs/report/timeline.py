@@ -67,11 +67,12 @@ def save_timelines(found: PredictionTable, folder: Path) -> list[Path]:
         The files, ``FOLDER/NAME.png``; a number is added to a name that occurs again.
     """
     saved: list[Path] = []
-    used: dict[str, int] = {}
+    used = set[str]()
     videos = {file: rows for file, rows in found.of_files.items() if rows[0].seconds is not None}
     for file, rows in track(list(videos.items()), "drawing timelines", len(videos)):
-        used[file.stem] = used.get(file.stem, 0) + 1
-        name = file.stem if used[file.stem] == 1 else f"{file.stem}_{used[file.stem]}"
+        names = (file.stem, *(f"{file.stem}_{number}" for number in range(2, len(videos) + 2)))
+        name = next(name for name in names if name not in used)
+        used.add(name)
         times = [row.seconds or 0.0 for row in rows]
         known = [row.known for row in rows]
         title, values = plot_text(file.name, MAX_TITLE_LETTERS), [row.probabilities for row in rows]
