@@ -20,7 +20,7 @@ from usvs.media.box import Box
 from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import read_archive_path
-from usvs.utils.atomic_files import write_durably
+from usvs.utils.atomic_files import write_durably, writing
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
@@ -38,7 +38,8 @@ CROP_COLOURS = {  # BGR, by the source of the crop
     "whole": (60, 60, 235),
 }
 LIST_FILE = "sectors.csv"
-LIST_COLUMNS = ("confidence", "source", "scan", "file")
+LIST_COLUMNS = ("confidence", "source", "scan", "file", "sector")
+SIDES = ("left", "top", "right", "bottom")
 LEGEND = {
     "found": "detected in the pixels",
     "region": "stated by the file",
@@ -79,30 +80,23 @@ def draw_contact_sheets(
     """Draw the usable ones of the rows of a catalogue, see `save_contact_sheets`; only their owner may read the files.
 
     The least certain sectors are drawn first; ``OUT/sectors.csv`` lists them in the same order, with the names of their
-    files.
+    files and the crops as manifest.csv takes them.
 
     Raises:
-        DataError: if `out` cannot be written.
+        ResourceError: if `out` cannot be written.
     """
     out = Path(out)
     usable = sorted((row for row in rows if row["status"] == OK), key=lambda row: float(row["sector_confidence"]))
     tasks = [TileTask(archive, row) for row in usable]
     tiles = (tile for _, tile in track(map_tasks(draw_tile, tasks, workers), "drawing sectors", total=len(tasks)))
-    try:
+    with writing(f"folder '{out}'"):
         make_private_folder(out)
-    except OSError as error:
-        raise DataError(f"folder '{out}' cannot be created: {error.strerror}") from None
-    try:
         write_durably(out / LIST_FILE, _list_sectors(usable))
-    except OSError as error:
-        raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     pages: list[Path] = []
     for number, page in enumerate(_arrange_pages(tile for tile in tiles if not isinstance(tile, DataError)), start=1):
         pages.append(out / f"sectors_{number:03d}.png")
-        try:
+        with writing(f"'{pages[-1]}'"):
             write_durably(pages[-1], cv2.imencode(".png", page)[1].tobytes())
-        except OSError as error:
-            raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     return tuple(pages)
 
 
@@ -110,16 +104,16 @@ def _list_sectors(rows: Sequence[dict[str, Any]]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(LIST_COLUMNS)
-    table.writerows(
-        [f"{row['sector_confidence']:.2f}", row["sector_source"], row["scan_key"], row["path"]] for row in rows
-    )
+    for row in rows:
+        sector = ",".join(str(row[f"sector_{side}"]) for side in SIDES)
+        table.writerow([f"{row['sector_confidence']:.2f}", row["sector_source"], row["scan_key"], row["path"], sector])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def draw_tile(task: TileTask) -> Picture:
     """Draw a frame from the middle of a scan, pixelated outside the crop [H, W, 3]."""
     row = task.row
-    crop = Box(*(int(row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+    crop = Box(*(int(row[f"sector_{side}"]) for side in SIDES))
     picture = _middle_frame(task.archive / str(row["path"]))
     tile = np.full((TILE_SIZE[1] + CAPTION_HEIGHT, TILE_SIZE[0], 3), 24, np.uint8)
     if picture is not None:
