@@ -1,6 +1,7 @@
 """Frames from whatever a user has: image files, video files, arrays; as square gray frames like those of a store."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -122,7 +123,7 @@ def file_batches(
     Raises:
         DataError: for a file that cannot be read; the frames before are yielded first.
     """
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112  which no name makes an error, as one that is too long does
         raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
     if is_still(file):
         yield [None], read_image_frame(file, side, box)[None]
