@@ -28,7 +28,6 @@ def test_the_commands_are_those_of_the_readme():
     assert all(ours >= theirs for theirs, ours in zip(*options, strict=True))
 
 
-@pytest.mark.skipif(not STORED.exists(), reason="the run is going on")
 def test_the_outputs_of_the_page_are_those_of_the_stored_run():
     stored = STORED.read_text(encoding="utf-8").splitlines()
     assert [line[2:] for line in stored if line.startswith("$ ")] == commands_of_the_page()
