@@ -37,6 +37,17 @@ def test_inputs_may_have_any_strides():
         assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_the_losses_may_have_any_stride(dtype: torch.dtype):
+    tensors, index = embeddings(7, 20, 8, dtype), some_index(7, 20)
+    doubled = torch.linspace(0.5, 1.5, 14, dtype=dtype)
+    losses = contrastive_loss(*tensors, index)
+    for strided in (doubled[::2], doubled[:1].expand(7), doubled.flip(0)[::2]):
+        got = torch.autograd.grad(losses, tensors, strided, retain_graph=True)
+        expected = torch.autograd.grad(losses, tensors, strided.contiguous(), retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
 def test_no_anchors():
     tensors = embeddings(0, 5, 3, torch.float32)
     losses = contrastive_loss(*tensors, torch.zeros(0, dtype=torch.int64))
