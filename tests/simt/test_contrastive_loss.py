@@ -204,7 +204,7 @@ def test_sanitizers_find_nothing_in_panels_of_weights(dtype: str, kind: Build):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("panel_tiles", [0, 2])
-def test_candidates_without_anchors_have_gradients_of_zero(dtype: str, panel_tiles: int):
+def test_panels_without_anchors_give_candidates_gradients_of_zero(dtype: str, panel_tiles: int):
     case = Case(0, 140, 132, dtype)  # a panel without columns: nothing is loaded, and sums of nothing are written
     case.panel_tiles = panel_tiles
     backward = case.backward(np.zeros(0, np.float32), under=["2:1", "2:2", "2:3", "2:4"])
