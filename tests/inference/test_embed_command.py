@@ -40,7 +40,7 @@ def test_a_failure_leaves_the_older_file(shared_run, spoken_store, tmp_path, cap
     embed_to_file([spoken_store], shared_run, out, stride=20)
     before = out.read_bytes()
     (tmp_path / "b.mp4").write_text("no video")
-    assert run_command("embed", spoken_store, tmp_path / "b.mp4", shared_run, out, "--stride", "20") == 3
+    assert run_command("embed", tmp_path / "b.mp4", shared_run, out, "--stride", "20") == 3
     assert "b.mp4" in capsys.readouterr().err
     assert out.read_bytes() == before and not list(tmp_path.glob(".*partial"))
 

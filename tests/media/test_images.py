@@ -15,7 +15,7 @@ from usvs.errors import DataError
 from usvs.inference.frames import read_image_frame
 from usvs.media.box import Box
 from usvs.media.images import read_gray_image
-from usvs.media.video import iter_gray_frames
+from usvs.media.video import iter_gray_frames, read_video_info
 
 GRAY = np.tile(np.linspace(0, 250, 160).astype(np.uint8), (120, 1))
 GRAY[:20, :20] = 255
@@ -124,6 +124,36 @@ def test_pages_of_a_tiff_are_not_dropped(tmp_path: Path):
     pages[1].encoderinfo = {"tiffinfo": {254: 1}}  # a thumbnail
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
     np.testing.assert_array_equal(read_gray_image(tmp_path / "a.tif"), GRAY)
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_frames_of_an_animated_png_are_not_dropped(tmp_path: Path, is_apart: bool):
+    frames = [Image.fromarray(np.roll(GRAY, 9 * number, axis=1)) for number in range(4)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], default_image=is_apart)
+    with pytest.raises(DataError, match=r"'.*a\.png': expected one picture, got 4 \(an animation"):
+        read_gray_image(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"^expected one picture, got 4"):
+        read_video_info(tmp_path / "a.png")
+    frames[0].save(tmp_path / "a.png", save_all=True)
+    np.testing.assert_array_equal(read_gray_image(tmp_path / "a.png"), GRAY)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_pictures_in_a_row_are_not_dropped(tmp_path: Path, ending: str):
+    content = cv2.imencode(f".{ending}", GRAY)[1].tobytes()
+    (tmp_path / f"a.{ending}").write_bytes(content * 3)
+    with pytest.raises(DataError, match=r"expected one picture, got 3 .*files in a row"):
+        read_gray_image(tmp_path / f"a.{ending}")
+
+
+def test_a_preview_beside_the_picture_of_a_camera_is_no_second_picture(tmp_path: Path):
+    pictures = [Image.fromarray(GRAY), Image.fromarray(255 - GRAY)]
+    pictures[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=pictures[1:])
+    np.testing.assert_allclose(read_gray_image(tmp_path / "a.jpg"), GRAY, atol=20)
+    inside = cv2.imencode(".jpg", GRAY)[1].tobytes()
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + 6 + 2 * len(inside)) + b"Exif\0\0" + inside * 2
+    (tmp_path / "b.jpg").write_bytes(inside[:2] + segment + inside[2:])
+    np.testing.assert_allclose(read_gray_image(tmp_path / "b.jpg"), GRAY, atol=20)
 
 
 def test_directories_of_a_tiff_that_lead_back_end(tmp_path: Path):

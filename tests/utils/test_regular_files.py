@@ -46,6 +46,18 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path):
         open_regular(tmp_path / "none")
 
 
+def test_a_small_file_needs_little_memory_whatever_the_limit(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+    script = (
+        "import resource, sys; from pathlib import Path; from usvs.utils.regular_files import read_regular\n"
+        "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28),) * 2)\n"
+        "print(len(read_regular(Path(sys.argv[1]), 1 << 33)))"
+    )
+    assert run_python("-c", script, str(tmp_path / "a")).strip() == "3000000"
+    assert read_regular(Path("/proc/self/status"), 1 << 33).startswith(b"Name:")
+
+
 def test_no_reader_opens_a_file_of_others_by_itself():
     """Every other `open` for reading is of a file that this package has just written."""
     own = {"utils/atomic_files.py", "utils/regular_files.py", "utils/private_files.py", "training/environment.py"}

@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         of_file = "" if error.filename is None else f": '{error.filename}'"
         _fail(f"{error.strerror or error}{of_file}", 4)
+    except MemoryError as error:
+        _fail(f"not enough memory{f': {error}' if str(error) else ''}: expected more than this process may use", 4)
     except ModuleNotFoundError as error:
         if not is_missing_dependency(error):
             raise

@@ -1,11 +1,13 @@
 """Paths on a command line: whether they exist and are what is expected, before anything else is done."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Literal
 
-from usvs.errors import ConfigError
+from usvs.errors import ConfigError, ResourceError
 from usvs.tasks.init_names import INIT_PREFIXES
+from usvs.utils.atomic_files import partial_path
 
 # What must be there: a folder, a file, or either; a new or existing folder, or file, to write to; initial weights
 # (`--init`), a trained model (`--model`), or weights of a library or a file.
@@ -18,6 +20,7 @@ def check_paths(options: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: naming the first argument that is not what it must be.
+        ResourceError: for one that cannot be written to.
     """
     for name, (shown, kind) in getattr(options, "path_kinds", {}).items():
         given = getattr(options, name)
@@ -36,6 +39,7 @@ def check_path(shown: str, kind: PathKind, given: str | Path) -> None:
 
     Raises:
         ConfigError: where it is not there.
+        ResourceError: for an output that cannot be written to.
     """
     if kind == "weights":
         _check_weights(shown, str(given))
@@ -70,6 +74,12 @@ def _check_output(shown: str, kind: PathKind, path: Path) -> None:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not above.is_dir():
         raise ConfigError(f"{shown}: expected a path in a folder, got '{path}': '{above}' is a file")
+    folder = path if kind == "output_folder" and path.exists() else above
+    if not os.access(folder, os.W_OK | os.X_OK):  # before the work whose result it is
+        raise ResourceError(f"{shown}: expected a place to write to, got '{path}': '{folder}' is not writable")
+    longest = os.pathconf(above, "PC_NAME_MAX")
+    if kind == "output_file" and len(os.fsencode(partial_path(path).name)) > longest:
+        raise ConfigError(f"{shown}: expected a shorter name, got '{path.name[:60]}...' of {len(path.name)} letters")
 
 
 def _check_weights(shown: str, given: str) -> None:

@@ -21,8 +21,8 @@ from usvs.cli.options import (
 )
 from usvs.config import Profile, override_settings, read_table
 from usvs.data.settings import TEMPORAL_STRIDE
-from usvs.errors import ConfigError, DataError
-from usvs.store.identity import ARCHIVE_FILE
+from usvs.errors import ConfigError, DataError, ResourceError
+from usvs.store.identity import is_store
 from usvs.tasks.classification.settings import classification_profile
 from usvs.tasks.saliency.settings import saliency_profile
 from usvs.tasks.settings import FinetuneSettings
@@ -217,9 +217,14 @@ def _predict(options: argparse.Namespace) -> None:
         for line in [] if options.out is None else summary_lines(found):
             print_result(line)
     if options.out is not None:
-        file = save_predictions(found, options.out)
+        try:
+            file = save_predictions(found, options.out)
+        except ResourceError:  # the work of hours is printed, not lost
+            for prediction in [] if options.json else found.predictions:
+                print_result(found.line(prediction))
+            raise
         logger.info(f"predictions: {quantity(len(found.predictions), 'row')} in '{file}'")
-    if any((file / ARCHIVE_FILE).is_file() for file in options.images):
+    if any(map(is_store, options.images)):
         logger.info("predictions: scans of a store are named by keyed hashes; 'usvs ls STORE KEY' prints the path")
     if doubtful := found.doubtful:
         logger.info(

@@ -2,12 +2,24 @@
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from usvs.config import Settings
+from usvs.errors import ConfigError
 from usvs.store.settings import ClipSettings
 
 TEMPORAL_STRIDE = 8  # every eighth frame of a scan or a video (section 3.2)
+
+
+def check_stride(stride: int) -> None:
+    """Refuse a stride that is no whole number of at least 1.
+
+    Raises:
+        ConfigError: for such a stride.
+    """
+    if not isinstance(stride, (int, np.integer)) or stride < 1:
+        raise ConfigError(f"stride: expected a whole number of at least 1, got {stride}")
 
 
 class AugmentSettings(Settings):

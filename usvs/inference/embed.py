@@ -20,8 +20,9 @@ from usvs.models.preprocessing import prepared_side
 from usvs.tasks.features import BATCH_FRAMES, encode_inputs
 from usvs.tasks.pretraining.load import load_encoder
 from usvs.tasks.pretraining.shared_space import SharedSpace
-from usvs.utils.atomic_files import publish, writing
-from usvs.utils.private_files import make_private_folder, open_private
+from usvs.utils.atomic_files import replacing, writing
+from usvs.utils.private_files import make_private_folder
+from usvs.utils.text import quantity, utf8_text
 
 Space = Literal["features", "shared"]
 EmbedFrames = Callable[[Any], NDArray[np.float32]]  # frames like those of a store, or images, to rows
@@ -73,31 +74,34 @@ def embed_to_file(
     """Embed the frames of files and stores into a Parquet file, whatever their number; return the number of rows.
 
     A table of one part at a time is in memory. The file appears when it is complete and is its owner's only. Arguments
-    and errors are those of `embed`.
+    are those of `embed`.
 
     Raises:
-        ConfigError: also for a name of `out` that does not end in ``.parquet``.
+        ConfigError: as of `embed`, and for a name of `out` that does not end in ``.parquet``, or a file that another
+            process writes.
+        DataError: where a file or a store cannot be read, once the frames of all others are written.
         ResourceError: where the disk is full or not writable.
     """
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"OUT: expected a name that ends in .parquet, got '{out}'")
     rows, side = _embedder(encoder, space)
-    tables = _tables(files, rows, side, stride, space)
+    failed = list[str]()
+    tables = _tables(files, rows, side, stride, space, failed)
     first = next(tables)
-    partial, count, waiting = out.with_name(f".{out.name}.partial"), 0, [first]
+    count, waiting = 0, [first]
     with writing(f"'{out}'"):
         make_private_folder(out.parent)
-        try:
-            with open_private(partial) as file, pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
-                for table in tables:
-                    if sum(map(len, waiting)) + len(table) > ROW_GROUP_FRAMES:
-                        count += _write(writer, waiting)
-                        waiting = []
-                    waiting.append(table)
-                count += _write(writer, waiting)
-            publish(partial, out)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(out) as file, pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
+            for table in tables:
+                if sum(map(len, waiting)) + len(table) > ROW_GROUP_FRAMES:
+                    count += _write(writer, waiting)
+                    waiting = []
+                waiting.append(table)
+            count += _write(writer, waiting)
+    if failed:
+        raise DataError(
+            f"{_count_failed(failed, files)}: {failed[0]}; the {quantity(count, 'row')} of the others are in '{out}'"
+        )
     return count
 
 
@@ -126,13 +130,21 @@ def _embedder(encoder: nn.Module | str | Path, space: Space) -> tuple[EmbedFrame
     return features, prepared_side(module.pretrained_cfg["input_size"][1], module.pretrained_cfg["crop_fraction"])
 
 
-def _tables(files: list[Path], rows: EmbedFrames, side: int, stride: int, space: Space) -> Iterator[pa.Table]:
+def _tables(
+    files: list[Path], rows: EmbedFrames, side: int, stride: int, space: Space, failed: list[str] | None = None
+) -> Iterator[pa.Table]:
     empty = True
-    for batch in source_batches(files, side, stride, "embedding"):
+    for batch in source_batches(files, side, stride, "embedding", failed):
         yield _table(rows(batch.frames), batch, space)
         empty = False
+    if empty and failed:
+        raise DataError(failed[0] if len(files) == 1 else f"{_count_failed(failed, files)}: {failed[0]}")
     if empty:
         raise DataError("embed: expected at least one frame, got none")
+
+
+def _count_failed(failed: list[str], files: list[Path]) -> str:
+    return f"embed: {len(failed)} of {quantity(len(files), 'file')} could not be read to the end"
 
 
 def _table(features: NDArray[np.float32], batch: FrameBatch, space: Space) -> pa.Table:
@@ -141,7 +153,7 @@ def _table(features: NDArray[np.float32], batch: FrameBatch, space: Space) -> pa
     return pa.table(
         {
             column: pa.FixedSizeListArray.from_arrays(flat, features.shape[1]),
-            "scan": pa.array([batch.scan or None] * count, pa.string()),
+            "scan": pa.array([utf8_text(batch.scan) or None] * count, pa.string()),
             "patient": pa.array([batch.patient] * count, pa.string()),
             "seconds": pa.array(batch.seconds, pa.float64()),
             "label": pa.array(batch.labels, pa.string()),

@@ -8,20 +8,19 @@ import numpy as np
 from torch import Tensor
 
 from usvs.archive.class_list import ClassList
-from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
-from usvs.inference.frames import as_files
-from usvs.inference.models import evaluation_inputs, file_batches, load_models, predict_models
+from usvs.inference.frame_batches import KnownLabels, scan_batches
+from usvs.inference.frames import as_files, file_batches
+from usvs.inference.models import evaluation_inputs, load_models, predict_models
 from usvs.inference.sononet import SonoNetClassifier
 from usvs.media.box import Box
 from usvs.models.sononet import make_sononet
 from usvs.models.weight_files import read_weights
-from usvs.store.identity import ARCHIVE_FILE
+from usvs.store.identity import is_store
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.own_labels import check_store_classes
 from usvs.tasks.classification.task import ClassificationTask
-from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
@@ -53,7 +52,7 @@ class Prediction(NamedTuple):
     def __str__(self) -> str:
         name = printable(str(self.file))
         if self.error is not None:
-            return f"{name}\tnot predicted\t{self.error}"
+            return f"{name}\tnot predicted\t{printable(self.error)}"
         time = "" if self.seconds is None else f"\t{self.seconds:.3f} s"
         return f"{name}\t{self.label}\t{self.confidence:.3f}{time}"
 
@@ -95,27 +94,32 @@ class FinetunedClassifier:
         for seconds, frames in file_batches(file, self.models[0].prepared_pixels, stride, box):
             yield seconds, predict_models(self.models, evaluation_inputs(self.models[0], frames)).double()
 
-    def predict_store(self, folder: Path, stride: int) -> Iterator[Prediction]:
-        """Yield the predictions of every `stride`-th frame of each prepared scan.
+    def open_store(self, folder: Path) -> PreparedStore:
+        """Open a store for `predict_store`.
 
         Raises:
             DataError: for a store that cannot be read, or whose labels are of other classes.
         """
         store = PreparedStore(folder)
         check_store_classes(self.task, store)
-        labels = self.class_list.column in store.labels.classes and self.task.label_classes is not None
-        classes = self.class_list if labels else None
-        known_classes = self.classes if labels or self.task.label_classes is None else ()
+        return store
+
+    def predict_store(self, store: PreparedStore, stride: int) -> Iterator[Prediction]:
+        """Yield the predictions of every `stride`-th frame of each prepared scan; of a damaged one the reason."""
         for number in track(range(len(store.scans)), "predicting scans"):
-            table, scan = every_nth_frame(store, [number], stride, classes), store.scan(number)
-            for start in range(0, len(table), BATCH_FRAMES):
-                rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
-                inputs = evaluation_inputs(self.models[0], read_frames(store, rows))
-                probabilities = predict_models(self.models, inputs).double().tolist()
-                for frame, label, row in zip(rows.frame.tolist(), rows.label.tolist(), probabilities, strict=True):
-                    known = known_classes[label] if known_classes and label >= 0 else None
-                    moment = float(scan.frame_seconds[frame])
-                    yield make_prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
+            try:
+                yield from self._predict_scan(store, number, stride)
+            except DataError as error:
+                yield Prediction(Path(store.scans[number]), "", 0.0, (), error=str(error))
+
+    def _predict_scan(self, store: PreparedStore, number: int, stride: int) -> Iterator[Prediction]:
+        labels = self.class_list.column in store.labels.classes and self.task.label_classes is not None
+        names = self.classes if labels or self.task.label_classes is None else ()
+        for batch in scan_batches(store, number, stride, KnownLabels(self.class_list if labels else None, names)):
+            inputs = evaluation_inputs(self.models[0], batch.frames)
+            probabilities = predict_models(self.models, inputs).double().tolist()
+            for moment, label, row in zip(batch.seconds, batch.labels, probabilities, strict=True):
+                yield make_prediction(self.classes, Path(batch.scan), row, moment)._replace(known=label)
 
 
 def load_classifier(model: str | Path) -> Classifier:
@@ -196,7 +200,7 @@ def predict_frames(
     """Predict the class of image files, and of the frames of video files and stores.
 
     A file that cannot be read does not stop the others: its prediction has the reason as `error`. Where a video cannot
-    be decoded to its end, the predictions of the frames before come first.
+    be decoded to its end, or a scan of a store is damaged, the predictions of the frames before come first.
 
     Args:
         images: PNG, JPEG, BMP or TIFF files of any size, videos, DICOM, or stores: complete screens or sectors.
@@ -212,14 +216,17 @@ def predict_frames(
     files = as_files(images)
     if files is None:
         raise ConfigError("images: expected image or video files; for arrays see usvs.FrameClassifier.from_pretrained")
-    classifier, predictions = load_classifier(model), list[Prediction]()
+    classifier, predictions, stores = load_classifier(model), list[Prediction](), dict[Path, Iterator[Prediction]]()
+    for file in filter(is_store, files):  # all before the first prediction, which an error would lose
+        if not isinstance(classifier, FinetunedClassifier):
+            raise ConfigError(f"'{file}': expected images, since SonoNet's weights do not fit a store's frames")
+        stores[file] = classifier.predict_store(classifier.open_store(file), stride)
     for file in track(files, "predicting images"):
-        if (file / ARCHIVE_FILE).is_file():
-            if not isinstance(classifier, FinetunedClassifier):
-                raise ConfigError(f"'{file}': expected images, since SonoNet's weights do not fit a store's frames")
-            predictions += classifier.predict_store(file, stride)
-            continue
         try:
+            if file in stores:
+                for prediction in stores[file]:
+                    predictions.append(prediction)
+                continue
             for seconds, probabilities in classifier.predict_file(file, box, stride):
                 for moment, row in zip(seconds, probabilities.tolist(), strict=True):
                     predictions.append(make_prediction(classifier.classes, file, row, moment))

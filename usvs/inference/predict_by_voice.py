@@ -13,7 +13,7 @@ from usvs.inference.frames import as_files
 from usvs.inference.predict import Prediction, PredictionTable, make_prediction
 from usvs.inference.zero_shot import ClassNames, ZeroShotClassifier
 from usvs.media.box import Box
-from usvs.store.identity import ARCHIVE_FILE
+from usvs.store.identity import is_store
 from usvs.utils.progress import track
 
 
@@ -51,19 +51,21 @@ def predict_by_voice(
         if classes is None:
             raise ConfigError("classes: expected names of classes beside a pretraining run, got None")
         model = ZeroShotClassifier(model, classes)
+    for file in filter(is_store, files):
+        open_store(file)  # before the work that an error would lose
     if reference is not None:
         model.fit(reference)
     rows: list[Prediction] = []  # without their probabilities, except for errors
     embeddings: list[NDArray[np.float32]] = [np.zeros((0, model.space.width), np.float32)]
     for file in track(files, "embedding files") if len(files) > 1 else files:
+        failed = list[str]()
         try:
-            for batch in _batches(file, model, box, stride):
+            for batch in _batches(file, model, box, stride, failed):
                 embeddings.append(model.space.embed_frames(batch.frames))
                 rows += _rows(batch, model.classes)
         except DataError as error:
-            if (file / ARCHIVE_FILE).is_file():
-                raise
-            rows.append(Prediction(file, "", 0.0, (), error=str(error)))
+            failed.append(str(error))
+        rows += [Prediction(file, "", 0.0, (), error=reason) for reason in failed]
     found = np.concatenate(embeddings)
     if len(found):
         model.fit_or_explain(found)
@@ -78,9 +80,11 @@ def predict_by_voice(
     return PredictionTable(model.class_list, predictions)
 
 
-def _batches(file: Path, model: ZeroShotClassifier, box: Box | None, stride: int) -> Iterator[FrameBatch]:
-    if (file / ARCHIVE_FILE).is_file():
-        return store_batches(open_store(file), stride, "embedding scans")
+def _batches(
+    file: Path, model: ZeroShotClassifier, box: Box | None, stride: int, failed: list[str]
+) -> Iterator[FrameBatch]:
+    if is_store(file):
+        return store_batches(open_store(file), stride, "embedding scans", failed)
     return media_batches(file, model.space.prepared_pixels, stride, box)
 
 

@@ -13,6 +13,7 @@ from usvs.errors import ConfigError
 from usvs.inference.predict import PredictionTable
 from usvs.utils.atomic_files import write_durably, writing
 from usvs.utils.private_files import make_private_folder
+from usvs.utils.text import utf8_text
 
 SUFFIXES = (".csv", ".json", ".parquet")
 PROBABILITY = "p_"  # before the name of a class, in the name of a column
@@ -36,13 +37,13 @@ def prediction_table(found: PredictionTable) -> pa.Table:
     """
     rows, nothing = found.predictions, (None,) * len(found.classes)
     columns: dict[str, Any] = {
-        "file": pa.array([str(row.file) for row in rows], pa.string()),
+        "file": pa.array([utf8_text(str(row.file)) for row in rows], pa.string()),
         "seconds": pa.array([row.seconds for row in rows], pa.float64()),
         "class": pa.array([row.label or None for row in rows], pa.string()),
         "confidence": pa.array([None if row.error else row.confidence for row in rows], pa.float64()),
         "doubtful": pa.array([found.is_doubtful(row) for row in rows], pa.bool_()),
         "known": pa.array([row.known for row in rows], pa.string()),
-        "error": pa.array([row.error for row in rows], pa.string()),
+        "error": pa.array([row.error and utf8_text(row.error) for row in rows], pa.string()),
     }
     for number, name in enumerate(found.classes.names):
         values = [(row.probabilities or nothing)[number] for row in rows]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from usvs.errors import ConfigError, DataError
 from usvs.media.box import Box
 from usvs.media.code_streams import read_code_stream
+from usvs.media.several_pictures import JPEG_MAGIC, PNG_MAGIC, count_pictures
 from usvs.media.tiff_header import MAGICS as TIFF_MAGICS
 from usvs.media.tiff_header import TiffHeader, read_tiff_header
 from usvs.utils.regular_files import MEBIBYTE, check_regular
@@ -20,8 +21,6 @@ MAX_IMAGE_PIXELS = 64_000_000  # 8,000 x 8,000; far beyond any screen, and 0.5 G
 MAX_IMAGE_BYTES = 512 * MEBIBYTE  # of a file: as many pixels with 3 x 16 bits, uncompressed
 HEADER_BYTES = 4096
 ALPHA_MULTIPLIED = 1  # value of the tag ExtraSamples of a TIFF
-JPEG_MAGIC = b"\xff\xd8"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"))
 
 
@@ -80,7 +79,8 @@ def _read_header(content: NDArray[np.uint8], file: Path) -> _Header:
     Raises:
         DataError: for another format, too many pixels, several pages, or what OpenCV decodes wrongly.
     """
-    header = _parse_header(content.tobytes())
+    file_bytes = content.tobytes()
+    header = _parse_header(file_bytes)
     head = content[:4].tobytes()
     if header is None and head.startswith((PNG_MAGIC[:4], b"BM", JPEG_MAGIC, *TIFF_MAGICS)):
         raise DataError(f"image '{file}': not readable as an image: its header is damaged or cut off")
@@ -89,6 +89,11 @@ def _read_header(content: NDArray[np.uint8], file: Path) -> _Header:
     if header.width * header.height > MAX_IMAGE_PIXELS:
         raise DataError(
             f"image '{file}': expected at most {MAX_IMAGE_PIXELS:,} pixels, got {header.width} x {header.height}"
+        )
+    if (pictures := count_pictures(file_bytes)) > 1:
+        raise DataError(
+            f"image '{file}': expected one picture, got {pictures} (an animation, or files in a row); save it as a"
+            " video"
         )
     if header.tiff is not None and header.tiff.pages > 1:
         raise DataError(f"image '{file}': expected one picture, got {header.tiff.pages} pages; save each as a file")

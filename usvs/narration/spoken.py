@@ -14,7 +14,7 @@ from usvs.narration.lexicon_file import read_lexicon
 from usvs.narration.voice import ACCENTS, SPEAKERS, Speakers, Voice
 from usvs.utils.regular_files import read_regular_text
 from usvs.utils.seeds import stream
-from usvs.utils.text import printable
+from usvs.utils.text import printable, utf8_text
 
 PHRASINGS = ("{a}", "{a}, {a}", "the {a}")  # a piece of speech is short: each holds much of the term
 VOICES = 16  # of the default: one voice that a run never heard is far less reliable than the mean of several
@@ -153,6 +153,8 @@ def synthesize_terms(
 
 
 def _speak(speakers: Speakers, text: str, number: int) -> NDArray[np.float32]:
+    if utf8_text(text) != text:
+        raise DataError(f"text '{printable(text)}': expected UTF-8, got another encoding")
     sound = speakers.synthesize(text, number)
     if not len(sound):
         raise DataError(f"text '{printable(text)}': expected words that espeak-ng can speak, got no sound")

@@ -1,7 +1,4 @@
-"""Which scans a report has pictures of, and the names of scans for their owner."""
-
-from collections.abc import Mapping
-from pathlib import Path
+"""Which scans a report has pictures of."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +14,3 @@ def pictured_scans(store: PreparedStore) -> NDArray[np.bool_]:
     rows = Catalogue.load(store.store).scans.select(["scan_key", "sector_source"]).to_pylist()
     source_of = {row["scan_key"]: row["sector_source"] for row in rows}
     return np.array([source_of.get(key) != NO_SECTOR for key in store.scans], np.bool_)
-
-
-def names_of_scans(store: Path) -> Mapping[str, str]:
-    """Return the path in the archive of each scan of a store, by its key."""
-    rows = Catalogue.load(store).scans.select(["scan_key", "path"]).to_pylist()
-    return {row["scan_key"]: row["path"] for row in rows}

@@ -16,6 +16,14 @@ STORE_ID, KEY_CHECK = "store_id", "key_check"
 KEY_CHECK_CONSTANT = b"usvs private key of store "
 
 
+def is_store(path: Path) -> bool:
+    """Return whether a path is the folder of a store; False for one that cannot be examined."""
+    try:
+        return (path / ARCHIVE_FILE).is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
 def new_identity(secret: bytes) -> dict[str, str]:
     """Return the id of a new store, and the value that only its private key gives, as entries of archive.json."""
     store_id = secrets.token_hex(8)

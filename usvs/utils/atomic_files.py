@@ -1,14 +1,16 @@
 """Atomic and durable files: a kill at any instant leaves either the old content or the new one."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
-from usvs.errors import ResourceError
+from usvs.errors import ConfigError, ResourceError
 from usvs.utils.private_files import make_private, open_private
 
 
@@ -29,17 +31,66 @@ def writing(what: str, consequence: str = "") -> Iterator[None]:
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a small file atomically and durably; only its owner may read it."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open_private(partial) as file:
-            file.write(content)
+    with replacing(path, wait=True) as file:
+        file.write(content)
+
+
+def partial_path(path: Path) -> Path:
+    """Return the file beside `path` that is written before it replaces it."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def replacing(path: Path, wait: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` for writing that replaces it, durably, when the block ends; on an error it is removed.
+
+    It is locked meanwhile: of two processes that write the same file, neither writes into that of the other.
+
+    Args:
+        path: to replace; only its owner may read it.
+        wait: for another process that writes it, as small files are written in an instant.
+
+    Raises:
+        ConfigError: where another process writes it.
+        OSError: where it cannot be written.
+    """
+    partial = partial_path(path)
+    with _open_locked(partial, path, wait) as file:
+        try:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    partial.replace(path)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
+
+
+def _open_locked(partial: Path, path: Path, wait: bool) -> IO[Any]:
+    while True:
+        file = open_private(partial, "ab")  # "wb" would empty the file of another process
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(file, partial):
+                file.truncate(0)
+                return file
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(
+                f"'{path}' is being written by another usvs process: wait for it to end, or choose another name"
+            ) from None
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # the other process has renamed or removed it meanwhile
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def publish(partial: Path, path: Path) -> None:

@@ -67,7 +67,10 @@ def open_regular(path: Path, max_bytes: int | None = None) -> BufferedReader:
 def read_regular(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     """Return the content of a regular file; errors as of `open_regular`, also where it is longer than stated."""
     with open_regular(path, max_bytes) as file:
-        content = file.read(max_bytes + 1)
+        # not `read(max_bytes + 1)`, which reserves that many bytes whatever the size of the file
+        content = file.read(os.fstat(file.fileno()).st_size + 1)
+        while len(content) <= max_bytes and (more := file.read(MEBIBYTE)):  # of /proc, or while it grows
+            content += more
     if len(content) > max_bytes:  # files of /proc state a size of 0
         raise RegularFileError(path, f"at most {_describe_size(max_bytes)}", "more")
     return content

@@ -9,6 +9,11 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
 
 
+def utf8_text(name: str) -> str:
+    """Return a file name as text that can be written in UTF-8: bytes of the name that are not become escape codes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def printable_lines(text: str) -> str:
     """Return lines of text without control characters other than ends of line and tabs, safe to print on a terminal."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
