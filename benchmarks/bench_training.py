@@ -33,6 +33,8 @@ from usvs.training.threads import compute_threads
 EPOCHS = 80  # the paper's
 WARM_UP = 2
 MODELS = ("quick", "paper")
+# Both train the paper's losses and augmentation: what the quick profile has beside them, the straightforward one lacks.
+PAPER_OBJECTIVE = {"symmetric": False, "stream_weight": 0.0, "order_fraction": 1.0}
 NAMES = {"peer": "straightforward", "float32": "usvs float32", "bfloat16": "usvs bfloat16"}
 
 
@@ -42,8 +44,16 @@ def settings_of(model: str, batch_clips: int, precision: str) -> PretrainSetting
     optimiser = base.optimiser.model_copy(update={"batch_clips": batch_clips, "epochs": EPOCHS})
     # Pairs and order task from one clip, which the other decodes once; and of the large network so few clips a batch
     # that every one must count, or steps would not compare.
-    objective = base.objective.model_copy(update={"resample_invalid_pairs": False, "affinity": model == "quick"})
-    changes = {"run": run, "optimiser": optimiser, "objective": objective, "validation_fraction": 0.25}
+    objective = base.objective.model_copy(
+        update={"resample_invalid_pairs": False, "affinity": model == "quick", "scan_run_clips": 1} | PAPER_OBJECTIVE
+    )
+    changes = {
+        "run": run,
+        "optimiser": optimiser,
+        "objective": objective,
+        "augment": base.augment.model_copy(update={"zoom": 1.0}),
+        "validation_fraction": 0.25,
+    }
     return base.model_copy(update=changes)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from usvs.audio.spectrogram import LEAST_SCALE, LOG_POWER_MEAN, LOG_POWER_SCALE
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.models.two_stream import TwoStream
 from usvs.store.catalogue import Catalogue
@@ -101,15 +102,21 @@ class ScanDataset(Dataset):  # type: ignore[type-arg]
         return (((image * gain).clamp(max=1.0) - GRAY_MEAN) / GRAY_SPREAD)[None]
 
     def pieces(self, scans: np.ndarray, starts: np.ndarray) -> Tensor:  # type: ignore[type-arg]
-        """Log-spectrograms [K, 1, bands, time]; zeros where there is no sound."""
+        """Standardised log-spectrograms [K, 1, bands, time]; zeros where there is no sound."""
         spectrogram = self.settings.spectrogram
-        result = torch.zeros(len(scans), 1, spectrogram.bands, spectrogram.frames)
+        pool = spectrogram.pool
+        result = torch.zeros(len(scans), 1, spectrogram.bands // pool, spectrogram.frames // pool)
         for row, (scan, start) in enumerate(zip(scans.tolist(), starts.tolist(), strict=True)):
             if scan >= 0:
                 power = self.spectrogram(self.sound(self.scans[scan], start))[1:]  # the constant band dropped
                 logarithm = torch.log(power + spectrogram.eps)[None, None]
                 size = (spectrogram.bands, spectrogram.frames)
-                result[row] = F.interpolate(logarithm, size=size, mode="bilinear", align_corners=False)[0]
+                resized = F.interpolate(logarithm, size=size, mode="bilinear", align_corners=False)
+                if spectrogram.standardise == "piece":
+                    resized = (resized - resized.mean()) / (resized.std(unbiased=False) + LEAST_SCALE)
+                else:
+                    resized = (resized - LOG_POWER_MEAN) / LOG_POWER_SCALE
+                result[row] = F.avg_pool2d(resized, pool)[0]
         return result
 
     def sound(self, scan: dict[str, object], start: float) -> Tensor:
@@ -143,9 +150,11 @@ class StraightforwardModel(nn.Module):
 
     def pair(self, frames: Tensor, speech: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and both embeddings of frames with speech."""
-        video, speech_features = self.streams.video(frames), self.streams.speech(speech)
+        maps, speech_features = self.streams.video.forward_features(frames), self.streams.speech(speech)
+        video, grid = maps.mean((2, 3)), self.streams.projection_grid
         logits = self.streams.correspondence(video, speech_features)
-        return logits, self.streams.project_video(video), self.streams.project_speech(speech_features)
+        seen = F.adaptive_avg_pool2d(maps, grid).flatten(1) if grid > 1 else video
+        return logits, self.streams.project_video(seen), self.streams.project_speech(speech_features)
 
     def forward(
         self, frames: Tensor, order: Tensor, speech: Tensor, negative: Tensor, valid: Tensor, classes: Tensor

@@ -1,13 +1,13 @@
 """How many processor cores feed a device: processor time of loading (``usvs bench loader``)."""
 
 import time
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from usvs.data.loader import make_loader
+from usvs.data.pair_batch import PairBatch
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.errors import ConfigError
 from usvs.store.prepared import PreparedStore
@@ -97,14 +97,11 @@ def profile_loader(store: str | Path, settings: PretrainSettings, batches: int) 
         prepared.clips, settings.clips, settings.objective, settings.run.seed, settings.optimiser.batch_clips
     )
     loader = make_loader(prepared, plan, settings.pairs, device)
-    size = 0
-    # Closing waits for the threads: what they load ahead is work of the batches that are asked for.
-    with process_settings(device), closing(loader.batches(0, WARM_UP + batches)) as loaded:  # type: ignore[type-var]
-        for _ in islice(loaded, WARM_UP):
-            pass
+    with process_settings(device):
+        _load(loader.batches(0, WARM_UP))
         processor, wall = time.process_time(), time.perf_counter()
-        for batch in track(loaded, "loading batches", batches):
-            size = sum(tensor.nbytes for tensor in batch)
+        # A range of its own: everything that its threads load is measured, and nothing else.
+        size = _load(track(loader.batches(WARM_UP, WARM_UP + batches), "loading batches", batches))
         processor, wall = time.process_time() - processor, time.perf_counter() - wall
     half = settings.model_copy(update={"run": settings.run.model_copy(update={"precision": "bfloat16"})})
     cost = count_step(half)
@@ -119,3 +116,11 @@ def profile_loader(store: str | Path, settings: PretrainSettings, batches: int) 
         device_clips_per_second=cost.clips / cost.seconds_at_least(H100),
         environment=describe_environment(device),
     )
+
+
+def _load(batches: Iterator[PairBatch]) -> int:
+    """Load all batches; return the bytes of the last one."""
+    size = 0
+    for batch in batches:
+        size = sum(tensor.nbytes for tensor in batch)
+    return size
