@@ -134,6 +134,6 @@ def test_a_map_that_is_not_finite_has_no_score(dtype, bad, where):
 
 def test_no_maps():
     empty = torch.zeros(0, 5)
-    for compute in (saliency_statistics, saliency_statistics_reference):
+    for compute in (ops.saliency_statistics, ops.saliency_statistics_reference):
         scores, statistics = compute(empty, empty, empty > 0, PAIR_SCORES, 1e-7)
         assert scores.shape == (0, 4) and statistics.shape == (0, 12)
