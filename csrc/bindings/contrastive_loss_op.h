@@ -131,14 +131,29 @@ std::tuple<Tensor, Tensor> contrastive_loss_forward(Tensor anchors, Tensor posit
   return {losses, logsumexp};
 }
 
-// A vector with one element for each loss, checked and contiguous.
+// Copies a vector with gaps, as the gradient of a mean is: one number for all. On the CPU without
+// torch's dispatcher, which takes as long as the backward pass of a small batch.
+inline Tensor contiguous_vector(const Tensor& vector) {
+  if (vector.is_contiguous() || !vector.is_cpu()) return as_contiguous(vector);
+  const auto copy = [&](auto zero) {
+    using Real = decltype(zero);
+    Tensor result = empty(vector, {vector.size(0)}, vector.scalar_type());
+    const Real* from = static_cast<const Real*>(vector.const_data_ptr());
+    Real* to = static_cast<Real*>(result.mutable_data_ptr());
+    for (int64_t i = 0; i < vector.size(0); ++i) to[i] = from[i * vector.stride(0)];
+    return result;
+  };
+  return vector.scalar_type() == ScalarType::Double ? copy(double{}) : copy(float{});
+}
+
+// A vector with one element for each loss, float or double, checked and contiguous.
 inline Tensor checked_vector(const char* name, const Tensor& vector, int64_t elements,
                              const ContrastiveTensors& tensors) {
   constexpr const char* op = "contrastive_loss";
   check_dtype(op, name, vector, tensors.accumulated_dtype());
   check_sizes(op, name, vector, {elements});
   check_device(op, name, vector, "anchors", tensors.anchors);
-  return as_contiguous(vector);
+  return contiguous_vector(vector);
 }
 
 // Allocates the gradients and calls run(params), which sets what the forward pass saved.

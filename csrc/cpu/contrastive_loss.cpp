@@ -27,6 +27,8 @@ constexpr int64_t kMaxPartialResults = 1 << 18;
 // contrastive_loss_with_slopes; blocks have fewer rows (at least kMaxPanel) to stay below this
 // size.
 constexpr size_t kMaxWeightsBytes = 32 << 20;
+// Above this they are written past the caches, which they do not fit into.
+constexpr size_t kStreamingBytes = 8 << 20;
 // Scratch memory above this is freed after a pass: a pass that needs it takes so long that page
 // faults of the next one do not matter, and the gradients need the memory.
 constexpr size_t kMaxRetainedBytes = 8 << 20;
@@ -264,14 +266,18 @@ void contrastive_loss_with_slopes(const ContrastiveSlopesParams<Input>& params,
   while (block_rows > kMaxPanel && weights_bytes(block_rows) > kMaxWeightsBytes) {
     block_rows -= kMaxPanel;
   }
+  const size_t stored_bytes = weights_bytes(std::min(block_rows, params.rows));
   GradientPass<Input> pass(params, threads, true, params.candidates_slope, block_rows,
-                           weights_bytes(std::min(block_rows, params.rows)));
+                           stored_bytes);
+  prefer_large_pages(params.anchors_slope, params.rows * params.width * sizeof(Real));
+  prefer_large_pages(params.candidates_slope, params.columns * params.width * sizeof(Real));
   std::vector<Real> largest(chunks * kBlockRows), scale(largest.size());
   std::vector<double> sum(largest.size());
   pass.for_each_block([&](int64_t begin, int64_t rows) {
     pass.for_each_group(
         begin, rows, [&](ContrastiveBlock block, int64_t chunk, Real*, void* scratch) {
-          pass.level().compute_weights(params, block, pass.anchors(), pass.weights_of(chunk, rows),
+          pass.level().compute_weights(params, block, pass.anchors(),
+                                       stored_bytes > kStreamingBytes, pass.weights_of(chunk, rows),
                                        largest.data() + chunk * kBlockRows,
                                        sum.data() + chunk * kBlockRows, scratch);
         });
@@ -311,6 +317,10 @@ void contrastive_loss_backward_from_slopes(const ContrastiveBackwardFromSlopesPa
   for (int64_t row = 1; row < params.rows; ++row) {
     if (params.losses_grad[row] != weight) return contrastive_loss_backward(params, threads);
   }
+  prefer_large_pages(params.anchors_grad, params.rows * params.width * sizeof(Input));
+  prefer_large_pages(params.positives_grad, params.rows * params.width * sizeof(Input));
+  prefer_large_pages(params.hard_negatives_grad, params.rows * params.width * sizeof(Input));
+  prefer_large_pages(params.candidates_grad, params.columns * params.width * sizeof(Input));
   const auto& level = level_for<Input>();
   constexpr int64_t slice = 64;
   threads.for_each(ceil_divide(params.rows, slice), [&](int64_t task) {

@@ -2,7 +2,7 @@
 #include "cpu/contrastive_loss_simd.h"
 
 #include "cpu/contrastive_rows.h"
-#include "cpu/contrastive_tile.h"
+#include "cpu/contrastive_weights.h"
 
 namespace usvs::cpu::USVS_LEVEL {
 namespace {
@@ -36,11 +36,13 @@ void forward(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
   for (int64_t i = 0; i < block.rows; ++i) sum[i] = 0;
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t) {
     for (int64_t i = 0; i < block.rows; ++i) largest[i] = running_max[i];
-    chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
-                                           scratch.weights, running_max, chunk_sum);
+    chunk_weights<Shift::raise_to_largest, WeightStore::none>(
+        params, anchors, block, column, count, scratch, scratch.weights, running_max, chunk_sum);
     for (int64_t i = 0; i < block.rows; ++i) {
-      sum[i] =
-          sum[i] * __builtin_exp(static_cast<double>(largest[i]) - running_max[i]) + chunk_sum[i];
+      if (largest[i] != running_max[i]) {
+        sum[i] *= __builtin_exp(static_cast<double>(largest[i]) - running_max[i]);
+      }
+      sum[i] += chunk_sum[i];
     }
   });
   for (int64_t i = 0; i < block.rows; ++i) largest[i] = running_max[i];
@@ -48,8 +50,8 @@ void forward(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
 
 template <typename Input>
 void compute_weights(const ContrastiveLossInputs<Input>& params, ContrastiveBlock block,
-                     const void* packed, void* weights, RealOf<Input>* largest, double* sum,
-                     void* memory) {
+                     const void* packed, bool streaming, void* weights, RealOf<Input>* largest,
+                     double* sum, void* memory) {
   using Real = RealOf<Input>;
   const AnchorBlock<Input> anchors(params.width, const_cast<void*>(packed));
   ChunkScratch<Input> scratch(params.width, memory);
@@ -59,8 +61,10 @@ void compute_weights(const ContrastiveLossInputs<Input>& params, ContrastiveBloc
         static_cast<WeightOf<Input>*>(weights) + chunk * kChunkColumns * tile_stride(block.rows);
     Real* running_max = largest + chunk * kBlockRows;
     for (int64_t i = 0; i < kBlockRows; ++i) running_max[i] = kLowestValue<Real>;
-    chunk_weights<Shift::raise_to_largest>(params, anchors, block, column, count, scratch,
-                                           stored_weights, running_max, chunk_sum);
+    const auto compute = streaming
+                             ? chunk_weights<Shift::raise_to_largest, WeightStore::streaming, Input>
+                             : chunk_weights<Shift::raise_to_largest, WeightStore::cached, Input>;
+    compute(params, anchors, block, column, count, scratch, stored_weights, running_max, chunk_sum);
     for (int64_t i = 0; i < block.rows; ++i) sum[chunk * kBlockRows + i] = chunk_sum[i];
   });
 }
@@ -97,8 +101,8 @@ void backward(const ContrastiveBackwardParams<Input>& params, ContrastiveBlock b
     shift[i] = has_loss ? logsumexp : kNoWeight<Real>;
   }
   for_each_chunk(block, [&](int64_t column, int64_t count, int64_t chunk) {
-    chunk_weights<Shift::fixed>(params, anchors, block, column, count, scratch, scratch.weights,
-                                shift, sum);
+    chunk_weights<Shift::fixed, WeightStore::cached>(params, anchors, block, column, count, scratch,
+                                                     scratch.weights, shift, sum);
     chunk_products(params, anchors, block.rows, column, count, scratch.weights, scale, scratch,
                    anchors_partial, chunk > 0, candidates_grad + column * grad_stride, grad_stride,
                    accumulate);

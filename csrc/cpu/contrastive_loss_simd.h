@@ -52,9 +52,10 @@ struct ContrastiveLevel {
   // For each anchor of the block: the largest logit and the sum of exp(logit - largest).
   void (*forward)(const Inputs&, ContrastiveBlock, const void* anchors, Real* largest, double* sum,
                   void* scratch);
-  // The same for each chunk, and weights = exp(logit - largest of the chunk).
-  void (*compute_weights)(const Inputs&, ContrastiveBlock, const void* anchors, void* weights,
-                          Real* largest, double* sum, void* scratch);
+  // The same for each chunk, and weights = exp(logit - largest of the chunk), streaming: past the
+  // caches.
+  void (*compute_weights)(const Inputs&, ContrastiveBlock, const void* anchors, bool streaming,
+                          void* weights, Real* largest, double* sum, void* scratch);
   // With p = scale (of the anchor, for each chunk) * weights: anchors_partial [rows, padded_width]
   // = p times the candidates; candidates_grad [columns, grad_stride] = or += p transposed times the
   // anchors.

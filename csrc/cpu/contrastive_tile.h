@@ -1,5 +1,5 @@
-// A block of anchors and a chunk of candidates: logits, their exponentials (the weights), and the
-// two matrix products with the weights that give the gradients.
+// A block of anchors and a chunk of candidates: packed, and the two matrix products with the
+// weights that give the gradients.
 #pragma once
 #include <type_traits>
 
@@ -7,7 +7,6 @@
 #include "cpu/contrastive_loss_simd.h"
 #include "cpu/matrix_tile.h"
 #include "cpu/scratch_allocator.h"
-#include "cpu/vector_math.h"
 
 namespace usvs::cpu::USVS_LEVEL {
 
@@ -91,8 +90,8 @@ struct ChunkScratch {
   Element* panels;           // candidates in panels over the width
   Element* scaled;           // scaled anchors in panels over the width
   Element* paired_weights;   // pairs only: the weights of two candidates interleaved
-  Real* tile;                // [kChunkColumns, tile_stride(rows)] logits
-  WeightOf<Input>* weights;  // same shape; the tile itself, except for pairs
+  Real* logits;              // [kChunkColumns, kPanel] of one panel of anchors
+  WeightOf<Input>* weights;  // [kChunkColumns, tile_stride(rows)]
   size_t bytes;
 
   ChunkScratch(int64_t width, void* memory) {
@@ -104,21 +103,9 @@ struct ChunkScratch {
     panels = allocator.allocate<Element>(kChunkColumns * padded);
     scaled = allocator.allocate<Element>(kBlockRows * padded);
     paired_weights = allocator.allocate<Element>(kBFloat16Pairs<Input> ? max_elements / 2 : 0);
-    tile = allocator.allocate<Real>(max_elements);
-    if constexpr (kBFloat16Pairs<Input>) {
-      weights = allocator.allocate<BFloat16>(max_elements);
-    } else {
-      weights = tile;
-    }
+    logits = allocator.allocate<Real>(kChunkColumns * kPanel<Real>);
+    weights = allocator.allocate<WeightOf<Input>>(max_elements);
     bytes = allocator.bytes();
-  }
-
-  // Where to compute the logits: in the memory of the weights if these have the same size.
-  Real* tile_for(WeightOf<Input>* stored_weights) const {
-    if constexpr (kBFloat16Pairs<Input>)
-      return tile;
-    else
-      return stored_weights;
   }
 };
 
@@ -153,88 +140,6 @@ const ElementOf<Input>* candidate_rows(const ContrastiveLossInputs<Input>& param
       }
     }
     return scratch.rows;
-  }
-}
-
-template <typename Real>
-USVS_INLINE void store_weight(Real* to, Vector<Real> value) {
-  store(to, value);
-}
-USVS_INLINE void store_weight(BFloat16* to, Vector<float> value) {
-  store_bfloat16<false>(to, value);
-}
-
-// largest [panel] = max(largest, the logits [count, panel]).
-template <typename Real>
-USVS_INLINE void update_largest(const Real* logits, int64_t count, int64_t stride, Real* largest) {
-  unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
-    constexpr int64_t begin = half * kLanes<Real>;
-    Vector<Real> top = load(largest + begin);
-    // A NaN is ignored here; it appears in the sum.
-    for (int64_t k = 0; k < count; ++k) {
-      top = larger<Real>(load(logits + k * stride + begin), top);
-    }
-    store(largest + begin, top);
-  });
-}
-
-// weights [count, panel] = exp(logits - shift [panel]), and their sums [panel].
-template <typename Real, typename Weight>
-USVS_INLINE void exponentials(const Real* logits, int64_t count, int64_t stride, const Real* shift,
-                              Weight* weights, Real* sum) {
-  constexpr int64_t lanes = kLanes<Real>;
-  const Vector<Real> shifts[2] = {load(shift), load(shift + lanes)};
-  Vector<Real> sums[2] = {};
-  for (int64_t k = 0; k < count; ++k) {
-    unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
-      const int64_t j = k * stride + half * lanes;
-      const Vector<Real> value = exp(load(logits + j) - shifts[half]);
-      store_weight(weights + j, value);
-      sums[half] += value;
-    });
-  }
-  store(sum, sums[0]);
-  store(sum + lanes, sums[1]);
-}
-
-enum class Shift { fixed, raise_to_largest };
-
-// weights = exp(logits - shift) of a chunk of `count` candidates, one column for each anchor, and
-// their sums. Shift::raise_to_largest first raises the shift to the largest logit. Works on one
-// panel of anchors at a time; in the last one, rows behind the block's are computed as well, shift
-// and sum included.
-template <Shift kind, typename Input>
-void chunk_weights(const ContrastiveLossInputs<Input>& params, const AnchorBlock<Input>& anchors,
-                   ContrastiveBlock block, int64_t column, int64_t count,
-                   ChunkScratch<Input>& scratch, WeightOf<Input>* weights,
-                   typename Accumulated<Input>::type* shift,
-                   typename Accumulated<Input>::type* sum) {
-  using Real = typename Accumulated<Input>::type;
-  constexpr int64_t panel_width = kPanel<Real>;
-  constexpr Real excluded = -std::numeric_limits<Real>::infinity();
-  const int64_t inner = element_count<Input>(params.width), stride = tile_stride(block.rows);
-  const ElementOf<Input>* const rows = candidate_rows(params, column, count, scratch);
-  Real* const tile = scratch.tile_for(weights);
-  Real scale[kChunkColumns];
-  for (int64_t k = 0; k < count; ++k) scale[k] = Real(1 / params.temperature);
-  for (int64_t i = 0; i < block.rows; i += panel_width) {
-    multiply<false>(rows, inner,
-                    anchors.transposed + i * AnchorBlock<Input>::panel_rows(params.width), 0, count,
-                    panel_width, inner, tile + i, stride, false, scale);
-    const int64_t end = i + panel_width < block.rows ? i + panel_width : block.rows;
-    for (int64_t j = i; j < end; ++j) {  // the anchor itself is no candidate
-      const int64_t self = params.self_index[block.begin + j] - column;
-      if (self >= 0 && self < count) tile[self * stride + j] = excluded;
-      if (kind == Shift::fixed && shift[j] == kNoWeight<Real>) {
-        for (int64_t k = 0; k < count; ++k) tile[k * stride + j] = excluded;
-      }
-    }
-    if (kBFloat16Pairs<Input> && end % 2) {  // the other half of the last pair gets weight 0
-      for (int64_t k = 0; k < count; ++k) tile[k * stride + end] = excluded;
-    }
-    if constexpr (kind == Shift::raise_to_largest)
-      update_largest(tile + i, count, stride, shift + i);
-    exponentials(tile + i, count, stride, shift + i, weights + i, sum + i);
   }
 }
 
@@ -283,9 +188,12 @@ void chunk_products(const ContrastiveLossInputs<Input>& params, const AnchorBloc
   const int64_t stride = tile_stride(rows);
   scale_anchors(anchors, rows, params.width, scale, scratch.scaled);
   const Element* by_candidate = reinterpret_cast<const Element*>(weights);
+  const Input* const candidates = params.candidates + column * params.width;
   multiply<false>(by_candidate, stride / depth, scratch.scaled, kBlockRows / depth * panel_width,
-                  count, params.width, element_count<Input>(rows), candidates_grad, grad_stride,
-                  accumulate_grad);
+                  count, params.width, element_count<Input>(rows),
+                  Product<Real>{candidates_grad, grad_stride, accumulate_grad},
+                  {reinterpret_cast<const char*>(candidates),
+                   count * params.width * int64_t{sizeof(Input)} / kLineBytes});
   pack_candidates(params, column, count, scratch);
   const Element* by_anchor = by_candidate;
   if constexpr (kBFloat16Pairs<Input>) {
@@ -294,7 +202,8 @@ void chunk_products(const ContrastiveLossInputs<Input>& params, const AnchorBloc
   }
   const int64_t length = kBFloat16Pairs<Input> ? kChunkColumns / 2 : count;
   multiply<true>(by_anchor, stride, scratch.panels, length * panel_width, rows, params.width,
-                 element_count<Input>(count), anchors_partial, padded, accumulate_partial, scale);
+                 element_count<Input>(count),
+                 Product<Real>{anchors_partial, padded, accumulate_partial, scale});
 }
 
 }  // namespace usvs::cpu::USVS_LEVEL

@@ -58,39 +58,85 @@ struct Arithmetic<BFloat16Pair> {
 };
 #endif
 
-// c [Rows, kPanel] = or += scale * a [Rows, inner] times a panel. Element (i, k) of a is at a[i *
-// step + k] or, if RowsAdjacent, at a[k * step + i].
+// Where a product of matrices is written: to c = or += the product.
+template <typename Sum>
+struct Product {
+  Sum* c;
+  int64_t stride;
+  bool accumulate = false;
+  const Sum* scale = nullptr;  // [rows] factors of the product, unless null
+  Sum* largest = nullptr;  // [columns], raised to the largest number of each; a NaN does not count
+
+  Product at(int64_t row, int64_t column) const {
+    return {c + row * stride + column, stride, accumulate, scale ? scale + row : nullptr,
+            largest ? largest + column : nullptr};
+  }
+};
+
+// Memory that is read soon.
+struct UpcomingLines {
+  const char* first = nullptr;
+  int64_t count = 0;
+};
+
+// A tile [Rows, kPanel] of a product: a [Rows, inner] times a panel. Element (i, k) of a is at a[i
+// * step + k] or, if RowsAdjacent, at a[k * step + i]. Prefetches a cache line of `next` in every
+// step, and some of c in the first ones: all at once, they would keep loads waiting.
 template <int Rows, bool RowsAdjacent, typename Element, typename Sum>
-void multiply_tile(const Element* a, int64_t step, const Element* panel, int64_t inner, Sum* c,
-                   int64_t c_stride, bool accumulate, const Sum* scale) {
+void multiply_tile(const Element* a, int64_t step, const Element* panel, int64_t inner,
+                   Product<Sum> product, const char* next) {
   using A = Arithmetic<Element>;
   constexpr int lanes = kLanes<Sum>;
-  if (accumulate) {  // prefetches c, which is needed after the sums
-    unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
-      for (int64_t j = 0; j < kPanel<Sum>; j += kLineBytes / int64_t{sizeof(Sum)}) {
-        __builtin_prefetch(c + i * c_stride + j, 1);
-      }
-    });
-  }
+  constexpr int64_t steps_per_line = 4;
   Vector<Sum> sum[Rows][2] = {};
-  // Prefetches the next tile's rows of a, one cache line in every step of the sum.
-  const char* next = reinterpret_cast<const char*>(a + Rows * step);
-  for (int64_t k = 0; k < inner; ++k, panel += kPanel<Sum>) {
-    if constexpr (!RowsAdjacent) __builtin_prefetch(next + k * kLineBytes);
+  // One pointer for three rows: an address is a pointer plus step times 0, 1 or 2. Fourteen
+  // pointers do not fit into the registers, which the compiler is kept from trying.
+  constexpr int pointers = RowsAdjacent ? 1 : (Rows + 2) / 3;
+  const Element* from[pointers];
+  for (int i = 0; i < pointers; ++i) from[i] = a + 3 * i * step;
+  int64_t left_over = inner;
+  const auto add_products = [&]() USVS_INLINE_LAMBDA {
+    __builtin_prefetch(next);
     const auto left = A::load_panel(panel), right = A::load_panel(panel + lanes);
     unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
-      const Element value = RowsAdjacent ? a[k * step + i] : a[i * step + k];
+      const Element value = RowsAdjacent ? from[0][i] : from[i / 3][i % 3 * step];
       A::add_product(sum[i][0], value, left);
       A::add_product(sum[i][1], value, right);
     });
+    unroll<pointers>([&](auto i) USVS_INLINE_LAMBDA {
+      from[i] += RowsAdjacent ? step : 1;
+      asm("" : "+r"(from[i]));
+    });
+    next += kLineBytes;
+    panel += kPanel<Sum>;
+    --left_over;
+  };
+  if (product.accumulate) {
+    const Sum* row = product.c;
+    for (int64_t i = 0; i < Rows; ++i, row += product.stride) {
+      for (int64_t j = 0; j < kPanel<Sum>; j += kLineBytes / int64_t{sizeof(Sum)}) {
+        __builtin_prefetch(row + j, 1);
+        for (int64_t n = 0; n < steps_per_line && left_over > 0; ++n) add_products();
+      }
+    }
   }
+  while (left_over > 0) add_products();
   unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA {
-    Sum* row = c + i * c_stride;
-    const Sum factor = scale ? scale[i] : Sum(1);
-    const Vector<Sum> first = sum[i][0] * factor, second = sum[i][1] * factor;
-    store(row, accumulate ? load(row) + first : first);
-    store(row + lanes, accumulate ? load(row + lanes) + second : second);
+    Sum* row = product.c + i * product.stride;
+    const Sum factor = product.scale ? product.scale[i] : Sum(1);
+    unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
+      sum[i][half] = product.accumulate ? load(row + half * lanes) + sum[i][half] * factor
+                                        : sum[i][half] * factor;
+      store(row + half * lanes, sum[i][half]);
+    });
   });
+  if (product.largest) {
+    unroll<2>([&](auto half) USVS_INLINE_LAMBDA {
+      Vector<Sum> top = load(product.largest + half * lanes);
+      unroll<Rows>([&](auto i) USVS_INLINE_LAMBDA { top = larger<Sum>(sum[i][half], top); });
+      store(product.largest + half * lanes, top);
+    });
+  }
 }
 
 template <bool RowsAdjacent, typename Element, int... Rows>
@@ -99,21 +145,26 @@ constexpr auto tile_table(std::integer_sequence<int, Rows...>) {
       &multiply_tile<Rows + 1, RowsAdjacent, Element, typename Arithmetic<Element>::Sum>...};
 }
 
-// c [rows, columns] = or += a [rows, inner] times `columns` columns in panels of `inner` rows,
-// panel_stride apart; row i times scale[i] if there is a scale. Writes complete panels: c must have
-// room for columns rounded up.
+// The product of a [rows, inner] and `columns` columns in panels of `inner` rows, panel_stride
+// apart. Writes complete panels: c must have room for columns rounded up. Prefetches the next rows
+// of a, unless they are adjacent, and then `upcoming`.
 template <bool RowsAdjacent, typename Element, typename Sum>
 void multiply(const Element* a, int64_t step, const Element* panels, int64_t panel_stride,
-              int64_t rows, int64_t columns, int64_t inner, Sum* c, int64_t c_stride,
-              bool accumulate, const Sum* scale = nullptr) {
+              int64_t rows, int64_t columns, int64_t inner, const Product<Sum>& product,
+              UpcomingLines upcoming = {}) {
   static constexpr auto tiles =
       tile_table<RowsAdjacent, Element>(std::make_integer_sequence<int, kTileRows>{});
   for (int64_t i = 0; i < rows; i += kTileRows) {
     const int64_t height = rows - i < kTileRows ? rows - i : kTileRows;
     const Element* panel = panels;
     for (int64_t j = 0; j < columns; j += kPanel<Sum>, panel += panel_stride) {
-      tiles[height - 1](RowsAdjacent ? a + i : a + i * step, step, panel, inner,
-                        c + i * c_stride + j, c_stride, accumulate, scale ? scale + i : nullptr);
+      const void* next = RowsAdjacent ? panel : a + (i + height) * step;
+      if ((RowsAdjacent || j > 0) && upcoming.count > 0) {
+        next = upcoming.first;
+        upcoming = {upcoming.first + inner * kLineBytes, upcoming.count - inner};
+      }
+      tiles[height - 1](RowsAdjacent ? a + i : a + i * step, step, panel, inner, product.at(i, j),
+                        static_cast<const char*>(next));
     }
   }
 }

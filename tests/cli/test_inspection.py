@@ -199,7 +199,7 @@ def test_dry_runs_of_training_count_as_the_run_does_and_write_nothing(tiny_store
     (tmp_path / "used" / "mine.txt").write_text("")
     code, text, errors = run(capsys, "pretrain", tiny_store, tmp_path / "used", *options, "--dry-run")
     assert code == 2 and "would be refused: run folder" in text and "is not empty" in errors
-    assert "These settings give 12 steps, too few" in text and "--set optimiser.epochs=76" in text
+    assert "These settings give 12 steps, too few" in text and "--set optimiser.epochs=75" in text
     options = ["--profile", "quick", "--set=model.frame_pixels=32", "--set=folds=2", "--set=optimiser.epochs=3"]
     code, text, _ = run(
         capsys, "finetune", "planes", tiny_store, tmp_path / "ft", *options, "--init", "random", "--dry-run", "--json"

@@ -26,6 +26,7 @@ import torch
 from usvs.media.video import read_video_info
 from usvs.narration.spoken import draw_voices, synthesize_terms
 from usvs.training.environment import describe_environment
+from usvs.utils.text import quantity
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, SECTION = ROOT / "docs" / "tutorial.md", "## An archive of your own"
@@ -109,7 +110,7 @@ def main() -> None:
     made = describe_environment(torch.device("cpu"))
     texts = [
         f"python -m tests.examples.own_archive\nrevision {made['git_revision']}, {made['device']},"
-        f" {made['threads']} threads, torch {made['packages']['torch']}\n"
+        f" {quantity(made['threads'], 'thread')}, torch {made['packages']['torch']}\n"
     ]
     with tempfile.TemporaryDirectory() as folder:
         write_archive(options.data, Path(folder))

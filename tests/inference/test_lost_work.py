@@ -23,7 +23,8 @@ from usvs.report.plots import new_figure, save_figure
 from usvs.report.timeline import save_timelines
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.model_files import TrainedModel, save_model
-from usvs.utils.atomic_files import replacing, write_durably
+from usvs.utils.atomic_files import replacing, replacing_folder, write_durably
+from usvs.utils.folder_lock import FolderLock
 
 CLASSES = ClassList(("a", "b"))
 NOT_UTF8 = os.fsdecode(b"scan\xff.png")
@@ -146,6 +147,27 @@ def test_two_processes_do_not_write_into_one_file(shared_run, spoken_store, tmp_
     assert out.read_bytes() == b"of the first"
     assert embed_to_file([spoken_store], shared_run, out, stride=20) == 12
     assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_two_exports_do_not_write_into_one_folder(shared_run, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / ".out.partial" / "left by a killed process").mkdir(parents=True)
+    with replacing_folder(out) as folder:
+        (folder / "a").write_text("of the first")
+        assert run_command("export", shared_run, out) == 2
+    assert [path.name for path in out.iterdir()] == ["a"] and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_search_with_an_index_takes_no_lock(shared_run, spoken_store, tmp_path):
+    run = shutil.copytree(shared_run, tmp_path / "run")
+    arguments = ("search", spoken_store, run, "--frame", picture(tmp_path / "a.png"))
+    lock = FolderLock(tmp_path / "run")
+    assert run_command(*arguments) == 0
+    lock.release()
+    lock = FolderLock(tmp_path / "run" / "search")
+    assert run_command(*arguments) == 0
+    assert run_command(*arguments, "--stride", "5") == 2
+    lock.release()
 
 
 def test_small_files_are_written_one_after_another(tmp_path):

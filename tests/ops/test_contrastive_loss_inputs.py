@@ -1,5 +1,6 @@
 """The contrastive loss: strides, threads, memory, saved tensors, and arguments that it refuses."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,32 @@ def test_inputs_may_have_any_strides():
         strict=True,
     ):
         assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_the_losses_may_have_any_stride(dtype: torch.dtype):
+    tensors, index = embeddings(7, 20, 8, dtype), some_index(7, 20)
+    doubled = torch.linspace(0.5, 1.5, 14, dtype=dtype)
+    losses = contrastive_loss(*tensors, index)
+    for strided in (doubled[::2], doubled[:1].expand(7), doubled.flip(0)[::2]):
+        got = torch.autograd.grad(losses, tensors, strided, retain_graph=True)
+        expected = torch.autograd.grad(losses, tensors, strided.contiguous(), retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_the_similarity_of_an_anchor_with_itself_does_not_shift_the_exponentials(simd: str):
+    # e^(0.1 - 900) is nothing: were 900 subtracted, no candidate would have a weight.
+    anchors = torch.zeros(40, 40).fill_diagonal_(30.0)
+    candidates = torch.cat([anchors, torch.full((300, 40), 1 / 300)]).requires_grad_()
+    zeros = torch.zeros_like(anchors)
+    losses = contrastive_loss(anchors, zeros, zeros, candidates, torch.arange(40), form="ntxent")
+    others = torch.tensor(39.0).add(300 * math.exp(0.1)).log()
+    torch.testing.assert_close(losses, others.expand(40))
+    assert torch.equal(
+        contrastive_loss(anchors, zeros, zeros, candidates.detach(), torch.arange(40), form="ntxent"), losses
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), candidates)
+    torch.testing.assert_close(gradient[-1], (30 * (0.1 - others).exp()).expand(40))
 
 
 def test_no_anchors():

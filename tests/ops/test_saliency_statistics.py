@@ -1,7 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from usvs import ops
+from usvs.evaluation import saliency_metrics
+from usvs.evaluation.saliency_metrics import saliency_scores
 from usvs.ops.saliency_statistics import FIXATION_COLUMNS, PAIR_SCORES
 
 pytestmark = pytest.mark.usefixtures("simd")
@@ -104,3 +108,32 @@ def test_registration_is_right():
     ):
         checks = ("test_schema", "test_faketensor")
         torch.library.opcheck(getattr(torch.ops.usvs, op).default, arguments, test_utils=checks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["one column", "all pixels", "the ground truth"])
+def test_a_map_that_is_not_finite_has_no_score(dtype, bad, where):
+    """A network that has diverged must not be the best of all: AUC and SIM of NaN were 1."""
+    random = torch.Generator().manual_seed(0)
+    prediction, truth = torch.rand(2, 2, 9, 11, generator=random, dtype=dtype)
+    fixated = torch.rand(2, 9, 11, generator=random) > 0.9
+    finite = saliency_scores(prediction, truth, fixated)
+    (truth if where == "the ground truth" else prediction)[0, :, : 1 if where == "one column" else None] = bad
+    scores = saliency_scores(prediction, truth, fixated)
+    for name, score in scores._asdict().items():
+        is_of_fixations = name in ("nss", "auc", "auc_judd")
+        assert score[0].isnan() or (where == "the ground truth" and is_of_fixations), name
+        assert score[1] == getattr(finite, name)[1], name
+    for name in ("auc", "auc_judd", "nss"):
+        alone = getattr(saliency_metrics, name)(prediction, fixated)
+        assert bool(alone[0].isnan()) == (where != "the ground truth") and alone[1] == getattr(finite, name)[1]
+    for name in ("kl_divergence", "similarity", "correlation"):
+        assert getattr(saliency_metrics, name)(prediction, truth)[0].isnan()
+
+
+def test_no_maps():
+    empty = torch.zeros(0, 5)
+    for compute in (ops.saliency_statistics, ops.saliency_statistics_reference):
+        scores, statistics = compute(empty, empty, empty > 0, PAIR_SCORES, 1e-7)
+        assert scores.shape == (0, 4) and statistics.shape == (0, 12)

@@ -202,6 +202,15 @@ def test_sanitizers_find_nothing_in_panels_of_weights(dtype: str, kind: Build):
     case.check(kind)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("panel_tiles", [0, 2])
+def test_panels_without_anchors_give_candidates_gradients_of_zero(dtype: str, panel_tiles: int):
+    case = Case(0, 140, 132, dtype)  # a panel without columns: nothing is loaded, and sums of nothing are written
+    case.panel_tiles = panel_tiles
+    backward = case.backward(np.zeros(0, np.float32), under=["2:1", "2:2", "2:3", "2:4"])
+    assert (widened(backward["candidates_grad"]) == 0).all()
+
+
 def test_panels_of_weights_are_bounded_at_every_size():
     for rows, columns in ((32, 10**6), (10**6, 10**6), (65_536, 65_536), (10**6, 3 * 10**6)):
         assert workspace_bytes(rows, columns, 1024, "bfloat16")[1] <= 600 * 2**20

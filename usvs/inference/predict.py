@@ -169,7 +169,7 @@ class PredictionTable(NamedTuple):
 
     def is_doubtful(self, prediction: Prediction) -> bool | None:
         """Return whether a prediction should be looked at; None where there is none."""
-        return None if prediction.error else prediction.confidence < self.doubtful_below
+        return None if prediction.error else not prediction.confidence >= self.doubtful_below  # NaN is
 
     @property
     def doubtful(self) -> int:

@@ -69,6 +69,7 @@ class ScanIndex:
 
         Raises:
             DataError: for a store that cannot be read.
+            ConfigError: where another process is making an index in the run.
             ResourceError: where the disk is full or not writable.
         """
         opened, checkpoint = open_store(Path(store)), newest_checkpoint_folder(Path(run))
@@ -80,6 +81,8 @@ class ScanIndex:
             "run": file_sha256(checkpoint / MANIFEST),
             "stride": stride,
         }
+        if _description(folder) == description:  # without the lock: several may search, also where nobody may write
+            return cls(folder, opened)
         with writing(f"index '{folder}'"):
             make_private_folder(parent)
             lock = FolderLock(parent)

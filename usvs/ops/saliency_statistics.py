@@ -38,7 +38,7 @@ def pair_score(
     """Return a score of each pair of maps; one compiled pass for float32 on a CPU, the reference otherwise.
 
     Maps are converted to densities first: the minimum is subtracted where it is negative, then each map is divided by
-    its sum; a map of zeros becomes uniform.
+    its sum; a map of zeros becomes uniform. A map with a NaN or an infinity, or whose sum overflows, has the score NaN.
 
     Args:
         prediction: [B, P] float32 or float64.
@@ -57,19 +57,20 @@ def pair_score(
     if prediction.device.type != "cpu" or prediction.dtype != torch.float32:
         return pair_score_reference(prediction, truth, kind, epsilon)
     score: Tensor = torch.ops.usvs.pair_score(prediction, truth, PAIR_SCORES.index(kind), epsilon)
-    return score
+    return score + _poison(prediction, truth)
 
 
 def pair_score_reference(prediction: Tensor, truth: Tensor, kind: PairScore, epsilon: float) -> Tensor:
     """Compute `pair_score` in plain torch; same arguments and result."""
+    poison = _poison(prediction, truth)
     if kind == "correlation":
         p, q = (maps - maps.mean(dim=1, keepdim=True) for maps in (prediction, truth))
         constant = (prediction.amax(1) == prediction.amin(1)) | (truth.amax(1) == truth.amin(1))
-        return torch.where(constant, 0.0, _dot(p, q) / (_dot(p, p) * _dot(q, q)).sqrt())
+        return torch.where(constant, 0.0, _dot(p, q) / (_dot(p, p) * _dot(q, q)).sqrt()) + poison
     p, q = (_density(maps, kind == "similarity_min_max") for maps in (prediction, truth))
     if kind == "kl":
-        return _dot(q, (q / (p + epsilon) + epsilon).log())
-    return torch.minimum(p, q).sum(dim=1).double()
+        return _dot(q, (q / (p + epsilon) + epsilon).log()) + poison
+    return torch.minimum(p, q).sum(dim=1).double() + poison
 
 
 def fixation_statistics(
@@ -85,7 +86,7 @@ def fixation_statistics(
         ranks: True: compute the columns from ``above`` on; False: ``mean`` to ``constant``. The others are 0.
 
     Returns:
-        float64 [B, 12], columns as `FIXATION_COLUMNS`.
+        float64 [B, 12], columns as `FIXATION_COLUMNS`; all NaN for a map with a NaN or an infinity.
 
     Raises:
         RuntimeError: for another shape or dtype.
@@ -93,7 +94,7 @@ def fixation_statistics(
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return fixation_statistics_reference(values, fixated, ranks)
     statistics: Tensor = torch.ops.usvs.fixation_statistics(values, fixated, ranks)
-    return statistics
+    return statistics + _poison(values)[:, None]
 
 
 def fixation_statistics_reference(values: Tensor, fixated: Tensor, ranks: bool) -> Tensor:
@@ -128,7 +129,8 @@ def saliency_statistics(
         return saliency_statistics_reference(prediction, truth, fixated, kinds, epsilon)
     chosen = sum(1 << PAIR_SCORES.index(kind) for kind in set(kinds))
     scores, statistics = torch.ops.usvs.saliency_statistics(prediction, truth, fixated, chosen, epsilon)
-    return scores, statistics
+    poison = _poison(prediction)
+    return scores + (poison + _poison(truth))[:, None], statistics + poison[:, None]
 
 
 def saliency_statistics_reference(
@@ -137,12 +139,26 @@ def saliency_statistics_reference(
     """Compute `saliency_statistics` in plain torch; same arguments and result."""
     none = prediction.new_zeros(prediction.size(0), dtype=torch.float64)
     scores = [pair_score_reference(prediction, truth, kind, epsilon) if kind in kinds else none for kind in PAIR_SCORES]
-    return torch.stack(scores, dim=1), _all_statistics(prediction, fixated, True, True)
+    poison = _poison(prediction, truth)[:, None]  # also of the kinds that are not computed
+    return torch.stack(scores, dim=1) + poison, _all_statistics(prediction, fixated, True, True)
 
 
 def _all_statistics(values: Tensor, fixated: Tensor, moments: bool, ranks: bool) -> Tensor:
     rows = [_statistics(row, mask, moments, ranks) for row, mask in zip(values, fixated, strict=True)]
-    return torch.stack(rows)
+    if not rows:
+        return values.new_zeros(0, len(FIXATION_COLUMNS), dtype=torch.float64)
+    return torch.stack(rows) + _poison(values)[:, None]
+
+
+def _poison(*maps: Tensor) -> Tensor:
+    """Return 0 for each row whose maps [B, P] are finite, with a finite sum, and NaN for the others; float64 [B].
+
+    Comparisons with a NaN are false: without this a map of NaN has the best ranks and the best similarity.
+    """
+    poison = torch.zeros((), dtype=torch.float64)
+    for each in maps:
+        poison = poison.to(each.device) + (each.sum(dim=1) * 0).double()
+    return poison
 
 
 def _statistics(values: Tensor, fixated: Tensor, moments: bool, ranks: bool) -> Tensor:
@@ -175,7 +191,7 @@ def _density(maps: Tensor, always_lift: bool) -> Tensor:
     lowest = maps.amin(dim=1, keepdim=True)
     maps = maps - (lowest if always_lift else lowest.clamp(max=0))
     total = maps.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, maps / total, 1.0 / maps.size(1))
+    return torch.where(total == 0, 1.0 / maps.size(1), maps / total)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

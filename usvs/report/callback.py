@@ -7,7 +7,6 @@ from pathlib import Path
 
 from usvs.report.page import REPORT
 from usvs.report.pretraining_page import pretraining_page
-from usvs.training.callbacks import Callback
 from usvs.training.trainer import Trainer
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -15,7 +14,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 MAX_SECONDS = 1.0  # of processor time; a report that takes longer is written at the end only
 
 
-class ReportCallback(Callback):
+class ReportCallback:
     """Writes ``RUN/report.html`` at each validation, from what is in the folder.
 
     A report that cannot be written never ends a run: it is logged once, and left for the end,

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 from usvs.errors import ConfigError, ResourceError
-from usvs.utils.private_files import make_private, open_private
+from usvs.utils.private_files import make_private, make_private_folder, open_private
 
 
 @contextmanager
@@ -67,30 +68,74 @@ def replacing(path: Path, wait: bool = False) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Provide an empty folder beside `path` that takes its place when the block ends; on an error it is removed.
+
+    Args:
+        path: a new or empty folder.
+
+    Raises:
+        ConfigError: where another process writes it.
+        OSError: where it cannot be written.
+    """
+    partial = partial_path(path)
+    while True:
+        make_private_folder(partial)
+        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+        if _lock(descriptor, partial, path, wait=False):
+            break
+    try:
+        _empty(partial)  # of what a killed process has left
+        yield partial
+        sync_folder(partial)
+        if path.is_dir():
+            path.rmdir()
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
 def _open_locked(partial: Path, path: Path, wait: bool) -> IO[Any]:
     while True:
         file = open_private(partial, "ab")  # "wb" would empty the file of another process
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is_at(file, partial):
-                file.truncate(0)
-                return file
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(
-                f"'{path}' is being written by another usvs process: wait for it to end, or choose another name"
-            ) from None
-        except BaseException:
-            file.close()
-            raise
-        file.close()  # the other process has renamed or removed it meanwhile
+        descriptor = os.dup(file.fileno())  # shares the lock
+        file.close()
+        if _lock(descriptor, partial, path, wait):
+            os.ftruncate(descriptor, 0)
+            return os.fdopen(descriptor, "wb")
 
 
-def _is_at(file: IO[Any], path: Path) -> bool:
+def _lock(descriptor: int, partial: Path, path: Path, wait: bool) -> bool:
+    """Lock what is being written; False, with the descriptor closed, where another process has just moved it away."""
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.path.samestat(os.fstat(descriptor), partial.stat()):
+            return True
     except FileNotFoundError:
-        return False
+        pass
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"'{path}' is being written by another usvs process: wait for it to end, or choose another name"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return False
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def publish(partial: Path, path: Path) -> None:

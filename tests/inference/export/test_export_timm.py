@@ -24,7 +24,7 @@ def timm():
     "encoder",
     [
         create_encoder("se_resnext50_32x4d"),
-        create_encoder("se_resnext50_32x4d", in_chans=3, output_stride=8),
+        SEResNeXt(EncoderSettings(in_chans=3, layers=(1, 2, 1, 1), output_stride=8)),
         SEResNeXt(EncoderSettings(layers=(1, 2, 1, 1), cardinality=4, base_width=16, output_stride=32)),
     ],
     ids=["published", "rgb", "other depths"],
@@ -34,7 +34,7 @@ def test_timm_loads_the_encoder_with_difference_0(timm, encoder, tmp_path, monke
     usvs.save_encoder(tmp_path / "saved", encoder)
     found = export_model(tmp_path / "saved", tmp_path / "out", "timm")
     assert found.difference == 0
-    images = torch.randn(2, encoder.in_chans, 96, 96)
+    images = torch.randn(2, encoder.in_chans, 64, 64)
     network = run_card(tmp_path / "out", monkeypatch)["network"]
     from_folder = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_without_the_output_stride_the_features_differ_silently(timm):
     encoder = randomised(create_encoder("se_resnext50_32x4d"))
     network = timm.create_model("seresnext50_32x4d", in_chans=1, num_classes=0).eval()
     network.load_state_dict(encoder.state_dict())
-    images = torch.randn(1, 1, 96, 96)
+    images = torch.randn(1, 1, 64, 64)
     with torch.no_grad():
         assert not torch.allclose(network(images), encoder(images), atol=1e-4)
 

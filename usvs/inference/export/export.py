@@ -1,6 +1,5 @@
 """`usvs.export_model`: a trained network in the format of another program, with its model card."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from usvs.inference.export.model_card import model_card
 from usvs.inference.export.programs import example_images, make_program
 from usvs.inference.export.source import ExportSource, read_source
 from usvs.training.run_folder import PATIENTS
-from usvs.utils.atomic_files import sync_folder, write_text, writing
-from usvs.utils.private_files import make_private, make_private_folder
+from usvs.utils.atomic_files import replacing_folder, write_text, writing
+from usvs.utils.private_files import make_private
 
 CARD = "README.md"
 TOLERANCE = 1e-5  # of the largest output
@@ -98,20 +97,8 @@ def export_model(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"export: '{target}': expected a new folder, got one with content")
     source = read_source(run, encoder)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with writing(f"export '{target}'"):
-        make_private_folder(partial)
-        try:
-            found = _write(source, partial, target, format, encoder)
-            sync_folder(partial)
-            if target.is_dir():
-                target.rmdir()
-            partial.rename(target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync_folder(target.parent)
+    with writing(f"export '{target}'"), replacing_folder(target) as partial:
+        found = _write(source, partial, target, format, encoder)
     return found
 
 

@@ -26,7 +26,7 @@ from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
 from usvs.tasks.pretraining.task import PretrainDataset, PretrainingTask, samples_sha256
 from usvs.tasks.pretraining.validation import Validation
 from usvs.tasks.trained_patients import describe_patients, join_scans, patients_in_store
-from usvs.training.callbacks import Callback, Callbacks
+from usvs.training.callbacks import Callbacks
 from usvs.training.distributed import Ranks, join_ranks
 from usvs.training.environment import describe_environment
 from usvs.training.loggers import Logger, TensorBoardLogger, tensorboard_is_installed
@@ -51,7 +51,7 @@ def pretrain(
     encoder: nn.Module | str | None = None,
     loss: nn.Module | None = None,
     init: str | Path | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[object] = (),
     loggers: Sequence[Logger] | None = None,
     resume: bool = False,
     patients: Sequence[str] | None = None,
