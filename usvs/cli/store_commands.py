@@ -42,8 +42,8 @@ def _run_fetch(options: argparse.Namespace) -> None:
     """Copy an archive or a store from object storage, or what has changed in it since the last copy.
 
     Example:
-        usvs fetch s3://bucket/archive ARCHIVE && usvs index ARCHIVE STORE
-        usvs fetch gs://bucket/store STORE && usvs pretrain STORE RUN
+        usvs fetch s3://bucket/archive ARCHIVE
+        usvs fetch gs://bucket/store STORE
     """
     from usvs.utils.fetch_folder import fetch_folder
 
