@@ -1,5 +1,6 @@
 """The report of a store: its sectors, speech, spectrograms, labels, patients, and what is unusual about its scans."""
 
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,10 +21,10 @@ from usvs.report.page import Page
 from usvs.report.pictures import coloured, picture, spectrogram_pixels
 from usvs.report.scan_labels import MAX_CLASSES, open_scan_labels
 from usvs.report.scan_timeline import timeline, timeline_legend
-from usvs.report.shown_scans import NO_SECTOR
+from usvs.report.shown_scans import NO_SECTOR, without_names
 from usvs.store.catalogue import OK, SKIPPED, Catalogue
 from usvs.store.contact_sheet import LEGEND, TILE_SIZE, TileTask, draw_tile
-from usvs.store.folder import read_archive_path
+from usvs.store.folder import PREPARED, read_archive_path
 from usvs.store.label_summary import count_labels
 from usvs.store.prepared import PreparedStore
 from usvs.store.settings import ClipSettings
@@ -32,11 +33,15 @@ from usvs.utils.progress import track
 from usvs.utils.spacing import evenly_spaced
 from usvs.utils.text import quantity
 
+logger: logging.Logger = logging.getLogger(__name__)
+
 TILES = 30
 TIMELINES = 6
 SPECTROGRAMS = 12
 BARS = 24  # scans whose speech is drawn where nothing is prepared
 PATIENT_ROWS = 40
+NOT_PREPARED = "No scan is prepared yet ('usvs prepare STORE')"
+NOT_READY = "Not all scans are prepared and up to date ('usvs prepare STORE')"
 SPECTROGRAM_PIXELS = (160, 240)  # height, width
 NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note", "labels_note")
 Rows = Sequence[dict[str, Any]]
@@ -58,6 +63,7 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
     usable = [row for row in rows if row["status"] == OK]
     fractions = catalogue.clips["speech_fraction"].to_numpy()
     prepared = cache(lambda: _open(store))  # checks every scan, so once only
+    why_not = NOT_READY if any(store.joinpath(PREPARED).glob("*")) else NOT_PREPARED
     page = Page(
         "usvs, report of a store", f"{quantity(len(usable), 'scan')} of {quantity(len(_patients(usable)), 'patient')}"
     )
@@ -65,8 +71,8 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
     page.verdict, page.tone = _verdict(rows, usable), "unknown"
     page.facts = _facts(rows, usable, fractions, catalogue.clip_settings)
     page.add("sectors", "Sectors, the least certain first", lambda: _sectors(store, usable, names, workers))
-    page.add("speech", "Speech along the scans", lambda: _scans(prepared(), catalogue, usable, names))
-    page.add("spectrograms", "Spectrograms with their frames", lambda: _spectrograms(prepared()))
+    page.add("speech", "Speech along the scans", lambda: _scans(prepared(), why_not, catalogue, usable, names))
+    page.add("spectrograms", "Spectrograms with their frames", lambda: _spectrograms(prepared(), why_not))
     page.add("labels", "Labels", lambda: _labels(catalogue, usable))
     page.add("patients", "Patients", lambda: _patient_table(usable))
     page.add("notes", "Notes on the scans", lambda: _notes(rows, names))
@@ -128,11 +134,13 @@ def _tile(row: Mapping[str, Any], image: Element, names: bool) -> Element:
     return element("li", {}, image, element("p", {}, name), paragraph(details), paragraph(size))
 
 
-def _scans(opened: PreparedStore | None, catalogue: Catalogue, usable: Rows, names: bool) -> Iterator[Content]:
+def _scans(
+    opened: PreparedStore | None, why_not: str, catalogue: Catalogue, usable: Rows, names: bool
+) -> Iterator[Content]:
     """Timelines of prepared scans; without prepared scans the speech fraction alone."""
     row_of = {row["scan_key"]: row for row in usable}
     if opened is None:
-        yield note("No scan is prepared yet ('usvs prepare STORE'), so there are no frames.")
+        yield note(f"{why_not}, so there are no frames.")
         yield from _speech_alone(catalogue, names)
         return
     labels = open_scan_labels(opened)
@@ -162,9 +170,9 @@ def _speech_alone(catalogue: Catalogue, names: bool) -> Iterator[Content]:
     yield group("tracks", tracks)
 
 
-def _spectrograms(opened: PreparedStore | None) -> Iterator[Content]:
+def _spectrograms(opened: PreparedStore | None, why_not: str) -> Iterator[Content]:
     if opened is None:
-        yield note("No scan is prepared yet ('usvs prepare STORE').")
+        yield note(f"{why_not}.")
         return
     clips = opened.clips
     rows = np.flatnonzero(np.nan_to_num(clips.speech_fraction) >= opened.clip_settings.speech_fraction_high)
@@ -253,25 +261,11 @@ def _notes(rows: Rows, names: bool) -> Iterator[Content]:
         yield table("By file", ["file", "note"], listed, numbers=False)
 
 
-def without_names(text: str, row: Mapping[str, Any]) -> str:
-    """Return a note of the catalogue without what it quotes, and without the names of the scan's files.
-
-    Args:
-        text: of the note.
-        row: of the catalogue, whose paths are not to be seen.
-    """
-    kept = text.split("'")[0].split('"')[0].split(" got ")[0].rstrip(" :,;(")
-    paths = [row.get(name) for name in ("path", "sound_path", "gaze_path", "planes_path", "labels_path")]
-    parts = {part.lower() for path in paths if path for part in (*Path(path).parts, Path(path).stem) if len(part) > 2}
-    if not kept or any(part in kept.lower() for part in parts):
-        return "a note that names files; 'usvs report STORE --names' shows it"
-    return kept
-
-
 def _open(store: Path) -> PreparedStore | None:
     try:
         return PreparedStore(store)
-    except DataError:
+    except DataError as error:
+        logger.info(f"report: {error}")
         return None
 
 
