@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dicom_files import write_dicom
-from usvs.archive.discovery import ArchiveListing, discover_scans
+from usvs.archive.discovery import ArchiveListing, discover_scans, iter_paths
 from usvs.archive.discovery import ScanFiles as Scan
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
@@ -81,6 +81,17 @@ def test_linked_folders_are_followed_and_cycles_are_not(tmp_path: Path):
     (archive / "p1/above").symlink_to(tmp_path / "lab")
     (elsewhere / "visit/again").symlink_to(elsewhere)
     assert list(scans(discover_scans(archive))) == ["p1/near.mp4", "p2/visit/far.mp4"]
+
+
+def test_a_link_to_itself_ends_nothing(tmp_path: Path):
+    for folder in (tmp_path, tmp_path / "p"):
+        folder.mkdir(exist_ok=True)
+        (folder / "z.mp4").write_bytes(b"")
+        (folder / "a.mp4").symlink_to("a.mp4")
+        (folder / "b").symlink_to("b")
+    unreadable: list[tuple[str, str]] = []
+    assert sorted(iter_paths(tmp_path, unreadable)) == ["a.mp4", "b", "p/a.mp4", "p/b", "p/z.mp4", "z.mp4"]
+    assert unreadable == [] and len(discover_scans(tmp_path).scans) == 4
 
 
 def test_system_folders_are_not_searched(tmp_path: Path):

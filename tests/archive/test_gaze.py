@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from usvs.archive.gaze import GazeSamples, average_gaze_per_frame, read_gaze
+from usvs.archive.text_table import TextTable
 from usvs.errors import DataError
 from usvs.media.box import Box
 
@@ -67,3 +68,9 @@ def test_the_average_equals_that_of_a_plain_loop():
         near = inside & (gaze.seconds >= moment - half) & (gaze.seconds < moment + half)
         expected = [x[near].mean(), y[near].mean()] if near.any() else [np.nan, np.nan]
         np.testing.assert_allclose(row, expected, rtol=1e-4)
+
+
+def test_a_table_of_too_many_columns_is_refused_before_it_is_read(tmp_path: Path):
+    (tmp_path / "a.gaze.csv").write_text("x," * 5000 + "y\n" + "1," * 5000 + "1\n")
+    with pytest.raises(DataError, match=r"^gaze, line 1: expected at most 4096 columns, got 5001$"):
+        TextTable.read(tmp_path / "a.gaze.csv", "gaze")

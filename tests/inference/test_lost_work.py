@@ -19,6 +19,7 @@ from usvs.inference.embed import embed_to_file
 from usvs.inference.predict import Prediction, PredictionTable, predict_frames
 from usvs.inference.prediction_files import save_predictions
 from usvs.models.se_resnext import SEResNeXt
+from usvs.report.plots import new_figure, save_figure
 from usvs.report.timeline import save_timelines
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.model_files import TrainedModel, save_model
@@ -120,6 +121,20 @@ def test_no_timeline_replaces_another(tmp_path):
     rows = [Prediction(Path(file), "a", 0.9, (0.9, 0.1), seconds) for file in files for seconds in (0.0, 1.0)]
     saved = save_timelines(PredictionTable(CLASSES, rows), tmp_path)
     assert len(set(saved)) == len(files) == len(list(tmp_path.iterdir()))
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_older_one(tmp_path, monkeypatch):
+    file = save_figure(new_figure(1, 1), tmp_path / "a.png")
+    before = file.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"a\.png' could not be written: No space left on device"):
+        save_figure(new_figure(2, 2), tmp_path / "a.png")
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_two_processes_do_not_write_into_one_file(shared_run, spoken_store, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.indexing import index, rows
-from usvs.errors import ConfigError, DataError
+from usvs.errors import ConfigError, DataError, ResourceError
 from usvs.media.timing import Timing
 from usvs.store.catalogue import Catalogue
 from usvs.store.indexing import index_archive
@@ -129,7 +129,7 @@ def test_a_folder_without_scans_ends_in_one_sentence(archive: Path, store: Path)
 def test_a_store_that_cannot_be_or_is_something_else_ends_in_one_sentence(make_video, archive: Path, tmp_path: Path):
     make_video("a.mp4")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="not writable"):
+    with pytest.raises(ResourceError, match=r"^store '.*' could not be written: Not a directory"):
         index(archive, tmp_path / "file" / "store")
     home = tmp_path / "home"
     home.mkdir()

@@ -9,6 +9,7 @@ that differ from each run's profile and its environment with revision.
 import argparse
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tests.tasks.run_results import run_results
@@ -50,10 +51,10 @@ def _gain(record: dict[str, Any]) -> float:
 
 
 def _points(records: list[dict[str, Any]], value: Any) -> list[tuple[int, float]]:
-    groups: dict[int, list[float]] = {}
+    groups: dict[int, list[tuple[int, float]]] = {}
     for record in records:
-        groups.setdefault(-(-record["step"] // STEPS_A_POINT) * STEPS_A_POINT, []).append(value(record))
-    return [(step, round(sum(values) / len(values), 4)) for step, values in groups.items()]
+        groups.setdefault(-(-record["step"] // STEPS_A_POINT), []).append((record["step"], value(record)))
+    return [(group[-1][0], round(fmean(one for _, one in group), 4)) for group in groups.values()]
 
 
 def _draw_lines(axes: Any, curves: dict[str, Any], lines: dict[str, tuple[str, str]]) -> None:
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="TITLE=RUN")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    runs = {title: run_curves(Path(run)) for title, _, run in (text.partition("=") for text in options.runs)}
+    runs = {title: run_curves(Path(run)) for title, _, run in (text.rpartition("=") for text in options.runs)}
     draw(runs, options.out)
     results = options.out.parent / "results" / options.out.with_suffix(".json").name
     results.write_text(json.dumps(runs) + "\n")

@@ -218,7 +218,8 @@ def iter_paths(archive: Path, unreadable: list[tuple[str, str]] | None = None) -
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if not entry.is_dir():
+                # `entry.is_dir()` alone raises for a link that leads back to itself, which would end the search
+                if not (os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()):  # noqa: PTH112
                     yield prefix + entry.name
                 elif entry.name not in SYSTEM_FOLDERS:
                     is_new = not entry.is_symlink() or _should_follow(entry.path, archive, visited)

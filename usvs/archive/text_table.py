@@ -23,6 +23,7 @@ TRUE_WORDS, FALSE_WORDS = ("1", "1.0", "true", "valid"), ("0", "0.0", "false", "
 MISSING_WORDS = ("", "nan", "na", "null", "none")
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
+MAX_COLUMNS = 4096  # eye trackers write up to 200; each takes memory whatever it holds
 MAX_SHOWN_CHARACTERS = 20  # of a value, in error messages
 
 Column = NDArray[np.float64]
@@ -65,6 +66,8 @@ class TextTable:
             encoding = "utf-16" if head[:2] in UTF_16_MARKS else "utf-8"
             header = head.decode(encoding, "replace").removeprefix("\ufeff").splitlines()[0] if head else ""
             delimiter = detect_delimiter(header)
+            if (columns := header.count(delimiter) + 1) > MAX_COLUMNS:
+                raise DataError(f"{name}, line 1: expected at most {MAX_COLUMNS} columns, got {columns}")
             with open_regular(path, MAX_TABLE_BYTES) as file:
                 data = _read(file, header, encoding, delimiter)
             data = data.rename_columns([column.strip() for column in data.column_names])

@@ -92,8 +92,7 @@ def _read_header(content: NDArray[np.uint8], file: Path) -> _Header:
         )
     if (pictures := count_pictures(file_bytes)) > 1:
         raise DataError(
-            f"image '{file}': expected one picture, got {pictures} (an animation, or files in a row); save it as a"
-            " video"
+            f"image '{file}': expected one picture, got {pictures} (animation, or files in a row); save it as a video"
         )
     if header.tiff is not None and header.tiff.pages > 1:
         raise DataError(f"image '{file}': expected one picture, got {header.tiff.pages} pages; save each as a file")

@@ -132,7 +132,8 @@ def narrate_videos(
 
     Raises:
         ConfigError: for a setting or a lexicon that is not valid.
-        DataError: if the table or a video is not valid, or `out` contains something or cannot be written.
+        DataError: if the table or a video is not valid, or `out` contains something.
+        ResourceError: if `out` cannot be written.
         MissingDependencyError: if the package espeakng-loader is missing.
     """
     started = time.monotonic()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usvs.errors import DataError
+from usvs.utils.atomic_files import writing
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,17 @@ def new_archive(out: Path, what: str) -> Iterator[StagingFolders]:
         what: name of the command, with which error messages begin.
 
     Raises:
-        DataError: if the folders cannot be written.
+        ResourceError: if the folders cannot be written.
     """
-    try:
+    with writing(f"{what}: folder '{out.parent}'"):
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise DataError(f"{what}: folder '{out.parent}' cannot be written: {error.strerror}") from None
-    folders = StagingFolders(staging / "archive", staging / "ground_truth")
-    try:
-        yield folders
-        for made, target in ((folders.ground_truth, ground_truth_folder(out)), (folders.archive, out)):
-            if target.is_dir():
-                target.rmdir()
-            made.rename(target)
-    except OSError as error:
-        raise DataError(f"{what}: folder '{out.parent}' cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        folders = StagingFolders(staging / "archive", staging / "ground_truth")
+        try:
+            yield folders
+            for made, target in ((folders.ground_truth, ground_truth_folder(out)), (folders.archive, out)):
+                if target.is_dir():
+                    target.rmdir()
+                made.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)

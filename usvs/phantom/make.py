@@ -91,7 +91,8 @@ def make_phantom(
 
     Raises:
         ConfigError: for a number or a setting that is unknown or out of range.
-        DataError: if `out` or its ground truth folder contains something, or cannot be written.
+        DataError: if `out` or its ground truth folder contains something.
+        ResourceError: if `out` cannot be written.
         MissingDependencyError: if the package espeakng-loader is missing.
     """
     started = time.monotonic()

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` that belongs to no window an
 writes it as PNG. Nothing here sets a matplotlib backend or changes its settings.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from usvs.errors import DataError
 from usvs.experiments.rows import ROWS
-from usvs.utils.private_files import make_private, make_private_folder
+from usvs.utils.atomic_files import write_durably, writing
+from usvs.utils.private_files import make_private_folder
 from usvs.utils.text import printable
 
 DOTS_PER_INCH = 130
@@ -36,10 +38,16 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, file: Path) -> Path:
-    """Write a figure as PNG, without the name of the program in it; return the file."""
-    make_private_folder(file.parent)
-    FigureCanvasAgg(figure).print_png(str(file), metadata={"Software": None})  # type: ignore[no-untyped-call]
-    make_private(file)
+    """Write a figure as PNG, without the name of the program in it; return the file.
+
+    Raises:
+        ResourceError: where it cannot be written; an older file is unchanged.
+    """
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    with writing(f"'{file}'"):
+        make_private_folder(file.parent)
+        write_durably(file, content.getvalue())
     return file
 
 

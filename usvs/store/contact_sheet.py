@@ -20,7 +20,7 @@ from usvs.media.box import Box
 from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.store.catalogue import OK, Catalogue
 from usvs.store.folder import read_archive_path
-from usvs.utils.atomic_files import write_durably
+from usvs.utils.atomic_files import write_durably, writing
 from usvs.utils.private_files import make_private_folder
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
@@ -83,27 +83,20 @@ def draw_contact_sheets(
     files and the crops as manifest.csv takes them.
 
     Raises:
-        DataError: if `out` cannot be written.
+        ResourceError: if `out` cannot be written.
     """
     out = Path(out)
     usable = sorted((row for row in rows if row["status"] == OK), key=lambda row: float(row["sector_confidence"]))
     tasks = [TileTask(archive, row) for row in usable]
     tiles = (tile for _, tile in track(map_tasks(draw_tile, tasks, workers), "drawing sectors", total=len(tasks)))
-    try:
+    with writing(f"folder '{out}'"):
         make_private_folder(out)
-    except OSError as error:
-        raise DataError(f"folder '{out}' cannot be created: {error.strerror}") from None
-    try:
         write_durably(out / LIST_FILE, _list_sectors(usable))
-    except OSError as error:
-        raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     pages: list[Path] = []
     for number, page in enumerate(_arrange_pages(tile for tile in tiles if not isinstance(tile, DataError)), start=1):
         pages.append(out / f"sectors_{number:03d}.png")
-        try:
+        with writing(f"'{pages[-1]}'"):
             write_durably(pages[-1], cv2.imencode(".png", page)[1].tobytes())
-        except OSError as error:
-            raise DataError(f"folder '{out}' is not writable: {error.strerror}") from None
     return tuple(pages)
 
 

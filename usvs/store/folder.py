@@ -11,7 +11,7 @@ from usvs.store.archive_move import check_moved
 from usvs.store.identity import ARCHIVE_FILE, new_identity, read_identity
 from usvs.store.keys import KEY_FILE, Keys
 from usvs.store.tables import SCANS_FILE, read_first_key
-from usvs.utils.atomic_files import write_durably
+from usvs.utils.atomic_files import write_durably, writing
 from usvs.utils.folder_lock import LOCK_FILE, FolderLock
 from usvs.utils.regular_files import read_regular_text
 from usvs.utils.text import shell_command
@@ -33,16 +33,15 @@ def open_store(archive: Path, store: Path, moved: bool = False) -> Iterator[Keys
 
     Raises:
         ConfigError: if the store is inside the archive.
-        DataError: if the store cannot be created, has other files or belongs to another archive, its key is not its
-            own, or another process is writing to it.
+        DataError: if the store has other files or belongs to another archive, its key is not its own, or another
+            process is writing to it.
+        ResourceError: if it cannot be created or written to.
     """
     archive, store = archive.resolve(), store.resolve()
     check_apart(archive, store)
-    try:
+    with writing(f"store '{store}'"):
         store.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_content(store)
-    except OSError as error:
-        raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     with lock_store(store):
         yield create_store(archive, store, moved)
 
@@ -83,9 +82,9 @@ def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
     """Create the parts of a store that is locked, or check them; `archive` and `store` are absolute.
 
     Raises:
-        DataError: as `open_store`.
+        DataError, ResourceError: as `open_store`.
     """
-    try:
+    with writing(f"store '{store}'"):
         _check_content(store)
         _check_archive_of(store, archive, moved)
         store.chmod(0o700)
@@ -97,8 +96,6 @@ def create_store(archive: Path, store: Path, moved: bool = False) -> Keys:
             (store / part).mkdir(exist_ok=True)
         record = {"archive": os.fspath(archive), "version": VERSION, **(identity or new_identity(keys.secret))}
         write_durably(store / ARCHIVE_FILE, json.dumps(record).encode())
-    except OSError as error:
-        raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     return keys
 
 
@@ -153,12 +150,11 @@ def lock_store(store: Path) -> Iterator[None]:
     """Lock a store for writing; the lock ends with the process, however that ends.
 
     Raises:
-        DataError: if another process is writing to the store, or it is not writable.
+        DataError: if another process is writing to the store.
+        ResourceError: if it is not writable.
     """
-    try:
+    with writing(f"store '{store}'"):
         lock = FolderLock(store, DataError)
-    except OSError as error:
-        raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
     try:
         yield
     finally:

@@ -44,6 +44,7 @@ from usvs.store.tables import (
     read_scans,
     remove_leftovers,
 )
+from usvs.utils.atomic_files import writing
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
 from usvs.utils.text import printable
@@ -93,7 +94,8 @@ def index_archive(
 
     Raises:
         ConfigError: for a setting that is unknown or out of range, or a store inside of the archive.
-        DataError: if the archive contains no usable video, or the store cannot be written.
+        DataError: if the archive contains no usable video.
+        ResourceError: if the store cannot be written.
     """
     given = {"clips": clips, "voice_activity": voice_activity, "gaze": gaze, "labels": labels}
     settings = override_settings(IndexSettings(), **{name: value for name, value in given.items() if value is not None})
@@ -102,10 +104,8 @@ def index_archive(
     files = (None if file is None else Path(file) for file in (label_file, class_file))
     found = discover_scans(archive, settings.labels, *files)
     with open_store(archive, store, moved) as keys:
-        try:
+        with writing(f"store '{store}'"):
             _Indexer(archive.resolve(), store / CATALOGUE, keys, settings).update(found, workers)
-        except OSError as error:
-            raise DataError(f"store '{store}' cannot be written: {error.strerror}") from None
         scans = read_scans(store / CATALOGUE, [*SUMMARY_COLUMNS, *ID_COLUMNS, *NOTE_COLUMNS])
         summary = _summarise(scans, found, _patient_lines(scans, found, keys))
     if summary.usable == 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from usvs.config import Profile, override_settings
-from usvs.errors import DataError
+from usvs.errors import DataError, ResourceError
 from usvs.store.catalogue import OK
 from usvs.store.dask_cluster import Cluster
 from usvs.store.folder import CATALOGUE, PREPARED, lock_store, read_archive_path
@@ -16,6 +16,7 @@ from usvs.store.prepare_scan import PrepareResult, PrepareTask, prepare_scan
 from usvs.store.settings import PrepareSettings, prepare_profile
 from usvs.store.tables import read_rows, read_scans
 from usvs.store.writer import remove_partial
+from usvs.utils.atomic_files import writing
 from usvs.utils.process_pool import map_tasks, map_tasks_on
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
@@ -105,7 +106,8 @@ def prepare_store(
 
     Raises:
         ConfigError: for a setting that is unknown or out of range.
-        DataError: if `store` is not a store, its archive does not exist, it is not writable or no scan is prepared.
+        DataError: if `store` is not a store, its archive does not exist, or no scan is prepared.
+        ResourceError: if the store is not writable, or its disk is full.
     """
     store = Path(store)
     base = profile if isinstance(profile, PrepareSettings) else prepare_profile(profile)
@@ -142,15 +144,13 @@ def prepare_store(
 
 
 def _record_failures(store: Path, summary: PrepareSummary) -> None:
-    try:
+    with writing(f"store '{store}'"):
         write_failures(store, summary.failures)
-    except OSError as error:
-        raise DataError(f"store '{store}' is not writable: {error.strerror}") from None
 
 
-def _full_error(store: Path, result: PrepareResult, summary: PrepareSummary) -> DataError:
+def _full_error(store: Path, result: PrepareResult, summary: PrepareSummary) -> ResourceError:
     ready = summary.prepared + summary.unchanged
-    return DataError(
+    return ResourceError(
         f"store '{store}' {result.failure}; {ready} of {quantity(summary.found, 'scan')} are prepared; "
         "free some space, then run the same command again to resume"
     )
