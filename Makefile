@@ -28,7 +28,7 @@ $(VENV)/usvs.stamp: $(VENV)/torch.stamp $(SOURCES)
 # PyPI's torchaudio is linked to CUDA. Without its shared libraries it still computes spectrograms, which a test compares with.
 $(VENV)/dev.stamp: $(VENV)/usvs.stamp
 	@echo "usvs: adding what the tests need"
-	@$(PIP) --no-build-isolation -e ".[train,phantom,dicom,dali,dask,dev]"
+	@$(PIP) --no-build-isolation -e ".[train,phantom,dicom,dali,dask,onnx,timm,dev]"
 	@$(PIP) --no-deps torchaudio
 	@rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so
 	@touch $@

@@ -2,7 +2,7 @@
 
     python -m tests.typed_interface --out docs/results/types.json
 
-Fails where a symbol that `usvs` exports has no known type, or a function has no docstring.
+Fails where a symbol that `usvs` exports has no known type, or a function or a class has no docstring.
 """
 
 import argparse
@@ -48,7 +48,8 @@ def main() -> None:
             print(f"types: {symbol['name']}: {problem['message']}")
     if options.out is not None:
         save_result(options.out, found)
-    sys.exit(found["completeness"] < 1)
+    without = found["functions_without_docstring"] + found["classes_without_docstring"]
+    sys.exit(found["completeness"] < 1 or without > 0)
 
 
 if __name__ == "__main__":

@@ -66,11 +66,15 @@ def assert_gaze(found: GazeSamples, seconds: list[float], x: list[float], y: lis
     np.testing.assert_allclose(found.y, y)
 
 
+def assert_on_screen(found, viewing_distance_mm: float, note: str):
+    assert found.viewing_distance_mm == viewing_distance_mm
+    assert note in str(found.note)
+
+
 def test_tobii_sdk(tmp_path: Path):
     found = read(tmp_path, SDK + SDK_ROWS)
     assert_gaze(found, [0, 0.01, 0.02], [0.3, 0.2, 0.5], [0.5, 0.4, 0.5])  # microseconds on the computer's clock
-    assert found.viewing_distance_mm == 615
-    assert "the first sample is assumed to be at the first frame" in str(found.note)
+    assert_on_screen(found, 615, "the first sample is assumed to be at the first frame")
 
 
 def test_tobii_sdk_with_tuples(tmp_path: Path):
@@ -92,8 +96,7 @@ def test_tobii_sdk_with_tuples(tmp_path: Path):
 def test_tobii_pro_lab(tmp_path: Path, unit: str, per_second: float, encoding: str):
     found = read(tmp_path, LAB.format(unit=unit) + lab_rows(per_second), encoding=encoding)
     assert_gaze(found, [1.0, 1.5], [0.25, 960.5 / 1920], [0.5, 0.5])
-    assert found.viewing_distance_mm == 650.5
-    assert "the start of the recording is assumed to be at the first frame" in str(found.note)
+    assert_on_screen(found, 650.5, "the start of the recording is assumed to be at the first frame")
 
 
 def test_tobii_pro_lab_without_a_unit_and_with_one_position_for_both_eyes(tmp_path: Path):

@@ -265,10 +265,17 @@ class Mutator:
         if action.option_strings:
             option = action.option_strings[-1]
             return words.index(option) + 1 if option in words else None
-        parsed = getattr(self.parser.parse_args(words), dest)
-        parsed = parsed[0] if isinstance(parsed, list) and parsed else parsed
-        first = len(name.split()) - 1
-        return words.index(str(parsed), first) if parsed and str(parsed) in words[first:] else None
+        at = len(name.split()) - 2
+        parsed = vars(self.parser.parse_args(words))
+        for positional in (one for one in self.commands[name]._actions if not one.option_strings):
+            value = parsed[positional.dest]
+            value = str(value[0] if isinstance(value, list) and value else value)
+            if value not in words[at + 1 :]:
+                continue
+            at = words.index(value, at + 1)  # behind the arguments before it, which may have the same value
+            if positional.dest == dest:
+                return at
+        return None
 
     def _misspell(self, word: str) -> str:
         """Drop, double, swap or replace a letter."""

@@ -1,6 +1,5 @@
 """The Python block of the README runs as printed; the files and options that documents name exist."""
 
-import importlib.util
 import re
 import shlex
 import shutil
@@ -92,8 +91,6 @@ def test_the_ten_commands_of_the_readme_run(tmp_path, monkeypatch):
         )
         if words[1] in ("pretrain", "finetune"):
             words += ["--set", "run.compile=eager", "--set", "optimiser.epochs=1"]
-        if words[-1] == "onnx" and importlib.util.find_spec("onnxscript") is None:
-            words[-1] = "folder"
         assert run_command(*words[1:]) == 0, command
     made = (
         "SHEETS/sectors.csv",

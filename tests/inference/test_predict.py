@@ -12,7 +12,7 @@ from usvs.cli import main
 from usvs.data.frame_table import labelled_frames, read_frames
 from usvs.errors import ConfigError, DataError
 from usvs.evaluation.folds import make_folds
-from usvs.inference import models
+from usvs.inference import frames as frames_of_files
 from usvs.inference.models import predict_models
 from usvs.inference.predict import load_classifier
 from usvs.media.box import Box
@@ -165,8 +165,8 @@ def test_a_video_is_read_in_batches_and_keeps_what_came_before_an_error(trained,
             yield float(number), np.full((side, side), number % 256, np.uint8)
         raise DataError(f"video '{file}': damaged after {BATCH_FRAMES + 3} frames")
 
-    monkeypatch.setattr(models, "iter_video_frames", frames)
-    batches = models.file_batches(tmp_path / "scan.mp4", 36)
+    monkeypatch.setattr(frames_of_files, "iter_video_frames", frames)
+    batches = frames_of_files.file_batches(tmp_path / "scan.mp4", 36)
     assert len(next(batches)[1]) == BATCH_FRAMES  # before the rest of the video is decoded
     found = predict([tmp_path / "scan.mp4"], trained[0])
     assert [one.seconds for one in found[:-1]] == list(range(BATCH_FRAMES + 3)) and not any(

@@ -20,6 +20,7 @@ from usvs.errors import ConfigError, DataError
 from usvs.inference.predict import Prediction, PredictionTable, predict_frames
 from usvs.inference.prediction_files import prediction_table, save_predictions
 from usvs.models.se_resnext import SEResNeXt
+from usvs.models.settings import EncoderSettings
 from usvs.report.plots import confusion_figure, save_figure
 from usvs.report.timeline import save_timelines, timeline_figure
 from usvs.store.prepared import PreparedStore
@@ -77,6 +78,29 @@ def test_every_format_holds_the_same_rows(own, media, tmp_path):
         save_predictions(found, "p.xlsx")
 
 
+def test_timelines_of_files_of_one_name_say_which_is_which_and_replace_none(tmp_path):
+    names = ("a/visit/clip.mp4", "b/visit/clip.avi", "clip_2.mp4", "only.mp4", "x/clip.mp4", "clip.mp4", "clip.mkv")
+    files = [tmp_path / name for name in names] + [tmp_path / "clip.mp4"]  # one was given twice
+    rows = [Prediction(file, "left", 0.9, (0.9, 0.1), 0.1 * at) for file in files for at in range(2)]
+    saved = save_timelines(PredictionTable(ClassList(("left", "right")), rows), tmp_path / "out")
+    expected = ["a_visit_clip", "b_visit_clip", "clip_2", "only", "x_clip"]
+    assert [path.stem for path in saved][:5] == expected
+    assert len({path.name.lower() for path in saved}) == len(saved) == 7 and all(path.is_file() for path in saved)
+
+
+@pytest.mark.parametrize("stride", [0, -1])
+def test_a_stride_below_one_is_refused_by_each_function(own, media, tmp_path, stride):
+    functions = [
+        lambda: predict_frames(media[:2], own[1], stride=stride),
+        lambda: predict_frames(own[0], own[1], stride=stride),
+        lambda: usvs.embed(media[1], SEResNeXt(EncoderSettings(layers=(1, 1, 1, 1))), stride=stride),
+        lambda: usvs.embed(own[0], SEResNeXt(EncoderSettings(layers=(1, 1, 1, 1))), stride=stride),
+    ]
+    for function in functions:
+        with pytest.raises(ConfigError, match=f"stride: expected a whole number of at least 1, got {stride}"):
+            function()
+
+
 def test_a_store_gives_its_scans_with_their_labels(own):
     store, model = own
     found = predict_frames(store, model, stride=8)
@@ -119,7 +143,7 @@ def test_a_timeline_shows_classes_in_their_colours(tmp_path):
     rows = [row._replace(file=tmp_path / "x" / "v.mp4") for row in rows]
     other = [row._replace(file=tmp_path / "y" / "v.mp4", known="a") for row in rows[:1]]
     saved = save_timelines(PredictionTable(classes, rows + other), tmp_path / "out")
-    assert [file.name for file in saved] == ["v.png", "v_2.png"]
+    assert [file.name for file in saved] == ["x_v.png", "y_v.png"]
     pixels = (matplotlib.image.imread(saved[0])[..., :3] * 255).round().astype(int)
     red, blue = ((pixels == colour).all(axis=2).sum() for colour in ([255, 0, 0], [0, 0, 255]))
     assert red > 5_000 and 1.5 < blue / red < 4  # of 20 frames 6 are a, and a tenth of each of the others

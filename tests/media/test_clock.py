@@ -12,6 +12,7 @@ from tests.media.test_sync import beeps, flash_seconds, onsets
 from usvs.errors import DataError
 from usvs.media.audio import AudioDecodeStats, read_audio
 from usvs.media.audio_clock import apply_clock, fit_clock
+from usvs.media.clock import TimeBase
 from usvs.media.video import iter_gray_frames, read_video_info
 
 RATE, SOUND_RATE, PICTURE_RATE = 24_000, 48_000, 25
@@ -272,3 +273,13 @@ def test_the_encoder_delay_of_he_aac_counts_at_the_core_rate(tmp_path: Path):
     heard = read_audio(tmp_path / "a.m4a", tmp_path / "a.m4a", RATE)
     start = np.flatnonzero(np.abs(heard) > 0.15)[0] / RATE
     assert start < 0.07  # the tone begins at 0, up to the codec's pre-echo and filter delay; it was 0.146 s late
+
+
+@pytest.mark.parametrize("base", [Fraction(1, 90_000), Fraction(1001, 30_000), Fraction(1, 48_000), Fraction(1, 3)])
+def test_time_base_rounds_as_fraction_does(base: Fraction) -> None:
+    """Catalogues written with exact fractions stay equal: the same bits for any number of ticks, and back."""
+    time_base = TimeBase(*base.as_integer_ratio())
+    for ticks in np.random.default_rng(0).integers(-(2**60), 2**60, 500).tolist() + list(range(-500, 500)):
+        seconds = float(ticks * base)
+        assert time_base.seconds(ticks) == seconds
+        assert time_base.ticks(seconds) == round(seconds / base)

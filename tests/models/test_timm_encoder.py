@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests.support.own_encoder import Own, round_trip
+from tests.support.real_timm import import_real_timm
 from usvs.errors import ConfigError, MissingDependencyError
 from usvs.models.preprocessing import GRAY_SPREAD
 from usvs.models.registry import build_encoder, create_encoder, encoder_config
@@ -72,7 +73,7 @@ def test_a_missing_timm_is_one_line(monkeypatch):
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_timm_itself(name: str):
-    pytest.importorskip("timm", exc_type=ImportError)
+    import_real_timm()
     encoder = create_encoder(f"timm:{name}").eval()
     images = encoder.preprocess(np.random.default_rng(0).integers(0, 256, (2, 300, 300), np.uint8))
     with torch.no_grad():

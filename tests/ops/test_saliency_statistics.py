@@ -3,18 +3,10 @@ import math
 import pytest
 import torch
 
+from usvs import ops
 from usvs.evaluation import saliency_metrics
 from usvs.evaluation.saliency_metrics import saliency_scores
-from usvs.ops.saliency_statistics import (
-    FIXATION_COLUMNS,
-    PAIR_SCORES,
-    fixation_statistics,
-    fixation_statistics_reference,
-    pair_score,
-    pair_score_reference,
-    saliency_statistics,
-    saliency_statistics_reference,
-)
+from usvs.ops.saliency_statistics import FIXATION_COLUMNS, PAIR_SCORES
 
 pytestmark = pytest.mark.usefixtures("simd")
 
@@ -45,8 +37,8 @@ def test_pair_scores_equal_the_reference_in_float64(pixels, kind):
     maps, _ = some_maps(pixels)
     for shift in range(len(maps)):
         other = maps.roll(shift, dims=0).contiguous()
-        expected = pair_score_reference(maps.double(), other.double(), kind, EPSILON)
-        torch.testing.assert_close(pair_score(maps, other, kind, EPSILON), expected, rtol=2e-6, atol=1e-6)
+        expected = ops.pair_score_reference(maps.double(), other.double(), kind, EPSILON)
+        torch.testing.assert_close(ops.pair_score(maps, other, kind, EPSILON), expected, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("coarse", [False, True])
@@ -54,8 +46,8 @@ def test_pair_scores_equal_the_reference_in_float64(pixels, kind):
 def test_statistics_equal_the_reference_in_float64(pixels, coarse):
     maps, fixated = some_maps(pixels, coarse)
     for ranks in (False, True):
-        found = fixation_statistics(maps, fixated, ranks)
-        expected = fixation_statistics_reference(maps.double(), fixated, ranks)
+        found = ops.fixation_statistics(maps, fixated, ranks)
+        expected = ops.fixation_statistics_reference(maps.double(), fixated, ranks)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
         integers = [FIXATION_COLUMNS.index(name) for name in ("fixated", "above", "equal", "lowest_tied")]
         assert torch.equal(found[:, integers], expected[:, integers])
@@ -65,13 +57,17 @@ def test_statistics_equal_the_reference_in_float64(pixels, coarse):
 def test_saliency_statistics_equal_the_separate_ops(pixels):
     maps, fixated = some_maps(pixels)
     truth = maps.roll(2, dims=0).contiguous()
-    scores, statistics = saliency_statistics(maps, truth, fixated, ("correlation", "kl"), EPSILON)
+    scores, statistics = ops.saliency_statistics(maps, truth, fixated, ("correlation", "kl"), EPSILON)
     for kind, found in zip(PAIR_SCORES, scores.unbind(dim=1), strict=True):
-        expected = pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
+        expected = (
+            ops.pair_score(maps, truth, kind, EPSILON) if kind in ("correlation", "kl") else torch.zeros(7).double()
+        )
         assert torch.equal(found, expected)
-    separate = [fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
+    separate = [ops.fixation_statistics(maps, fixated, ranks) for ranks in (False, True)]
     assert torch.equal(statistics, torch.where(separate[0] == 0, separate[1], separate[0]))
-    reference = saliency_statistics_reference(maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON)
+    reference = ops.saliency_statistics_reference(
+        maps.double(), truth.double(), fixated, ("correlation", "kl"), EPSILON
+    )
     torch.testing.assert_close(scores, reference[0], rtol=2e-6, atol=1e-6)
     torch.testing.assert_close(statistics, reference[1], rtol=1e-6, atol=1e-6)
 
@@ -79,13 +75,13 @@ def test_saliency_statistics_equal_the_separate_ops(pixels):
 def test_strides_and_threads_change_nothing():
     maps, fixated = some_maps(600)
     strided = maps.t().contiguous().t()
-    expected = pair_score(maps, maps.flip(0), "kl", EPSILON)
-    assert torch.equal(pair_score(strided, strided.flip(0), "kl", EPSILON), expected)
+    expected = ops.pair_score(maps, maps.flip(0), "kl", EPSILON)
+    assert torch.equal(ops.pair_score(strided, strided.flip(0), "kl", EPSILON), expected)
     before = torch.get_num_threads()
-    one = fixation_statistics(maps, fixated, True)
+    one = ops.fixation_statistics(maps, fixated, True)
     torch.set_num_threads(3)
     try:
-        assert torch.equal(fixation_statistics(maps, fixated, True), one)
+        assert torch.equal(ops.fixation_statistics(maps, fixated, True), one)
     finally:
         torch.set_num_threads(before)
 
@@ -138,6 +134,6 @@ def test_a_map_that_is_not_finite_has_no_score(dtype, bad, where):
 
 def test_no_maps():
     empty = torch.zeros(0, 5)
-    for compute in (saliency_statistics, saliency_statistics_reference):
+    for compute in (ops.saliency_statistics, ops.saliency_statistics_reference):
         scores, statistics = compute(empty, empty, empty > 0, PAIR_SCORES, 1e-7)
         assert scores.shape == (0, 4) and statistics.shape == (0, 12)

@@ -72,6 +72,14 @@ def test_a_line_is_interrupted_where_a_value_is_not_finite():
     assert "nan" not in str([node.attributes for node in page.all("polyline")])
 
 
+def test_the_dots_of_two_lines_at_one_level_fall_on_each_other():
+    """Two dotted lines that begin elsewhere would fill each other's gaps and look like a line."""
+    lines = [Line("a", "chance", [10, 500], [1.0, 1.0]), Line("b", "chance", [200, 500], [1.0, 1.0])]
+    drawn = list(line_chart(lines, "two").iter("polyline"))
+    starts = [line.get("points").split(",")[0] for line in drawn]
+    assert starts[0] != starts[1] and [float(line.get("stroke-dashoffset")) for line in drawn] == [*map(float, starts)]
+
+
 def test_charts_have_a_role_and_a_name():
     charts = [
         line_chart([Line("a", "unseen", [1], [1.0])], "losses"),

@@ -110,6 +110,15 @@ def test_a_damaged_file_does_not_hide_the_other(complete, name, content):
         assert section(page, "scores").all("table")
 
 
+def test_of_gaze_the_smaller_divergence_is_ahead_and_equal_ones_are_not(tmp_path):
+    values = {"random": (2.0, 2.0, 3.0), "own": (1.0, 2.0, 2.5)}
+    inits = {name: {"finetune": {"folds": [{"kl": kl} for kl in of_init]}} for name, of_init in values.items()}
+    results = {"kind": "gaze", "uniform": {"kl": 3.0}, "best_init": "own", "inits": inits, "settings": {}}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    (tmp_path / "finetune.json").write_text(json.dumps({"task": {"kind": "saliency"}, "folds": []}))
+    assert "by 0.50, in 2 of 3 folds" in read_report(save_report(tmp_path)).text
+
+
 def test_saliency_examples_are_overlays(tmp_path):
     folds = [
         {"fold": n, "kl": 2.0 + n / 10, "nss": 1.0, "auc": 0.9, "cc": 0.4, "sim": 0.3, "auc_exact": 0.8} for n in (0, 1)

@@ -95,10 +95,6 @@ def test_retrieval_marks_the_own_clip_both_ways_and_gives_its_rank(trained):
     assert shown == ranks[asked].tolist()
 
 
-def test_ranks_of_the_own_clip():
-    assert own_ranks(np.array([[0.9, 0.1, 0.2], [0.5, 0.3, 0.1], [0.3, 0.2, 0.1]])).tolist() == [1, 2, 3]
-
-
 def test_a_map_of_few_embeddings_is_not_drawn_and_of_equal_ones_is():
     assert not len(embedding_places(np.ones((4, 3), np.float32)))
     assert np.isfinite(embedding_places(np.ones((20, 3), np.float32))).all()

@@ -1,6 +1,7 @@
 """The report of a store: what it shows of scans, prepared or not, and no name of the archive unless it is asked for."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.support.report_reader import read_report, section, table_values
 from usvs.archive.label_tracks import LabelTrack, Span, dump_labels
 from usvs.errors import DataError
 from usvs.report.html import save_report
-from usvs.report.store_page import without_names
+from usvs.report.shown_scans import without_names
 from usvs.store.audit import audit_store
 from usvs.store.settings import ClipSettings
 from usvs.store.tables import CatalogueWriter
@@ -99,6 +100,17 @@ def test_without_prepared_scans_speech_is_drawn_from_the_catalogue(named_store):
     bars = [node for node in section(page, "speech").all("rect") if "data-value" in node.attributes]
     assert [float(bar.attributes["data-value"]) for bar in bars] == pytest.approx([0.9, 0.1] * 3, abs=1e-6)
     assert "No scan is prepared yet" in section(page, "spectrograms").text
+    assert "'usvs prepare STORE'" in section(page, "speech").text
+
+
+def test_a_store_with_one_scan_that_is_not_prepared_is_not_called_unprepared(noise_store, tmp_path, caplog):
+    shutil.copytree(noise_store, tmp_path / "store")
+    scans = sorted(path for path in (tmp_path / "store" / "prepared").iterdir() if path.is_dir())
+    shutil.rmtree(scans[0])
+    caplog.set_level("INFO")
+    page = read_report(save_report(tmp_path / "store"))
+    assert "Not all scans are prepared and up to date" in section(page, "spectrograms").text
+    assert scans[0].name in caplog.text  # the reason is on the terminal
 
 
 def test_a_store_whose_archive_is_gone_has_all_other_sections(noise_store):

@@ -52,6 +52,13 @@ def findings_of(store: Path, **settings) -> list[str]:
     return findings
 
 
+def test_an_audit_before_preparing_says_that_nothing_is_checked_yet(archive: Path):
+    store = archive.parent / "store"
+    index_archive(archive, store, clips=CLIPS, workers=1)
+    found = audit_store(store, workers=1)
+    assert str(found) == "audit: no scan is prepared yet, so no file was checked; 0 problems found"
+
+
 def test_a_whole_store_has_no_findings(archive: Path):
     store = make_store(archive)
     assert findings_of(store) == [] and audit_store(store, workers=1).scans == 3

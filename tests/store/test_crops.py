@@ -1,5 +1,6 @@
 """`crop`: prepared frames show the inscribed crop, the complete sector, or the sector unfolded along its beams."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -99,11 +100,28 @@ def test_contact_sheets_list_the_least_certain_sectors_first(tmp_path: Path, scr
     write_video(archive / "b_unclear.mkv", pictures=unclear, codec="ffv1", form="gray", full_range=True)
     index_archive(archive, tmp_path / "store", workers=1)
     save_contact_sheets(tmp_path / "store", tmp_path / "out", workers=1)
-    lines = (tmp_path / "out" / "sectors.csv").read_text("utf-8").splitlines()
-    assert lines[0] == "confidence,source,scan,file"
-    assert [line.split(",")[3] for line in lines[1:]] == ["b_unclear.mkv", "a_clear.mkv"]
-    assert float(lines[1].split(",")[0]) < float(lines[2].split(",")[0]) <= 1
+    with (tmp_path / "out" / "sectors.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["b_unclear.mkv", "a_clear.mkv"]
+    assert float(rows[0]["confidence"]) < float(rows[1]["confidence"]) <= 1
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0  # names of files are for the owner alone
+
+
+def test_a_listed_crop_is_corrected_by_copying_it_into_the_manifest(tmp_path: Path, screens):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    write_video(archive / "scan.mkv", pictures=list(screens), codec="ffv1", form="gray", full_range=True)
+    index_archive(archive, tmp_path / "store", workers=1)
+    save_contact_sheets(tmp_path / "store", tmp_path / "out", workers=1)
+    with (tmp_path / "out" / "sectors.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    (left, top, *corner) = map(int, row["sector"].split(","))
+    corrected = ",".join(map(str, (left + 3, top + 2, *corner)))
+    (archive / "manifest.csv").write_text(f'scan,sector\n{row["file"]},"{corrected}"\n')
+    index_archive(archive, tmp_path / "store", workers=1)
+    (found,) = Catalogue.load(tmp_path / "store").scans.to_pylist()
+    assert found["sector_source"] == "manifest"
+    assert [found[f"sector_{side}"] for side in ("left", "top", "right", "bottom")] == [left + 3, top + 2, *corner]
 
 
 @pytest.mark.parametrize(("crop", "warnings"), [("inscribed", 0), ("sector", 1)])

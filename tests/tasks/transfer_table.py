@@ -32,7 +32,7 @@ from usvs.data.transforms import training_frames
 from usvs.evaluation.metrics import classification_metrics
 from usvs.evaluation.probe import probe_predict
 from usvs.evaluation.significance import paired_difference
-from usvs.inference.models import file_batches
+from usvs.inference.frames import file_batches
 from usvs.models.batch_norm import calibrate_batch_norm
 from usvs.models.encoder import Encoder
 from usvs.models.preprocessing import prepared_side

@@ -133,7 +133,9 @@ def open_csv(path: Path, what: str) -> Iterator[CsvFile]:
             except csv.Error as error:
                 raise DataError(f"{what}, line {reader.line_num}: not readable as csv ({error})") from None
     except UnicodeDecodeError:
-        raise DataError(f"{what}: not readable as csv: expected UTF-8, got another encoding") from None
+        raise DataError(
+            f"{what}: not readable as csv: expected UTF-8 (in Excel: save as 'CSV UTF-8'), got another encoding"
+        ) from None
     except OSError as error:
         raise DataError(f"{what}: not readable: {error.strerror}") from None
 

@@ -41,9 +41,10 @@ class LogSpectrogram(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Map waveforms [B, S] in [-1, 1] to [B, 1, bands / pool, frames / pool], row 0 the lowest band."""
         log_power = log_spectrogram(waveform, self.n_fft, self.win_length, self.hop_length, self.frames, self.eps)
-        standard = (log_power - self.mean) / self.scale
+        # In place where no gradient needs what is overwritten: megabytes that stay in the cache.
+        standard = log_power.sub_(self.mean).div_(self.scale)
         if self.by_piece:
-            standard = standard - standard.mean(dim=(2, 3), keepdim=True)
+            standard = standard.sub_(standard.mean(dim=(2, 3), keepdim=True))
             standard = standard / (standard.square().mean(dim=(2, 3), keepdim=True).sqrt() + self.least_scale)
         if self.pool > 1:
             standard = F.avg_pool2d(standard, self.pool)

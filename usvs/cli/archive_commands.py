@@ -269,7 +269,7 @@ def _run_audit(options: argparse.Namespace) -> None:
     if pages:
         logger.info(
             f"audit: {quantity(len(pages), 'contact sheet')} in '{options.pictures}', the least certain sectors first;"
-            f" sectors.csv there names their files"
+            " sectors.csv there has their files and crops: correct a wrong one in manifest.csv (columns scan, sector)"
         )
     if findings:
         raise DataError(f"audit: {quantity(len(findings), 'problem')} found")

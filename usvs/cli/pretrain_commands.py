@@ -1,11 +1,12 @@
 """Commands for pretraining: pretrain, diagnose, bench."""
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from usvs.cli.log_handler import show, show_preview, show_summary
 from usvs.cli.options import Commands, add_command, chosen_profile, chosen_settings
 from usvs.cli.path_arguments import check_path
+from usvs.data.settings import LoaderName
 from usvs.errors import ConfigError
 from usvs.tasks.init_names import INIT_HELP
 from usvs.tasks.pretraining.settings import OBJECTIVES, pretrain_profile
@@ -31,7 +32,11 @@ def add_pretrain_commands(commands: Commands) -> None:
     command.add_argument(
         "--encoder", metavar="NAME", help="a video encoder of usvs.list_encoders(); default: setting model.video"
     )
-    command.add_choice("--loader", ["torch", "dali"], "data-loading backend; both give the same samples")
+    command.add_choice(
+        "--loader",
+        get_args(LoaderName),
+        "data-loading backend: torch and dali give the same samples; dali-video decodes the archive's H.264 on a GPU",
+    )
     command.add_seed("of the weights and the sampling (setting run.seed)")
     command.add_switch("--resume", "resume the run in RUN, or start it if there is none")
     command.add_dry_run()
@@ -60,6 +65,14 @@ def add_pretrain_commands(commands: Commands) -> None:
     command.add_json()
     command.add_settings(profile=True)
 
+    command = add_command(kinds, "loader", _run_bench_loader)
+    command.add_store()
+    command.add_choice("--loader", get_args(LoaderName), "data-loading backend; default: setting run.loader")
+    command.add_count("--batches", "number of measured batches; default: 50", default=50)
+    command.add_path("--out", "FILE", "also write all values as JSON", "output_file")
+    command.add_json()
+    command.add_settings(profile=True)
+
 
 def _run_pretrain(options: argparse.Namespace) -> None:
     """Pretrain an encoder on video and speech, without labels.
@@ -77,9 +90,8 @@ def _run_pretrain(options: argparse.Namespace) -> None:
     from usvs.tasks.pretraining.preview import preview_pretraining
     from usvs.training.distributed import rank_of_environment
 
-    loader = [] if options.loader is None else [f"run.loader={options.loader}"]
     base = pretrain_profile(chosen_profile(options))
-    settings = chosen_settings(options, base, [*OBJECTIVES[options.objective], *loader])
+    settings = chosen_settings(options, base, [*OBJECTIVES[options.objective], *_chosen_loader(options)])
     if options.init is None and (options.init_store or options.allow_overlap):
         unused = "--init-store" if options.init_store else "--allow-overlap"
         raise ConfigError(f"{unused}: expected --init as well, whose patients it is about")
@@ -137,3 +149,24 @@ def _run_bench_step(options: argparse.Namespace) -> None:
     show(options, profile, profile.as_json())
     if options.out is not None:
         options.out.write_text(json_text(profile.as_json()) + "\n", encoding="utf-8")
+
+
+def _run_bench_loader(options: argparse.Namespace) -> None:
+    """Measure the processor time of loading, and say how many cores feed a GPU.
+
+    Example:
+        usvs bench loader STORE --profile paper
+        usvs bench loader STORE --profile paper --loader dali --batches 20 --out loader.json
+    """
+    from usvs.tasks.pretraining.loader_profile import profile_loader
+    from usvs.utils.plain_json import json_text
+
+    settings = chosen_settings(options, pretrain_profile(chosen_profile(options)), _chosen_loader(options))
+    profile = profile_loader(options.store, settings, options.batches)
+    show(options, profile, profile.as_json())
+    if options.out is not None:
+        options.out.write_text(json_text(profile.as_json()) + "\n", encoding="utf-8")
+
+
+def _chosen_loader(options: argparse.Namespace) -> list[str]:
+    return [] if options.loader is None else [f"run.loader={options.loader}"]

@@ -41,12 +41,29 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
     Raises:
         DataError: for a clip whose video is not H.264, or of which not every frame was prepared.
     """
-    archive = read_archive_path(Path(store.store))
-    expected = {store.scans[scan] for scan in np.unique(store.clips.scan[rows]).tolist()}
-    known = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in expected}
+    scans = store.clips.scan[rows].tolist()
+    videos = find_videos(store, scans)
     clips = []
-    for scan, start in zip(store.clips.scan[rows].tolist(), store.clips.start_seconds[rows].tolist(), strict=True):
-        prepared, row = store.scan(scan), known[store.scans[scan]]
+    for scan, start in zip(scans, store.clips.start_seconds[rows].tolist(), strict=True):
+        prepared, (path, box) = store.scan(scan), videos[scan]
+        edges = np.array([start, start + clip_seconds]) - ROUNDING_SECONDS
+        first, end = np.searchsorted(prepared.frame_seconds, edges).tolist()
+        clips.append(VideoClip(path, first, end, box))
+    return clips
+
+
+def find_videos(store: PreparedStore, scans: list[int]) -> dict[int, tuple[Path, tuple[int, int, int, int]]]:
+    """Return the video of each scan, and the inscribed crop in its picture, by the scan's number in the store.
+
+    Raises:
+        DataError: for a scan whose video is not H.264, or of which not every frame was prepared.
+    """
+    archive = read_archive_path(Path(store.store))
+    expected = {store.scans[scan] for scan in scans}
+    rows = {row["scan_key"]: row for row in read_rows(Path(store.store) / CATALOGUE) if row["scan_key"] in expected}
+    found = {}
+    for number in set(scans):
+        prepared, row = store.scan(number), rows[store.scans[number]]
         if prepared.manifest.settings.crop != "inscribed":
             raise DataError(
                 f"scan {prepared.scan_key}: expected crop=inscribed, got crop={prepared.manifest.settings.crop};"
@@ -58,10 +75,8 @@ def video_clips(store: PreparedStore, rows: NDArray[np.int64], clip_seconds: flo
                 f" {row['frames']} frames, {len(prepared.frame_seconds)} of them prepared; load it from the"
                 " prepared store instead"
             )
-        edges = np.array([start, start + clip_seconds]) - ROUNDING_SECONDS
-        first, end = np.searchsorted(prepared.frame_seconds, edges).tolist()
-        clips.append(VideoClip(archive / str(row["path"]), first, end, prepared.manifest.sector))
-    return clips
+        found[number] = archive / str(row["path"]), prepared.manifest.sector
+    return found
 
 
 def video_pipeline(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from usvs.archive.class_list import UNLABELLED, ClassList
 from usvs.archive.labels import PLANE_COLUMN, find_plane_index
 from usvs.data.patients import scan_groups
+from usvs.data.settings import check_stride
 from usvs.errors import DataError
 from usvs.evaluation.folds import GroupBy
 from usvs.store.prepared import PreparedStore
@@ -88,6 +89,7 @@ def every_nth_frame(
         stride: temporal down-sampling, in frames; 8 is the paper's (section 3.2).
         classes: as of `frame_classes`.
     """
+    check_stride(stride)
     columns = []
     for number in scans:
         scan = store.scan(number)

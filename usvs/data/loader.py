@@ -1,4 +1,4 @@
-"""Choice of the data-loading backend; both give the same samples."""
+"""Choice of the data-loading backend; all give the same samples, `dali-video` except for some gray levels."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,6 +7,7 @@ import torch
 
 from usvs.data.dali_frames import import_dali
 from usvs.data.dali_loader import DaliPairLoader
+from usvs.data.dali_video_loader import DaliVideoPairLoader, check_video_device
 from usvs.data.pair_batch import PairBatch
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.settings import PairSettings
@@ -34,9 +35,14 @@ def make_loader(store: PreparedStore, plan: SamplingPlan, settings: PairSettings
         device: where DALI decodes; the torch loader's batches are on the CPU.
 
     Raises:
-        MissingDependencyError: for ``dali`` where it is not installed.
+        MissingDependencyError: where DALI is needed and not installed.
+        ResourceError: for ``dali-video`` without a GPU.
     """
     if settings.loader == "torch":
         return PairLoader(store, plan, settings)
+    if settings.loader == "dali-video":
+        check_video_device(device)
     import_dali()  # raises here rather than at the first batch
+    if settings.loader == "dali-video":
+        return DaliVideoPairLoader(store, plan, settings, device)
     return DaliPairLoader(store, plan, settings, device)

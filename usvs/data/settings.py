@@ -2,12 +2,25 @@
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from usvs.config import Settings
+from usvs.errors import ConfigError
 from usvs.store.settings import ClipSettings
 
+LoaderName = Literal["torch", "dali", "dali-video"]
 TEMPORAL_STRIDE = 8  # every eighth frame of a scan or a video (section 3.2)
+
+
+def check_stride(stride: int) -> None:
+    """Refuse a stride that is no whole number of at least 1.
+
+    Raises:
+        ConfigError: for such a stride.
+    """
+    if not isinstance(stride, (int, np.integer)) or stride < 1:
+        raise ConfigError(f"stride: expected a whole number of at least 1, got {stride}")
 
 
 class AugmentSettings(Settings):
@@ -45,7 +58,7 @@ class PairSettings(Settings):
     """P, side of the network's input, in pixels."""
     rate_hz: int = Field(24_000, gt=0)
     """Sampling rate of the speech, in Hz; the store's must be equal."""
-    loader: Literal["torch", "dali"] = "torch"
+    loader: LoaderName = "torch"
     """Data-loading backend."""
     loader_workers: int = Field(1, ge=0)
     """Threads that load; 0 loads in the caller's."""

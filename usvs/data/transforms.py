@@ -92,11 +92,13 @@ def draw_shared_augment_params(keys: UInt64Array, count: int, settings: AugmentS
     return params._replace(shift=shift.reshape(-1, 2), zoom=np.ones(len(params.zoom)))
 
 
-def transform_frames(frames: UInt8Array, params: AugmentParams, frame_pixels: int, crop_fraction: float) -> Tensor:
+def transform_frames(
+    frames: UInt8Array | Tensor, params: AugmentParams, frame_pixels: int, crop_fraction: float
+) -> Tensor:
     """Crop, flip, resize and standardise frames with given parameters.
 
     Args:
-        frames: uint8 [n, S, S] as prepared.
+        frames: uint8 [n, S, S] as prepared; as a tensor also on a GPU.
         params: of the n frames.
         frame_pixels: P, side of the result, at most S.
         crop_fraction: side of the crop over S.

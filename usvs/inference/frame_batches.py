@@ -13,7 +13,7 @@ from usvs.archive.class_list import ClassList
 from usvs.archive.labels import STANDARD_PLANES
 from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.errors import DataError
-from usvs.inference.models import FOLDER_OF_FILES, file_batches
+from usvs.inference.frames import FOLDER_OF_FILES, file_batches
 from usvs.media.box import Box
 from usvs.store.identity import is_store
 from usvs.store.prepared import PreparedStore
@@ -41,6 +41,18 @@ class FrameBatch(NamedTuple):
     seconds: list[float | None]
     labels: list[str | None]
     frames: NDArray[np.uint8]
+
+
+class KnownLabels(NamedTuple):
+    """Which labels of a store are read with its frames.
+
+    Attributes:
+        classes: of which the labels are; None: the standard planes.
+        names: of the classes in their order; empty: no label is read.
+    """
+
+    classes: ClassList | None
+    names: Sequence[str]
 
 
 def open_store(folder: Path) -> PreparedStore:
@@ -99,23 +111,24 @@ def store_batches(
         DataError: for a scan that is damaged.
     """
     classes = None if has_planes(store) else default_class_list(store)
+    known = KnownLabels(classes, STANDARD_PLANES if classes is None else classes.names)
     for number in track(range(len(store.scans)), what):
         try:
-            yield from _scan_batches(store, number, stride, classes)
+            yield from scan_batches(store, number, stride, known)
         except DataError as error:
             _skip(error, what, failed)
 
 
-def _scan_batches(store: PreparedStore, number: int, stride: int, classes: ClassList | None) -> Iterator[FrameBatch]:
-    names = STANDARD_PLANES if classes is None else classes.names
-    scan, table = store.scan(number), every_nth_frame(store, [number], stride, classes)
+def scan_batches(store: PreparedStore, number: int, stride: int, known: KnownLabels) -> Iterator[FrameBatch]:
+    """Yield every `stride`-th frame of one scan, with its known labels."""
+    scan, table = store.scan(number), every_nth_frame(store, [number], stride, known.classes)
     for start in range(0, len(table), BATCH_FRAMES):
         rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
         yield FrameBatch(
             store.scans[number],
             scan.patient_key or None,
-            [float(scan.frame_seconds[frame]) for frame in rows.frame.tolist()],
-            [names[label] if label >= 0 else None for label in rows.label.tolist()],
+            scan.frame_seconds[rows.frame].tolist(),
+            [known.names[label] if known.names and label >= 0 else None for label in rows.label.tolist()],
             read_frames(store, rows),
         )
 

@@ -1,6 +1,7 @@
 """Frames from whatever a user has: image files, video files, arrays; as square gray frames like those of a store."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,16 +11,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from usvs.data.settings import TEMPORAL_STRIDE, check_stride
 from usvs.errors import DataError
 from usvs.media.box import Box
 from usvs.media.images import crop_to, read_gray_image
 from usvs.media.sector import Sector, detect_sector
+from usvs.media.stills import is_still
 from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoInfo
 from usvs.models.preprocessing import Images
+from usvs.tasks.features import BATCH_FRAMES
 
 logger: logging.Logger = logging.getLogger(__name__)
 
+FOLDER_OF_FILES = "a folder of files: name the files, or index and prepare the folder"
 SECTOR_FRAMES = 24  # of a video, evenly spaced, in which the sector is detected
 
 # An image or video file, several of them, or images in memory.
@@ -100,4 +105,41 @@ def sample_sector(file: Path, info: VideoInfo) -> Sector:
 
 def iter_gray(file: Path, info: VideoInfo, stride: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield time in seconds and complete gray frame of every `stride`-th frame of a video."""
+    check_stride(stride)
     return islice(iter_gray_frames(file, info), 0, None, stride)
+
+
+def file_batches(
+    file: Path, side: int, stride: int = TEMPORAL_STRIDE, box: Box | None = None
+) -> Iterator[tuple[list[float | None], NDArray[np.uint8]]]:
+    """Yield the times and frames [b, side, side] of an image or a video file, in batches of at most `BATCH_FRAMES`.
+
+    Args:
+        file: an image or a video.
+        side: of the frames, in pixels.
+        stride: every `stride`-th frame of a video is used.
+        box: the region to use, in pixels of the file; None: the sector is detected.
+
+    Raises:
+        DataError: for a file that cannot be read; the frames before are yielded first.
+    """
+    if os.path.isdir(file):  # noqa: PTH112  which no name makes an error, as one that is too long does
+        raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
+    if is_still(file):
+        yield [None], read_image_frame(file, side, box)[None]
+        return
+    seconds: list[float | None] = []
+    frames: list[NDArray[np.uint8]] = []
+    try:
+        for moment, frame in iter_video_frames(file, side, stride, box):
+            seconds.append(moment)
+            frames.append(frame)
+            if len(frames) == BATCH_FRAMES:
+                yield seconds, np.stack(frames)
+                seconds, frames = [], []
+    except DataError:
+        if frames:
+            yield seconds, np.stack(frames)
+        raise
+    if frames:
+        yield seconds, np.stack(frames)

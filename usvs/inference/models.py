@@ -2,8 +2,6 @@
 
 import json
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,12 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.data.transforms import evaluation_frames
 from usvs.errors import DataError
-from usvs.inference.frames import Source, as_files, iter_video_frames, read_image_frame
-from usvs.media.box import Box
-from usvs.media.stills import is_still
+from usvs.inference.frames import Source, as_files, file_batches
 from usvs.models.preprocessing import Images, preprocess_images
 from usvs.tasks.comparison import MODELS
 from usvs.tasks.features import BATCH_FRAMES
@@ -29,8 +24,6 @@ from usvs.utils.regular_files import read_regular_text
 from usvs.utils.text import shell_command
 
 logger: logging.Logger = logging.getLogger(__name__)
-
-FOLDER_OF_FILES = "a folder of files: name the files, or index and prepare the folder"
 
 
 def load_models(path: str | Path, encoder: nn.Module | None = None) -> tuple[TrainedModel, ...]:
@@ -108,42 +101,6 @@ def predict_images(models: tuple[TrainedModel, ...], images: Source) -> Tensor:
 def evaluation_inputs(model: TrainedModel, frames: NDArray[np.uint8]) -> Tensor:
     """Return the network's input for frames [b, P, P] like those of a store."""
     return evaluation_frames(frames, model.settings.model.frame_pixels, model.settings.augment)
-
-
-def file_batches(
-    file: Path, side: int, stride: int = TEMPORAL_STRIDE, box: Box | None = None
-) -> Iterator[tuple[list[float | None], NDArray[np.uint8]]]:
-    """Yield the times and frames [b, side, side] of an image or a video file, in batches of at most `BATCH_FRAMES`.
-
-    Args:
-        file: an image or a video.
-        side: of the frames, in pixels.
-        stride: every `stride`-th frame of a video is used.
-        box: the region to use, in pixels of the file; None: the sector is detected.
-
-    Raises:
-        DataError: for a file that cannot be read; the frames before are yielded first.
-    """
-    if os.path.isdir(file):  # noqa: PTH112  which no name makes an error, as one that is too long does
-        raise DataError(f"expected an image, a video or a prepared store, got {FOLDER_OF_FILES}")
-    if is_still(file):
-        yield [None], read_image_frame(file, side, box)[None]
-        return
-    seconds: list[float | None] = []
-    frames: list[NDArray[np.uint8]] = []
-    try:
-        for moment, frame in iter_video_frames(file, side, stride, box):
-            seconds.append(moment)
-            frames.append(frame)
-            if len(frames) == BATCH_FRAMES:
-                yield seconds, np.stack(frames)
-                seconds, frames = [], []
-    except DataError:
-        if frames:
-            yield seconds, np.stack(frames)
-        raise
-    if frames:
-        yield seconds, np.stack(frames)
 
 
 def _best_init(run: Path) -> Path:

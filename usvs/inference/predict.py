@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from usvs.archive.class_list import ClassList
-from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.data.settings import TEMPORAL_STRIDE
 from usvs.errors import ConfigError, DataError
-from usvs.inference.frames import as_files
-from usvs.inference.models import evaluation_inputs, file_batches, load_models, predict_models
+from usvs.inference.frame_batches import KnownLabels, scan_batches
+from usvs.inference.frames import as_files, file_batches
+from usvs.inference.models import evaluation_inputs, load_models, predict_models
 from usvs.inference.sononet import SonoNetClassifier
 from usvs.media.box import Box
 from usvs.models.sononet import make_sononet
@@ -21,7 +21,6 @@ from usvs.store.identity import is_store
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.own_labels import check_store_classes
 from usvs.tasks.classification.task import ClassificationTask
-from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
@@ -115,17 +114,12 @@ class FinetunedClassifier:
 
     def _predict_scan(self, store: PreparedStore, number: int, stride: int) -> Iterator[Prediction]:
         labels = self.class_list.column in store.labels.classes and self.task.label_classes is not None
-        classes = self.class_list if labels else None
-        known_classes = self.classes if labels or self.task.label_classes is None else ()
-        table, scan = every_nth_frame(store, [number], stride, classes), store.scan(number)
-        for start in range(0, len(table), BATCH_FRAMES):
-            rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
-            inputs = evaluation_inputs(self.models[0], read_frames(store, rows))
+        names = self.classes if labels or self.task.label_classes is None else ()
+        for batch in scan_batches(store, number, stride, KnownLabels(self.class_list if labels else None, names)):
+            inputs = evaluation_inputs(self.models[0], batch.frames)
             probabilities = predict_models(self.models, inputs).double().tolist()
-            for frame, label, row in zip(rows.frame.tolist(), rows.label.tolist(), probabilities, strict=True):
-                known = known_classes[label] if known_classes and label >= 0 else None
-                moment = float(scan.frame_seconds[frame])
-                yield make_prediction(self.classes, Path(scan.scan_key), row, moment)._replace(known=known)
+            for moment, label, row in zip(batch.seconds, batch.labels, probabilities, strict=True):
+                yield make_prediction(self.classes, Path(batch.scan), row, moment)._replace(known=label)
 
 
 def load_classifier(model: str | Path) -> Classifier:

@@ -184,5 +184,4 @@ def _owner_paths(store: Path) -> Mapping[str, str]:
         Keys.load(store)
     except (DataError, PermissionError):
         return {}
-    rows = Catalogue.load(store).scans.select(["scan_key", "path"]).to_pylist()
-    return {row["scan_key"]: row["path"] for row in rows}
+    return Catalogue.load(store).paths

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from av.container import InputContainer
 from av.packet import Packet
@@ -25,6 +25,30 @@ LOOKAHEAD_PACKETS = 8  # decide whether a clock restarts or one timestamp is wro
 MAX_DELAY_SECONDS = 10.0  # from decoding to presentation, beyond any codec
 AnyPacket: TypeAlias = "Packet[Any]"
 PacketKind: TypeAlias = Literal["usual", "restart", "early", "replaced"]
+
+
+class TimeBase(NamedTuple):
+    """Seconds per tick of a stream's timestamps, as a fraction.
+
+    The same values as of `fractions.Fraction`, correctly rounded, in a fraction of its time: every packet of an archive
+    needs several.
+    """
+
+    numerator: int
+    denominator: int
+
+    @classmethod
+    def of(cls, stream: Any) -> "TimeBase":
+        """Return that of a stream; 1 / 90,000 s where it has none."""
+        return cls(*(stream.time_base or Fraction(1, 90_000)).as_integer_ratio())
+
+    def seconds(self, ticks: int) -> float:
+        """Return the time of a number of ticks."""
+        return ticks * self.numerator / self.denominator
+
+    def ticks(self, seconds: float) -> int:
+        """Return the number of ticks nearest to a time."""
+        return round(seconds / (self.numerator / self.denominator))
 
 
 @dataclass
@@ -66,7 +90,7 @@ class PacketReader:
             DataError: if the clock restarts in the picture and not in the sound, or the other way round.
         """
         offset, offsets = 0.0, None
-        time_base = self.stream.time_base or Fraction(1, 90_000)
+        time_base = TimeBase.of(self.stream)
         for packet, kind in _iter_segments(self.container.demux(self.stream), time_base):
             self.replaced += kind == "replaced"
             shown_offset = offset
@@ -77,12 +101,14 @@ class PacketReader:
                     if kind == "restart":
                         offset = shown_offset
                         self.restarts.append(restart)
-            packet.pts = None if packet.pts is None else packet.pts + round(shown_offset / time_base)
-            packet.dts = None if packet.dts is None else packet.dts + round(offset / time_base)
+            if packet.pts is not None and shown_offset:
+                packet.pts += time_base.ticks(shown_offset)
+            if packet.dts is not None and offset:
+                packet.dts += time_base.ticks(offset)
             yield packet
 
 
-def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterator[tuple[AnyPacket, PacketKind]]:
+def _iter_segments(packets: Iterator[AnyPacket], time_base: TimeBase) -> Iterator[tuple[AnyPacket, PacketKind]]:
     """Yield packets and what they are.
 
     ``restart``: the first one of another clock. ``early``: decoded before the clock jumps ahead and shown after it, as
@@ -107,14 +133,14 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterato
             is_restart = sum(_is_jump(one - last) for one in known) * 2 > len(known)
             if not is_restart:
                 is_replaced = True
-                seconds = last + float((packet.duration or 0) * time_base)
-                ticks = round(seconds / time_base)
+                seconds = last + time_base.seconds(packet.duration or 0)
+                ticks = time_base.ticks(seconds)
                 packet.dts, packet.pts = ticks, ticks + delay
         distance = _presentation_distance(packet, time_base)
         if distance > 0:  # after a long hole the next pictures are as far ahead
             ahead.extend(islice(packets, max(0, 2 * LOOKAHEAD_PACKETS - len(ahead))))
         if distance < 0 or (distance > 0 and _is_alone(packet, ahead, time_base)):
-            packet.pts, is_replaced = round(seconds / time_base) + delay, True
+            packet.pts, is_replaced = time_base.ticks(seconds) + delay, True
         if packet.pts is not None and packet.dts is not None:
             delay = packet.pts - packet.dts
         last = seconds
@@ -122,25 +148,27 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: Fraction) -> Iterato
         yield packet, "restart" if is_restart else "replaced" if is_replaced else "early" if is_early else "usual"
 
 
-def _presentation_distance(packet: AnyPacket, time_base: Fraction) -> float:
+def _presentation_distance(packet: AnyPacket, time_base: TimeBase) -> float:
     """Return by how many seconds a presentation time is before or after the decoding time; 0 if codecs may need it."""
     if packet.pts is None or packet.dts is None:
         return 0.0
-    seconds = float((packet.pts - packet.dts) * time_base)
+    seconds = time_base.seconds(packet.pts - packet.dts)
+    if abs(seconds) <= MAX_DELAY_SECONDS:
+        return 0.0
     limit = max(MAX_DELAY_SECONDS, 20 * (_duration_seconds(packet, time_base) or 0.0))
     return seconds if abs(seconds) > limit else 0.0
 
 
-def _duration_seconds(packet: AnyPacket, time_base: Fraction) -> float | None:
+def _duration_seconds(packet: AnyPacket, time_base: TimeBase) -> float | None:
     """Return a packet's duration; None for that of an MP4's last packet before its clock jumps ahead: the jump."""
-    seconds = float((packet.duration or 0) * time_base)
+    seconds = time_base.seconds(packet.duration or 0)
     return None if seconds > MAX_HOLE_SECONDS else seconds
 
 
-def _is_alone(packet: AnyPacket, ahead: deque[AnyPacket], time_base: Fraction) -> bool:
+def _is_alone(packet: AnyPacket, ahead: deque[AnyPacket], time_base: TimeBase) -> bool:
     """Return whether all packets that follow are shown long before a packet."""
     shown = packet.pts or 0
-    known = [float((shown - one.pts) * time_base) for one in ahead if one.pts is not None]
+    known = [time_base.seconds(shown - one.pts) for one in ahead if one.pts is not None]
     return len(known) >= LOOKAHEAD_PACKETS and min(known) > MAX_DELAY_SECONDS
 
 
@@ -148,9 +176,9 @@ def _is_jump(seconds: float) -> bool:
     return seconds < -RESTART_SECONDS or seconds > MAX_HOLE_SECONDS
 
 
-def _decoding_seconds(packet: AnyPacket, time_base: Fraction) -> float | None:
+def _decoding_seconds(packet: AnyPacket, time_base: TimeBase) -> float | None:
     ticks = packet.dts if packet.dts is not None else packet.pts
-    return None if ticks is None else float(ticks * time_base)
+    return None if ticks is None else time_base.seconds(ticks)
 
 
 def _read_offsets(path: Path) -> list[tuple[float, float]]:
@@ -179,14 +207,14 @@ def _read_segments(path: Path, index: int) -> list[_Segment]:
     duration = 0.0
     with open_media(path) as container:
         stream = container.streams[index]
-        time_base = stream.time_base or Fraction(1, 90_000)
+        time_base = TimeBase.of(stream)
         for packet, kind in _iter_segments(container.demux(stream), time_base):
             ticks = packet.pts if packet.pts is not None else packet.dts
             if ticks is None or packet.is_discard:
                 continue
             known = _duration_seconds(packet, time_base)
             duration = duration if known is None else known
-            span = _Segment(float(ticks * time_base), float(ticks * time_base) + duration)
+            span = _Segment(time_base.seconds(ticks), time_base.seconds(ticks) + duration)
             if kind == "early":
                 early.append(span)
                 continue

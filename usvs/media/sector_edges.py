@@ -138,7 +138,14 @@ def _find_axes(rows: Array, position: float, slope: float, height: int) -> list[
     counts = np.convolve(np.bincount((axes / AXIS_BIN_PX).astype(np.int64), minlength=1), np.ones(3), mode="same")
     best = int(counts.argmax())
     near = np.abs(axes / AXIS_BIN_PX - best - 0.5) <= 1.5
-    return [float(np.median(axes[near]))]
+    return [_median(axes[near])]
+
+
+def _median(values: Array) -> float:
+    """Return the median of values without NaN; `np.median` takes longer than everything else in `_find_axes`."""
+    low, high = (len(values) - 1) // 2, len(values) // 2
+    ordered = np.partition(values, (low, high))
+    return float((ordered[low] + ordered[high]) / 2)
 
 
 def find_headers(active: Mask, painted: Mask, first_row: int, edges: Edges) -> NDArray[np.int64]:

@@ -129,11 +129,11 @@ def slopes(gain: Float64Array) -> Float32Array:
     return (gain / (255 * GRAY_SPREAD)).astype(np.float32)
 
 
-def apply_params(frames: UInt8Array, params: AugmentParams, grid: CropGrid, frame_pixels: int) -> Tensor:
+def apply_params(frames: UInt8Array | Tensor, params: AugmentParams, grid: CropGrid, frame_pixels: int) -> Tensor:
     """Crop, mirror, amplify, resize and standardise frames.
 
     Args:
-        frames: uint8 [n, S, S] gray levels.
+        frames: uint8 [n, S, S] gray levels; a tensor may be on a GPU, and so is the result then, with the same bits.
         params: of the n frames.
         grid: of the crop, for frames of side S and results of side P.
         frame_pixels: P.
@@ -142,15 +142,18 @@ def apply_params(frames: UInt8Array, params: AugmentParams, grid: CropGrid, fram
         float32 [n, 1, P, P]: (min(gain * level / 255, 1) - `GRAY_MEAN`) / `GRAY_SPREAD`.
     """
     steps, corners, slope = grid.steps(params), grid.corners(params), slopes(params.gain)
-    result = torch.empty(len(frames), 1, frame_pixels, frame_pixels)
+    levels = frames if isinstance(frames, Tensor) else torch.from_numpy(frames)
+    device = levels.device
+    augment = ops.augment_frames if device.type == "cpu" else ops.augment_frames_reference
+    result = torch.empty(len(frames), 1, frame_pixels, frame_pixels, device=device)
     for step in np.unique(steps).tolist():  # one step for each zoom
         rows = np.flatnonzero(steps == step)
-        every = len(rows) == len(frames)
-        part = ops.augment_frames(
-            torch.from_numpy(frames if every else frames[rows]),
-            torch.from_numpy(corners[rows]),
-            torch.from_numpy(params.flip[rows]),
-            torch.from_numpy(slope[rows]),
+        every, chosen = len(rows) == len(frames), torch.from_numpy(rows).to(device)
+        part = augment(
+            levels if every else levels[chosen],
+            torch.from_numpy(corners[rows]).to(device),
+            torch.from_numpy(params.flip[rows]).to(device),
+            torch.from_numpy(slope[rows]).to(device),
             frame_pixels,
             step,
             grid.halvings,
@@ -159,7 +162,7 @@ def apply_params(frames: UInt8Array, params: AugmentParams, grid: CropGrid, fram
         )
         if every:
             return part
-        result[torch.from_numpy(rows)] = part
+        result[chosen] = part
     return result
 
 

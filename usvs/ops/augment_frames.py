@@ -68,11 +68,15 @@ def augment_frames_reference(
     """Compute `augment_frames` in plain torch; same arguments and result."""
     halved = F.avg_pool2d(frames.unsqueeze(1).float(), 2**halvings).squeeze(1)  # [n, S', S']
     bits, last = WEIGHT_BITS - halvings, halved.shape[1] - 1
-    position = corner.unsqueeze(2) * 2 ** (bits - halvings) - 2 ** (bits - 1) + step * (2 * torch.arange(pixels) + 1)
+    position = (
+        corner.unsqueeze(2) * 2 ** (bits - halvings)
+        - 2 ** (bits - 1)
+        + step * (2 * torch.arange(pixels, device=frames.device) + 1)
+    )
     position = position.clamp(0, last * 2**bits)  # [n, 2, P]
     row, column = (position // 2**bits).unbind(1)
     row_weight, column_weight = ((position % 2**bits).float() / 2**bits).unbind(1)
-    n = torch.arange(len(frames))[:, None]
+    n = torch.arange(len(frames), device=frames.device)[:, None]
     level = halved
     for index, weight in ((row, row_weight.unsqueeze(2)), (column, column_weight.unsqueeze(2))):
         level = level[n, index] * (1 - weight) + level[n, (index + 1).clamp(max=last)] * weight

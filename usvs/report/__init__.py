@@ -1,1 +1,1 @@
-"""Figures drawn from the stored results of runs and experiments."""
+"""Pictures of stored results, and `report.html` of a run, a store or a fine-tuning."""

@@ -18,7 +18,8 @@ MAX_SECONDS = 1.0  # of processor time; a report that takes longer is written at
 class ReportCallback(Callback):
     """Writes ``RUN/report.html`` at each validation, from what is in the folder.
 
-    A report that cannot be written never ends a run: it is logged once, and left for the end.
+    A report that cannot be written never ends a run: it is logged once, and left for the end,
+    when the caller writes the last one, which has more in it.
 
     Args:
         run: the run folder.
@@ -47,15 +48,3 @@ class ReportCallback(Callback):
         if (seconds := time.process_time() - started) > MAX_SECONDS:
             logger.info(f"report.html took {seconds:.1f} s; the next one is written at the end of the run")
             self._is_off = True
-
-    def on_step(self, step: int, values: Mapping[str, float]) -> None:
-        """Do nothing."""
-        return
-
-    def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Do nothing."""
-        return
-
-    def on_end(self, step: int) -> None:
-        """Do nothing: the caller writes the last report, which has more in it."""
-        return

@@ -225,7 +225,9 @@ def _draw_line(line: Line, x_scale: Scale, y_scale: Scale) -> Iterator[Element]:
     pixels = [x_scale(float(x)) for x in line.x], [y_scale(float(y)) for y in line.y]
     for part in _finite_runs(*map(np.asarray, pixels)):
         points = " ".join(f"{x:.2f},{y:.2f}" for x, y in part)
-        yield element("polyline", {"class": line.kind, "points": points, "data-series": line.name})
+        # the dots of each line begin at the left edge, so that two lines at one level do not fill each other's gaps
+        look = {"class": line.kind, "stroke-dashoffset": part[0][0] if line.kind == "chance" else None}
+        yield element("polyline", {**look, "points": points, "data-series": line.name})
     if line.dots:
         for x, y, value in zip(*pixels, line.y, strict=True):
             if math.isfinite(y):

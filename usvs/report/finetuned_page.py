@@ -71,11 +71,12 @@ def _verdict(run: FinetunedRun) -> tuple[Tone, list[str]]:
     for other in others[:2]:
         compared = run.values(other, protocol, main.score)
         if len(compared) == len(values) > 0:
-            difference = paired_difference(values, compared)
-            ahead = difference.wins if not run.is_gaze else len(values) - difference.wins
+            difference = paired_difference(*((compared, values) if run.is_gaze else (values, compared)))
             lead = f"{100 * abs(difference.mean):.1f} points" if main.percent else f"{abs(difference.mean):.2f}"
             by = "by less than the last digit" if float(lead.split()[0]) == 0 else f"by {lead}"
-            text.append(f"Ahead of '{other}' ({_spread(compared, main)}) {by}, in {ahead} of {len(values)} folds.")
+            text.append(
+                f"Ahead of '{other}' ({_spread(compared, main)}) {by}, in {difference.wins} of {len(values)} folds."
+            )
     overlap = group_of(run.results, "pretraining_overlap")
     if shared := [name for name, state in overlap.items() if state != "disjoint"]:
         text.append(

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from usvs.data.frame_table import every_nth_frame, read_frames
 from usvs.errors import DataError
+from usvs.inference.frame_batches import KnownLabels, scan_batches
 from usvs.inference.models import evaluation_inputs, predict_models
 from usvs.report.elements import Content, note
 from usvs.report.finetuned_results import FinetunedRun
 from usvs.report.pictures import overlay
 from usvs.report.scan_labels import ScanLabels, calm_colours, labels_of_classes, open_scan_labels
 from usvs.report.scan_timeline import Predicted, film_seconds, timeline, timeline_legend
-from usvs.report.shown_scans import names_of_scans, pictured_scans
+from usvs.report.shown_scans import pictured_scans
+from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.task import ClassificationTask
 from usvs.tasks.comparison import MODELS
-from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.model_files import TrainedModel, load_model
 
 SCANS = 3
@@ -51,7 +51,7 @@ def finetuned_timelines(run: Path, results: FinetunedRun, store: Path | None, na
     if not chosen:
         yield note("No test scan with a sector is in the store.")
         return
-    known = names_of_scans(store) if names else {}
+    known = Catalogue.load(store).paths if names else {}
     yield (
         f"{len(chosen)} test scans, one of a fold, each predicted from '{best}' by the model of the fold that was not"
         " trained on its patient."
@@ -91,14 +91,13 @@ def _labels(store: PreparedStore, model: TrainedModel) -> ScanLabels | None:
 def _predict(store: PreparedStore, number: int, model: TrainedModel) -> Predicted:
     scan = store.scan(number)
     if isinstance(model.task, ClassificationTask):
-        table = every_nth_frame(store, [number], model.settings.temporal_stride)
-        classes = []
-        for start in range(0, len(table), BATCH_FRAMES):
-            rows = table.take(np.arange(start, min(start + BATCH_FRAMES, len(table))))
-            classes.append(predict_models((model,), evaluation_inputs(model, read_frames(store, rows))).argmax(dim=1))
-        predicted = np.concatenate([part.numpy() for part in classes])
+        seconds: list[float | None] = []
+        classes: list[NDArray[np.int64]] = []
+        for batch in scan_batches(store, number, model.settings.temporal_stride, KnownLabels(None, ())):
+            seconds += batch.seconds
+            classes.append(predict_models((model,), evaluation_inputs(model, batch.frames)).argmax(dim=1).numpy())
         names, colours = model.task.classes, model.task.class_list.colours
-        return Predicted(names, calm_colours(names, colours), scan.frame_seconds[table.frame], predicted)
+        return Predicted(names, calm_colours(names, colours), np.array(seconds, np.float64), np.concatenate(classes))
     frames = scan.frames(scan.nearest_frames(film_seconds(scan.duration_seconds)))
     inputs = evaluation_inputs(model, frames)
     densities = predict_models((model,), inputs).numpy()

@@ -6,7 +6,7 @@ from pathlib import Path
 from usvs.errors import ConfigError, DataError, UsvsError
 from usvs.report.finetuned_page import finetuned_page
 from usvs.report.finetuned_results import FINETUNE_FILE
-from usvs.report.page import REPORT, Page
+from usvs.report.page import REPORT
 from usvs.report.pretraining_page import pretraining_page
 from usvs.report.pretraining_samples import measure_pretraining
 from usvs.report.store_page import store_page
@@ -81,7 +81,7 @@ def save_report(
             measure_pretraining(path, Path(store), labels, reading, verdict)
         elif store is not None:
             logger.info("report: there is no checkpoint yet, so nothing is measured with the store")
-        page = _named(pretraining_page(path), names)
+        page = pretraining_page(path, names=names)
     return page.save(file)
 
 
@@ -113,8 +113,3 @@ def kind_of_folder(folder: Path) -> str:
         return FINETUNING
     got = "a folder without any of their files" if folder.is_dir() else "no such folder"
     raise DataError(f"'{folder}': expected a folder of 'usvs pretrain', 'usvs index' or 'usvs finetune', got {got}")
-
-
-def _named(page: Page, names: bool) -> Page:
-    page.names = names
-    return page

@@ -13,6 +13,7 @@ from usvs.report.stored_json import group_of
 from usvs.tasks.diagnosis.losses import LOSS_LABELS
 from usvs.tasks.pretraining.result import LABELS
 from usvs.tasks.pretraining.validation import STREAM_NAMES
+from usvs.utils.spacing import evenly_spaced
 from usvs.utils.text import quantity
 
 MAX_DRAWN = 500  # records of each split
@@ -183,6 +184,4 @@ def clips_per_second(records: Records, config: Mapping[str, Any]) -> list[tuple[
 
 def _thinned(records: Sequence[Any]) -> list[Any]:
     """Return at most `MAX_DRAWN` records, evenly spaced, the last one among them."""
-    if len(records) <= MAX_DRAWN:
-        return list(records)
-    return [records[number] for number in np.linspace(0, len(records) - 1, MAX_DRAWN).round().astype(int)]
+    return [records[number] for number in evenly_spaced(len(records), MAX_DRAWN)]

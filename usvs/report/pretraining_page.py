@@ -33,19 +33,20 @@ from usvs.utils.text import quantity
 KIND = "usvs, report of a pretraining run"
 
 
-def pretraining_page(run: Path, total_steps: int | None = None) -> Page:
+def pretraining_page(run: Path, total_steps: int | None = None, names: bool = False) -> Page:
     """Return the report of a run, of the state in which its folder is.
 
     Args:
         run: the folder; of its files any may be missing or damaged.
         total_steps: updates of the complete run, where that is known.
+        names: whether the reason why a section cannot be drawn may name files.
     """
     records, torn = _read_records(run)
     config = optional_json(run / CONFIG)
     samples, problem = _read_samples(run)
     total = total_steps or _total_steps(run)
     step = max((int(record["step"]) for record in records), default=0)
-    page = Page(KIND, _title(config, step, total))
+    page = Page(KIND, _title(config, step, total), names=names)
     page.tone, page.verdict = _verdict(samples, records, step, total)
     page.facts = _facts(records, config, step, total)
     page.add("losses", "Losses beside chance", lambda: losses_section(records, torn))

@@ -36,6 +36,7 @@ from usvs.training.checkpoint import load_checkpoint, newest_checkpoint_folder
 from usvs.utils.array_files import write_arrays
 from usvs.utils.progress import track
 from usvs.utils.regular_files import read_regular
+from usvs.utils.spacing import evenly_spaced
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -148,7 +149,8 @@ def _sample_arrays(
     sides = (("unseen", split.validation), ("training", split.train))
     chosen = {name: rows[split.clips_of(keys, store.clips.scan[rows])] for name, keys in sides}
     patients = "unseen" if len(chosen["unseen"]) > 1 else "training"
-    rows = _spaced(chosen[patients])
+    rows = chosen[patients]
+    rows = rows[evenly_spaced(len(rows), CLIPS)]  # over all scans
     description |= {"patients": patients, "scans_without_sector": int((~shown).sum())}
     try:
         space = SharedSpace.load(run)
@@ -196,13 +198,6 @@ def embedding_places(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     unit = embeddings / np.maximum(lengths, 1e-12)
     found = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=SEED).fit_transform(unit)
     return np.asarray(found, np.float32)
-
-
-def _spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return up to `CLIPS` rows, evenly spaced: over all scans, none chosen by what it shows."""
-    if len(rows) <= CLIPS:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, CLIPS).round().astype(np.int64)]
 
 
 def _read_clips(

@@ -13,6 +13,7 @@ from usvs.report.elements import Content, element, figure, group, note, paragrap
 from usvs.report.pictures import coloured, picture
 from usvs.report.pretraining_samples import RunSamples
 from usvs.report.scan_labels import palette
+from usvs.utils.spacing import evenly_spaced
 
 QUERIES, ANSWERS = 6, 5
 TOP = (1, 5)
@@ -40,10 +41,12 @@ def retrieval_section(samples: RunSamples) -> Iterator[Content]:
         ranks = own_ranks(values)
         parts = [f"median rank {np.median(ranks):.0f} of {count} (chance {(count + 1) / 2:.0f})"]
         parts += [
-            f"in the first {top}: {100 * (ranks <= top).mean():.0f} % (chance {100 * top / count:.1f} %)" for top in TOP
+            f"in the first {top}: {100 * (ranks <= top).mean():.0f} % (chance {100 * top / count:.1f} %)"
+            for top in TOP
+            if top < count
         ]
         yield f"Of all {count}: {', '.join(parts)}.{_labels_sentence(samples, values)}"
-        asked = np.linspace(0, count - 1, min(QUERIES, count)).round().astype(int).tolist()
+        asked = evenly_spaced(count, QUERIES).tolist()
         yield group(
             "queries", [_query(samples, number, values[number], int(ranks[number]), spoken) for number in asked]
         )

@@ -1,7 +1,8 @@
-"""Which scans a report has pictures of, and the names of scans for their owner."""
+"""What a report may show of scans: which have pictures, and notes without names."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,16 @@ def pictured_scans(store: PreparedStore) -> NDArray[np.bool_]:
     return np.array([source_of.get(key) != NO_SECTOR for key in store.scans], np.bool_)
 
 
-def names_of_scans(store: Path) -> Mapping[str, str]:
-    """Return the path in the archive of each scan of a store, by its key."""
-    rows = Catalogue.load(store).scans.select(["scan_key", "path"]).to_pylist()
-    return {row["scan_key"]: row["path"] for row in rows}
+def without_names(text: str, row: Mapping[str, Any]) -> str:
+    """Return a note of the catalogue without what it quotes, and without the names of the scan's files.
+
+    Args:
+        text: of the note.
+        row: of the catalogue, whose paths are not to be seen.
+    """
+    kept = text.split("'")[0].split('"')[0].split(" got ")[0].rstrip(" :,;(")
+    paths = [row.get(name) for name in ("path", "sound_path", "gaze_path", "planes_path", "labels_path")]
+    parts = {part.lower() for path in paths if path for part in (*Path(path).parts, Path(path).stem) if len(part) > 2}
+    if not kept or any(part in kept.lower() for part in parts):
+        return "a note that names files; 'usvs report STORE --names' shows it"
+    return kept

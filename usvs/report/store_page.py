@@ -1,5 +1,6 @@
 """The report of a store: its sectors, speech, spectrograms, labels, patients, and what is unusual about its scans."""
 
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +21,27 @@ from usvs.report.page import Page
 from usvs.report.pictures import coloured, picture, spectrogram_pixels
 from usvs.report.scan_labels import MAX_CLASSES, open_scan_labels
 from usvs.report.scan_timeline import timeline, timeline_legend
+from usvs.report.shown_scans import NO_SECTOR, without_names
 from usvs.store.catalogue import OK, SKIPPED, Catalogue
 from usvs.store.contact_sheet import LEGEND, TILE_SIZE, TileTask, draw_tile
-from usvs.store.folder import read_archive_path
+from usvs.store.folder import PREPARED, read_archive_path
 from usvs.store.label_summary import count_labels
 from usvs.store.prepared import PreparedStore
+from usvs.store.settings import ClipSettings
 from usvs.utils.process_pool import map_tasks
 from usvs.utils.progress import track
+from usvs.utils.spacing import evenly_spaced
 from usvs.utils.text import quantity
+
+logger: logging.Logger = logging.getLogger(__name__)
 
 TILES = 30
 TIMELINES = 6
 SPECTROGRAMS = 12
 BARS = 24  # scans whose speech is drawn where nothing is prepared
 PATIENT_ROWS = 40
-MIN_SPEECH = 0.5
+NOT_PREPARED = "No scan is prepared yet ('usvs prepare STORE')"
+NOT_READY = "Not all scans are prepared and up to date ('usvs prepare STORE')"
 SPECTROGRAM_PIXELS = (160, 240)  # height, width
 NOTES = ("time_note", "sector_note", "sound_note", "gaze_note", "planes_note", "file_note", "labels_note")
 Rows = Sequence[dict[str, Any]]
@@ -56,15 +63,16 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
     usable = [row for row in rows if row["status"] == OK]
     fractions = catalogue.clips["speech_fraction"].to_numpy()
     prepared = cache(lambda: _open(store))  # checks every scan, so once only
+    why_not = NOT_READY if any(store.joinpath(PREPARED).glob("*")) else NOT_PREPARED
     page = Page(
         "usvs, report of a store", f"{quantity(len(usable), 'scan')} of {quantity(len(_patients(usable)), 'patient')}"
     )
     page.names = names
     page.verdict, page.tone = _verdict(rows, usable), "unknown"
-    page.facts = _facts(rows, usable, fractions, catalogue.clip_settings.clip_seconds)
+    page.facts = _facts(rows, usable, fractions, catalogue.clip_settings)
     page.add("sectors", "Sectors, the least certain first", lambda: _sectors(store, usable, names, workers))
-    page.add("speech", "Speech along the scans", lambda: _scans(prepared(), catalogue, usable, names))
-    page.add("spectrograms", "Spectrograms with their frames", lambda: _spectrograms(prepared()))
+    page.add("speech", "Speech along the scans", lambda: _scans(prepared(), why_not, catalogue, usable, names))
+    page.add("spectrograms", "Spectrograms with their frames", lambda: _spectrograms(prepared(), why_not))
     page.add("labels", "Labels", lambda: _labels(catalogue, usable))
     page.add("patients", "Patients", lambda: _patient_table(usable))
     page.add("notes", "Notes on the scans", lambda: _notes(rows, names))
@@ -74,7 +82,7 @@ def store_page(store: Path, names: bool = False, workers: int | None = None) -> 
 def _verdict(rows: Rows, usable: Rows) -> list[str]:
     skipped = sum(row["status"] == SKIPPED for row in rows)
     unknown = sum(row["patient_key"] is None for row in usable)
-    without = sum(row["sector_source"] == "whole" for row in usable)
+    without = sum(row["sector_source"] == NO_SECTOR for row in usable)
     silent = sum(row["sound"] in (None, "none") for row in usable)
     found = [
         f"{quantity(skipped, 'scan')} skipped" if skipped else "",
@@ -86,16 +94,16 @@ def _verdict(rows: Rows, usable: Rows) -> list[str]:
     return [f"To look at: {listed}." if listed else "Every scan has a sector, sound and a patient; none was skipped."]
 
 
-def _facts(rows: Rows, usable: Rows, fractions: Any, clip_seconds: float) -> list[tuple[str, str]]:
+def _facts(rows: Rows, usable: Rows, fractions: Any, clips: ClipSettings) -> list[tuple[str, str]]:
     minutes = sum(row["duration_seconds"] or 0.0 for row in usable) / 60
-    spoken = float(np.nansum(fractions, dtype=np.float64)) * clip_seconds / 60
-    with_speech = int(np.nansum(fractions >= MIN_SPEECH))
+    spoken = float(np.nansum(fractions, dtype=np.float64)) * clips.clip_seconds / 60
+    with_speech = int(np.nansum(fractions >= clips.speech_fraction_high))
     return [
         ("usable scans", f"{len(usable):,} of {len(rows):,}"),
         ("patients", f"{len(_patients(usable)):,}"),
         ("minutes of video", f"{minutes:,.1f}"),
         ("minutes of speech", f"{spoken:,.1f}"),
-        (f"clips of {clip_seconds:g} s with speech in half of them or more", f"{with_speech:,} of {len(fractions):,}"),
+        (f"clips of {clips.clip_seconds:g} s with {_enough_speech(clips)}", f"{with_speech:,} of {len(fractions):,}"),
         ("scans with gaze", f"{sum(bool(row['gaze']) for row in usable):,}"),
     ]
 
@@ -126,15 +134,17 @@ def _tile(row: Mapping[str, Any], image: Element, names: bool) -> Element:
     return element("li", {}, image, element("p", {}, name), paragraph(details), paragraph(size))
 
 
-def _scans(opened: PreparedStore | None, catalogue: Catalogue, usable: Rows, names: bool) -> Iterator[Content]:
+def _scans(
+    opened: PreparedStore | None, why_not: str, catalogue: Catalogue, usable: Rows, names: bool
+) -> Iterator[Content]:
     """Timelines of prepared scans; without prepared scans the speech fraction alone."""
     row_of = {row["scan_key"]: row for row in usable}
     if opened is None:
-        yield note("No scan is prepared yet ('usvs prepare STORE'), so there are no frames.")
+        yield note(f"{why_not}, so there are no frames.")
         yield from _speech_alone(catalogue, names)
         return
     labels = open_scan_labels(opened)
-    chosen = _spaced(len(opened.scans), TIMELINES)
+    chosen = evenly_spaced(len(opened.scans), TIMELINES).tolist()
     yield (
         f"{quantity(len(chosen), 'scan')}, evenly spaced in the catalogue. Each bar is one clip of"
         f" {opened.clip_settings.clip_seconds:g} s, as high as the fraction of it that is speech."
@@ -152,7 +162,7 @@ def _speech_alone(catalogue: Catalogue, names: bool) -> Iterator[Content]:
     rows = catalogue.scans.to_pylist()
     with_clips = np.unique(numbers)
     tracks: list[Content] = []
-    for position in _spaced(len(with_clips), BARS):
+    for position in evenly_spaced(len(with_clips), BARS):
         row, own = rows[with_clips[position]], numbers == with_clips[position]
         length = catalogue.clip_settings.clip_seconds
         tracks.append(element("span", {"class": "track-name"}, _name(row, names)))
@@ -160,14 +170,14 @@ def _speech_alone(catalogue: Catalogue, names: bool) -> Iterator[Content]:
     yield group("tracks", tracks)
 
 
-def _spectrograms(opened: PreparedStore | None) -> Iterator[Content]:
+def _spectrograms(opened: PreparedStore | None, why_not: str) -> Iterator[Content]:
     if opened is None:
-        yield note("No scan is prepared yet ('usvs prepare STORE').")
+        yield note(f"{why_not}.")
         return
     clips = opened.clips
-    rows = np.flatnonzero(np.nan_to_num(clips.speech_fraction) >= MIN_SPEECH)
+    rows = np.flatnonzero(np.nan_to_num(clips.speech_fraction) >= opened.clip_settings.speech_fraction_high)
     if not len(rows):
-        yield note("No clip has speech in half of it or more.")
+        yield note(f"No clip has {_enough_speech(opened.clip_settings)}.")
         return
     seconds = opened.clip_settings.clip_seconds
     yield (
@@ -176,7 +186,7 @@ def _spectrograms(opened: PreparedStore | None) -> Iterator[Content]:
     )
     transform = LogSpectrogram(SpectrogramSettings())
     tiles = []
-    for row in rows[_spaced(len(rows), SPECTROGRAMS)].tolist():
+    for row in rows[evenly_spaced(len(rows), SPECTROGRAMS)].tolist():
         scan, start = opened.scan(int(clips.scan[row])), float(clips.start_seconds[row])
         speech = scan.speech(start, round(seconds * scan.rate_hz)).astype(np.float32) / 32768
         with torch.inference_mode():
@@ -251,26 +261,16 @@ def _notes(rows: Rows, names: bool) -> Iterator[Content]:
         yield table("By file", ["file", "note"], listed, numbers=False)
 
 
-def without_names(text: str, row: Mapping[str, Any]) -> str:
-    """Return a note of the catalogue without what it quotes, and without the names of the scan's files.
-
-    Args:
-        text: of the note.
-        row: of the catalogue, whose paths are not to be seen.
-    """
-    kept = text.split("'")[0].split('"')[0].split(" got ")[0].rstrip(" :,;(")
-    paths = [row.get(name) for name in ("path", "sound_path", "gaze_path", "planes_path", "labels_path")]
-    parts = {part.lower() for path in paths if path for part in (*Path(path).parts, Path(path).stem) if len(part) > 2}
-    if not kept or any(part in kept.lower() for part in parts):
-        return "a note that names files; 'usvs report STORE --names' shows it"
-    return kept
-
-
 def _open(store: Path) -> PreparedStore | None:
     try:
         return PreparedStore(store)
-    except DataError:
+    except DataError as error:
+        logger.info(f"report: {error}")
         return None
+
+
+def _enough_speech(clips: ClipSettings) -> str:
+    return f"{100 * clips.speech_fraction_high:.0f} % speech or more, enough for pairs"
 
 
 def _name(row: Mapping[str, Any], names: bool) -> str:
@@ -287,7 +287,3 @@ def _patients(usable: Rows) -> dict[str, list[dict[str, Any]]]:
 
 def _spoken(rows: Rows) -> int:
     return sum(int(row["high_affinity_clips"] or 0) for row in rows)
-
-
-def _spaced(count: int, most: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int)).tolist() if count else []

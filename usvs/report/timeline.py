@@ -1,7 +1,9 @@
 """Timeline of a scan: the probability of each class over time, the predicted class, and the label if there is one."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -64,21 +66,47 @@ def save_timelines(found: PredictionTable, folder: Path) -> list[Path]:
     """Draw a timeline of each video and scan among some predictions; images have none.
 
     Returns:
-        The files, ``FOLDER/NAME.png``; a number is added to a name that occurs again.
+        The files, ``FOLDER/NAME.png``. Of files of one name, NAME has the folders that tell them apart, joined by
+        underscores; a number is added where that is not enough.
     """
     saved: list[Path] = []
-    used = set[str]()
     videos = {file: rows for file, rows in found.of_files.items() if rows[0].seconds is not None}
-    for file, rows in track(list(videos.items()), "drawing timelines", len(videos)):
-        names = (file.stem, *(f"{file.stem}_{number}" for number in range(2, len(videos) + 2)))
-        name = next(name for name in names if name not in used)
-        used.add(name)
+    names = _distinct_names(list(videos))
+    for (file, rows), name in track(list(zip(videos.items(), names, strict=True)), "drawing timelines", len(videos)):
         times = [row.seconds or 0.0 for row in rows]
         known = [row.known for row in rows]
-        title, values = plot_text(file.name, MAX_TITLE_LETTERS), [row.probabilities for row in rows]
-        figure = timeline_figure(title, times, values, found.classes, known)
-        saved.append(save_figure(figure, folder / f"{name}.png"))
+        title = plot_text("/".join((*name.folders, file.name)), MAX_TITLE_LETTERS)
+        figure = timeline_figure(title, times, [row.probabilities for row in rows], found.classes, known)
+        saved.append(save_figure(figure, folder / f"{name.stem}.png"))
     return saved
+
+
+class _Name(NamedTuple):
+    """Stem of a picture's file, and the folders that tell its video from others of its name."""
+
+    stem: str
+    folders: tuple[str, ...]
+
+
+def _distinct_names(files: Sequence[Path]) -> list[_Name]:
+    """Return a different name for each file, without regard to capitals."""
+    alike: dict[str, list[Path]] = {}
+    for file in files:
+        alike.setdefault(file.stem.casefold(), []).append(file.absolute().parent)
+    used: set[str] = set()
+    names = []
+    for file in files:
+        parents = alike[file.stem.casefold()]
+        common = os.path.commonpath(parents)
+        folders = file.absolute().parent.relative_to(common).parts if len(parents) > 1 else ()
+        base = stem = "_".join((*folders, file.stem))
+        number = 1
+        while stem.casefold() in used:
+            number += 1
+            stem = f"{base}_{number}"
+        used.add(stem.casefold())
+        names.append(_Name(stem, folders))
+    return names
 
 
 def _edges(times: np.ndarray) -> np.ndarray:

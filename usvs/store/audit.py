@@ -55,9 +55,10 @@ class AuditSummary:
 
     def __str__(self) -> str:
         """Return one line with the numbers; the findings have lines of their own."""
-        return (
-            f"audit: {quantity(self.scans, 'prepared scan')} checked, {quantity(len(self.findings), 'problem')} found"
-        )
+        found = f"{quantity(len(self.findings), 'problem')} found"
+        if not self.scans:
+            return f"audit: no scan is prepared yet, so no file was checked; {found}"
+        return f"audit: {quantity(self.scans, 'prepared scan')} checked, {found}"
 
 
 @dataclass(frozen=True, repr=False)

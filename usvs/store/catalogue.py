@@ -31,6 +31,11 @@ class Catalogue:
     clip_settings: ClipSettings
     class_rules: ClassRules = field(default_factory=ClassRules)
 
+    @property
+    def paths(self) -> dict[str, str]:
+        """Path in the archive of each scan, by its key."""
+        return dict(zip(*(self.scans[name].to_pylist() for name in ("scan_key", "path")), strict=True))
+
     @classmethod
     def load(cls, store: str | Path) -> Self:
         """Read the catalogue of a store, and compare its files with their hashes.

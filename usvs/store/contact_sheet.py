@@ -38,7 +38,8 @@ CROP_COLOURS = {  # BGR, by the source of the crop
     "whole": (60, 60, 235),
 }
 LIST_FILE = "sectors.csv"
-LIST_COLUMNS = ("confidence", "source", "scan", "file")
+LIST_COLUMNS = ("confidence", "source", "scan", "file", "sector")
+SIDES = ("left", "top", "right", "bottom")
 LEGEND = {
     "found": "detected in the pixels",
     "region": "stated by the file",
@@ -79,7 +80,7 @@ def draw_contact_sheets(
     """Draw the usable ones of the rows of a catalogue, see `save_contact_sheets`; only their owner may read the files.
 
     The least certain sectors are drawn first; ``OUT/sectors.csv`` lists them in the same order, with the names of their
-    files.
+    files and the crops as manifest.csv takes them.
 
     Raises:
         ResourceError: if `out` cannot be written.
@@ -103,16 +104,16 @@ def _list_sectors(rows: Sequence[dict[str, Any]]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(LIST_COLUMNS)
-    table.writerows(
-        [f"{row['sector_confidence']:.2f}", row["sector_source"], row["scan_key"], row["path"]] for row in rows
-    )
+    for row in rows:
+        sector = ",".join(str(row[f"sector_{side}"]) for side in SIDES)
+        table.writerow([f"{row['sector_confidence']:.2f}", row["sector_source"], row["scan_key"], row["path"], sector])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def draw_tile(task: TileTask) -> Picture:
     """Draw a frame from the middle of a scan, pixelated outside the crop [H, W, 3]."""
     row = task.row
-    crop = Box(*(int(row[f"sector_{side}"]) for side in ("left", "top", "right", "bottom")))
+    crop = Box(*(int(row[f"sector_{side}"]) for side in SIDES))
     picture = _middle_frame(task.archive / str(row["path"]))
     tile = np.full((TILE_SIZE[1] + CAPTION_HEIGHT, TILE_SIZE[0], 3), 24, np.uint8)
     if picture is not None:

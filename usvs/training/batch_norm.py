@@ -147,6 +147,7 @@ def rank_batch_norm(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> t
 
 @rank_batch_norm.register_fake
 def _(rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return tensors of the shapes of `rank_batch_norm`'s, for torch.compile."""
     channels = weight.new_empty(rows.size(1))
     return torch.empty_like(rows), channels, torch.empty_like(channels), weight.new_empty(())
 

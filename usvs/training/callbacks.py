@@ -21,6 +21,7 @@ class Callback(Protocol):
             trainer: with the module, the optimiser and the number of updates made so far.
             total_steps: updates of the complete run.
         """
+        return
 
     def on_step(self, step: int, values: Mapping[str, float]) -> None:
         """Called after each update.
@@ -29,15 +30,19 @@ class Callback(Protocol):
             step: updates made so far.
             values: losses, accuracies, gradient norm and learning rate.
         """
+        return
 
     def on_validation(self, step: int, values: Mapping[str, float]) -> None:
         """Called after each validation, with the values that are logged."""
+        return
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
         """Called when a checkpoint is saved; a background thread may still be writing `folder`."""
+        return
 
     def on_end(self, step: int) -> None:
         """Called after the last step, once all checkpoints are written; not after an error or an interruption."""
+        return
 
 
 class Callbacks:

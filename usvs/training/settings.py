@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from usvs.config import Settings
+from usvs.data.settings import LoaderName
 
 
 class OptimiserSettings(Settings):
@@ -44,8 +45,8 @@ class RunSettings(Settings):
     """Of the computation; bfloat16 is automatic mixed precision."""
     compile: Literal["torchscript", "inductor", "eager"] = "torchscript"
     """How the networks are compiled; eager: not at all."""
-    loader: Literal["torch", "dali"] = "torch"
-    """Data-loading backend; both give the same samples."""
+    loader: LoaderName = "torch"
+    """Data-loading backend; torch and dali give the same samples, dali-video decodes the archive's H.264 on a GPU."""
     threads: int | None = Field(None, ge=1)
     """Threads that compute on a CPU; none: as many as torch would use. A small network has one for each stream, with
     the same result as with one."""

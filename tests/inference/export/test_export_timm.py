@@ -6,6 +6,7 @@ import torch
 
 import usvs
 from tests.support.exports import CLASSES, randomised, run_card, save_classifier
+from tests.support.real_timm import import_real_timm
 from usvs.inference.export.export import export_model
 from usvs.models.registry import create_encoder
 from usvs.models.se_resnext import SEResNeXt
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def timm():
-    return pytest.importorskip("timm", exc_type=ImportError)
+    return import_real_timm()
 
 
 @pytest.mark.parametrize(

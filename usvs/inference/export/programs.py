@@ -37,13 +37,17 @@ class EncoderProgram(nn.Module):
         return features
 
 
-class ClassificationProgram(nn.Module):
-    """Standardised images [n, 1, P, P] to probabilities [n, classes], the mean over several models."""
+class EnsembleProgram(nn.Module):
+    """Several models of one task, whose predictions are averaged."""
 
     def __init__(self, models: list[nn.Module]) -> None:
         super().__init__()
         self.models: Any = nn.ModuleList(models)
         self.count: int = len(models)
+
+
+class ClassificationProgram(EnsembleProgram):
+    """Standardised images [n, 1, P, P] to probabilities [n, classes], the mean over several models."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the probability of each class."""
@@ -53,13 +57,8 @@ class ClassificationProgram(nn.Module):
         return total / self.count
 
 
-class SaliencyProgram(nn.Module):
+class SaliencyProgram(EnsembleProgram):
     """Standardised images [n, 1, P, P] to densities of gaze [n, P, P], the mean over several models."""
-
-    def __init__(self, models: list[nn.Module]) -> None:
-        super().__init__()
-        self.models: Any = nn.ModuleList(models)
-        self.count: int = len(models)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return a density that sums to 1 over the pixels of an image."""

@@ -22,6 +22,7 @@ from usvs.tasks.pretraining.module import PretrainModel, model_inputs
 from usvs.tasks.pretraining.settings import PretrainSettings
 from usvs.training.trainer import Trainer
 from usvs.utils.progress import track
+from usvs.utils.spacing import evenly_spaced
 
 SEED = 0xD1A6
 MAX_SCANS = 24
@@ -96,8 +97,7 @@ def measure_agreement(
     """
     chosen = clips.select(pair_mask(clips, settings))
     scans = [scan for scan in np.unique(chosen.scan) if (chosen.scan == scan).sum() >= MIN_CLIPS_A_SCAN]
-    if len(scans) > MAX_SCANS:
-        scans = [scans[i] for i in np.linspace(0, len(scans) - 1, MAX_SCANS).round().astype(int)]
+    scans = [scans[i] for i in evenly_spaced(len(scans), MAX_SCANS)]
     if not scans:
         return ()
     with trainer.evaluating():
@@ -143,10 +143,8 @@ def agreement_of(what: str, pairs: list[tuple[Tensor, Tensor]]) -> Agreement:
 def _spaced(clips: ClipTable, scan: int) -> ClipTable:
     """Return up to `CLIPS_A_SCAN` clips of a scan, evenly spaced."""
     rows = np.flatnonzero(clips.scan == scan)
-    if len(rows) > CLIPS_A_SCAN:
-        rows = rows[np.linspace(0, len(rows) - 1, CLIPS_A_SCAN).round().astype(int)]
     mask: NDArray[np.bool_] = np.zeros(len(clips), np.bool_)
-    mask[rows] = True
+    mask[rows[evenly_spaced(len(rows), CLIPS_A_SCAN)]] = True
     return clips.select(mask)
 
 

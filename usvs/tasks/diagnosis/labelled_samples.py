@@ -60,8 +60,7 @@ def open_labels(store: PreparedStore, labels: str | Path) -> LabelSource:
     """
     if str(labels) == FROM_STORE:
         return _store_labels(store)
-    rows = Catalogue.load(store.store).scans.select(["scan_key", "path"]).to_pylist()
-    path_of = {row["scan_key"]: row["path"] for row in rows}
+    path_of = Catalogue.load(store.store).paths
     read: IntervalLabels = read_interval_labels(Path(labels), [path_of[key] for key in store.scans])
 
     def at(scan: int, seconds: NDArray[np.float64]) -> NDArray[np.int64]:

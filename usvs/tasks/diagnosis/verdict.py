@@ -60,8 +60,10 @@ def too_few_steps(steps: int, epochs: int | None = None) -> str:
     """
     if steps >= MIN_STEPS:
         return ""
-    factor = math.ceil(MIN_STEPS / max(steps, 1))
-    use = f"{factor} times as many epochs (optimiser.epochs)" if epochs is None else f"--set {EPOCHS}={factor * epochs}"
+    factor = MIN_STEPS / max(steps, 1)
+    use = f"{math.ceil(factor)} times as many epochs (optimiser.epochs)"
+    if epochs is not None:
+        use = f"--set {EPOCHS}={math.ceil(factor * epochs)}"
     return (
         f"These settings give {steps} steps, too few: on the phantom the loss leaves chance after 300 to {MIN_STEPS}."
         f" Use {use}."

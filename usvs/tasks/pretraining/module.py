@@ -133,8 +133,7 @@ class PretrainModel(nn.Module):
     ) -> SpeechOutput:
         """Run the speech stream; arguments are those of `forward`."""
         rows = self._pair_rows(pair_valid).to(frames.device)
-        spectrograms = self._spectrograms(speech.index_select(0, rows), negative_speech.index_select(0, rows))
-        return self.streams.run_speech(spectrograms)
+        return self.streams.run_speech(self._spectrograms(speech, negative_speech, rows))
 
     @torch.jit.export
     def join_branches(
@@ -214,10 +213,13 @@ class PretrainModel(nn.Module):
             return torch.zeros(0, dtype=torch.int64)
         return order_valid.nonzero().flatten()
 
-    def _spectrograms(self, speech: Tensor, negative_speech: Tensor) -> Tensor:
-        """Map [n / K, K, S] twice to [2n, 1, bands, time]."""
-        pieces = torch.cat((speech.flatten(0, 1), negative_speech.flatten(0, 1)))
-        spectrograms: Tensor = self.spectrogram(pieces)
+    def _spectrograms(self, speech: Tensor, negative_speech: Tensor, rows: Tensor) -> Tensor:
+        """Map `rows` of [B, K, S] twice to [2n, 1, bands, time]; the waveforms are copied once."""
+        count = rows.size(0)
+        pieces = speech.new_empty((2 * count, speech.size(1), speech.size(2)))
+        torch.index_select(speech, 0, rows, out=pieces[:count])
+        torch.index_select(negative_speech, 0, rows, out=pieces[count:])
+        spectrograms: Tensor = self.spectrogram(pieces.flatten(0, 1))
         return spectrograms
 
 

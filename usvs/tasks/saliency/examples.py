@@ -13,6 +13,7 @@ from usvs.data.gaze_table import GazeTable, gaze_density
 from usvs.data.transforms import evaluation_frames
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.saliency.settings import SaliencySettings
+from usvs.utils.spacing import evenly_spaced
 
 EXAMPLE_FRAMES = 6
 
@@ -23,7 +24,7 @@ def example_rows(table: GazeTable, count: int = EXAMPLE_FRAMES) -> GazeTable:
     rows = first[planes >= 0]
     if len(rows) < count:
         rows = np.arange(len(table))
-    return table.take(np.unique(rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]))
+    return table.take(np.unique(rows[evenly_spaced(len(rows), count)]))
 
 
 def predict_examples(
