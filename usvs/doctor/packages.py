@@ -36,6 +36,7 @@ PURPOSES = {
     "pylibjpeg": "compressed DICOM files",
     "nvidia.dali": "data loading on a GPU",
     "distributed": "preparation on a Dask cluster",
+    "fsspec": "archives and stores in object storage",
     "shtab": "completion of commands by the shell",
     "timm": "encoders named timm:NAME",
     "onnx": "usvs export --format onnx",

@@ -21,6 +21,7 @@ EXTRA_OF_MODULE = {
     "pylibjpeg": "dicom",
     "nvidia.dali": "dali",
     "distributed": "dask",
+    "fsspec": "storage",
     "shtab": "completion",
     "timm": "timm",
     "onnx": "onnx",
