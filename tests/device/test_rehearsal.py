@@ -41,6 +41,17 @@ def test_a_wrong_result_fails_a_part_after_all_were_measured(monkeypatch: pytest
     assert "log_spectrogram" in measured
 
 
+def test_the_ops_are_checked_where_the_python_module_cannot_be_built(monkeypatch: pytest.MonkeyPatch):
+    """A bare machine may have no headers of Python; the ops need none."""
+    monkeypatch.setitem(sys.modules, "usvs._C", None)
+    monkeypatch.delattr(sys.modules["usvs"], "_C", raising=False)
+    monkeypatch.setattr(small, "contrastive_loss", small.contrastive_loss_reference)  # slow levels are tested elsewhere
+    measured: dict[str, object] = {}
+    with pytest.raises(AssertionError, match="ring_contrastive_loss"):  # has other bits than the reference
+        small.ops("cpu", measured)
+    assert "usvs._C cannot be loaded" in str(measured["build"])
+
+
 def test_an_error_that_is_no_number_is_infinite():
     nan, one = small.torch.tensor([float("nan")]), small.torch.ones(1)
     assert small.largest_error([nan], [one]) == float("inf")

@@ -24,6 +24,7 @@ from usvs.errors import DataError
 from usvs.media import dicom as dicom_module
 from usvs.media.audio import read_audio
 from usvs.media.box import Box
+from usvs.media.dicom_file import open_dicom
 from usvs.media.video import iter_gray_frames, iter_keyframes, read_video_info
 from usvs.media.video_info import VideoDecodeStats
 from usvs.store.catalogue import Catalogue
@@ -340,3 +341,16 @@ def test_real_cines_equal_what_pydicom_decodes(name: str, frames: int, size: tup
         luma = pydicom.pixels.pixel_array(path, index=number, raw=True)[..., 0]
         assert np.abs(found[number].astype(int) - luma).max() <= 3  # two JPEG decoders
     assert data.PhotometricInterpretation == "YBR_FULL_422"
+
+
+def test_long_private_elements_are_not_read_into_memory(tmp_path: Path):
+    """Scanners keep raw data of hundreds of megabytes before the pixels."""
+    path = tmp_path / "a.dcm"
+    write_dicom(path)
+    expected = [gray for _, gray in iter_gray_frames(path)]
+    header = pydicom.dcmread(path)
+    header.private_block(0x29, "ACME", create=True).add_new(0x10, "OB", bytes(2 << 20))
+    header.save_as(path)
+    read = open_dicom(path).header
+    assert (0x29, 0x0010) in read and (0x29, 0x1010) not in read
+    np.testing.assert_array_equal([gray for _, gray in iter_gray_frames(path)], expected)

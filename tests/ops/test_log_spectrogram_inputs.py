@@ -144,3 +144,11 @@ def test_streaming_a_large_result_changes_nothing(simd: str):
 def test_invalid_arguments_raise(arguments: dict, message: str):
     with pytest.raises(RuntimeError, match="usvs::log_spectrogram: " + message):
         log_spectrogram(**{"waveform": torch.zeros(1, 1000), **arguments})
+
+
+def test_out_that_would_not_be_written_or_needs_a_gradient_is_refused():
+    waveform, out = torch.randn(2, 2000), torch.zeros(2, 1, 256, 256)
+    with pytest.raises(RuntimeError, match="out: expected the device of waveform, got one of them on 'meta'"):
+        log_spectrogram(waveform.to("meta"), out=out)
+    with pytest.raises(RuntimeError, match="out: expected no gradient through it, got a waveform or an out"):
+        log_spectrogram(waveform, out=out.requires_grad_())

@@ -11,7 +11,7 @@ import pytest
 from usvs.archive.gaze import read_gaze
 from usvs.archive.labels import read_plane_labels
 from usvs.config import check_settings
-from usvs.errors import ConfigError, DataError
+from usvs.errors import ConfigError, DataError, ResourceError
 from usvs.phantom import ground_truth_folder, make_phantom, read_ground_truth
 from usvs.phantom.settings import PhantomSettings
 
@@ -110,7 +110,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("usvs.phantom.make.write_planes", full)
-    with pytest.raises(DataError, match="No space left"):
+    with pytest.raises(ResourceError, match="No space left"):
         make_phantom(tmp_path / "out", patients=1, seed=0, settings=SETTINGS, workers=1)
     assert list(tmp_path.iterdir()) == []
 

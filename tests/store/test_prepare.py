@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from usvs.cli import main
-from usvs.errors import DataError
+from usvs.errors import DataError, ResourceError
 from usvs.store import crops, writer
 from usvs.store.catalogue import Catalogue
 from usvs.store.folder import lock_store
@@ -162,7 +162,7 @@ def test_a_full_disc_ends_the_run_at_once_and_the_next_goes_on(store: Path, monk
     words = r"No space left on device; 1 of 3 scans are prepared; free some space, then run the same command again"
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_save", full)
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(ResourceError, match=words):
             prepare_store(store, profile=SETTINGS, workers=1)
     assert len(folders) == 2 and len(list((store / "prepared").iterdir())) == 1  # the third was not tried
     summary = prepare_store(store, profile=SETTINGS, workers=1)

@@ -288,4 +288,5 @@ def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
         return (samples.astype(np.float32) - np.float32(128)) / np.float32(128)
     if samples.dtype.kind == "i":
         return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    return samples.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # infinite ones are counted and replaced
+        return samples.astype(np.float32, copy=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -22,6 +23,7 @@ MAGIC_POSITION, MAGIC = 128, b"DICM"
 UNDEFINED_LENGTH = 0xFFFFFFFF
 PIXEL_DATA_TAG = (0x7FE0, 0x0010)
 ITEM_TAG, SEQUENCE_END_TAG = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+MAX_ELEMENT_BYTES = 1 << 20  # longer ones, as scanners' own raw data before the pixels, are skipped and not in memory
 VIDEO_STREAM_PREFIX = "1.2.840.10008.1.2.4.10"  # PS3.5 A.4.5 to A.4.11: 100 to 108 are MPEG-2, H.264 and HEVC
 _ITEM = struct.Struct("<HHL")
 
@@ -150,7 +152,13 @@ class FragmentStream(io.RawIOBase):
 
 def _read_header(file: BinaryIO) -> FileDataset:
     try:
-        return dcmread(file, stop_before_pixels=True)
+        header = dcmread(file, stop_before_pixels=True, defer_size=MAX_ELEMENT_BYTES)
+        raw = [(tag, each) for tag, each in header._dict.items() if isinstance(each, RawDataElement)]
+        for tag in [
+            tag for tag, each in raw if each.value is None and MAX_ELEMENT_BYTES < each.length < UNDEFINED_LENGTH
+        ]:
+            del header[tag]  # pydicom would read it when it is asked for
+        return header
     except Exception as error:  # pydicom raises many types for a damaged header
         raise DataError(f"the DICOM header is not readable ({type(error).__name__})") from None
 

@@ -66,10 +66,12 @@ def log_spectrogram(
         return spectrogram
     if dtype is not None and dtype != out.dtype:
         raise RuntimeError("usvs::log_spectrogram: dtype: expected that of out, or none, got another")
-    if torch.is_grad_enabled() and waveform.requires_grad:
+    if torch.is_grad_enabled() and (waveform.requires_grad or out.requires_grad):
         raise RuntimeError(
-            "usvs::log_spectrogram: out: expected no gradient through it, got a waveform that requires one"
+            "usvs::log_spectrogram: out: expected no gradient through it, got a waveform or an out that requires one"
         )
+    if out.is_meta != waveform.is_meta:  # without data nothing would be written
+        raise RuntimeError("usvs::log_spectrogram: out: expected the device of waveform, got one of them on 'meta'")
     if torch.jit.is_scripting():  # type: ignore[attr-defined]
         torch.ops.usvs.log_spectrogram(waveform, n_fft, win_length, hop_length, frames, eps, offsets, length, out=out)
     else:  # naming the overload avoids overload resolution, half of the time of a call

@@ -11,6 +11,7 @@ import torch
 import usvs
 from tests.support.exports import CLASSES, randomised, run_card, save_classifier, small_encoder
 from tests.support.own_encoder import Own
+from tests.support.processes import run_python
 from usvs.config import override_settings
 from usvs.errors import ConfigError, DataError
 from usvs.inference.export.export import export_model
@@ -55,6 +56,22 @@ def test_an_encoder_comes_back(format, tmp_path, monkeypatch):
         torch.testing.assert_close(again, expected, rtol=TOLERANCE, atol=TOLERANCE)
     for path in (tmp_path / "out", *(tmp_path / "out").iterdir()):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+
+
+@pytest.mark.parametrize("format", [FORMATS[0], *PROGRAMS[:2]])
+def test_a_full_disk_is_one_error(format, tmp_path):
+    """Torch, given the path of a file, ends the process where it cannot be written completely."""
+    usvs.save_encoder(tmp_path / "saved", small_encoder())
+    script = (
+        "import resource, sys; from usvs.errors import ResourceError\n"
+        "from usvs.inference.export.export import export_model\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: export_model(*sys.argv[1:])\n"
+        "except ResourceError as error: print(error)"
+    )
+    printed = run_python("-c", script, tmp_path / "saved", tmp_path / "out", format)
+    assert "could not be written: " in printed and "File too large" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
 @pytest.mark.parametrize("format", PROGRAMS)

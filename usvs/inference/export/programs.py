@@ -3,6 +3,7 @@
 This file holds scripted modules: no postponed annotations, no keyword-only arguments with defaults.
 """
 
+import io
 import json
 import logging
 import warnings
@@ -92,7 +93,9 @@ def save_torchscript(program: nn.Module, images: Tensor, file: Path, description
     del images  # it is scripted, not traced
     with _converting("torchscript"):
         scripted = torch.jit.script(program)
-    torch.jit.save(scripted, str(file), {DESCRIPTION: json.dumps(description)})
+    content = io.BytesIO()  # given a file, torch ends the process where the disk is full
+    torch.jit.save(scripted, content, {DESCRIPTION: json.dumps(description)})
+    file.write_bytes(content.getbuffer())
 
 
 def save_torch_export(program: nn.Module, images: Tensor, file: Path, description: Mapping[str, Any]) -> None:
@@ -103,7 +106,9 @@ def save_torch_export(program: nn.Module, images: Tensor, file: Path, descriptio
     """
     with _converting("torch-export"):
         exported = torch.export.export(program, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
-    torch.export.save(exported, file, extra_files={DESCRIPTION: json.dumps(description)})
+    content = io.BytesIO()  # as above
+    torch.export.save(exported, content, extra_files={DESCRIPTION: json.dumps(description)})
+    file.write_bytes(content.getbuffer())
 
 
 def save_onnx(program: nn.Module, images: Tensor, file: Path, description: Mapping[str, Any]) -> None:
