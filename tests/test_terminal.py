@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import usvs
 from tests.support.media_files import WriteVideo
 from usvs.cli import main
 from usvs.cli.log_handler import ConsoleHandler, print_result
+from usvs.errors import DataError
 from usvs.store.audit_archive import audit_archive
 from usvs.store.contact_sheet import save_contact_sheets
 from usvs.store.indexing import index_archive
@@ -21,6 +23,7 @@ from usvs.utils.private_files import make_private_folder, open_private
 
 ROOT = Path(usvs.__file__).resolve().parents[1]
 HOSTILE = "\x1b]0;pwned\x07\x1b[31m:x:[bold]\u202e\x9b2J"
+TWO_LINES = "a\nusvs: all went well\r"
 
 
 def run(*arguments: str | Path, terminal: bool = False) -> tuple[int, str]:
@@ -69,10 +72,47 @@ def test_the_two_places_that_print_escape(capsys: pytest.CaptureFixture[str]):
     print_result(f"a {HOSTILE}\nb")
     ConsoleHandler().emit(logging.LogRecord("usvs", logging.INFO, "", 0, f"a {HOSTILE}\n\tb", None, None))
     printed = capsys.readouterr()
-    for text in (printed.out, printed.err):
+    for text, lines in ((printed.out, 2), (printed.err, 1)):
         assert_is_safe(text)
         assert ":x:[bold]" in text
-        assert text.count("\n") == 2
+        assert text.count("\n") == lines
+
+
+@pytest.mark.parametrize(
+    "command", ["predict", "index", "narrate", "audit", "finetune planes", "usvs", "argument", "empty"]
+)
+def test_the_end_of_a_line_in_a_name_does_not_end_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+):
+    bad = tmp_path / f"{TWO_LINES}.mp4"
+    bad.write_bytes(b"not a video")
+    (tmp_path / TWO_LINES).mkdir()
+    arguments = {
+        "predict": ["predict", tmp_path / TWO_LINES / "no model", bad],
+        "index": ["index", tmp_path, tmp_path.with_name("st")],
+        "narrate": ["narrate", tmp_path, tmp_path / "n", "--labels", tmp_path / TWO_LINES, "--lexicon", bad],
+        "audit": ["audit", tmp_path],
+        "finetune planes": ["finetune", "planes", tmp_path / TWO_LINES, tmp_path / "f"],
+        "usvs": [TWO_LINES],
+        "empty": ["index", tmp_path / TWO_LINES, tmp_path.with_name("st")],
+        "argument": ["index", tmp_path, tmp_path.with_name("st"), "--labels", tmp_path / TWO_LINES],
+    }[command]
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    printed = "".join(capsys.readouterr())
+    assert caught.value.code != 0 and TWO_LINES.encode("unicode_escape").decode() in printed
+    assert_is_safe(printed)
+    assert "\nusvs: all went well" not in printed
+
+
+def test_an_error_of_several_lines_keeps_them(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    error = DataError(f"bad '{TWO_LINES}'", "  a", f"  {TWO_LINES}")
+    assert str(error).startswith(f"bad '{TWO_LINES}'\n  a\n")
+    monkeypatch.setattr("usvs.cli.check_paths", Mock(side_effect=error))
+    with pytest.raises(SystemExit):
+        main(["audit", str(tmp_path)])
+    escaped = TWO_LINES.encode("unicode_escape").decode()
+    assert capsys.readouterr().err == f"usvs: bad '{escaped}'\n  a\n  {escaped}\n"
 
 
 @pytest.mark.slow

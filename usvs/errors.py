@@ -2,9 +2,15 @@
 
 
 class UsvsError(Exception):
-    """Something the user can correct; the message names what is wrong, what was expected and what was found."""
+    """Something the user can correct; the message names what is wrong, what was expected and what was found.
+
+    Arguments after the message are lines below it. Every one is printed as one line, whatever names are in it.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class ConfigError(UsvsError):

@@ -88,7 +88,7 @@ USVS_INLINE IntVector<float> load_integers(const int32_t* from) {
 
 USVS_INLINE float standardised(float level, float slope, float ceiling, float offset) {
   const float amplified = level * slope;
-  return (amplified < ceiling ? amplified : ceiling) - offset;
+  return (amplified > ceiling ? ceiling : amplified) - offset;
 }
 
 // Computes one row of the result. The source pixels of a vector are in two vectors of the blended
@@ -108,7 +108,7 @@ void write_row(const Taps& columns, const float* blend, float slope, float ceili
     const auto here = __builtin_shuffle(load(from), load(from + lanes), lookup);
     const auto next = __builtin_shuffle(load(from + 1), load(from + 1 + lanes), lookup);
     const Vector<float> level = (load(before + x) * here + load(after + x) * next) * slope;
-    store(output + x, (level < ceiling ? level : ceiling + Vector<float>{}) - offset);
+    store(output + x, (level > ceiling ? ceiling + Vector<float>{} : level) - offset);
   }
   for (; x < pixels; ++x) {
     const float level = before[x] * blend[index[x]] + after[x] * blend[index[x] + 1];
@@ -127,13 +127,15 @@ void augment(const AugmentFramesParams& params, int64_t frame, void* memory) {
         after_last < side ? after_last : side, scratch.level);
   // The weights sum to 4^(8 - halvings), and a halved pixel is a sum of 4^halvings pixels: together
   // 2^16.
-  const float slope = params.slope[frame] * 0x1p-16f;
+  const float slope = params.slope[frame] * 0x1p-16f, ceiling = params.ceiling;
+  // As of torch.clamp: a ceiling that is NaN gives NaN.
+  const float offset = ceiling == ceiling ? params.offset : ceiling;
   for (int64_t y = 0; y < pixels; ++y) {
     const int64_t index = scratch.rows.index[y];
     const float* upper = scratch.level + index * side;
     const float* lower = index + 1 < side ? upper + side : upper;
     blend_rows(upper, lower, scratch.rows.before[y], scratch.rows.after[y], side, scratch.blend);
-    write_row(scratch.columns, scratch.blend, slope, params.ceiling, params.offset, pixels,
+    write_row(scratch.columns, scratch.blend, slope, ceiling, offset, pixels,
               params.output + (frame * pixels + y) * pixels);
   }
 }

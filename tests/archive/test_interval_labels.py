@@ -54,3 +54,29 @@ def test_an_impossible_table_is_refused_with_its_line(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"labels '.*absent.csv'"):
         read_interval_labels(tmp_path / "absent.csv", PATHS)
+
+
+def test_names_are_those_of_all_scans_of_the_archive(tmp_path):
+    """A label of a scan that is not prepared is not taken for another scan of the same name."""
+    paths, others = ["p/1.mp4", "é/2.mp4"], ["1.mp4", "p/3.mp4"]
+    rows = "1.mp4,0,1,x\n1,1,2,x\np\\1.MP4,0,1,y\ne\u0301/2,0,1,z\n"
+    read = read_interval_labels(write(tmp_path, HEADER + rows), paths, others)
+    assert read.names == ("y", "z") and set(read.scans) == {0, 1}
+    folder = tmp_path / "intervals"
+    for name, label in (("1", "x"), ("p/1", "y"), ("e\u0301/2", "z")):
+        write(folder, f"start_seconds,end_seconds,label\n0,1,{label}\n", f"{name}.intervals.csv")
+    for known in (others, []):  # in a folder, a file is of the scan at its whole path
+        read = read_interval_labels(folder, paths, known)
+        assert read.names == ("y", "z") and set(read.scans) == {0, 1}
+
+
+def test_a_name_that_fits_two_scans_is_refused(tmp_path):
+    paths = ["p/1.mp4", "p/1.avi"]
+    with pytest.raises(DataError, match=r"labels '.*', line 3: 'p/1' fits 2 videos, 'p/1.avi' and 'p/1.mp4'"):
+        read_interval_labels(write(tmp_path, HEADER + "p/1.avi,0,1,x\np/1,0,1,x\n"), paths)
+    write(tmp_path / "f", "start_seconds,end_seconds,label\n0,1,x\n", "p/1.intervals.csv")
+    with pytest.raises(DataError, match=r"labels '.*': 'p/1' fits 2 videos"):
+        read_interval_labels(tmp_path / "f", paths)
+    write(tmp_path / "f", "start_seconds,end_seconds,label\n0,1,x\n", "p/1.mp4.intervals.csv")
+    with pytest.raises(DataError, match=r"expected one file for scan 'p/1.mp4', got '.*p/1.intervals.csv' as well"):
+        read_interval_labels(tmp_path / "f", paths[:1])

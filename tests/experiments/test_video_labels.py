@@ -2,6 +2,7 @@ import pytest
 
 from usvs.errors import DataError
 from usvs.experiments.video_labels import read_video_labels
+from usvs.store.catalogue import Catalogue
 
 PATIENTS = ["9a7000000000", "9a7000000001"]
 PATHS = ["covid/a.mp4", "covid/b.mp4", "healthy/a.mp4", "healthy/c.mp4"]
@@ -64,3 +65,18 @@ def test_missing_columns_and_classes_are_named(labels):
         labels("a.mp4,x,1", header="name,label,source_id")
     with pytest.raises(DataError, match="expected videos of at least two of the classes x, y"):
         labels("b.mp4,x,1", "c.mp4,x,2")
+
+
+def test_a_label_of_a_video_that_is_skipped_is_not_taken_for_another(labels, caplog, monkeypatch):
+    paths = Catalogue.paths.fget
+    monkeypatch.setattr(Catalogue, "paths", property(lambda catalogue: {**paths(catalogue), "skipped": "b.mp4"}))
+    assert labels("b.mp4;x;1", "covid/b.mp4; x;2", "c.mp4;y;3", header="file;label;source_id").source == {
+        1: "2",
+        3: "3",
+    }
+    assert "1 lines skipped: not in the store" in caplog.text
+
+
+def test_a_video_without_a_source_is_refused(labels):
+    with pytest.raises(DataError, match=r"line 3: expected a value in column 'source_id', got none"):
+        labels("b.mp4,x,1", "c.mp4,y")

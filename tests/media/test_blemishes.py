@@ -162,3 +162,41 @@ def test_a_companion_that_raises_does_not_cost_the_scan(tmp_path: Path, monkeypa
     found = inspect_scan(IndexTask(tmp_path, files, CLIPS, VoiceActivitySettings()))
     assert found.reason is None
     assert "not used: unexpected RecursionError" in str(found.gaze_note if kind == "gaze" else found.planes_note)
+
+
+def recording(tmp_path: Path) -> Path:
+    """A transport stream of 100 frames in ten groups, with sound."""
+    pictures = [np.random.default_rng(n).integers(0, 255, (48, 64)) for n in range(100)]
+    sound = 0.1 * np.sin(np.arange(5 * 48_000) * 0.2)
+    options = {"g": "10", "bf": "0"}
+    return write_video(tmp_path / "whole.ts", pictures=pictures, rate=20, codec="libx264", options=options, sound=sound)
+
+
+def test_a_transport_stream_without_its_first_tables_is_read_as_one(tmp_path: Path, monkeypatch):
+    """FFmpeg takes some of them for the video alone: without sound and times, the packet headers decoded as picture."""
+    whole = recording(tmp_path)
+    path = tmp_path / "a.ts"
+    path.write_bytes(whole.read_bytes()[5 * 188 :])
+    expected, open_file = read_video_info(whole), av.open
+
+    def mistake(file: str, mode: str, kind: str = "h264", **options):
+        return open_file(file, mode, kind, **options)
+
+    monkeypatch.setattr(av, "open", mistake)
+    info = read_video_info(path)
+    assert (info.container, info.audio_codec, info.timing.note) == ("mpegts", expected.audio_codec, None)
+    assert 80 <= info.frames < 100 and info.timing.rate_hz == pytest.approx(20)
+    begin = info.timing.start_seconds - expected.timing.start_seconds
+    assert begin == pytest.approx(float(expected.timing.seconds[100 - info.frames]))
+    stats = VideoDecodeStats()
+    assert len(list(iter_gray_frames(path, info, stats))) == info.frames and stats.damaged_frames == 0
+
+
+def test_foreign_bytes_inside_a_transport_stream_are_not_taken_for_its_end(tmp_path: Path):
+    content = recording(tmp_path).read_bytes()
+    path = tmp_path / "a.ts"
+    path.write_bytes(content[: 188 * 200] + b"\x55" * 500 + content[188 * 200 :])
+    assert read_video_info(path).frames == 100
+    path.write_bytes(path.read_bytes()[:-77])
+    with pytest.raises(DataError, match="truncated: the file is shorter than the lengths stored in it"):
+        read_video_info(path)

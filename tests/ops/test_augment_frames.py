@@ -1,5 +1,7 @@
 """`augment_frames` equals its reference bit for bit, at every SIMD level."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -95,3 +97,15 @@ def test_invalid_arguments_raise(change: dict, words: str):
         arguments[position] = value
     with pytest.raises(RuntimeError, match=words):
         ops.augment_frames(*arguments)
+
+
+@pytest.mark.parametrize("ceiling", [4.0, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("offset", [1.0, math.nan, math.inf])
+@pytest.mark.parametrize("pixels", [64, 5])  # in vectors, and without
+def test_values_that_are_not_finite_are_as_in_the_reference(simd: str, ceiling: float, offset: float, pixels: int):
+    frames, corner, flip, slope = draw(9, 72)
+    frames[:, :40] = 0
+    slope[:6] = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.02, 3e38])
+    arguments = (frames, corner, flip, slope, pixels, 130, 0, ceiling, offset)
+    expected = ops.augment_frames_reference(*arguments)
+    torch.testing.assert_close(ops.augment_frames(*arguments), expected, rtol=0, atol=0, equal_nan=True)

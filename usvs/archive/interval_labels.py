@@ -1,7 +1,7 @@
 """Labels of intervals of scans: a csv file of all scans, or a folder with a csv file for each."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from usvs.archive.scan_names import ScanNames
 from usvs.archive.text_table import TextTable
 from usvs.errors import DataError
 from usvs.utils.text import printable, quantity
@@ -70,46 +71,58 @@ class _Row(NamedTuple):
         return self.table.where(self.row)
 
 
-def read_interval_labels(source: Path, paths: Sequence[str]) -> IntervalLabels:
+def read_interval_labels(source: Path, paths: Sequence[str], others: Iterable[str] = ()) -> IntervalLabels:
     """Read the labels of the scans at some paths of an archive.
 
     Args:
-        source: a csv file with the columns ``file`` (path of the scan in the archive, with or without its suffix),
+        source: a csv file with the columns ``file`` (path of the scan in the archive, as `ScanNames.find` takes it),
             ``start_seconds``, ``end_seconds`` and ``label``; or a folder of files ``PATH.intervals.csv`` with the last
-            three, where PATH is the scan's path without suffix.
+            three, where PATH is the scan's path with or without suffix.
         paths: of the scans, relative to the archive.
+        others: paths of other scans of the archive, whose labels are not read.
 
     Raises:
-        DataError: where a table cannot be read, an interval is impossible or overlaps another one of its scan, or no
-            scan has a label.
+        DataError: where a table cannot be read, fits several scans, an interval is impossible or overlaps another one
+            of its scan, or no scan has a label.
     """
-    found: dict[int, list[_Row]] = {}
-    if source.is_dir():
-        for number, path in enumerate(paths):
-            table = source / f"{PurePosixPath(path).with_suffix('')}{SUFFIX}"
-            if table.is_file():
-                found[number] = _rows(table, has_file=False)
-        if not found:
-            raise DataError(
-                f"labels '{source}': expected files such as '{PurePosixPath(paths[0]).with_suffix('')}{SUFFIX}', one"
-                " for each labelled scan, got none"
-            )
-    else:
-        found = _by_scan(source, paths)
+    names = ScanNames((*paths, *others))
+    number_of = {path: number for number, path in enumerate(paths)}
+    found = _by_file(source, paths, names, number_of) if source.is_dir() else _by_scan(source, paths, names, number_of)
     names = tuple(sorted({row.label for rows in found.values() for row in rows}))
     code = {name: number for number, name in enumerate(names)}
     return IntervalLabels(names, {number: _scan_intervals(rows, code) for number, rows in found.items()})
 
 
-def _by_scan(source: Path, paths: Sequence[str]) -> dict[int, list[_Row]]:
-    number_of: dict[str, int] = {}
-    for number, path in enumerate(paths):
-        number_of.setdefault(str(PurePosixPath(path).with_suffix("")), number)
-    number_of |= {path: number for number, path in enumerate(paths)}
+def _by_file(
+    folder: Path, paths: Sequence[str], names: ScanNames, number_of: Mapping[str, int]
+) -> dict[int, list[_Row]]:
+    file_of: dict[int, Path] = {}
+    for file in sorted(folder.rglob(f"*{SUFFIX}")):
+        where = f"labels '{file}'"
+        asked = file.relative_to(folder).as_posix().removesuffix(SUFFIX)
+        path = names.find(asked, where)
+        number = -1 if path is None or path.count("/") != asked.count("/") else number_of.get(path, -1)
+        if number >= 0 and (first := file_of.setdefault(number, file)) != file:
+            raise DataError(f"{where}: expected one file for scan '{paths[number]}', got '{first}' as well")
+    if not file_of:
+        raise DataError(
+            f"labels '{folder}': expected files such as '{PurePosixPath(paths[0]).with_suffix('')}{SUFFIX}', one"
+            " for each labelled scan, got none"
+        )
+    return {number: _rows(file, has_file=False) for number, file in file_of.items()}
+
+
+def _by_scan(
+    source: Path, paths: Sequence[str], names: ScanNames, number_of: Mapping[str, int]
+) -> dict[int, list[_Row]]:
     found: dict[int, list[_Row]] = {}
     unknown = []
     for row in _rows(source, has_file=True):
-        number = number_of.get(row.file.removeprefix("./"), -1)
+        try:
+            path = names.find(row.file, "")
+        except DataError as error:
+            raise DataError(f"{row.where}{error}") from None
+        number = -1 if path is None else number_of.get(path, -1)
         if number < 0:
             unknown.append(row.file)
         else:

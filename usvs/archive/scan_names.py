@@ -11,10 +11,12 @@ from usvs.errors import DataError
 class ScanNames:
     """The paths of scans, found by what a table calls them.
 
-    Capitals and the encoding of accents are not regarded, unless that fits several paths.
+    A whole path comes first. Otherwise the encoding of accents is not regarded, and capitals are not unless that fits
+    several paths.
 
     Args:
-        paths: of the scans, relative to the archive.
+        paths: of all scans, relative to the archive: also of those that are not asked for, since a name that is theirs
+            would be taken for another scan of the same name.
         archive: name of the archive's folder; a table beside it may begin its paths with it.
     """
 
@@ -37,6 +39,8 @@ class ScanNames:
         Raises:
             DataError: where it fits several scans.
         """
+        if name in self._paths:  # it may contain a backslash, or begin with a space
+            return name
         asked = PurePosixPath(name.strip().replace("\\", "/"))
         parts = asked.parts
         if self._archive and len(parts) > 1 and parts[0] == self._archive:
@@ -48,9 +52,12 @@ class ScanNames:
         if str(asked) in self._paths:
             return str(asked)
         candidates = self._by_name.get(_normalize(asked.name), [])
-        exact = [path for path in candidates if _ends_with(path, asked.parts)]
+        composed = tuple(_compose(part) for part in asked.parts)
+        exact = [path for path in candidates if _ends_with(_compose(path), composed)]
         folded = tuple(_normalize(part) for part in asked.parts)
         found = sorted(exact or (path for path in candidates if _ends_with(_normalize(path), folded)))
+        whole = [path for path in found if len(PurePosixPath(path).parts) == len(asked.parts)]
+        found = whole or found  # a path without suffix, before the end of another path
         if len(found) > 1:
             raise DataError(
                 f"{where}: '{name}' fits {len(found)} videos, '{found[0]}' and '{found[1]}':"
@@ -67,5 +74,10 @@ def _ends_with(path: str, parts: tuple[str, ...]) -> bool:
     return any(candidate.parts[-len(parts) :] == parts for candidate in (name, name.with_suffix("")))
 
 
+def _compose(name: str) -> str:
+    """Return a name with the accents that are letters of their own: which of the two encodings it has is not seen."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def _normalize(name: str) -> str:
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).lower()
+    return _compose(name).lower()

@@ -9,9 +9,8 @@ from usvs import __version__
 from usvs.cli.log_handler import configure_logging
 from usvs.cli.options import Parser
 from usvs.cli.path_arguments import check_paths
-from usvs.errors import ConfigError, UsvsError
+from usvs.errors import UsvsError
 from usvs.utils.dependencies import is_missing_dependency, missing_dependency
-from usvs.utils.text import printable
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -42,30 +41,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_paths(options)
         options.run_command(options)
         sys.stdout.flush()
-    except ConfigError as error:  # it names what was typed, which may have many lines
-        _fail(printable(str(error)), error.exit_code)
     except UsvsError as error:
-        _fail(str(error), error.exit_code)
+        _fail(error.exit_code, *map(str, error.args))
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail(130, "interrupted")
     except BrokenPipeError:  # of `usvs config | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except PermissionError as error:
-        _fail(f"no permission for '{error.filename}': choose a folder that you may write to", 4)
+        _fail(4, f"no permission for '{error.filename}': choose a folder that you may write to")
     except OSError as error:
         of_file = "" if error.filename is None else f": '{error.filename}'"
-        _fail(f"{error.strerror or error}{of_file}", 4)
+        _fail(4, f"{error.strerror or error}{of_file}")
     except MemoryError as error:
-        _fail(f"not enough memory{f': {error}' if str(error) else ''}: expected more than this process may use", 4)
+        _fail(4, f"not enough memory{f': {error}' if str(error) else ''}: expected more than this process may use")
     except ModuleNotFoundError as error:
         if not is_missing_dependency(error):
             raise
         missing = missing_dependency(error)
-        _fail(str(missing), missing.exit_code)
+        _fail(missing.exit_code, str(missing))
 
 
-def _fail(message: str, exit_code: int) -> None:
-    logger.error(f"usvs: {message}")
+def _fail(exit_code: int, message: str, *more: str) -> None:
+    for line in (f"usvs: {message}", *more):
+        logger.error(line)
     sys.exit(exit_code)
 
 

@@ -11,7 +11,7 @@ from usvs.errors import ConfigError, DataError
 from usvs.narration.settings import NarrateSettings
 from usvs.phantom.settings import PhantomSettings
 from usvs.store.settings import IndexSettings, prepare_profile
-from usvs.utils.text import quantity
+from usvs.utils.text import log_lines, quantity
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ def _run_audit(options: argparse.Namespace) -> None:
         summary = audit_store(options.store, check_contents=not options.quick, workers=options.workers)
         pages = save_contact_sheets(options.store, options.pictures, options.workers) if options.pictures else ()
         findings += summary.findings
-        logger.info(str(summary))
+        log_lines(logger, summary)
     else:
         found, pages = audit_archive(options.store, options.pictures, options.workers)
         findings += found

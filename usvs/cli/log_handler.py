@@ -1,7 +1,8 @@
 """What the commands print: log records on standard error, results on standard output; the one place that prints.
 
 Names of files and cells of tables may contain escape sequences that change a terminal's title, colours or clipboard, or
-that hide text. Here every control character is written as its escape code, so that no caller has to remember it.
+that hide text. Here every control character is written as its escape code, so that no caller has to remember it. A log
+record is one line, an end of line in a name is an escape code too; `log_lines` logs text of several lines.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from typing import Any
 from usvs.utils.plain_json import json_text
 from usvs.utils.preview import Preview
 from usvs.utils.progress import console
-from usvs.utils.text import printable_lines
+from usvs.utils.text import log_lines, printable, printable_lines
 
 
 class ConsoleHandler(logging.Handler):
@@ -21,7 +22,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         try:
-            console.print(printable_lines(self.format(record)), markup=False, emoji=False, soft_wrap=True)
+            console.print(printable(self.format(record)), markup=False, emoji=False, soft_wrap=True)
         except Exception:  # as the handlers of the standard library do
             self.handleError(record)
 
@@ -44,7 +45,7 @@ def show(options: argparse.Namespace, result: object, value: Any = None) -> None
 
 def show_summary(options: argparse.Namespace, summary: object, value: Any = None) -> None:
     """Log a summary; with ``--json`` it is also printed on standard output. Arguments are those of `show`."""
-    logging.getLogger(__name__).info(str(summary))
+    log_lines(logging.getLogger(__name__), summary)
     if options.json:
         show(options, summary, value)
 
@@ -58,7 +59,7 @@ def show_preview(options: argparse.Namespace, preview: Preview) -> None:
     show(options, preview)
     if preview.refusals:
         first = preview.refusals[0]
-        raise type(first)(f"{preview.command}: the command would be refused: {first}")
+        raise type(first)(f"{preview.command}: the command would be refused: {first.args[0]}", *first.args[1:])
 
 
 def configure_logging(level: int = logging.INFO) -> None:

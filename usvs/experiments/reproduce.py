@@ -20,6 +20,7 @@ from usvs.store.indexing import index_archive
 from usvs.store.prepare import prepare_store
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.initial_encoder import Init
+from usvs.utils.text import log_lines
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -88,6 +89,6 @@ def prepared_store_folder(archive_or_store: Path, out: Path, profile: Profile) -
     if (archive_or_store / ARCHIVE_FILE).is_file():
         return archive_or_store
     store = out / "store"
-    logger.info(str(index_archive(archive_or_store, store)))
-    logger.info(str(prepare_store(store, profile=profile)))
+    log_lines(logger, index_archive(archive_or_store, store))
+    log_lines(logger, prepare_store(store, profile=profile))
     return store

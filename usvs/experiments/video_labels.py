@@ -1,19 +1,16 @@
 """Labels of whole videos from a csv file: the class of each video, and the source that it comes from."""
 
-import csv
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 
-from usvs.archive.csv_rows import describe_columns
+from usvs.archive.csv_rows import describe_columns, open_csv
 from usvs.archive.scan_names import ScanNames
 from usvs.errors import DataError
 from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
-from usvs.utils.regular_files import MAX_TABLE_BYTES, open_regular
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -68,17 +65,18 @@ def read_video_labels(
     label: dict[int, int] = {}
     source: dict[int, str] = {}
     skipped: Counter[str] = Counter()
-    with TextIOWrapper(open_regular(file, MAX_TABLE_BYTES), encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text)
+    with open_csv(file, f"labels '{file.name}'") as table:
         for column in (file_column, label_column, source_column):
-            if column not in (reader.fieldnames or ()):
-                got = describe_columns(reader.fieldnames or (), (file_column, label_column, source_column))
+            if column not in table.columns:
+                got = describe_columns(table.columns, (file_column, label_column, source_column))
                 raise DataError(f"labels '{file.name}': expected a column '{column}', got {got}")
-        for row in reader:
-            where = f"labels '{file.name}', line {reader.line_num}"
+        for line, row in ((each.line, each.values) for each in table.rows):
+            where = f"labels '{file.name}', line {line}"
             if row[label_column] not in classes:
                 skipped["other classes"] += 1
                 continue
+            if not row[source_column]:
+                raise DataError(f"{where}: expected a value in column '{source_column}', got none")
             scan = videos.find(row[file_column], where)
             if scan is None:
                 skipped["not in the store"] += 1
@@ -95,18 +93,17 @@ def read_video_labels(
 
 
 class _Videos:
-    """The prepared scans of a store by path."""
+    """The prepared scans of a store by path, among all scans of its archive."""
 
-    def __init__(self, numbers: dict[str, int]) -> None:
-        self._numbers, self._names = numbers, ScanNames(numbers)
+    def __init__(self, numbers: dict[str, int], paths: Iterable[str]) -> None:
+        self._numbers, self._names = numbers, ScanNames(paths)
 
     @classmethod
     def of_store(cls, store: Path) -> "_Videos":
-        scans = Catalogue.load(store).scans
-        paths = dict(zip(scans["scan_key"].to_pylist(), scans["path"].to_pylist(), strict=True))
-        return cls({paths[key]: number for number, key in enumerate(PreparedStore(store).scans)})
+        paths = Catalogue.load(store).paths
+        return cls({paths[key]: number for number, key in enumerate(PreparedStore(store).scans)}, paths.values())
 
     def find(self, path: str, where: str) -> int | None:
-        """Return the number of a scan, None without one; errors as of `ScanNames.find`."""
+        """Return the number of a prepared scan, None without one; errors as of `ScanNames.find`."""
         found = self._names.find(path, where)
-        return None if found is None else self._numbers[found]
+        return None if found is None else self._numbers.get(found)

@@ -11,12 +11,15 @@ from av.video.stream import VideoStream
 
 from usvs.errors import DataError
 from usvs.media.dicom_file import FragmentStream, is_dicom, open_dicom
+from usvs.media.truncation import is_transport_stream
 from usvs.utils.regular_files import check_regular, open_regular
 
 # FFmpeg formats that are not videos: still images, text and playlists; FFmpeg would follow a playlist to other files
 _REJECTED_FORMATS = (
     *("_pipe", "image2", "tty", "concat", "hls", "dash", "ass", "srt", "webvtt", "subviewer", "microdvd", "txd"),
 )
+# What FFmpeg takes a transport stream for whose first tables are lost: packet headers are then decoded as picture.
+_ELEMENTARY_FORMATS = frozenset({"h264", "hevc", "mpegvideo", "m4v", "mpeg", "mp3", "aac", "ac3", "loas"})
 
 
 @contextmanager
@@ -36,7 +39,11 @@ def open_media(path: Path, kind: str = "a video") -> Iterator[InputContainer]:
         if _is_gif(path) and not _has_gif_trailer(path):
             raise DataError("truncated: the GIF has no end mark")
         source = FragmentStream(open_dicom(path)) if is_dicom(path) else os.fspath(path.absolute())
-        container = av.open(source, "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        options = {"protocol_whitelist": "file"}
+        container = av.open(source, "r", metadata_errors="replace", options=options)
+        if container.format.name in _ELEMENTARY_FORMATS and not is_dicom(path) and is_transport_stream(path):
+            container.close()
+            container = av.open(source, "r", "mpegts", metadata_errors="replace", options=options)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"not readable as {kind}: {error.strerror or type(error).__name__}") from None
     with container:

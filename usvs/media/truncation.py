@@ -18,6 +18,7 @@ FIRST_CODE_WITH_LENGTH = 0xBB  # MPEG start codes from here on are followed by a
 # MPEG transport stream: bytes per packet, and bytes before its sync byte: broadcast, AVCHD, with error correction
 TRANSPORT_PACKETS = {188: 0, 192: 4, 204: 0}
 SYNC_BYTE, MIN_SYNC_BYTES = 0x47, 5  # this many sync bytes at equal distances are not a coincidence
+TRANSPORT_WINDOW_BYTES = max(TRANSPORT_PACKETS) * (MIN_SYNC_BYTES + 1)
 
 
 def is_truncated(path: Path, format_name: str) -> bool:
@@ -86,14 +87,32 @@ def _check_program_stream(file: BinaryIO, size: int) -> bool:
     return False
 
 
-def _check_transport_stream(file: BinaryIO, size: int) -> bool:
-    head = file.read(max(TRANSPORT_PACKETS) * (MIN_SYNC_BYTES + 1))
+def is_transport_stream(path: Path) -> bool:
+    """Return whether a file begins with packets of an MPEG transport stream, whatever is in them."""
+    with open_regular(path) as file:
+        return _find_packets(file.read(TRANSPORT_WINDOW_BYTES)) is not None
+
+
+def _find_packets(content: bytes) -> tuple[int, int] | None:
+    """Return where the first packet begins and how long packets are; None without `MIN_SYNC_BYTES` packets in a row."""
     for begin in range(max(TRANSPORT_PACKETS)):  # a part cut out of a broadcast may begin inside a packet
         for length, before_sync in TRANSPORT_PACKETS.items():
-            sync_bytes = head[begin + before_sync :: length][:MIN_SYNC_BYTES]
+            sync_bytes = content[begin + before_sync :: length][:MIN_SYNC_BYTES]
             if len(sync_bytes) == MIN_SYNC_BYTES and set(sync_bytes) == {SYNC_BYTE}:
-                return (size - begin) % length != 0
-    return False
+                return begin, length
+    return None
+
+
+def _check_transport_stream(file: BinaryIO, size: int) -> bool:
+    head = _find_packets(file.read(TRANSPORT_WINDOW_BYTES))
+    if head is None:
+        return False
+    # The end is compared with the packets just before it: foreign bytes in the middle move all that follow.
+    position = max(0, size - TRANSPORT_WINDOW_BYTES)
+    file.seek(position)
+    tail = _find_packets(file.read())
+    begin, length = head if tail is None else (position + tail[0], tail[1])
+    return (size - begin) % length != 0
 
 
 def _check_mp4(file: BinaryIO, size: int) -> bool:

@@ -32,7 +32,7 @@ from usvs.narration.voice import Speakers, Voice, draw_voice
 from usvs.utils.process_pool import map_or_raise
 from usvs.utils.progress import track
 from usvs.utils.seeds import stream
-from usvs.utils.text import quantity
+from usvs.utils.text import printable, quantity
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class NarrateSummary:
             f"  archive: {self.archive}",
             f"  ground truth: {ground_truth_folder(self.archive)}",
         ]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from usvs.phantom.script import plane_rows
 from usvs.phantom.settings import PhantomSettings
 from usvs.utils.process_pool import map_or_raise
 from usvs.utils.progress import track
-from usvs.utils.text import quantity
+from usvs.utils.text import printable, quantity
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class PhantomSummary:
             f"phantom: {quantity(self.scans, 'scan')} of {quantity(self.patients, 'patient')}, "
             f"{self.video_seconds / 60:.1f} minutes of video ({self.frames} frames), "
             f"{self.bytes / 1e6:.1f} MB, made in {self.elapsed_seconds:.0f} s\n"
-            f"  archive: {self.archive}\n"
-            f"  ground truth: {ground_truth_folder(self.archive)}"
+            f"  archive: {printable(str(self.archive))}\n"
+            f"  ground truth: {printable(str(ground_truth_folder(self.archive)))}"
         )
 
 

@@ -8,7 +8,7 @@ from usvs.store.audit import Finding
 from usvs.store.catalogue import OK
 from usvs.store.contact_sheet import draw_contact_sheets
 from usvs.store.indexing import inspect_archive
-from usvs.utils.text import printable
+from usvs.utils.text import log_lines, printable
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def audit_archive(
     if not archive.is_dir():
         raise DataError(f"'{archive}' is neither a store nor a folder with an archive")
     scans, summary = inspect_archive(archive, workers)  # in memory: a killed audit leaves no paths and no key behind
-    logger.info(str(summary))
+    log_lines(logger, summary)
     rows = scans.to_pylist()
     pages = draw_contact_sheets(archive.resolve(), rows, pictures, workers) if pictures else ()
     findings = [Finding(printable(str(row["path"])), str(row["reason"])) for row in rows if row["status"] != OK]

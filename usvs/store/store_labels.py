@@ -154,7 +154,7 @@ def other_classes(model: ClassList, *store: ClassList) -> DataError:
         *lists,
         "  where a class has another name in the store, write it into classes.csv and run 'usvs index' again",
     ]
-    return DataError("\n".join(lines))
+    return DataError(*lines)
 
 
 def _column(classes: ClassList) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from usvs.errors import ResourceError, UsvsError
-from usvs.utils.text import size_text
+from usvs.utils.text import printable, size_text
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ class Preview:
     refusals: tuple[UsvsError, ...] = ()
 
     def __str__(self) -> str:
-        refused = [f"  would be refused: {error}" for error in self.refusals] or ["  nothing would be refused"]
-        lines = [*(f"  {line}" for line in self.lines), *refused]
+        refused = [
+            line for error in self.refusals for line in (f"  would be refused: {error.args[0]}", *error.args[1:])
+        ] or ["  nothing would be refused"]
+        lines = [printable(line) for line in (*(f"  {line}" for line in self.lines), *refused)]
         return "\n".join([f"{self.command}: dry run, nothing is written", *lines])
 
     def to_json(self) -> dict[str, Any]:

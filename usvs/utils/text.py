@@ -1,5 +1,6 @@
 """Names and commands in messages."""
 
+import logging
 import shlex
 from pathlib import Path
 
@@ -19,6 +20,12 @@ def printable_lines(text: str) -> str:
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "\n".join("\t".join(printable(word) for word in line.split("\t")) for line in text.split("\n"))
+
+
+def log_lines(logger: logging.Logger, text: object) -> None:
+    """Log the text of an object of several lines, one record for each line."""
+    for line in str(text).split("\n"):
+        logger.info(line)
 
 
 def shell_command(*words: str | Path) -> str:

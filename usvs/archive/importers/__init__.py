@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from usvs.errors import ConfigError
+from usvs.utils.text import printable
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ImportSummary:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(self.planes.items()))
         return (
             f"import: {self.images} images of {self.patients} patients in {self.videos} lossless videos\n"
-            f"  images by plane: {counts}; fine-tune with --set temporal_stride=1"
+            f"  images by plane: {printable(counts)}; fine-tune with --set temporal_stride=1"
         )
 
 

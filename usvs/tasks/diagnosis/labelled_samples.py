@@ -61,7 +61,8 @@ def open_labels(store: PreparedStore, labels: str | Path) -> LabelSource:
     if str(labels) == FROM_STORE:
         return _store_labels(store)
     path_of = Catalogue.load(store.store).paths
-    read: IntervalLabels = read_interval_labels(Path(labels), [path_of[key] for key in store.scans])
+    paths = [path_of[key] for key in store.scans]
+    read: IntervalLabels = read_interval_labels(Path(labels), paths, set(path_of.values()).difference(paths))
 
     def at(scan: int, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         known = read.scans.get(scan)
