@@ -85,9 +85,9 @@ def read_interval_labels(source: Path, paths: Sequence[str], others: Iterable[st
         DataError: where a table cannot be read, fits several scans, an interval is impossible or overlaps another one
             of its scan, or no scan has a label.
     """
-    names = ScanNames((*paths, *others))
+    scans = ScanNames((*paths, *others))
     number_of = {path: number for number, path in enumerate(paths)}
-    found = _by_file(source, paths, names, number_of) if source.is_dir() else _by_scan(source, paths, names, number_of)
+    found = _by_file(source, paths, scans, number_of) if source.is_dir() else _by_scan(source, paths, scans, number_of)
     names = tuple(sorted({row.label for rows in found.values() for row in rows}))
     code = {name: number for number, name in enumerate(names)}
     return IntervalLabels(names, {number: _scan_intervals(rows, code) for number, rows in found.items()})
