@@ -149,6 +149,7 @@ def test_the_tests_that_it_runs_import_nothing_that_the_machine_has_not(mode: st
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_script_counts_what_does_not_pass_and_stops_in_time(tmp_path: Path):
     (tmp_path / "python").write_text(
         '#!/bin/sh\ncase "$*" in *report*) exec ' + sys.executable + ' "$@";; esac\nsleep 9\n'

@@ -78,6 +78,7 @@ def test_of_several_audio_streams_the_first_is_used_and_noted(tmp_path: Path):
     assert stats.note == "2 audio streams in the file: the first is used"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "note"),
     [

@@ -37,6 +37,7 @@ def cut(source: Path, target: Path, keyframe: int) -> Path:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "codec", "options"),
     [

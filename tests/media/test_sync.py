@@ -69,6 +69,7 @@ def write_avi(path: Path, times: np.ndarray, pictures, full_range: bool, sound: 
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "variable", "start", "full_range"), CASES)
 def test_audio_and_video_are_synchronous(tmp_path: Path, ending: str, variable: bool, start: float, full_range: bool):
     times = frame_times(variable, start, 5.0)

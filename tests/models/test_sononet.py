@@ -73,6 +73,7 @@ def arrays():
     return lasagne_arrays(16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [16, 32, 64])
 def test_the_width_follows_from_the_weights(width):
     network = make_sononet({f"arr_{n}": torch.from_numpy(a) for n, a in enumerate(lasagne_arrays(width))})

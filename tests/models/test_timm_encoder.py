@@ -71,6 +71,7 @@ def test_a_missing_timm_is_one_line(monkeypatch):
         create_encoder("timm:resnet18")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_timm_itself(name: str):
     import_real_timm()

@@ -82,6 +82,7 @@ def test_pictures_speech_and_ground_truth_agree(sources):
         assert row["topic"] == row["shown"] or row["on_topic"] == "no"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fraction", "low", "high"), [(1.0, 0.7, 1.0), (0.0, 0.0, 0.0)])
 def test_remarks_are_about_what_is_shown_as_often_as_stated(sources, fraction, low, high):
     table = sources / "labels.csv"

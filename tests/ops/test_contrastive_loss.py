@@ -77,6 +77,7 @@ def test_equals_the_reference(
         check_gradients(simd, gradients_of(losses, tensors, weights), gradients_of(expected, exact, weights))
 
 
+@pytest.mark.slow
 def test_equals_the_reference_against_so_many_candidates_that_blocks_are_of_32_anchors(simd: str):
     test_equals_the_reference(simd, torch.float32, (40, 140_000, 1), SETTINGS[0])
 

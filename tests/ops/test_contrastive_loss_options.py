@@ -153,6 +153,7 @@ class Scripted(torch.nn.Module):
         return learned + contrastive_loss(anchors, positives, negatives, candidates, own, 0.7, 1.0, "logsumexp")
 
 
+@pytest.mark.slow
 def test_torchscript_and_one_graph_equal_eager_with_gradients():
     eager = Scripted()
     inputs = [*embeddings(5, 11, 6, torch.float32), torch.tensor([0, 1, -1, 3, 10])]

@@ -87,6 +87,7 @@ def test_a_tile_of_the_loss_takes_few_instructions(pass_name: str, dtype: str):
     assert tile.tensor == (logits if pass_name == "forward" else 2 * (logits + sums))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not build_info()["cuda_architectures"], reason="built without the CUDA kernels")
 @pytest.mark.skipif(not (tool("cuobjdump") and tool("nvdisasm") and cuda_headers()), reason="no CUDA binary tools")
 @pytest.mark.parametrize("width", [256, 512, 1024])

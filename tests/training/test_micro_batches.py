@@ -166,6 +166,7 @@ def test_a_complete_shard_has_every_row():
     assert complete_shard(3).rows.tolist() == [0, 1, 2] and complete_shard(3).batch_size == 3
 
 
+@pytest.mark.slow
 def test_memory_that_would_run_out_is_saved_before_the_first_step(tiny, caplog, monkeypatch):
     """On a CPU the system ends a process that takes too much: no error could be caught."""
     plain = trainer(tiny, "sync").step(*batch())

@@ -15,6 +15,7 @@ from usvs.errors import ConfigError, DataError, MissingDependencyError, Resource
 from usvs.utils.atomic_files import publish, write_durably
 from usvs.utils.dependencies import missing_dependency
 from usvs.utils.progress import track
+from usvs.utils.regular_files import read_json_object
 from usvs.utils.text import printable, quantity, size_text
 
 RECORD = ".usvs-fetched.json"
@@ -127,9 +128,9 @@ def _read_record(folder: Path, url: str) -> dict[str, list[Any]]:
     if not folder.exists() or not any(folder.iterdir()):
         return {}
     try:
-        stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        stored = read_json_object(folder / RECORD)
         files: dict[str, list[Any]] = stored["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError):
         raise DataError(f"'{folder}' has other files: expected a new folder or an earlier copy of '{url}'") from None
     if stored.get("url") != url:
         raise DataError(f"'{folder}' is a copy of another place: expected '{url}', got '{stored.get('url')}'")

@@ -58,6 +58,7 @@ def test_an_encoder_comes_back(format, tmp_path, monkeypatch):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [FORMATS[0], *PROGRAMS[:2]])
 def test_a_full_disk_is_one_error(format, tmp_path):
     """Torch, given the path of a file, ends the process where it cannot be written completely."""

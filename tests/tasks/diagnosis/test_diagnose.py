@@ -41,6 +41,7 @@ def test_rank_and_spread_are_logged_at_every_validation(run):
     assert len(records) == 2 and all(np.isfinite(record[name]) for record in records for name in names)
 
 
+@pytest.mark.slow
 def test_a_collapsed_stream_is_reported_once(noise_store, tiny, tmp_path, caplog, monkeypatch):
     from usvs.models.two_stream import TwoStream
 

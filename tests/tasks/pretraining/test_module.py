@@ -110,6 +110,7 @@ def test_a_batch_that_shows_no_order_at_all_is_survived(tiny):
     assert values["order"] == 0 and values["contrastive"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("valid", [True, False])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_the_streams_on_two_threads_give_the_bits_of_one(tiny, one_thread, valid, ordered):

@@ -192,6 +192,7 @@ def test_validation_is_not_augmented_however_strongly_training_is(noise_store, t
         assert torch.equal(getattr(first, name), getattr(second, name)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
@@ -269,6 +270,7 @@ def test_a_lengthened_run_equals_a_long_one_and_says_what_it_does(tmp_path, nois
         pretrain(noise_store, tmp_path / "run", with_epochs(tiny, 1), resume=True)
 
 
+@pytest.mark.slow
 def test_a_schedule_that_depends_on_the_length_warns_of_its_learning_rate(tmp_path, noise_store, tiny, caplog):
     pretrain(noise_store, tmp_path / "run", with_epochs(tiny, 1, "one_cycle"))
     lengthened = pretrain(noise_store, tmp_path / "run", with_epochs(tiny, 2, "one_cycle"), resume=True)
