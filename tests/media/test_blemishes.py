@@ -12,6 +12,7 @@ from usvs.archive.discovery import ScanFiles
 from usvs.archive.labels import STANDARD_PLANES
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.errors import DataError
+from usvs.media.audio import read_audio
 from usvs.media.video import iter_gray_frames, read_video_info
 from usvs.media.video_info import VideoDecodeStats
 from usvs.store import inspect_scan as inspect_module
@@ -200,3 +201,40 @@ def test_foreign_bytes_inside_a_transport_stream_are_not_taken_for_its_end(tmp_p
     path.write_bytes(path.read_bytes()[:-77])
     with pytest.raises(DataError, match="truncated: the file is shorter than the lengths stored in it"):
         read_video_info(path)
+
+
+def streams_of_unknown_codec(tmp_path: Path, source: Path, video: int, audio: int, damaged: bytes) -> Path:
+    """Copy a recording into a Matroska file with some of its streams several times; the first has an unknown codec."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(source)) as one, av.open(str(path), "w") as other:
+        kinds = {"video": video, "audio": audio}
+        made = {
+            stream.index: [other.add_stream_from_template(stream) for _ in range(kinds[stream.type])]
+            for stream in one.streams
+        }
+        for packet in one.demux():
+            for stream in made[packet.stream.index] if packet.dts is not None else ():
+                copy = av.Packet(bytes(packet))
+                copy.pts, copy.dts, copy.time_base, copy.stream = packet.pts, packet.dts, packet.time_base, stream
+                copy.is_keyframe = packet.is_keyframe
+                other.mux(copy)
+    assert damaged in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(damaged, damaged[:-2] + b"9?", 1))
+    return path
+
+
+def test_a_stream_of_an_unknown_codec_does_not_cost_the_others(tmp_path: Path):
+    source = tmp_path / "source.mkv"
+    write_recording(source, [1], 2, sound_codec="aac")
+    whole = read_video_info(source)
+    path = streams_of_unknown_codec(tmp_path, source, 2, 1, b"V_MPEG2")
+    info = read_video_info(path)
+    assert info.frames == whole.frames == len(list(iter_gray_frames(path, info)))
+    assert f"({info.width} x {info.height}, of an unknown codec): the first of a known codec is used" in info.file_note
+    path = streams_of_unknown_codec(tmp_path, source, 1, 2, b"A_AAC")
+    info = read_video_info(path)
+    assert info.audio_codec == "aac" and "1 of 2 audio streams is of an unknown codec" in info.file_note
+    np.testing.assert_array_equal(read_audio(path), read_audio(source))
+    path = streams_of_unknown_codec(tmp_path, source, 1, 1, b"A_AAC")
+    info = read_video_info(path)
+    assert info.audio_codec is None and "the codec of the sound is not known" in info.file_note

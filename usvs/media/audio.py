@@ -21,7 +21,7 @@ from usvs.media.audio_clock import MIN_STEP_SECONDS, apply_clock, fit_clock, rea
 from usvs.media.clock import PacketReader
 from usvs.media.containers import read_container_info
 from usvs.media.limits import check_inserted_silence, check_sound_rate
-from usvs.media.open_media import list_video_streams, open_media
+from usvs.media.open_media import list_audio_streams, list_video_streams, open_media
 from usvs.media.truncation import is_truncated
 
 # a longer jump of the timestamps is missing audio; a shorter one is their rounding
@@ -261,7 +261,7 @@ class _AudioReader:
 
 
 def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
-    stream = container.streams.audio[0]
+    stream = list_audio_streams(container)[0]
     if stream.codec_context is None:
         raise DataError("the audio's codec is not known, or the codec's name is damaged")
     for packet in PacketReader(path, container, stream):

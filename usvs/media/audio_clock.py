@@ -10,6 +10,8 @@ import soxr
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from usvs.media.open_media import list_audio_streams
+
 GAPLESS_TAG = "iTunSMPB"  # of an MP4: flags, encoder delay, padding and length in samples, in hexadecimal
 MIN_STEP_SECONDS = 0.0016  # two timestamps rounded to milliseconds differ by up to 1 ms from what they should
 PRECISE_SECONDS = 0.001  # more jitter than this: steps are looked for in medians of more frames
@@ -24,7 +26,7 @@ def read_audio_start(container: InputContainer) -> float | None:
     An encoder delay in an MP4 counts samples at the core rate of HE-AAC, the decoder's output at twice that rate:
     FFmpeg skips half of the delay. The tag's values are in the unit in which their sum is the length of the stream.
     """
-    stream = container.streams.audio[0]
+    stream = list_audio_streams(container)[0]
     time_base, start = stream.time_base or Fraction(1, 1), stream.start_time
     values = re.findall(r"[0-9A-Fa-f]+", str(container.metadata.get(GAPLESS_TAG, "")))
     if len(values) >= 4 and stream.duration:

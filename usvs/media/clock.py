@@ -17,7 +17,7 @@ from av.container import InputContainer
 from av.packet import Packet
 
 from usvs.errors import DataError
-from usvs.media.open_media import list_video_streams, open_media
+from usvs.media.open_media import list_audio_streams, list_video_streams, open_media
 
 RESTART_SECONDS = 0.5  # decoding times that decrease by more are those of another clock
 MAX_HOLE_SECONDS = 3600.0  # so are those that increase by more
@@ -184,7 +184,7 @@ def _decoding_seconds(packet: AnyPacket, time_base: TimeBase) -> float | None:
 def _read_offsets(path: Path) -> list[tuple[float, float]]:
     """Return for each restart what is added to the timestamps, and its time on the one clock; of both streams."""
     with open_media(path) as container:
-        video, audio = list_video_streams(container)[:1], list(container.streams.audio[:1])
+        video, audio = list_video_streams(container)[:1], list_audio_streams(container)[:1]
         kinds = ["video"] * len(video) + ["audio"] * len(audio)
         segments = [_read_segments(path, stream.index) for stream in (*video, *audio)]
     if len({len(spans) for spans in segments}) > 1:

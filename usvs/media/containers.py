@@ -19,7 +19,7 @@ from usvs.media.box import Box
 from usvs.media.clock import PacketReader
 from usvs.media.grayscale import compute_display_size, to_display_gray
 from usvs.media.limits import MAX_FRAME_PIXELS, check_frame_size
-from usvs.media.open_media import list_video_streams, open_media
+from usvs.media.open_media import list_audio_streams, list_video_streams, open_media
 from usvs.media.timing import Timing, is_repeat, read_timing
 from usvs.media.truncation import is_truncated
 from usvs.media.video_info import VideoDecodeStats, VideoInfo
@@ -98,7 +98,7 @@ def read_container_info(path: Path) -> VideoInfo:
         codec, name = stream.codec_context, container.format.name
         if name != "avi" and is_truncated(path, name):  # an AVI may lack its index at the end but no frame
             raise DataError("truncated: the file is shorter than the lengths stored in it")
-        audio_streams = container.streams.audio
+        audio_streams = list_audio_streams(container)
         audio = audio_streams[0].codec_context if audio_streams else None
         pixel_aspect = float(stream.sample_aspect_ratio or codec.sample_aspect_ratio or 1) or 1.0
         check_frame_size(codec.width, codec.height, pixel_aspect)
@@ -179,8 +179,16 @@ def _suffix_note(path: Path, format_name: str) -> str | None:
 
 
 def _streams_note(container: InputContainer) -> str | None:
-    sizes = [f"{stream.width} x {stream.height}" for stream in list_video_streams(container)]
-    return f"{len(sizes)} video streams in the file ({', '.join(sizes)}): the first is used" if len(sizes) > 1 else None
+    contexts: list[Any] = [stream.codec_context for stream in list_video_streams(container)]
+    sizes = ["of an unknown codec" if one is None else f"{one.width} x {one.height}" for one in contexts]
+    chosen = "the first of a known codec" if None in contexts else "the first"
+    audio: list[Any] = [stream.codec_context for stream in list_audio_streams(container)]
+    notes = [f"{len(sizes)} video streams in the file ({', '.join(sizes)}): {chosen} is used"] if len(sizes) > 1 else []
+    if audio and audio[0] is None:
+        notes.append("the codec of the sound is not known, or its name is damaged: the sound is not used")
+    elif None in audio:
+        notes.append(f"{audio.count(None)} of {len(audio)} audio streams is of an unknown codec: another is used")
+    return "; ".join(notes) or None
 
 
 def _decode_frames(

@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -53,8 +55,22 @@ def open_media(path: Path, kind: str = "a video") -> Iterator[InputContainer]:
 
 
 def list_video_streams(container: InputContainer) -> list[VideoStream]:
-    """Return the video streams; FFmpeg lists the cover picture of an audio file as one, which is left out."""
-    return [stream for stream in container.streams.video if not _is_cover_picture(stream)]
+    """Return the video streams, those of an unknown codec last.
+
+    FFmpeg lists the cover picture of an audio file as one, which is left out.
+    """
+    streams = [stream for stream in container.streams.video if not _is_cover_picture(stream)]
+    return sorted(streams, key=_is_unknown)
+
+
+def list_audio_streams(container: InputContainer) -> list[AudioStream]:
+    """Return the audio streams, those of an unknown codec last."""
+    return sorted(container.streams.audio, key=_is_unknown)
+
+
+def _is_unknown(stream: VideoStream | AudioStream) -> bool:
+    context: Any = stream.codec_context
+    return context is None
 
 
 def _is_cover_picture(stream: VideoStream) -> bool:
