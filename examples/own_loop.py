@@ -8,7 +8,6 @@ batches are those that `usvs.pretrain` would draw with the same seed and setting
 """
 
 import argparse
-import importlib.util
 import math
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ import usvs
 from usvs.audio.settings import SpectrogramSettings
 from usvs.audio.spectrogram import LogSpectrogram
 from usvs.data import PairBatch, PairDataset, StatelessBatchSampler, collate_pairs
+from usvs.errors import MissingDependencyError
 from usvs.losses.settings import ObjectiveSettings
 from usvs.ops import contrastive_loss
 from usvs.phantom.settings import PhantomSettings
@@ -45,10 +45,10 @@ class Embedder(nn.Module):
 
 
 def make_embedder() -> Embedder:
-    """Return an untrained encoder of gray images: timm's if it is installed, else one of usvs."""
-    if importlib.util.find_spec("timm"):
+    """Return an untrained encoder of gray images: timm's if it can be imported, else one of usvs."""
+    try:
         encoder = usvs.create_encoder("timm:resnet18", in_chans=1)
-    else:
+    except MissingDependencyError:
         encoder = usvs.create_encoder("se_resnext_quick", in_chans=1)
     return Embedder(encoder, encoder.num_features)
 

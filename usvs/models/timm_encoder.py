@@ -95,7 +95,8 @@ def import_timm(what: str) -> Any:
     except (ImportError, OSError, RuntimeError) as error:  # torchvision of another torch raises a RuntimeError
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise MissingDependencyError(
-            f"{what} needs timm, which cannot be imported ({reason}): pip install timm"
+            f"{what} needs timm, which cannot be imported ({reason}): pip install timm, beside a"
+            " torchvision of this torch's build"
         ) from None
     return timm
 
