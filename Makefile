@@ -45,7 +45,7 @@ demo: $(VENV)/usvs.stamp ## make a phantom archive, pretrain, fine-tune, compare
 test: $(VENV)/dev.stamp ## the whole suite, a process for each core
 	$(PYTEST)
 
-test-fast: $(VENV)/dev.stamp ## under three minutes on two cores: what to run while working
+test-fast: $(VENV)/dev.stamp ## two minutes on two cores: what to run while working
 	$(PYTEST) -m "not slow and not compile and not distributed and not interruption"
 
 check: lint test ## everything that CI runs

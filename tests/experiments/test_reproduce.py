@@ -171,6 +171,7 @@ def test_an_interruption_at_any_file_operation_is_resumed_with_the_same_results(
         assert reproduce(gaze_store, out, few, seeds=[0]).results["measured"] == expected, (number, after)
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_or_other_content_are_refused(gaze_store, settings, tmp_path, stubbed):
     reproduce(gaze_store, tmp_path / "done", settings, seeds=[0])
     other = settings.model_copy(update={"keep_networks": False})
@@ -182,6 +183,7 @@ def test_results_of_other_settings_or_other_content_are_refused(gaze_store, sett
         reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
 
 
+@pytest.mark.slow
 def test_results_of_other_code_are_refused(gaze_store, settings, tmp_path, stubbed, monkeypatch):
     reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
     monkeypatch.setattr(fingerprint, "code_sha256", lambda: "0123")
@@ -189,6 +191,7 @@ def test_results_of_other_code_are_refused(gaze_store, settings, tmp_path, stubb
         reproduce(gaze_store, tmp_path / "out", settings, seeds=[0])
 
 
+@pytest.mark.slow
 def test_results_of_other_labels_are_refused(store_writer, tmp_path, settings, stubbed):
     patients = [f"9a7{number:09x}" for number in range(6)]
     before, after = (store_writer(tmp_path / name, patients, relabel=new) for name, new in (("a", {}), ("b", {3: 9})))

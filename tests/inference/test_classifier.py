@@ -160,6 +160,7 @@ def test_cross_validation_takes_other_estimators(frames):
         cross_validate(LogisticRegression(), features, frames.labels, groups=frames.patients[:3])
 
 
+@pytest.mark.slow
 def test_models_of_a_run_are_those_of_its_best_init(grating_store, tmp_path, tiny_planes, overrides, caplog):
     settings = tiny_planes.model_copy(update={"folds": 2, "temporal_stride": 4})
     finetune("planes", grating_store, tmp_path / "run", settings, protocols=["finetune"])

@@ -33,6 +33,7 @@ def recording() -> tuple:
     return long, 64, 40, 30, 20, 1e-3, torch.tensor([0, 1300, 7]), 700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [

@@ -218,6 +218,7 @@ def test_no_name_of_the_store_is_in_the_report(run, noise_store):
     assert (run / SAMPLES).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_scans_without_a_sector_have_no_pictures(noise_store, trained, tmp_path):
     run, store = tmp_path / "run", tmp_path / "store"
     shutil.copytree(trained[0], run)

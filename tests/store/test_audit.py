@@ -199,6 +199,7 @@ def screen(number: int) -> np.ndarray:
     return picture
 
 
+@pytest.mark.slow
 def test_the_contact_sheet_shows_boxes_and_no_names(make_video, tmp_path: Path):
     make_video("Doe/a.mp4", pictures=[screen(n) for n in range(24)], options={"crf": "12"})
     make_video("Doe/b.mp4", pictures=[screen(n) for n in range(24)], options={"crf": "12"})

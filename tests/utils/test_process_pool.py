@@ -56,6 +56,7 @@ def linger(folder: str) -> None:
     time.sleep(60)
 
 
+@pytest.mark.slow
 def test_when_the_parent_is_killed_its_processes_end(tmp_path: Path):
     code = f"from tests.utils.test_process_pool import *; list(map_tasks(linger, [{str(tmp_path)!r}] * 2, workers=2))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2]) as parent:

@@ -19,6 +19,7 @@ def run(noise_store, tiny, tmp_path_factory):
     return pretrain(noise_store, tmp_path_factory.mktemp("diagnosis") / "run", tiny())
 
 
+@pytest.mark.slow
 def test_a_run_on_noise_is_not_said_to_learn(noise_store, run):
     found = diagnose(noise_store, run.run)
     assert found.run is not None and found.run.steps == 6

@@ -235,6 +235,7 @@ def test_a_run_in_use_by_another_process_is_refused_and_left_alone(tmp_path, noi
     assert len(refused) == 1 and result.steps == STEPS
 
 
+@pytest.mark.slow
 def test_pretraining_leaves_the_process_as_it_was(tmp_path, noise_store, tiny):
     def state():
         return (
