@@ -26,8 +26,8 @@ from usvs.utils.text import quantity, utf8_text
 
 Space = Literal["features", "shared"]
 EmbedFrames = Callable[[Any], NDArray[np.float32]]  # frames like those of a store, or images, to rows
-# Of a Parquet file. Small tables that are kept between the large allocations of a network fragment the heap: embedding
-# 45,600 frames took 1.2 GB with 32,768 of them in a group, 0.65 GB with 4,096.
+# Of a Parquet file: what is in memory at a time. Small, since tables that are kept between the large allocations of a
+# network fragment the heap, which then takes several times their size.
 ROW_GROUP_FRAMES = 4096
 
 
