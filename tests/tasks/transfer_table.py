@@ -1,13 +1,16 @@
 """The table on real pictures: rows pretrained on a narrated archive, read on videos of sources that it never showed.
 
     python -m tests.tasks.transfer_table OUT --store STORE --labels LABELS.csv --seen ARCHIVE.ground_truth/sources.csv \
-        [--profile small] [--seeds 0 1 2] [--sononet FILE] [--group NAME=CLASS,CLASS ...] [--set NAME=VALUE ...]
+        [--label-column point] [--held-out] [--profile small] [--seeds 0 1 2] [--sononet FILE] \
+        [--group NAME=CLASS,CLASS ...] [--set NAME=VALUE ...]
 
 LABELS.csv is the table that `usvs narrate` was given: file, label, patient. Videos of patients in sources.csv are seen
-ones: their labels train a linear classifier on frozen features; all other videos test it. Classes that only one side
-has are left out. Rows: Rand. (calibrated), raw pixels, SonoNet where given, the pretrained rows of `ROWS`, and the same
-network trained from scratch with the labels of the seen videos; features pooled and on a 2 x 2 grid of the feature map;
-all labelled patients, or a few. Each pretraining is kept in OUT and resumed, so the command can be interrupted.
+ones: their labels train a linear classifier on frozen features; all other videos test it. With --held-out (an archive
+whose scans are of one patient each) the patients that the runs keep for validation are the unseen ones. Classes that
+only one side has are left out. Rows: Rand. (calibrated), raw pixels, SonoNet where given, the pretrained rows of
+`ROWS`, and the same network trained from scratch with the labels of the seen videos; features pooled and on a 2 x 2
+grid of the feature map; all labelled patients, or a few. Each pretraining is kept in OUT and resumed, so the command
+can be interrupted.
 
 OUT/table.json has every figure, the spread over seeds, and the paired sign-flip test of Ours against each row: over the
 unseen patients, of the share of their frames that are right, mean over seeds. With --other, a store of narrated videos
@@ -29,6 +32,8 @@ from torch.nn import functional as F
 import usvs
 from usvs.config import load_settings
 from usvs.data.transforms import training_frames
+from usvs.data.validation_split import split_store
+from usvs.evaluation.label_reading import confusion_nats
 from usvs.evaluation.metrics import classification_metrics
 from usvs.evaluation.probe import probe_predict
 from usvs.evaluation.significance import paired_difference
@@ -36,6 +41,7 @@ from usvs.inference.frames import file_batches
 from usvs.models.batch_norm import calibrate_batch_norm
 from usvs.models.encoder import Encoder
 from usvs.models.preprocessing import prepared_side
+from usvs.store.catalogue import Catalogue
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.diagnosis.losses import read_run
@@ -61,9 +67,8 @@ class Frames:
         label, patient, seen: of each frame.
     """
 
-    def __init__(self, labels: Path, seen: Path, side: int, cache: Path) -> None:
+    def __init__(self, labels: Path, column: str, seen: set[str], side: int, cache: Path) -> None:
         rows = list(csv.DictReader(labels.open()))
-        with_sources = {row["patient"] for row in csv.DictReader(seen.open())}
         if not cache.exists():
             images, row_of = [], []
             for number, row in enumerate(rows):
@@ -76,13 +81,35 @@ class Frames:
             np.savez(cache, images=np.concatenate(images), row=np.asarray(row_of))
         stored = np.load(cache)
         self.images: NDArray[np.uint8] = stored["images"]
-        self.label = np.array([rows[row]["label"] for row in stored["row"]])
+        self.label = np.array([rows[row][column] for row in stored["row"]])
         self.patient = np.array([rows[row]["patient"] for row in stored["row"]])
-        self.seen = np.isin(self.patient, list(with_sources))
+        self.seen = np.isin(self.patient, list(seen))
         both = set(self.label[self.seen]) & set(self.label[~self.seen])
         kept = np.isin(self.label, list(both))
         for name in ("images", "label", "patient", "seen"):
             setattr(self, name, getattr(self, name)[kept])
+
+
+def seen_patients(options: argparse.Namespace) -> set[str]:
+    """Return the patients of sources.csv whose pictures the runs are trained on."""
+    trained = None if not options.held_out else trained_scans(options)
+    with options.seen.open() as file:
+        rows = list(csv.DictReader(file))
+    return {row["patient"] for row in rows if trained is None or trained.intersection(row["scans"].split())}
+
+
+def trained_scans(options: argparse.Namespace) -> set[str]:
+    """Return the paths, without suffix, of the scans that no run keeps for validation."""
+    store = PreparedStore(options.store)
+    settings = load_settings(pretrain_profile(options.profile), overrides=options.set)
+    split = split_store(store, settings.validation_fraction)
+    return {path for path, group in zip(scan_paths(store), split.scan_group, strict=True) if group in split.train}
+
+
+def scan_paths(store: PreparedStore) -> list[str]:
+    """Return the path of each scan in its archive, without suffix."""
+    paths = Catalogue.load(store.store).paths
+    return [str(Path(paths[scan]).with_suffix("")) for scan in store.scans]
 
 
 def encoder_features(encoder: Encoder, frames: Frames, calibrate: bool) -> Features:
@@ -112,7 +139,7 @@ def raw_pixels(frames: Frames) -> Features:
 
 
 def score(features: NDArray[np.float32], frames: Frames, classes: Sequence[str], few: int | None) -> dict[str, Any]:
-    """Read `classes` of unseen sources: macro F1 in %, and the share of right frames of each unseen patient."""
+    """Read `classes` of unseen sources: macro F1 in %, what is read in nats, and the share of right frames by patient."""
     number = {name: k for k, name in enumerate(classes)}
     used = np.isin(frames.label, list(classes))
     known = used & frames.seen
@@ -126,6 +153,7 @@ def score(features: NDArray[np.float32], frames: Frames, classes: Sequence[str],
     patients = frames.patient[test]
     return {
         "f1": 100 * metrics.f1,
+        "nats": confusion_nats(metrics.confusion),
         "right": {name: float(right[patients == name].mean()) for name in sorted(set(patients))},
     }
 
@@ -155,7 +183,7 @@ def pretrained(row: str, seed: int, options: argparse.Namespace) -> Path:
 def table(options: argparse.Namespace) -> dict[str, Any]:
     settings = pretrain_profile(options.profile)
     side = prepared_side(settings.model.frame_pixels, settings.augment.crop_fraction)
-    frames = Frames(options.labels, options.seen, side, options.out / "frames.npz")
+    frames = Frames(options.labels, options.label_column, seen_patients(options), side, options.out / "frames.npz")
     everything = sorted(set(frames.label))
     groups = {"all": everything} | {name: part.split(",") for name, part in (one.split("=") for one in options.group)}
     downstream = classification_profile("quick")
@@ -206,14 +234,16 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
         "unseen": len(set(frames.patient[~frames.seen])),
         "groups": groups,
         "scores": {key: {row: summary(several) for row, several in rows.items()} for key, rows in found.items()},
-        "losses minus chance on unseen sources": {} if options.other is None else losses(options),
+        "losses minus chance on unseen sources": losses(options) if options.other or options.held_out else {},
         "ours against": {key: compared(rows) for key, rows in found.items()},
     }
 
 
 def losses(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Return `losses_on` the other store for each pretrained row and seed."""
-    store = PreparedStore(options.other)
+    """Return `losses_on` the other store, or the patients kept for validation, for each pretrained row and seed."""
+    store = PreparedStore(options.store if options.held_out else options.other)
+    if options.held_out:
+        store.clips = store.clips.of_scans(~np.isin(scan_paths(store), list(trained_scans(options))))
     return {row: [losses_on(store, pretrained(row, seed, options)) for seed in options.seeds] for row in ROWS}
 
 
@@ -254,7 +284,8 @@ def supervised(frames: Frames, seed: int, settings: ClassificationSettings) -> E
 
 def summary(several: Sequence[dict[str, Any]]) -> dict[str, Any]:
     scores = [one["f1"] for one in several]
-    return {"f1": round(float(np.mean(scores)), 2), "seeds": [round(one, 2) for one in scores]}
+    nats = float(np.mean([one["nats"] for one in several]))
+    return {"f1": round(float(np.mean(scores)), 2), "seeds": [round(one, 2) for one in scores], "nats": round(nats, 4)}
 
 
 def compared(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -280,6 +311,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--seen", type=Path, required=True)
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--held-out", action="store_true")
     parser.add_argument("--profile", default="small", choices=("quick", "small"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sononet", type=Path)
