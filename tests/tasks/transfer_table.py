@@ -139,7 +139,7 @@ def raw_pixels(frames: Frames) -> Features:
 
 
 def score(features: NDArray[np.float32], frames: Frames, classes: Sequence[str], few: int | None) -> dict[str, Any]:
-    """Read `classes` of unseen sources: macro F1 in %, what is read in nats, and the share of right frames by patient."""
+    """Read `classes` of unseen sources: macro F1 in %, nats that are read, and the share of right frames by patient."""
     number = {name: k for k, name in enumerate(classes)}
     used = np.isin(frames.label, list(classes))
     known = used & frames.seen
