@@ -248,13 +248,17 @@ def losses(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
 
 
 def losses_on(store: PreparedStore, run: Path) -> dict[str, float]:
-    """Return each loss of a run minus chance on all clips of a store, whose sources the run has not seen."""
+    """Return each loss of a run minus chance on all clips of a store, whose sources the run has not seen.
+
+    Also with a fitted temperature (`NAME_fitted`, see `LossReading`), and retrieval.
+    """
     model, settings = load_pretrain_model(run)
     trainer = Trainer(model, settings.optimiser, settings.run.model_copy(update={"compile": "eager"}), 1, 1)
     reading = read_run(
         model, trainer, store, settings, store.clips.select(np.zeros(len(store.clips), np.bool_)), store.clips, 0
     )
     found = {loss.name: round(-loss.unseen.gain_nats, 4) for loss in reading.losses if loss.unseen is not None}
+    found |= {f"{loss.name}_fitted": round(-loss.fitted.gain_nats, 4) for loss in reading.losses if loss.fitted}
     return found | {name: round(value, 4) for name, value in reading.retrieval.items()}
 
 

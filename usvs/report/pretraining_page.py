@@ -127,7 +127,7 @@ def _verdict(samples: RunSamples | None, records: Records, step: int, total: int
     verdicts = [loss["verdict"] for loss in samples.description.get("losses", ()) if loss["name"] in matching]
     if "learning" in verdicts:
         return "good", text
-    return ("warn" if "memorising" in verdicts else "bad" if verdicts else "unknown"), text
+    return ("warn" if {"memorising", "too certain"} & set(verdicts) else "bad" if verdicts else "unknown"), text
 
 
 def _state(records: Records, step: int, total: int | None) -> list[str]:

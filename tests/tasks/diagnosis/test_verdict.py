@@ -59,6 +59,29 @@ def test_a_verdict_for_each_loss(reading, verdict):
     assert reading.verdict == verdict
 
 
+def too_certain(train: float = 0.3, unseen: float = -0.1, fitted: float = 0.06) -> LossReading:
+    measured = LossMeasurement(4.8 - fitted, 4.8, 0.02, 8)
+    return dataclasses.replace(loss(train=train, unseen=unseen), fitted=measured, temperatures=(0.4, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("reading", "verdict"),
+    [
+        (too_certain(), "too certain"),
+        (too_certain(fitted=0.005), "memorising"),
+        (too_certain(train=0.0, fitted=-0.01), "not learning"),
+        (too_certain(unseen=0.1, fitted=0.12), "learning"),
+    ],
+)
+def test_a_match_that_is_only_too_certain_is_told_from_what_was_learnt_by_heart(reading, verdict):
+    assert reading.verdict == verdict
+    found = give_verdict(ENOUGH, run(reading), ceilings())
+    assert ("too certain of it after 2000 steps: L_cont at the fitted temperature 0.3 and 0.4 4.740" in found.text) is (
+        verdict == "too certain"
+    )
+    assert found.can_carry is (True if verdict in ("too certain", "learning") else None)
+
+
 def test_what_was_learnt_is_named():
     found = give_verdict(ENOUGH, run(loss(train=0.3, unseen=0.1), loss("order", 0.1, 0.0)), ceilings())
     assert found.can_carry and found.text.startswith("it learns: L_cont below chance on unseen patients")

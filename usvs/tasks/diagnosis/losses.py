@@ -1,7 +1,7 @@
 """Verdict per loss: on fixed batches of training and of unseen patients, with an interval, beside chance."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from usvs.evaluation.embedding_spread import EmbeddingSpread
 from usvs.evaluation.label_reading import CONFIDENCE_PERCENT
+from usvs.losses.joint import JointObjective
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.chance import with_chance
@@ -25,7 +26,7 @@ from usvs.tasks.pretraining.validation import (
 )
 from usvs.training.trainer import Trainer
 
-LossVerdict = Literal["learning", "memorising", "not learning", "not tested"]
+LossVerdict = Literal["learning", "too certain", "memorising", "not learning", "not tested"]
 
 LOSS_LABELS = {
     "correspondence": "L_cls",
@@ -43,6 +44,9 @@ WITHOUT_CONTRAST = ("correspondence",)
 MIN_GAIN_NATS = 0.01
 MIN_GAIN_RATIO = 0.02  # of chance, where one batch gives no interval
 MIN_BATCHES = 4
+# Of the run's temperature, tried on unseen patients. What was learnt by heart makes a run too certain of new patients,
+# which can lift L_cont above chance although the right pieces are ranked first.
+SOFTER = (1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,22 @@ class LossMeasurement:
 
 @dataclass(frozen=True)
 class LossReading:
-    """A loss on training patients and on unseen ones; either is None where there are none."""
+    """A loss on training patients and on unseen ones; either is None where there are none.
+
+    Attributes:
+        name: the field of the loss.
+        train: on training patients.
+        unseen: on others.
+        fitted: on these, each half of the batches at the temperature that is best on the other half: what is known of
+            new patients, apart from how certain the run is of it. None where it was not measured.
+        temperatures: of both halves.
+    """
 
     name: str
     train: LossMeasurement | None
     unseen: LossMeasurement | None
+    fitted: LossMeasurement | None = None
+    temperatures: tuple[float, ...] = ()
 
     @property
     def label(self) -> str:
@@ -92,11 +107,17 @@ class LossReading:
 
     @property
     def verdict(self) -> LossVerdict:
-        """``learning``: below chance on unseen patients; ``memorising``: on training patients only."""
+        """What it shows.
+
+        ``learning``: below chance on unseen patients; ``too certain``: there only at a temperature that is fitted;
+        ``memorising``: on training patients only.
+        """
         if self.unseen is None:
             return "not tested" if self.train is None or self.train.below_chance else "not learning"
         if self.unseen.below_chance:
             return "learning"
+        if self.fitted is not None and self.fitted.below_chance:
+            return "too certain"
         return "memorising" if self.train is not None and self.train.below_chance else "not learning"
 
 
@@ -151,6 +172,10 @@ def read_run(
         unseen: clips of others; may be empty.
         steps: updates made.
     """
+    objective = settings.objective
+    softens = isinstance(model.objective, JointObjective) and objective.contrastive_weight > 0
+    softens = softens and objective.form == "ntxent" and objective.normalise  # Eq. 2 is below chance by its margin
+    temperatures = [objective.temperature * factor for factor in SOFTER] if softens else []
     measured: list[Measurements | None] = []
     found: list[dict[str, LossMeasurement]] = []
     reference: Validation | None = None
@@ -160,11 +185,14 @@ def read_run(
             found.append({})
             continue
         reference = Validation(store, clips, settings, MIN_BATCHES)
-        taken = reference.measure(model, trainer)
+        taken = reference.measure(model, trainer, temperatures if clips is unseen else ())
         measured.append(taken)
         found.append(measure_losses(taken.records, reference))
     names = [name for name in LOSS_LABELS if name in found[0] or name in found[1]]
-    losses = tuple(LossReading(name, found[0].get(name), found[1].get(name)) for name in names)
+    fitted: dict[str, tuple[LossMeasurement, tuple[float, ...]]] = {}
+    if reference is not None and measured[1] is not None:
+        fitted = fit_temperature([objective.temperature, *temperatures], measured[1], reference)
+    losses = tuple(LossReading(name, found[0].get(name), found[1].get(name), *fitted.get(name, ())) for name in names)
     last = measured[1] or measured[0]
     if reference is None or last is None:
         return RunReading(steps, losses, {}, {})
@@ -173,17 +201,49 @@ def read_run(
 
 def measure_losses(records: list[dict[str, float]], validation: Validation) -> dict[str, LossMeasurement]:
     """Return each loss of some batches that has a chance level, with the interval of its difference from chance."""
-    kept = [with_chance(record, validation.objective) for record in records]
-    result = {}
-    for name in LOSS_LABELS:
-        rows = [
-            (values[name], values[f"{name}_chance"], values.get("valid_pairs", 1.0) if name in OF_PAIRS else 1.0)
-            for values in kept
-            if f"{name}_chance" in values
-        ]
-        if rows:
-            result[name] = _mean_beside_chance(np.array(rows))
+    rows = _beside_chance(records, validation)
+    return {name: _mean_beside_chance(values) for name, values in rows.items() if len(values)}
+
+
+def fit_temperature(
+    temperatures: Sequence[float], measured: Measurements, validation: Validation
+) -> dict[str, tuple[LossMeasurement, tuple[float, ...]]]:
+    """Return the losses of `MATCHING` with each half of the batches at the temperature that is best on the other half.
+
+    Args:
+        temperatures: the run's, then those of `measured.softer`.
+        measured: on batches of unseen patients.
+        validation: that measured them.
+
+    Returns:
+        The loss and both halves' temperatures by name; empty for fewer than two batches or temperatures.
+    """
+    result: dict[str, tuple[LossMeasurement, tuple[float, ...]]] = {}
+    every = [_beside_chance(records, validation) for records in (measured.records, *measured.softer)]
+    for name in MATCHING:
+        rows = np.array([found[name] for found in every])  # [T, n, 3]
+        if rows.shape[0] < 2 or rows.shape[1] < 2:
+            continue
+        halves = [rows[:, side::2] for side in (0, 1)]
+        best = [int(np.argmin([-_mean_beside_chance(part).gain_nats for part in half])) for half in halves]
+        chosen = np.concatenate([halves[0][best[1]], halves[1][best[0]]])
+        result[name] = (_mean_beside_chance(chosen), (temperatures[best[1]], temperatures[best[0]]))
     return result
+
+
+def _beside_chance(records: list[dict[str, float]], validation: Validation) -> dict[str, NDArray[np.float64]]:
+    """Return value, chance and weight of each loss in each batch that has it: [n, 3] by name."""
+    kept = [with_chance(record, validation.objective) for record in records]
+    return {
+        name: np.array(
+            [
+                (values[name], values[f"{name}_chance"], values.get("valid_pairs", 1.0) if name in OF_PAIRS else 1.0)
+                for values in kept
+                if f"{name}_chance" in values
+            ]
+        )
+        for name in LOSS_LABELS
+    }
 
 
 def half_width(values: NDArray[np.float64]) -> float:

@@ -41,6 +41,8 @@ def give_verdict(
     """
     if run is not None and _names(run, "learning", run.matching):
         return Verdict(True, _learning(run) + _shared(ceilings))
+    if run is not None and _names(run, "too certain", run.matching):
+        return Verdict(True, _too_certain(run) + _shared(ceilings))
     if run is not None and not run.matching:
         return Verdict(None, _unmatched(run))
     if reasons := _obstacles(contents, ceilings) or _too_little_shared(run, ceilings):
@@ -73,8 +75,9 @@ def too_few_steps(steps: int, epochs: int | None = None) -> str:
 def describe_losses(losses: tuple[LossReading, ...]) -> list[str]:
     """Return one line for each loss: on training patients, on unseen ones, beside chance, and its verdict."""
     return [
-        f"{loss.label}: training patients {loss.train or 'none'}, unseen patients {loss.unseen or 'none'}:"
-        f" {loss.verdict}"
+        f"{loss.label}: training patients {loss.train or 'none'}, unseen patients {loss.unseen or 'none'}"
+        + (f", {_at_fitted(loss)} {loss.fitted}" if loss.fitted else "")
+        + f": {loss.verdict}"
         for loss in losses
     ]
 
@@ -163,6 +166,21 @@ def _learning(run: RunReading) -> str:
     return text + (
         " If L_cont was still falling at the end (metrics.jsonl), more epochs will give more (optimiser.epochs)."
     )
+
+
+def _too_certain(run: RunReading) -> str:
+    losses = [loss for loss in run.losses if loss.verdict == "too certain" and loss.name in run.matching]
+    found = "; ".join(f"{loss.label} {_at_fitted(loss)} {loss.fitted}" for loss in losses)
+    return (
+        f"it matches speech and pictures of unseen patients, but is too certain of it after {run.steps} steps: {found}."
+        f" What was learnt by heart makes it certain.{_collapse(run)} More patients help most; then fewer epochs or"
+        " stronger augmentation."
+    )
+
+
+def _at_fitted(loss: LossReading) -> str:
+    found = " and ".join(f"{value:g}" for value in sorted(set(loss.temperatures)))
+    return f"at the fitted temperature {found}"
 
 
 def _not_learning(run: RunReading, ceilings: Ceilings | None) -> str:

@@ -1,7 +1,8 @@
 """Validation of a run on patients it never trains on: losses, accuracies and retrieval, each beside chance."""
 
 import math
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from usvs.data.sampling_plan import SamplingPlan
 from usvs.data.torch_loader import PairLoader
 from usvs.evaluation.embedding_spread import MIN_ROWS, EmbeddingSpread, embedding_spread
+from usvs.losses.joint import JointObjective
 from usvs.losses.settings import ObjectiveSettings
 from usvs.store.clips import ClipTable
 from usvs.store.prepared import PreparedStore
@@ -32,11 +34,25 @@ class Measurements(NamedTuple):
         records: the fields of each batch's loss.
         video: [n, K, d] embeddings of the frames of n clips with valid pairs; n = 0 without a term that uses them.
         speech: [n, K, d] of their speech.
+        softer: `records` at the other temperatures that were asked for, in their order.
     """
 
     records: list[dict[str, float]]
     video: Tensor
     speech: Tensor
+    softer: tuple[list[dict[str, float]], ...] = ()
+
+
+@contextmanager
+def _at_temperature(objective: torch.nn.Module, temperature: float) -> Iterator[None]:
+    if not isinstance(objective, JointObjective):
+        raise TypeError(f"temperatures: expected the loss JointObjective, got {type(objective).__name__}")
+    own = objective.temperature
+    objective.temperature = temperature
+    try:
+        yield
+    finally:
+        objective.temperature = own
 
 
 class Validation:
@@ -75,18 +91,28 @@ class Validation:
         """Return losses, accuracies and retrieval in evaluation mode, each beside its chance, and rank and spread."""
         return self.summarise(self.measure(model, trainer))
 
-    def measure(self, model: PretrainModel, trainer: Trainer) -> Measurements:
-        """Return the losses of each batch, and the embeddings, in evaluation mode."""
+    def measure(self, model: PretrainModel, trainer: Trainer, temperatures: Sequence[float] = ()) -> Measurements:
+        """Return the losses of each batch, and the embeddings, in evaluation mode.
+
+        Args:
+            model: to measure.
+            trainer: that has it on its device.
+            temperatures: other ones than the run's at which the losses are computed too; for `JointObjective` only.
+        """
         records: list[dict[str, float]] = []
+        softer: tuple[list[dict[str, float]], ...] = tuple([] for _ in temperatures)
         video: list[Tensor] = []
         speech: list[Tensor] = []
         with trainer.evaluating(), closing(self.loader.batches(0, self.batches)) as batches:  # type: ignore[type-var]
             for batch in batches:
                 outputs = model.outputs(*trainer.compute.to_device(model_inputs(batch)))
                 records.append(to_floats(model.loss(outputs)))
+                for temperature, kept in zip(temperatures, softer, strict=True):
+                    with _at_temperature(model.objective, temperature):
+                        kept.append(to_floats(model.loss(outputs)))
                 for pool, embeddings in zip((video, speech), self._pool(outputs, batch.frames.size(1)), strict=True):
                     pool.append(embeddings)
-        return Measurements(records, torch.cat(video), torch.cat(speech))
+        return Measurements(records, torch.cat(video), torch.cat(speech), softer)
 
     def summarise(self, measured: Measurements) -> dict[str, float]:
         """Return what `evaluate` returns."""
