@@ -123,14 +123,15 @@ def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int, columns: int
 
 
 def spectrogram_forward_block(library: Path, architecture: str) -> Executed:
-    """Return what a warp executes for a tile of 64 columns at the paper's settings: 4 rounds of frames, 16 of bands."""
+    """Return what a warp executes for a tile of 64 columns at the paper's settings: 4 rounds of frames, 16 bands."""
     flow = flow_of(library, architecture, "log_spectrogram_forward_kernelILi512E")
     loops = flow.outer_loops()
     frames = next(loop for loop in loops if flow.opcodes(loop).count("LDG") and not flow.opcodes(loop).count("STG"))
     rows = next(loop for loop in loops if flow.opcodes(loop)["STG.E.128"])
-    # Each of a thread's eight points has a block that loads two samples; a window of 240 samples fills four of them.
-    loads = [block for block in frames.blocks if [i.opcode for i in flow.blocks[block]].count("LDG.E.64.CONSTANT") == 1]
+    # A window of 240 samples fills four of a thread's eight points, each loaded as a pair.
+    pair = "LDG.E.64.CONSTANT"
+    loads = [block for block in frames.blocks if any(i.opcode == pair for i in flow.blocks[block])]
     required = sorted(loads)[:4]
     round_of_frames = flow.path(frames, {}, lambda block: block[0].address in required, set())
-    band = flow.path(rows, {}, lambda block: has(block, "STG.E.128"), set())
-    return executed(round_of_frames).times(4) + executed(band).times(16)
+    bands = flow.path(rows, {}, lambda block: has(block, "STG.E.128"), set())
+    return executed(round_of_frames).times(4) + executed(bands).times(16 / bands["STG.E.128"])
