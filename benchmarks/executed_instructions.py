@@ -135,3 +135,31 @@ def spectrogram_forward_block(library: Path, architecture: str) -> Executed:
     round_of_frames = flow.path(frames, {}, lambda block: block[0].address in required, set())
     bands = flow.path(rows, {}, lambda block: has(block, "STG.E.128"), set())
     return executed(round_of_frames).times(4) + executed(bands).times(16 / bands["STG.E.128"])
+
+
+def spectrogram_backward_round(library: Path, architecture: str) -> Executed:
+    """Return what a warp executes for eight frames of a tile of 2048 samples at the paper's settings."""
+    flow = flow_of(library, architecture, "log_spectrogram_backward_kernelILi512E")
+    gather = next(loop for loop in flow.loops if flow.opcodes(loop).count("LDG") and not flow.opcodes(loop)["BAR"])
+    a_round = next(loop for loop in flow.loops if gather.blocks < loop.blocks and _has_transform(flow, loop))
+    per_column = flow.inner_loops(a_round)
+    trips: dict[Loop, float] = {}
+    for loop in flow.loops:
+        if not loop.blocks < a_round.blocks:
+            continue
+        opcodes = flow.opcodes(loop)
+        if opcodes.count("LDG") and not opcodes.count("LDS"):  # gradients: of 256 columns two frames share each
+            is_of_bands = any(other.blocks < loop.blocks for other in flow.loops)
+            trips[loop] = 8 if is_of_bands else 2 * 256 / 121
+        elif opcodes.count("LDG"):  # from the spectrum to its gradient
+            trips[loop] = 4
+        else:  # samples of the tile, and the windows of 240 samples, 120 apart, that cover each
+            trips[loop] = 8 if loop in per_column else 2
+    pair = "LDG.E.64.CONSTANT"
+    loads = [block for block in a_round.blocks if any(i.opcode == pair for i in flow.blocks[block])]
+    required = sorted(loads)[:4]
+    return executed(flow.path(a_round, trips, lambda block: block[0].address in required, set()))
+
+
+def _has_transform(flow: ControlFlow, loop: Loop) -> bool:
+    return flow.opcodes(loop).count("FADD") > 200

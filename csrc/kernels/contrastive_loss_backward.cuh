@@ -46,10 +46,9 @@ struct BackwardAnchors {
 
   __device__ __forceinline__ void copy(int row, AnchorMetadata& to) const {
     const bool inside = row < params.rows;
-    const int from = inside ? row : 0;
-    cp_async_4(&to.logsumexp, &params.logsumexp[from], inside);
-    cp_async_4(&to.weight, &params.losses_grad[from], inside);
-    copy_self_index(to, &params.self_index[from], inside);
+    cp_async_4(&to.logsumexp, &params.logsumexp[row], inside);
+    cp_async_4(&to.weight, &params.losses_grad[row], inside);
+    copy_self_index(to, &params.self_index[row], inside);
   }
   // Rows without a loss (see has_loss) and rows behind the last get weight exp(-inf) = 0.
   __device__ __forceinline__ void complete(int row, AnchorMetadata& at) const {

@@ -134,8 +134,7 @@ struct ForwardAnchors {
   const ContrastiveForwardParams<Input>& params;
 
   __device__ __forceinline__ void copy(int row, AnchorMetadata& to) const {
-    const bool inside = row < params.rows;
-    copy_self_index(to, &params.self_index[inside ? row : 0], inside);
+    copy_self_index(to, &params.self_index[row], row < params.rows);
   }
   __device__ __forceinline__ void complete(int, AnchorMetadata&) const {}
 };

@@ -39,7 +39,8 @@ struct alignas(16) AnchorMetadata {
   int self_high;    // upper half of the index, until the metadata are completed
 };
 
-// Copies an anchor's index to its metadata, asynchronously. If not `inside`, it becomes 0.
+// Copies an anchor's index to its metadata, asynchronously. If not `inside`, it is not read, and
+// becomes 0.
 __device__ __forceinline__ void copy_self_index(AnchorMetadata& to, const int64_t* self_index,
                                                 bool inside) {
   const int* const halves = reinterpret_cast<const int*>(self_index);
@@ -68,7 +69,8 @@ __device__ __forceinline__ int row_warp() {
 }
 template <typename Shape>
 __device__ __forceinline__ int column_group() {
-  return Shape::groups > 1 ? threadIdx.x / 32 / Shape::row_warps : 0;
+  if constexpr (Shape::groups == 1) return 0;
+  return threadIdx.x / 32 / Shape::row_warps;
 }
 
 // The part of a product that a block computes: a row tile, a split of the columns and a slice of
