@@ -35,6 +35,7 @@ class Executed:
     """What one warp executes: instructions, and what they do."""
 
     instructions: float
+    work: float  # of these floating-point arithmetic, products and accesses to memory: no addresses, no branches
     tensor: float  # HMMA
     special: float  # MUFU
     shared_bytes: float
@@ -47,8 +48,13 @@ class Executed:
         return Executed(*(count * each for each in dataclasses.astuple(self)))
 
 
+FLOATS = ("FADD", "FMUL", "FFMA", "FMNMX", "FSETP", "FSEL", "F2FP", "I2FP", "MUFU", "HMMA")
+ACCESSES = ("LDSM", "LDS", "STS", "LDG", "STG", "LDGSTS")
+
+
 def executed(path: InstructionPath) -> Executed:
-    return Executed(path.issued, path.count("HMMA"), path.count("MUFU"), path.shared_bytes)
+    work = sum(path.count(opcode) for opcode in FLOATS + ACCESSES)
+    return Executed(path.issued, work, path.count("HMMA"), path.count("MUFU"), path.shared_bytes)
 
 
 def flow_of(library: Path, architecture: str, kernel: str) -> ControlFlow:

@@ -88,6 +88,7 @@ class Limits:
     registers: int
     blocks: int  # on a multiprocessor
     seconds: dict[str, float]
+    work: float = 0  # of the instructions: arithmetic and accesses to memory; 0 in files from before it was counted
 
     @property
     def bound(self) -> str:
@@ -122,9 +123,8 @@ def limits_of_a_kernel(
     (code,) = [code for key, code in kernels(library, device.architecture).items() if mangled in key]
     blocks = occupancy(code, Budget(THREADS, dynamic_bytes, code.registers, {}))
     seconds = limits_of(work, warps, memory_bytes, dtype, device)
-    return Limits(
-        name, dtype, width, device.name, work.instructions, flops, memory_bytes, code.registers, blocks, seconds
-    )
+    counts = code.registers, blocks, seconds, work.work
+    return Limits(name, dtype, width, device.name, work.instructions, flops, memory_bytes, *counts)
 
 
 def loss_limits(library: Path) -> Iterator[Limits]:
@@ -173,7 +173,8 @@ def spectrogram_limits(library: Path) -> Iterator[Limits]:
 
 def table(limits: list[Limits], earlier: dict[tuple[str, str, int, str], float]) -> str:
     """Return a table: times in ms, and instructions of a warp for a tile, now and before."""
-    columns = ["device", "d", "GFLOP", "instructions", *limits[0].seconds, "registers", "warps", "limit", "prediction"]
+    columns = ["device", "d", "GFLOP", "instructions", "work", *limits[0].seconds, "registers", "warps"]
+    columns += ["limit", "prediction"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for each in limits:
         before = earlier.get((each.kernel, each.dtype, each.width, each.device))
@@ -182,6 +183,7 @@ def table(limits: list[Limits], earlier: dict[tuple[str, str, int, str], float])
             f"{each.width or '-'}",
             f"{each.flops / 1e9:,.1f}",
             f"{each.instructions:,.0f}" + (f" (before: {before:,.0f})" if before else ""),
+            f"{each.work:,.0f}",
             *(f"{1e3 * seconds:.3g}" for seconds in each.seconds.values()),
             f"{each.registers}",
             f"{each.blocks * WARPS}",

@@ -25,6 +25,7 @@ struct LaunchPlan {
     plan.few_rows = rows <= kFewRows && plan.layout.slices == 1;
     if (pass == Pass::forward) {
       plan.set_anchors<Input, LogitsTile<Input>>(rows, columns, kTargetBlocks, kMaxSplitsOfLogits);
+      plan.splits[0].joins = 0;  // the lanes of the last block divide all splits
       plan.partial_floats[0] = 2 * plan.tile_rows<Input>();  // largest and sum
     } else {
       plan.set_anchors<Input, SumsTile>(rows, columns, kTargetBlocks / 2, kMaxSplitsOfGradients);

@@ -151,7 +151,7 @@ __device__ __forceinline__ bool reduce_splits(const float (&sums)[kSliceWidth / 
   const int count = min(kSplitsPerJoin, plan.splits - first);
   if (!is_last_block(&finished[join], count)) return false;
   add_parts(first, count);
-  if (plan.joins > 1) {
+  if (plan.joins > 0) {
     store(plan.splits + join);
     if (!is_last_block(&finished[plan.joins], plan.joins)) return false;
     add_parts(plan.splits, plan.joins);

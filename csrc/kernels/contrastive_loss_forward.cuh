@@ -175,8 +175,8 @@ __global__ void __launch_bounds__(kThreads, 2)
   __syncthreads();  // sums are complete
   if (plan.splits == 1) return write_losses(params, block_tile, sums, Shape::groups);
   const int64_t tile = block_tile.sums_index(plan);
-  float2* const partials = &reinterpret_cast<float2*>(
-      plan.partial_sums)[tile * (plan.splits + plan.joins) * Shape::rows];
+  float2* const partials =
+      &reinterpret_cast<float2*>(plan.partial_sums)[tile * plan.splits * Shape::rows];
   if (threadIdx.x < Shape::rows) {
     RunningLogSum all;
     for (int group = 0; group < Shape::groups; ++group) {
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
     partials[block_tile.split() * Shape::rows + threadIdx.x] = make_float2(all.largest, all.sum);
   }
-  if (!is_last_block(&plan.finished[tile * (plan.joins + 1)], plan.splits)) return;
+  if (!is_last_block(&plan.finished[tile], plan.splits)) return;
   write_losses(params, block_tile, partials, plan.splits);
 }
 

@@ -81,8 +81,8 @@ struct EmbeddingLayout {
 
 // The grid of a product x y^T: row_tiles x splits x slices blocks. Blocks that differ in their
 // split alone go through different columns for the same sums, which are added in the order of the
-// splits: up to kSplitsPerJoin by the last of these to finish; above, their sums are added
-// likewise.
+// splits by the last of them to finish. More than kSplitsPerJoin are added in two levels: the last
+// of so many adds these, and the last to do that adds their sums.
 struct SplitPlan {
   int first_row_tile, first_column_tile;  // 0 unless the product is a part of a larger one
   int row_tiles;
@@ -90,9 +90,9 @@ struct SplitPlan {
   int slices;
   int splits;
   int tiles_per_split;  // column tiles of a block; the last split may have fewer
-  int joins;            // joined splits: splits / kSplitsPerJoin, rounded up
-  unsigned* finished;   // [row_tiles, slices, joins + 1] splits of a join that have written their
-                        // sums, and joins that have; 0 at launch
+  int joins;            // sums of kSplitsPerJoin splits each; 0 if there is one level
+  unsigned* finished;  // [row_tiles, slices, joins + 1] splits of each join that have written their
+                       // sums, and joins that have; 0 at launch
   float* partial_sums;  // [row_tiles, slices, splits + joins, partial_floats]
 
   int tiles() const { return row_tiles * slices; }
@@ -116,7 +116,7 @@ struct SplitPlan {
   }
   void set_splits(int64_t count) {
     splits = static_cast<int>(count);
-    joins = static_cast<int>(ceil_divide(count, kSplitsPerJoin));
+    joins = count > kSplitsPerJoin ? static_cast<int>(ceil_divide(count, kSplitsPerJoin)) : 0;
   }
 
   // ---- workspace, needed only if there is more than one split

@@ -159,8 +159,8 @@ def workspace_bytes(n: int, m: int, d: int, dtype: str, kind: Build = Build.PLAI
 
 
 # n, M, d: one of each; ragged against tiles of 32 anchors (up to 64 of them) or 128, 32 to 128 candidates and 16 or 32
-# columns of the width; candidates that several blocks share; a width of two slices, and rows that are whole 16-byte vectors
-# or are not.
+# columns of the width; candidates that several blocks share; a width of two slices, and rows that are whole 16-byte
+# vectors or are not.
 SHAPES = [
     (1, 4, 1),
     (1, 1, 3),
@@ -347,8 +347,8 @@ def test_the_sums_of_many_blocks_are_added_in_float64():
 
 
 def test_small_sums_beside_a_large_one_keep_their_digits():
-    # The first of 128 blocks has a logit of 0, and the others what adds 1e-3 to its exponential: a float32 sum near 1 is
-    # rounded by up to 6e-8 at each addition.
+    # The first of 128 blocks has a logit of 0, and the others what adds 1e-3 to its exponential: a float32 sum near 1
+    # is rounded by up to 6e-8 at each addition.
     case = Case(1, 16_384, 1, form="logsumexp")
     case.v[:], case.c[:], case.self_index[:] = 1, -16.6015625, -1
     case.c[:128] = -200

@@ -46,9 +46,9 @@ BUDGETS = {
     "log_spectrogram_backward_kernelILi2048E": Budget(THREADS, 51_312, 128, blocks(2, 2), PAIRS),
     "log_spectrogram_backward_kernelILi4096E": Budget(THREADS, 75_904, 128, blocks(2, 2), PAIRS),
 }
-# The loss: products on tensor cores, tiles by cp.async and ldmatrix, two blocks on a multiprocessor. TileShape names warps
-# of rows and columns of a warp; of few rows (2 warps) the products of a warp are fewer. Of the dynamic shared memory this
-# is what d = 128 takes.
+# The loss: products on tensor cores, tiles by cp.async and ldmatrix, two blocks on a multiprocessor. TileShape names
+# warps of rows and columns of a warp; of few rows (2 warps) the products of a warp are fewer. Of the dynamic shared
+# memory this is what d = 128 takes.
 TENSOR, FEW = {"HMMA": 8, "LDSM": 3, "LDGSTS": 3}, {"HMMA": 6, "LDSM": 2, "LDGSTS": 3}
 BFLOAT16 = "NS_8BFloat16E"
 
@@ -57,7 +57,10 @@ def tile(row_warps: int, columns: int, dtype: str) -> str:
     return f"INS0_9TileShapeILi{row_warps}ELi{columns}EEE{dtype}"
 
 
-LOGITS = {"f": Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR), BFLOAT16: Budget(THREADS, 69_632, 128, blocks(2, 2), TENSOR)}  # fmt: skip
+LOGITS = {
+    "f": Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR),
+    BFLOAT16: Budget(THREADS, 69_632, 128, blocks(2, 2), TENSOR),
+}
 SUMS = TENSOR | {"HMMA": 64}
 BUDGETS |= {
     f"forward_kernel{tile(2, 16, 'f')}Lb1E": Budget(THREADS, 84_480, 128, blocks(1, 2), FEW),
