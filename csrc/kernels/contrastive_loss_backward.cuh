@@ -8,8 +8,8 @@
 // Each block recomputes the logits that it needs and keeps its sums in registers. No floats are
 // added atomically, so the result has the same bits in every run.
 //
-//   block          256 threads, 8 warps; 128 rows, 16 for each warp
-//   tile           128 rows x 32 columns (kColumns)
+//   block          256 threads, 8 warps; 128 rows, 16 for each warp; of few anchors 32
+//   tile           SumsTile: 128 rows x 32 columns; FewRowsTile: 32 x 64, in bfloat16 x 128
 //   grid           row tiles of anchors, then of candidates, x splits of the columns
 //   stages         2: one tile of columns is multiplied while cp.async loads the next
 //   tensor cores   logits as in the forward pass; weights, split in two, times y
