@@ -11,11 +11,15 @@ from pathlib import Path
 from tests.simt.machine_path import ControlFlow, Instruction, Loop, control_flow
 from tests.simt.machine_path import Path as InstructionPath
 
-TILE_ROWS, TILE_COLUMNS, SLICE, WARPS = 128, 32, 128, 8  # contrastive_loss_plan.h
+# contrastive_loss_plan.h; counts are of a warp's tile of 16 x TILE_COLUMNS logits.
+TILE_ROWS, TILE_COLUMNS, SLICE, WARPS = 128, 32, 128, 8
+COPY = "LDGSTS.E.BYPASS.128"  # of a row that is aligned; metadata are copied by one warp, 4 bytes at a time
+LOGITS_COLUMNS = {"float32": 32, "bfloat16": 64}  # of a warp's tile in LogitsTile
+TILE_SHAPE = "INS0_9TileShapeILi8ELi{}EEE"
 LOSS_KERNELS = {
-    (name, dtype): f"contrastive_loss_{name}_kernel{mangled}"
-    for name in ("forward", "backward")
-    for dtype, mangled in (("float32", "If"), ("bfloat16", "INS_8BFloat16E"))
+    (name, dtype): f"contrastive_loss_{name}_kernel{TILE_SHAPE.format(columns[dtype])}{mangled}"
+    for name, columns in (("forward", LOGITS_COLUMNS), ("backward", {"float32": 32, "bfloat16": 32}))
+    for dtype, mangled in (("float32", "f"), ("bfloat16", "NS_8BFloat16E"))
 }
 # Of the backward pass of several slices, for anchors and for candidates as rows.
 PANEL_KERNELS = {
@@ -31,6 +35,7 @@ class Executed:
     """What one warp executes: instructions, and what they do."""
 
     instructions: float
+    work: float  # of these floating-point arithmetic, products and accesses to memory: no addresses, no branches
     tensor: float  # HMMA
     special: float  # MUFU
     shared_bytes: float
@@ -43,8 +48,13 @@ class Executed:
         return Executed(*(count * each for each in dataclasses.astuple(self)))
 
 
+FLOATS = ("FADD", "FMUL", "FFMA", "FMNMX", "FSETP", "FSEL", "F2FP", "I2FP", "MUFU", "HMMA")
+ACCESSES = ("LDSM", "LDS", "STS", "LDG", "STG", "LDGSTS")
+
+
 def executed(path: InstructionPath) -> Executed:
-    return Executed(path.issued, path.count("HMMA"), path.count("MUFU"), path.shared_bytes)
+    work = sum(path.count(opcode) for opcode in FLOATS + ACCESSES)
+    return Executed(path.issued, work, path.count("HMMA"), path.count("MUFU"), path.shared_bytes)
 
 
 def flow_of(library: Path, architecture: str, kernel: str) -> ControlFlow:
@@ -72,7 +82,8 @@ def loss_tile(library: Path, architecture: str, pass_name: str, dtype: str, widt
         raise SystemExit(
             f"{pass_name}, {dtype}: expected {expected} loops with tensor-core products, got {len(main_loops)}"
         )
-    parts = [_tile_of(flow, loop, dtype, width) for loop in main_loops]
+    columns = LOGITS_COLUMNS[dtype] if pass_name == "forward" else TILE_COLUMNS
+    parts = [_tile_of(flow, loop, dtype, width, columns) for loop in main_loops]
     return sum(parts[1:], parts[0])
 
 
@@ -80,48 +91,81 @@ def _panel_tile(library: Path, architecture: str, rows: int, dtype: str, width: 
     """Return what a warp executes for a tile of a panel: its weights once, and every slice of the sums."""
     weights = flow_of(library, architecture, PANEL_KERNELS["weights", rows, dtype])
     (main,) = [loop for loop in weights.outer_loops() if weights.opcodes(loop).count("HMMA")]
-    tile = _tile_of(weights, main, dtype, width)
+    tile = _tile_of(weights, main, dtype, width, LOGITS_COLUMNS[dtype])
     sums = flow_of(library, architecture, PANEL_KERNELS["weighted_sums", rows, dtype])
     (main,) = [loop for loop in sums.outer_loops() if sums.opcodes(loop).count("HMMA")]
     inner = sums.inner_loops(main)
-    copy = next(loop for loop in inner if sums.opcodes(loop).count("LDGSTS"))
-    rows_at_a_time = 256 * 16 // (SLICE * (4 if dtype == "float32" else 2))
-    path = sums.path(main, {copy: TILE_COLUMNS // rows_at_a_time}, lambda b: has(b, "HMMA"), {*inner} - {copy})
+    path = sums.path(main, {}, lambda b: has(b, "HMMA", COPY), {*inner})
     return tile + executed(path).times(-(-width // SLICE))
 
 
-def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int) -> Executed:
+def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int, columns: int) -> Executed:
+    """Return what a loop over tiles of so many columns executes, for TILE_COLUMNS of them."""
     value_bytes = 4 if dtype == "float32" else 2
     slices = -(-width // SLICE)
-    step = 8 if dtype == "float32" else 32  # columns of the width in one pass through the loop of products
     rows_at_a_time = 256 * 16 // (SLICE * value_bytes)  # that all threads copy
     inner = flow.inner_loops(main)
-    products = next(loop for loop in inner if flow.opcodes(loop).count("HMMA"))
+    trips = {}
+    # In float32 the products are a loop over the width, 8 columns at a time; in bfloat16 they are unrolled.
+    if products := next((loop for loop in inner if flow.opcodes(loop).count("HMMA")), None):
+        trips[products] = min(width, SLICE) // 8
+    first_product = min(
+        each.address for block in main.blocks for each in flow.blocks[block] if each.opcode.startswith("HMMA")
+    )
     copies = [loop for loop in inner if flow.opcodes(loop).count("LDGSTS")]
-    columns_copy = [loop for loop in copies if loop.header < products.header]
-    rows_copy = [loop for loop in copies if loop.header > products.header]
+    columns_copy = [loop for loop in copies if loop.header < first_product]
+    rows_copy = [loop for loop in copies if loop.header > first_product]
     others = {loop for loop in inner if loop is not products and loop not in copies}
-    trips = {products: min(width, SLICE) // step, columns_copy[0]: TILE_COLUMNS // rows_at_a_time}
+    for copy in columns_copy:  # unrolled where there are few
+        trips[copy] = columns // rows_at_a_time
     if slices > 1:
         trips[rows_copy[0]] = TILE_ROWS // rows_at_a_time
     else:
         others |= set(rows_copy)
-    last = executed(flow.path(main, trips, lambda block: has(block, "MUFU.EX2", "HMMA"), others))
-    if slices == 1:
-        return last
-    other = executed(flow.path(main, trips, lambda block: False, others))
-    return last + other.times(slices - 1)
+    tile = executed(flow.path(main, trips, lambda block: has(block, "MUFU.EX2", "HMMA", COPY), others))
+    if slices > 1:
+        tile += executed(flow.path(main, trips, lambda block: has(block, "HMMA", COPY), others)).times(slices - 1)
+    return tile.times(TILE_COLUMNS / columns)
 
 
 def spectrogram_forward_block(library: Path, architecture: str) -> Executed:
-    """Return what a warp executes for a tile of 64 columns at the paper's settings: 4 rounds of frames, 16 of bands."""
+    """Return what a warp executes for a tile of 64 columns at the paper's settings: 4 rounds of frames, 16 bands."""
     flow = flow_of(library, architecture, "log_spectrogram_forward_kernelILi512E")
     loops = flow.outer_loops()
     frames = next(loop for loop in loops if flow.opcodes(loop).count("LDG") and not flow.opcodes(loop).count("STG"))
     rows = next(loop for loop in loops if flow.opcodes(loop)["STG.E.128"])
-    # Each of a thread's eight points has a block that loads two samples; a window of 240 samples fills four of them.
-    loads = [block for block in frames.blocks if [i.opcode for i in flow.blocks[block]].count("LDG.E.64.CONSTANT") == 1]
+    # A window of 240 samples fills four of a thread's eight points, each loaded as a pair.
+    pair = "LDG.E.64.CONSTANT"
+    loads = [block for block in frames.blocks if any(i.opcode == pair for i in flow.blocks[block])]
     required = sorted(loads)[:4]
     round_of_frames = flow.path(frames, {}, lambda block: block[0].address in required, set())
-    band = flow.path(rows, {}, lambda block: has(block, "STG.E.128"), set())
-    return executed(round_of_frames).times(4) + executed(band).times(16)
+    bands = flow.path(rows, {}, lambda block: has(block, "STG.E.128"), set())
+    return executed(round_of_frames).times(4) + executed(bands).times(16 / bands["STG.E.128"])
+
+
+def spectrogram_backward_round(library: Path, architecture: str) -> Executed:
+    """Return what a warp executes for eight frames of a tile of 2048 samples at the paper's settings."""
+    flow = flow_of(library, architecture, "log_spectrogram_backward_kernelILi512E")
+    gather = next(loop for loop in flow.loops if flow.opcodes(loop).count("LDG") and not flow.opcodes(loop)["BAR"])
+    a_round = next(loop for loop in flow.loops if gather.blocks < loop.blocks and _has_transform(flow, loop))
+    per_column = flow.inner_loops(a_round)
+    trips: dict[Loop, float] = {}
+    for loop in flow.loops:
+        if not loop.blocks < a_round.blocks:
+            continue
+        opcodes = flow.opcodes(loop)
+        if opcodes.count("LDG") and not opcodes.count("LDS"):  # gradients: of 256 columns two frames share each
+            is_of_bands = any(other.blocks < loop.blocks for other in flow.loops)
+            trips[loop] = 8 if is_of_bands else 2 * 256 / 121
+        elif opcodes.count("LDG"):  # from the spectrum to its gradient
+            trips[loop] = 4
+        else:  # samples of the tile, and the windows of 240 samples, 120 apart, that cover each
+            trips[loop] = 8 if loop in per_column else 2
+    pair = "LDG.E.64.CONSTANT"
+    loads = [block for block in a_round.blocks if any(i.opcode == pair for i in flow.blocks[block])]
+    required = sorted(loads)[:4]
+    return executed(flow.path(a_round, trips, lambda block: block[0].address in required, set()))
+
+
+def _has_transform(flow: ControlFlow, loop: Loop) -> bool:
+    return flow.opcodes(loop).count("FADD") > 200

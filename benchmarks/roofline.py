@@ -19,6 +19,7 @@ from pathlib import Path
 import torch  # noqa: F401  (loads the libraries that usvs._C is linked with)
 
 from benchmarks.executed_instructions import (
+    LOGITS_COLUMNS,
     LOSS_KERNELS,
     PANEL_KERNELS,
     SLICE,
@@ -27,6 +28,7 @@ from benchmarks.executed_instructions import (
     WARPS,
     Executed,
     loss_tile,
+    spectrogram_backward_round,
     spectrogram_forward_block,
 )
 from tests.simt.machine_code import Budget, kernels, occupancy
@@ -36,7 +38,8 @@ from usvs.ops._library import LIBRARY
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "kernels.md"
 RESULTS = ROOT / "docs" / "results" / "kernel_limits.json"
-EARLIER = ROOT / "docs" / "results" / "kernel_limits_375ef63.json"  # before the changes of instructions
+# Before the changes of instructions: the loss and the log-spectrogram forward, and both passes of the log-spectrogram.
+EARLIER = [ROOT / "docs" / "results" / f"kernel_limits_{revision}.json" for revision in ("37824f1", "5dda57a")]
 BEGIN, END = "<!-- written by benchmarks/roofline.py -->", "<!-- until here -->"
 # 33 of the 52 TFLOP/s that three TF32 products allow on an A100 (Ootomo and Yokota, 2022): the fraction of
 # its limit that a good kernel of this kind reaches.
@@ -85,6 +88,7 @@ class Limits:
     registers: int
     blocks: int  # on a multiprocessor
     seconds: dict[str, float]
+    work: float = 0  # of the instructions: arithmetic and accesses to memory; 0 in files from before it was counted
 
     @property
     def bound(self) -> str:
@@ -119,22 +123,22 @@ def limits_of_a_kernel(
     (code,) = [code for key, code in kernels(library, device.architecture).items() if mangled in key]
     blocks = occupancy(code, Budget(THREADS, dynamic_bytes, code.registers, {}))
     seconds = limits_of(work, warps, memory_bytes, dtype, device)
-    return Limits(
-        name, dtype, width, device.name, work.instructions, flops, memory_bytes, code.registers, blocks, seconds
-    )
+    counts = code.registers, blocks, seconds, work.work
+    return Limits(name, dtype, width, device.name, work.instructions, flops, memory_bytes, *counts)
 
 
 def loss_limits(library: Path) -> Iterator[Limits]:
     """The contrastive loss. Whole tiles: the ends of a block (partial sums, results) are left out."""
     for (name, dtype), begin in LOSS_KERNELS.items():
         value_bytes = 4 if dtype == "float32" else 2
-        tiles_bytes = (TILE_ROWS + 2 * TILE_COLUMNS) * (SLICE + 16 // value_bytes) * value_bytes
+        columns = LOGITS_COLUMNS[dtype] if name == "forward" else TILE_COLUMNS
+        tiles_bytes = (TILE_ROWS + 2 * columns) * (SLICE + 16 // value_bytes) * value_bytes
         dynamic_bytes = tiles_bytes if name == "forward" else max(tiles_bytes, TILE_ROWS * (SLICE + 4) * 4)
         for width in WIDTHS:
             product = 2.0 * ROWS * CANDIDATES * width
             slices = -(-width // SLICE)
             in_panels = name == "backward" and slices > 1
-            mangled = begin + (f"Lb{int(slices == 1)}E" if name == "forward" else "")
+            mangled = begin + (f"Lb{int(slices == 1)}E" if name == "forward" else "E")
             if in_panels:
                 mangled = PANEL_KERNELS["weighted_sums", 1, dtype]
                 dynamic_bytes = max(2 * (TILE_COLUMNS * (SLICE + 16 // value_bytes) * value_bytes + 16_384), 67_584)
@@ -152,17 +156,25 @@ def loss_limits(library: Path) -> Iterator[Limits]:
 
 def spectrogram_limits(library: Path) -> Iterator[Limits]:
     """The log-spectrogram at the paper's settings: 14,400 samples, 121 frames of 512 points, 256 x 256 out."""
-    flops = CLIPS * (121 * (2.5 * 512 * 9 + 240 + 6 * 256) + 3 * 256 * 256)
+    transforms = 121 * (2.5 * 512 * 9 + 240 + 6 * 256)
     memory_bytes = CLIPS * 4.0 * (14_400 + 256 * 256)
     for device in DEVICES:
         work = spectrogram_forward_block(library, device.architecture)
         kernel = "log-spectrogram forward", "float32", "log_spectrogram_forward_kernelILi512E"
-        yield limits_of_a_kernel(kernel, work, CLIPS * 4 * WARPS, (0, flops, memory_bytes, 52_224), device, library)
+        sizes = 0, CLIPS * (transforms + 3 * 256 * 256), memory_bytes, 52_224
+        yield limits_of_a_kernel(kernel, work, CLIPS * 4 * WARPS, sizes, device, library)
+    # Frames are transformed, and transformed back: 19 of each of seven tiles in three rounds, and one of the eighth's.
+    for device in DEVICES:
+        work = spectrogram_backward_round(library, device.architecture)
+        kernel = "log-spectrogram backward", "float32", "log_spectrogram_backward_kernelILi512E"
+        sizes = 0, CLIPS * 2 * (transforms + 3 * 256 * 256), memory_bytes + CLIPS * 4.0 * 14_400, 35_840
+        yield limits_of_a_kernel(kernel, work, CLIPS * 22 * WARPS, sizes, device, library)
 
 
 def table(limits: list[Limits], earlier: dict[tuple[str, str, int, str], float]) -> str:
     """Return a table: times in ms, and instructions of a warp for a tile, now and before."""
-    columns = ["device", "d", "GFLOP", "instructions", *limits[0].seconds, "registers", "warps", "limit", "prediction"]
+    columns = ["device", "d", "GFLOP", "instructions", "work", *limits[0].seconds, "registers", "warps"]
+    columns += ["limit", "prediction"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for each in limits:
         before = earlier.get((each.kernel, each.dtype, each.width, each.device))
@@ -171,6 +183,7 @@ def table(limits: list[Limits], earlier: dict[tuple[str, str, int, str], float])
             f"{each.width or '-'}",
             f"{each.flops / 1e9:,.1f}",
             f"{each.instructions:,.0f}" + (f" (before: {before:,.0f})" if before else ""),
+            f"{each.work:,.0f}",
             *(f"{1e3 * seconds:.3g}" for seconds in each.seconds.values()),
             f"{each.registers}",
             f"{each.blocks * WARPS}",
@@ -181,13 +194,13 @@ def table(limits: list[Limits], earlier: dict[tuple[str, str, int, str], float])
     return "\n".join(lines)
 
 
-def tables(results: dict[str, object], earlier: dict[str, object] | None) -> str:
-    """Return the tables of the document, from the results file."""
+def tables(results: dict[str, object], earlier: list[dict[str, object]]) -> str:
+    """Return the tables of the document, from the results files."""
     limits = [Limits(**each) for each in results["limits"]]  # type: ignore[attr-defined]
-    before = [Limits(**each) for each in earlier["limits"]] if earlier else []  # type: ignore[attr-defined]
+    before = [Limits(**each) for file in earlier for each in file["limits"]]  # type: ignore[attr-defined]
     counts = {(each.kernel, each.dtype, each.width, each.device): each.instructions for each in before}
     text = f"Revision {results['revision']}"
-    text += f"; before: revision {earlier['revision']}.\n" if earlier else ".\n"
+    text += f"; before: revision {' and '.join(str(file['revision']) for file in earlier)}.\n" if earlier else ".\n"
     for kernel, dtype in dict.fromkeys((each.kernel, each.dtype) for each in limits):
         rows = [each for each in limits if (each.kernel, each.dtype) == (kernel, dtype)]
         sizes = f"n = {ROWS:,}, M = {CANDIDATES:,}" if rows[0].width else f"{CLIPS} clips"
@@ -209,11 +222,13 @@ def main() -> None:
     parser.add_argument("--library", type=Path, default=LIBRARY, help="libusvs_ops.so; default: the built one")
     parser.add_argument("--revision", default=revision(), help="of the library; default: that of the sources")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file; default: %(default)s")
+    parser.add_argument("--spectrogram-only", action="store_true", help="without the loss")
     options = parser.parse_args()
-    limits = [*loss_limits(options.library), *spectrogram_limits(options.library)]
+    limits = [] if options.spectrogram_only else [*loss_limits(options.library)]
+    limits += spectrogram_limits(options.library)
     results = {"revision": options.revision, "limits": [asdict(each) for each in limits]}
     options.out.write_text(json.dumps(results, indent=1) + "\n")
-    earlier = json.loads(EARLIER.read_text()) if EARLIER.exists() and options.out == RESULTS else None
+    earlier = [json.loads(file.read_text()) for file in EARLIER] if options.out == RESULTS else []
     text = f"\n{tables(json.loads(options.out.read_text()), earlier)}\n"
     print(text)
     if options.write:

@@ -14,41 +14,53 @@ namespace {
 struct LaunchPlan {
   EmbeddingLayout layout;
   SplitPlan splits[2] = {};
-  int64_t partial_floats;
+  int64_t partial_floats[2] = {};
+  bool few_rows;  // anchors, in FewRowsTile
 
   template <typename Input>
   static LaunchPlan make(Pass pass, int64_t rows, int64_t columns, int64_t width,
                          bool aligned_rows) {
     LaunchPlan plan{};
     plan.layout = EmbeddingLayout::make<Input>(width, aligned_rows);
-    const int slices = plan.layout.slices;
+    plan.few_rows = rows <= kFewRows && plan.layout.slices == 1;
     if (pass == Pass::forward) {
-      plan.splits[0] = SplitPlan::make(rows, columns, 1, kTargetBlocks, kMaxSplitsOfLogits);
-      plan.partial_floats = 2 * kTileRows;  // largest and sum
+      plan.set_anchors<Input, LogitsTile<Input>>(rows, columns, kTargetBlocks, kMaxSplitsOfLogits);
+      plan.splits[0].joins = 0;  // the lanes of the last block divide all splits
+      plan.partial_floats[0] = 2 * plan.tile_rows<Input>();  // largest and sum
     } else {
-      plan.splits[0] =
-          SplitPlan::make(rows, columns, slices, kTargetBlocks / 2, kMaxSplitsOfGradients);
+      plan.set_anchors<Input, SumsTile>(rows, columns, kTargetBlocks / 2, kMaxSplitsOfGradients);
       plan.splits[1] =
-          SplitPlan::make(columns, rows, slices, kTargetBlocks / 2, kMaxSplitsOfGradients);
-      plan.partial_floats = int64_t{kTileRows} * plan.layout.slice_width;
+          SplitPlan::make<SumsTile>(columns, rows, 1, kTargetBlocks / 2, kMaxSplitsOfGradients);
+      plan.partial_floats[0] = plan.tile_rows<Input>() * plan.layout.slice_width;
+      plan.partial_floats[1] = int64_t{SumsTile::rows} * plan.layout.slice_width;
     }
     return plan;
+  }
+  template <typename Input, typename ManyRowsTile>
+  void set_anchors(int64_t rows, int64_t columns, int target_blocks, int max_splits) {
+    splits[0] =
+        few_rows ? SplitPlan::make<FewRowsTile<Input>>(rows, columns, 1, target_blocks, max_splits)
+                 : SplitPlan::make<ManyRowsTile>(rows, columns, 1, target_blocks, max_splits);
+  }
+  template <typename Input>
+  int64_t tile_rows() const {
+    return few_rows ? FewRowsTile<Input>::rows : SumsTile::rows;
   }
 
   size_t counter_bytes() const { return splits[0].counter_bytes() + splits[1].counter_bytes(); }
   size_t bytes() const {
-    return counter_bytes() + splits[0].partial_sum_bytes(partial_floats) +
-           splits[1].partial_sum_bytes(partial_floats);
+    return counter_bytes() + splits[0].partial_sum_bytes(partial_floats[0]) +
+           splits[1].partial_sum_bytes(partial_floats[1]);
   }
   // Sets the workspace pointers of the split plans and clears the counters.
   void assign_workspace(void* workspace, const Stream& stream) {
     char* const memory = static_cast<char*>(workspace);
     if (counter_bytes() > 0) clear(memory, counter_bytes(), stream);
-    splits[0].finished_splits = reinterpret_cast<unsigned*>(memory);
-    splits[1].finished_splits = reinterpret_cast<unsigned*>(memory + splits[0].counter_bytes());
+    splits[0].finished = reinterpret_cast<unsigned*>(memory);
+    splits[1].finished = reinterpret_cast<unsigned*>(memory + splits[0].counter_bytes());
     splits[0].partial_sums = reinterpret_cast<float*>(memory + counter_bytes());
-    splits[1].partial_sums = reinterpret_cast<float*>(memory + counter_bytes() +
-                                                      splits[0].partial_sum_bytes(partial_floats));
+    splits[1].partial_sums = reinterpret_cast<float*>(
+        memory + counter_bytes() + splits[0].partial_sum_bytes(partial_floats[0]));
   }
 };
 
@@ -71,7 +83,7 @@ template <typename Input>
 size_t contrastive_loss_workspace_bytes(Pass pass, int64_t rows, int64_t columns, int64_t width) {
   const LaunchPlan plan = LaunchPlan::make<Input>(pass, rows, columns, width, true);
   return pass == Pass::backward && plan.layout.slices > 1
-             ? panel_workspace_bytes(rows, columns, plan.layout, kPanelTiles)
+             ? panel_workspace_bytes<Input>(rows, columns, plan.layout, kPanelTiles<Input>)
              : plan.bytes();
 }
 
@@ -82,9 +94,14 @@ void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, voi
   if (params.rows == 0) return;
   plan.assign_workspace(workspace, stream);
   const dim3 grid(plan.splits[0].row_tiles, plan.splits[0].splits);
-  const auto kernel = plan.layout.slices > 1 ? contrastive_loss_forward_kernel<Input, false>
-                                             : contrastive_loss_forward_kernel<Input, true>;
-  launch("contrastive_loss_forward", kernel, grid, kThreads, kTilesBytes<Input>, stream, params,
+  using Many = LogitsTile<Input>;
+  using Few = FewRowsTile<Input>;
+  const auto kernel = plan.few_rows            ? contrastive_loss_forward_kernel<Few, Input, true>
+                      : plan.layout.slices > 1 ? contrastive_loss_forward_kernel<Many, Input, false>
+                                               : contrastive_loss_forward_kernel<Many, Input, true>;
+  const size_t shared_bytes =
+      plan.few_rows ? Few::template tiles_bytes<Input> : Many::template tiles_bytes<Input>;
+  launch("contrastive_loss_forward", kernel, grid, kThreads, shared_bytes, stream, params,
          plan.layout, plan.splits[0]);
 }
 
@@ -93,15 +110,21 @@ void contrastive_loss_backward(const ContrastiveBackwardParams<Input>& params, v
                                const Stream& stream) {
   LaunchPlan plan = make_launch_plan(Pass::backward, params);
   if (plan.layout.slices > 1) {
-    return contrastive_loss_backward_in_panels(params, plan.layout, kPanelTiles, workspace, stream);
+    return contrastive_loss_backward_in_panels(params, plan.layout, kPanelTiles<Input>, workspace,
+                                               stream);
   }
   const auto& [anchors, candidates] = plan.splits;
   const dim3 grid(anchors.row_tiles + candidates.row_tiles,
                   std::max(anchors.splits, candidates.splits));
   if (grid.x == 0) return;
   plan.assign_workspace(workspace, stream);
-  launch("contrastive_loss_backward", contrastive_loss_backward_kernel<Input>, grid, kThreads,
-         kSharedBytes<Input>, stream, params, plan.layout, anchors, candidates);
+  using Few = FewRowsTile<Input>;
+  const auto kernel = plan.few_rows ? contrastive_loss_backward_kernel<Few, Input>
+                                    : contrastive_loss_backward_kernel<SumsTile, Input>;
+  const size_t shared_bytes =
+      plan.few_rows ? kBackwardBytes<Few, Input> : kBackwardBytes<SumsTile, Input>;
+  launch("contrastive_loss_backward", kernel, grid, kThreads, shared_bytes, stream, params,
+         plan.layout, anchors, candidates);
 }
 
 #define USVS_INSTANTIATE(Input)                                                             \

@@ -8,23 +8,31 @@
 
 namespace usvs::cuda {
 
+// Of a panel that is as large as the caches allow.
+template <typename Input>
+constexpr int kPanelTiles = kPanelColumnTiles / kSumsTiles<Input>;
+
 // One side of the pass, whose rows are anchors or candidates: its panels and its workspace, in the
 // order of the fields.
+template <typename Input>
 struct PanelPass {
   EmbeddingLayout layout;
   PanelPlan panels;
-  SplitPlan weights;  // of the largest panel
-  SplitPlan sums;
+  SplitPlan weights, sums;  // of the largest panel
   size_t counter_bytes, partial_bytes, weights_bytes, carried_bytes;
 
   static PanelPass make(int64_t rows, int64_t columns, const EmbeddingLayout& layout,
                         int64_t panel_tiles) {
     PanelPass pass{};
     pass.layout = layout;
-    pass.panels = PanelPlan::make(rows, columns, panel_tiles);
-    pass.weights = pass.split_plan(1, kMaxSplitsOfLogits);
-    pass.sums = pass.split_plan(layout.slices, kMaxSplitsOfGradients);
-    const int64_t floats = int64_t{kTileRows} * layout.slice_width;
+    pass.panels = PanelPlan::make<LogitsTile<Input>>(rows, columns, panel_tiles);
+    const int64_t panel_rows = pass.panels.panel_row_tiles * SumsTile::rows;
+    const int64_t panel_columns = pass.panels.panel_column_tiles * LogitsTile<Input>::columns;
+    pass.weights = SplitPlan::make<LogitsTile<Input>>(panel_rows, panel_columns, 1, kPanelBlocks,
+                                                      kMaxSplitsOfLogits);
+    pass.sums = SplitPlan::make<SumsTile>(panel_rows, panel_columns, layout.slices, kPanelBlocks,
+                                          kMaxSplitsOfGradients);
+    const int64_t floats = int64_t{SumsTile::rows} * layout.slice_width;
     pass.counter_bytes = pass.sums.counter_bytes();
     pass.partial_bytes = pass.sums.partial_sum_bytes(floats);
     pass.weights_bytes = pass.panels.weights_bytes();
@@ -32,16 +40,9 @@ struct PanelPass {
     return pass;
   }
 
-  // How the largest panel is divided among blocks.
-  SplitPlan split_plan(int slices, int max_splits) const {
-    return SplitPlan::make(panels.panel_row_tiles * kTileRows,
-                           panels.panel_column_tiles * kTileColumns, slices, kPanelBlocks,
-                           max_splits);
-  }
-
   size_t bytes() const { return counter_bytes + partial_bytes + weights_bytes + carried_bytes; }
 
-  template <bool kRowsAreAnchors, typename Input>
+  template <bool kRowsAreAnchors>
   void run(const ContrastiveBackwardParams<Input>& params, void* workspace,
            const Stream& stream) const {
     char* const memory = static_cast<char*>(workspace);
@@ -59,13 +60,14 @@ struct PanelPass {
         panel.is_last = column + column_tiles >= panels.column_tiles;
         SplitPlan plan = part(weights, row, row_tiles, column, column_tiles);
         if (column_tiles > 0) {
-          launch("contrastive_loss_weights",
-                 contrastive_loss_weights_kernel<kRowsAreAnchors, Input>,
-                 dim3(plan.row_tiles, plan.splits), kThreads, kTilesBytes<Input>, stream, params,
-                 layout, plan, panel);
+          launch(
+              "contrastive_loss_weights", contrastive_loss_weights_kernel<kRowsAreAnchors, Input>,
+              dim3(plan.row_tiles, plan.splits), kThreads,
+              LogitsTile<Input>::template tiles_bytes<Input>, stream, params, layout, plan, panel);
         }
-        plan = part(sums, row, row_tiles, column, column_tiles);
-        plan.finished_splits = reinterpret_cast<unsigned*>(memory);
+        plan = part(sums, row, row_tiles, column * kSumsTiles<Input>,
+                    column_tiles * kSumsTiles<Input>);
+        plan.finished = reinterpret_cast<unsigned*>(memory);
         plan.partial_sums = reinterpret_cast<float*>(memory + counter_bytes);
         if (plan.splits > 1) clear(memory, counter_bytes, stream);
         launch("contrastive_loss_weighted_sums",
@@ -85,26 +87,27 @@ struct PanelPass {
     plan.first_column_tile = static_cast<int>(column);
     plan.row_tiles = static_cast<int>(row_tiles);
     plan.column_tiles = static_cast<int>(column_tiles);
-    plan.splits = static_cast<int>(
+    plan.set_splits(
         std::max<int64_t>(1, ceil_divide(column_tiles, std::max(1, plan.tiles_per_split))));
     return plan;
   }
 };
 
 // Both sides, one after the other in the same workspace.
-inline size_t panel_workspace_bytes(int64_t rows, int64_t columns, const EmbeddingLayout& layout,
-                                    int64_t panel_tiles) {
-  return std::max(PanelPass::make(rows, columns, layout, panel_tiles).bytes(),
-                  PanelPass::make(columns, rows, layout, panel_tiles).bytes());
+template <typename Input>
+size_t panel_workspace_bytes(int64_t rows, int64_t columns, const EmbeddingLayout& layout,
+                             int64_t panel_tiles) {
+  return std::max(PanelPass<Input>::make(rows, columns, layout, panel_tiles).bytes(),
+                  PanelPass<Input>::make(columns, rows, layout, panel_tiles).bytes());
 }
 
 template <typename Input>
 void contrastive_loss_backward_in_panels(const ContrastiveBackwardParams<Input>& params,
                                          const EmbeddingLayout& layout, int64_t panel_tiles,
                                          void* workspace, const Stream& stream) {
-  PanelPass::make(params.rows, params.columns, layout, panel_tiles)
+  PanelPass<Input>::make(params.rows, params.columns, layout, panel_tiles)
       .template run<true>(params, workspace, stream);
-  PanelPass::make(params.columns, params.rows, layout, panel_tiles)
+  PanelPass<Input>::make(params.columns, params.rows, layout, panel_tiles)
       .template run<false>(params, workspace, stream);
 }
 

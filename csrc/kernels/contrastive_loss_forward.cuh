@@ -1,13 +1,16 @@
 // Contrastive loss, forward pass: computes logits tile by tile and keeps the largest logit and the
 // sum of exponentials of each row.
 //
-//   block          256 threads, 8 warps; 128 anchors, 16 for each warp
-//   tile           128 anchors x 32 candidates (kTileColumns)
+//   block          256 threads, 8 warps; 128 anchors, 16 for each warp; of few anchors 32
+//   tile           LogitsTile: 128 anchors x 32 candidates, in bfloat16 x 64; FewRowsTile: 32 x 64,
+//                  in bfloat16 x 128
 //   grid           row tiles x splits of the candidates; the last split writes the losses
 //   stages         2: one tile of candidates is multiplied while cp.async loads the next
-//   tensor cores   3 mma.m16n8k8 (tf32) per float32 product; mma.m16n8k16 for bfloat16
-//   registers      at most 128; on sm_90 120 (float32) and 72, above d = 128 92 (bfloat16)
-//   shared memory  kTilesBytes: 101,376 bytes (float32), 52,224 bytes (bfloat16)
+//   tensor cores   3 mma.m16n8k8 (tf32) per float32 product; mma.m16n8k16 for bfloat16, whose left
+//                  operands stay in registers up to d = 128
+//   registers      at most 128
+//   shared memory  tiles_bytes: 101,376 bytes (float32), 69,632 bytes (bfloat16); of few anchors
+//                  84,480 and 78,336
 //   blocks per SM  2; float32 on sm_80: 1
 #pragma once
 #include "kernels/contrastive_loss_rows.cuh"
@@ -63,25 +66,32 @@ __device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments
   running.add(sum);
 }
 
-// Writes loss and logsumexp of the block's rows; `sums` holds {largest, sum} of each row for every
-// split.
-template <typename Input>
+// Writes loss and logsumexp of the block's rows, a warp for each; `sums` holds {largest, sum} of
+// each row for every part of the columns. The lanes divide the parts: one after the other they
+// would wait for memory as often as there are parts.
+template <typename Shape, typename Input>
 __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
-                             const BlockTile& block_tile, const float2* sums, int splits) {
-  const int rows = owned_rows(params.rows, block_tile);
+                             const BlockTile<Shape>& block_tile, const float2* sums, int parts) {
+  const int lane = threadIdx.x % 32, rows = block_tile.owned_rows(params.rows);
   for (int i = threadIdx.x / 32; i < rows; i += kWarps) {
     const int row = block_tile.first_row() + i;
     float largest = kLowestFloat;
-    for (int split = 0; split < splits; ++split) {
-      largest = fmaxf(largest, sums[split * kTileRows + i].x);
+    for (int part = lane; part < parts; part += 32) {
+      largest = fmaxf(largest, sums[part * Shape::rows + i].x);
+    }
+    for (int lane_mask = 16; lane_mask > 0; lane_mask /= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, lane_mask));
     }
     double total = 0;
-    for (int split = 0; split < splits; ++split) {
-      const float2 partial = sums[split * kTileRows + i];
+    for (int part = lane; part < parts; part += 32) {
+      const float2 partial = sums[part * Shape::rows + i];
       total += partial.y * fast_exp(partial.x - largest);
     }
+    for (int lane_mask = 16; lane_mask > 0; lane_mask /= 2) {
+      total += __shfl_xor_sync(0xffffffffu, total, lane_mask);
+    }
     const Margin margin = compute_margin(params, row);
-    if (threadIdx.x % 32 != 0) continue;
+    if (lane != 0) continue;
     const int64_t self = params.self_index[row];
     // Without candidates, or with an index that does not exist, the result is NaN; the logsumexp
     // alone of no candidates is -inf.
@@ -95,15 +105,16 @@ __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
 
 // Sets a lane's similarities to -inf for the anchor itself and behind the last candidate. Few tiles
 // have any of these.
-template <typename Input>
+template <int kFragments, typename Input>
 __device__ __forceinline__ void mask_similarities(float (&tile)[kFragments][4], const Input* x_rows,
                                                   int first_column, int columns) {
+  constexpr int kColumns = 8 * kFragments;
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int self = row_metadata(&x_rows[(g + 8 * h) * kPitch<Input>]).self - first_column;
     const int behind = columns - first_column;
-    if (static_cast<unsigned>(self) >= kTileColumns && behind >= kTileColumns) continue;
+    if (static_cast<unsigned>(self) >= kColumns && behind >= kColumns) continue;
 #pragma unroll
     for (int fragment = 0; fragment < kFragments; ++fragment) {
 #pragma unroll
@@ -116,35 +127,37 @@ __device__ __forceinline__ void mask_similarities(float (&tile)[kFragments][4], 
   }
 }
 
-template <typename Input, bool kOneSlice>
+// The metadata of anchors as the forward pass needs them: the index of each among the candidates.
+// Rows behind the last have one that does not matter.
+template <typename Input>
+struct ForwardAnchors {
+  const ContrastiveForwardParams<Input>& params;
+
+  __device__ __forceinline__ void copy(int row, AnchorMetadata& to) const {
+    copy_self_index(to, &params.self_index[row], row < params.rows);
+  }
+  __device__ __forceinline__ void complete(int, AnchorMetadata&) const {}
+};
+
+template <typename Shape, typename Input, bool kOneSlice>
 __global__ void __launch_bounds__(kThreads, 2)
     contrastive_loss_forward_kernel(ContrastiveForwardParams<Input> params, EmbeddingLayout layout,
                                     SplitPlan plan) {
-  USVS_DYNAMIC_SHARED(Input, shared, 0, kTilesBytes<Input> / sizeof(Input));
-  const BlockTile block_tile{static_cast<int>(blockIdx.x)};
+  USVS_DYNAMIC_SHARED(Input, shared, 0, Shape::template tiles_bytes<Input> / sizeof(Input));
+  const BlockTile<Shape> block_tile{static_cast<int>(blockIdx.x)};
   const Operands<true, Input> operands(params);
   const float scale = logit_scale(params);
   RunningLogSum running[2];
-  stream_tiles<kOneSlice>(
-      operands, layout, plan, block_tile, shared,
-      [&](int row) {
-        return AnchorMetadata{0, 0,
-                              row < operands.rows ? static_cast<int>(params.self_index[row]) : -1};
-      },
-      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input*, bool) {
+  stream_tiles<Shape, kOneSlice, kOneSlice && sizeof(Input) == 2>(
+      operands, layout, plan, block_tile, shared, ForwardAnchors<Input>{params},
+      [&](int column, float (&tile)[Shape::fragments][4], const Input* x_rows, const Input*, bool) {
         mask_similarities(tile, x_rows, column, operands.columns);
         accumulate_logits(tile, 0, scale, running[0]);
         accumulate_logits(tile, 1, scale, running[1]);
       });
   __syncthreads();  // all warps have read the tiles, which the sums overwrite
-  float2* sums = reinterpret_cast<float2*>(shared);
-  const bool is_split = plan.splits > 1;
-  if (is_split) {
-    sums = reinterpret_cast<float2*>(plan.partial_sums) +
-           int64_t{block_tile.sums_index(plan)} * plan.splits * kTileRows;
-  }
-  float2* const own = &sums[block_tile.split() * kTileRows];
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+  float2* const sums = reinterpret_cast<float2*>(shared);  // [groups, rows]
+  const int lane = threadIdx.x % 32, row = row_warp<Shape>() * 16 + lane / 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
 #pragma unroll
@@ -155,15 +168,28 @@ __global__ void __launch_bounds__(kThreads, 2)
       running[h].join(other);
     }
     if (lane % 4 == 0) {
-      own[row + 8 * h] = make_float2(running[h].largest, running[h].sum);
+      sums[column_group<Shape>() * Shape::rows + row + 8 * h] =
+          make_float2(running[h].largest, running[h].sum);
     }
   }
-  if (is_split) {
-    if (!is_last_block(&plan.finished_splits[block_tile.sums_index(plan)], plan.splits)) return;
-  } else {
-    __syncthreads();
+  __syncthreads();  // sums are complete
+  if (plan.splits == 1) return write_losses(params, block_tile, sums, Shape::groups);
+  const int64_t tile = block_tile.sums_index(plan);
+  float2* const partials =
+      &reinterpret_cast<float2*>(plan.partial_sums)[tile * plan.splits * Shape::rows];
+  if (threadIdx.x < Shape::rows) {
+    RunningLogSum all;
+    for (int group = 0; group < Shape::groups; ++group) {
+      const float2 part = sums[group * Shape::rows + threadIdx.x];
+      RunningLogSum other;
+      other.largest = part.x;
+      other.sum = part.y;
+      all.join(other);
+    }
+    partials[block_tile.split() * Shape::rows + threadIdx.x] = make_float2(all.largest, all.sum);
   }
-  write_losses(params, block_tile, sums, plan.splits);
+  if (!is_last_block(&plan.finished[tile], plan.splits)) return;
+  write_losses(params, block_tile, partials, plan.splits);
 }
 
 }  // namespace usvs::cuda

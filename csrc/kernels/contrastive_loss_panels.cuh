@@ -9,7 +9,7 @@
 // contrastive_loss_weights_kernel
 //   block          256 threads, 8 warps; 128 rows, 16 for each warp
 //   grid           row tiles x splits of the columns
-//   shared memory  kTilesBytes, as in the forward pass
+//   tile, shared memory  LogitsTile, as in the forward pass
 //
 // contrastive_loss_weighted_sums_kernel
 //   block, grid    the same, x slices of the width
@@ -22,24 +22,29 @@
 
 namespace usvs::cuda {
 
-constexpr int kWarpTileFloats = 16 * kTileColumns;  // weights of a warp in a tile
+constexpr int kWarpTileFloats = 16 * SumsTile::columns;  // weights of a warp in a tile of the sums
+// A tile of weights has as many columns as several tiles of the sums.
+template <typename Input>
+constexpr int kSumsTiles = LogitsTile<Input>::columns / SumsTile::columns;
 // Two tiles of columns and two of weights, later overwritten by the block's sums.
 template <typename Input>
-constexpr int kColumnTilesBytes = 2 * kTileColumns * kPitch<Input> * sizeof(Input);
+constexpr int kColumnTilesBytes = 2 * SumsTile::columns * kPitch<Input> * sizeof(Input);
 constexpr int kWeightTilesBytes = 2 * kWarps * kWarpTileFloats * sizeof(float);
 template <typename Input>
-constexpr int kPanelSharedBytes = kColumnTilesBytes<Input> + kWeightTilesBytes > kSumsBytes
-                                      ? kColumnTilesBytes<Input> + kWeightTilesBytes
-                                      : kSumsBytes;
+constexpr int kPanelSharedBytes =
+    kColumnTilesBytes<Input> + kWeightTilesBytes > SumsTile::sums_bytes
+        ? kColumnTilesBytes<Input> + kWeightTilesBytes
+        : SumsTile::sums_bytes;
 
 struct WeightPanel {
-  // [column tiles, row tiles, kWarps, kFragments, 32 lanes, 4]: as add_product leaves a tile in the
-  // registers of a warp.
+  // [tiles of the sums' columns, row tiles, kWarps, fragments, 32 lanes, 4]: as add_product leaves
+  // a tile in the registers of a warp.
   float* weights;
   float* carried_sums;     // [rows of the panel, slices, slice width]; null if it has all columns
   bool is_first, is_last;  // of the panels of its rows
 
-  // The weights of a warp in a tile; `row_tile` and `column_tile` count from the panel's first.
+  // The weights of a warp in a tile of the sums; `row_tile` and `column_tile` count from the
+  // panel's first.
   __device__ __forceinline__ float* warp_tile(int row_tile, int row_tiles, int column_tile) const {
     const int64_t tile = int64_t{column_tile} * row_tiles + row_tile;
     return &weights[(tile * kWarps + threadIdx.x / 32) * kWarpTileFloats];
@@ -50,24 +55,27 @@ template <bool kRowsAreAnchors, typename Input>
 __global__ void __launch_bounds__(kThreads, 2)
     contrastive_loss_weights_kernel(ContrastiveBackwardParams<Input> params, EmbeddingLayout layout,
                                     SplitPlan plan, WeightPanel panel) {
-  USVS_DYNAMIC_SHARED(Input, shared, 0, kTilesBytes<Input> / sizeof(Input));
-  const BlockTile block_tile{plan.first_row_tile + static_cast<int>(blockIdx.x)};
+  using Shape = LogitsTile<Input>;
+  USVS_DYNAMIC_SHARED(Input, shared, 0, Shape::template tiles_bytes<Input> / sizeof(Input));
+  const BlockTile<Shape> block_tile{plan.first_row_tile + static_cast<int>(blockIdx.x)};
   const Operands<kRowsAreAnchors, Input> operands(params);
   const float scale = logit_scale(params);
-  stream_tiles<false>(
-      operands, layout, plan, block_tile, shared,
-      [&](int row) { return anchor_metadata(params, row); },
-      [&](int column, float (&tile)[kFragments][4], const Input* x_rows, const Input* y_tile,
+  stream_tiles<Shape, false, false>(
+      operands, layout, plan, block_tile, shared, BackwardAnchors<Input>{params},
+      [&](int column, float (&tile)[Shape::fragments][4], const Input* x_rows, const Input* y_rows,
           bool has_self) {
-        const int first_row = block_tile.first_row() + threadIdx.x / 32 * 16;
-        similarities_to_weights<kRowsAreAnchors>(tile, x_rows, y_tile, scale, first_row, column,
-                                                 operands.columns, has_self);
-        float4* const to = reinterpret_cast<float4*>(panel.warp_tile(
-            blockIdx.x, plan.row_tiles, column / kTileColumns - plan.first_column_tile));
+        similarities_to_weights<kRowsAreAnchors>(tile, x_rows, y_rows, scale, block_tile.warp_row(),
+                                                 column, operands.columns, has_self);
+        const int first = plan.first_column_tile * Shape::columns;
 #pragma unroll
-        for (int fragment = 0; fragment < kFragments; ++fragment) {
-          const float (&w)[4] = tile[fragment];
-          to[32 * fragment + threadIdx.x % 32] = make_float4(w[0], w[1], w[2], w[3]);
+        for (int part = 0; part < kSumsTiles<Input>; ++part) {
+          float4* const to = reinterpret_cast<float4*>(panel.warp_tile(
+              blockIdx.x, plan.row_tiles, (column - first) / SumsTile::columns + part));
+#pragma unroll
+          for (int fragment = 0; fragment < SumsTile::fragments; ++fragment) {
+            const float (&w)[4] = tile[part * SumsTile::fragments + fragment];
+            to[32 * fragment + threadIdx.x % 32] = make_float4(w[0], w[1], w[2], w[3]);
+          }
         }
       });
 }
@@ -75,12 +83,12 @@ __global__ void __launch_bounds__(kThreads, 2)
 // Adds the sums of earlier panels of the same rows to those in shared memory. Returns whether they
 // are complete; otherwise they are kept for the next panel.
 __device__ __forceinline__ bool carry_sums(const WeightPanel& panel, const EmbeddingLayout& layout,
-                                           const BlockTile& block_tile, const SplitPlan& plan,
-                                           float* sums) {
+                                           const BlockTile<SumsTile>& block_tile,
+                                           const SplitPlan& plan, float* sums) {
   if (panel.is_first && panel.is_last) return true;
-  const int64_t floats = int64_t{kTileRows} * layout.slice_width;
+  const int64_t floats = int64_t{SumsTile::rows} * layout.slice_width;
   float* const carried = &panel.carried_sums[block_tile.sums_index(plan) * floats];
-  for (int i = threadIdx.x / 32; i < kTileRows; i += kWarps) {
+  for (int i = threadIdx.x / 32; i < SumsTile::rows; i += kWarps) {
     for (int k = threadIdx.x % 32; k < layout.slice_width; k += 32) {
       float sum = sums[i * kSumsPitch + k];
       if (!panel.is_first) sum += carried[i * layout.slice_width + k];
@@ -101,28 +109,27 @@ __global__ void __launch_bounds__(kThreads, 2)
                                           EmbeddingLayout layout, SplitPlan plan,
                                           WeightPanel panel) {
   USVS_DYNAMIC_SHARED(Input, shared, 0, kPanelSharedBytes<Input> / sizeof(Input));
-  const BlockTile block_tile{plan.first_row_tile + static_cast<int>(blockIdx.x)};
+  const BlockTile<SumsTile> block_tile{plan.first_row_tile + static_cast<int>(blockIdx.x)};
   const Operands<kRowsAreAnchors, Input> operands(params);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-  const bool has_rows = block_tile.first_row() + warp * 16 < operands.rows;
+  const bool has_rows = block_tile.warp_row() < operands.rows;
   const int begin = block_tile.sums_slice() * layout.slice_width;
   float4* const weight_tiles = reinterpret_cast<float4*>(
       &shared[kColumnTilesBytes<Input> / static_cast<int>(sizeof(Input))]);
-  int special = 0;  // whether the anchor that this thread loaded last has no weight
+  const BackwardAnchors<Input> anchors{params};
   auto load = [&](int tile, int buffer) {
-    Input* const columns = &shared[buffer * kTileColumns * kPitch<Input>];
-    load_tile<kTileColumns>(columns, operands.y, tile * kTileColumns, operands.columns, begin,
-                            layout);
-    if (!kRowsAreAnchors && thread < kTileColumns) {
-      const AnchorMetadata metadata = anchor_metadata(params, tile * kTileColumns + thread);
-      row_metadata(&columns[thread * kPitch<Input>]) = metadata;
-      special = metadata.logsumexp == INFINITY;
+    Input* const columns = &shared[buffer * SumsTile::columns * kPitch<Input>];
+    load_tile<SumsTile::columns>(columns, operands.y, tile * SumsTile::columns, operands.columns,
+                                 begin, layout);
+    if (!kRowsAreAnchors && thread < SumsTile::columns) {
+      anchors.copy(tile * SumsTile::columns + thread,
+                   row_metadata(&columns[thread * kPitch<Input>]));
     }
     if (has_rows) {
       const float4* const from = reinterpret_cast<const float4*>(
           panel.warp_tile(blockIdx.x, plan.row_tiles, tile - plan.first_column_tile));
 #pragma unroll
-      for (int fragment = 0; fragment < kFragments; ++fragment) {
+      for (int fragment = 0; fragment < SumsTile::fragments; ++fragment) {
         const int at = 32 * fragment + lane;
         cp_async_16(&weight_tiles[(buffer * kWarps + warp) * (kWarpTileFloats / 4) + at],
                     &from[at]);
@@ -136,17 +143,23 @@ __global__ void __launch_bounds__(kThreads, 2)
   if (tile < end) load(tile, 0);
   for (int buffer = 0; tile < end; buffer ^= 1, ++tile) {
     cp_async_wait<0>();
-    Input* const columns = &shared[buffer * kTileColumns * kPitch<Input>];
+    Input* const columns = &shared[buffer * SumsTile::columns * kPitch<Input>];
     if (kRowsAreAnchors) {
       __syncthreads();
-    } else if (__syncthreads_or(special)) {
-      clear_rows_without_weight(columns, layout);
+    } else {
+      int special = 0;  // whether the anchor that this thread copied has no weight
+      if (thread < SumsTile::columns) {
+        AnchorMetadata& metadata = row_metadata(&columns[thread * kPitch<Input>]);
+        anchors.complete(tile * SumsTile::columns + thread, metadata);
+        special = metadata.logsumexp == INFINITY;
+      }
+      if (__syncthreads_or(special)) clear_rows_without_weight<SumsTile::columns>(columns, layout);
     }
     if (tile + 1 < end) load(tile + 1, buffer ^ 1);
     if (has_rows) {
-      float weights[kFragments][4];
+      float weights[SumsTile::fragments][4];
 #pragma unroll
-      for (int fragment = 0; fragment < kFragments; ++fragment) {
+      for (int fragment = 0; fragment < SumsTile::fragments; ++fragment) {
         const float4 w =
             weight_tiles[(buffer * kWarps + warp) * (kWarpTileFloats / 4) + 32 * fragment + lane];
         weights[fragment][0] = w.x;
@@ -158,7 +171,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   float* const reduced = reinterpret_cast<float*>(shared);
-  if (!reduce_splits(sums, layout, plan, block_tile, reduced)) return;
+  const int rows = block_tile.owned_rows(operands.rows);
+  if (!reduce_splits(sums, layout, plan, block_tile, rows, reduced)) return;
   if (!carry_sums(panel, layout, block_tile, plan, reduced)) return;
   if (kRowsAreAnchors) {
     write_anchor_gradients(params, layout, block_tile, reduced);

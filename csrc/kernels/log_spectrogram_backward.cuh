@@ -12,10 +12,10 @@
 //   tile           2048 samples (2 N for N > 1024); frames_per_round frames at a time
 //   grid           tiles of samples x clips, or tiles of the recording that all clips are parts of
 //   stages         1: barriers between transform, gradient and overlap-add
-//   registers      at most 128 (N < 512), 80 (N = 512, 1024), 192 (N > 1024)
+//   registers      at most 128 (N < 512), 80 (N = 512, 1024), 128 (N > 1024)
 //   shared memory  BackwardPlan<N>::shared_bytes: 34,816 bytes (N = 64) to 75,904 (N = 4096);
 //                  35,840 bytes for N = 512, window 240
-//   blocks per SM  2 (N < 512), 3 (N = 512, 1024), 1 (N > 1024)
+//   blocks per SM  2 (N < 512), 3 (N = 512, 1024), 2 (N > 1024)
 #pragma once
 #include "kernels/spectrogram_frames.cuh"
 
@@ -88,29 +88,37 @@ __device__ __forceinline__ Range columns_of(int frame, const SpectrogramShape& s
   return columns;
 }
 
-// Gradients of the log-power of each frame of the round: the transpose of the resize in time.
+// Gradients of the log-power of each frame of the round: the transpose of the resize in time. A
+// thread computes eight bands at once, since the weight of a column is the same for all of them.
 template <int N>
 __device__ __forceinline__ void gather_frame_gradients(float* grads, const float* output_grad,
                                                        int clip, int first_frame,
                                                        const SpectrogramShape& shape) {
   using Plan = BackwardPlan<N>;
+  constexpr int kStep = kSpectrogramThreads / Plan::frames_per_round, kBands = Plan::M / kStep;
+  static_assert(kBands == 8, "these sums fit into the registers");
   const int round_frame = threadIdx.x % Plan::frames_per_round, frame = first_frame + round_frame;
+  const int first_band = threadIdx.x / Plan::frames_per_round;
   const Range columns = columns_of(frame, shape);
   const int64_t frame_numerator = 2 * static_cast<int64_t>(shape.columns) * frame;
   const float per_unit = static_cast<float>(shape.per_column_unit);
+  const float* const row =
+      &output_grad[(static_cast<int64_t>(clip) * Plan::M + first_band) * shape.columns];
+  const int64_t stride = int64_t{kStep} * shape.columns;
+  float sums[kBands] = {};
 #pragma unroll 1
-  for (int band = threadIdx.x / Plan::frames_per_round; band < Plan::M;
-       band += kSpectrogramThreads / Plan::frames_per_round) {
-    const float* const row =
-        &output_grad[(static_cast<int64_t>(clip) * Plan::M + band) * shape.columns];
-    float sum = 0;
-#pragma unroll 1
-    for (int column = columns.begin; column < columns.end; ++column) {
-      const float distance =
-          static_cast<float>(column_numerator(column, shape) - frame_numerator) * per_unit;
-      sum = fmaf(1 - fabsf(distance), __ldg(&row[column]), sum);
+  for (int column = columns.begin; column < columns.end; ++column) {
+    const float distance =
+        static_cast<float>(column_numerator(column, shape) - frame_numerator) * per_unit;
+    const float weight = 1 - fabsf(distance);
+#pragma unroll
+    for (int i = 0; i < kBands; ++i) {
+      sums[i] = fmaf(weight, __ldg(&row[i * stride + column]), sums[i]);
     }
-    grads[round_frame * Plan::grads_pitch + band] = sum;
+  }
+#pragma unroll
+  for (int i = 0; i < kBands; ++i) {
+    grads[round_frame * Plan::grads_pitch + first_band + i * kStep] = sums[i];
   }
 }
 
@@ -212,9 +220,7 @@ __device__ __forceinline__ void add_clip(float* sums, float2* points, float* gra
 }
 
 template <int N>
-__global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3
-                                                       : N > 1024            ? 1
-                                                                             : 2)
+__global__ void __launch_bounds__(kSpectrogramThreads, N == 512 || N == 1024 ? 3 : 2)
     log_spectrogram_backward_kernel(SpectrogramShape shape, SampleRows rows,
                                     const float* output_grad, float* waveform_grad) {
   using Plan = BackwardPlan<N>;

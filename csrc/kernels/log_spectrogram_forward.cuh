@@ -70,7 +70,7 @@ __device__ __forceinline__ int frame_of_slot(int slot, const ColumnTile& tile,
 
 // NaN where the power is not finite.
 __device__ __forceinline__ float log_of_power(float power, float eps) {
-  return logf(power + eps) + (power - power);
+  return logf(power + fmaf(power, 0, eps));
 }
 
 // Writes the logarithm of every band of a frame, from Z. Bin 0 is dropped; its place in the loop is
@@ -84,8 +84,9 @@ __device__ __forceinline__ void store_logs(const float2* points, float* logs, fl
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int k = thread + i * Shape::threads;
+    const int high = k == 0 ? 0 : padded<-Shape::threads>(M - thread, i);
     const BinPair pair =
-        split_pair(points[padded(k)], points[padded((M - k) % M)], __ldg(&roots[k]));
+        split_pair(points[padded<Shape::threads>(thread, i)], points[high], __ldg(&roots[k]));
     float power = squared_magnitude(pair.low);
     if (k == 0) power = 4 * squared_magnitude(points[padded(M / 2)]);
     const int low_band = (k == 0 ? M / 2 : k) - 1;
@@ -114,7 +115,9 @@ __device__ __forceinline__ void store_one(void* row, int64_t at, bool bfloat16_o
   }
 }
 
-// Interpolates frames to columns: a thread computes four columns of every rows-th band.
+constexpr int kRowsAtOnce = 4;  // bands, whose number is a multiple of it
+
+// Interpolates frames to columns: a thread computes four columns of kRowsAtOnce bands at a time.
 __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch, void* output,
                                               bool bfloat16_output, int bands, int64_t clip,
                                               const ColumnTile& tile, const ColumnTiles& tiles,
@@ -132,20 +135,39 @@ __device__ __forceinline__ void write_columns(const float* logs, int logs_pitch,
     high[i] = low[i] + column.high - column.low;
     weight[i] = column.weight;
   }
-  for (int band = row; band < bands; band += rows) {
-    float values[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    low[i] *= logs_pitch;
+    high[i] *= logs_pitch;
+  }
+  const bool vector_stores = tiles.vector_stores && count == 4;
+#pragma unroll 1
+  for (int first = kRowsAtOnce * row; first < bands; first += kRowsAtOnce * rows) {
+    float values[kRowsAtOnce][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float a = logs[low[i] * logs_pitch + band], b = logs[high[i] * logs_pitch + band];
-      values[i] = fmaf(weight[i], b, (1 - weight[i]) * a);
+      const float* const a = &logs[low[i] + first];
+      const float* const b = &logs[high[i] + first];
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+        values[j][i] = fmaf(weight[i], b[j], (1 - weight[i]) * a[j]);
+      }
     }
-    const int64_t at = (clip * bands + band) * shape.columns + begin;
-    if (tiles.vector_stores && count == 4) {
-      store_four(output, at, bfloat16_output, values);
+    const int64_t at = (clip * bands + first) * shape.columns + begin;
+    if (vector_stores) {
+#pragma unroll
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+        store_four(output, at + j * int64_t{shape.columns}, bfloat16_output, values[j]);
+      }
     } else {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (i < count) store_one(output, at + i, bfloat16_output, values[i]);
+      for (int j = 0; j < kRowsAtOnce; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (i < count) {
+            store_one(output, at + j * int64_t{shape.columns} + i, bfloat16_output, values[j][i]);
+          }
+        }
       }
     }
   }

@@ -17,6 +17,18 @@ constexpr int kSpectrogramThreads = 256;
 
 // Adds one point of padding after every eight, so that strides of 8 access different banks.
 __device__ __forceinline__ int padded(int point) { return point + point / 8; }
+// padded(point + i * step). Where the step is a multiple of eight, or eight steps of one begin at a
+// multiple of eight, `i` adds a constant to the address.
+template <int step, bool from_multiple_of_8 = false>
+__device__ __forceinline__ int padded(int point, int i) {
+  if constexpr (step % 8 == 0) {
+    return padded(point) + i * (step + step / 8);
+  } else if constexpr (step == 1 && from_multiple_of_8) {
+    return padded(point) + i;
+  } else {
+    return padded(point + i * step);
+  }
+}
 constexpr __host__ __device__ int padded_points(int points) { return points + (points - 1) / 8; }
 // Bytes of `points`, rounded up to a multiple of 16.
 constexpr int points_bytes(int points) { return (points + 1) / 2 * 16; }
@@ -84,7 +96,7 @@ __device__ __forceinline__ void pass_and_store(float2 (&v)[8], float2* points, i
     }
 #pragma unroll
     for (int r = 0; r < radix; ++r) {
-      points[padded(j_high * radix + j_low + r * stride)] = v[i * radix + r];
+      points[padded<stride, radix == 8>(j_high * radix + j_low, r)] = v[i * radix + r];
     }
   }
   frame_barrier<N>();
@@ -100,7 +112,7 @@ __device__ __forceinline__ void load_points(float2 (&v)[8], const float2* points
 #pragma unroll
     for (int r = 0; r < radix; ++r) {
       const int j = thread + i * Shape::threads;
-      v[i * radix + r] = points[padded(j + r * (Shape::M / radix))];
+      v[i * radix + r] = points[padded<Shape::M / radix>(j, r)];
     }
   }
 }

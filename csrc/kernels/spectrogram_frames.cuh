@@ -65,19 +65,22 @@ __device__ __forceinline__ void load_frame(float2 (&v)[8], const float* clip, in
   const int length = shape.win_length;
   const float* const frame = &clip[start];
   const bool inside = start >= 0 && start + length <= shape.samples;
-  const bool pairs = inside && reinterpret_cast<uintptr_t>(frame) % sizeof(float2) == 0;
+  const bool pairs =
+      inside && length % 2 == 0 && reinterpret_cast<uintptr_t>(frame) % sizeof(float2) == 0;
 #pragma unroll
   for (int r = 0; r < 8; ++r) {
     const int at = 2 * (thread + r * Shape::threads);
     v[r] = make_float2(0, 0);
-    if (at + 1 < length && pairs) {
+    if (at >= length) continue;
+    if (pairs) {
       const float2 both = __ldg(reinterpret_cast<const float2*>(&frame[at]));
-      v[r] = make_float2(both.x * window[at], both.y * window[at + 1]);
-    } else if (at < length) {
-      v[r].x = __ldg(&clip[reflected(start + at, shape.samples)]) * window[at];
-      if (at + 1 < length) {
-        v[r].y = __ldg(&clip[reflected(start + at + 1, shape.samples)]) * window[at + 1];
-      }
+      const float2 weights = *reinterpret_cast<const float2*>(&window[at]);
+      v[r] = make_float2(both.x * weights.x, both.y * weights.y);
+      continue;
+    }
+    v[r].x = __ldg(&clip[reflected(start + at, shape.samples)]) * window[at];
+    if (at + 1 < length) {
+      v[r].y = __ldg(&clip[reflected(start + at + 1, shape.samples)]) * window[at + 1];
     }
   }
 }

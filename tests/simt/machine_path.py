@@ -197,7 +197,8 @@ def control_flow(binary: File, architecture: str) -> dict[str, ControlFlow]:
             current = found.setdefault(function[1], [])
         elif match := LINE.match(line):
             target = re.search(r"0x([0-9a-f]+)\s*$", match[4]) if match[3].split(".")[0] == "BRA" else None
+            opcode = "NOP" if match[2] == "@!PT" else match[3]  # issued, but never executed
             current.append(
-                Instruction(int(match[1], 16), bool(match[2]), match[3], int(target[1], 16) if target else None)
+                Instruction(int(match[1], 16), bool(match[2]), opcode, int(target[1], 16) if target else None)
             )
     return {name: ControlFlow(instructions) for name, instructions in found.items()}

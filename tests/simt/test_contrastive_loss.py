@@ -158,8 +158,9 @@ def workspace_bytes(n: int, m: int, d: int, dtype: str, kind: Build = Build.PLAI
     return int(forward), int(backward)
 
 
-# n, M, d: one of each; ragged against tiles of 128 anchors, 32 candidates and 16 or 32 columns of the width; candidates
-# that several blocks share; a width of two slices, and rows that are whole 16-byte vectors or are not.
+# n, M, d: one of each; ragged against tiles of 32 anchors (up to 64 of them) or 128, 32 to 128 candidates and 16 or 32
+# columns of the width; candidates that several blocks share; a width of two slices, and rows that are whole 16-byte
+# vectors or are not.
 SHAPES = [
     (1, 4, 1),
     (1, 1, 3),
@@ -169,6 +170,8 @@ SHAPES = [
     (64, 192, 128),
     (9, 150, 132),
     (3, 300, 257),
+    (66, 40, 33),
+    (70, 300, 24),
 ]
 SETTINGS = [(1.0, 1.0, "eq2"), (0.07, 0.5, "eq2"), (0.3, 1.0, "ntxent")]
 KINDS = pytest.mark.parametrize("kind", [Build.PLAIN, Build.MEMORY, Build.RACE], ids=str)
@@ -257,13 +260,28 @@ def test_four_tiles_of_either_side_leave_no_gap_in_the_workspace(dtype: str):
     Case(385, 385, 4, dtype).check()
 
 
+@pytest.mark.parametrize("rows", [20, 70])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_same_bits_under_twenty_schedules(dtype: str):
+def test_the_same_bits_under_twenty_schedules(dtype: str, rows: int):
     # Blocks in any order: whichever comes last adds up what the others left.
-    Case(20, 300, 24, dtype).check(under=schedules(20))
+    Case(rows, 300, 24, dtype).check(under=schedules(20))
 
 
-@pytest.mark.parametrize("shape", [(3, 270, 20), (6, 33, 7), (2, 40, 132), (130, 33, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(5, 2100, 4), *(pytest.param(each, marks=pytest.mark.slow) for each in ((65, 2100, 4), (2100, 5, 4)))],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_more_splits_than_one_block_joins(dtype: str, shape: tuple[int, int, int]):
+    Case(*shape, dtype).check(under=["2:1", "2:2"])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 270, 20), (6, 33, 7), (2, 40, 132), (130, 33, 4), pytest.param((1, 2100, 4), marks=pytest.mark.slow)],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", [Build.MEMORY, Build.RACE], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_sanitizers_find_nothing(dtype: str, kind: Build, shape: tuple[int, int, int]):
@@ -288,6 +306,17 @@ def test_float32_keeps_its_digits_at_similarities_of_eighty():
     case.c[:24], case.c[24:48], case.self_index[:] = case.v, case.s, np.arange(24)
     case.s[:8] = case.v[:8]  # a = 80
     case.c[100:120] = case.v[:20] * np.float32(0.999)  # nearly as near as the anchor itself
+    case.check()
+
+
+@pytest.mark.parametrize("d", [128, pytest.param(1024, marks=pytest.mark.slow)])
+def test_bfloat16_keeps_its_digits_at_similarities_of_eighty(d: int):
+    # A tensor core adds the products of a slice, and rounds towards zero: of 128 terms eight times, each by up to
+    # 2^-17 at the size of the sum. The logits of one row are rounded alike, so that their weights hardly change.
+    case = Case(24, 500, d, "bfloat16", scale=80**0.5)
+    case.c[:24], case.self_index[:] = case.v, -1
+    forward, expected = case.forward(), case.expected()
+    assert np.abs(forward["logsumexp"] - expected["logsumexp"]).max() <= 4e-5
     case.check()
 
 
@@ -319,6 +348,17 @@ def test_the_sums_of_many_blocks_are_added_in_float64():
     case.c[0] = 0
     expected = np.log1p(16_383 * np.exp(-9.703125))
     np.testing.assert_allclose(case.forward()["logsumexp"], expected, rtol=0, atol=1e-6)
+
+
+def test_small_sums_beside_a_large_one_keep_their_digits():
+    # The first of 128 blocks has a logit of 0, and the others what adds 1e-3 to its exponential: a float32 sum near 1
+    # is rounded by up to 6e-8 at each addition.
+    case = Case(1, 16_384, 1, form="logsumexp")
+    case.v[:], case.c[:], case.self_index[:] = 1, -16.6015625, -1
+    case.c[:128] = -200
+    case.c[0] = 0
+    expected = np.log1p(16_256 * np.exp(-16.6015625))
+    np.testing.assert_allclose(case.forward()["logsumexp"], expected, rtol=1e-6)
 
 
 def test_the_terms_of_a_pair_are_rounded_once():

@@ -43,29 +43,44 @@ BUDGETS = {
     "log_spectrogram_backward_kernelILi256E": Budget(THREADS, 35_840, 128, blocks(2, 2), PAIRS),
     "log_spectrogram_backward_kernelILi512E": Budget(THREADS, 35_840, 80, blocks(3, 3), PAIRS),
     "log_spectrogram_backward_kernelILi1024E": Budget(THREADS, 39_008, 80, blocks(3, 3), PAIRS),
-    "log_spectrogram_backward_kernelILi2048E": Budget(THREADS, 51_312, 192, blocks(1, 1), PAIRS),
-    "log_spectrogram_backward_kernelILi4096E": Budget(THREADS, 75_904, 192, blocks(1, 1), PAIRS),
+    "log_spectrogram_backward_kernelILi2048E": Budget(THREADS, 51_312, 128, blocks(2, 2), PAIRS),
+    "log_spectrogram_backward_kernelILi4096E": Budget(THREADS, 75_904, 128, blocks(2, 2), PAIRS),
 }
-# The loss: products on tensor cores, tiles by cp.async and ldmatrix, two blocks on a multiprocessor. Of its dynamic
-# shared memory this is what it takes at d = 128.
-TENSOR = {"HMMA": 8, "LDSM": 3, "LDGSTS": 3}
-FLOAT_LOSS = Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR)
-BFLOAT16_LOSS = Budget(THREADS, 52_224, 128, blocks(2, 2), TENSOR)
+# The loss: products on tensor cores, tiles by cp.async and ldmatrix, two blocks on a multiprocessor. TileShape names
+# warps of rows and columns of a warp; of few rows (2 warps) the products of a warp are fewer. Of the dynamic shared
+# memory this is what d = 128 takes.
+TENSOR, FEW = {"HMMA": 8, "LDSM": 3, "LDGSTS": 3}, {"HMMA": 6, "LDSM": 2, "LDGSTS": 3}
+BFLOAT16 = "NS_8BFloat16E"
+
+
+def tile(row_warps: int, columns: int, dtype: str) -> str:
+    return f"INS0_9TileShapeILi{row_warps}ELi{columns}EEE{dtype}"
+
+
+LOGITS = {
+    "f": Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR),
+    BFLOAT16: Budget(THREADS, 69_632, 128, blocks(2, 2), TENSOR),
+}
+SUMS = TENSOR | {"HMMA": 64}
 BUDGETS |= {
-    "contrastive_loss_backward_kernelIfE": Budget(THREADS, 101_376, 128, blocks(1, 2), TENSOR | {"HMMA": 64}),
-    "contrastive_loss_backward_kernelINS_8BFloat16E": Budget(THREADS, 67_584, 128, blocks(2, 2), TENSOR | {"HMMA": 64}),
+    f"forward_kernel{tile(2, 16, 'f')}Lb1E": Budget(THREADS, 84_480, 128, blocks(1, 2), FEW),
+    f"forward_kernel{tile(2, 32, BFLOAT16)}Lb1E": Budget(THREADS, 78_336, 128, blocks(2, 2), TENSOR),
+    f"backward_kernel{tile(8, 32, 'f')}E": Budget(THREADS, 101_376, 128, blocks(1, 2), SUMS),
+    f"backward_kernel{tile(8, 32, BFLOAT16)}E": Budget(THREADS, 67_584, 128, blocks(2, 2), SUMS),
+    f"backward_kernel{tile(2, 16, 'f')}E": Budget(THREADS, 101_376, 128, blocks(1, 2), SUMS),
+    f"backward_kernel{tile(2, 32, BFLOAT16)}E": Budget(THREADS, 78_336, 128, blocks(2, 2), SUMS),
 }
 # Of one slice of the width (Lb1) and of several; anchors as rows (ILb1) and candidates.
 for flag in ("Lb0", "Lb1"):
     BUDGETS |= {
-        f"contrastive_loss_forward_kernelIf{flag}E": FLOAT_LOSS,
-        f"contrastive_loss_forward_kernelINS_8BFloat16E{flag}E": BFLOAT16_LOSS,
-        f"contrastive_loss_weights_kernelI{flag}EfE": FLOAT_LOSS,
-        f"contrastive_loss_weights_kernelI{flag}ENS_8BFloat16E": BFLOAT16_LOSS,
+        f"forward_kernel{tile(8, 32, 'f')}{flag}E": LOGITS["f"],
+        f"forward_kernel{tile(8, 64, BFLOAT16)}{flag}E": LOGITS[BFLOAT16],
+        f"contrastive_loss_weights_kernelI{flag}EfE": LOGITS["f"],
+        f"contrastive_loss_weights_kernelI{flag}E{BFLOAT16}": LOGITS[BFLOAT16],
         f"contrastive_loss_weighted_sums_kernelI{flag}EfE": Budget(
             THREADS, 67_584, 128, blocks(2, 2), {"HMMA": 64, "LDGSTS": 8}
         ),
-        f"contrastive_loss_weighted_sums_kernelI{flag}ENS_8BFloat16E": Budget(
+        f"contrastive_loss_weighted_sums_kernelI{flag}E{BFLOAT16}": Budget(
             THREADS, 67_584, 128, blocks(2, 2), {"HMMA": 64, "LDSM": 3, "LDGSTS": 8}
         ),
     }

@@ -54,7 +54,7 @@ void backward_in_panels(const emulator::Arguments& arguments) {
   const EmbeddingLayout layout = make_launch_plan(Pass::backward, params).layout;
   const int64_t tiles = arguments.integer("panel_tiles");
   if (int64_t* const bytes = arguments.buffer<int64_t>("bytes")) {
-    *bytes = panel_workspace_bytes(params.rows, params.columns, layout, tiles);
+    *bytes = panel_workspace_bytes<Input>(params.rows, params.columns, layout, tiles);
     return;
   }
   contrastive_loss_backward_in_panels(params, layout, tiles, arguments.buffer<char>("workspace"),
@@ -74,7 +74,7 @@ void workspace_bytes(const emulator::Arguments& arguments) {
 __global__ void sum_of_equal_logits_kernel(int64_t tiles, float logit, float* sum) {
   RunningLogSum running;
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    float logits[kFragments][4];
+    float logits[LogitsTile<float>::fragments][4];
     for (auto& fragment : logits) fragment[0] = fragment[1] = fragment[2] = fragment[3] = logit;
     if (tile == 0) logits[0][0] = 0;
     accumulate_logits(logits, 0, 1.0f, running);
