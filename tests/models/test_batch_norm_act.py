@@ -11,6 +11,7 @@ from usvs.models.batch_norm_act import BatchNormAct, fuse_batch_norms
 from usvs.models.se_resnext import SEResNeXt
 from usvs.models.settings import EncoderSettings
 from usvs.training.batch_compute import BatchCompute
+from usvs.training.batch_norm import RankBatchNorm
 from usvs.training.compilation import compile_module
 from usvs.training.distributed import ALONE
 from usvs.training.settings import OptimiserSettings, RunSettings
@@ -91,6 +92,16 @@ def test_the_trainer_chooses(compile: str, fuses: bool):
     BatchCompute(module, torch.device("cpu"), OptimiserSettings(), RunSettings(compile=compile), ALONE)
     chosen = [child.fuses for child in module.modules() if hasattr(child, "fuses")]
     assert chosen and set(chosen) == {fuses}
+
+
+def test_several_processes_keep_the_relu():
+    norm = encoder(False).bn1
+    for training in (True, False):
+        norm.train(training)
+        maps = torch.randn(2, 8, 4, 4)
+        of_rank = RankBatchNorm(norm, synchronised=False).train(training)
+        assert torch.equal(of_rank(maps), norm(maps))
+        assert of_rank(maps).min() == 0
 
 
 def test_a_cumulative_average_of_running_statistics():
