@@ -86,12 +86,14 @@ bench: $(VENV)/dev.stamp ## both kernels against other implementations; quiet ma
 	  --benchmark-json benchmarks/kernels.json
 	$(BIN)/python -m benchmarks.table benchmarks/kernels.json
 
-# Few rounds of what a reviewer would look at first; a peer that is not installed is skipped. To run on a quiet machine.
+# Few rounds of what a reviewer would look at first, of kernels one thread and the sizes of the README; a peer that is not
+# installed is skipped. To run on a quiet machine.
+QUICK_KERNELS := not all-threads and not 1024-128 and not 8192-256
 bench-quick: $(VENV)/dev.stamp ## training against a straightforward implementation, both kernels, loading: at most 10 minutes; writes build/bench
 	@mkdir -p build/bench
-	$(BIN)/python -m benchmarks.bench_training --models quick --seconds 20 --rounds 1 --patients 4 --out build/bench/training.json
-	$(BIN)/python -m pytest -q benchmarks/bench_contrastive_loss.py benchmarks/bench_log_spectrogram.py --rounds 3 \
-	  --benchmark-json build/bench/kernels.json
+	$(BIN)/python -m benchmarks.bench_training --models quick --threads $(shell nproc) --seconds 10 --rounds 1 --out build/bench/training.json
+	$(BIN)/python -m pytest -q benchmarks/bench_contrastive_loss.py benchmarks/bench_log_spectrogram.py --rounds 2 \
+	  -k "$(QUICK_KERNELS)" --benchmark-json build/bench/kernels.json
 	USVS_BENCH_SECONDS=20 $(BIN)/python -m pytest -q benchmarks/bench_loading.py -k "not workers" \
 	  --benchmark-json build/bench/loading.json
 	$(BIN)/python -m benchmarks.table build/bench/kernels.json build/bench/loading.json

@@ -1,12 +1,14 @@
 """Pretraining end to end, compared with a straightforward implementation: clips per second, memory, time to a loss.
 
-    python -m benchmarks.bench_training [--seconds 40] [--rounds 2] [--out FILE]
+    python -m benchmarks.bench_training [--threads 1 2] [--seconds 8] [--rounds 3] [--out FILE]
 
 Makes a phantom archive, prepares it, and trains both in turns, each in a process of its own: the straightforward one
 from the archive's mp4 files, usvs from the store, whose preparation is counted once over the paper's 80 epochs. Two
 networks: the quick profile's, whose step is bound by its input as a GPU's would be, and the paper's SE-ResNeXt-50 at
-224 x 224 with few clips per batch, bound by arithmetic. Under ten minutes on two cores by default. Prints a table and
-writes JSON with device and revision; one file because it starts itself as the worker of each contender.
+224 x 224 with few clips per batch, bound by arithmetic. Rates of the quick network are medians over the rounds, those
+of the large one of its median step, since its steps take seconds and wait for nothing. Both for every number of
+threads. Under ten minutes on two cores by default. Prints a table and writes JSON with device and revision; one file
+because it starts itself as the worker of each contender.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,9 @@ from usvs.training.process import process_settings
 from usvs.training.threads import compute_threads
 
 EPOCHS = 80  # the paper's
-WARM_UP = 2
+WARM_UP = {"quick": 2, "paper": 1}  # steps
+PAPER_STEPS = 3
+CURVE_STEPS = 5  # between validations
 MODELS = ("quick", "paper")
 # Both train the paper's losses and augmentation: what the quick profile has beside them, the straightforward one lacks.
 PAPER_OBJECTIVE = {"symmetric": False, "stream_weight": 0.0, "order_fraction": 1.0}
@@ -139,7 +144,7 @@ class Contender:
 def work(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train in this process for some seconds; validation losses in between do not count as time."""
     precision = "float32" if arguments.who == "peer" else arguments.who
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(arguments.threads[0])
     contender = Contender(arguments.who, arguments.store, settings_of(arguments.model, arguments.clips, precision))
     with ExitStack() as stack:
         if arguments.who != "peer":  # as `usvs.pretrain` does
@@ -150,23 +155,24 @@ def work(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def measure(arguments: argparse.Namespace, contender: Contender) -> dict[str, Any]:
     steps, waits, curve, clock, children = [], [], [], 0.0, 0.0
+    is_large = arguments.model == "paper"
     while True:
         began = time.perf_counter()
         waited = contender.step()
         took = time.perf_counter() - began
         clock += took
         children = max(children, children_mib())
-        if contender.done > WARM_UP:
+        if contender.done > WARM_UP[arguments.model]:
             steps.append(took)
             waits.append(waited)
         if arguments.curve and contender.done % arguments.curve == 0:
             curve.append((clock, contender.held_out_loss()))
-        if len(steps) >= 2 and clock >= arguments.seconds:
+        if len(steps) >= PAPER_STEPS if is_large else len(steps) >= 2 and clock >= arguments.seconds:
             break
     peak_mib = memory_mib("VmHWM") + children
     contender.batches.close()  # type: ignore[attr-defined]
     return {
-        "clips_per_second": arguments.clips * len(steps) / sum(steps),
+        "clips_per_second": arguments.clips / (statistics.median(steps) if is_large else statistics.mean(steps)),
         "step_seconds": statistics.median(steps),
         "wait_share": sum(waits) / sum(steps),
         "peak_mib": peak_mib,
@@ -234,22 +240,22 @@ def crossing(curve: list[list[float]], target: float) -> float | None:
 
 def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     rows = []
-    for model in arguments.models:
+    for model, threads in product(arguments.models, arguments.threads):
         store, prepare_seconds = make_store(folder, model, arguments.patients)
         clips = arguments.quick_clips if model == "quick" else arguments.paper_clips
-        seconds = arguments.seconds if model == "quick" else 1.0  # of the large network: two steps after warming up
-        curve = 20 if model == "quick" else 0
         rounds = arguments.rounds if model == "quick" else 1
         results: dict[str, list[dict[str, Any]]] = {who: [] for who in NAMES}
-        for _ in range(rounds):
+        for number in range(rounds):
+            curve = CURVE_STEPS if model == "quick" and number == 0 else 0
             for who in NAMES:
-                print(f"{model}: {NAMES[who]} ...", file=sys.stderr)
-                results[who].append(run(who, model, store, clips, seconds, curve, arguments.threads))
+                print(f"{model}, {threads} threads: {NAMES[who]} ...", file=sys.stderr)
+                results[who].append(run(who, model, store, clips, arguments.seconds, curve, threads))
         for who, taken in results.items():
             rate = statistics.median(one["clips_per_second"] for one in taken)
             counted = rate if who == "peer" else 1 / (1 / rate + prepare_seconds / EPOCHS)
             row = {key: statistics.median(one[key] for one in taken) for key in ("step_seconds", "wait_share")}
             row |= {"network": model, "who": NAMES[who], "batch_clips": clips, "clips_per_second": counted}
+            row["threads"] = threads
             row |= {"peak_mib": max(one["peak_mib"] for one in taken), "curve": taken[0]["curve"]}
             rows.append(row)
         _relate(rows[-len(NAMES) :])
@@ -268,30 +274,31 @@ def _relate(rows: list[dict[str, Any]]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "network | who | batch | clips/s | ratio | step | waiting | peak memory | share | to validation loss",
-        "---|---|---|---|---|---|---|---|---|---",
+        "network | threads | who | batch | clips/s | ratio | step | waiting | peak memory | share | to validation loss",
+        "---|---|---|---|---|---|---|---|---|---|---",
     ]
     for row in rows:
         reached = row["seconds_to_target"]
         to_loss = "" if row["target_loss"] is None else f"{row['target_loss']:.3f}: "
         to_loss += ("not reached" if to_loss else "") if reached is None else f"{reached:.0f} s"
         lines.append(
-            f"{row['network']} | {row['who']} | {row['batch_clips']} | {row['clips_per_second']:.2f} |"
-            f" {row['speedup']:.2f} x | {row['step_seconds']:.3f} s | {row['wait_share']:.1%} |"
-            f" {row['peak_mib']:.0f} MiB | {row['memory_share']:.0%} | {to_loss}"
+            f"{row['network']} | {row['threads']} | {row['who']} | {row['batch_clips']} |"
+            f" {row['clips_per_second']:.2f} | {row['speedup']:.2f} x | {row['step_seconds']:.3f} s |"
+            f" {row['wait_share']:.1%} | {row['peak_mib']:.0f} MiB | {row['memory_share']:.0%} | {to_loss}"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=40.0, help="of training a round, quick network")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--patients", type=int, default=8, help="of the phantom archive, a scan of 90 s each")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of training a round, quick network")
+    parser.add_argument("--rounds", type=int, default=3, help="of the quick network")
+    parser.add_argument("--patients", type=int, default=4, help="of the phantom archive, a scan of 90 s each")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--quick-clips", type=int, default=16, help="clips a batch, quick network")
     parser.add_argument("--paper-clips", type=int, default=2, help="clips a batch, SE-ResNeXt-50")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    both = sorted({1, torch.get_num_threads()})
+    parser.add_argument("--threads", type=int, nargs="+", default=both, help="that compute; each is measured")
     parser.add_argument("--folder", type=Path, help="keeps archive and store for another run")
     parser.add_argument("--out", type=Path, help="JSON file")
     for hidden in ("who", "model"):
@@ -306,9 +313,11 @@ def main() -> None:
         return
     from usvs.training.environment import describe_environment
 
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         rows = compare(arguments, arguments.folder or Path(temporary))
     print(table(rows))
+    print(f"took {time.monotonic() - began:.0f} s", file=sys.stderr)
     if arguments.out:
         report = {"environment": describe_environment(torch.device("cpu")), "rows": rows}
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")

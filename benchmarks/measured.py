@@ -19,14 +19,18 @@ TITLE = "## Everything measured"
 FIRST_LINE = re.compile(r"^(?P<device>[^;\n]+), torch [^;\n]+; revision (?P<revision>\w+)$", re.MULTILINE)
 
 
+def _threads(row: dict[str, Any]) -> str:
+    return f", {row['threads']} threads" if "threads" in row else ""
+
+
 def training(stored: dict[str, Any]) -> Iterator[str]:
     """Yield the rates of both networks, beside those of the straightforward implementation."""
     for row in stored["rows"]:
         if row["who"] != "straightforward":
             yield (
-                f"{row['network']}, {row['batch_clips']} clips, {row['who']}: {row['clips_per_second']:.2f} clips/s,"
-                f" {row['speedup']:.2f} times the rate of the straightforward one; peak {row['peak_mib']:.0f} MiB,"
-                f" {row['memory_share']:.0%} of its"
+                f"{row['network']}, {row['batch_clips']} clips{_threads(row)}, {row['who']}:"
+                f" {row['clips_per_second']:.2f} clips/s, {row['speedup']:.2f} times the rate of the straightforward"
+                f" one; peak {row['peak_mib']:.0f} MiB, {row['memory_share']:.0%} of its"
             )
 
 

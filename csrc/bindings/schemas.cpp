@@ -53,4 +53,29 @@ STABLE_TORCH_LIBRARY(usvs, library) {
       "float temperature, float margin_floor, str form, Tensor? learned_temperature) -> "
       "(Tensor anchors_grad, Tensor positives_grad, Tensor hard_negatives_grad, Tensor "
       "candidates_grad)");
+  library.def(
+      "batch_norm_act(Tensor maps, Tensor weight, Tensor bias, Tensor(a!)? running_mean, "
+      "Tensor(b!)? running_variance, bool training, float momentum, float eps, bool relu=True, "
+      "Tensor? residual=None, Tensor[]? squeeze=None) -> Tensor");
+  library.def(
+      "batch_norm_forward(Tensor maps, Tensor weight, Tensor bias, Tensor(a!)? running_mean, "
+      "Tensor(b!)? running_variance, bool training, float momentum, float eps, Tensor? residual, "
+      "bool relu) -> (Tensor output, Tensor statistics)");
+  library.def(
+      "batch_norm_backward(Tensor grad, Tensor maps, Tensor? output, Tensor weight, Tensor bias, "
+      "Tensor statistics, bool training, bool relu) -> (Tensor maps_grad, Tensor masked, Tensor "
+      "weight_grad, Tensor bias_grad)");
+  library.def(
+      "batch_norm_moments(Tensor maps, Tensor(a!)? running_mean, Tensor(b!)? running_variance, "
+      "bool training, float momentum, float eps) -> (Tensor statistics, Tensor image_mean)");
+  library.def(
+      "batch_norm_apply(Tensor maps, Tensor weight, Tensor bias, Tensor statistics, Tensor? gate, "
+      "Tensor? residual, bool relu) -> Tensor");
+  library.def(
+      "batch_norm_sums(Tensor grad, Tensor maps, Tensor? output, Tensor weight, Tensor bias, "
+      "Tensor statistics, Tensor? gate, bool relu) -> (Tensor sums, Tensor masked)");
+  library.def(
+      "batch_norm_gradient(Tensor grad, Tensor maps, Tensor weight, Tensor bias, Tensor "
+      "statistics, Tensor? gate, Tensor? pooled, Tensor sums, bool training, bool relu) -> "
+      "Tensor");
 }

@@ -28,7 +28,14 @@ def spectrogram() -> None:
     torch.autograd.grad(ops.log_spectrogram(WAVEFORM, frames=8).sum(), WAVEFORM)
 
 
+def batch_norm() -> None:
+    maps = torch.randn(2, 8, 3, 3, requires_grad=True)
+    weight = torch.ones(8, requires_grad=True)
+    ops.batch_norm_act(maps, weight, weight, None, None, True, 0.1, 1e-5).sum().backward()
+
+
 CALLS: dict[str, Callable[[], object]] = {
+    "batch_norm_act": batch_norm,
     "contrastive_loss, eq2": lambda: contrast("eq2"),
     "contrastive_loss, ntxent": lambda: contrast("ntxent"),
     "contrastive_loss, logsumexp": lambda: contrast("logsumexp"),

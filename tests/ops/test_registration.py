@@ -33,6 +33,18 @@ def recording() -> tuple:
     return long, 64, 40, 30, 20, 1e-3, torch.tensor([0, 1300, 7]), 700
 
 
+def maps() -> Tensor:
+    return torch.randn(2, 8, 3, 5).contiguous(memory_format=torch.channels_last)
+
+
+def statistics() -> Tensor:
+    return torch.stack((torch.zeros(8), torch.ones(8))).double()
+
+
+def norm_arguments() -> list[Tensor]:
+    return [maps(), torch.ones(8), torch.zeros(8), statistics()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments"),
@@ -44,6 +56,12 @@ def recording() -> tuple:
         ("contrastive_loss", lambda: tuple(loss_arguments(torch.bfloat16))),
         ("contrastive_loss_forward", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2", None)),
         ("contrastive_loss_with_slopes", lambda: (*loss_arguments(torch.float64), 0.5, 1.0, "eq2", None)),
+        ("batch_norm_moments", lambda: (maps(), torch.zeros(8), torch.ones(8), True, 0.1, 1e-5)),
+        ("batch_norm_apply", lambda: (*norm_arguments(), torch.rand(2, 8), None, True)),
+        ("batch_norm_sums", lambda: (maps(), maps(), maps(), *norm_arguments()[1:], None, True)),
+        ("batch_norm_gradient", lambda: (maps(), *norm_arguments(), None, None, statistics(), True, True)),
+        ("batch_norm_forward", lambda: (*norm_arguments()[:3], None, None, True, 0.1, 1e-5, maps(), True)),
+        ("batch_norm_backward", lambda: (maps(), maps(), maps(), *norm_arguments()[1:], True, True)),
     ],
 )
 def test_opcheck(name: str, arguments):

@@ -64,6 +64,11 @@ def results() -> dict[str, str]:
     prediction, truth = uniform(2, 900), uniform(2, 900, seed=1)
     scores = torch.ops.usvs.saliency_statistics(prediction, truth, truth > 0.9, 15, 1e-7)
     found["saliency_statistics"] = digest(*scores)
+    maps, weight = uniform(2, 8, 5, 6).requires_grad_(), uniform(8, seed=2).requires_grad_()
+    running = [torch.zeros(8), torch.ones(8)]
+    normalised = ops.batch_norm_act(maps, weight, weight - 1.0, *running, True, 0.1, 1e-5, residual=maps - 0.5)
+    (normalised * uniform(2, 8, 5, 6, seed=3)).sum().backward()
+    found["batch_norm_act"] = digest(normalised, maps.grad, weight.grad, *running)
     refused = torch.tensor([0, 1, 2, 3, 99])
     try:
         ops.contrastive_loss(*contrastive_arguments(), refused)

@@ -58,10 +58,10 @@ def wait(child: int, seconds: float | None = None) -> int | None:
         time.sleep(0.001)
 
 
-def weights_sha256(run: Path) -> str:
-    """Return the hash of the weights and the optimiser's state of a run's last checkpoint."""
+def weights_sha256(run: Path, name: str = "step_00000006") -> str:
+    """Return the hash of the weights and the optimiser's state of a run's last checkpoint, which has this name."""
     last = step_folders(run / "checkpoints")[-1]
-    assert last.name == "step_00000006", last
+    assert last.name == name, last
     return hashlib.sha256(
         (last / "model.safetensors").read_bytes() + (last / "optimiser.safetensors").read_bytes()
     ).hexdigest()

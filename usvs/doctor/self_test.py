@@ -54,6 +54,7 @@ def comparisons(device: str) -> list[tuple[str, float, Callable[[], Compared]]]:
     prediction, truth, energy = uniform(2, 900), uniform(2, 900), uniform(2, 100).double()
     places = (torch.tensor([[0, 3], [5, 1]]), torch.tensor([False, True]), uniform(2), 32, 150, 0, 4.0, 1.0)
     kinds = ("kl", "similarity", "correlation")
+    features, gate = uniform(3, 2, 8, 6, 6), (uniform(4, 8), uniform(4), uniform(8, 4), uniform(8))
 
     def loss(function: Callable[..., Any], rows: list[Any]) -> Any:
         inputs = [one.clone().requires_grad_() for one in rows]
@@ -67,6 +68,14 @@ def comparisons(device: str) -> list[tuple[str, float, Callable[[], Compared]]]:
 
     def statistics(function: Callable[..., Any]) -> Any:
         return torch.cat([one.double() for one in function(prediction, truth, truth > 0.9, kinds, 1e-7)], dim=1)
+
+    def block(function: Callable[..., Any], dtype: torch.dtype) -> Any:
+        maps, residual = (one.to(dtype).requires_grad_() for one in (features[0], features[1]))
+        squeeze = [one.to(dtype) for one in gate]
+        ones = torch.ones(8, dtype=dtype)
+        result = function(maps, ones, ones, None, None, True, 0.1, 1e-5, True, residual - 1.0, squeeze)
+        (result * features[2]).sum().backward()
+        return torch.cat([one.flatten() for one in (result.detach(), maps.grad, residual.grad)])
 
     everywhere: list[tuple[str, float, Callable[[], Compared]]] = [
         (
@@ -88,6 +97,14 @@ def comparisons(device: str) -> list[tuple[str, float, Callable[[], Compared]]]:
         return everywhere
     return [
         *everywhere,
+        (
+            "batch_norm_act",
+            1e-5,
+            lambda: (
+                block(ops.batch_norm_act, torch.float32),
+                block(ops.batch_norm_act_reference, torch.float64),
+            ),
+        ),
         (
             "augment_frames",
             0.0,

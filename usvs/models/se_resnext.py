@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from usvs.models.batch_norm_act import BatchNormAct
 from usvs.models.channel_means import channel_means
 from usvs.models.encoder import Encoder, expand_channels
 from usvs.models.settings import EncoderSettings
@@ -42,6 +43,12 @@ class SqueezeExcite(nn.Module):
         means = channel_means(maps)[:, :, None, None]
         return maps * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
 
+    def layers(self) -> list[Tensor]:
+        """Return weight [S, C] and bias [S] of the first layer, weight [C, S] and bias [C] of the second."""
+        bias1, bias2 = self.fc1.bias, self.fc2.bias
+        assert bias1 is not None and bias2 is not None  # for TorchScript
+        return [self.fc1.weight.flatten(1), bias1, self.fc2.weight.flatten(1), bias2]
+
 
 class Bottleneck(nn.Module):
     """1 x 1, grouped 3 x 3 and 1 x 1 convolutions with a gate, added to a shortcut.
@@ -55,7 +62,12 @@ class Bottleneck(nn.Module):
         dilation: its dilation.
         se_ratio: squeezed channels over output channels.
         downsample: whether the shortcut is a strided 1 x 1 convolution instead of the identity.
+
+    Attributes:
+        fuses: compute last norm, gate, sum and ReLU as one op in training; see `usvs.models.batch_norm_act`.
     """
+
+    __constants__ = ["fuses"]  # noqa: RUF012 - read by TorchScript
 
     def __init__(
         self,
@@ -71,26 +83,28 @@ class Bottleneck(nn.Module):
         super().__init__()
         out = planes * EXPANSION
         self.conv1: nn.Conv2d = nn.Conv2d(channels, width, 1, bias=False)
-        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.bn1: BatchNormAct = BatchNormAct(width, relu=True)
         self.conv2: nn.Conv2d = nn.Conv2d(
             width, width, 3, stride=stride, padding=dilation, dilation=dilation, groups=cardinality, bias=False
         )
-        self.bn2: nn.BatchNorm2d = nn.BatchNorm2d(width)
+        self.bn2: BatchNormAct = BatchNormAct(width, relu=True)
         self.conv3: nn.Conv2d = nn.Conv2d(width, out, 1, bias=False)
-        self.bn3: nn.BatchNorm2d = nn.BatchNorm2d(out)
+        self.bn3: BatchNormAct = BatchNormAct(out, relu=False)
         self.se: SqueezeExcite = SqueezeExcite(out, squeezed_channels(out, se_ratio))
         self.downsample: nn.Sequential | None = (
-            nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+            nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), BatchNormAct(out, relu=False))
             if downsample
             else None
         )
+        self.fuses: bool = False
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map [N, C, h, w] to [N, 4 * planes, h / stride, w / stride]."""
         shortcut = maps if self.downsample is None else self.downsample(maps)
-        out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
-        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
-        return F.relu(self.se(self.bn3(self.conv3(out))) + shortcut, inplace=True)
+        out = self.conv3(self.bn2(self.conv2(self.bn1(self.conv1(maps)))))
+        if self.fuses and (self.training or out.requires_grad):
+            return self.bn3.fused(out, True, shortcut, self.se.layers())
+        return F.relu(self.se(self.bn3(out)) + shortcut, inplace=True)
 
 
 class SEResNeXt(Encoder):
@@ -115,7 +129,7 @@ class SEResNeXt(Encoder):
         super().__init__(settings.in_chans)
         self.settings = settings
         self.conv1: nn.Conv2d = nn.Conv2d(settings.in_chans, settings.stem_width, 7, stride=2, padding=3, bias=False)
-        self.bn1: nn.BatchNorm2d = nn.BatchNorm2d(settings.stem_width)
+        self.bn1: BatchNormAct = BatchNormAct(settings.stem_width, relu=True)
         self.maxpool: nn.MaxPool2d = nn.MaxPool2d(3, stride=2, padding=1)
         self.stride: int = 4
         channels, dilation = settings.stem_width, 1
@@ -140,7 +154,7 @@ class SEResNeXt(Encoder):
         """Map images [N, 1 or in_chans, H, W] to feature maps [N, C, H / stride, W / stride] (rounded up)."""
         if self.in_chans > 1:
             images = expand_channels(images, self.in_chans)
-        maps: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        maps: Tensor = self.maxpool(self.bn1(self.conv1(images)))
         maps = self.layer4(self.layer3(self.layer2(self.layer1(maps))))
         return maps
 

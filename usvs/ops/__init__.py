@@ -25,6 +25,7 @@ import torch
 from usvs import __version__
 from usvs.ops._library import read_build_info
 from usvs.ops.augment_frames import MOST_HALVINGS, WEIGHT_BITS, augment_frames, augment_frames_reference
+from usvs.ops.batch_norm import batch_norm_act, batch_norm_act_reference
 from usvs.ops.contrastive_loss import contrastive_loss
 from usvs.ops.contrastive_loss_reference import contrastive_loss_reference
 from usvs.ops.energy_threshold import energy_threshold, energy_threshold_reference
@@ -45,6 +46,8 @@ __all__ = [
     "WEIGHT_BITS",
     "augment_frames",
     "augment_frames_reference",
+    "batch_norm_act",
+    "batch_norm_act_reference",
     "build_info",
     "contrastive_loss",
     "contrastive_loss_reference",

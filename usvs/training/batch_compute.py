@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from usvs.errors import ConfigError, ResourceError
+from usvs.models.batch_norm_act import fuse_batch_norms
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
 from usvs.training.branches import BranchThreads, has_branches
@@ -141,6 +142,7 @@ class BatchCompute:
                 " (see usvs.training.micro_batches.TrainableModule)"
             )
         how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
+        fuse_batch_norms(self.module, self.device.type == "cpu" and self.ranks.count == 1 and how != "inductor")
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
         divides = (

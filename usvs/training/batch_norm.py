@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from usvs.models.batch_norm_act import BatchNormAct
 from usvs.training.distributed import Ranks
 
 Policy = Literal["per_rank", "sync", "frozen"]
@@ -45,11 +46,14 @@ class RankBatchNorm(nn.Module):
         self.eps: float = norm.eps
         self.momentum: float = norm.momentum
         self.synchronised: bool = synchronised
+        self.relu: bool = isinstance(norm, BatchNormAct) and norm.relu
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Normalise [N, C] or [N, C, h, w], where N may be 0."""
-        if not (self.training and self.synchronised):
-            return self._local(rows)
+        """Normalise [N, C] or [N, C, h, w], where N may be 0, and apply the ReLU of the module it replaces."""
+        normalised = self._global(rows) if self.training and self.synchronised else self._local(rows)
+        return F.relu(normalised, inplace=True) if self.relu else normalised
+
+    def _global(self, rows: Tensor) -> Tensor:
         result, mean, variance, count = torch.ops.usvs.rank_batch_norm(rows, self.weight, self.bias, self.eps)
         counted = (count > 0).to(mean.dtype)  # 0 for a batch without rows on any rank
         unbiased = variance * (count / (count - 1.0).clamp_min(1.0))
@@ -113,7 +117,7 @@ def freeze_statistics(module: Any) -> None:
     """Set every batch norm of a module, scripted or not, to use its running statistics."""
     for child in module.modules():
         kind = getattr(child, "original_name", type(child).__name__)
-        if kind in ("BatchNorm1d", "BatchNorm2d", "RankBatchNorm"):
+        if kind in ("BatchNorm1d", "BatchNorm2d", "BatchNormAct", "RankBatchNorm"):
             child.eval()
 
 

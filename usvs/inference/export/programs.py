@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from usvs.errors import ConfigError
 from usvs.inference.export.source import ExportSource
+from usvs.models.batch_norm_act import fuse_batch_norms
 from usvs.tasks.model_folder import DESCRIPTION
 from usvs.utils.dependencies import missing_dependency
 
@@ -75,6 +76,7 @@ def make_program(source: ExportSource) -> nn.Module:
     else:
         kind = ClassificationProgram if source.kind == "classification" else SaliencyProgram
         program = kind([model.module for model in source.models])
+    fuse_batch_norms(program, False)  # one that was just trained: a file of it needs no op of usvs
     return program.eval().requires_grad_(False)
 
 

@@ -1,0 +1,101 @@
+"""A killed process of an elastic torchrun: it starts the processes again, and `--resume` continues the run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.interruptions import weights_sha256
+from usvs.training.checkpoint import step_folders
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Elastic:
+    """Two processes of one machine, as `docs/processes.md` starts them."""
+
+    def __init__(self, store: Path, run: Path, settings: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:2", "--nproc-per-node", "2"]
+        launch += ["--max-restarts", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "elastic"]
+        launch += ["--rdzv-conf", "last_call_timeout=1"]  # seconds that it waits for a second machine; 30 by default
+        command = ["-m", "usvs", "pretrain", str(store), str(run), "--config", str(settings), "--resume"]
+        self.run = run
+        self.log = run.with_suffix(".log")
+        with self.log.open("w") as log:
+            self.agent = subprocess.Popen(
+                [*launch, *command],
+                cwd=run.parent,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=log,
+            )
+
+    def wait_for_step(self, step: int) -> None:
+        """Return once a checkpoint of this step or a later one is complete."""
+        limit = time.monotonic() + 300
+        while not any(int(folder.name[5:]) >= step for folder in step_folders(self.run / "checkpoints")):
+            assert self.agent.poll() is None and time.monotonic() < limit, self.log.read_text()[-3000:]
+            time.sleep(0.005)
+
+    def kill_rank(self, rank: int) -> None:
+        """Kill a process of the run by SIGKILL, which it cannot notice."""
+        children = Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split()
+        for child in children:
+            if f"\0RANK={rank}\0".encode() in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+                return
+        raise AssertionError(f"no process of rank {rank} among {children}")
+
+    def finish(self) -> str:
+        """Return what was logged by a run that ends well."""
+        try:
+            self.agent.wait(timeout=300)
+        finally:
+            self.agent.kill()
+        text = self.log.read_text()
+        assert self.agent.returncode == 0, text[-3000:]
+        return text
+
+
+LAST = "step_00000030"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, tiny) -> Path:
+    """Thirty steps, long enough to be interrupted between two checkpoints."""
+    run = {"checkpoint_every_steps": 2, "keep_checkpoints": 50, "validate_every_steps": 1000}
+    made = tiny(run=run)
+    made = made.model_copy(update={"optimiser": made.optimiser.model_copy(update={"epochs": 10})})
+    file = tmp_path_factory.mktemp("elastic") / "settings.json"
+    file.write_text(made.model_dump_json())
+    return file
+
+
+@pytest.fixture(scope="module")
+def unbroken_sha256(tmp_path_factory, noise_store, settings) -> str:
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    assert "resuming after step" not in Elastic(noise_store, run, settings).finish()
+    return weights_sha256(run, LAST)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_is_started_again_and_the_result_is_the_same(
+    tmp_path, noise_store, settings, unbroken_sha256, rank: int
+):
+    run = Elastic(noise_store, tmp_path / "run", settings)
+    run.wait_for_step(6)
+    run.kill_rank(rank)
+    log = run.finish()
+    assert "exitcode: -9" in log and "resuming after step" in log, log[-3000:]
+    assert weights_sha256(tmp_path / "run", LAST) == unbroken_sha256
