@@ -13,12 +13,14 @@ arc determine the other edge. Points at the border of the image support nothing:
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from usvs.media.sector_curves import extend_curves, fit_curves, refine_curves
-from usvs.media.sector_edges import find_edges, find_headers, refine_edges, support_edges
+from usvs.media.sector_candidates import find_edges
+from usvs.media.sector_curves import Curves, extend_curves, fit_curves, refine_curves
+from usvs.media.sector_edges import Edges, find_headers, refine_edges, support_edges
 from usvs.media.sector_evidence import Evidence
-from usvs.media.sector_geometry import Curve, SectorGeometry
-from usvs.media.sector_outlines import Outlines, trace_outlines, trace_tops
+from usvs.media.sector_geometry import Curve, Mask, SectorGeometry
+from usvs.media.sector_outlines import Array, Outlines, sampling_step, trace_outlines, trace_tops
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
@@ -34,7 +36,12 @@ MIN_EDGE_ROWS = 0.06  # of the height: rows of the edge above a cut
 MIN_EDGE = 0.3  # fraction of the edge above a cut that is seen; else the flank may be without contact
 MIN_TOGETHER = 0.25  # fraction of these that end in one column
 MAX_AFTER = 0.02  # fraction of all rows that may end after it
-PRIOR_FRACTION = 0.1  # of the image's half perimeter: length of outline, half supported, that confidence starts with
+UNSEEN_WEIGHT = 0.25  # cost of a visible pixel of a border that is not seen
+OUTSIDE_WEIGHT = 3.0  # cost of active area outside
+SOLID_LEVEL = 3  # of contrast, of active area that must be inside
+DARK_WEIGHT = 0.5  # cost of area inside that is not active
+AREA_SAMPLES = 40  # of the longer side, at which the area is inspected
+PRIOR_FRACTION = 0.05  # of the image's half perimeter: length of outline, not supported, that confidence starts with
 
 
 @dataclass(frozen=True)
@@ -77,25 +84,40 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
         return None
     first_row = int(masks.any(axis=(0, 2)).argmax())
     first_rows = find_headers(evidence.activity > ACTIVE, evidence.painted, first_row, edges)
-    trace = trace_tops(masks, first_rows)
+    trace = trace_tops(masks, outlines.top, first_rows)
     tops, top_scores = fit_curves(trace, edges, height, tolerance, first_rows)
     bottoms, bottom_scores = fit_curves(outlines.bottom, edges, height, tolerance)
     curves_scores = (top_scores + bottom_scores) / levels
     scores = edges.score + curves_scores
     if min_slope > 0:
         scores += support_edges(trace, edges, tolerance) / levels
+    step = sampling_step(max(height, width))
+    supports, lengths = measure_support(outlines, edges, tops, bottoms, 1.5 * tolerance, first_rows, step)
+    scores = scores - UNSEEN_WEIGHT * (lengths - supports).sum(axis=0)
+    outside, dark = measure_areas(masks, edges, tops, bottoms)
+    scores -= OUTSIDE_WEIGHT * outside + DARK_WEIGHT * dark
     best = int(scores.argmax())
     axis, half_width, slope = (float(one[best]) for one in (edges.axis, edges.half_width, edges.slope))
-    geometry = SectorGeometry(axis, half_width, slope, tops[best], bottoms[best])
+    geometry = SectorGeometry(axis, half_width, slope, tops.curve(best), bottoms.curve(best))
     geometry = refine_edges(outlines, geometry, tolerance, width)
     geometry = refine_curves(outlines, geometry, height, tolerance)
     geometry = extend_curves(geometry, evidence, int(first_rows[best]))
-    support, visible = measure_support(outlines, geometry, height, width, 1.5 * tolerance)
+    support, visible = (
+        one[:, 0]
+        for one in measure_support(
+            outlines,
+            Edges.of(geometry),
+            Curves.of(geometry.top),
+            Curves.of(geometry.bottom),
+            1.5 * tolerance,
+            first_rows[best : best + 1],
+        )
+    )
     if is_cut(geometry, height, width) and support[3] < FADED_SUPPORT * visible[3]:
         geometry = replace(geometry, bottom=Curve(2.0 * height))
     geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
-    confidence = float((sum(support) + 0.5 * prior) / (sum(visible) + prior))
+    confidence = float(sum(support) / (sum(visible) + prior))
     return Fit(geometry, float(scores[best]), confidence), float(curves_scores[best])
 
 
@@ -186,22 +208,67 @@ def is_cut(geometry: SectorGeometry, height: int, width: int) -> bool:
     return geometry.axis - reach < 0 or geometry.axis + reach > width
 
 
+def measure_areas(masks: Mask, edges: Edges, tops: Curves, bottoms: Curves) -> tuple[Array, Array]:
+    """Return the clearly active area outside of K sectors [K], and the area inside that is never active [K].
+
+    Both are in px: divided by the side of a square as large as the clearly active area.
+    """
+    step = max(1, round(max(masks.shape[1:]) / AREA_SAMPLES))
+    sampled = masks[:, step // 2 :: step, step // 2 :: step]
+    faint, solid = sampled[:SOLID_LEVEL].any(axis=0), sampled[SOLID_LEVEL]
+    down, columns = ((np.arange(size) + 0.5) * step for size in solid.shape)
+    across = columns - edges.axis[:, None]  # [K, W]
+    reach = (edges.half_width[:, None] + edges.slope[:, None] * down)[:, :, None]
+    inside = np.abs(across)[:, None] <= reach
+    inside &= (down[:, None] >= tops.row_at(across)[:, None]) & (down[:, None] <= bottoms.row_at(across)[:, None])
+    flat = inside.reshape(len(inside), -1).astype(np.float32)
+    active, dark = (flat @ one.ravel().astype(np.float32) for one in (solid, ~faint))
+    side = np.sqrt(max(1.0, float(solid.sum())))
+    return (solid.sum() - active) * step / side, dark * step / side
+
+
 def measure_support(
-    outlines: Outlines, geometry: SectorGeometry, height: int, width: int, tolerance: float
-) -> tuple[list[float], list[float]]:
-    """Return how much of the left, right, top and bottom outline is supported, and how much is in the image; px."""
-    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5 - geometry.axis
+    outlines: Outlines,
+    edges: Edges,
+    tops: Curves,
+    bottoms: Curves,
+    tolerance: float,
+    first_rows: NDArray[np.int64],
+    step: int = 1,
+) -> tuple[Array, Array]:
+    """Return how much of the left, right, top and bottom border is supported, and how much is in the image, px.
+
+    Args:
+        outlines: of the active areas.
+        edges: [K] pairs of edges.
+        tops: [K] curves.
+        bottoms: likewise.
+        tolerance: distance of a point that supports a border.
+        first_rows: rows [K] below headers; a line along a header or the image's border is not a border that is seen.
+        step: every how many rows and columns are inspected.
+
+    Returns:
+        support [4, K] and visible length [4, K].
+    """
+    height, width = outlines.left.shape[1], outlines.top.shape[1]
+    down, columns = np.arange(height)[::step] + 0.5, np.arange(width)[::step] + 0.5
+    axis, half_width, slope = (one[:, None] for one in (edges.axis, edges.half_width, edges.slope))
+    reach = half_width + slope * down  # [K, H]
+    # Arcs end higher at the edges than on the axis.
+    between = (down > tops.row_at(reach)) & (down < bottoms.row_at(reach))
+    across = columns - axis
     support, visible = [], []
-    for points, sign in ((outlines.left, -1), (outlines.right, 1)):
-        column = geometry.axis + sign * (geometry.half_width + geometry.slope * down)
-        # Arcs end higher at the edges than on the axis.
-        end = [one.row_at(np.abs(column - geometry.axis)) for one in (geometry.top, geometry.bottom)]
-        shown = (column > 1) & (column < width - 1) & (down > end[0]) & (down < end[1])
-        visible.append(float(shown.sum()))
-        support.append(float((shown & (np.abs(points - column) <= tolerance)).mean(axis=0).sum()))
-    for points, curve in ((outlines.top, geometry.top), (outlines.bottom, geometry.bottom)):
-        row = curve.row_at(np.abs(across))
-        shown = (row > 1) & (row < height - 1) & (np.abs(across) < geometry.half_width + geometry.slope * row)
-        visible.append(float(shown.sum()))
-        support.append(float((shown & (np.abs(points - row) <= tolerance)).mean(axis=0).sum()))
-    return support, visible
+    for points, column in ((outlines.left, axis - reach), (outlines.right, axis + reach)):
+        shown = between & (column > 1) & (column < width - 1)
+        near = np.abs(points[None, :, ::step] - column[:, None]) <= tolerance  # [K, T, H]
+        visible.append(shown.sum(axis=1) * step)
+        support.append((near.mean(axis=1) * shown).sum(axis=1) * step)
+    for points, curves in ((outlines.top, tops), (outlines.bottom, bottoms)):
+        row = curves.row_at(across)
+        distance = np.where(np.isnan(curves.centre), 2 * tolerance, 1.0)[:, None]
+        shown = (row > first_rows[:, None] + distance) & (row < height - distance)
+        shown &= np.abs(across) < half_width + slope * row
+        near = np.abs(points[None, :, ::step] - row[:, None]) <= tolerance
+        visible.append(shown.sum(axis=1) * step)
+        support.append((near.mean(axis=1) * shown).sum(axis=1) * step)
+    return np.stack(support), np.stack(visible)
