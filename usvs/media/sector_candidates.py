@@ -12,11 +12,11 @@ from usvs.media.sector_outlines import Array, Outlines, sampling_step, score_lim
 # Angles to the vertical; transducers open at most by 2 x 57 degrees.
 ANGLE_STEP_DEGREES, MAX_ANGLE_DEGREES = 2.0, 57.0
 WIDTH_WEIGHT = 0.05  # cost per pixel of width, so that of two equally supported sectors the narrower one is taken
-AXIS_WEIGHT = 0.5  # cost per pixel between the axis and the middle of the image
+AXIS_WEIGHT = 1.5  # cost per pixel between the axis and the middle of the image
 MIN_WIDTH_FRACTION = 0.1  # of the image
 PEAKS = 3  # positions per slope and side
 PAIRS, ONE_SIDED = 12, 6  # candidates: pairs of edges; edges of each side whose other edge follows from an arc
-ONE_SIDED_PAIRS = 12  # candidates of the latter
+ONE_SIDED_PAIRS = 16  # candidates of the latter
 LINES, BEAMS = 6, 6  # limits of each side that may be a beam at a dark flank, and candidates with one
 BEAM_WEIGHT = 0.4  # support of such a beam, over that of an edge
 MIN_BEAM_SLOPE = 0.12  # difference of the slopes of an edge and a beam; two edges differ by less
@@ -171,7 +171,8 @@ def _complete_one(pairs: Array, outlines: Outlines, height: int, width: int) -> 
     """Return pairs with the best single edges whose other edge follows from an arc; it has no support of its own.
 
     An arc is about the apex, which is on the edge. Any two points of the arc have the same distance from it, so that
-    their perpendicular bisector meets the edge in the apex. Most pairs of points of a visible arc agree.
+    their perpendicular bisector meets the edge in the apex. Most pairs of points of a visible arc agree. Without an arc,
+    the axis is in the middle of the image, as pictures are cut out.
     """
     made = []
     slanted = np.flatnonzero(pairs[4] > MIN_APEX_SLOPE)
@@ -181,9 +182,12 @@ def _complete_one(pairs: Array, outlines: Outlines, height: int, width: int) -> 
         _, first = np.unique(keys, return_index=True)
         chosen = best[np.sort(first)[:ONE_SIDED]]
         position, slope = pairs[own, chosen], pairs[4, chosen]
-        for outline in (outlines.top, outlines.bottom):
-            rows = outline[ARC_LEVELS:] if own else outline[ARC_LEVELS:, ::-1]  # the edge is mirrored to the right
-            axis = _find_axes(rows, position, slope, height)
+        for outline in (outlines.top, outlines.bottom, None):
+            if outline is None:
+                axis = np.full(len(position), width / 2)
+            else:
+                rows = outline[ARC_LEVELS:] if own else outline[ARC_LEVELS:, ::-1]  # the edge is mirrored to the right
+                axis = _find_axes(rows, position, slope, height)
             seen = np.isfinite(axis)
             copy = np.zeros((5, int(seen.sum())))
             copy[own], copy[score], copy[4] = position[seen], pairs[score, chosen][seen], slope[seen]

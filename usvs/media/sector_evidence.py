@@ -226,7 +226,7 @@ def find_insets(plain: Mask) -> Mask:
         left, top, wide, tall, area = stats[corner]
         if area >= INSET_FILLED * wide * tall and max(wide / width, tall / height) < INSET_MAX:
             insets[top : top + tall, left : left + wide] = True
-    return insets
+    return _dilate(insets, 3)  # its border may be within a reduced pixel
 
 
 def _keep_dense(active: Mask) -> Mask:
