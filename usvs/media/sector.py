@@ -25,6 +25,8 @@ NOT_FOUND = "no sector found: the whole image is kept"
 MIN_SECTOR_FRACTION = 0.05  # of the image; a smaller area is not a sector
 SPLIT_LEVEL = 2  # of contrast, at which two sectors side by side are apart
 SURE_CONFIDENCE = 0.75  # of the first fit; with less, another background is tried
+UNSURE_CONFIDENCE = 0.2  # with less, a noisy background is tried
+DITHER_LEVELS = 8.0  # noise of a dithered background, as in GIF files
 MIN_CROP_SIDE_PX = 16  # of the crop
 CROP_MARGIN_FRACTION = 0.01  # of the crop's width and height, removed on each side
 
@@ -76,6 +78,9 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
             fits.append((fit, evidence))
             if fit.confidence > SURE_CONFIDENCE:
                 break  # another gray level cannot be the background
+    if fits and max(fit.confidence for fit, _ in fits) < UNSURE_CONFIDENCE:
+        noisy = gather_evidence(frames, DITHER_LEVELS)
+        fits += [(fit, evidence) for evidence in noisy if (fit := fit_geometry(evidence)) is not None]
     if not fits:
         return Sector(full_image, NOT_FOUND, "whole")
     fit, evidence = max(fits, key=lambda one: one[0].score)

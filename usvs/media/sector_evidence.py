@@ -92,8 +92,13 @@ class Evidence:
         return replace(self, **{name: getattr(self, name)[..., first:last] for name in names})
 
 
-def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
-    """Yield the evidence of gray frames [n, H, W] for every gray level that may be the background, one or two."""
+def gather_evidence(frames: NDArray[np.uint8], least_noise: float = 0.0) -> Iterator[Evidence]:
+    """Yield the evidence of gray frames [n, H, W] for every gray level that may be the background, one or two.
+
+    Args:
+        frames: of one scan.
+        least_noise: of the background, gray levels; more than its even part shows if it is dithered.
+    """
     reduced, factor = _reduce(frames)
     brightest, darkest = (one.astype(np.float32) for one in (reduced.max(axis=0), reduced.min(axis=0)))
     mean = reduced.mean(axis=0, dtype=np.float32)
@@ -108,7 +113,7 @@ def gather_evidence(frames: NDArray[np.uint8]) -> Iterator[Evidence]:
     is_still = brightest - darkest <= STILL_LEVELS
     local_mean = cv2.blur(mean, (5, 5))
     for background, noise in _estimate_backgrounds(brightest, darkest, mean):
-        contrast = np.maximum(brightest - background, background - darkest) - noise
+        contrast = np.maximum(brightest - background, background - darkest) - max(noise, least_noise)
         bars = menu & (np.abs(mean - background) > MENU_MIN_CONTRAST)
         if background > MENU_MIN_LEVEL:
             bars |= framing

@@ -24,6 +24,7 @@ from usvs.media.sector_outlines import Array, Outlines, sampling_step, trace_out
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
+SEEN_SUPPORT = 0.5  # fraction of a curve; with more, it is exact
 FADED_SUPPORT = 0.1  # fraction of the bottom curve, as by chance; with less the depth is not seen to end
 PARALLEL_SLOPE = 0.08  # of edges that may be the cuts of a wide sector
 MIN_WINDOW_SLOPE = 0.25  # of the edges of such a sector
@@ -101,7 +102,13 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
     geometry = SectorGeometry(axis, half_width, slope, tops.curve(best), bottoms.curve(best))
     geometry = refine_edges(outlines, geometry, tolerance, width)
     geometry = refine_curves(outlines, geometry, height, tolerance)
-    geometry = extend_curves(geometry, evidence, int(first_rows[best]))
+    is_seen = supports[2:, best] > SEEN_SUPPORT * np.maximum(lengths[2:, best], 1)
+    extended = extend_curves(geometry, evidence, int(first_rows[best]))
+    geometry = replace(
+        extended,
+        top=geometry.top if is_seen[0] else extended.top,
+        bottom=geometry.bottom if is_seen[1] else extended.bottom,
+    )
     support, visible = (
         one[:, 0]
         for one in measure_support(
