@@ -80,10 +80,14 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
                 break  # another gray level cannot be the background
     if fits and max(fit.confidence for fit, _ in fits) < UNSURE_CONFIDENCE:
         noisy = gather_evidence(frames, DITHER_LEVELS)
-        fits += [(fit, evidence) for evidence in noisy if (fit := fit_geometry(evidence)) is not None]
+        fits += [
+            (fit, evidence)
+            for evidence in noisy
+            if (fit := fit_geometry(evidence)) is not None and fit.confidence > UNSURE_CONFIDENCE
+        ][:1]
     if not fits:
         return Sector(full_image, NOT_FOUND, "whole")
-    fit, evidence = max(fits, key=lambda one: one[0].score)
+    fit, evidence = max(fits, key=lambda one: (one[0].confidence > UNSURE_CONFIDENCE, one[0].score))
     reduced = fit.geometry.scaled(1 / evidence.factor).draw_mask(*evidence.text.shape)
     if reduced.mean() < MIN_SECTOR_FRACTION:
         return Sector(full_image, NOT_FOUND, "whole")
