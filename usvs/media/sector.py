@@ -18,7 +18,7 @@ from usvs.media.box import Box
 from usvs.media.sector_evidence import find_insets, gather_evidence
 from usvs.media.sector_fit import fit_geometry
 from usvs.media.sector_geometry import Mask, SectorGeometry
-from usvs.media.sector_screen import find_first_of_two, find_screen
+from usvs.media.sector_screen import find_cut_picture, find_first_of_two, find_screen
 
 NOT_FOUND = "no sector found: the whole image is kept"
 
@@ -27,6 +27,7 @@ SPLIT_LEVEL = 2  # of contrast, at which two sectors side by side are apart
 SURE_CONFIDENCE = 0.75  # of the first fit; with less, another background is tried
 UNSURE_CONFIDENCE = 0.2  # with less, a noisy background is tried
 DITHER_LEVELS = 8.0  # noise of a dithered background, as in GIF files
+CUT_CONFIDENCE = 0.1  # by which a sector with black margins must be more certain than one that they cut
 MIN_CROP_SIDE_PX = 16  # of the crop
 CROP_MARGIN_FRACTION = 0.01  # of the crop's width and height, removed on each side
 
@@ -66,10 +67,20 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
     frames = np.asarray(frames)
     if region is not None:
         return _detect_in_region(frames, region)
-    height, width = frames.shape[1:]
-    full_image = Box(0, 0, width, height)
     if (screen := find_screen(frames)) is not None:
         return _detect_in_part(frames, screen)
+    if (picture := find_cut_picture(frames)) is not None:
+        inside = _detect_in_part(frames, picture)
+        if inside.confidence > SURE_CONFIDENCE:
+            return inside
+        complete = _detect_in_image(frames)  # the cuts may be edges of a linear sector
+        return complete if complete.confidence > inside.confidence + CUT_CONFIDENCE else inside
+    return _detect_in_image(frames)
+
+
+def _detect_in_image(frames: NDArray[np.uint8]) -> Sector:
+    height, width = frames.shape[1:]
+    full_image = Box(0, 0, width, height)
     fits = []
     for evidence in gather_evidence(frames):
         if (columns := find_first_of_two(evidence.masks[SPLIT_LEVEL])) is not None:

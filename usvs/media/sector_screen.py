@@ -32,7 +32,7 @@ def find_screen(frames: NDArray[np.uint8]) -> Box | None:
     highest, lowest = frames.max(axis=0), frames.min(axis=0)
     corner = int(np.median(highest[[0, 0, -1, -1], [0, -1, 0, -1]]))
     if corner <= MIN_BAR_LEVEL:
-        return _find_cut_picture(highest, lowest)
+        return None
     is_level = (highest <= corner + BAR_LEVELS) & (lowest >= corner - BAR_LEVELS)
     found = []
     for across, side in ((0, width), (1, height)):
@@ -51,8 +51,16 @@ def find_screen(frames: NDArray[np.uint8]) -> Box | None:
     return None if max(float(one.mean()) for one in borders) > 1 - BAR_FILLED else box
 
 
-def _find_cut_picture(highest: NDArray[np.uint8], lowest: NDArray[np.uint8]) -> Box | None:
-    """Return the picture without black margins beside which it is bright along a line: there it was cut out."""
+def find_cut_picture(frames: NDArray[np.uint8]) -> Box | None:
+    """Return the picture without black margins beside which it is bright along a line: there it was cut out.
+
+    Args:
+        frames: gray frames [n, H, W].
+
+    Returns:
+        What is left, or None if nothing is to be removed.
+    """
+    highest, lowest = frames.max(axis=0), frames.min(axis=0)
     found: list[int] = []
     for across, lines in ((0, highest.T), (1, highest)):
         brightest, darkest = highest.max(axis=across), lowest.min(axis=across)
