@@ -171,8 +171,8 @@ def _complete_one(pairs: Array, outlines: Outlines, height: int, width: int) -> 
     """Return pairs with the best single edges whose other edge follows from an arc; it has no support of its own.
 
     An arc is about the apex, which is on the edge. Any two points of the arc have the same distance from it, so that
-    their perpendicular bisector meets the edge in the apex. Most pairs of points of a visible arc agree. Without an arc,
-    the axis is in the middle of the image, as pictures are cut out.
+    their perpendicular bisector meets the edge in the apex. Most pairs of points of a visible arc agree. Without arcs
+    the axis is in the middle of the image, as people cut pictures out.
     """
     made = []
     slanted = np.flatnonzero(pairs[4] > MIN_APEX_SLOPE)

@@ -72,8 +72,9 @@ def fit_curves(
     is_steep = edges.slope > MIN_ARC_SLOPE
     apex = np.where(is_steep, -edges.half_width / np.where(is_steep, edges.slope, 1), -FAR_PX)
     centre = apex[:, None, None]
-    arcs = centre + np.hypot(across, rows - centre)  # where the arc through a point crosses the axis
-    first, bins = (-2 * height, 2 * height + 2) if is_top else (-2, 2 * height + 4)
+    depth = rows - centre
+    arcs = centre + np.sqrt(across * across + depth * depth)  # where the arc through a point crosses the axis
+    first, bins = (-height, height + 2) if is_top else (-2, 2 * height + 4)
     points, both = sign * np.concatenate([rows, arcs]), np.concatenate([clipped, clipped])
     line, arc = np.split(score_limits(points, both, first, bins, tolerance), 2)
     arc[~is_steep] = -np.inf

@@ -103,12 +103,13 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
     geometry = refine_edges(outlines, geometry, tolerance, width)
     geometry = refine_curves(outlines, geometry, height, tolerance)
     is_seen = supports[2:, best] > SEEN_SUPPORT * np.maximum(lengths[2:, best], 1)
-    extended = extend_curves(geometry, evidence, int(first_rows[best]))
-    geometry = replace(
-        extended,
-        top=geometry.top if is_seen[0] else extended.top,
-        bottom=geometry.bottom if is_seen[1] else extended.bottom,
-    )
+    if not is_seen.all():
+        extended = extend_curves(geometry, evidence, int(first_rows[best]))
+        geometry = replace(
+            extended,
+            top=geometry.top if is_seen[0] else extended.top,
+            bottom=geometry.bottom if is_seen[1] else extended.bottom,
+        )
     support, visible = (
         one[:, 0]
         for one in measure_support(
