@@ -67,9 +67,10 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
     frames = np.asarray(frames)
     if region is not None:
         return _detect_in_region(frames, region)
-    if (screen := find_screen(frames)) is not None:
+    highest, lowest = frames.max(axis=0), frames.min(axis=0)
+    if (screen := find_screen(highest, lowest)) is not None:
         return _detect_in_part(frames, screen)
-    if (picture := find_cut_picture(frames)) is not None:
+    if (picture := find_cut_picture(highest, lowest)) is not None:
         inside = _detect_in_part(frames, picture)
         if inside.confidence > SURE_CONFIDENCE:
             return inside

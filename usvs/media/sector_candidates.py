@@ -4,6 +4,8 @@ Most sectors show both edges. Where one is dark, the other one and an arc, or a 
 determine the apex; where both are, an arc alone does.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from usvs.media.sector_edges import MIN_APEX_SLOPE, Edges
@@ -27,8 +29,8 @@ MIN_PAIRS = 10  # pairs of points per level that must meet the edge inside the i
 AXIS_BIN_PX = 2.0  # precision of the agreement
 
 
-def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) -> Edges:
-    """Return the best pairs of edges, mirrored: both seen, one seen and one dark, or given by arcs."""
+def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) -> Iterator[Edges]:
+    """Yield the best pairs of edges of which both are seen, then those of which one or both are dark."""
     levels = len(outlines.left)
     slopes = np.tan(np.radians(np.arange(0, MAX_ANGLE_DEGREES, ANGLE_STEP_DEGREES)))
     step, middle = sampling_step(height), height / 2
@@ -48,24 +50,30 @@ def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) ->
     shape = (len(slopes), PEAKS, PEAKS)
     table = [left[:, :, None], left_score[:, :, None], right[:, None], right_score[:, None], slopes[:, None, None]]
     pairs = np.stack([np.broadcast_to(one, shape).ravel() for one in table])
-    one_sided = _complete_one(pairs, outlines, height, width)
-    candidates = np.concatenate([pairs, one_sided], axis=1)
-    first, last = width - candidates[0], candidates[2]  # columns in row 0
-    mirrored = np.stack([(first + last) / 2, (last - first) / 2, candidates[4], candidates[1] + candidates[3]])
+    yield _choose(_mirror(pairs, width), PAIRS, height, width)
+    one_sided = _mirror(_complete_one(pairs, outlines, height, width), width)
     beams, arcs = _pair_with_beams(lines, slopes, height, width), _open_arcs(outlines, height, width, tolerance)
-    axis, half_width, slope, score = (np.concatenate(one) for one in zip(mirrored, beams, arcs, strict=True))
+    groups = [
+        _choose(group, most, height, width)
+        for group, most in ((one_sided, ONE_SIDED_PAIRS), (beams, BEAMS), (arcs, ARCS))
+    ]
+    fields = ("axis", "half_width", "slope", "score")
+    yield Edges(*(np.concatenate([getattr(group, field) for group in groups]) for field in fields))
+
+
+def _mirror(pairs: Array, width: int) -> Array:
+    """Return [axis, half width, slope, score] of pairs [mirrored left, its score, right, its score, slope]."""
+    first, last = width - pairs[0], pairs[2]  # columns in row 0
+    return np.stack([(first + last) / 2, (last - first) / 2, pairs[4], pairs[1] + pairs[3]])
+
+
+def _choose(candidates: Array, most: int, height: int, width: int) -> Edges:
+    """Return the best of edges [axis, half width, slope, score], with the costs of width and of an axis at a side."""
+    axis, half_width, slope, score = candidates
     extent = np.minimum(width, axis + half_width + slope * height) - np.maximum(0, axis - half_width - slope * height)
     score = score - WIDTH_WEIGHT * extent - AXIS_WEIGHT * np.abs(axis - width / 2)
     score[extent < MIN_WIDTH_FRACTION * width] = -np.inf
-    ends = np.cumsum([pairs.shape[1], one_sided.shape[1], beams.shape[1]])
-    chosen = np.concatenate(
-        [
-            begin + np.argsort(-score[begin:end], kind="stable")[:most]
-            for begin, end, most in zip(
-                (0, *ends), (*ends, len(score)), (PAIRS, ONE_SIDED_PAIRS, BEAMS, ARCS), strict=True
-            )
-        ]
-    )
+    chosen = np.argsort(-score, kind="stable")[:most]
     chosen = chosen[np.isfinite(score[chosen])]
     return Edges(axis[chosen], half_width[chosen], slope[chosen], score[chosen])
 

@@ -19,8 +19,9 @@ from usvs.media.sector_candidates import find_edges
 from usvs.media.sector_curves import Curves, extend_curves, fit_curves, refine_curves
 from usvs.media.sector_edges import Edges, find_headers, refine_edges, support_edges
 from usvs.media.sector_evidence import Evidence
-from usvs.media.sector_geometry import Curve, Mask, SectorGeometry
+from usvs.media.sector_geometry import Curve, SectorGeometry
 from usvs.media.sector_outlines import Array, Outlines, sampling_step, trace_outlines, trace_tops
+from usvs.media.sector_support import measure_areas, measure_support
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
@@ -39,9 +40,7 @@ MIN_TOGETHER = 0.25  # fraction of these that end in one column
 MAX_AFTER = 0.02  # fraction of all rows that may end after it
 UNSEEN_WEIGHT = 0.25  # cost of a visible pixel of a border that is not seen
 OUTSIDE_WEIGHT = 3.0  # cost of active area outside
-SOLID_LEVEL = 3  # of contrast, of active area that must be inside
 DARK_WEIGHT = 0.5  # cost of area inside that is not active
-AREA_SAMPLES = 40  # of the longer side, at which the area is inspected
 PRIOR_FRACTION = 0.05  # of the image's half perimeter: length of outline, not supported, that confidence starts with
 
 
@@ -73,16 +72,36 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     return replace(fit, geometry=fit.geometry.scaled(evidence.factor))
 
 
-def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
-    """Fit a sector in reduced pixels, with edges of at least a slope; also return the part of its score from curves."""
+@dataclass(frozen=True)
+class Candidate:
+    """The best of some candidates, before its position is refined.
+
+    Attributes:
+        geometry: in reduced pixels.
+        score: in outline points per level; `curves_score` is the part of it from curves.
+        first_row: row below a header.
+        support: supported length of the left, right, top and bottom border; `visible` is the length in the image.
+    """
+
+    geometry: SectorGeometry
+    score: float
+    curves_score: float
+    first_row: int
+    support: Array
+    visible: Array
+
+    @property
+    def is_seen(self) -> NDArray[np.bool_]:
+        """Whether most of each border is seen [4]."""
+        seen: NDArray[np.bool_] = self.support > SEEN_SUPPORT * np.maximum(self.visible, 1)
+        return seen
+
+
+def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: float) -> Candidate:
+    """Return the best of the pairs of edges, with its curves."""
     masks = evidence.masks
     levels, height, width = masks.shape
     tolerance = _tolerance(evidence)
-    outlines = trace_outlines(masks)
-    edges = find_edges(outlines, height, width, tolerance)
-    edges = edges.chosen(edges.slope >= min_slope)
-    if not masks.any() or not len(edges.axis):
-        return None
     first_row = int(masks.any(axis=(0, 2)).argmax())
     first_rows = find_headers(evidence.activity > ACTIVE, evidence.painted, first_row, edges)
     trace = trace_tops(masks, outlines.top, first_rows)
@@ -100,15 +119,44 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
     best = int(scores.argmax())
     axis, half_width, slope = (float(one[best]) for one in (edges.axis, edges.half_width, edges.slope))
     geometry = SectorGeometry(axis, half_width, slope, tops.curve(best), bottoms.curve(best))
+    return Candidate(
+        geometry,
+        float(scores[best]),
+        float(curves_scores[best]),
+        int(first_rows[best]),
+        supports[:, best],
+        lengths[:, best],
+    )
+
+
+def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
+    """Fit a sector in reduced pixels, with edges of at least a slope; also return the part of its score from curves."""
+    masks = evidence.masks
+    _, height, width = masks.shape
+    tolerance = _tolerance(evidence)
+    outlines = trace_outlines(masks)
+    if not masks.any():
+        return None
+    best: Candidate | None = None
+    for edges in find_edges(outlines, height, width, tolerance):
+        usable = edges.chosen(edges.slope >= min_slope)
+        if len(usable.axis):
+            found = _score(evidence, outlines, usable, min_slope)
+            best = found if best is None or found.score > best.score else best
+            if best.is_seen[:2].all():
+                break  # no edge is dark
+    if best is None:
+        return None
+    geometry = best.geometry
     geometry = refine_edges(outlines, geometry, tolerance, width)
     geometry = refine_curves(outlines, geometry, height, tolerance)
-    is_seen = supports[2:, best] > SEEN_SUPPORT * np.maximum(lengths[2:, best], 1)
-    if not is_seen.all():
-        extended = extend_curves(geometry, evidence, int(first_rows[best]))
+    _, _, is_top_seen, is_bottom_seen = best.is_seen
+    if not (is_top_seen and is_bottom_seen):
+        extended = extend_curves(geometry, evidence, best.first_row)
         geometry = replace(
             extended,
-            top=geometry.top if is_seen[0] else extended.top,
-            bottom=geometry.bottom if is_seen[1] else extended.bottom,
+            top=geometry.top if is_top_seen else extended.top,
+            bottom=geometry.bottom if is_bottom_seen else extended.bottom,
         )
     support, visible = (
         one[:, 0]
@@ -118,7 +166,7 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
             Curves.of(geometry.top),
             Curves.of(geometry.bottom),
             1.5 * tolerance,
-            first_rows[best : best + 1],
+            np.array([best.first_row]),
         )
     )
     if is_cut(geometry, height, width) and support[3] < FADED_SUPPORT * visible[3]:
@@ -126,7 +174,7 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
     geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
     confidence = float(sum(support) / (sum(visible) + prior))
-    return Fit(geometry, float(scores[best]), confidence), float(curves_scores[best])
+    return Fit(geometry, best.score, confidence), best.curves_score
 
 
 def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit | None:
@@ -214,69 +262,3 @@ def is_cut(geometry: SectorGeometry, height: int, width: int) -> bool:
     row = min(geometry.bottom.row, height)
     reach = geometry.half_width + geometry.slope * row
     return geometry.axis - reach < 0 or geometry.axis + reach > width
-
-
-def measure_areas(masks: Mask, edges: Edges, tops: Curves, bottoms: Curves) -> tuple[Array, Array]:
-    """Return the clearly active area outside of K sectors [K], and the area inside that is never active [K].
-
-    Both are in px: divided by the side of a square as large as the clearly active area.
-    """
-    step = max(1, round(max(masks.shape[1:]) / AREA_SAMPLES))
-    sampled = masks[:, step // 2 :: step, step // 2 :: step]
-    faint, solid = sampled[:SOLID_LEVEL].any(axis=0), sampled[SOLID_LEVEL]
-    down, columns = ((np.arange(size) + 0.5) * step for size in solid.shape)
-    across = columns - edges.axis[:, None]  # [K, W]
-    reach = (edges.half_width[:, None] + edges.slope[:, None] * down)[:, :, None]
-    inside = np.abs(across)[:, None] <= reach
-    inside &= (down[:, None] >= tops.row_at(across)[:, None]) & (down[:, None] <= bottoms.row_at(across)[:, None])
-    flat = inside.reshape(len(inside), -1).astype(np.float32)
-    active, dark = (flat @ one.ravel().astype(np.float32) for one in (solid, ~faint))
-    side = np.sqrt(max(1.0, float(solid.sum())))
-    return (solid.sum() - active) * step / side, dark * step / side
-
-
-def measure_support(
-    outlines: Outlines,
-    edges: Edges,
-    tops: Curves,
-    bottoms: Curves,
-    tolerance: float,
-    first_rows: NDArray[np.int64],
-    step: int = 1,
-) -> tuple[Array, Array]:
-    """Return how much of the left, right, top and bottom border is supported, and how much is in the image, px.
-
-    Args:
-        outlines: of the active areas.
-        edges: [K] pairs of edges.
-        tops: [K] curves.
-        bottoms: likewise.
-        tolerance: distance of a point that supports a border.
-        first_rows: rows [K] below headers; a line along a header or the image's border is not a border that is seen.
-        step: every how many rows and columns are inspected.
-
-    Returns:
-        support [4, K] and visible length [4, K].
-    """
-    height, width = outlines.left.shape[1], outlines.top.shape[1]
-    down, columns = np.arange(height)[::step] + 0.5, np.arange(width)[::step] + 0.5
-    axis, half_width, slope = (one[:, None] for one in (edges.axis, edges.half_width, edges.slope))
-    reach = half_width + slope * down  # [K, H]
-    # Arcs end higher at the edges than on the axis.
-    between = (down > tops.row_at(reach)) & (down < bottoms.row_at(reach))
-    across = columns - axis
-    support, visible = [], []
-    for points, column in ((outlines.left, axis - reach), (outlines.right, axis + reach)):
-        shown = between & (column > 1) & (column < width - 1)
-        near = np.abs(points[None, :, ::step] - column[:, None]) <= tolerance  # [K, T, H]
-        visible.append(shown.sum(axis=1) * step)
-        support.append((near.mean(axis=1) * shown).sum(axis=1) * step)
-    for points, curves in ((outlines.top, tops), (outlines.bottom, bottoms)):
-        row = curves.row_at(across)
-        distance = np.where(np.isnan(curves.centre), 2 * tolerance, 1.0)[:, None]
-        shown = (row > first_rows[:, None] + distance) & (row < height - distance)
-        shown &= np.abs(across) < half_width + slope * row
-        near = np.abs(points[None, :, ::step] - row[:, None]) <= tolerance
-        visible.append(shown.sum(axis=1) * step)
-        support.append((near.mean(axis=1) * shown).sum(axis=1) * step)
-    return np.stack(support), np.stack(visible)

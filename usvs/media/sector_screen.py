@@ -19,17 +19,17 @@ SPLIT_MIN_WIDTH = 0.2  # of the picture: width of each of two sectors
 SPLIT_SIMILAR = 0.85  # narrower over wider
 
 
-def find_screen(frames: NDArray[np.uint8]) -> Box | None:
+def find_screen(highest: NDArray[np.uint8], lowest: NDArray[np.uint8]) -> Box | None:
     """Return the picture without bars of one gray level along its borders; None without bars.
 
     The screen's own background may have that level, too: then what is left begins with the same level, and nothing is
     removed.
 
     Args:
-        frames: gray frames [n, H, W].
+        highest: largest gray level over time [H, W].
+        lowest: smallest.
     """
-    height, width = frames.shape[1:]
-    highest, lowest = frames.max(axis=0), frames.min(axis=0)
+    height, width = highest.shape
     corner = int(np.median(highest[[0, 0, -1, -1], [0, -1, 0, -1]]))
     if corner <= MIN_BAR_LEVEL:
         return None
@@ -51,16 +51,16 @@ def find_screen(frames: NDArray[np.uint8]) -> Box | None:
     return None if max(float(one.mean()) for one in borders) > 1 - BAR_FILLED else box
 
 
-def find_cut_picture(frames: NDArray[np.uint8]) -> Box | None:
+def find_cut_picture(highest: NDArray[np.uint8], lowest: NDArray[np.uint8]) -> Box | None:
     """Return the picture without black margins beside which it is bright along a line: there it was cut out.
 
     Args:
-        frames: gray frames [n, H, W].
+        highest: largest gray level over time [H, W].
+        lowest: smallest.
 
     Returns:
         What is left, or None if nothing is to be removed.
     """
-    highest, lowest = frames.max(axis=0), frames.min(axis=0)
     found: list[int] = []
     for across, lines in ((0, highest.T), (1, highest)):
         brightest, darkest = highest.max(axis=across), lowest.min(axis=across)
