@@ -20,6 +20,8 @@ from usvs.media.sector_fit import fit_geometry
 from usvs.media.sector_geometry import Mask, SectorGeometry
 from usvs.media.sector_screen import find_cut_picture, find_first_of_two, find_screen
 
+SECTOR_RULES = 2  # changes with what `detect_sector` returns: a catalogue has its crops
+
 NOT_FOUND = "no sector found: the whole image is kept"
 
 MIN_SECTOR_FRACTION = 0.05  # of the image; a smaller area is not a sector

@@ -13,7 +13,6 @@ arc determine the other edge. Points at the border of the image support nothing:
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from usvs.media.sector_candidates import find_edges
 from usvs.media.sector_curves import Curves, extend_curves, fit_curves, refine_curves
@@ -80,7 +79,7 @@ class Candidate:
         geometry: in reduced pixels.
         score: in outline points per level; `curves_score` is the part of it from curves.
         first_row: row below a header.
-        support: supported length of the left, right, top and bottom border; `visible` is the length in the image.
+        support: supported length of the left, right, top and bottom border [4, T]; `visible` [4] is in the image.
     """
 
     geometry: SectorGeometry
@@ -91,10 +90,13 @@ class Candidate:
     visible: Array
 
     @property
-    def is_seen(self) -> NDArray[np.bool_]:
-        """Whether most of each border is seen [4]."""
-        seen: NDArray[np.bool_] = self.support > SEEN_SUPPORT * np.maximum(self.visible, 1)
-        return seen
+    def are_edges_seen(self) -> bool:
+        """Whether most of both edges is seen."""
+        return bool((self.support[:2].mean(axis=1) > SEEN_SUPPORT * np.maximum(self.visible[:2], 1)).all())
+
+    def is_exact(self, border: int) -> bool:
+        """Return whether most of a border is seen at every level of contrast, so that there is nothing beyond it."""
+        return bool(self.support[border].min() > SEEN_SUPPORT * max(self.visible[border], 1))
 
 
 def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: float) -> Candidate:
@@ -113,7 +115,7 @@ def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: floa
         scores += support_edges(trace, edges, tolerance) / levels
     step = sampling_step(max(height, width))
     supports, lengths = measure_support(outlines, edges, tops, bottoms, 1.5 * tolerance, first_rows, step)
-    scores = scores - UNSEEN_WEIGHT * (lengths - supports).sum(axis=0)
+    scores = scores - UNSEEN_WEIGHT * (lengths - supports.mean(axis=2)).sum(axis=0)
     outside, dark = measure_areas(masks, edges, tops, bottoms)
     scores -= OUTSIDE_WEIGHT * outside + DARK_WEIGHT * dark
     best = int(scores.argmax())
@@ -143,37 +145,35 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
         if len(usable.axis):
             found = _score(evidence, outlines, usable, min_slope)
             best = found if best is None or found.score > best.score else best
-            if best.is_seen[:2].all():
+            if best.are_edges_seen:
                 break  # no edge is dark
     if best is None:
         return None
     geometry = best.geometry
     geometry = refine_edges(outlines, geometry, tolerance, width)
     geometry = refine_curves(outlines, geometry, height, tolerance)
-    _, _, is_top_seen, is_bottom_seen = best.is_seen
-    if not (is_top_seen and is_bottom_seen):
+    is_exact = [best.is_exact(border) for border in (2, 3)]  # top, bottom
+    if not all(is_exact):
         extended = extend_curves(geometry, evidence, best.first_row)
         geometry = replace(
             extended,
-            top=geometry.top if is_top_seen else extended.top,
-            bottom=geometry.bottom if is_bottom_seen else extended.bottom,
+            top=geometry.top if is_exact[0] else extended.top,
+            bottom=geometry.bottom if is_exact[1] else extended.bottom,
         )
-    support, visible = (
-        one[:, 0]
-        for one in measure_support(
-            outlines,
-            Edges.of(geometry),
-            Curves.of(geometry.top),
-            Curves.of(geometry.bottom),
-            1.5 * tolerance,
-            np.array([best.first_row]),
-        )
+    supports, visible = measure_support(
+        outlines,
+        Edges.of(geometry),
+        Curves.of(geometry.top),
+        Curves.of(geometry.bottom),
+        1.5 * tolerance,
+        np.array([best.first_row]),
     )
-    if is_cut(geometry, height, width) and support[3] < FADED_SUPPORT * visible[3]:
+    support = supports.mean(axis=2)
+    if is_cut(geometry, height, width) and support[3, 0] < FADED_SUPPORT * visible[3, 0]:
         geometry = replace(geometry, bottom=Curve(2.0 * height))
     geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
-    confidence = float(sum(support) / (sum(visible) + prior))
+    confidence = float(support.sum() / (visible.sum() + prior))
     return Fit(geometry, best.score, confidence), best.curves_score
 
 

@@ -52,7 +52,7 @@ def measure_support(
         step: every how many rows and columns are inspected.
 
     Returns:
-        support [4, K] and visible length [4, K].
+        support [4, K, T] at each level of contrast, and visible length [4, K].
     """
     height, width = outlines.left.shape[1], outlines.top.shape[1]
     down, columns = np.arange(height)[::step] + 0.5, np.arange(width)[::step] + 0.5
@@ -61,12 +61,12 @@ def measure_support(
     # Arcs end higher at the edges than on the axis.
     between = (down > tops.row_at(reach)) & (down < bottoms.row_at(reach))
     across = columns - axis
-    support, visible = [], []
+    supports, visible = [], []
     for points, column in ((outlines.left, axis - reach), (outlines.right, axis + reach)):
         shown = between & (column > 1) & (column < width - 1)
         near = np.abs(points[None, :, ::step] - column[:, None]) <= tolerance  # [K, T, H]
         visible.append(shown.sum(axis=1) * step)
-        support.append((near.mean(axis=1) * shown).sum(axis=1) * step)
+        supports.append((near & shown[:, None]).sum(axis=2) * step)
     for points, curves in ((outlines.top, tops), (outlines.bottom, bottoms)):
         row = curves.row_at(across)
         distance = np.where(np.isnan(curves.centre), 2 * tolerance, 1.0)[:, None]
@@ -74,5 +74,5 @@ def measure_support(
         shown &= np.abs(across) < half_width + slope * row
         near = np.abs(points[None, :, ::step] - row[:, None]) <= tolerance
         visible.append(shown.sum(axis=1) * step)
-        support.append((near.mean(axis=1) * shown).sum(axis=1) * step)
-    return np.stack(support), np.stack(visible)
+        supports.append((near & shown[:, None]).sum(axis=2) * step)
+    return np.stack(supports), np.stack(visible)
