@@ -1,11 +1,14 @@
 """The geometry that is fitted to a sector: synthetic screens with known geometry, and sectors drawn by eye."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
-from tests.media.sector_score import drawn_items, intersection_over_union, score, synthetic_items
-from tests.media.test_sector import SIZE, bounding_box, convex_area, make_screens
+from tests.media.sector_score import Item, drawn_items, intersection_over_union, score, synthetic_items
+from tests.media.test_sector import APEX, HALF_ANGLE, SIZE, bounding_box, convex_area, make_screens
+from usvs.media.box import Box
 from usvs.media.sector import detect_sector
 from usvs.media.sector_edges import Edges, find_headers
 from usvs.media.sector_geometry import Curve, SectorGeometry
@@ -32,15 +35,38 @@ def test_geometry_of_many_synthetic_screens():
     assert count == 48 and passed >= 0.75 * count
 
 
+def change_picture(item: Item, change: str) -> Item:
+    """Return an item in another size or with other gray levels; the sector stays the same."""
+    if change == "gamma":
+        table = np.rint(255 * (np.arange(256) / 255) ** 1.25).astype(np.uint8)
+        return replace(item, frames=table[item.frames])
+    height, width = (round(0.8 * side) for side in item.area.shape)
+
+    def resize(picture: np.ndarray) -> np.ndarray:
+        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+    area, text = (resize(one.astype(np.float32)) for one in (item.area, item.text))
+    return replace(item, frames=np.stack([resize(one) for one in item.frames]), area=area > 0.5, text=text > 0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.shared
 def test_geometry_of_sectors_drawn_by_eye(shared_data):
-    """Of clips, of single frames and of complete screens; none of the crops holds text."""
+    """Of clips, of single frames and of complete screens, also smaller and darker; none of the crops holds text."""
     found: dict[str, list[bool]] = {}
+    changed = {"smaller": 0, "gamma": 0}
+    confidences: dict[bool, list[float]] = {True: [], False: []}
     for item in drawn_items(shared_data):
-        figures = score(detect_sector(item.frames), item.area, item.text)
+        sector = detect_sector(item.frames)
+        figures = score(sector, item.area, item.text)
         assert not figures["text"], item.name
         found.setdefault(item.group, []).append(figures["passed"])
+        confidences[figures["passed"]].append(sector.confidence)
+        for change in changed:
+            other = change_picture(item, change)
+            figures = score(detect_sector(other.frames), other.area, other.text)
+            assert not figures["text"], (item.name, change)
+            changed[change] += figures["passed"]
     passed = {group: sum(ones) for group, ones in found.items()}
     assert {group: len(ones) for group, ones in found.items()} == {
         "video convex": 19,
@@ -49,8 +75,11 @@ def test_geometry_of_sectors_drawn_by_eye(shared_data):
         "still linear": 2,
         "still screen": 6,
     }
-    assert passed["video convex"] >= 17 and passed["still convex"] >= 15 and passed["still screen"] == 6
+    assert passed["video convex"] >= 19 and passed["still convex"] >= 18 and passed["still screen"] == 6
     assert passed["video linear"] == passed["still linear"] == 2
+    assert changed["smaller"] >= 45 and changed["gamma"] >= 43
+    # `usvs audit` lists the least certain first.
+    assert max(confidences[False], default=0) < np.quantile(confidences[True], 0.1)
 
 
 @pytest.mark.parametrize("side", [-1, 1], ids=["left", "right"])
@@ -72,6 +101,56 @@ def test_black_fluid_near_the_probe_is_inside_the_sector():
     assert found.bounds is not None
     assert intersection_over_union(found.bounds, bounding_box(convex_area())) > 0.93
     assert not found.crop_box.crop(letters).any()
+
+
+def make_beams(seed: int, count: int = 6) -> np.ndarray:
+    """Return moving speckle for every pixel of a screen [n, H, W]."""
+    rng = np.random.default_rng(seed)
+    speckle = (cv2.GaussianBlur(rng.rayleigh(60, SIZE), (0, 0), 2.0) for _ in range(count))
+    return np.clip(np.stack(list(speckle)), 20, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("side", [-1, 1], ids=["left", "right"])
+def test_a_dark_flank_ends_at_a_beam_that_starts_at_the_apex(side: int):
+    """The picture is cut out between the arcs, so that only the other edge and the beam show where the apex is."""
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
+    across, down = side * (columns + 0.5 - APEX[0]), rows + 0.5 - APEX[1]
+    area = np.abs(np.arctan2(across, down)) < HALF_ANGLE
+    lit = area & (np.arctan2(across, down) < 0.25)
+    part = (slice(60, 330), slice(40, 560))
+    frames = np.where(lit, make_beams(12), 0).astype(np.uint8)[(slice(None), *part)]
+    found, area = detect_sector(frames), area[part]
+    assert found.bounds is not None and found.geometry is not None
+    assert intersection_over_union(found.bounds, bounding_box(area)) > 0.95
+    assert found.geometry.slope == pytest.approx(np.tan(HALF_ANGLE), rel=0.1)
+    assert found.crop_box.crop(area).mean() > 0.98
+
+
+def test_a_picture_without_background_is_kept_completely():
+    """Tissue fills it; black shadows that end anywhere are no background, and the audit lists it first."""
+    frames = make_beams(5)
+    wave = 40 * np.sin(np.arange(SIZE[0]) / 37)[:, None]
+    columns = np.arange(SIZE[1])[None, :]
+    frames[:, (columns < 110 + wave) & (np.arange(SIZE[0]) > 120)[:, None]] = 0
+    frames[:, (columns > 480 - 0.5 * wave) & (np.arange(SIZE[0]) > 180)[:, None]] = 0
+    found = detect_sector(frames)
+    assert found.bounds is not None
+    assert intersection_over_union(found.bounds, Box(0, 0, SIZE[1], SIZE[0])) > 0.97
+    assert found.crop_box.width > 0.9 * SIZE[1] and found.crop_box.height > 0.9 * SIZE[0]
+    assert found.confidence < 0.4
+
+
+def test_a_cut_out_picture_with_black_margins():
+    """A convex sector that was cut out, and shown by a player between black bars: the cuts are not its edges."""
+    part = (slice(0, 330), slice(100, 500))
+    frames = np.where(convex_area(), make_beams(7), 0).astype(np.uint8)[(slice(None), *part)]
+    area = np.pad(convex_area()[part], ((0, 0), (60, 60)))
+    found = detect_sector(np.pad(frames, ((0, 0), (0, 0), (60, 60))))
+    assert found.bounds is not None and found.geometry is not None
+    assert intersection_over_union(found.bounds, bounding_box(area)) > 0.95
+    assert found.geometry.slope == pytest.approx(np.tan(HALF_ANGLE), rel=0.1)
+    assert found.crop_box.crop(area).mean() > 0.98
+    assert found.confidence > 0.7  # the cuts are not borders of the sector that are not seen
 
 
 def test_dark_depth_above_the_background_is_inside_the_sector():

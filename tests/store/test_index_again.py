@@ -65,6 +65,18 @@ def test_only_what_has_changed_is_inspected_again(make_video, archive: Path, sto
     assert len(inspected) == 6, "other settings, other rows"
 
 
+def test_other_rules_for_the_sector_are_other_crops(make_video, archive: Path, store: Path, monkeypatch):
+    """A catalogue of an earlier revision has crops that this revision would not find."""
+    make_video("a.mp4")
+    index(archive, store)
+    inspected = record_inspections(monkeypatch)
+    index(archive, store)
+    assert inspected == []
+    monkeypatch.setattr("usvs.store.indexing.SECTOR_RULES", -1)
+    index(archive, store)
+    assert inspected == ["a.mp4"]
+
+
 def test_an_index_that_is_interrupted_leaves_the_old_catalogue(make_video, archive: Path, store: Path, monkeypatch):
     from usvs.store import indexing
 

@@ -18,13 +18,18 @@ from usvs.media.box import Box
 from usvs.media.sector_evidence import find_insets, gather_evidence
 from usvs.media.sector_fit import fit_geometry
 from usvs.media.sector_geometry import Mask, SectorGeometry
-from usvs.media.sector_screen import find_first_of_two, find_screen
+from usvs.media.sector_screen import find_cut_picture, find_first_of_two, find_screen
+
+SECTOR_RULES = 2  # changes with what `detect_sector` returns: a catalogue has its crops
 
 NOT_FOUND = "no sector found: the whole image is kept"
 
 MIN_SECTOR_FRACTION = 0.05  # of the image; a smaller area is not a sector
 SPLIT_LEVEL = 2  # of contrast, at which two sectors side by side are apart
 SURE_CONFIDENCE = 0.75  # of the first fit; with less, another background is tried
+UNSURE_CONFIDENCE = 0.2  # with less, a noisy background is tried
+DITHER_LEVELS = 8.0  # noise of a dithered background, as in GIF files
+CUT_CONFIDENCE = 0.1  # by which a sector with black margins must be more certain than one that they cut
 MIN_CROP_SIDE_PX = 16  # of the crop
 CROP_MARGIN_FRACTION = 0.01  # of the crop's width and height, removed on each side
 
@@ -64,10 +69,21 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
     frames = np.asarray(frames)
     if region is not None:
         return _detect_in_region(frames, region)
+    highest, lowest = frames.max(axis=0), frames.min(axis=0)
+    if (screen := find_screen(highest, lowest)) is not None:
+        return _detect_in_part(frames, screen)
+    if (picture := find_cut_picture(highest, lowest)) is not None:
+        inside = _detect_in_part(frames, picture)
+        if inside.confidence > SURE_CONFIDENCE:
+            return inside
+        complete = _detect_in_image(frames)  # the cuts may be edges of a linear sector
+        return complete if complete.confidence > inside.confidence + CUT_CONFIDENCE else inside
+    return _detect_in_image(frames)
+
+
+def _detect_in_image(frames: NDArray[np.uint8]) -> Sector:
     height, width = frames.shape[1:]
     full_image = Box(0, 0, width, height)
-    if (screen := find_screen(frames)) is not None:
-        return _detect_in_part(frames, screen)
     fits = []
     for evidence in gather_evidence(frames):
         if (columns := find_first_of_two(evidence.masks[SPLIT_LEVEL])) is not None:
@@ -76,9 +92,16 @@ def detect_sector(frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], regio
             fits.append((fit, evidence))
             if fit.confidence > SURE_CONFIDENCE:
                 break  # another gray level cannot be the background
+    if fits and max(fit.confidence for fit, _ in fits) < UNSURE_CONFIDENCE:
+        noisy = gather_evidence(frames, DITHER_LEVELS)
+        fits += [
+            (fit, evidence)
+            for evidence in noisy
+            if (fit := fit_geometry(evidence)) is not None and fit.confidence > UNSURE_CONFIDENCE
+        ][:1]
     if not fits:
         return Sector(full_image, NOT_FOUND, "whole")
-    fit, evidence = max(fits, key=lambda one: one[0].score)
+    fit, evidence = max(fits, key=lambda one: (one[0].confidence > UNSURE_CONFIDENCE, one[0].score))
     reduced = fit.geometry.scaled(1 / evidence.factor).draw_mask(*evidence.text.shape)
     if reduced.mean() < MIN_SECTOR_FRACTION:
         return Sector(full_image, NOT_FOUND, "whole")

@@ -1,6 +1,6 @@
 """The top and bottom curve of a sector with given edges: arcs about the apex, or horizontal lines."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from usvs.media.sector_evidence import Evidence
 from usvs.media.sector_geometry import Curve, SectorGeometry
 from usvs.media.sector_outlines import Array, Outlines, sampling_step, score_limits
 
+FAR_PX = 1e6  # distance of the centre of what is straight
 MIN_ARC_SLOPE = 1e-3  # of edges that meet in an apex
 FAINT_LEVELS = 2  # that are not used for the exact position of a curve
 MIN_POINTS = 10  # of a level, for an exact position
@@ -19,9 +20,33 @@ MIN_SUPPORT_PX = 1.0  # of all levels; a top curve with less is not seen, and a 
 INSIDE, BESIDE = 0.96, (1.08, 1.7)  # distance from the axis over that of the edge, of the parts that are compared
 
 
+@dataclass(frozen=True)
+class Curves:
+    """Candidate curves [K], see `Curve`; `centre` is NaN for a line."""
+
+    row: Array
+    centre: Array
+
+    def row_at(self, across: Array) -> Array:
+        """Return the rows of the curves at distances from the axis [K, N]; see `Curve.row_at`."""
+        centre = np.where(np.isnan(self.centre), -FAR_PX, self.centre)[:, None]
+        rows: Array = centre + np.sqrt(np.maximum((self.row[:, None] - centre) ** 2 - across**2, 0))
+        return rows
+
+    def curve(self, number: int) -> Curve:
+        """Return one of them."""
+        centre = float(self.centre[number])
+        return Curve(float(self.row[number]), None if np.isnan(centre) else centre)
+
+    @classmethod
+    def of(cls, curve: Curve) -> "Curves":
+        """Return a single curve."""
+        return cls(np.array([curve.row]), np.array([np.nan if curve.centre is None else curve.centre]))
+
+
 def fit_curves(
     outline: Array, edges: Edges, height: int, tolerance: float, first_rows: NDArray[np.int64] | None = None
-) -> tuple[list[Curve], Array]:
+) -> tuple[Curves, Array]:
     """Return the best top or bottom curve of every pair of edges, and their scores.
 
     Args:
@@ -35,7 +60,7 @@ def fit_curves(
         K curves, and their scores [K] in outline points of all levels.
     """
     is_top, step = first_rows is not None, sampling_step(outline.shape[-1])
-    sign = -1 if is_top else 1
+    sign, count = -1 if is_top else 1, len(edges.axis)
     columns, outline = np.arange(outline.shape[-1])[::step] + 0.5, outline[..., ::step]
     axis, half_width, slope = (one[:, None, None] for one in (edges.axis, edges.half_width, edges.slope))
     across = columns - axis
@@ -45,25 +70,23 @@ def fit_curves(
         ends = height - 1 if first_rows is None else np.maximum(1, first_rows)[:, None, None]
         clipped = (rows >= ends) if first_rows is None else (rows <= ends)
     is_steep = edges.slope > MIN_ARC_SLOPE
-    apex = np.where(is_steep, -edges.half_width / np.where(is_steep, edges.slope, 1), -1e6)
+    apex = np.where(is_steep, -edges.half_width / np.where(is_steep, edges.slope, 1), -FAR_PX)
     centre = apex[:, None, None]
-    arcs = centre + np.hypot(across, rows - centre)  # where the arc through a point crosses the axis
-    first, bins = (-2 * height, 2 * height + 2) if is_top else (-2, 2 * height + 4)
-    line, arc = (score_limits(sign * one, clipped, first, bins, tolerance) for one in (rows, arcs))
+    depth = rows - centre
+    arcs = centre + np.sqrt(across * across + depth * depth)  # where the arc through a point crosses the axis
+    first, bins = (-height, height + 2) if is_top else (-2, 2 * height + 4)
+    points, both = sign * np.concatenate([rows, arcs]), np.concatenate([clipped, clipped])
+    line, arc = np.split(score_limits(points, both, first, bins, tolerance), 2)
     arc[~is_steep] = -np.inf
     is_arc = arc.max(axis=1) >= line.max(axis=1)
     best = np.where(is_arc[:, None], arc, line)
-    curves = [
-        Curve(float(sign * (first + position + 0.5)), float(apex[number]) if is_arc[number] else None)
-        for number, position in enumerate(best.argmax(axis=1))
-    ]
-    scores = best.max(axis=1) * step
+    position = best.argmax(axis=1)
+    scores = best[np.arange(count), position] * step
+    found, centres = sign * (first + position + 0.5), np.where(is_arc, apex, np.nan)
     if first_rows is not None:
-        curves = [
-            Curve(float(row)) if row > 0 and score < MIN_SUPPORT_PX else curve
-            for curve, row, score in zip(curves, first_rows, scores, strict=True)
-        ]
-    return curves, scores
+        is_unseen = (first_rows > 0) & (scores < MIN_SUPPORT_PX)
+        found, centres = np.where(is_unseen, first_rows, found), np.where(is_unseen, np.nan, centres)
+    return Curves(found, centres), scores
 
 
 def refine_curves(outlines: Outlines, geometry: SectorGeometry, height: int, tolerance: float) -> SectorGeometry:

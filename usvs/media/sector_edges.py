@@ -1,4 +1,4 @@
-"""Candidates for the two straight edges of a sector, by a Hough transform of the outlines."""
+"""The two straight edges of a sector: what crosses them, what is on them, and their exact position."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from usvs.media.sector_geometry import Mask, SectorGeometry
-from usvs.media.sector_outlines import Array, Outlines, sampling_step, score_limits
+from usvs.media.sector_outlines import Array, Outlines, sampling_step
 
-# Angles to the vertical; transducers open at most by 2 x 57 degrees.
-ANGLE_STEP_DEGREES, MAX_ANGLE_DEGREES = 1.5, 57.0
-WIDTH_WEIGHT = 0.05  # cost per pixel of width, so that of two equally supported sectors the narrower one is taken
-MIN_WIDTH_FRACTION = 0.1  # of the image
-PEAKS = 3  # positions per slope and side
-PAIRS, ONE_SIDED = 16, 6  # candidates: pairs of edges; edges of each side whose other edge follows from an arc
 MIN_APEX_SLOPE = 0.1  # of an edge from which an arc determines the apex
-ARC_LEVELS = 2  # levels from this one on have the arcs that determine the other edge
-MIN_PAIRS = 10  # pairs of points per level that must meet the edge inside the image
-AXIS_BIN_PX = 2.0  # precision of the agreement
 PARALLEL_SLOPE = 0.01  # less is 0
 MIN_POINTS = 10  # of an edge for a least-squares fit
 
@@ -43,109 +34,10 @@ class Edges:
         """Return those that are chosen."""
         return Edges(self.axis[which], self.half_width[which], self.slope[which], self.score[which])
 
-
-def find_edges(outlines: Outlines, height: int, width: int, tolerance: float) -> Edges:
-    """Return the best pairs of edges of one slope, mirrored, and some of which one edge is not seen."""
-    levels = len(outlines.left)
-    slopes = np.tan(np.radians(np.arange(0, MAX_ANGLE_DEGREES, ANGLE_STEP_DEGREES)))
-    step = sampling_step(height)
-    rows, reach = np.arange(height)[::step] + 0.5, int(slopes[-1] * height) + 2
-    # Both are limits to the right of which nothing should be active: the left edge is mirrored.
-    sides = []
-    for edge in (width - outlines.left[:, ::step], outlines.right[:, ::step]):
-        points = edge[None] - slopes[:, None, None] * rows
-        clipped = np.broadcast_to(edge >= width - 1, points.shape)
-        scores = score_limits(points, clipped, -reach, reach + width + 2, 1.5 * tolerance) * (step / levels)
-        positions, values = _find_peaks(scores, int(4 * tolerance))
-        sides.append((positions - reach + 0.5, values))
-    (left, left_score), (right, right_score) = sides
-    shape = (len(slopes), PEAKS, PEAKS)
-    table = [left[:, :, None], left_score[:, :, None], right[:, None], right_score[:, None], slopes[:, None, None]]
-    pairs = np.stack([np.broadcast_to(one, shape).ravel() for one in table])
-    candidates = np.concatenate([pairs, _complete_one(pairs, outlines, height, width)], axis=1)
-    left_position, left_value, right_position, right_value, slope = candidates
-    first, last = width - left_position, right_position  # columns in row 0
-    axis, half_width = (first + last) / 2, (last - first) / 2
-    extent = np.minimum(width, axis + half_width + slope * height) - np.maximum(0, axis - half_width - slope * height)
-    score = left_value + right_value - WIDTH_WEIGHT * extent
-    score[extent < MIN_WIDTH_FRACTION * width] = -np.inf
-    best = np.argsort(-score[: pairs.shape[1]], kind="stable")[:PAIRS]
-    chosen = np.concatenate([best, np.arange(pairs.shape[1], len(score))])
-    chosen = chosen[np.isfinite(score[chosen])]
-    return Edges(axis[chosen], half_width[chosen], slope[chosen], score[chosen])
-
-
-def _find_peaks(scores: Array, apart: int) -> tuple[Array, Array]:
-    """Return bins and scores [K, PEAKS] of the best bins of each row, at least `apart` bins from each other."""
-    scores, bins = scores.copy(), np.arange(scores.shape[1])
-    positions, values = [], []
-    for _ in range(PEAKS):
-        best = scores.argmax(axis=1)
-        positions.append(best)
-        values.append(scores[np.arange(len(scores)), best])
-        scores[np.abs(bins - best[:, None]) <= apart] = -np.inf
-    return np.stack(positions, axis=1).astype(np.float64), np.stack(values, axis=1)
-
-
-def _complete_one(pairs: Array, outlines: Outlines, height: int, width: int) -> Array:
-    """Return pairs with the best single edges whose other edge follows from an arc; it has no support of its own.
-
-    An arc is about the apex, which is on the edge. Any two points of the arc have the same distance from it, so that
-    their perpendicular bisector meets the edge in the apex. Most pairs of points of a visible arc agree.
-    """
-    made = []
-    for own, score, other in ((0, 1, 3), (2, 3, 1)):  # positions and scores of the left, then of the right edges
-        slanted = np.flatnonzero(pairs[4] > MIN_APEX_SLOPE)
-        best = slanted[np.argsort(-(pairs[score] + 0.25 * pairs[other])[slanted], kind="stable")]
-        _, first = np.unique(pairs[[own, 4]][:, best], axis=1, return_index=True)
-        for number in best[np.sort(first)[:ONE_SIDED]]:
-            position, slope = pairs[own, number], pairs[4, number]
-            for outline in (outlines.top, outlines.bottom):
-                rows = outline[ARC_LEVELS:] if own else outline[ARC_LEVELS:, ::-1]  # the edge is mirrored to the right
-                for axis in _find_axes(rows, position, slope, height):
-                    mirrored = width - axis + (position - axis)  # from the other side of the image
-                    copy = np.zeros(5)
-                    copy[own], copy[score], copy[2 - own], copy[4] = position, pairs[score, number], mirrored, slope
-                    made.append(copy)
-    return np.stack(made, axis=1) if made else np.zeros((5, 0))
-
-
-def _find_axes(rows: Array, position: float, slope: float, height: int) -> list[float]:
-    """Return the columns of the apex in which most pairs of points of an outline agree.
-
-    Args:
-        rows: outline [T, W].
-        position: column of the right edge in row 0.
-        slope: of the right edge.
-        height: of the image.
-    """
-    levels, width = rows.shape
-    step = sampling_step(width)
-    columns, rows = np.arange(width)[::step] + 0.5, rows[:, ::step]
-    rows = np.where((rows > 1) & (rows < height - 1), rows, np.nan)
-    found = []
-    for apart in (len(columns) // 6, len(columns) // 4, len(columns) // 3):
-        across, down = columns[apart:] - columns[:-apart], rows[:, apart:] - rows[:, :-apart]
-        middle, depth = (columns[apart:] + columns[:-apart]) / 2, (rows[:, apart:] + rows[:, :-apart]) / 2
-        # (axis - middle) across + (apex - depth) down = 0, apex = (axis - position) / slope above row 0 ...
-        with np.errstate(divide="ignore", invalid="ignore"):
-            axis = (middle * across + depth * down + position * down / slope) / (across + down / slope)
-        found.append(axis[np.isfinite(axis)])
-    axes = np.concatenate(found)
-    axes = axes[(axes > 0) & (axes < min(width, position + slope * height))]
-    if len(axes) < MIN_PAIRS * levels:
-        return []
-    counts = np.convolve(np.bincount((axes / AXIS_BIN_PX).astype(np.int64), minlength=1), np.ones(3), mode="same")
-    best = int(counts.argmax())
-    near = np.abs(axes / AXIS_BIN_PX - best - 0.5) <= 1.5
-    return [_median(axes[near])]
-
-
-def _median(values: Array) -> float:
-    """Return the median of values without NaN; `np.median` takes longer than everything else in `_find_axes`."""
-    low, high = (len(values) - 1) // 2, len(values) // 2
-    ordered = np.partition(values, (low, high))
-    return float((ordered[low] + ordered[high]) / 2)
+    @classmethod
+    def of(cls, geometry: SectorGeometry) -> "Edges":
+        """Return the edges of a sector, without a score."""
+        return cls(*(np.array([one]) for one in (geometry.axis, geometry.half_width, geometry.slope, 0.0)))
 
 
 def find_headers(active: Mask, painted: Mask, first_row: int, edges: Edges) -> NDArray[np.int64]:

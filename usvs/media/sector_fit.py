@@ -14,14 +14,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from usvs.media.sector_curves import extend_curves, fit_curves, refine_curves
-from usvs.media.sector_edges import find_edges, find_headers, refine_edges, support_edges
+from usvs.media.sector_candidates import find_edges
+from usvs.media.sector_curves import Curves, extend_curves, fit_curves, refine_curves
+from usvs.media.sector_edges import Edges, find_headers, refine_edges, support_edges
 from usvs.media.sector_evidence import Evidence
 from usvs.media.sector_geometry import Curve, SectorGeometry
-from usvs.media.sector_outlines import Outlines, trace_outlines, trace_tops
+from usvs.media.sector_outlines import Array, Outlines, sampling_step, trace_outlines, trace_tops
+from usvs.media.sector_support import measure_areas, measure_support
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
+SEEN_SUPPORT = 0.5  # fraction of a curve; with more, it is exact
 FADED_SUPPORT = 0.1  # fraction of the bottom curve, as by chance; with less the depth is not seen to end
 PARALLEL_SLOPE = 0.08  # of edges that may be the cuts of a wide sector
 MIN_WINDOW_SLOPE = 0.25  # of the edges of such a sector
@@ -34,7 +37,10 @@ MIN_EDGE_ROWS = 0.06  # of the height: rows of the edge above a cut
 MIN_EDGE = 0.3  # fraction of the edge above a cut that is seen; else the flank may be without contact
 MIN_TOGETHER = 0.25  # fraction of these that end in one column
 MAX_AFTER = 0.02  # fraction of all rows that may end after it
-PRIOR_FRACTION = 0.1  # of the image's half perimeter: length of outline, half supported, that confidence starts with
+UNSEEN_WEIGHT = 0.25  # cost of a visible pixel of a border that is not seen
+OUTSIDE_WEIGHT = 3.0  # cost of active area outside
+DARK_WEIGHT = 0.5  # cost of area inside that is not active
+PRIOR_FRACTION = 0.05  # of the image's half perimeter: length of outline, not supported, that confidence starts with
 
 
 @dataclass(frozen=True)
@@ -65,38 +71,110 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     return replace(fit, geometry=fit.geometry.scaled(evidence.factor))
 
 
-def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
-    """Fit a sector in reduced pixels, with edges of at least a slope; also return the part of its score from curves."""
+@dataclass(frozen=True)
+class Candidate:
+    """The best of some candidates, before its position is refined.
+
+    Attributes:
+        geometry: in reduced pixels.
+        score: in outline points per level; `curves_score` is the part of it from curves.
+        first_row: row below a header.
+        support: supported length of the left, right, top and bottom border [4, T]; `visible` [4] is in the image.
+    """
+
+    geometry: SectorGeometry
+    score: float
+    curves_score: float
+    first_row: int
+    support: Array
+    visible: Array
+
+    @property
+    def are_edges_seen(self) -> bool:
+        """Whether most of both edges is seen."""
+        return bool((self.support[:2].mean(axis=1) > SEEN_SUPPORT * np.maximum(self.visible[:2], 1)).all())
+
+    def is_exact(self, border: int) -> bool:
+        """Return whether most of a border is seen at every level of contrast, so that there is nothing beyond it."""
+        return bool(self.support[border].min() > SEEN_SUPPORT * max(self.visible[border], 1))
+
+
+def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: float) -> Candidate:
+    """Return the best of the pairs of edges, with its curves."""
     masks = evidence.masks
     levels, height, width = masks.shape
     tolerance = _tolerance(evidence)
-    outlines = trace_outlines(masks)
-    edges = find_edges(outlines, height, width, tolerance)
-    edges = edges.chosen(edges.slope >= min_slope)
-    if not masks.any() or not len(edges.axis):
-        return None
     first_row = int(masks.any(axis=(0, 2)).argmax())
     first_rows = find_headers(evidence.activity > ACTIVE, evidence.painted, first_row, edges)
-    trace = trace_tops(masks, first_rows)
+    trace = trace_tops(masks, outlines.top, first_rows)
     tops, top_scores = fit_curves(trace, edges, height, tolerance, first_rows)
     bottoms, bottom_scores = fit_curves(outlines.bottom, edges, height, tolerance)
     curves_scores = (top_scores + bottom_scores) / levels
     scores = edges.score + curves_scores
     if min_slope > 0:
         scores += support_edges(trace, edges, tolerance) / levels
+    step = sampling_step(max(height, width))
+    supports, lengths = measure_support(outlines, edges, tops, bottoms, 1.5 * tolerance, first_rows, step)
+    scores = scores - UNSEEN_WEIGHT * (lengths - supports.mean(axis=2)).sum(axis=0)
+    outside, dark = measure_areas(masks, edges, tops, bottoms)
+    scores -= OUTSIDE_WEIGHT * outside + DARK_WEIGHT * dark
     best = int(scores.argmax())
     axis, half_width, slope = (float(one[best]) for one in (edges.axis, edges.half_width, edges.slope))
-    geometry = SectorGeometry(axis, half_width, slope, tops[best], bottoms[best])
+    geometry = SectorGeometry(axis, half_width, slope, tops.curve(best), bottoms.curve(best))
+    return Candidate(
+        geometry,
+        float(scores[best]),
+        float(curves_scores[best]),
+        int(first_rows[best]),
+        supports[:, best],
+        lengths[:, best],
+    )
+
+
+def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
+    """Fit a sector in reduced pixels, with edges of at least a slope; also return the part of its score from curves."""
+    masks = evidence.masks
+    _, height, width = masks.shape
+    tolerance = _tolerance(evidence)
+    outlines = trace_outlines(masks)
+    if not masks.any():
+        return None
+    best: Candidate | None = None
+    for edges in find_edges(outlines, height, width, tolerance):
+        usable = edges.chosen(edges.slope >= min_slope)
+        if len(usable.axis):
+            found = _score(evidence, outlines, usable, min_slope)
+            best = found if best is None or found.score > best.score else best
+            if best.are_edges_seen:
+                break  # no edge is dark
+    if best is None:
+        return None
+    geometry = best.geometry
     geometry = refine_edges(outlines, geometry, tolerance, width)
     geometry = refine_curves(outlines, geometry, height, tolerance)
-    geometry = extend_curves(geometry, evidence, int(first_rows[best]))
-    support, visible = measure_support(outlines, geometry, height, width, 1.5 * tolerance)
-    if is_cut(geometry, height, width) and support[3] < FADED_SUPPORT * visible[3]:
+    is_exact = [best.is_exact(border) for border in (2, 3)]  # top, bottom
+    if not all(is_exact):
+        extended = extend_curves(geometry, evidence, best.first_row)
+        geometry = replace(
+            extended,
+            top=geometry.top if is_exact[0] else extended.top,
+            bottom=geometry.bottom if is_exact[1] else extended.bottom,
+        )
+    supports, visible = measure_support(
+        outlines,
+        Edges.of(geometry),
+        Curves.of(geometry.top),
+        Curves.of(geometry.bottom),
+        1.5 * tolerance,
+        np.array([best.first_row]),
+    )
+    support = supports.mean(axis=2)
+    if is_cut(geometry, height, width) and support[3, 0] < FADED_SUPPORT * visible[3, 0]:
         geometry = replace(geometry, bottom=Curve(2.0 * height))
     geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
-    confidence = float((sum(support) + 0.5 * prior) / (sum(visible) + prior))
-    return Fit(geometry, float(scores[best]), confidence), float(curves_scores[best])
+    confidence = float(support.sum() / (visible.sum() + prior))
+    return Fit(geometry, best.score, confidence), best.curves_score
 
 
 def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit | None:
@@ -184,24 +262,3 @@ def is_cut(geometry: SectorGeometry, height: int, width: int) -> bool:
     row = min(geometry.bottom.row, height)
     reach = geometry.half_width + geometry.slope * row
     return geometry.axis - reach < 0 or geometry.axis + reach > width
-
-
-def measure_support(
-    outlines: Outlines, geometry: SectorGeometry, height: int, width: int, tolerance: float
-) -> tuple[list[float], list[float]]:
-    """Return how much of the left, right, top and bottom outline is supported, and how much is in the image; px."""
-    down, across = np.arange(height) + 0.5, np.arange(width) + 0.5 - geometry.axis
-    support, visible = [], []
-    for points, sign in ((outlines.left, -1), (outlines.right, 1)):
-        column = geometry.axis + sign * (geometry.half_width + geometry.slope * down)
-        # Arcs end higher at the edges than on the axis.
-        end = [one.row_at(np.abs(column - geometry.axis)) for one in (geometry.top, geometry.bottom)]
-        shown = (column > 1) & (column < width - 1) & (down > end[0]) & (down < end[1])
-        visible.append(float(shown.sum()))
-        support.append(float((shown & (np.abs(points - column) <= tolerance)).mean(axis=0).sum()))
-    for points, curve in ((outlines.top, geometry.top), (outlines.bottom, geometry.bottom)):
-        row = curve.row_at(np.abs(across))
-        shown = (row > 1) & (row < height - 1) & (np.abs(across) < geometry.half_width + geometry.slope * row)
-        visible.append(float(shown.sum()))
-        support.append(float((shown & (np.abs(points - row) <= tolerance)).mean(axis=0).sum()))
-    return support, visible

@@ -9,7 +9,7 @@ from usvs.media.sector_geometry import Mask
 
 Array = NDArray[np.float64]
 
-SAMPLES = 128
+SAMPLES = 64
 BEYOND_CAP = 4.0  # tolerances: points further beyond a limit are outliers, which all cost the same
 LEVEL_COSTS = (0.5, 0.75, 1.5, 1.5, 1.5, 1.5)  # of an outlier at each level of contrast; a point that supports counts 1
 
@@ -46,10 +46,19 @@ def trace_outlines(masks: Mask) -> Outlines:
     )
 
 
-def trace_tops(masks: Mask, first_rows: NDArray[np.int64]) -> Array:
-    """Return the first active row at or below each of K rows [K, T, W], NaN where there is none."""
+def trace_tops(masks: Mask, top: Array, first_rows: NDArray[np.int64]) -> Array:
+    """Return the first active row at or below each of K rows [K, T, W], NaN where there is none.
+
+    Args:
+        masks: [T, H, W].
+        top: upper outline [T, W] of all rows.
+        first_rows: [K].
+    """
     different, which = np.unique(first_rows, return_inverse=True)
-    tops = [trace_outlines(masks[:, row:]).top + row for row in different]
+    tops = [
+        np.where(masks[:, row:].any(axis=1), masks[:, row:].argmax(axis=1) + row, np.nan) if row > 0 else top
+        for row in different
+    ]
     return np.stack(tops)[which]
 
 
@@ -67,12 +76,15 @@ def score_limits(points: Array, clipped: Mask, first: int, bins: int, tolerance:
         [K, bins], in points of all levels.
     """
     count, levels = points.shape[:2]
-    is_point = ~np.isnan(points)
-    index = np.clip(np.where(is_point, points, 0) - first, 0, bins - 1).astype(np.int64)
-    index += (np.arange(count) * bins)[:, None, None]
-    costs = np.broadcast_to(np.array(LEVEL_COSTS[-levels:])[:, None], points.shape)[is_point]
-    cost = np.bincount(index[is_point], costs, minlength=count * bins).reshape(count, bins)
-    visible = np.bincount(index[is_point & ~clipped], minlength=count * bins).reshape(count, bins)
+    index = np.maximum(points - first, 0)
+    is_missing = np.isnan(index)
+    np.minimum(index, bins - 1, out=index)
+    index[is_missing] = bins  # of no position
+    numbers = index.astype(np.int64) + ((bins + 1) * np.arange(count))[:, None, None]
+    costs = np.broadcast_to(np.array(LEVEL_COSTS[-levels:])[:, None], points.shape)
+    total = (bins + 1) * count
+    cost = np.bincount(numbers.ravel(), costs.ravel(), total).reshape(count, bins + 1)[:, :bins]
+    visible = np.bincount(numbers[~clipped], minlength=total).reshape(count, bins + 1)[:, :bins]
     reach, cap = max(1, round(tolerance)), max(2, round(BEYOND_CAP * tolerance))
     before = np.zeros((count, bins + 2 * reach + 1), np.int64)  # written in parts: np.pad takes ten times as long
     inside = np.cumsum(visible, axis=1, out=before[:, reach + 1 : reach + 1 + bins])

@@ -26,6 +26,7 @@ from usvs.archive.settings import GazeSettings, LabelSettings
 from usvs.audio.settings import VoiceActivitySettings
 from usvs.config import override_settings
 from usvs.errors import DataError
+from usvs.media.sector import SECTOR_RULES
 from usvs.store.catalogue import OK, SKIPPED
 from usvs.store.folder import CATALOGUE, check_apart, open_store
 from usvs.store.index_journal import IndexedScan, IndexJournal
@@ -217,7 +218,7 @@ class _Indexer:
         parts = [
             part.model_dump_json() for part in (settings.clips, settings.voice_activity, settings.gaze, settings.labels)
         ]
-        common = sha256("\n".join([usvs.__version__, str(NAME_RULES), *parts]).encode())
+        common = sha256("\n".join([usvs.__version__, str(NAME_RULES), str(SECTOR_RULES), *parts]).encode())
         states = []
         for scan in (*found.scans, *found.missing):
             digest = common.copy()
