@@ -32,7 +32,6 @@ struct BandRows {
   const Real* before;  // [bands, lanes]
   Real* now;           // [bands, lanes]
   int64_t bands;
-  Real eps;
   Output* out;  // [bands, out_stride]
   int64_t out_stride;
 };
@@ -67,16 +66,16 @@ struct ColumnVectors {
   }
 };
 
-// NaN where the power is not finite.
+// NaN where the power, eps included, is not finite.
 template <typename Real>
-USVS_INLINE Vector<Real> log_of_power(Vector<Real> power, Real eps) {
-  return log(power + eps) + (power - power);
+USVS_INLINE Vector<Real> log_of_power(Vector<Real> power) {
+  return log_of_finite(power) + (power - power);
 }
 
 template <typename Real>
-USVS_INLINE void apply_logarithm(Real* power, int64_t bands, Real eps) {
+USVS_INLINE void apply_logarithm(Real* power, int64_t bands) {
   for (int64_t i = 0; i < bands * kLanes<Real>; i += kLanes<Real>) {
-    store(power + i, log_of_power<Real>(load(power + i), eps));
+    store(power + i, log_of_power<Real>(load(power + i)));
   }
 }
 
@@ -100,10 +99,9 @@ void write_two_steps(const SpectrogramPlan<Real>& plan, int64_t first, const Rea
   const int64_t end = rows.bands * kLanes<Real>, stride = rows.out_stride;
   const Real* before = rows.before;
   Real* const now = rows.now;
-  const Real eps = rows.eps;
   for (int64_t i = 0; i < end; i += kLanes<Real>) {
-    const Vector<Real> middle = log_of_power<Real>(load(between + i), eps),
-                       last = log_of_power<Real>(load(now + i), eps);
+    const Vector<Real> middle = log_of_power<Real>(load(between + i)),
+                       last = log_of_power<Real>(load(now + i));
     store(now + i, last);
     earlier.template write<Streaming>(load(before + i), middle, stride);
     later.template write<Streaming>(middle, last, stride);
@@ -159,10 +157,7 @@ class TileWriter {
         end_(step_ + (tile.frames + kLanes<Real> - 1) / kLanes<Real>),
         before_(scratch.bands[0]),
         between_(scratch.bands[1]),
-        rows_{nullptr,
-              scratch.bands[2],
-              params.bands(),
-              Real(params.eps),
+        rows_{nullptr, scratch.bands[2], params.bands(),
               static_cast<Output*>(params.output) + clip * params.bands() * params.frames,
               params.frames},
         streaming_(streaming && can_stream(params, plan, rows_.out)) {}
@@ -185,7 +180,7 @@ class TileWriter {
     } else {
       BandRows<Real, Output> rows = rows_;
       rows.now = between_;
-      apply_logarithm(between_, rows.bands, rows.eps);
+      apply_logarithm(between_, rows.bands);
       streaming_ ? write_all_vectors<true>(plan_, *step_, rows)
                  : write_all_vectors<false>(plan_, *step_, rows);
       write_singles(plan_, *step_, rows);

@@ -112,7 +112,7 @@ void stage_one(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stag
 }
 
 // Stage two: the transform over n2 for every k1. Calls put(band, value); band 0 is bin 1, bin 0 is
-// dropped.
+// dropped. Calls put.pause() between transforms.
 template <typename Real, int R1, int R2, typename Put>
 USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage, const Put& put) {
   constexpr int64_t lanes = kLanes<Real>, row = kStageRow<Real, R2>;
@@ -140,6 +140,7 @@ USVS_INLINE void stage_two(const SpectrogramPlan<Real>& plan, const Real* stage,
         put(n - bin - 1, x[k2].conjugate());
       }
     });
+    put.pause();
   }
   Vector<Real> a[R2];
   unroll<R2>([&](auto n2) USVS_INLINE_LAMBDA { a[n2] = load(stage + n2 * 2 * lanes); });
@@ -167,7 +168,8 @@ __attribute__((noinline)) void both_stages(const SpectrogramPlan<Real>& plan, co
   stage_two<Real, R1, R2>(plan, stage, put);
 }
 
-// Transforms `lanes` frames, whose blocks start at `blocks`. Calls put(band, value).
+// Transforms `lanes` frames, whose blocks start at `blocks`. Calls put(band, value) for each, and
+// put.pause() now and then.
 template <typename Real, typename Put>
 void transform_frames(const SpectrogramPlan<Real>& plan, const Real* blocks, Real* stage,
                       const Put& put) {

@@ -8,6 +8,16 @@
 namespace usvs::cpu::USVS_LEVEL {
 
 template <typename Real>
+struct StoreSpectrum {
+  Real* spectrum;  // [bands, 2, lanes]
+  USVS_INLINE void operator()(int64_t band, Complex<Vector<Real>> x) const {
+    store(spectrum + band * 2 * kLanes<Real>, x.re);
+    store(spectrum + (band * 2 + 1) * kLanes<Real>, x.im);
+  }
+  USVS_INLINE void pause() const {}
+};
+
+template <typename Real>
 struct GradientScratch {
   Real* spectrum;         // [bands, 2, lanes] of `lanes` frames
   Real* frame_grad;       // [bands, frame_stride] G
@@ -149,7 +159,6 @@ size_t backward_bytes(const LogSpectrogramInputs<Real>& params, const Spectrogra
 template <typename Real>
 void backward(const LogSpectrogramBackwardParams<Real>& params, const SpectrogramPlan<Real>& plan,
               int64_t clip, Real* clip_grad, void* memory) {
-  constexpr int lanes = kLanes<Real>;
   ScratchAllocator allocator(memory);
   const SpectrogramScratch<Real> scratch = allocate_scratch(params, plan, allocator);
   const GradientScratch<Real> gradient = allocate_gradient_scratch(params, plan, allocator);
@@ -160,10 +169,7 @@ void backward(const LogSpectrogramBackwardParams<Real>& params, const Spectrogra
     fill_zero(gradient.transposed_grad, plan.block * plan.block_stride);
     for_each_step(params, plan, tile, params.clip(clip), scratch, [&](int64_t t) {
       transform_frames(plan, scratch.blocks + t, scratch.stage,
-                       [&](int64_t band, Complex<Vector<Real>> x) USVS_INLINE_LAMBDA {
-                         store(gradient.spectrum + band * 2 * lanes, x.re);
-                         store(gradient.spectrum + (band * 2 + 1) * lanes, x.im);
-                       });
+                       StoreSpectrum<Real>{gradient.spectrum});
       frame_gradients(params, plan, t, gradient);
     });
     add_to_clip(params, plan, tile, gradient.transposed_grad, clip_grad);

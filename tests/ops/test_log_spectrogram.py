@@ -117,6 +117,14 @@ def test_nan_and_infinity_stay_in_their_frames(simd: str, bad: float):
     assert not spectrogram[0, 0, :, 60:62].isfinite().any()
 
 
+def test_a_power_that_overflows_with_eps_is_nan(simd: str):
+    waveform = 1.2e18 * torch.randn(1, 4000, generator=torch.Generator().manual_seed(9)).sign()  # powers around 2e38
+    expected = log_spectrogram_reference(waveform, eps=1.7e38)
+    found = log_spectrogram(waveform, eps=1.7e38)
+    assert expected.isnan().any() and expected.isfinite().any() and not expected.isinf().any()
+    assert not found.isinf().any() and (found.isnan() == expected.isnan()).float().mean() > 0.99  # at the limit either
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30, 3e38, 1e19])
 def test_not_finite_or_huge_samples_give_nan_where_the_reference_does(simd: str, bad: float):
     waveform = 0.1 * torch.randn(3, 14_400, generator=torch.Generator().manual_seed(9))

@@ -32,7 +32,7 @@ def log_spectrogram(
 
     Silence gives ln(eps), as do samples whose squares underflow. A column depends only on the samples in the windows of
     the one or two frames that it is interpolated from: a NaN or an infinity makes all bands of these columns NaN, a
-    power that overflows its band of them, and neither changes anything else.
+    power that overflows, `eps` included, its band of them, and neither changes anything else.
 
     Args:
         waveform: [B, S] float32 or float64, on a CPU or a GPU; a strided view is not copied. With `offsets`: one
@@ -103,8 +103,8 @@ def log_spectrogram_reference(
     # That the window starts the frame instead of being its middle changes phases only.
     count = 1 + waveform.shape[1] // hop_length  # F
     spectrum = torch.fft.rfft(padded.unfold(1, win_length, hop_length)[:, :count] * window, n_fft)
-    power = spectrum[..., 1:].abs().square()  # [B, F, N / 2]
-    logarithm = (power + eps).log() + (power - power)  # NaN where the power is not finite
+    power = spectrum[..., 1:].abs().square() + eps  # [B, F, N / 2]
+    logarithm = power.log() + (power - power)  # NaN where the power is not finite
     spectrogram = _resize_time(logarithm, frames).transpose(1, 2).unsqueeze(1)
     if out is not None:
         return out.copy_(spectrogram)
