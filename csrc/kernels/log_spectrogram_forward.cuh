@@ -68,9 +68,10 @@ __device__ __forceinline__ int frame_of_slot(int slot, const ColumnTile& tile,
   return slot % 2 ? column.high : column.low;
 }
 
-// NaN where the power is not finite.
+// NaN where the sum is not finite.
 __device__ __forceinline__ float log_of_power(float power, float eps) {
-  return logf(power + fmaf(power, 0, eps));
+  const float sum = power + eps;
+  return logf(fmaf(sum, 0, sum));
 }
 
 // Writes the logarithm of every band of a frame, from Z. Bin 0 is dropped; its place in the loop is

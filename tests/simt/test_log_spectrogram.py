@@ -249,6 +249,16 @@ def test_silence_is_the_logarithm_of_eps_and_a_bad_sample_reaches_only_its_frame
         assert np.isnan(picture[0, 0][:, 60:62]).all()
 
 
+def test_a_power_that_overflows_with_eps_is_nan():
+    shape = Shape(512, 240, 120, 14_400, 121, clips=1)
+    waveform = waveform_of(shape)
+    waveform = np.float32(1.2e18) * np.sign(waveform)  # powers around 2e38
+    expected = log_spectrogram_reference(clips_of(waveform, shape).float(), *shape.settings, 1.7e38).numpy()
+    picture = forward(shape, waveform, eps=1.7e38)["output"]
+    assert np.isnan(expected).any() and np.isfinite(expected).any() and not np.isinf(picture).any()
+    assert (np.isnan(picture) == np.isnan(expected)).mean() > 0.99  # at the limit either
+
+
 def test_a_column_that_is_at_a_frame_reads_that_frame_alone():
     shape = Shape(512, 100, 120, 5800, 49, clips=1)  # as many columns as frames; 49 (1 / 49) is below one in float64
     waveform = waveform_of(shape)
