@@ -5,9 +5,11 @@ bright to dark, at its edges, the outlines of all levels coincide in a straight 
 (dark depth, a flank without contact, fluid) they are apart and irregular.
 
 Fit. Every line and arc is scored by the outline points on it (support) less a cost for those beyond it, which would be
-active pixels outside of the sector; inside, nothing needs to be active. For the edges, a Hough transform gives this
-score for all slopes and positions at once. Both edges have the same slope, mirrored, so that one visible edge and an
-arc determine the other edge. Points at the border of the image support nothing: the sector may continue beyond it.
+active pixels outside of the sector. For the edges, a Hough transform gives this score for all slopes and positions at
+once. Both edges have the same slope, mirrored; if neither is dark, that is all. Else, edges that follow from one edge
+and an arc or a beam, or from an arc alone, are candidates, too. Of all, the one is taken that has most support less the
+costs of borders that are not seen, of active area outside and of dark area inside. Points at the border of the image
+support nothing: the sector may continue beyond it.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from usvs.media.sector_support import measure_areas, measure_support
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
-SEEN_SUPPORT = 0.5  # fraction of a curve; with more, it is exact
+SEEN_SUPPORT = 0.5  # fraction of an edge or curve; with more, it is seen
 FADED_SUPPORT = 0.1  # fraction of the bottom curve, as by chance; with less the depth is not seen to end
 PARALLEL_SLOPE = 0.08  # of edges that may be the cuts of a wide sector
 MIN_WINDOW_SLOPE = 0.25  # of the edges of such a sector
