@@ -31,7 +31,7 @@ from usvs.training.environment import git_revision
 from usvs.utils.atomic_files import write_durably
 
 MIN_IOU, MAX_OUTSIDE, MIN_AREA = 0.9, 0.02, 0.7
-HELD_BACK_SEED = 2000  # of synthetic screens whose failures are counted and never drawn; 1000 on have been looked at
+HELD_BACK_SEED = 4000  # of synthetic screens whose failures are counted and never drawn; 1000 on have been looked at
 TILE_PX, COLUMNS, ROWS = 400, 5, 4
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

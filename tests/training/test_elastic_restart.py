@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from tests.training.interruptions import weights_sha256
 from usvs.training.checkpoint import step_folders
+from usvs.training.distributed import _store_of_restart
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +65,22 @@ class Elastic:
         text = self.log.read_text()
         assert self.agent.returncode == 0, text[-3000:]
         return text
+
+
+def test_only_a_restart_on_one_machine_has_keys_of_its_own(monkeypatch):
+    shared = dist.HashStore()
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(shared, 1, 2)]))
+    for machines, restarts in (("1", "0"), ("2", "1")):
+        monkeypatch.setenv("GROUP_WORLD_SIZE", machines)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        assert _store_of_restart() == {}
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "1")
+    for restarts in ("1", "2"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        made = _store_of_restart()
+        assert (made["rank"], made["world_size"]) == (1, 2)
+        assert not made["store"].check(["address"])  # of the processes before
+        made["store"].set("address", restarts)
 
 
 LAST = "step_00000030"

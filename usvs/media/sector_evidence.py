@@ -242,7 +242,7 @@ def _keep_dense(active: Mask) -> Mask:
     density = cv2.blur(closed, (side, side), borderType=cv2.BORDER_REPLICATE)
     dense = (density > 255 * MIN_DENSITY).astype(np.uint8)
     opened = cv2.morphologyEx(dense, cv2.MORPH_OPEN, np.ones((width, width), np.uint8), borderValue=0)
-    # Parts are told apart in pixels of twice the size, which takes a quarter of the time.
+    # Parts are separated in pixels of twice the size, which takes a quarter of the time.
     pooled = np.ascontiguousarray(cv2.dilate(opened, np.ones((2, 2), np.uint8), anchor=(0, 0))[::2, ::2])
     count, labels = cv2.connectedComponents(pooled)
     areas = np.bincount(labels.ravel(), minlength=count)

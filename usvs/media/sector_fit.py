@@ -5,9 +5,11 @@ bright to dark, at its edges, the outlines of all levels coincide in a straight 
 (dark depth, a flank without contact, fluid) they are apart and irregular.
 
 Fit. Every line and arc is scored by the outline points on it (support) less a cost for those beyond it, which would be
-active pixels outside of the sector; inside, nothing needs to be active. For the edges, a Hough transform gives this
-score for all slopes and positions at once. Both edges have the same slope, mirrored, so that one visible edge and an
-arc determine the other edge. Points at the border of the image support nothing: the sector may continue beyond it.
+active pixels outside of the sector. For the edges, a Hough transform gives this score for all slopes and positions at
+once. Both edges have the same slope, mirrored; if neither is dark, that is all. Else, edges that follow from one edge
+and an arc or a beam, or from an arc alone, are candidates, too. Of all, the one is taken that has most support less the
+costs of borders that are not seen, of active area outside and of dark area inside. Points at the border of the image
+support nothing: the sector may continue beyond it.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from usvs.media.sector_support import measure_areas, measure_support
 
 TOLERANCE_FRACTION, MIN_TOLERANCE_PX = 0.006, 1.5  # of the shorter side: distance of points that support a curve
 ACTIVE = 0.99  # activity of a single active pixel
-SEEN_SUPPORT = 0.5  # fraction of a curve; with more, it is exact
+SEEN_SUPPORT = 0.5  # fraction of an edge or curve; with more, it is seen
 FADED_SUPPORT = 0.1  # fraction of the bottom curve, as by chance; with less the depth is not seen to end
 PARALLEL_SLOPE = 0.08  # of edges that may be the cuts of a wide sector
 MIN_WINDOW_SLOPE = 0.25  # of the edges of such a sector
@@ -63,9 +65,9 @@ def fit_geometry(evidence: Evidence) -> Fit | None:
     fitted = _fit(evidence, 0.0)
     if fitted is None:
         return None
-    fit, curves_score = fitted
+    fit, candidate = fitted
     if fit.geometry.slope <= PARALLEL_SLOPE:
-        fit = _fit_window(evidence, fit, curves_score) or fit
+        fit = _fit_window(evidence, fit, candidate.curves_score) or fit
     else:
         fit = replace(fit, geometry=cut_sides(trace_outlines(evidence.masks), fit.geometry, _tolerance(evidence)))
     return replace(fit, geometry=fit.geometry.scaled(evidence.factor))
@@ -77,13 +79,15 @@ class Candidate:
 
     Attributes:
         geometry: in reduced pixels.
-        score: in outline points per level; `curves_score` is the part of it from curves.
+        score: in outline points per level.
+        seen_score: without the costs of what is not seen, outside or dark; `curves_score` is the part from curves.
         first_row: row below a header.
         support: supported length of the left, right, top and bottom border [4, T]; `visible` [4] is in the image.
     """
 
     geometry: SectorGeometry
     score: float
+    seen_score: float
     curves_score: float
     first_row: int
     support: Array
@@ -115,6 +119,7 @@ def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: floa
         scores += support_edges(trace, edges, tolerance) / levels
     step = sampling_step(max(height, width))
     supports, lengths = measure_support(outlines, edges, tops, bottoms, 1.5 * tolerance, first_rows, step)
+    seen_scores = scores
     scores = scores - UNSEEN_WEIGHT * (lengths - supports.mean(axis=2)).sum(axis=0)
     outside, dark = measure_areas(masks, edges, tops, bottoms)
     scores -= OUTSIDE_WEIGHT * outside + DARK_WEIGHT * dark
@@ -124,6 +129,7 @@ def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: floa
     return Candidate(
         geometry,
         float(scores[best]),
+        float(seen_scores[best]),
         float(curves_scores[best]),
         int(first_rows[best]),
         supports[:, best],
@@ -131,8 +137,8 @@ def _score(evidence: Evidence, outlines: Outlines, edges: Edges, min_slope: floa
     )
 
 
-def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
-    """Fit a sector in reduced pixels, with edges of at least a slope; also return the part of its score from curves."""
+def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, Candidate] | None:
+    """Fit a sector in reduced pixels, with edges of at least a slope; also return it before it was refined."""
     masks = evidence.masks
     _, height, width = masks.shape
     tolerance = _tolerance(evidence)
@@ -174,7 +180,7 @@ def _fit(evidence: Evidence, min_slope: float) -> tuple[Fit, float] | None:
     geometry = reach_border(geometry, height, width, 2 * tolerance)
     prior = PRIOR_FRACTION * (height + width)
     confidence = float(support.sum() / (visible.sum() + prior))
-    return Fit(geometry, best.score, confidence), best.curves_score
+    return Fit(geometry, best.score, confidence), best
 
 
 def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit | None:
@@ -200,9 +206,9 @@ def _fit_window(evidence: Evidence, parallel: Fit, curves_score: float) -> Fit |
     ):
         return None  # there is tissue in a corner
     inner = _fit(evidence.columns(first, last), MIN_WINDOW_SLOPE)
-    if inner is None or inner[0].score < curves_score:
+    if inner is None or inner[1].seen_score < curves_score:
         return None
-    if inner[0].score - inner[1] < MIN_CORNERS * (height + last - first):
+    if inner[1].seen_score - inner[1].curves_score < MIN_CORNERS * (height + last - first):
         return None
     cuts: list[float | None] = [
         float(at) if border > 2 * tolerance and (np.abs(points - at) <= 1.5 * tolerance).mean() > MIN_CUT else None

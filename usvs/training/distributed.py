@@ -145,10 +145,25 @@ def _initialise(on_gpu: bool) -> None:
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group(backend, timeout=TIMEOUT, **_store_of_restart())
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(f"cannot connect to the other processes ({first}); start all of them by torchrun") from error
+
+
+def _store_of_restart() -> dict[str, Any]:
+    """Return the arguments by which restarted processes find each other and not those before.
+
+    torchrun keeps one store for all restarts, with the addresses of processes that have ended; torch 2.13 reads them,
+    and then cannot connect or waits for ever. Between machines the number of restarts may differ, so it cannot tell
+    them apart there: `docs/processes.md` names the variable by which torchrun makes a store for each.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        return {}
+    store, rank, count = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
+    own = dist.PrefixStore(f"usvs.restart_{restarts}", store)  # type: ignore[attr-defined]
+    return {"store": own, "rank": rank, "world_size": count}
 
 
 class _Gather(torch.autograd.Function):
