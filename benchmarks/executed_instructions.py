@@ -105,7 +105,7 @@ def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int, columns: int
     slices = -(-width // SLICE)
     rows_at_a_time = 256 * 16 // (SLICE * value_bytes)  # that all threads copy
     inner = flow.inner_loops(main)
-    trips = {}
+    trips: dict[Loop, float] = {}
     # In float32 the products are a loop over the width, 8 columns at a time; in bfloat16 they are unrolled.
     if products := next((loop for loop in inner if flow.opcodes(loop).count("HMMA")), None):
         trips[products] = min(width, SLICE) // 8

@@ -142,7 +142,7 @@ class ControlFlow:
         return sorted((a for a in inside if not any(a.blocks < b.blocks for b in inside)), key=lambda a: a.header)
 
     def path(
-        self, loop: Loop, trips: Mapping[Loop, int], requires: Callable[[list[Instruction]], bool], without: set[Loop]
+        self, loop: Loop, trips: Mapping[Loop, float], requires: Callable[[list[Instruction]], bool], without: set[Loop]
     ) -> Path:
         """Return one pass through a loop.
 
