@@ -12,6 +12,8 @@ only one side has are left out. Rows: Rand. (calibrated), raw pixels, SonoNet wh
 grid of the feature map; all labelled patients, or a few. Each pretraining is kept in OUT and resumed, so the command
 can be interrupted.
 
+One file because each row is made, read and compared in one pass; nothing of it is used elsewhere but `losses_on`.
+
 OUT/table.json has every figure, the spread over seeds, and the paired sign-flip test of Ours against each row: over the
 unseen patients, of the share of their frames that are right, mean over seeds. With --other, a store of narrated videos
 of unseen sources, also the losses there.
