@@ -57,13 +57,13 @@ def scoring_memory(stored: dict[str, Any]) -> Iterator[str]:
 
 JSON_FILES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "training.json": ("`bench_training.py`", training),
-    "training_one_thread.json": ("`bench_training.py --threads 1`", training),
     "step.json": ("`usvs bench step`", step),
     "training_memory.json": ("`tests.training.memory`", training_memory),
     "scoring_memory.json": ("`tests.tasks.scoring_memory`", scoring_memory),
 }
 LISTS = {  # many figures each: the file is the table
     "kernels.md": "`bench_log_spectrogram.py`, `bench_contrastive_loss.py`: both kernels against their peers",
+    "kernels_quick.md": "`make bench-quick`: both kernels on one thread, loading",
     "kernels_avx2.md": "the same on a core without AVX-512",
     "loading.md": "`bench_loading.py`: decoders, prepared store, loaders, workers",
 }
