@@ -82,6 +82,14 @@ def test_a_match_that_is_only_too_certain_is_told_from_what_was_learnt_by_heart(
     assert found.can_carry is (True if verdict in ("too certain", "learning") else None)
 
 
+def test_a_match_from_speech_to_pictures_that_is_too_certain_is_not_called_silence():
+    reverse = dataclasses.replace(too_certain(), name="reverse")
+    found = give_verdict(ENOUGH, run(loss(train=0.3, unseen=0.1), reverse))
+    assert "with too much certainty: L_cont (speech to video)" in found.text and "silence" not in found.text
+    one_way = give_verdict(ENOUGH, run(too_certain(), loss("reverse", train=0.3, unseen=-0.1)))
+    assert one_way.can_carry and "may have learnt to separate speech from silence" in one_way.text
+
+
 def test_what_was_learnt_is_named():
     found = give_verdict(ENOUGH, run(loss(train=0.3, unseen=0.1), loss("order", 0.1, 0.0)), ceilings())
     assert found.can_carry and found.text.startswith("it learns: L_cont below chance on unseen patients")

@@ -152,6 +152,8 @@ def _state(run: RunReading | None) -> str:
 
 def _learning(run: RunReading) -> str:
     parts = [f"it learns: {', '.join(_names(run, 'learning'))} below chance on unseen patients after {run.steps} steps"]
+    if certain := _names(run, "too certain"):
+        parts.append(f"with too much certainty: {', '.join(certain)}")
     if memorised := _names(run, "memorising"):
         parts.append(f"only on training patients: {', '.join(memorised)}")
     if nothing := _names(run, "not learning"):
@@ -159,12 +161,10 @@ def _learning(run: RunReading) -> str:
     text = f"{'; '.join(parts)}.{_collapse(run)}"
     if run.matching == WITHOUT_CONTRAST:
         text += " L_cls alone may have learnt to separate speech from silence."
-    elif "reverse" in run.matching and not _names(run, "learning", ("reverse",)):
-        text += (
-            " From speech to pictures it is not below chance, so it may have learnt to separate speech from silence."
-        )
-    return text + (
-        " If L_cont was still falling at the end (metrics.jsonl), more epochs will give more (optimiser.epochs)."
+    return (
+        text
+        + _one_way(run)
+        + (" If L_cont was still falling at the end (metrics.jsonl), more epochs will give more (optimiser.epochs).")
     )
 
 
@@ -173,9 +173,15 @@ def _too_certain(run: RunReading) -> str:
     found = "; ".join(f"{loss.label} {_at_fitted(loss)} {loss.fitted}" for loss in losses)
     return (
         f"it matches speech and pictures of unseen patients, but is too certain of it after {run.steps} steps: {found}."
-        f" What was learnt by heart makes it certain.{_collapse(run)} More patients help most; then fewer epochs or"
-        " stronger augmentation."
+        f" What was learnt by heart makes it certain.{_one_way(run)}{_collapse(run)} More patients help most; then fewer"
+        " epochs or stronger augmentation."
     )
+
+
+def _one_way(run: RunReading) -> str:
+    if "reverse" not in run.matching or any(_names(run, found, ("reverse",)) for found in ("learning", "too certain")):
+        return ""
+    return " From speech to pictures it is not below chance, so it may have learnt to separate speech from silence."
 
 
 def _at_fitted(loss: LossReading) -> str:
