@@ -173,8 +173,8 @@ def _too_certain(run: RunReading) -> str:
     found = "; ".join(f"{loss.label} {_at_fitted(loss)} {loss.fitted}" for loss in losses)
     return (
         f"it matches speech and pictures of unseen patients, but is too certain of it after {run.steps} steps: {found}."
-        f" What was learnt by heart makes it certain.{_one_way(run)}{_collapse(run)} More patients help most; then fewer"
-        " epochs or stronger augmentation."
+        f" What was learnt by heart makes it certain.{_one_way(run)}{_collapse(run)} More patients help most; then"
+        " fewer epochs or stronger augmentation."
     )
 
 
