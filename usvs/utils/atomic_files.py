@@ -1,6 +1,5 @@
 """Atomic and durable files: a kill at any instant leaves either the old content or the new one."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 from usvs.errors import ConfigError, ResourceError
+from usvs.utils.file_lock import lock_exclusively
 from usvs.utils.private_files import make_private, make_private_folder, open_private
 
 
@@ -113,7 +113,7 @@ def _open_locked(partial: Path, path: Path, wait: bool) -> IO[Any]:
 def _lock(descriptor: int, partial: Path, path: Path, wait: bool) -> bool:
     """Lock what is being written; False, with the descriptor closed, where another process has just moved it away."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        lock_exclusively(descriptor, partial, wait)
         if os.path.samestat(os.fstat(descriptor), partial.stat()):
             return True
     except FileNotFoundError:

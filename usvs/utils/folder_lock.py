@@ -1,16 +1,18 @@
 """A lock on a folder that one process at a time may write to."""
 
-import fcntl
 import os
 from pathlib import Path
 
 from usvs.errors import ConfigError, UsvsError
+from usvs.utils.file_lock import lock_exclusively
 
 LOCK_FILE = ".lock"
 
 
 class FolderLock:
     """An exclusive lock on a folder; it ends with `release` and with the process, however that ends.
+
+    Where the file system has no locks there is none, after a warning.
 
     Args:
         folder: an existing folder; the lock is the hidden file ``.lock`` in it.
@@ -24,7 +26,7 @@ class FolderLock:
         self._descriptor: int | None = None
         try:
             self._descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_exclusively(self._descriptor, folder / LOCK_FILE, wait=False)
         except BlockingIOError:
             self.release()
             raise error(
