@@ -15,6 +15,9 @@ __all__ = ["make_prepared", "make_video"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Where a test does not ask for workers, files are read in this process: to start others takes longer than most tests.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test marked `gpu` is skipped where there is no device, unless USVS_REQUIRE_GPU says that there must be one."""

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import usvs
+from tests.support.commands import run_command
 from tests.support.media_files import WriteVideo
 from usvs.cli import main
 from usvs.cli.log_handler import ConsoleHandler, print_result
@@ -26,11 +28,20 @@ HOSTILE = "\x1b]0;pwned\x07\x1b[31m:x:[bold]\u202e\x9b2J"
 TWO_LINES = "a\nusvs: all went well\r"
 
 
-def run(*arguments: str | Path, terminal: bool = False) -> tuple[int, str]:
+def run_in_colour(*arguments: str | Path) -> tuple[int, str]:
+    """Run `usvs` in a process of its own whose output is that of a terminal."""
     command = [sys.executable, "-m", "usvs", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1"} if terminal else {**os.environ}
-    done = subprocess.run(command, capture_output=True, env={**environment, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1"})
     return done.returncode, (done.stdout + done.stderr).decode("utf-8")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def run_and_read(*arguments: str | Path) -> tuple[int, str]:
+        code = run_command(*arguments)
+        return code, "".join(capsys.readouterr())
+
+    return run_and_read
 
 
 def assert_is_safe(text: str) -> None:
@@ -39,14 +50,14 @@ def assert_is_safe(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_names_and_cells_are_escaped_in_every_command(make_video: WriteVideo, tmp_path: Path):
+def test_names_and_cells_are_escaped_in_every_command(make_video: WriteVideo, tmp_path: Path, run):
     folder = HOSTILE.replace("/", "")
     archive = make_video("good/a.mp4", count=60).parents[1]
     (archive / folder).mkdir()
     (archive / folder / f"{folder}.mp4").write_bytes(b"not a video")
     (archive / "good" / "a.planes.csv").write_text(f'start_seconds,end_seconds,plane\n0,"{HOSTILE}",femur\n')
     (archive / f"x.{folder}").write_bytes(b"")
-    code, text = run("index", archive, tmp_path / "store", terminal=True)
+    code, text = run_in_colour("index", archive, tmp_path / "store")
     assert code == 3
     assert_is_safe(text)
     assert r"\x1b]0;pwned\x07\x1b[31m:x:[bold]\u202e\x9b2J" in text
@@ -191,7 +202,7 @@ def test_nested_folders_are_no_recursion_error(
 
 
 @pytest.mark.slow
-def test_index_names_file_and_line_and_ends_with_code_3(make_video: WriteVideo, tmp_path: Path):
+def test_index_names_file_and_line_and_ends_with_code_3(make_video: WriteVideo, tmp_path: Path, run):
     archive = make_video("p1/a.mp4", count=60).parents[1]
     make_video("p2/b.mp4", count=60)
     (archive / "p1" / "a.planes.csv").write_text("start_seconds,end_seconds,plane\n0,1,femur\n1,foot,femur\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from usvs.errors import DataError
-from usvs.utils.process_pool import PENDING_PER_WORKER, map_tasks, map_tasks_on
+from usvs.utils.process_pool import PENDING_PER_WORKER, count_workers, map_tasks, map_tasks_on
 
 
 def double(number: int) -> int:
@@ -29,6 +29,17 @@ def counted(limit: int, taken: list[int]) -> Iterator[int]:
     for number in range(limit):
         taken.append(number)
         yield number
+
+
+def test_one_worker_per_core_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1000")
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(cores)})  # as a job that has one core of a node
+        assert count_workers(None) == count_workers(None, 9) == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert count_workers(5) == 5 and count_workers(5, 3) == 3 and count_workers(5, 0) == 1
 
 
 def test_tasks_are_taken_as_they_are_needed():

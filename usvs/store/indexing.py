@@ -5,7 +5,6 @@ It is one file because rows, their states and their summary use the same columns
 
 import json
 import logging
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ from usvs.store.tables import (
     remove_leftovers,
 )
 from usvs.utils.atomic_files import writing
-from usvs.utils.process_pool import map_tasks
+from usvs.utils.process_pool import count_workers, map_tasks
 from usvs.utils.progress import track
 from usvs.utils.text import printable
 
@@ -149,8 +148,7 @@ def _inspect_scans(
         if new
     )
     total = sum(is_new[: len(found.scans)])
-    workers = min(workers or os.cpu_count() or 1, max(1, total))
-    results = track(map_tasks(inspect_scan, tasks, workers), "inspecting scans", total)
+    results = track(map_tasks(inspect_scan, tasks, count_workers(workers, total)), "inspecting scans", total)
     return chain((_metadata_of(result) for _, result in results), repeat(ScanMetadata(0, 0, MISSING)))
 
 

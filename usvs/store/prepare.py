@@ -1,6 +1,5 @@
 """`usvs prepare`: from the archive to the prepared scans of its store."""
 
-import os
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from usvs.store.settings import PrepareSettings, prepare_profile
 from usvs.store.tables import read_rows, read_scans
 from usvs.store.writer import remove_partial
 from usvs.utils.atomic_files import writing
-from usvs.utils.process_pool import map_tasks, map_tasks_on
+from usvs.utils.process_pool import count_workers, map_tasks, map_tasks_on
 from usvs.utils.progress import track
 from usvs.utils.text import printable, quantity
 
@@ -122,7 +121,7 @@ def prepare_store(
         results = (
             map_tasks_on(cluster.executor, prepare_scan, tasks, cluster.workers)
             if cluster
-            else map_tasks(prepare_scan, tasks, min(workers or os.cpu_count() or 1, max(1, usable)))
+            else map_tasks(prepare_scan, tasks, count_workers(workers, usable))
         )
         summary = PrepareSummary(found=usable)
         try:

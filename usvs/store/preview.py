@@ -1,7 +1,6 @@
 """What `usvs index` and `usvs prepare` would do and need, from one scan (``--dry-run``)."""
 
 import math
-import os
 import time
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from usvs.store.settings import IndexSettings, PrepareSettings
 from usvs.store.tables import read_rows
 from usvs.store.writer import encode_frame
 from usvs.utils.preview import Preview, check_disk, free_bytes, peak_memory_bytes, total_memory_bytes
+from usvs.utils.process_pool import count_workers
 from usvs.utils.progress import track
 from usvs.utils.text import duration_text, printable, quantity, size_text
 
@@ -62,7 +62,7 @@ def preview_index(
     metadata = inspect_scan(IndexTask(archive.resolve(), first, *parts))
     spent, size = time.perf_counter() - started, max(metadata.bytes, 1)
     total = sum(_file_bytes(archive / scan.path) for scan in found.scans)
-    processes = _processes(workers, len(found.scans))
+    processes = count_workers(workers, len(found.scans))
     seconds = spent * total / size / processes
     disk = 4096 * len(found.scans)  # a row of the catalogue, and its clips
     what = f"unusable: {metadata.reason}" if metadata.reason else f"usable, inspected in {duration_text(spent)}"
@@ -117,7 +117,7 @@ def preview_prepare(store: str | Path, settings: PrepareSettings, *, workers: in
         frames += int(str(row["frames"]))
         speech_seconds += float(str(row["duration_seconds"])) if row["sound"] != "none" else 0.0
     per_frame, frame_seconds = _sample(new[0], failing) if new else (0.0, 0.0)
-    processes = _processes(workers, len(new))
+    processes = count_workers(workers, len(new))
     disk = frames * (per_frame + BYTES_PER_FRAME) + 2 * settings.rate_hz * speech_seconds
     seconds = frames * frame_seconds / processes
     refusals: list[UsvsError] = [DataError(f"scan {reason}") for reason in failing[:MAX_LISTED]]
@@ -161,10 +161,6 @@ def _sample(task: PrepareTask, failing: list[str]) -> tuple[float, float]:
         failing.append(printable(f"{task.row['path']}: {error}"))
     count = max(len(sizes), 1)
     return sum(sizes) / count, (time.perf_counter() - started) / count
-
-
-def _processes(workers: int | None, tasks: int) -> int:
-    return min(workers or os.cpu_count() or 1, max(1, tasks))
 
 
 def _of_processes(count: int) -> str:

@@ -26,6 +26,21 @@ PARENT_CHECK_SECONDS = 0.5
 PROCESS_DIED = "the worker process died (a crash in a decoder, or out of memory)"
 
 
+def count_workers(asked: int | None, tasks: int | None = None) -> int:
+    """Return how many processes run tasks: no more than there are tasks.
+
+    Args:
+        asked: by the user; None is one per core that this process may use: by its affinity (a job of a cluster), the
+            quota of its container, and LOKY_MAX_CPU_COUNT.
+        tasks: their number, where it is known.
+    """
+    if asked is None:
+        from joblib import cpu_count
+
+        asked = int(cpu_count())
+    return asked if tasks is None else min(asked, max(1, tasks))
+
+
 def map_tasks(
     function: Callable[[Task], Result], tasks: Iterable[Task], workers: int | None = None
 ) -> Generator[tuple[Task, Result | DataError], None, None]:
@@ -37,11 +52,9 @@ def map_tasks(
     Args:
         function: a function of a module, so that other processes can import it; it handles its own errors.
         tasks: its arguments.
-        workers: number of processes; None is one per core, 1 runs the tasks in this process.
+        workers: number of processes, see `count_workers`; 1 runs the tasks in this process.
     """
-    workers = workers or os.cpu_count() or 1
-    if isinstance(tasks, Sized):
-        workers = min(workers, max(1, len(tasks)))
+    workers = count_workers(workers, len(tasks) if isinstance(tasks, Sized) else None)
     remaining = iter(tasks)
     if workers == 1:
         for task in remaining:
