@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from usvs.errors import DataError
 
@@ -109,6 +108,8 @@ def classification_metrics(
     present = np.union1d(truth, predicted)
     if present[0] < 0 or present[-1] >= len(names):
         raise DataError(f"scores: expected class numbers 0 to {len(names) - 1}, got {present[0]} to {present[-1]}")
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import
+
     scores = precision_recall_fscore_support(truth, predicted, labels=present, average=None, zero_division=0.0)
     classes = tuple(
         ClassScore(names[number], float(p), float(r), float(f), int(n))

@@ -2,10 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from usvs.errors import DataError
 
@@ -37,6 +33,10 @@ def probe_probabilities(train: ArrayLike, labels: ArrayLike, test: ArrayLike, cl
     known = np.asarray(labels)
     if len(np.unique(known)) < 2:
         raise DataError("linear probe: expected at least two classes among the labelled patients, got one")
+    from sklearn.linear_model import LogisticRegression  # slow to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     classifier = make_pipeline(
         StandardScaler(), LogisticRegression(C=PENALTY_INVERSE, class_weight="balanced", max_iter=ITERATIONS)
     )
@@ -57,6 +57,10 @@ def knn_predict(train: ArrayLike, labels: ArrayLike, test: ArrayLike) -> NDArray
     Returns:
         Class numbers [m].
     """
+    from sklearn.neighbors import KNeighborsClassifier  # slow to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     neighbours = KNeighborsClassifier(min(NEIGHBOURS, len(np.asarray(train))), weights="distance", metric="cosine")
     classifier = make_pipeline(StandardScaler(), neighbours)
     classifier.fit(train, labels)

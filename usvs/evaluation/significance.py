@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import permutation_test
 
 from usvs.errors import DataError
 
@@ -61,6 +60,8 @@ def _sign_flip_p(values: NDArray[np.float64]) -> float:
     exact = len(values) <= EXACT_UP_TO
     if len(values) == 1:  # scipy asks for two observations; both sign patterns are as far from zero
         return 1.0
+    from scipy.stats import permutation_test  # slow to import
+
     result: Any = permutation_test(
         (values,),
         np.mean,

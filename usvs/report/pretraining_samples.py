@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 
 from usvs.archive.class_list import UNLABELLED
 from usvs.audio.spectrogram import LogSpectrogram
@@ -196,6 +195,8 @@ def embedding_places(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     perplexity = min(PERPLEXITY, (len(embeddings) - 1) / 3)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings / np.maximum(lengths, 1e-12)
+    from sklearn.manifold import TSNE  # slow to import
+
     found = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=SEED).fit_transform(unit)
     return np.asarray(found, np.float32)
 

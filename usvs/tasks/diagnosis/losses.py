@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from usvs.evaluation.embedding_spread import EmbeddingSpread
 from usvs.evaluation.label_reading import CONFIDENCE_PERCENT
@@ -250,6 +249,8 @@ def half_width(values: NDArray[np.float64]) -> float:
     """Return half of Student's 95 % interval of a mean [n]; NaN for fewer than two values."""
     if len(values) < 2:
         return float("nan")
+    from scipy.special import stdtrit  # slow to import
+
     quantile = stdtrit(len(values) - 1, 0.5 + CONFIDENCE_PERCENT / 200)
     return float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
 
