@@ -1,7 +1,8 @@
 """Builds libusvs_ops.so (torch's ops) and usvs._C (build information) with CMake; the rest is in pyproject.toml.
 
-Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (CMake's spelling), USVS_EMULATE_AVX512
-(ON: for tests, csrc/README.md), USVS_BUILD_TYPE, USVS_BUILD_DIR, MAX_JOBS.
+Read from the environment: USVS_CUDA (AUTO, ON or OFF), USVS_CUDA_ARCHITECTURES (as CMake spells them), USVS_SIMD (OFF:
+the portable CPU kernels alone), USVS_EMULATE_AVX512 (ON: for tests, csrc/README.md), USVS_BUILD_TYPE,
+USVS_BUILD_DIR, MAX_JOBS.
 """
 
 import os
@@ -14,7 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-PASSED_ON = ("USVS_CUDA", "USVS_CUDA_ARCHITECTURES", "USVS_EMULATE_AVX512")
+PASSED_ON = ("USVS_CUDA", "USVS_CUDA_ARCHITECTURES", "USVS_SIMD", "USVS_EMULATE_AVX512")
 
 
 class CMakeExtension(Extension):

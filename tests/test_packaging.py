@@ -97,7 +97,7 @@ def test_a_wheel_from_the_source_distribution_runs_with_the_core_dependencies(sd
     wheels, site = tmp_path / "wheels", tmp_path / "site"
     offline = ("--no-deps", "--no-index", "--quiet")
     pip = (sys.executable, "-m", "pip")
-    builds = {"USVS_CUDA": "OFF", "MAX_JOBS": os.environ.get("MAX_JOBS", "2")}
+    builds = {"USVS_CUDA": "OFF", "USVS_SIMD": "OFF", "MAX_JOBS": os.environ.get("MAX_JOBS", "2")}
     tools = str(Path(sys.executable).parent)
     path = os.pathsep.join([tools, os.environ["PATH"]])
     run(*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", wheels, sdist, PATH=path, **builds)

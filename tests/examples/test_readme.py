@@ -23,11 +23,8 @@ def code_blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_python_block_of_the_readme_runs(tiny_archive, tmp_path, monkeypatch):
-    import usvs
-
-    usvs.index_archive(tiny_archive, tmp_path / "STORE")
-    usvs.prepare_store(tmp_path / "STORE")
+def test_the_python_block_of_the_readme_runs(tiny_store, tmp_path, monkeypatch):
+    shutil.copytree(tiny_store, tmp_path / "STORE")
     monkeypatch.chdir(tmp_path)
     block = next(block for block in code_blocks(ROOT / "README.md", "python") if "usvs.pretrain" in block)
     names = {"images": np.full((2, 80, 80), 90, np.uint8)}
@@ -80,7 +77,7 @@ def write_narrated_clips(folder: Path, patients: int) -> None:
 def test_the_ten_commands_of_the_readme_run(tmp_path, monkeypatch):
     """From a folder of clips to a report and an export, as printed but for names, epochs and compilation."""
     pytest.importorskip("espeakng_loader")
-    write_narrated_clips(tmp_path / "ARCHIVE", 15)
+    write_narrated_clips(tmp_path / "ARCHIVE", 9)
     (tmp_path / "classes.txt").write_text("covid\npneumonia: pneumonia, consolidation\nregular\n")
     monkeypatch.chdir(tmp_path)
     commands = next(block for block in code_blocks(ROOT / "README.md", "") if "usvs index" in block).splitlines()

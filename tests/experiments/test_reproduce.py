@@ -157,10 +157,10 @@ def test_an_interruption_at_any_file_operation_is_resumed_with_the_same_results(
     with pytest.MonkeyPatch.context() as patch:
         counter = FileOperations(patch, tmp_path)
         expected = reproduce(gaze_store, tmp_path / "complete", few, seeds=[0]).results["measured"]
-    first_operations = 24  # each one of these, then every 47th
+    first_operations = 16  # each one of these, then every 83rd
     numbers = [
         *interruptions(first_operations),
-        *((number, after) for number, after in interruptions(counter.count, 47) if number > first_operations),
+        *((number, after) for number, after in interruptions(counter.count, 83) if number > first_operations),
     ]
     assert counter.count > 100
     for number, after in numbers:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import tests.support.loaded_before_fork  # noqa: F401
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -87,7 +87,7 @@ def test_error_of_a_build_without_cuda(tmp_path: Path):
 def test_error_of_a_launch_without_a_driver(tmp_path: Path):
     program = tmp_path / "launch"
     sources = [ROOT / "tests" / "ops" / "launch_without_driver.cu", ROOT / "csrc" / "cuda" / "contrastive_loss.cu"]
-    command = ["nvcc", "-std=c++20", "-arch=sm_90", f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program)]
+    command = ["nvcc", "-std=c++20", "-arch=compute_90", f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True)
     done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0

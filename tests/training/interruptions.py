@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+import tests.support.loaded_before_fork  # noqa: F401
 from tests.support.pretraining_stores import tiny_settings, write_store
 from usvs.errors import UsvsError
 from usvs.tasks.pretraining.pretrain import pretrain

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tests.support.loaded_before_fork  # noqa: F401
 from tests.support import labelled_stores, pretraining_stores
 from tests.support.interruptions import FileOperations, interruptions
 from usvs.experiments.pretrainings import pretrain_row

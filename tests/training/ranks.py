@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import tests.support.loaded_before_fork  # noqa: F401
 from usvs.config import load_settings
 from usvs.errors import UsvsError
 from usvs.models.se_resnext import SEResNeXt

@@ -122,7 +122,7 @@ def test_branches_are_not_separate_where_the_module_says_so():
     trainer = make(module, 2, compile="eager")
     before = threading.active_count()
     trainer.step(*batch(0))
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may end meanwhile
 
 
 def test_a_small_network_divides_branches_and_a_large_one_operations():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from tests.training.compare import run_jobs
 from tests.training.interruptions import weights_sha256
 from usvs.training.checkpoint import step_folders
 from usvs.training.distributed import _store_of_restart
@@ -83,37 +84,28 @@ def test_only_a_restart_on_one_machine_has_keys_of_its_own(monkeypatch):
         made["store"].set("address", restarts)
 
 
-LAST = "step_00000030"
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory, tiny) -> Path:
-    """Thirty steps, long enough to be interrupted between two checkpoints."""
-    run = {"checkpoint_every_steps": 2, "keep_checkpoints": 50, "validate_every_steps": 1000}
-    made = tiny(run=run)
-    made = made.model_copy(update={"optimiser": made.optimiser.model_copy(update={"epochs": 10})})
-    file = tmp_path_factory.mktemp("elastic") / "settings.json"
-    file.write_text(made.model_dump_json())
-    return file
-
-
-@pytest.fixture(scope="module")
-def unbroken_sha256(tmp_path_factory, noise_store, settings) -> str:
-    run = tmp_path_factory.mktemp("unbroken") / "run"
-    assert "resuming after step" not in Elastic(noise_store, run, settings).finish()
-    return weights_sha256(run, LAST)
+LAST = "step_00000024"
 
 
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_rank_is_started_again_and_the_result_is_the_same(
-    tmp_path, noise_store, settings, unbroken_sha256, rank: int
-):
-    run = Elastic(noise_store, tmp_path / "run", settings)
-    run.wait_for_step(6)
-    run.kill_rank(rank)
-    log = run.finish()
-    assert "exitcode: -9" in log and "resuming after step" in log, log[-3000:]
-    assert weights_sha256(tmp_path / "run", LAST) == unbroken_sha256
+def test_each_killed_rank_is_started_again_and_the_result_is_the_same(tmp_path, noise_store, tiny):
+    """First one rank is killed, then the other, whose restart is the second one."""
+    run = {"checkpoint_every_steps": 2, "keep_checkpoints": 50, "validate_every_steps": 1000}
+    settings = tiny(run=run)
+    settings = settings.model_copy(update={"optimiser": settings.optimiser.model_copy(update={"epochs": 8})})
+    file = tmp_path / "settings.json"
+    file.write_text(settings.model_dump_json())
+    unbroken = {"call": "run_pretraining", "store": str(noise_store), "settings": str(file), "ranks": 2}
+    codes, printed = run_jobs(tmp_path, [{**unbroken, "run": str(tmp_path / "unbroken")}])
+    assert codes == [[0, 0]], printed
+
+    killed = Elastic(noise_store, tmp_path / "run", file)
+    killed.wait_for_step(4)
+    killed.kill_rank(0)
+    killed.wait_for_step(int(step_folders(killed.run / "checkpoints")[-1].name[5:]) + 4)
+    killed.kill_rank(1)
+    log = killed.finish()
+    assert log.count("resuming after step") == 2 and "exitcode: -9" in log, log[-3000:]
+    assert weights_sha256(killed.run, LAST) == weights_sha256(tmp_path / "unbroken", LAST)

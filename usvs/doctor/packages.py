@@ -89,13 +89,18 @@ def _core_package(name: str, least: str) -> Check:
 
 
 def _version(package: str, module: str) -> str:
-    names = [package, *metadata.packages_distributions().get(module.partition(".")[0], [])]
-    for name in names:
+    for name in _distributions(package, module):
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return str(getattr(import_module(module), "__version__", "version unknown"))
+
+
+def _distributions(package: str, module: str) -> Iterator[str]:
+    """Yield the names under which a module may be installed; looking through all files of all packages comes last."""
+    yield package
+    yield from metadata.packages_distributions().get(module.partition(".")[0], [])
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -30,8 +30,7 @@ def trainer(settings) -> Trainer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("form", ["eq2", "ntxent"])
+@pytest.mark.parametrize(("form", "precision"), [("eq2", "float32"), ("ntxent", "bfloat16")])
 def test_a_scripted_step_equals_the_eager_one_bit_for_bit(tiny, form, precision, request):
     """In a process of its own: after some hundred other tests the last bit of a few sums differed, why is open."""
     if not os.environ.get(IN_A_PROCESS_OF_ITS_OWN):
