@@ -1,10 +1,13 @@
 """Gathers what pretraining runs measured last into one file for the documents.
 
-    python -m tests.tasks.run_results [NAME=]RUN ... --out docs/results/semi_real.json [--other STORE]
+    python -m tests.tasks.run_results [NAME=]RUN ... --out docs/results/semi_real.json [--other STORE] \
+        [--labels LABELS.csv --seen ARCHIVE.ground_truth/sources.csv --frames CACHE.npz [--group NAME=CLASS,CLASS ...]]
 
 Of each run: settings that differ from its profile, environment with revision, steps, the mean of the last ten training
 records and the last validation record, both beside chance; with --other, a store of sources that no run was shown, also
-its losses minus chance there (measured now, at the revision "measured_at").
+its losses minus chance there (measured now, at the revision "measured_at"). With --labels also what a linear classifier
+on the frozen features, trained with the labels of the seen sources, reads of the others: macro F1 in %, as
+transfer_table.
 """
 
 import argparse
@@ -15,7 +18,9 @@ from typing import Any
 
 import torch
 
-from tests.tasks.transfer_table import losses_on
+import usvs
+from tests.tasks.transfer_table import GRIDS, Frames, encoder_features, losses_on, parse_groups, score, seen_patients
+from usvs.models.preprocessing import prepared_side
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.pretraining.settings import pretrain_profile, read_settings
 from usvs.training.environment import describe_environment
@@ -24,8 +29,10 @@ from usvs.utils.nested import differences
 LAST_RECORDS = 10
 
 
-def run_results(run: Path, other: PreparedStore | None = None) -> dict[str, Any]:
-    """Return what a run measured last, and its losses on another store."""
+def run_results(
+    run: Path, other: PreparedStore | None = None, labelled: tuple[Frames, dict[str, list[str]]] | None = None
+) -> dict[str, Any]:
+    """Return what a run measured last, its losses on another store, and what is read of labelled frames by group."""
     settings = read_settings((run / "config.json").read_text(), run / "config.json")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [record for record in records if record["split"] == "train"][-LAST_RECORDS:]
@@ -43,6 +50,17 @@ def run_results(run: Path, other: PreparedStore | None = None) -> dict[str, Any]
         },
         "validation": unseen[0] if unseen else {},
         **({} if other is None else {"other": losses_on(other, run)}),
+        **({} if labelled is None else {"read": label_reading(run, *labelled)}),
+    }
+
+
+def label_reading(run: Path, frames: Frames, groups: dict[str, list[str]]) -> dict[str, float]:
+    """Return the macro F1 in % of a linear classifier on frozen features, by group of classes and grid."""
+    features = encoder_features(usvs.load_encoder(run), frames, calibrate=False)
+    return {
+        f"{name}, {'pooled' if grid == 1 else '2 x 2'}": round(score(features[grid], frames, classes, None)["f1"], 1)
+        for name, classes in groups.items()
+        for grid in GRIDS
     }
 
 
@@ -51,12 +69,23 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--other", type=Path)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--seen", type=Path)
+    parser.add_argument("--frames", type=Path, help="keeps the frames of the labelled videos")
+    parser.add_argument("--group", nargs="*", default=[])
     options = parser.parse_args()
+    labelled = None
+    if options.labels is not None:
+        base = pretrain_profile("small")
+        side = prepared_side(base.model.frame_pixels, base.augment.crop_fraction)
+        frames = Frames(options.labels, options.label_column, seen_patients(options.seen), side, options.frames)
+        labelled = frames, parse_groups(options.group, frames)
     other = None if options.other is None else PreparedStore(options.other)
     results: dict[str, Any] = {}
     for given in options.runs:
         name, _, path = given.rpartition("=")
-        results[name or Path(path).name] = run_results(Path(path), other)
+        results[name or Path(path).name] = run_results(Path(path), other, labelled)
     if other is not None:
         results["measured_at"] = describe_environment(torch.device("cpu"))
     options.out.write_text(json.dumps(results, indent=1) + "\n")

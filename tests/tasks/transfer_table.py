@@ -12,7 +12,7 @@ only one side has are left out. Rows: Rand. (calibrated), raw pixels, SonoNet wh
 grid of the feature map; all labelled patients, or a few. Each pretraining is kept in OUT and resumed, so the command
 can be interrupted.
 
-One file because each row is made, read and compared in one pass; nothing of it is used elsewhere but `losses_on`.
+One file because each row is made, read and compared in one pass; run_results.py uses its parts.
 
 OUT/table.json has every figure, the spread over seeds, and the paired sign-flip test of Ours against each row: over the
 unseen patients, of the share of their frames that are right, mean over seeds. With --other, a store of narrated videos
@@ -92,10 +92,9 @@ class Frames:
             setattr(self, name, getattr(self, name)[kept])
 
 
-def seen_patients(options: argparse.Namespace) -> set[str]:
-    """Return the patients of sources.csv whose pictures the runs are trained on."""
-    trained = None if not options.held_out else trained_scans(options)
-    with options.seen.open() as file:
+def seen_patients(sources: Path, trained: set[str] | None = None) -> set[str]:
+    """Return the patients of sources.csv whose pictures the runs are trained on: of all scans, or of these."""
+    with sources.open() as file:
         rows = list(csv.DictReader(file))
     return {row["patient"] for row in rows if trained is None or trained.intersection(row["scans"].split())}
 
@@ -133,6 +132,12 @@ def encoder_features(encoder: Encoder, frames: Frames, calibrate: bool) -> Featu
             for grid in GRIDS:
                 found[grid].append(F.adaptive_avg_pool2d(maps, grid).flatten(1))
     return {grid: torch.cat(parts).numpy() for grid, parts in found.items()}
+
+
+def parse_groups(given: Sequence[str], frames: Frames) -> dict[str, list[str]]:
+    """Return the classes of each NAME=CLASS,CLASS, after those of all classes."""
+    named = (one.split("=") for one in given)
+    return {"all": sorted(set(frames.label))} | {name: part.split(",") for name, part in named}
 
 
 def raw_pixels(frames: Frames) -> Features:
@@ -185,9 +190,11 @@ def pretrained(row: str, seed: int, options: argparse.Namespace) -> Path:
 def table(options: argparse.Namespace) -> dict[str, Any]:
     settings = pretrain_profile(options.profile)
     side = prepared_side(settings.model.frame_pixels, settings.augment.crop_fraction)
-    frames = Frames(options.labels, options.label_column, seen_patients(options), side, options.out / "frames.npz")
-    everything = sorted(set(frames.label))
-    groups = {"all": everything} | {name: part.split(",") for name, part in (one.split("=") for one in options.group)}
+    trained = trained_scans(options) if options.held_out else None
+    frames = Frames(
+        options.labels, options.label_column, seen_patients(options.seen, trained), side, options.out / "frames.npz"
+    )
+    groups = parse_groups(options.group, frames)
     downstream = classification_profile("quick")
 
     def random_encoder(seed: int) -> Features:
