@@ -25,6 +25,7 @@ namespace usvs::cuda {
 __device__ __forceinline__ void add_stage(
     const BFloat16* x, const BFloat16* y,
     float (&tile)[WideTile::warp_rows / 16][WideTile::fragments][4]) {
+  using Core = TensorCore<BFloat16>;
   constexpr int kBlocks = WideTile::warp_rows / 16, kSteps = kStageWidth / 16;
   constexpr int pitch = kPitch<BFloat16, kStageWidth>;
   const int lane = threadIdx.x % 32;
@@ -45,11 +46,11 @@ __device__ __forceinline__ void add_stage(
     for (int step = 0; step < kSteps; ++step) {
       uint32_t words[4];
       ldmatrix_x4(words, &y_row[8 * fragment * pitch + 16 * step]);
-      const uint32_t b0[2] = {words[0], words[1]}, b1[2] = {words[2], words[3]};
+      const Core::Right b0 = Core::right(words[0], words[1]), b1 = Core::right(words[2], words[3]);
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block) {
-        mma_m16n8k16_bf16(products[block][0], a[block][step], b0);
-        mma_m16n8k16_bf16(products[block][1], a[block][step], b1);
+        mma_m16n8k16_bf16(products[block][0], a[block][step], b0.bits);
+        mma_m16n8k16_bf16(products[block][1], a[block][step], b1.bits);
       }
     }
 #pragma unroll
