@@ -21,6 +21,9 @@ LOSS_KERNELS = {
     for name, columns in (("forward", LOGITS_COLUMNS), ("backward", {"float32": 32, "bfloat16": 32}))
     for dtype, mangled in (("float32", "f"), ("bfloat16", "NS_8BFloat16E"))
 }
+# WideTile, of bfloat16 logits of several slices: rows and columns of a warp, and of the width at a time.
+WIDE_ROWS, WIDE_COLUMNS, WIDE_SLICE = 64, 48, 64
+WIDE_FORWARD = "contrastive_loss_wide_forward_kernel"
 # Of the backward pass of several slices, for anchors and for candidates as rows.
 PANEL_KERNELS = {
     (name, rows, dtype): f"contrastive_loss_{name}_kernelILb{rows}E{mangled}"
@@ -39,6 +42,7 @@ class Executed:
     tensor: float  # HMMA
     special: float  # MUFU
     shared_bytes: float
+    copied_bytes: float  # from the L2 cache into shared memory
 
     def __add__(self, other: "Executed") -> "Executed":
         return Executed(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
@@ -54,7 +58,10 @@ ACCESSES = ("LDSM", "LDS", "STS", "LDG", "STG", "LDGSTS")
 
 def executed(path: InstructionPath) -> Executed:
     work = sum(path.count(opcode) for opcode in FLOATS + ACCESSES)
-    return Executed(path.issued, work, path.count("HMMA"), path.count("MUFU"), path.shared_bytes)
+    copied = InstructionPath({name: number for name, number in path.items() if name.startswith("LDGSTS")})
+    return Executed(
+        path.issued, work, path.count("HMMA"), path.count("MUFU"), path.shared_bytes, copied.shared_bytes
+    )
 
 
 def flow_of(library: Path, architecture: str, kernel: str) -> ControlFlow:
@@ -74,6 +81,10 @@ def loss_tile(library: Path, architecture: str, pass_name: str, dtype: str, widt
     if pass_name == "backward" and width > SLICE:
         parts = [_panel_tile(library, architecture, rows, dtype, width) for rows in (1, 0)]
         return parts[0] + parts[1]
+    if pass_name == "forward" and dtype == "bfloat16" and width > SLICE:
+        flow = flow_of(library, architecture, WIDE_FORWARD)
+        (main,) = [loop for loop in flow.outer_loops() if flow.opcodes(loop).count("HMMA")]
+        return _wide_tile_of(flow, main, width)
     one_slice = f"Lb{int(width <= SLICE)}E" if pass_name == "forward" else ""
     flow = flow_of(library, architecture, LOSS_KERNELS[pass_name, dtype] + one_slice)
     main_loops = [loop for loop in flow.outer_loops() if flow.opcodes(loop).count("HMMA")]
@@ -91,7 +102,10 @@ def _panel_tile(library: Path, architecture: str, rows: int, dtype: str, width: 
     """Return what a warp executes for a tile of a panel: its weights once, and every slice of the sums."""
     weights = flow_of(library, architecture, PANEL_KERNELS["weights", rows, dtype])
     (main,) = [loop for loop in weights.outer_loops() if weights.opcodes(loop).count("HMMA")]
-    tile = _tile_of(weights, main, dtype, width, LOGITS_COLUMNS[dtype])
+    if dtype == "bfloat16":
+        tile = _wide_tile_of(weights, main, width)
+    else:
+        tile = _tile_of(weights, main, dtype, width, LOGITS_COLUMNS[dtype])
     sums = flow_of(library, architecture, PANEL_KERNELS["weighted_sums", rows, dtype])
     (main,) = [loop for loop in sums.outer_loops() if sums.opcodes(loop).count("HMMA")]
     inner = sums.inner_loops(main)
@@ -126,6 +140,15 @@ def _tile_of(flow: ControlFlow, main: Loop, dtype: str, width: int, columns: int
     if slices > 1:
         tile += executed(flow.path(main, trips, lambda block: has(block, "HMMA", COPY), others)).times(slices - 1)
     return tile.times(TILE_COLUMNS / columns)
+
+
+def _wide_tile_of(flow: ControlFlow, main: Loop, width: int) -> Executed:
+    """Return what a loop over stages of WideTile executes, for 16 x TILE_COLUMNS of its logits."""
+    unaligned = {*flow.inner_loops(main)}
+    stage = executed(flow.path(main, {}, lambda block: has(block, "HMMA", COPY), unaligned))
+    last = executed(flow.path(main, {}, lambda block: has(block, "MUFU.EX2", "HMMA", COPY), unaligned))
+    tile = stage.times(-(-width // WIDE_SLICE) - 1) + last
+    return tile.times(16 * TILE_COLUMNS / (WIDE_ROWS * WIDE_COLUMNS))
 
 
 def spectrogram_forward_block(library: Path, architecture: str) -> Executed:

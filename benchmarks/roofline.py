@@ -26,6 +26,9 @@ from benchmarks.executed_instructions import (
     TILE_COLUMNS,
     TILE_ROWS,
     WARPS,
+    WIDE_COLUMNS,
+    WIDE_FORWARD,
+    WIDE_SLICE,
     Executed,
     loss_tile,
     spectrogram_backward_round,
@@ -38,14 +41,15 @@ from usvs.ops._library import LIBRARY
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "kernels.md"
 RESULTS = ROOT / "docs" / "results" / "kernel_limits.json"
-# Before the changes of instructions: the loss and the log-spectrogram forward, and both passes of the log-spectrogram.
-EARLIER = [ROOT / "docs" / "results" / f"kernel_limits_{revision}.json" for revision in ("37824f1", "5dda57a")]
+# Before tiles of 64 x 48 in bfloat16 above d = 128.
+EARLIER = [ROOT / "docs" / "results" / f"kernel_limits_{revision}.json" for revision in ("1b1c3cc",)]
 BEGIN, END = "<!-- written by benchmarks/roofline.py -->", "<!-- until here -->"
 # 33 of the 52 TFLOP/s that three TF32 products allow on an A100 (Ootomo and Yokota, 2022): the fraction of
 # its limit that a good kernel of this kind reaches.
 REACHED = 0.63
 # Lanes a clock and multiprocessor, bytes likewise.
 SPECIAL_FUNCTIONS, SHARED_BYTES, SCHEDULERS = 16, 128, 4
+L2_BYTES = 5120  # a clock, of the device (NVIDIA A100 architecture, 2020); none is published for Hopper: the same
 THREADS = 32 * WARPS  # of a block
 ROWS, CANDIDATES = 8192, 24_576
 WIDTHS = (128, 512, 1024)
@@ -101,6 +105,36 @@ class Limits:
         return self.seconds[self.bound] / REACHED
 
 
+@dataclass(frozen=True)
+class EagerTime:
+    """The least that eager torch with bfloat16 logits needs (`loss_without_upcast` of contrastive_loss_peers.py)."""
+
+    kernel: str
+    width: int
+    device: str
+    products_seconds: float  # at the tensor cores' peak, as no matrix product reaches it
+    passes_seconds: float  # over the n x M logits, at the memory's peak
+
+    @property
+    def seconds(self) -> float:
+        """Products and passes are kernels of their own, one after the other."""
+        return self.products_seconds + self.passes_seconds
+
+
+# How often logits are read or written, as the profiler lists the kernels; what the products themselves read and write
+# is left out. Forward: scatter 2, amax 1, sub 2, exp_ 2, sum 1. Backward: sub 2, exp 2, mul 2, scatter 2.
+EAGER_PASSES = {"forward": 8, "backward": 8}
+
+
+def eager_times() -> Iterator[EagerTime]:
+    for kernel, passes in EAGER_PASSES.items():
+        for width in WIDTHS:
+            product = 2.0 * ROWS * CANDIDATES * width * (1 if kernel == "forward" else 2)
+            for device in DEVICES:
+                seconds = passes * 2.0 * ROWS * CANDIDATES / device.memory_bytes_per_second
+                yield EagerTime(kernel, width, device.name, product / device.tensor_flops["bfloat16"], seconds)
+
+
 def limits_of(work: Executed, warps: float, memory_bytes: float, dtype: str, device: Device) -> dict[str, float]:
     """Return seconds for each part of the device; `work` is that of one warp, of `warps`."""
     clocks = device.multiprocessors * device.clock_hz
@@ -109,6 +143,7 @@ def limits_of(work: Executed, warps: float, memory_bytes: float, dtype: str, dev
         "issue": warps * work.instructions / (SCHEDULERS * clocks),
         "tensor cores": warps * work.tensor * flops / (device.tensor_flops[dtype] * device.mma),
         "shared memory": warps * work.shared_bytes / (SHARED_BYTES * clocks),
+        "L2 cache": warps * work.copied_bytes / (L2_BYTES * device.clock_hz),
         "special functions": warps * 32 * work.special / (SPECIAL_FUNCTIONS * clocks),
         "memory": memory_bytes / device.memory_bytes_per_second,
     }
@@ -138,7 +173,10 @@ def loss_limits(library: Path) -> Iterator[Limits]:
             product = 2.0 * ROWS * CANDIDATES * width
             slices = -(-width // SLICE)
             in_panels = name == "backward" and slices > 1
-            mangled = begin + (f"Lb{int(slices == 1)}E" if name == "forward" else "E")
+            is_wide = name == "forward" and dtype == "bfloat16" and slices > 1
+            if is_wide:
+                dynamic_bytes = 2 * (TILE_ROWS + 4 * WIDE_COLUMNS) * (WIDE_SLICE + 8) * value_bytes
+            mangled = WIDE_FORWARD if is_wide else begin + (f"Lb{int(slices == 1)}E" if name == "forward" else "E")
             if in_panels:
                 mangled = PANEL_KERNELS["weighted_sums", 1, dtype]
                 dynamic_bytes = max(2 * (TILE_COLUMNS * (SLICE + 16 // value_bytes) * value_bytes + 16_384), 67_584)
@@ -206,7 +244,23 @@ def tables(results: dict[str, object], earlier: list[dict[str, object]]) -> str:
         sizes = f"n = {ROWS:,}, M = {CANDIDATES:,}" if rows[0].width else f"{CLIPS} clips"
         title = f"loss {kernel}, {dtype}" if rows[0].width else kernel
         text += f"\n{title}, {sizes}; times in ms\n\n{table(rows, counts)}\n"
+    if eager := [EagerTime(**each) for each in results.get("eager", [])]:  # type: ignore[attr-defined]
+        title = "loss, bfloat16: the least time of eager torch with bfloat16 logits beside the predictions"
+        text += f"\n{title}; times in ms\n\n{eager_table(eager, limits)}\n"
     return text
+
+
+def eager_table(eager: list[EagerTime], limits: list[Limits]) -> str:
+    """Return a table of the predictions in bfloat16 beside the least times of eager torch, in ms."""
+    columns = ["pass", "device", "d", "eager: products", "passes over logits", "sum", "usvs", "eager / usvs"]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    predictions = {(x.kernel, x.width, x.device): x.prediction for x in limits if x.dtype == "bfloat16"}
+    for each in eager:
+        ours = predictions[each.kernel, each.width, each.device]
+        times = (each.products_seconds, each.passes_seconds, each.seconds, ours)
+        cells = [each.kernel, each.device, f"{each.width}", *(f"{1e3 * time:.3g}" for time in times)]
+        lines.append(f"| {' | '.join(cells)} | {each.seconds / ours:.2f} |")
+    return "\n".join(lines)
 
 
 def revision() -> str:
@@ -227,6 +281,8 @@ def main() -> None:
     limits = [] if options.spectrogram_only else [*loss_limits(options.library)]
     limits += spectrogram_limits(options.library)
     results = {"revision": options.revision, "limits": [asdict(each) for each in limits]}
+    if not options.spectrogram_only:
+        results["eager"] = [asdict(each) for each in eager_times()]
     options.out.write_text(json.dumps(results, indent=1) + "\n")
     earlier = [json.loads(file.read_text()) for file in EARLIER] if options.out == RESULTS else []
     text = f"\n{tables(json.loads(options.out.read_text()), earlier)}\n"

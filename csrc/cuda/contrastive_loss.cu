@@ -25,6 +25,10 @@ struct LaunchPlan {
     plan.few_rows = rows <= kFewRows && plan.layout.slices == 1;
     if (pass == Pass::forward) {
       plan.set_anchors<Input, LogitsTile<Input>>(rows, columns, kTargetBlocks, kMaxSplitsOfLogits);
+      if (plan.is_wide<Input>()) {
+        plan.splits[0] =
+            SplitPlan::make<WideTile>(rows, columns, 1, kTargetBlocks, kMaxSplitsOfLogits);
+      }
       plan.splits[0].joins = 0;  // the lanes of the last block divide all splits
       plan.partial_floats[0] = 2 * plan.tile_rows<Input>();  // largest and sum
     } else {
@@ -41,6 +45,11 @@ struct LaunchPlan {
     splits[0] =
         few_rows ? SplitPlan::make<FewRowsTile<Input>>(rows, columns, 1, target_blocks, max_splits)
                  : SplitPlan::make<ManyRowsTile>(rows, columns, 1, target_blocks, max_splits);
+  }
+  // Whether the forward pass uses WideTile.
+  template <typename Input>
+  bool is_wide() const {
+    return sizeof(Input) == 2 && layout.slices > 1;
   }
   template <typename Input>
   int64_t tile_rows() const {
@@ -93,16 +102,26 @@ void contrastive_loss_forward(const ContrastiveForwardParams<Input>& params, voi
   LaunchPlan plan = make_launch_plan(Pass::forward, params);
   if (params.rows == 0) return;
   plan.assign_workspace(workspace, stream);
-  const dim3 grid(plan.splits[0].row_tiles, plan.splits[0].splits);
+  const SplitPlan splits = plan.splits[0];
+  const dim3 grid(splits.row_tiles, splits.splits);
   using Many = LogitsTile<Input>;
   using Few = FewRowsTile<Input>;
-  const auto kernel = plan.few_rows            ? contrastive_loss_forward_kernel<Few, Input, true>
-                      : plan.layout.slices > 1 ? contrastive_loss_forward_kernel<Many, Input, false>
-                                               : contrastive_loss_forward_kernel<Many, Input, true>;
-  const size_t shared_bytes =
-      plan.few_rows ? Few::template tiles_bytes<Input> : Many::template tiles_bytes<Input>;
-  launch("contrastive_loss_forward", kernel, grid, kThreads, shared_bytes, stream, params,
-         plan.layout, plan.splits[0]);
+  auto start = [&](const auto& kernel, size_t shared_bytes, const EmbeddingLayout& layout) {
+    launch("contrastive_loss_forward", kernel, grid, kThreads, shared_bytes, stream, params, layout,
+           splits);
+  };
+  if (plan.few_rows) {
+    start(contrastive_loss_forward_kernel<Few, Input, true>, Few::template tiles_bytes<Input>,
+          plan.layout);
+  } else if (plan.layout.slices == 1) {
+    start(contrastive_loss_forward_kernel<Many, Input, true>, Many::template tiles_bytes<Input>,
+          plan.layout);
+  } else if constexpr (sizeof(Input) == 2) {
+    start(contrastive_loss_wide_forward_kernel, WideTile::shared_bytes, plan.layout.in_stages());
+  } else {
+    start(contrastive_loss_forward_kernel<Many, Input, false>, Many::template tiles_bytes<Input>,
+          plan.layout);
+  }
 }
 
 template <typename Input>

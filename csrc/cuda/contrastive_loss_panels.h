@@ -18,20 +18,22 @@ template <typename Input>
 struct PanelPass {
   EmbeddingLayout layout;
   PanelPlan panels;
-  SplitPlan weights, sums;  // of the largest panel
+  SplitPlan weights, sums;    // of the largest panel
+  int64_t sums_column_tiles;  // of the product
   size_t counter_bytes, partial_bytes, weights_bytes, carried_bytes;
 
   static PanelPass make(int64_t rows, int64_t columns, const EmbeddingLayout& layout,
                         int64_t panel_tiles) {
     PanelPass pass{};
     pass.layout = layout;
-    pass.panels = PanelPlan::make<LogitsTile<Input>>(rows, columns, panel_tiles);
+    pass.panels = PanelPlan::make<WeightsTile<Input>>(rows, columns, panel_tiles);
     const int64_t panel_rows = pass.panels.panel_row_tiles * SumsTile::rows;
-    const int64_t panel_columns = pass.panels.panel_column_tiles * LogitsTile<Input>::columns;
-    pass.weights = SplitPlan::make<LogitsTile<Input>>(panel_rows, panel_columns, 1, kPanelBlocks,
-                                                      kMaxSplitsOfLogits);
+    const int64_t panel_columns = pass.panels.panel_column_tiles * WeightsTile<Input>::columns;
+    pass.weights = SplitPlan::make<WeightsTile<Input>>(panel_rows, panel_columns, 1, kPanelBlocks,
+                                                       kMaxSplitsOfLogits);
     pass.sums = SplitPlan::make<SumsTile>(panel_rows, panel_columns, layout.slices, kPanelBlocks,
                                           kMaxSplitsOfGradients);
+    pass.sums_column_tiles = ceil_divide(columns, SumsTile::columns);
     const int64_t floats = int64_t{SumsTile::rows} * layout.slice_width;
     pass.counter_bytes = pass.sums.counter_bytes();
     pass.partial_bytes = pass.sums.partial_sum_bytes(floats);
@@ -47,7 +49,7 @@ struct PanelPass {
            const Stream& stream) const {
     char* const memory = static_cast<char*>(workspace);
     WeightPanel panel{};
-    panel.weights = reinterpret_cast<float*>(memory + counter_bytes + partial_bytes);
+    panel.weights = reinterpret_cast<float4*>(memory + counter_bytes + partial_bytes);
     panel.carried_sums =
         reinterpret_cast<float*>(memory + counter_bytes + partial_bytes + weights_bytes);
     for (int64_t row = 0; row < panels.row_tiles; row += panels.panel_row_tiles) {
@@ -60,13 +62,15 @@ struct PanelPass {
         panel.is_last = column + column_tiles >= panels.column_tiles;
         SplitPlan plan = part(weights, row, row_tiles, column, column_tiles);
         if (column_tiles > 0) {
-          launch(
-              "contrastive_loss_weights", contrastive_loss_weights_kernel<kRowsAreAnchors, Input>,
-              dim3(plan.row_tiles, plan.splits), kThreads,
-              LogitsTile<Input>::template tiles_bytes<Input>, stream, params, layout, plan, panel);
+          launch("contrastive_loss_weights",
+                 contrastive_loss_weights_kernel<kRowsAreAnchors, Input>,
+                 dim3(plan.row_tiles, plan.splits), kThreads, kWeightsSharedBytes<Input>, stream,
+                 params, sizeof(Input) == 2 ? layout.in_stages() : layout, plan, panel);
         }
-        plan = part(sums, row, row_tiles, column * kSumsTiles<Input>,
-                    column_tiles * kSumsTiles<Input>);
+        // Of the last tile of weights, those that have columns.
+        const int64_t first_tile = column * kSumsTiles<Input>;
+        plan = part(sums, row, row_tiles, first_tile,
+                    std::min(column_tiles * kSumsTiles<Input>, sums_column_tiles - first_tile));
         plan.finished = reinterpret_cast<unsigned*>(memory);
         plan.partial_sums = reinterpret_cast<float*>(memory + counter_bytes);
         if (plan.splits > 1) clear(memory, counter_bytes, stream);

@@ -59,7 +59,7 @@ struct BackwardAnchors {
 };
 
 // Turns a lane's similarities into weights times T.
-template <bool kRowsAreAnchors, int kFragments, typename Input>
+template <bool kRowsAreAnchors, int kWidth = kSliceWidth, int kFragments, typename Input>
 __device__ __forceinline__ void similarities_to_weights(float (&tile)[kFragments][4],
                                                         const Input* x_rows, const Input* y_rows,
                                                         float scale, int first_row,
@@ -68,8 +68,8 @@ __device__ __forceinline__ void similarities_to_weights(float (&tile)[kFragments
   constexpr int kColumns = 8 * kFragments;
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   auto metadata = [&](int row, int column) -> const AnchorMetadata& {
-    return row_metadata(kRowsAreAnchors ? &x_rows[row * kPitch<Input>]
-                                        : &y_rows[column * kPitch<Input>]);
+    return row_metadata<kWidth>(kRowsAreAnchors ? &x_rows[row * kPitch<Input, kWidth>]
+                                                : &y_rows[column * kPitch<Input, kWidth>]);
   };
 #pragma unroll
   for (int fragment = 0; fragment < kFragments; ++fragment) {
@@ -95,6 +95,10 @@ __device__ __forceinline__ void similarities_to_weights(float (&tile)[kFragments
       const int candidate = kRowsAreAnchors ? first_column + column : first_row + row;
       float& value = tile[fragment][i];
       if (candidate == metadata(row, column).self) value = 0;
+      if constexpr (!kRowsAreAnchors && kWidth == kStageWidth) {
+        // May be a NaN, where clear_rows_without_weight has made the similarities 0 in other tiles.
+        if (metadata(row, column).logsumexp == INFINITY) value = 0;
+      }
       if (kRowsAreAnchors && candidate >= columns) value = 0;
     }
   }

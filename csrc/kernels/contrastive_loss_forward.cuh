@@ -15,6 +15,7 @@
 #pragma once
 #include "kernels/contrastive_loss_rows.cuh"
 #include "kernels/contrastive_loss_tiles.cuh"
+#include "kernels/contrastive_loss_wide.cuh"
 
 namespace usvs::cuda {
 
@@ -46,25 +47,67 @@ struct RunningLogSum {
   }
 };
 
-// Adds a lane's similarities of one row of a tile, `row` 0 or 1, to its sum.
+// A lane's largest similarity in one row of a tile, `row` 0 or 1.
 template <int kFragments>
-__device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments][4], int row,
-                                                  float scale, RunningLogSum& running) {
+__device__ __forceinline__ float largest_of_row(const float (&tile)[kFragments][4], int row) {
   float largest = fmaxf(tile[0][2 * row], tile[0][2 * row + 1]);
 #pragma unroll
   for (int fragment = 1; fragment < kFragments; ++fragment) {
     largest = fmaxf(largest, fmaxf(tile[fragment][2 * row], tile[fragment][2 * row + 1]));
   }
-  largest = fmaxf(running.largest, largest * scale);
-  running.rescale(largest);
+  return largest;
+}
+// A lane's sum of exp(logit - largest) over the same row.
+template <int kFragments>
+__device__ __forceinline__ float sum_of_row(const float (&tile)[kFragments][4], int row,
+                                            float scale, float largest) {
   float sum = 0;
 #pragma unroll
   for (int fragment = 0; fragment < kFragments; ++fragment) {
     sum += fast_exp(fmaf(tile[fragment][2 * row], scale, -largest)) +
            fast_exp(fmaf(tile[fragment][2 * row + 1], scale, -largest));
   }
-  running.add(sum);
+  return sum;
 }
+
+// Adds a lane's similarities of one row of a tile to its sum.
+template <int kFragments>
+__device__ __forceinline__ void accumulate_logits(const float (&tile)[kFragments][4], int row,
+                                                  float scale, RunningLogSum& running) {
+  running.rescale(fmaxf(running.largest, largest_of_row(tile, row) * scale));
+  running.add(sum_of_row(tile, row, scale, running.largest));
+}
+
+// The sums of the 64 rows of a warp: of rows 16 i + lane / 4 and 8 more in the lanes with lane % 4
+// == i. A sum of its own in each of the four lanes that have logits of a row would take four times
+// the registers.
+struct WideLogSums {
+  RunningLogSum owned[2];
+
+  // Adds the logits of rows 16 `block` ...; all lanes must call this.
+  __device__ __forceinline__ void add(const float (&tile)[WideTile::fragments][4], int block,
+                                      float scale) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float top = largest_of_row(tile, h);
+#pragma unroll
+      for (int lane_mask = 1; lane_mask < 4; lane_mask *= 2) {
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, lane_mask));
+      }
+      const float before = __shfl_sync(0xffffffffu, owned[h].largest, lane / 4 * 4 + block);
+      const float largest = fmaxf(before, top * scale);
+      float sum = sum_of_row(tile, h, scale, largest);
+#pragma unroll
+      for (int lane_mask = 1; lane_mask < 4; lane_mask *= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, lane_mask);
+      }
+      if (lane % 4 != block) continue;
+      owned[h].rescale(largest);
+      owned[h].add(sum);
+    }
+  }
+};
 
 // Writes loss and logsumexp of the block's rows, a warp for each; `sums` holds {largest, sum} of
 // each row for every part of the columns. The lanes divide the parts: one after the other they
@@ -105,14 +148,15 @@ __device__ void write_losses(const ContrastiveForwardParams<Input>& params,
 
 // Sets a lane's similarities to -inf for the anchor itself and behind the last candidate. Few tiles
 // have any of these.
-template <int kFragments, typename Input>
+template <int kWidth = kSliceWidth, int kFragments, typename Input>
 __device__ __forceinline__ void mask_similarities(float (&tile)[kFragments][4], const Input* x_rows,
                                                   int first_column, int columns) {
   constexpr int kColumns = 8 * kFragments;
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const int self = row_metadata(&x_rows[(g + 8 * h) * kPitch<Input>]).self - first_column;
+    const int self =
+        row_metadata<kWidth>(&x_rows[(g + 8 * h) * kPitch<Input, kWidth>]).self - first_column;
     const int behind = columns - first_column;
     if (static_cast<unsigned>(self) >= kColumns && behind >= kColumns) continue;
 #pragma unroll
@@ -138,6 +182,32 @@ struct ForwardAnchors {
   }
   __device__ __forceinline__ void complete(int, AnchorMetadata&) const {}
 };
+
+// Joins the sums of all groups and splits, and writes the losses; `sums` holds {largest, sum} for
+// every group and row of the block.
+template <typename Shape, typename Input>
+__device__ __forceinline__ void join_sums(const ContrastiveForwardParams<Input>& params,
+                                          const SplitPlan& plan, const BlockTile<Shape>& block_tile,
+                                          float2* sums) {
+  __syncthreads();  // sums are complete
+  if (plan.splits == 1) return write_losses(params, block_tile, sums, Shape::groups);
+  const int64_t tile = block_tile.sums_index(plan);
+  float2* const partials =
+      &reinterpret_cast<float2*>(plan.partial_sums)[tile * plan.splits * Shape::rows];
+  if (threadIdx.x < Shape::rows) {
+    RunningLogSum all;
+    for (int group = 0; group < Shape::groups; ++group) {
+      const float2 part = sums[group * Shape::rows + threadIdx.x];
+      RunningLogSum other;
+      other.largest = part.x;
+      other.sum = part.y;
+      all.join(other);
+    }
+    partials[block_tile.split() * Shape::rows + threadIdx.x] = make_float2(all.largest, all.sum);
+  }
+  if (!is_last_block(&plan.finished[tile], plan.splits)) return;
+  write_losses(params, block_tile, partials, plan.splits);
+}
 
 template <typename Shape, typename Input, bool kOneSlice>
 __global__ void __launch_bounds__(kThreads, 2)
@@ -172,24 +242,35 @@ __global__ void __launch_bounds__(kThreads, 2)
           make_float2(running[h].largest, running[h].sum);
     }
   }
-  __syncthreads();  // sums are complete
-  if (plan.splits == 1) return write_losses(params, block_tile, sums, Shape::groups);
-  const int64_t tile = block_tile.sums_index(plan);
-  float2* const partials =
-      &reinterpret_cast<float2*>(plan.partial_sums)[tile * plan.splits * Shape::rows];
-  if (threadIdx.x < Shape::rows) {
-    RunningLogSum all;
-    for (int group = 0; group < Shape::groups; ++group) {
-      const float2 part = sums[group * Shape::rows + threadIdx.x];
-      RunningLogSum other;
-      other.largest = part.x;
-      other.sum = part.y;
-      all.join(other);
-    }
-    partials[block_tile.split() * Shape::rows + threadIdx.x] = make_float2(all.largest, all.sum);
+  join_sums(params, plan, block_tile, sums);
+}
+
+// A width of several slices of bfloat16, in WideTile.
+__global__ void __launch_bounds__(kThreads, 1)
+    contrastive_loss_wide_forward_kernel(ContrastiveForwardParams<BFloat16> params,
+                                         EmbeddingLayout layout, SplitPlan plan) {
+  USVS_DYNAMIC_SHARED(BFloat16, shared, 0, WideTile::shared_bytes / sizeof(BFloat16));
+  const BlockTile<WideTile> block_tile{static_cast<int>(blockIdx.x)};
+  const Operands<true, BFloat16> operands(params);
+  const float scale = logit_scale(params);
+  WideLogSums running;
+  stream_wide_tiles(operands, layout, plan, block_tile, shared, ForwardAnchors<BFloat16>{params},
+                    [&](int column, int block, float (&tile)[WideTile::fragments][4],
+                        const BFloat16* x_rows, const BFloat16*, bool) {
+                      mask_similarities<kStageWidth>(tile, x_rows, column, operands.columns);
+                      running.add(tile, block, scale);
+                    });
+  __syncthreads();  // all warps have read the tiles, which the sums overwrite
+  float2* const sums = reinterpret_cast<float2*>(shared);  // [groups, rows]
+  // Of the rows of which this lane has the sums.
+  const int lane = threadIdx.x % 32, row = 16 * (lane % 4) + lane / 4;
+  const int at =
+      column_group<WideTile>() * WideTile::rows + row_warp<WideTile>() * WideTile::warp_rows;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    sums[at + row + 8 * h] = make_float2(running.owned[h].largest, running.owned[h].sum);
   }
-  if (!is_last_block(&plan.finished[tile], plan.splits)) return;
-  write_losses(params, block_tile, partials, plan.splits);
+  join_sums(params, plan, block_tile, sums);
 }
 
 }  // namespace usvs::cuda

@@ -9,7 +9,7 @@
 // contrastive_loss_weights_kernel
 //   block          256 threads, 8 warps; 128 rows, 16 for each warp
 //   grid           row tiles x splits of the columns
-//   tile, shared memory  LogitsTile, as in the forward pass
+//   tile, shared memory  LogitsTile, in bfloat16 WideTile, as in the forward pass
 //
 // contrastive_loss_weighted_sums_kernel
 //   block, grid    the same, x slices of the width
@@ -18,66 +18,86 @@
 //   shared memory  kPanelSharedBytes: 67,584 bytes
 //   blocks per SM  2
 #pragma once
+#include <type_traits>
+
 #include "kernels/contrastive_loss_backward.cuh"
 
 namespace usvs::cuda {
 
-constexpr int kWarpTileFloats = 16 * SumsTile::columns;  // weights of a warp in a tile of the sums
+template <typename Input>
+using WeightsTile = std::conditional_t<sizeof(Input) == 2, WideTile, LogitsTile<Input>>;
 // A tile of weights has as many columns as several tiles of the sums.
 template <typename Input>
-constexpr int kSumsTiles = LogitsTile<Input>::columns / SumsTile::columns;
+constexpr int kSumsTiles = WeightsTile<Input>::columns / SumsTile::columns;
 // Two tiles of columns and two of weights, later overwritten by the block's sums.
 template <typename Input>
 constexpr int kColumnTilesBytes = 2 * SumsTile::columns * kPitch<Input> * sizeof(Input);
-constexpr int kWeightTilesBytes = 2 * kWarps * kWarpTileFloats * sizeof(float);
+constexpr int kWeightTilesBytes = 2 * SumsTile::rows * SumsTile::columns * sizeof(float);
 template <typename Input>
 constexpr int kPanelSharedBytes =
     kColumnTilesBytes<Input> + kWeightTilesBytes > SumsTile::sums_bytes
         ? kColumnTilesBytes<Input> + kWeightTilesBytes
         : SumsTile::sums_bytes;
 
+template <typename Input>
+constexpr int kWeightsSharedBytes = LogitsTile<Input>::template tiles_bytes<Input>;
+template <>
+constexpr int kWeightsSharedBytes<BFloat16> = WideTile::shared_bytes;
+
 struct WeightPanel {
-  // [tiles of the sums' columns, row tiles, kWarps, fragments, 32 lanes, 4]: as add_product leaves
-  // a tile in the registers of a warp.
-  float* weights;
+  // [fragments of 8 columns, row tiles, kWarps, 32 lanes]: 16 x 8 weights as a warp has them in its
+  // registers.
+  float4* weights;
   float* carried_sums;     // [rows of the panel, slices, slice width]; null if it has all columns
   bool is_first, is_last;  // of the panels of its rows
 
-  // The weights of a warp in a tile of the sums; `row_tile` and `column_tile` count from the
-  // panel's first.
-  __device__ __forceinline__ float* warp_tile(int row_tile, int row_tiles, int column_tile) const {
-    const int64_t tile = int64_t{column_tile} * row_tiles + row_tile;
-    return &weights[(tile * kWarps + threadIdx.x / 32) * kWarpTileFloats];
+  // Index of a lane's weights of rows 16 `warp` ... of a row tile; `row_tile` and `fragment` count
+  // from the panel's first.
+  __device__ __forceinline__ int index(int row_tile, int row_tiles, int fragment, int warp) const {
+    return ((fragment * row_tiles + row_tile) * kWarps + warp) * 32 + threadIdx.x % 32;
   }
 };
 
 template <bool kRowsAreAnchors, typename Input>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, sizeof(Input) == 2 ? 1 : 2)
     contrastive_loss_weights_kernel(ContrastiveBackwardParams<Input> params, EmbeddingLayout layout,
                                     SplitPlan plan, WeightPanel panel) {
-  using Shape = LogitsTile<Input>;
-  USVS_DYNAMIC_SHARED(Input, shared, 0, Shape::template tiles_bytes<Input> / sizeof(Input));
+  using Shape = WeightsTile<Input>;
+  USVS_DYNAMIC_SHARED(Input, shared, 0, kWeightsSharedBytes<Input> / sizeof(Input));
   const BlockTile<Shape> block_tile{plan.first_row_tile + static_cast<int>(blockIdx.x)};
   const Operands<kRowsAreAnchors, Input> operands(params);
+  const BackwardAnchors<Input> anchors{params};
   const float scale = logit_scale(params);
-  stream_tiles<Shape, false, false>(
-      operands, layout, plan, block_tile, shared, BackwardAnchors<Input>{params},
-      [&](int column, float (&tile)[Shape::fragments][4], const Input* x_rows, const Input* y_rows,
-          bool has_self) {
-        similarities_to_weights<kRowsAreAnchors>(tile, x_rows, y_rows, scale, block_tile.warp_row(),
-                                                 column, operands.columns, has_self);
-        const int first = plan.first_column_tile * Shape::columns;
+  // Writes the weights of rows 16 `block` ... of this warp.
+  auto store = [&](const float (&tile)[Shape::fragments][4], int column, int block) {
+    const int warp = row_warp<Shape>() * (Shape::warp_rows / 16) + block;
+    const int first = column / 8 - plan.first_column_tile * (Shape::columns / 8);
 #pragma unroll
-        for (int part = 0; part < kSumsTiles<Input>; ++part) {
-          float4* const to = reinterpret_cast<float4*>(panel.warp_tile(
-              blockIdx.x, plan.row_tiles, (column - first) / SumsTile::columns + part));
-#pragma unroll
-          for (int fragment = 0; fragment < SumsTile::fragments; ++fragment) {
-            const float (&w)[4] = tile[part * SumsTile::fragments + fragment];
-            to[32 * fragment + threadIdx.x % 32] = make_float4(w[0], w[1], w[2], w[3]);
-          }
-        }
-      });
+    for (int fragment = 0; fragment < Shape::fragments; ++fragment) {
+      const float (&w)[4] = tile[fragment];
+      panel.weights[panel.index(blockIdx.x, plan.row_tiles, first + fragment, warp)] =
+          make_float4(w[0], w[1], w[2], w[3]);
+    }
+  };
+  if constexpr (sizeof(Input) == 2) {
+    stream_wide_tiles(operands, layout, plan, block_tile, shared, anchors,
+                      [&](int column, int block, float (&tile)[Shape::fragments][4],
+                          const Input* x_rows, const Input* y_rows, bool has_self) {
+                        similarities_to_weights<kRowsAreAnchors, kStageWidth>(
+                            tile, x_rows, y_rows, scale, block_tile.warp_row() + 16 * block, column,
+                            operands.columns, has_self);
+                        store(tile, column, block);
+                      });
+  } else {
+    stream_tiles<Shape, false, false>(operands, layout, plan, block_tile, shared, anchors,
+                                      [&](int column, float (&tile)[Shape::fragments][4],
+                                          const Input* x_rows, const Input* y_rows, bool has_self) {
+                                        similarities_to_weights<kRowsAreAnchors>(
+                                            tile, x_rows, y_rows, scale, block_tile.warp_row(),
+                                            column, operands.columns, has_self);
+                                        store(tile, column, 0);
+                                      });
+  }
 }
 
 // Adds the sums of earlier panels of the same rows to those in shared memory. Returns whether they
@@ -111,7 +131,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   USVS_DYNAMIC_SHARED(Input, shared, 0, kPanelSharedBytes<Input> / sizeof(Input));
   const BlockTile<SumsTile> block_tile{plan.first_row_tile + static_cast<int>(blockIdx.x)};
   const Operands<kRowsAreAnchors, Input> operands(params);
-  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  const int thread = threadIdx.x, warp = thread / 32;
   const bool has_rows = block_tile.warp_row() < operands.rows;
   const int begin = block_tile.sums_slice() * layout.slice_width;
   float4* const weight_tiles = reinterpret_cast<float4*>(
@@ -126,13 +146,12 @@ __global__ void __launch_bounds__(kThreads, 2)
                    row_metadata(&columns[thread * kPitch<Input>]));
     }
     if (has_rows) {
-      const float4* const from = reinterpret_cast<const float4*>(
-          panel.warp_tile(blockIdx.x, plan.row_tiles, tile - plan.first_column_tile));
+      const int first = (tile - plan.first_column_tile) * SumsTile::fragments;
 #pragma unroll
       for (int fragment = 0; fragment < SumsTile::fragments; ++fragment) {
-        const int at = 32 * fragment + lane;
-        cp_async_16(&weight_tiles[(buffer * kWarps + warp) * (kWarpTileFloats / 4) + at],
-                    &from[at]);
+        const int from = panel.index(blockIdx.x, plan.row_tiles, first + fragment, warp);
+        cp_async_16(&weight_tiles[(buffer * SumsTile::fragments + fragment) * kThreads + thread],
+                    &panel.weights[from]);
       }
     }
     cp_async_commit();
@@ -161,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 #pragma unroll
       for (int fragment = 0; fragment < SumsTile::fragments; ++fragment) {
         const float4 w =
-            weight_tiles[(buffer * kWarps + warp) * (kWarpTileFloats / 4) + 32 * fragment + lane];
+            weight_tiles[(buffer * SumsTile::fragments + fragment) * kThreads + thread];
         weights[fragment][0] = w.x;
         weights[fragment][1] = w.y;
         weights[fragment][2] = w.z;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "bfloat16.h"
 #include "kernels/simt.h"
 
 namespace usvs::cuda {
@@ -11,9 +12,10 @@ namespace usvs::cuda {
 constexpr int kWarps = 8;
 constexpr int kThreads = 32 * kWarps;
 constexpr int kSliceWidth = 128;  // at most this many of the d columns of x and y at once
-template <typename Input>
-constexpr int kPitch = kSliceWidth + 16 / sizeof(Input);  // elements between rows in shared memory
-constexpr int kSumsPitch = kSliceWidth + 4;               // the same for the block's sums
+constexpr int kStageWidth = 64;   // the same in WideTile
+template <typename Input, int kWidth = kSliceWidth>
+constexpr int kPitch = kWidth + 16 / sizeof(Input);  // elements between rows in shared memory
+constexpr int kSumsPitch = kSliceWidth + 4;          // the same for the block's sums
 
 // A tile of x y^T, and how the warps of a block divide it: each has 16 rows; warps that have the
 // same rows are in different groups, each of which has columns of its own.
@@ -21,7 +23,9 @@ template <int kRowWarps, int kWarpColumns>
 struct TileShape {
   static constexpr int row_warps = kRowWarps;
   static constexpr int groups = kWarps / kRowWarps;
-  static constexpr int rows = 16 * kRowWarps;  // rows of x that stay in a block's shared memory
+  static constexpr int warp_rows = 16;
+  static constexpr int rows =
+      warp_rows * kRowWarps;  // rows of x that are in a block's shared memory
   static constexpr int warp_columns = kWarpColumns;
   static constexpr int columns = groups * kWarpColumns;  // rows of y that are loaded at a time
   static constexpr int fragments = kWarpColumns / 8;
@@ -45,6 +49,22 @@ using SumsTile = TileShape<8, 32>;
 template <typename Input>
 using FewRowsTile = TileShape<2, sizeof(Input) == 2 ? 32 : 16>;
 constexpr int kFewRows = 64;
+
+// Of bfloat16 logits of a width of several slices. A warp has 64 x 48 of them: it reads 4 + 3
+// fragments from shared memory for 24 products, where 16 x 64 would read 1 + 4 for 8. Both x and y
+// pass through shared memory, kStageWidth columns of the width at a time.
+struct WideTile {
+  static constexpr int row_warps = 2;
+  static constexpr int groups = kWarps / row_warps;
+  static constexpr int warp_rows = 64;
+  static constexpr int rows = warp_rows * row_warps;
+  static constexpr int warp_columns = 48;
+  static constexpr int columns = groups * warp_columns;
+  static constexpr int fragments = warp_columns / 8;
+  static constexpr int stage_elements = (rows + columns) * kPitch<BFloat16, kStageWidth>;
+  // Two stages: one is multiplied while the other is loaded.
+  static constexpr int shared_bytes = 2 * stage_elements * static_cast<int>(sizeof(BFloat16));
+};
 
 constexpr int kTargetBlocks = 1024;       // four waves of two blocks on each of 132 multiprocessors
 constexpr int kMinColumnsPerSplit = 128;  // fewer would not repay loading the block's rows
@@ -77,6 +97,13 @@ struct EmbeddingLayout {
     layout.aligned_rows = aligned_rows;
     return layout;
   }
+  // The same width in slices of WideTile.
+  EmbeddingLayout in_stages() const {
+    EmbeddingLayout layout = *this;
+    layout.slices = width > 0 ? static_cast<int>(ceil_divide(width, kStageWidth)) : 1;
+    layout.slice_width = kStageWidth;
+    return layout;
+  }
 };
 
 // The grid of a product x y^T: row_tiles x splits x slices blocks. Blocks that differ in their
@@ -104,7 +131,9 @@ struct SplitPlan {
     plan.row_tiles = static_cast<int>(ceil_divide(rows, Shape::rows));
     plan.column_tiles = static_cast<int>(ceil_divide(columns, Shape::columns));
     plan.slices = slices;
-    int64_t splits = ceil_divide(plan.column_tiles, kMinColumnsPerSplit / Shape::columns);
+    constexpr int min_tiles =
+        kMinColumnsPerSplit > Shape::columns ? kMinColumnsPerSplit / Shape::columns : 1;
+    int64_t splits = ceil_divide(plan.column_tiles, min_tiles);
     if (splits > max_splits) splits = max_splits;
     if (plan.tiles() > 0 && splits > ceil_divide(target_blocks, plan.tiles())) {
       splits = ceil_divide(target_blocks, plan.tiles());

@@ -62,7 +62,7 @@ struct Operands {
         columns(static_cast<int>(kRowsAreAnchors ? params.columns : params.rows)) {}
 };
 
-// The 16 rows of this warp in a tile, and its group: see TileShape.
+// The rows of this warp in a tile, and its group: see TileShape.
 template <typename Shape>
 __device__ __forceinline__ int row_warp() {
   return threadIdx.x / 32 % Shape::row_warps;
@@ -80,8 +80,10 @@ struct BlockTile {
   int row_tile;
 
   __device__ __forceinline__ int first_row() const { return row_tile * Shape::rows; }
-  // Of the 16 rows of this warp.
-  __device__ __forceinline__ int warp_row() const { return first_row() + 16 * row_warp<Shape>(); }
+  // Of the rows of this warp.
+  __device__ __forceinline__ int warp_row() const {
+    return first_row() + Shape::warp_rows * row_warp<Shape>();
+  }
   __device__ __forceinline__ int split() const { return blockIdx.y; }
   // The slice of y that the weights are multiplied with.
   __device__ __forceinline__ int sums_slice() const { return blockIdx.z; }
@@ -104,10 +106,10 @@ struct BlockTile {
 
 // Copies rows first ... and columns begin ... of a matrix [rows, width] into a tile, with zeros
 // outside the matrix. The tile may be read after cp_async_wait and a barrier.
-template <int kRows, typename Input>
+template <int kRows, int kWidth = kSliceWidth, typename Input>
 __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int first, int rows,
                                           int begin, const EmbeddingLayout& layout) {
-  constexpr int kVector = 16 / sizeof(Input), kLanes = kSliceWidth / kVector;
+  constexpr int kVector = 16 / sizeof(Input), kLanes = kWidth / kVector;
   constexpr int kStep = kThreads / kLanes;  // rows that all threads copy at once
   const int width = layout.width;
   if (layout.aligned_rows) {
@@ -115,11 +117,11 @@ __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int 
     if (column >= layout.slice_width) return;
     // Of a row or a column outside of the matrix the address is not used.
     const Input* from = &matrix[int64_t{first + row} * width + begin + column];
-    Input* const to = &tile[row * kPitch<Input> + column];
-#pragma unroll kRows <= 4 * kStep ? 4 : 1
+    Input* const to = &tile[row * kPitch<Input, kWidth> + column];
+#pragma unroll kRows <= 8 * kStep&& kWidth < kSliceWidth ? 8 : kRows <= 4 * kStep ? 4 : 1
     for (int i = 0; i < kRows / kStep; ++i, from += int64_t{kStep} * width) {
       const bool inside = first + row + i * kStep < rows && begin + column < width;
-      cp_async_16(&to[i * kStep * kPitch<Input>], from, inside);
+      cp_async_16(&to[i * kStep * kPitch<Input, kWidth>], from, inside);
     }
     return;
   }
@@ -130,19 +132,19 @@ __device__ __forceinline__ void load_tile(Input* tile, const Input* matrix, int 
       const bool inside = first + row < rows && begin + column < width;
       Input value{};
       if (inside) value = matrix[int64_t{first + row} * width + begin + column];
-      tile[row * kPitch<Input> + column] = value;
+      tile[row * kPitch<Input, kWidth> + column] = value;
     }
   }
 }
 
 // The padding behind a row of a tile.
-template <typename Input>
+template <int kWidth = kSliceWidth, typename Input>
 __device__ __forceinline__ AnchorMetadata& row_metadata(Input* row) {
-  return *reinterpret_cast<AnchorMetadata*>(&row[kSliceWidth]);
+  return *reinterpret_cast<AnchorMetadata*>(&row[kWidth]);
 }
-template <typename Input>
+template <int kWidth = kSliceWidth, typename Input>
 __device__ __forceinline__ const AnchorMetadata& row_metadata(const Input* row) {
-  return *reinterpret_cast<const AnchorMetadata*>(&row[kSliceWidth]);
+  return *reinterpret_cast<const AnchorMetadata*>(&row[kWidth]);
 }
 
 // Sets the rows without weight of a tile of anchors to zero: times their weight of 0, a NaN there

@@ -184,6 +184,13 @@ def test_equals_the_equation(dtype: str, shape: tuple[int, int, int], settings: 
     Case(*shape, dtype, *settings).check()
 
 
+# Tiles of 128 x 192 and 64 of the width, in rows that are whole 16-byte vectors: an odd number of anchors, with and
+# without a second tile of either side, and a width that ends inside a stage.
+@pytest.mark.parametrize("shape", [(67, 200, 200), (131, 190, 512), (5, 389, 1024)], ids=str)
+def test_wide_bfloat16_embeddings(shape: tuple[int, int, int]):
+    Case(*shape, "bfloat16", 0.3).check()
+
+
 # n, M, d, tiles of a panel: all rows and some columns; some rows and some columns; one tile of either side; rows that
 # are not aligned, of three slices, whose sums are carried from panel to panel.
 PANELS = [(300, 200, 20, 12), (1100, 40, 4, 9), (20, 290, 8, 1), (33, 260, 260, 3)]
@@ -277,7 +284,7 @@ def test_more_splits_than_one_block_joins(dtype: str, shape: tuple[int, int, int
     Case(*shape, dtype).check(under=["2:1", "2:2"])
 
 
-@pytest.mark.parametrize("shape", [(3, 270, 20), (6, 33, 7), (2, 40, 132), (130, 33, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 270, 20), (6, 33, 7), (2, 40, 136), (130, 33, 4)], ids=str)
 @pytest.mark.parametrize("kind", [Build.MEMORY, Build.RACE], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_sanitizers_find_nothing(dtype: str, kind: Build, shape: tuple[int, int, int]):
@@ -422,7 +429,7 @@ def backward_without(case: Case, rows: np.ndarray, kind: Build) -> tuple[Result,
 
 
 @KINDS
-@pytest.mark.parametrize("shape", [(40, 150, 9), (37, 40, 132), (140, 70, 32)], ids=str)
+@pytest.mark.parametrize("shape", [(40, 150, 9), (37, 40, 136), (140, 70, 32)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_row_without_a_loss_changes_no_gradient_but_its_own(dtype: str, shape: tuple[int, int, int], kind: Build):
     case, rows = Case(*shape, dtype), np.array([3, 17, 33, 36])

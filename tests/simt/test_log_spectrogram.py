@@ -250,7 +250,8 @@ def test_silence_is_the_logarithm_of_eps_and_a_bad_sample_reaches_only_its_frame
 
 
 def test_a_power_that_overflows_with_eps_is_nan():
-    shape = Shape(512, 240, 120, 14_400, 121, clips=1)
+    # More columns than frames: where a column is at a frame, 0 times an infinite logarithm would be NaN as well.
+    shape = Shape(512, 240, 120, 4800, 60, clips=1)
     waveform = waveform_of(shape)
     waveform = np.float32(1.2e18) * np.sign(waveform)  # powers around 2e38
     expected = log_spectrogram_reference(clips_of(waveform, shape).float(), *shape.settings, 1.7e38).numpy()

@@ -62,6 +62,8 @@ LOGITS = {
     BFLOAT16: Budget(THREADS, 69_632, 128, blocks(2, 2), TENSOR),
 }
 SUMS = TENSOR | {"HMMA": 64}
+# Tiles of 64 x 48 of a warp: 7 fragments from shared memory for 24 products, one block on a multiprocessor.
+WIDE = Budget(THREADS, 92_160, 255, blocks(1, 1), {"HMMA": 96, "LDSM": 28, "LDGSTS": 10})
 BUDGETS |= {
     f"forward_kernel{tile(2, 16, 'f')}Lb1E": Budget(THREADS, 84_480, 128, blocks(1, 2), FEW),
     f"forward_kernel{tile(2, 32, BFLOAT16)}Lb1E": Budget(THREADS, 78_336, 128, blocks(2, 2), TENSOR),
@@ -70,13 +72,13 @@ BUDGETS |= {
     f"backward_kernel{tile(2, 16, 'f')}E": Budget(THREADS, 101_376, 128, blocks(1, 2), SUMS),
     f"backward_kernel{tile(2, 32, BFLOAT16)}E": Budget(THREADS, 78_336, 128, blocks(2, 2), SUMS),
 }
+BUDGETS |= {f"forward_kernel{tile(8, 64, BFLOAT16)}Lb1E": LOGITS[BFLOAT16], "wide_forward_kernel": WIDE}
 # Of one slice of the width (Lb1) and of several; anchors as rows (ILb1) and candidates.
 for flag in ("Lb0", "Lb1"):
     BUDGETS |= {
         f"forward_kernel{tile(8, 32, 'f')}{flag}E": LOGITS["f"],
-        f"forward_kernel{tile(8, 64, BFLOAT16)}{flag}E": LOGITS[BFLOAT16],
         f"contrastive_loss_weights_kernelI{flag}EfE": LOGITS["f"],
-        f"contrastive_loss_weights_kernelI{flag}E{BFLOAT16}": LOGITS[BFLOAT16],
+        f"contrastive_loss_weights_kernelI{flag}E{BFLOAT16}": WIDE,
         f"contrastive_loss_weighted_sums_kernelI{flag}EfE": Budget(
             THREADS, 67_584, 128, blocks(2, 2), {"HMMA": 64, "LDGSTS": 8}
         ),
