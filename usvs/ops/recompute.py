@@ -84,7 +84,9 @@ class _Offer:
 
 
 @contextmanager
-def recomputing(keep: Callable[[Tensor], Any] | None = None) -> Iterator[None]:
+def recomputing(
+    keep: Callable[[Tensor], Any] | None = None, use: Callable[[Tensor], Any] | None = None
+) -> Iterator[None]:
     """Inside of the block, keep recipes for the backward pass instead of the results that `offer` was called for.
 
     Casts of parameters, as autocast makes them, are also made again. For one thread; blocks must not be nested, and
@@ -92,6 +94,7 @@ def recomputing(keep: Callable[[Tensor], Any] | None = None) -> Iterator[None]:
 
     Args:
         keep: called with each tensor that is kept as it is.
+        use: called in the backward pass with each tensor that was computed again.
     """
     _current.offers = {}
 
@@ -104,8 +107,17 @@ def recomputing(keep: Callable[[Tensor], Any] | None = None) -> Iterator[None]:
             keep(tensor)
         return tensor
 
+    def unpack(kept: Recipe | Tensor) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        with torch.no_grad():
+            value = kept.use()
+        if use is not None:
+            use(value)
+        return value
+
     try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             yield
     finally:
         del _current.offers
@@ -142,9 +154,3 @@ def _recipe_of_cast(tensor: Tensor) -> Recipe | None:
     dtype = tensor.dtype
     return Recipe(lambda _: parameter.detach().to(dtype), None)
 
-
-def _unpack(kept: Recipe | Tensor) -> Tensor:
-    if isinstance(kept, Tensor):
-        return kept
-    with torch.no_grad():
-        return kept.use()

@@ -28,11 +28,14 @@ from usvs.training.micro_batches import (
     micro_batch_slices,
     split_gradients,
 )
+from usvs.training.process import FreedMemory
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.threads import ThreadPlan, is_small, plan_threads
 from usvs.utils.preview import available_memory_bytes
 from usvs.utils.text import size_text
+
+FREED_EVERY_BYTES = 256 << 20
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class BatchCompute:
         self._buffers = BufferSnapshot(module)
         self.threads: ThreadPlan = plan_threads(module, device, run)
         self._mode: bool | None = None
+        self._freed = FreedMemory(FREED_EVERY_BYTES)
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
         if run.micro_batch_clips is not None:
@@ -136,7 +140,7 @@ class BatchCompute:
         if half:
             stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._drops_norms))
         if self._drops_norms:
-            stack.enter_context(recomputing())
+            stack.enter_context(recomputing(use=self._freed.count))
         return stack
 
     @property
@@ -180,6 +184,8 @@ class BatchCompute:
                 result = self._global_loss(result)
         self._sum.start()
         if result.total.requires_grad:  # False where the batch has nothing to learn from
+            if self._drops_norms:
+                self._freed.give_back()
             result.total.backward()
         self._sum.finish()
         return result
