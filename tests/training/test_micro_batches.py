@@ -4,6 +4,7 @@ from torch import nn
 
 from tests.training.compare import assert_same, gradients
 from usvs.errors import ConfigError, ResourceError
+from usvs.ops.recompute import recomputing
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.training import batch_compute, threads
 from usvs.training.activation_checkpointing import recompute_blocks
@@ -184,7 +185,8 @@ def test_memory_that_would_run_out_is_saved_before_the_first_step(tiny, caplog, 
     assert parts.compute._recomputes
 
 
-def test_the_estimate_counts_what_autograd_keeps(tiny, monkeypatch):
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_the_estimate_counts_what_autograd_keeps(tiny, monkeypatch, recomputes: bool):
     monkeypatch.setattr(threads, "SMALL_PARAMETERS", 0)
     module, inputs = trainer(tiny, "sync").module, batch()
     kept = {}
@@ -193,14 +195,30 @@ def test_the_estimate_counts_what_autograd_keeps(tiny, monkeypatch):
         kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with recomputing(keep) if recomputes else hooks:
         module.train()(*inputs)
     own = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
     saved = sum(storage.nbytes() for key, storage in kept.items() if key not in own)
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    estimate = estimate_bytes(module, inputs, "float32") - 4 * STATE_COPIES * parameters
+    estimate = estimate_bytes(module, inputs, "float32", recomputes) - 4 * STATE_COPIES * parameters
     assert 1.0 <= estimate / saved <= 1.3
     assert all(parameter.device.type == "cpu" for parameter in module.parameters())
+
+
+def test_normalised_maps_are_computed_again_by_default_in_a_large_network(tiny, monkeypatch):
+    """Nothing but the memory of a step changes, so that the estimate is lower."""
+    monkeypatch.setattr(threads, "SMALL_PARAMETERS", 0)
+    found, estimates = [], []
+    for recomputes in (True, False):
+        made = trainer(tiny, "sync", recompute_norms=recomputes, precision="float32")
+        assert made.compute._drops_norms is recomputes
+        found.append(gradients(made, batch()))
+        estimates.append(estimate_bytes(made.module, batch(), "float32", made.compute._drops_norms))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(value, found[1][1][name]) for name, value in found[0][1].items())
+    assert estimates[0] < estimates[1]
+    assert not trainer(tiny, "sync", activation_checkpointing=True).compute._drops_norms
 
 
 def test_a_module_that_cannot_be_estimated_is_trained_as_it_is(monkeypatch):

@@ -3,11 +3,14 @@
 Notation: N images, C channels, h and w sides of the maps, S squeezed channels.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from usvs.ops.recompute import offer
 
 
 def batch_norm_act(
@@ -141,6 +144,7 @@ class _BatchNormAct(torch.autograd.Function):
     ) -> Tensor:
         result: Tensor
         result, statistics = _forward(maps, weight, bias, *settings, residual, relu)
+        offer(result, _again(maps, weight, bias, statistics, None, relu), residual)
         ctx.has_residual, ctx.training, ctx.relu = residual is not None, settings[2], relu
         ctx.save_for_backward(maps, weight, bias, statistics, result if relu and residual is not None else None)
         return result
@@ -178,6 +182,7 @@ class _GatedBatchNormAct(torch.autograd.Function):
             hidden = torch.addmm(squeeze[1], pooled, squeeze[0].t()).relu_()
             gate = torch.addmm(squeeze[3], hidden, squeeze[2].t()).sigmoid_()
         result: Tensor = _apply(maps, weight, bias, statistics, gate, residual, relu)
+        offer(result, _again(maps, weight, bias, statistics, gate, relu), residual)
         ctx.has_residual, ctx.training, ctx.relu = residual is not None, settings[2], relu
         output = result if relu and residual is not None else None
         ctx.save_for_backward(maps, weight, bias, statistics, output, gate, normalised, pooled, hidden, *squeeze)
@@ -212,6 +217,14 @@ class _GatedBatchNormAct(torch.autograd.Function):
             torch.mm(gate_grad.t(), hidden),
             gate_grad.sum(0),
         )
+
+
+def _again(
+    maps: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, gate: Tensor | None, relu: bool
+) -> Callable[[Tensor | None], Tensor]:
+    """Return what computes the result from a residual once more, with the same bits."""
+    inputs = (maps.detach(), weight.detach(), bias.detach(), statistics, gate)
+    return lambda residual: _apply(*inputs, residual, relu)
 
 
 def _like(maps: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Losses and gradients of a batch: at once, in micro-batches, over ranks, and with less memory where it runs out."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, cast
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from usvs.errors import ConfigError, ResourceError
 from usvs.models.batch_norm_act import fuse_batch_norms
+from usvs.ops.recompute import recomputing
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
 from usvs.training.branches import BranchThreads, has_branches
@@ -27,11 +28,14 @@ from usvs.training.micro_batches import (
     micro_batch_slices,
     split_gradients,
 )
+from usvs.training.process import FreedMemory
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
-from usvs.training.threads import ThreadPlan, plan_threads
+from usvs.training.threads import ThreadPlan, is_small, plan_threads
 from usvs.utils.preview import available_memory_bytes
 from usvs.utils.text import size_text
+
+FREED_EVERY_BYTES = 256 << 20
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -64,6 +68,7 @@ class BatchCompute:
         self._buffers = BufferSnapshot(module)
         self.threads: ThreadPlan = plan_threads(module, device, run)
         self._mode: bool | None = None
+        self._freed = FreedMemory(FREED_EVERY_BYTES)
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
         if run.micro_batch_clips is not None:
@@ -127,6 +132,17 @@ class BatchCompute:
         half = self.run.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext()
 
+    def _training(self) -> ExitStack:
+        """Return a context for the forward pass of a training step."""
+        stack = ExitStack()
+        half = self.run.precision == "bfloat16"
+        # Casts of weights would stay in autocast's cache to the end of the forward pass.
+        if half:
+            stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._drops_norms))
+        if self._drops_norms:
+            stack.enter_context(recomputing(use=self._freed.count))
+        return stack
+
     @property
     def _is_split(self) -> bool:
         return self.ranks.count > 1 or self._micro_clips is not None
@@ -142,7 +158,10 @@ class BatchCompute:
                 " (see usvs.training.micro_batches.TrainableModule)"
             )
         how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
-        fuse_batch_norms(self.module, self.device.type == "cpu" and self.ranks.count == 1 and how != "inductor")
+        fuses = self.device.type == "cpu" and self.ranks.count == 1 and how != "inductor"
+        fuse_batch_norms(self.module, fuses)
+        # A small network has little to save; blocks that are recomputed keep no maps.
+        self._drops_norms = fuses and self.run.recompute_norms and not self._recomputes and not is_small(self.module)
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
         divides = (
@@ -159,12 +178,14 @@ class BatchCompute:
             self._dropout_shards.assign(shard)
             with seeded(seed, self.device):
                 return self._branches.gradients(inputs, self.run.precision == "bfloat16")
-        with self.precision():
+        with self._training():
             result = self._run(inputs, shard, seed)
             if self._is_split:
                 result = self._global_loss(result)
         self._sum.start()
         if result.total.requires_grad:  # False where the batch has nothing to learn from
+            if self._drops_norms:
+                self._freed.give_back()
             result.total.backward()
         self._sum.finish()
         return result
@@ -180,7 +201,7 @@ class BatchCompute:
             result = self._global_loss(outputs)
         result.total.backward()
         for rows, gradients in zip(slices, split_gradients(outputs, parts), strict=True):
-            with self.precision():
+            with self._training():
                 again = run(rows)
             if rows is slices[-1]:
                 self._sum.start()
@@ -225,7 +246,7 @@ class BatchCompute:
             return
         self._is_memory_planned = True
         clips = batch[0].size(0)
-        needed = estimate_bytes(self.module, batch, self.run.precision) if not self._recomputes else None
+        needed = estimate_bytes(self.module, batch, self.run.precision, self._drops_norms) if not self._recomputes else None
         available = available_memory_bytes()
         if needed is None or needed * min(1.0, (self._micro_clips or clips) / clips) < available:
             return

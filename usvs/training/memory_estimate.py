@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from usvs.ops.recompute import recomputing
 from usvs.training import threads
 
 STATE_COPIES = 3  # beside the parameters: gradients, and two moments of AdamW (SGD has one)
@@ -17,19 +18,22 @@ WORKING_SHARE = 1.15  # of the activations: what a layer needs while it computes
 logger: logging.Logger = logging.getLogger(__name__)
 
 
-def estimate_bytes(module: nn.Module, batch: Sequence[Tensor], precision: str) -> int | None:
+def estimate_bytes(
+    module: nn.Module, batch: Sequence[Tensor], precision: str, recomputes_norms: bool = False
+) -> int | None:
     """Return the memory that a step takes beside the parameters; None where the network is small or cannot say.
 
     Args:
         module: whose forward takes the batch; it is not changed.
         batch: the inputs; masks (bool) are read.
         precision: ``float32`` or ``bfloat16``.
+        recomputes_norms: as `usvs.training.settings.RunSettings.recompute_norms`, where it applies.
     """
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    if parameters <= threads.SMALL_PARAMETERS:
+    if threads.is_small(module):
         return None
+    parameters = sum(parameter.numel() for parameter in module.parameters())
     try:
-        saved = _saved_bytes(module, batch)
+        saved = _saved_bytes(module, batch, recomputes_norms)
     except Exception as error:  # an own module may do what the meta device cannot
         logger.debug(f"the memory of {type(module).__name__} cannot be estimated: {error}")
         return None
@@ -37,7 +41,7 @@ def estimate_bytes(module: nn.Module, batch: Sequence[Tensor], precision: str) -
     return int(WORKING_SHARE * share * saved + 4 * STATE_COPIES * parameters)
 
 
-def _saved_bytes(module: nn.Module, batch: Sequence[Tensor]) -> int:
+def _saved_bytes(module: nn.Module, batch: Sequence[Tensor], recomputes_norms: bool) -> int:
     """Return the size of what autograd keeps of a forward pass for the backward pass."""
     shapes = copy.deepcopy(module).to("meta").train()
     own = {parameter.untyped_storage()._cdata for parameter in shapes.parameters()}
@@ -49,7 +53,8 @@ def _saved_bytes(module: nn.Module, batch: Sequence[Tensor]) -> int:
             kept[storage._cdata] = storage  # alive, so that no other storage gets its address
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with recomputing(keep) if recomputes_norms else hooks:
         result = shapes(*(tensor if tensor.dtype == torch.bool else tensor.to("meta") for tensor in batch))
     del result
     return sum(storage.nbytes() for storage in kept.values())

@@ -50,6 +50,9 @@ class RunSettings(Settings):
     threads: int | None = Field(None, ge=1)
     """Threads that compute on a CPU; none: as many as torch would use. A small network has one for each stream, with
     the same result as with one."""
+    recompute_norms: bool = True
+    """Compute normalised maps again in the backward pass instead of keeping them, where batch norm is fused (a CPU,
+    one process, not inductor) and the network is not small: about half the activations, the same result."""
     activation_checkpointing: bool = False
     """Recompute blocks in the backward pass: a third more time, far less memory."""
     micro_batch_clips: int | None = Field(None, ge=1)

@@ -29,6 +29,11 @@ class ThreadPlan(NamedTuple):
     of_branches: int
 
 
+def is_small(module: nn.Module) -> bool:
+    """Return whether a step of a network is bound by its number of operations and not by arithmetic."""
+    return sum(parameter.numel() for parameter in module.parameters()) <= SMALL_PARAMETERS
+
+
 def plan_threads(module: nn.Module, device: torch.device, run: RunSettings) -> ThreadPlan:
     """Return how the threads of `run` are used to train a module.
 
@@ -38,7 +43,7 @@ def plan_threads(module: nn.Module, device: torch.device, run: RunSettings) -> T
         run: `threads` may be used; none: as many as torch would use.
     """
     available = run.threads or torch.get_num_threads()
-    if device.type != "cpu" or sum(parameter.numel() for parameter in module.parameters()) > SMALL_PARAMETERS:
+    if device.type != "cpu" or not is_small(module):
         return ThreadPlan(available, 1)
     return ThreadPlan(1, 2 if available > 1 else 1)
 
