@@ -33,6 +33,7 @@ CANCELLATION_RATIO = 1e-3  # power of the channels' mean over their mean power; 
 MAX_GAP_SECONDS = 6 * 3600.0
 SILENCE_SECONDS = 10  # of one piece of inserted silence
 KEPT_RATIO = 1.05  # of the samples kept to those asked for, as stretching by the drift may shorten them
+BLOCK_SAMPLES = 1 << 15  # resampled at once: a codec's frames are short, and each call costs as much as one of them
 
 
 @dataclass
@@ -190,7 +191,7 @@ class _AudioReader:
 
     def _iter_resampled(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
         resampler: soxr.ResampleStream | None = None
-        for mono in self._iter_mono():
+        for mono in _join_pieces(self._iter_mono(), BLOCK_SAMPLES):
             resampler = resampler or soxr.ResampleStream(self.rate_hz * self._clock_speed, rate_hz, 1, "float32")
             yield resampler.resample_chunk(mono)
         if resampler is None:
@@ -258,6 +259,20 @@ class _AudioReader:
             return 0.0
         counts = np.asarray(self._counts, np.float64)
         return float(np.polyfit(counts - counts.mean(), np.asarray(self._errors), 1)[0])
+
+
+def _join_pieces(pieces: Iterator[NDArray[np.float32]], samples: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the samples of all pieces in arrays of at least `samples` each, except for the last."""
+    joined: list[NDArray[np.float32]] = []
+    length = 0
+    for piece in pieces:
+        joined.append(piece)
+        length += len(piece)
+        if length >= samples:
+            yield np.concatenate(joined)
+            joined, length = [], 0
+    if joined:
+        yield np.concatenate(joined)
 
 
 def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStats) -> Iterator[AudioFrame]:
