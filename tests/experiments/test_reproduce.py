@@ -257,6 +257,22 @@ def test_a_pretraining_that_saw_test_patients_is_refused_unless_allowed(gaze_sto
     assert "overlapping, as allowed" in str(together)
 
 
+def test_rows_can_be_chosen_and_others_added_later(gaze_store, tmp_path, settings, stubbed):
+    out, first = tmp_path / "out", ["joint", "random"]
+    result = reproduce(gaze_store, out, settings, seeds=[0], rows=first)
+    assert [run for run, _, _ in stubbed.pretrained] == ["joint_seed_0"]
+    assert set(result.results["measured"]["planes"]) == set(result.results["measured"]["gaze"]) == set(first)
+    count = len(stubbed.measured)
+    reproduce(gaze_store, out, settings, seeds=[0], rows=["joint", "video"])
+    assert [run for run, _, _ in stubbed.pretrained] == ["joint_seed_0", "video_seed_0"]
+    assert len(stubbed.measured) == count + 8  # those of the new row: two folds of planes, probe, knn and gaze
+    for wrong, message in ((["other"], "joint.*got other"), ([], "got none")):
+        with pytest.raises(ConfigError, match=f"rows: expected some of random, video, .*{message}"):
+            reproduce(gaze_store, out, settings, seeds=[0], rows=wrong)
+    with pytest.raises(ConfigError, match="rows: expected preset 'paper', got 'evidence'"):
+        reproduce(gaze_store, out, settings.model_copy(update={"preset": "evidence"}), seeds=[0], rows=first)
+
+
 def test_scans_without_a_patient_are_not_pretrained_on(store_writer, tmp_path, settings, stubbed, caplog):
     patients = [f"9a7{number:09x}" for number in range(6)]
     store = store_writer(tmp_path / "store", [*patients, None], unlabelled=[12, 13])

@@ -11,7 +11,7 @@ import pytest
 
 from usvs.errors import DataError
 from usvs.store.prepared_manifest import PreparedManifest
-from usvs.store.prepared_scan import PreparedScan
+from usvs.store.prepared_scan import FrameMemory, PreparedScan
 from usvs.store.settings import PrepareSettings
 
 
@@ -36,6 +36,19 @@ def test_frames_come_back(make_prepared, tmp_path: Path, pictures: np.ndarray, c
     for number in (-1, 30):
         with pytest.raises(DataError, match=f"expected a frame index below 30, got {number}"):
             scan.frames(np.array([number]))
+
+
+def test_a_frame_that_fits_into_memory_is_decoded_once(make_prepared, tmp_path: Path, pictures, monkeypatch):
+    decoded, decode = [], PreparedScan._decode
+    monkeypatch.setattr(PreparedScan, "_decode", lambda scan, *one: [decoded.append(one[0]), decode(scan, *one)])
+    folder = make_prepared(tmp_path / "abc", pictures, settings=PrepareSettings(frame_pixels=40))
+    plain, scan = PreparedScan(folder), PreparedScan(folder, FrameMemory(2 * 40 * 40 + 1))
+    expected = plain.frames(np.array([3, 4, 5]))
+    decoded.clear()
+    for frames in (scan.frames(np.array([3, 4, 5])), scan.frames(np.array([3, 4, 5]))):
+        np.testing.assert_array_equal(frames, expected)
+        frames[:] = 0  # the caller's own
+    assert decoded == [3, 4, 5, 5]
 
 
 def test_nearest_frame_of_a_moment(make_prepared, tmp_path: Path, pictures: np.ndarray):
@@ -196,7 +209,7 @@ def test_many_scans_do_not_use_up_file_handles(make_prepared, tmp_path: Path, pi
     store.scans = tuple(f"scan{number}" for number in range(40))
     store._settings = None
     store._states = pa.table({"scan_key": store.scans})
-    store._folder, store._open, store._lock = tmp_path, OrderedDict(), Lock()
+    store._folder, store._open, store._lock, store._memory = tmp_path, OrderedDict(), Lock(), None
     for key in store.scans:
         make_prepared(tmp_path / key, pictures[:2], speech=np.zeros(100, np.int16))
     before = handles()

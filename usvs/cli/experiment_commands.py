@@ -41,6 +41,11 @@ def _add_reproduce(commands: Commands) -> None:
         default="paper",
     )
     command.add_count("--seeds", SEEDS_HELP, default=3)
+    command.add_argument(
+        "--rows",
+        metavar="LIST",
+        help="rows to run, such as random,video,joint,shuffled; others can be added later; default: all",
+    )
     imagenet = command.add_argument(
         "--imagenet", metavar="FILE|timm|torchvision", help="weights for the row ImageNet Init.; default: not run"
     )
@@ -100,6 +105,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
     Example:
         usvs reproduce ARCHIVE OUT --profile quick --seeds 3
+        usvs reproduce STORE OUT --profile quick --seeds 1 --rows random,video,joint,shuffled
         usvs reproduce STORE OUT --profile quick --preset evidence
     """
     from usvs.experiments.presets import reproduce_profile
@@ -118,6 +124,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         imagenet=options.imagenet,
         sononet=options.sononet,
         allow_overlap=options.allow_overlap,
+        rows=None if options.rows is None else [row.strip() for row in options.rows.split(",")],
         jobs=options.jobs,
     )
     show(options, result, result.results)

@@ -127,8 +127,11 @@ def locate_frames(
     Raises:
         DataError: where the scans differ in frame size or codec.
     """
+    if not len(scans):
+        return
+    first = store.scan(int(scans[0]))
     for number, times in zip(scans.tolist(), seconds, strict=True):
-        scan, first = store.scan(number), store.scan(int(scans[0]))
+        scan = store.scan(number)
         for name in ("frame_pixels", "codec"):
             one, other = getattr(first.manifest, name), getattr(scan.manifest, name)
             if one != other:
@@ -188,7 +191,8 @@ def _read_speech(
     store: PreparedStore, scans: NDArray[np.int32], starts: Float64Array, speeds: Float64Array, settings: PairSettings
 ) -> Tensor:
     samples = round(settings.clips.speech_seconds * settings.rate_hz)
-    pieces = torch.zeros(*scans.shape, samples)
+    make = torch.zeros if (scans < 0).any() else torch.empty
+    pieces = make(*scans.shape, samples)
     target = pieces.numpy()
     for row in zip(*np.nonzero(scans >= 0), strict=True):
         scan = store.scan(int(scans[row]))

@@ -38,6 +38,8 @@ class RankPlan(SamplingPlan):
     Attributes:
         rank: of this process, from 0.
         ranks: number of processes.
+        uses_pairs: whether the loss uses pairs; without, no speech is read.
+        uses_order: whether the loss uses the order task; without, no order frames are read.
 
     Raises:
         ConfigError: for more ranks than clips per batch.
@@ -45,6 +47,8 @@ class RankPlan(SamplingPlan):
 
     rank: int
     ranks: int
+    uses_pairs: bool = True
+    uses_order: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +58,11 @@ class RankPlan(SamplingPlan):
         """Return this rank's part of batch `step` of an epoch."""
         global_batch = super().batch(epoch, step)
         rows = self.rows(global_batch.pair_valid)
-        return PlanBatch._make(field[rows] for field in global_batch)
+        own = PlanBatch._make(field[rows] for field in global_batch)
+        if not self.uses_pairs:
+            nowhere = np.full_like(own.speech_scan, -1)
+            own = own._replace(speech_scan=nowhere, negative_scan=nowhere)
+        return own if self.uses_order else own._replace(order_valid=np.zeros_like(own.order_valid))
 
     def rows(self, pair_valid: BoolArray) -> Int64Array:
         """Return this rank's rows of a global batch: [b] int64, ascending."""

@@ -5,7 +5,7 @@ divide the downstream patients and differ between seeds; all inits of a seed sha
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,27 @@ class Definition:
         settings: with the preset.
         external: the inits of the rows in `EXTERNAL` whose weights are given.
         allow_overlap: pretrain and test on all patients.
+        rows: as of `reproduce`.
 
     Raises:
         DataError: where the store has neither labels nor gaze, or too few patients.
-        ConfigError: for weights of a row that the preset does not have.
+        ConfigError: for a row that the preset does not have, or weights of one that is not run.
     """
 
     def __init__(
-        self, store: PreparedStore, settings: ReproduceSettings, external: dict[str, Init], allow_overlap: bool
+        self,
+        store: PreparedStore,
+        settings: ReproduceSettings,
+        external: dict[str, Init],
+        allow_overlap: bool,
+        rows: Collection[str] | None = None,
     ) -> None:
         self.store: PreparedStore
         self.settings: ReproduceSettings
         self.external: dict[str, Init]
         self.allow_overlap: bool
         self.store, self.settings, self.external, self.allow_overlap = store, settings, external, allow_overlap
-        self.preset: Preset = PRESETS[settings.preset]
+        self.preset: Preset = PRESETS[settings.preset].of_rows(rows)
         if unknown := sorted(set(external) - set(self.preset.rows)):
             raise ConfigError(f"preset '{settings.preset}' has no row '{unknown[0]}': remove --{unknown[0]}")
         self.tasks: dict[TaskName, AnyTask] = {

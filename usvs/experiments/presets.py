@@ -1,12 +1,13 @@
 """What `reproduce` can run: the presets, and the settings of everything that they train and evaluate."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import Field
 
 from usvs.config import Profile, Settings
+from usvs.errors import ConfigError
 from usvs.experiments.rows import EXTERNAL, PRETRAINED
 from usvs.tasks.classification.settings import ClassificationSettings, classification_profile
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
@@ -56,6 +57,19 @@ class Preset:
     pretrained: tuple[str, ...]
     evaluations: Mapping[str, Evaluation]
     evaluate_pretrainings: bool
+
+    def of_rows(self, rows: Collection[str] | None) -> "Preset":
+        """Return the preset with some of its rows; None for all.
+
+        Raises:
+            ConfigError: for no row, or one that the preset does not have.
+        """
+        if rows is None:
+            return self
+        if not rows or not set(rows) <= set(self.rows):
+            raise ConfigError(f"rows: expected some of {', '.join(self.rows)}, got {', '.join(rows) or 'none'}")
+        chosen, pretrained = (tuple(row for row in of if row in rows) for of in (self.rows, self.pretrained))
+        return replace(self, rows=chosen, pretrained=pretrained)
 
 
 PRESETS: dict[PresetName, Preset] = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from usvs.config import Profile, override_settings
+from usvs.errors import ConfigError
 from usvs.experiments.definition import Definition
 from usvs.experiments.evidence_table import evidence_table
 from usvs.experiments.presets import PresetName, ReproduceSettings, reproduce_profile
@@ -47,6 +48,7 @@ def reproduce(
     imagenet: str | Path | None = None,
     sononet: str | Path | None = None,
     allow_overlap: bool = False,
+    rows: Sequence[str] | None = None,
     jobs: int | None = None,
     **overrides: Any,
 ) -> Reproduction:
@@ -64,20 +66,23 @@ def reproduce(
         sononet: a file of weights; None: that row is not run.
         allow_overlap: pretrain and test on all patients. The paper does not say that its sets are disjoint; without
             this option they are.
+        rows: keys of `usvs.experiments.rows.ROWS`, of the preset ``paper``; None: all. A later call adds others.
         jobs: number of pretrainings and measurements that run at once, as of `usvs.finetune`.
         **overrides: settings that replace those of `settings` or `profile`; see `usvs.config.override_settings`.
 
     Raises:
         DataError: for an archive or a store that lacks patients, speech, or both labels and gaze.
-        ConfigError: for a folder with other content, or with results of other settings, data or code.
+        ConfigError: for an unknown row, a folder with other content, or with results of other settings, data or code.
         Preempted: after SIGTERM or SIGINT; pretrainings are saved, and the same call continues.
     """
     archive_or_store, out = Path(archive_or_store), Path(out)
     settings = override_settings(settings or reproduce_profile(profile, preset), **overrides)
+    if rows is not None and settings.preset != "paper":
+        raise ConfigError(f"rows: expected preset 'paper', got '{settings.preset}', which is run completely")
     store_folder = prepared_store_folder(archive_or_store, out, settings.profile)
     weights = {"imagenet": imagenet, "sononet": sononet}
     external: dict[str, Init] = {row: f"{row}:{path}" for row, path in weights.items() if path}
-    definition = Definition(PreparedStore(store_folder), settings, external, allow_overlap)
+    definition = Definition(PreparedStore(store_folder), settings, external, allow_overlap, rows)
     with definition.open(out / "run") as experiment:
         content = definition.measure(experiment, list(seeds), jobs)
         folders = {"ARCHIVE": archive_or_store, "STORE": store_folder, "OUT": out}

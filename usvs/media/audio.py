@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from usvs.errors import DataError
 from usvs.media.audio_clock import MIN_STEP_SECONDS, apply_clock, fit_clock, read_audio_start
+from usvs.media.audio_samples import join_pieces, to_float
 from usvs.media.clock import PacketReader
 from usvs.media.containers import read_container_info
 from usvs.media.limits import check_inserted_silence, check_sound_rate
@@ -33,6 +34,7 @@ CANCELLATION_RATIO = 1e-3  # power of the channels' mean over their mean power; 
 MAX_GAP_SECONDS = 6 * 3600.0
 SILENCE_SECONDS = 10  # of one piece of inserted silence
 KEPT_RATIO = 1.05  # of the samples kept to those asked for, as stretching by the drift may shorten them
+BLOCK_SAMPLES = 1 << 15  # resampled at once: a codec's frames are short, and each call costs as much as one of them
 
 
 @dataclass
@@ -190,7 +192,7 @@ class _AudioReader:
 
     def _iter_resampled(self, rate_hz: int) -> Iterator[NDArray[np.float32]]:
         resampler: soxr.ResampleStream | None = None
-        for mono in self._iter_mono():
+        for mono in join_pieces(self._iter_mono(), BLOCK_SAMPLES):
             resampler = resampler or soxr.ResampleStream(self.rate_hz * self._clock_speed, rate_hz, 1, "float32")
             yield resampler.resample_chunk(mono)
         if resampler is None:
@@ -209,7 +211,7 @@ class _AudioReader:
                 )
             missing = self._count_missing(frame, damaged_packets < self._stats.damaged_packets)
             damaged_packets = self._stats.damaged_packets
-            channels = _to_float(frame)
+            channels = to_float(frame)
             mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64).astype(np.float32)
             if not np.isfinite(mono.sum()):  # the resampler would spread one NaN over the length of its filter
                 self._stats.lost_samples += int((~np.isfinite(mono)).sum())
@@ -275,18 +277,3 @@ def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStat
 
 def _frame_seconds(frame: AudioFrame) -> float | None:
     return None if frame.pts is None or frame.time_base is None else frame.time
-
-
-def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
-    """Return a frame's samples, full scale 1 [channels, samples]."""
-    if frame.layout.nb_channels == 1 and frame.format.name in ("flt", "fltp"):
-        return np.frombuffer(memoryview(frame.planes[0]), np.float32, frame.samples)[None]
-    samples = frame.to_ndarray()
-    if not frame.format.is_planar:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - np.float32(128)) / np.float32(128)
-    if samples.dtype.kind == "i":
-        return samples.astype(np.float32) / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    with np.errstate(over="ignore"):  # infinite ones are counted and replaced
-        return samples.astype(np.float32, copy=False)

@@ -15,6 +15,7 @@ class BatchNormAct(nn.BatchNorm2d):
     Args:
         channels: C.
         relu: whether there is a ReLU.
+        eps: added to the variance.
 
     Attributes:
         relu: as given.
@@ -23,8 +24,8 @@ class BatchNormAct(nn.BatchNorm2d):
 
     __constants__ = [*nn.BatchNorm2d.__constants__, "relu", "fuses"]  # noqa: RUF012 - read by TorchScript
 
-    def __init__(self, channels: int, relu: bool) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: int, relu: bool, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps)
         self.relu: bool = relu
         self.fuses: bool = False
 

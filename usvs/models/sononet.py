@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from usvs.errors import DataError
+from usvs.models.batch_norm_act import BatchNormAct
 from usvs.models.channel_means import channel_means
 from usvs.models.encoder import Encoder
 
@@ -189,7 +190,7 @@ def _feature_stages(width: int) -> nn.Sequential:
         for _ in range(convolutions):
             out = width * factor
             convolution = nn.Conv2d(channels, out, 3, padding=1, bias=False)
-            layers.append(nn.Sequential(convolution, nn.BatchNorm2d(out, eps=EPSILON), nn.ReLU(inplace=True)))
+            layers.append(nn.Sequential(convolution, BatchNormAct(out, relu=True, eps=EPSILON)))
             channels = out
         if stage < len(STAGES) - 1:
             layers.append(nn.MaxPool2d(2))

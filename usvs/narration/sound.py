@@ -1,5 +1,7 @@
 """Recording of the voice in a room: echo, hiss, mains hum, ventilation and clicks of the scanner's buttons."""
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +48,22 @@ def _echo(room: np.random.Generator, voice: NDArray[np.float32], rate: int) -> N
 
 def _hum(room: np.random.Generator, samples: int, rate: int) -> NDArray[np.float32]:
     mains = 50.0 if room.random() < 0.6 else 60.0
-    seconds = np.arange(samples) / rate
     level = 10 ** (room.uniform(-58, -44) / 20)
-    tones = [np.sin(2 * np.pi * mains * k * seconds + room.uniform(0, 6)) * room.uniform(0.2, 1) / k for k in (1, 2, 3)]
-    return np.asarray(level * np.sum(tones, axis=0), np.float32)
+    tones = tuple((room.uniform(0, 6), room.uniform(0.2, 1)) for _ in range(3))
+    return _sum_tones(samples, rate, mains, level, tones)
+
+
+@lru_cache(maxsize=1)
+def _sum_tones(
+    samples: int, rate: int, mains: float, level: float, tones: tuple[tuple[float, float], ...]
+) -> NDArray[np.float32]:
+    """Return harmonics of the mains with these phases and amplitudes: the same in every scan of an archive."""
+    seconds = np.arange(samples) / rate
+    waves = [
+        np.sin(2 * np.pi * mains * k * seconds + phase) * amplitude / k
+        for k, (phase, amplitude) in enumerate(tones, start=1)
+    ]
+    return np.asarray(level * np.sum(waves, axis=0), np.float32)
 
 
 def _clicks(rng: np.random.Generator, samples: int, rate: int) -> NDArray[np.float32]:

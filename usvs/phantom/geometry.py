@@ -6,6 +6,7 @@ half its shorter side, so that anatomy of size one fills the crop on every scann
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class SectorGeometry:
     outer_radius: float
     half_angle: float
 
+    @cache  # noqa: B019 - a few plain numbers for each scanner
     def inscribed_crop(self) -> tuple[int, int, int, int]:
         """Return the largest rectangle in the sector, symmetric about its axis: left, top, right, bottom (excluded)."""
         top = np.linspace(self.apex_y + self.inner_radius, self.apex_y + self.outer_radius, 400)[:, None]

@@ -18,7 +18,7 @@ from usvs.store.folder import PREPARED
 from usvs.store.identity import read_store_id
 from usvs.store.prepare_failures import read_failures
 from usvs.store.prepared_manifest import PREPARE, PreparedManifest
-from usvs.store.prepared_scan import PreparedScan
+from usvs.store.prepared_scan import FrameMemory, PreparedScan
 from usvs.store.settings import ClipSettings, PrepareSettings
 from usvs.store.staleness import OTHER_SETTINGS, STATE_COLUMNS, stale_reason
 from usvs.store.store_labels import StoreLabels
@@ -28,6 +28,7 @@ from usvs.utils.text import quantity, shell_command
 logger: logging.Logger = logging.getLogger(__name__)
 
 MAX_OPEN_SCANS = 256  # one file handle each; the usual limit of a process is 1,024
+KEPT_FRAMES_BYTES = 160 << 20  # of decoded frames, in each process: 30,000 of the quick profile, 2,400 of the paper's
 
 
 class PreparedStore:
@@ -75,6 +76,8 @@ class PreparedStore:
         self.clips: ClipTable = _clip_table(catalogue, np.array(rows))
         self.clip_settings: ClipSettings = catalogue.clip_settings
         self._open: OrderedDict[int, PreparedScan] = OrderedDict()
+        # Of scans that are closed and opened again nothing is kept.
+        self._memory = FrameMemory(KEPT_FRAMES_BYTES) if len(rows) <= MAX_OPEN_SCANS else None
         self._lock = Lock()
 
     @cached_property
@@ -89,9 +92,8 @@ class PreparedStore:
             if found is not None:
                 self._open.move_to_end(index)
                 return found
-        opened = PreparedScan(
-            self._folder / self.scans[index]
-        )  # without the lock: a slow disk must not block other threads
+        # without the lock: a slow disk must not block other threads
+        opened = PreparedScan(self._folder / self.scans[index], self._memory)
         row = self._states.slice(index, 1).to_pylist()[0]
         if reason := stale_reason(opened.manifest, row) or self._other_settings(opened.manifest):
             raise DataError(f"scan {opened.scan_key}: {reason}; {PREPARE}")

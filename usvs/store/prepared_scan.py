@@ -19,6 +19,22 @@ from usvs.utils.hashing import file_sha256
 from usvs.utils.regular_files import check_regular
 
 
+class FrameMemory:
+    """How many bytes of decoded frames the scans of a store may keep: an epoch reads each frame again.
+
+    Args:
+        limit_bytes: of all scans together. What has been kept stays; further frames are decoded at each use.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._left = limit_bytes
+
+    def take(self, count: int) -> bool:
+        """Return whether this many bytes were left."""
+        self._left -= count
+        return self._left >= 0
+
+
 class PreparedScan:
     """One prepared scan; its files are closed with the object.
 
@@ -27,6 +43,7 @@ class PreparedScan:
 
     Args:
         folder: of the prepared scan.
+        memory: of decoded frames; None: none is kept.
 
     Attributes:
         manifest: how the scan was made, and the hashes of its files.
@@ -40,7 +57,9 @@ class PreparedScan:
         DataError: if the folder is not a complete prepared scan.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: FrameMemory | None = None) -> None:
+        self._memory = memory
+        self._kept: dict[int, NDArray[np.uint8]] = {}
         self.manifest: PreparedManifest = PreparedManifest.load(folder)
         self._folder = folder
         self.scan_key: str = self.manifest.scan_key
@@ -101,7 +120,7 @@ class PreparedScan:
         first_position: dict[int, int] = {}
         for position, index in enumerate(np.asarray(indices).tolist()):
             if (first := first_position.setdefault(index, position)) == position:
-                self._decode(index, targets[position])
+                self._read_frame(index, targets[position])
             else:
                 targets[position][:] = targets[first]
 
@@ -116,7 +135,7 @@ class PreparedScan:
     def nearest_frames(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the index of the frame nearest to each time [k]; of two equally near ones, the earlier."""
         times = self.frame_seconds
-        after = np.clip(np.searchsorted(times, seconds), 1, max(1, len(times) - 1))
+        after = np.minimum(np.maximum(np.searchsorted(times, seconds), 1), max(1, len(times) - 1))
         before = after - 1
         after = np.minimum(after, len(times) - 1)
         nearest = np.where(times[after] - seconds < seconds - times[before], after, before)
@@ -178,6 +197,15 @@ class PreparedScan:
 
     def __reduce__(self) -> tuple[type["PreparedScan"], tuple[Path]]:
         return type(self), (self._folder,)
+
+    def _read_frame(self, index: int, target: NDArray[np.uint8]) -> None:
+        kept = self._kept.get(index)
+        if kept is not None:
+            target[:] = kept
+            return
+        self._decode(index, target)
+        if self._memory is not None and self.manifest.codec != "raw" and self._memory.take(target.nbytes):
+            self._kept[index] = target.copy()
 
     def _decode(self, index: int, target: NDArray[np.uint8]) -> None:
         start, length = self._byte_range(index)

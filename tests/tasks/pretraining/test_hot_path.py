@@ -1,11 +1,17 @@
-"""A step must not run a network twice, or synchronise with the device more than once."""
+"""A step must not read what its loss does not use, run a network twice, or wait for the device more than once."""
 
 from collections import Counter
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from usvs.tasks.pretraining.module import PretrainModel
+from usvs.data.loader import make_loader
+from usvs.data.rank_plan import RankPlan
+from usvs.store.prepared import PreparedStore
+from usvs.store.prepared_scan import PreparedScan
+from usvs.tasks.pretraining.module import PretrainModel, model_inputs
+from usvs.tasks.pretraining.task import PretrainingTask
 from usvs.training.trainer import Trainer
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
@@ -56,3 +62,33 @@ def test_a_step_synchronises_with_the_device_once(tiny):
         trainer.step(*some_batch())
     # The losses are read by one `tolist`, which the dispatcher does not see; nothing else may read a value.
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("objective", "frames", "speech"),
+    [
+        ({"order_weight": 0.0}, 6 * 2, True),
+        ({"correspondence_weight": 0.0, "contrastive_weight": 0.0}, 6 * (2 + 4), False),
+        ({}, 6 * (2 + 4), True),
+    ],
+)
+def test_what_the_loss_does_not_use_is_not_read(noise_store, tiny, monkeypatch, objective, frames, speech):
+    """The losses have the same bits as if it were."""
+    settings, store, device = tiny(objective=objective), PreparedStore(noise_store), torch.device("cpu")
+    task = PretrainingTask(settings)
+    train, trainer = task.dataset(store).train, make_trainer(task)
+    everything = RankPlan(train, settings.clips, settings.objective, 0, 6, rank=0, ranks=1)
+    complete = trainer.evaluate(*model_inputs(make_loader(store, everything, settings.pairs, device).batch(0)))
+    read = Counter()
+    read_frames, read_speech = PreparedScan.read_frames, PreparedScan.speech
+    monkeypatch.setattr(
+        PreparedScan, "read_frames", lambda scan, *one: [read.update(frames=len(one[0])), read_frames(scan, *one)][1]
+    )
+    monkeypatch.setattr(PreparedScan, "speech", lambda scan, *one: [read.update(speech=1), read_speech(scan, *one)][1])
+    _, loader = task.loader(store, train, device)
+    assert trainer.evaluate(*model_inputs(loader.batch(0))) == complete
+    assert (read["frames"], read["speech"] > 0) == (frames, speech)
+
+
+def make_trainer(task: PretrainingTask) -> Trainer:
+    return Trainer(task.module(), task.settings.optimiser, task.settings.run, 10, 5)

@@ -61,6 +61,11 @@ class PretrainingTask:
         """Whether the loss uses pairs of frames and speech."""
         return uses_pairs(self.settings.objective) if self.loss is None else loss_requirements(self.loss).pairs
 
+    @property
+    def uses_order(self) -> bool:
+        """Whether the loss uses the order task."""
+        return self.settings.objective.order_weight > 0 if self.loss is None else loss_requirements(self.loss).order
+
     def dataset(self, store: PreparedStore, patients: Sequence[str] | None = None) -> PretrainDataset:
         """Return the clips to train on and those to validate on.
 
@@ -100,6 +105,8 @@ class PretrainingTask:
             settings.optimiser.batch_clips,
             rank=ranks.number,
             ranks=ranks.count,
+            uses_pairs=self.uses_pairs,
+            uses_order=self.uses_order,
         )
         return plan, make_loader(store, plan, settings.pairs, device)
 
