@@ -191,6 +191,12 @@ def test_wide_bfloat16_embeddings(shape: tuple[int, int, int]):
     Case(*shape, "bfloat16", 0.3).check()
 
 
+def test_no_row_of_a_wide_tile_takes_the_largest_logit_of_another():
+    case = Case(64, 70, 136, "bfloat16")
+    case.v[:16] = case.stored(300 * widened(case.v[:16]))  # with these as the largest, others have a sum of 0
+    np.testing.assert_allclose(case.forward()["logsumexp"], case.expected()["logsumexp"], rtol=1e-5)
+
+
 # n, M, d, tiles of a panel: all rows and some columns; some rows and some columns; one tile of either side; rows that
 # are not aligned, of three slices, whose sums are carried from panel to panel.
 PANELS = [(300, 200, 20, 12), (1100, 40, 4, 9), (20, 290, 8, 1), (33, 260, 260, 3)]
@@ -415,6 +421,8 @@ def test_what_no_number_answers_is_nan():
     alone = Case(2, 1, 8)
     alone.self_index[:] = (0, -1)
     assert np.isnan(alone.forward()["losses"]).tolist() == [True, False]
+    none = Case(2, 0, 136, "bfloat16")
+    assert np.isnan(none.forward(under=["2:1", "2:2", "2:3", "2:4"])["losses"]).all()
 
 
 def backward_without(case: Case, rows: np.ndarray, kind: Build) -> tuple[Result, Result]:
