@@ -1,4 +1,4 @@
-"""Results that the backward pass computes again: the same bits, less kept, and nothing that is not exactly the result."""
+"""Results that the backward pass computes again: the same bits, less kept, and only what is exactly the result."""
 
 from collections.abc import Callable
 
@@ -105,7 +105,7 @@ def test_what_is_not_exactly_the_result_is_kept(made: Callable[[Tensor], Tensor]
 
 
 def test_a_long_chain_of_sums_is_computed_once(monkeypatch):
-    """Each result is the residual of the next: the last one that is needed computes all, which then wait for their use."""
+    """Each result is the residual of the next: the first that is needed computes all, which then wait for their use."""
     from usvs.ops import batch_norm
 
     calls = []

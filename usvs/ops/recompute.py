@@ -53,13 +53,13 @@ class Recipe:
         chain = [self]  # this one, and the ones that it builds on
         while isinstance(chain[-1]._residual, Recipe) and chain[-1]._residual._value is None:
             chain.append(chain[-1]._residual)
+        below = chain[-1]._residual
+        value = below._value if isinstance(below, Recipe) else below
         for recipe in reversed(chain):
-            residual = recipe._residual
-            if isinstance(residual, Recipe):
-                residual = value if recipe is not chain[-1] else residual._value
-            value = recipe._compute(residual)
+            value = recipe._compute(value)
             if recipe._expected_uses > 0:
                 recipe._value = value
+        assert value is not None
         return value
 
 
@@ -84,9 +84,7 @@ class _Offer:
 
 
 @contextmanager
-def recomputing(
-    keep: Callable[[Tensor], Any] | None = None, use: Callable[[Tensor], Any] | None = None
-) -> Iterator[None]:
+def recomputing(keep: Callable[[Tensor], Any] | None = None) -> Iterator[None]:
     """Inside of the block, keep recipes for the backward pass instead of the results that `offer` was called for.
 
     Casts of parameters, as autocast makes them, are also made again. For one thread; blocks must not be nested, and
@@ -94,7 +92,6 @@ def recomputing(
 
     Args:
         keep: called with each tensor that is kept as it is.
-        use: called in the backward pass with each tensor that was computed again.
     """
     _current.offers = {}
 
@@ -107,17 +104,8 @@ def recomputing(
             keep(tensor)
         return tensor
 
-    def unpack(kept: Recipe | Tensor) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        with torch.no_grad():
-            value = kept.use()
-        if use is not None:
-            use(value)
-        return value
-
     try:
-        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        with torch.autograd.graph.saved_tensors_hooks(pack, _unpack):
             yield
     finally:
         del _current.offers
@@ -154,3 +142,9 @@ def _recipe_of_cast(tensor: Tensor) -> Recipe | None:
     dtype = tensor.dtype
     return Recipe(lambda _: parameter.detach().to(dtype), None)
 
+
+def _unpack(kept: Recipe | Tensor) -> Tensor:
+    if isinstance(kept, Tensor):
+        return kept
+    with torch.no_grad():
+        return kept.use()

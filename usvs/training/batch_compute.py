@@ -13,6 +13,7 @@ from usvs.ops.recompute import recomputing
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
 from usvs.training.branches import BranchThreads, has_branches
+from usvs.training.compact_gradients import CompactGradients
 from usvs.training.compilation import CompiledModule, compile_module
 from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
@@ -28,14 +29,11 @@ from usvs.training.micro_batches import (
     micro_batch_slices,
     split_gradients,
 )
-from usvs.training.process import FreedMemory
 from usvs.training.random_state import seeded
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.threads import ThreadPlan, is_small, plan_threads
 from usvs.utils.preview import available_memory_bytes
 from usvs.utils.text import size_text
-
-FREED_EVERY_BYTES = 256 << 20
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ class BatchCompute:
         self._buffers = BufferSnapshot(module)
         self.threads: ThreadPlan = plan_threads(module, device, run)
         self._mode: bool | None = None
-        self._freed = FreedMemory(FREED_EVERY_BYTES)
+        self._compact: CompactGradients | None = None
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
         if run.micro_batch_clips is not None:
@@ -95,6 +93,8 @@ class BatchCompute:
         self._buffers.save()
         while True:
             self.module.zero_grad(set_to_none=True)
+            if self._compact is not None:
+                self._compact.release()
             try:
                 return self._gradients(self.to_device(batch), shard or complete_shard(batch[0].size(0)), seed)
             except (RuntimeError, MemoryError) as error:
@@ -140,7 +140,7 @@ class BatchCompute:
         if half:
             stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, cache_enabled=not self._drops_norms))
         if self._drops_norms:
-            stack.enter_context(recomputing(use=self._freed.count))
+            stack.enter_context(recomputing())
         return stack
 
     @property
@@ -162,6 +162,8 @@ class BatchCompute:
         fuse_batch_norms(self.module, fuses)
         # A small network has little to save; blocks that are recomputed keep no maps.
         self._drops_norms = fuses and self.run.recompute_norms and not self._recomputes and not is_small(self.module)
+        if self._drops_norms and self._compact is None:
+            self._compact = CompactGradients([p for p in self.module.parameters() if p.requires_grad])
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
         divides = (
@@ -184,8 +186,6 @@ class BatchCompute:
                 result = self._global_loss(result)
         self._sum.start()
         if result.total.requires_grad:  # False where the batch has nothing to learn from
-            if self._drops_norms:
-                self._freed.give_back()
             result.total.backward()
         self._sum.finish()
         return result
@@ -246,7 +246,9 @@ class BatchCompute:
             return
         self._is_memory_planned = True
         clips = batch[0].size(0)
-        needed = estimate_bytes(self.module, batch, self.run.precision, self._drops_norms) if not self._recomputes else None
+        needed = (
+            estimate_bytes(self.module, batch, self.run.precision, self._drops_norms) if not self._recomputes else None
+        )
         available = available_memory_bytes()
         if needed is None or needed * min(1.0, (self._micro_clips or clips) / clips) < available:
             return

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 # glibc's malloc.h, and its defaults
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -74,33 +73,6 @@ def keep_freed_memory() -> Iterator[None]:
             library.mallopt(M_MMAP_MAX, DEFAULT_MMAP_MAX)
             library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM_THRESHOLD)
             library.malloc_trim(0)
-
-
-class FreedMemory:
-    """Returns freed memory to the system, each time that so many bytes were computed in the backward pass.
-
-    Memory that `keep_freed_memory` keeps is in pieces between what is still used: gradients are allocated where
-    activations were. While the backward pass needs less and less, the process would grow.
-
-    Args:
-        every_bytes: between two returns. A page that is returned and used again costs a page fault.
-    """
-
-    def __init__(self, every_bytes: int) -> None:
-        self._every_bytes, self._computed = every_bytes, 0
-
-    def give_back(self) -> None:
-        """Return what is free now."""
-        self._computed = 0
-        library = _c_library()
-        if library is not None and _memory_users > 0:
-            library.malloc_trim(0)
-
-    def count(self, computed: Tensor) -> None:
-        """Count a tensor that the backward pass computed."""
-        self._computed += computed.untyped_storage().nbytes()
-        if self._computed >= self._every_bytes:
-            self.give_back()
 
 
 def _c_library() -> Any:
