@@ -2,11 +2,11 @@
 
 import math
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import av
@@ -152,6 +152,7 @@ class _AudioReader:
         self._written = 0  # samples so far
         # for each frame: samples written before it, and how many more its timestamp calls for
         self._counts, self._errors = array("q"), array("d")
+        self._recent: deque[float] = deque(maxlen=MIN_FRAMES_FOR_DRIFT)  # the last of the errors
         self._power = self._channel_power = 0.0
         self._inserted_seconds = 0.0  # of silence
         self.rate_hz = 0
@@ -213,7 +214,7 @@ class _AudioReader:
             damaged_packets = self._stats.damaged_packets
             channels = to_float(frame)
             mono = channels[0] if len(channels) == 1 else channels.mean(axis=0, dtype=np.float64).astype(np.float32)
-            if not np.isfinite(mono.sum()):  # the resampler would spread one NaN over the length of its filter
+            if not math.isfinite(mono.sum()):  # the resampler would spread one NaN over the length of its filter
                 self._stats.lost_samples += int((~np.isfinite(mono)).sum())
                 channels, mono = (np.where(np.isfinite(each), each, np.float32(0)) for each in (channels, mono))
             if len(channels) > 1:
@@ -245,13 +246,14 @@ class _AudioReader:
             raise DataError(f"the audio's timestamps jump by {error / self.rate_hz:.0f} s")
         if self._written == 0:
             return round(error * self._clock_speed)  # the start of the stream is exact to the sample
-        jump = error - (fmean(self._errors[-MIN_FRAMES_FOR_DRIFT:]) if self._errors else 0.0)
+        jump = error - (math.fsum(self._recent) / len(self._recent) if self._recent else 0.0)
         # Only gaps are filled: following the rounding of timestamps would add clicks, and drift is not a gap.
         threshold_seconds = TIMESTAMP_ERROR_SECONDS if is_after_damage else MIN_GAP_SECONDS
         missing = round(jump) if abs(jump) > threshold_seconds * self.rate_hz else 0
         if -missing < frame.samples:  # otherwise nothing of the frame is left
             self._counts.append(self._written + max(missing, 0))
             self._errors.append(error - missing)
+            self._recent.append(error - missing)
         return missing
 
     def _fit_drift(self) -> float:
@@ -276,4 +278,7 @@ def _decode_frames(path: Path, container: InputContainer, stats: AudioDecodeStat
 
 
 def _frame_seconds(frame: AudioFrame) -> float | None:
-    return None if frame.pts is None or frame.time_base is None else frame.time
+    seconds = frame.time
+    if (not seconds or math.isnan(seconds)) and frame.time_base is None:  # asked rarely: it constructs a fraction
+        return None
+    return seconds

@@ -122,6 +122,10 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: TimeBase) -> Iterato
         packet = ahead.popleft() if ahead else next(packets, None)
         if packet is None:
             return
+        if last is not None and (seconds := _usual_seconds(packet, time_base, last)) is not None:  # for its speed
+            delay, last = packet.pts - packet.dts, seconds
+            yield packet, "usual"
+            continue
         seconds, is_restart, is_replaced = _decoding_seconds(packet, time_base), False, False
         if seconds is None:
             yield packet, "usual"
@@ -146,6 +150,17 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: TimeBase) -> Iterato
         last = seconds
         is_early = distance > MAX_HOLE_SECONDS and not is_replaced
         yield packet, "restart" if is_restart else "replaced" if is_replaced else "early" if is_early else "usual"
+
+
+def _usual_seconds(packet: AnyPacket, time_base: TimeBase, last: float) -> float | None:
+    """Return the decoding time of a packet that follows `last` and is shown soon after; None for any other."""
+    dts, pts = packet.dts, packet.pts
+    if dts is None or pts is None:
+        return None
+    numerator, denominator = time_base
+    seconds: float = dts * numerator / denominator
+    is_soon = abs((pts - dts) * numerator / denominator) <= MAX_DELAY_SECONDS
+    return seconds if is_soon and -RESTART_SECONDS <= seconds - last <= MAX_HOLE_SECONDS else None
 
 
 def _presentation_distance(packet: AnyPacket, time_base: TimeBase) -> float:
