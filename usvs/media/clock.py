@@ -122,8 +122,8 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: TimeBase) -> Iterato
         packet = ahead.popleft() if ahead else next(packets, None)
         if packet is None:
             return
-        if last is not None and (seconds := _usual_seconds(packet, time_base, last)) is not None:  # for its speed
-            delay, last = packet.pts - packet.dts, seconds
+        if last is not None and (usual := _usual_times(packet, time_base, last)) is not None:  # for its speed
+            last, delay = usual
             yield packet, "usual"
             continue
         seconds, is_restart, is_replaced = _decoding_seconds(packet, time_base), False, False
@@ -152,15 +152,15 @@ def _iter_segments(packets: Iterator[AnyPacket], time_base: TimeBase) -> Iterato
         yield packet, "restart" if is_restart else "replaced" if is_replaced else "early" if is_early else "usual"
 
 
-def _usual_seconds(packet: AnyPacket, time_base: TimeBase, last: float) -> float | None:
-    """Return the decoding time of a packet that follows `last` and is shown soon after; None for any other."""
+def _usual_times(packet: AnyPacket, time_base: TimeBase, last: float) -> tuple[float, int] | None:
+    """Return a packet's decoding time and its delay in ticks, if it follows `last` and is shown soon; else None."""
     dts, pts = packet.dts, packet.pts
     if dts is None or pts is None:
         return None
     numerator, denominator = time_base
-    seconds: float = dts * numerator / denominator
+    seconds = dts * numerator / denominator
     is_soon = abs((pts - dts) * numerator / denominator) <= MAX_DELAY_SECONDS
-    return seconds if is_soon and -RESTART_SECONDS <= seconds - last <= MAX_HOLE_SECONDS else None
+    return (seconds, pts - dts) if is_soon and -RESTART_SECONDS <= seconds - last <= MAX_HOLE_SECONDS else None
 
 
 def _presentation_distance(packet: AnyPacket, time_base: TimeBase) -> float:
