@@ -59,9 +59,7 @@ ACCESSES = ("LDSM", "LDS", "STS", "LDG", "STG", "LDGSTS")
 def executed(path: InstructionPath) -> Executed:
     work = sum(path.count(opcode) for opcode in FLOATS + ACCESSES)
     copied = InstructionPath({name: number for name, number in path.items() if name.startswith("LDGSTS")})
-    return Executed(
-        path.issued, work, path.count("HMMA"), path.count("MUFU"), path.shared_bytes, copied.shared_bytes
-    )
+    return Executed(path.issued, work, path.count("HMMA"), path.count("MUFU"), path.shared_bytes, copied.shared_bytes)
 
 
 def flow_of(library: Path, architecture: str, kernel: str) -> ControlFlow:
