@@ -13,7 +13,6 @@ from usvs.ops.recompute import recomputing
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
 from usvs.training.branches import BranchThreads, has_branches
-from usvs.training.compact_gradients import CompactGradients
 from usvs.training.compilation import CompiledModule, compile_module
 from usvs.training.distributed import Ranks
 from usvs.training.gradient_buckets import GradientSum
@@ -66,7 +65,6 @@ class BatchCompute:
         self._buffers = BufferSnapshot(module)
         self.threads: ThreadPlan = plan_threads(module, device, run)
         self._mode: bool | None = None
-        self._compact: CompactGradients | None = None
         self._micro_clips: int | None = None
         self._recomputes = run.activation_checkpointing and self._recompute()
         if run.micro_batch_clips is not None:
@@ -93,8 +91,6 @@ class BatchCompute:
         self._buffers.save()
         while True:
             self.module.zero_grad(set_to_none=True)
-            if self._compact is not None:
-                self._compact.release()
             try:
                 return self._gradients(self.to_device(batch), shard or complete_shard(batch[0].size(0)), seed)
             except (RuntimeError, MemoryError) as error:
@@ -162,8 +158,6 @@ class BatchCompute:
         fuse_batch_norms(self.module, fuses)
         # A small network has little to save; blocks that are recomputed keep no maps.
         self._drops_norms = fuses and self.run.recompute_norms and not self._recomputes and not is_small(self.module)
-        if self._drops_norms and self._compact is None:
-            self._compact = CompactGradients([p for p in self.module.parameters() if p.requires_grad])
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
         self._dropout_shards = DropoutShards(self.compiled)
         divides = (
