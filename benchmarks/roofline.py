@@ -182,7 +182,7 @@ def loss_limits(library: Path) -> Iterator[Limits]:
                 dynamic_bytes = max(2 * (TILE_COLUMNS * (SLICE + 16 // value_bytes) * value_bytes + 16_384), 67_584)
             workspace = _C.contrastive_loss_workspace_bytes(ROWS, CANDIDATES, width, dtype)[name]
             embeddings = value_bytes * width * (3 * ROWS + CANDIDATES) * (1 if name == "forward" else 2)
-            memory_bytes = embeddings + 12 * ROWS + 2 * workspace  # parts of sums are written and read
+            memory_bytes: float = embeddings + 12 * ROWS + 2 * workspace  # parts of sums are written and read
             if in_panels:  # weights of both sides: written once, read for every slice, as if no cache kept them
                 memory_bytes += 2 * 4.0 * ROWS * CANDIDATES * (1 + slices)
             sizes = width, product * (1 if name == "forward" else 3), memory_bytes, dynamic_bytes
