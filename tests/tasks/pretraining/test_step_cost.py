@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from usvs.tasks.pretraining.settings import pretrain_profile
-from usvs.tasks.pretraining.step_cost import H100, count_step
+from usvs.tasks.pretraining.step_cost import H100, count_flop, count_step
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "performance.md").read_text()
 
@@ -11,6 +13,18 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs" / "performance.md").read_te
 def cost_of(profile, precision):
     settings = pretrain_profile(profile)
     return count_step(settings.model_copy(update={"run": settings.run.model_copy(update={"precision": precision})}))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.ConvTranspose2d])
+def test_gradients_take_twice_the_operations_of_a_convolution(layer, groups):
+    made = layer(8, 16, 3, stride=2, padding=1, groups=groups)
+    maps = torch.randn(2, 8, 12, 12, requires_grad=True)
+    with (forward := count_flop()):
+        result = made(maps)
+    with (backward := count_flop()):
+        result.sum().backward()
+    assert backward.get_total_flops() == 2 * forward.get_total_flops() > 0
 
 
 @pytest.mark.slow

@@ -85,11 +85,27 @@ def count_step(settings: PretrainSettings) -> StepCost:
         torch.arange(clips) < settings.objective.order_fraction * clips,
     )
     moved = _MovedBytes(model, 2 if settings.run.precision == "bfloat16" else 4)
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with (counter := count_flop()):
         model(*batch).total.backward()
     parameters = sum(p.numel() for p in model.parameters())
     return StepCost(clips, float(counter.get_total_flops()), moved.total * PASSES, parameters)
+
+
+def count_flop() -> FlopCounterMode:
+    """Return torch's counter of the operations of convolutions and matrix products inside of its block."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _count_gradients})
+
+
+def _count_gradients(
+    grad: torch.Size, maps: torch.Size, weight: torch.Size, *arguments: Any, out_shape: Any = None
+) -> int:
+    """Return the operations of a convolution's gradients: each asked for takes as many as the forward pass.
+
+    Of a grouped convolution torch counts those of the weights as if there were one group.
+    """
+    transposed, output_mask = arguments[4], arguments[7]
+    outputs = math.prod(maps if transposed else grad)
+    return 2 * outputs * math.prod(weight[1:]) * sum(output_mask[:2])
 
 
 class _MovedBytes:
