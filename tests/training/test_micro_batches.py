@@ -221,6 +221,14 @@ def test_normalised_maps_are_computed_again_by_default_in_a_large_network(tiny, 
     assert not trainer(tiny, "sync", activation_checkpointing=True).compute._drops_norms
 
 
+def test_few_parameters_with_large_maps_are_estimated():
+    """SonoNet ended a process so: 96 clips of it need 25 GiB."""
+    convolution = nn.Conv2d(1, 64, 3, padding=1)
+    images = torch.empty(32, 1, 256, 256)
+    assert estimate_bytes(nn.Sequential(convolution, nn.ReLU()), (images,), "float32") > 64 * 4 * images.numel()
+    assert estimate_bytes(convolution, (images[:2],), "float32") is None
+
+
 def test_a_module_that_cannot_be_estimated_is_trained_as_it_is(monkeypatch):
     class Counting(nn.Linear):
         def forward(self, rows):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from usvs.ops.recompute import recomputing
 from usvs.training import threads
 
+SMALL_INPUT_BYTES = 4 << 20  # SonoNet, a small network by its parameters, keeps 850 times its input
 STATE_COPIES = 3  # beside the parameters: gradients, and two moments of AdamW (SGD has one)
 HALF_SHARE = 0.62  # of the activations' bytes under bfloat16 autocast: norms and weights stay float32
 WORKING_SHARE = 1.15  # of the activations: what a layer needs while it computes
@@ -21,7 +22,7 @@ logger: logging.Logger = logging.getLogger(__name__)
 def estimate_bytes(
     module: nn.Module, batch: Sequence[Tensor], precision: str, recomputes_norms: bool = False
 ) -> int | None:
-    """Return the memory that a step takes beside the parameters; None where the network is small or cannot say.
+    """Return the memory that a step takes beside the parameters; None where it is little or the network cannot say.
 
     Args:
         module: whose forward takes the batch; it is not changed.
@@ -29,7 +30,8 @@ def estimate_bytes(
         precision: ``float32`` or ``bfloat16``.
         recomputes_norms: as `usvs.training.settings.RunSettings.recompute_norms`, where it applies.
     """
-    if threads.is_small(module):
+    inputs = sum(tensor.numel() * tensor.element_size() for tensor in batch)
+    if threads.is_small(module) and inputs < SMALL_INPUT_BYTES:
         return None
     parameters = sum(parameter.numel() for parameter in module.parameters())
     try:
