@@ -1,6 +1,7 @@
 // The SIMD level that the kernels run at. "portable" is available on every machine.
 #pragma once
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace usvs::cpu {
@@ -19,8 +20,9 @@ void use_simd_level(SimdLevel level);
 
 // Returns the entry of the level in use, else that of the next narrower level of this binary.
 template <typename Entry>
-const Entry& choose_level(const Entry& portable, const Entry* avx2, const Entry* avx512,
-                          const Entry* avx512_bf16 = nullptr) {
+const Entry& choose_level(const Entry& portable, const std::type_identity_t<Entry>* avx2,
+                          const std::type_identity_t<Entry>* avx512,
+                          const std::type_identity_t<Entry>* avx512_bf16 = nullptr) {
   switch (simd_level_in_use()) {
     case SimdLevel::avx512_bf16:
       if (avx512_bf16) return *avx512_bf16;

@@ -77,7 +77,7 @@ def write_narrated_clips(folder: Path, patients: int) -> None:
 def test_the_ten_commands_of_the_readme_run(tmp_path, monkeypatch):
     """From a folder of clips to a report and an export, as printed but for names, epochs and compilation."""
     pytest.importorskip("espeakng_loader")
-    write_narrated_clips(tmp_path / "ARCHIVE", 9)
+    write_narrated_clips(tmp_path / "ARCHIVE", 15)
     (tmp_path / "classes.txt").write_text("covid\npneumonia: pneumonia, consolidation\nregular\n")
     monkeypatch.chdir(tmp_path)
     commands = next(block for block in code_blocks(ROOT / "README.md", "") if "usvs index" in block).splitlines()

@@ -15,5 +15,5 @@ pytestmark = [
 
 @pytest.mark.parametrize("entry", sorted(entries_of(ROOT / "csrc")))
 def test_mutants_of_a_kernel_are_detected(entry: str):
-    output = run_python("-m", "tests.simt.mutants", "--every", 80, "--entry", entry)
+    output = run_python("-m", "tests.simt.mutants", "--every", 160, "--entry", entry)
     assert "no barrier" in output, "no barrier was found"
