@@ -105,7 +105,7 @@ def _count_gradients(
     """
     transposed, output_mask = arguments[4], arguments[7]
     outputs = math.prod(maps if transposed else grad)
-    return 2 * outputs * math.prod(weight[1:]) * sum(output_mask[:2])
+    return 2 * outputs * math.prod(weight[1:]) * int(sum(output_mask[:2]))
 
 
 class _MovedBytes:
