@@ -26,7 +26,7 @@ from usvs.utils.regular_files import read_regular_text
 SEARCH = "search"  # folder in a run; the index of each store is in a folder of its store id
 SCANS, SECONDS = "scans.npy", "seconds.npy"
 PARTIAL = ".writing-"
-VERSION = 1
+VERSION = 2
 
 
 class ScanIndex:
