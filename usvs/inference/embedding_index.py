@@ -178,7 +178,7 @@ def _centroids(embeddings: NDArray[Any], cells: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.choice(len(embeddings), min(len(embeddings), SAMPLE_PER_CELL * cells), replace=False))
     sample = np.asarray(embeddings[chosen], np.float32)
-    # Not in mini-batches: their centroids divide the rows so unevenly that the best cells hold a third of what they should.
+    # Not in mini-batches: these end early, and the cells divide the rows so unevenly that a search finds half as many.
     clusters = KMeans(cells, init="random", n_init=1, max_iter=ITERATIONS, random_state=SEED)
     return np.asarray(clusters.fit(sample).cluster_centers_, np.float32)
 
