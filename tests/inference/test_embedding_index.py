@@ -48,6 +48,22 @@ def test_few_cells_find_most_of_the_nearest_rows(tmp_path):
     assert np.mean(least) < np.mean(recalls)
 
 
+@pytest.mark.slow
+def test_more_clusters_than_cells_are_divided_evenly(tmp_path):
+    """As in a large archive, whose scans show thousands of things; centroids that are single rows attract a search."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((20_000, 64), np.float32)
+    rows = centres / np.linalg.norm(centres, axis=1, keepdims=True)
+    rows = rows[random.integers(0, 20_000, 100_000)] + np.float32(0.08) * random.standard_normal(
+        (100_000, 64), np.float32
+    )
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    build_index(tmp_path, rows, {}, 1000)
+    index, queries = EmbeddingIndex(tmp_path), rows[::4000]
+    recalls = [np.isin(brute_force(rows, q, 10).row, index.search(q, 10, probes=8).row).mean() for q in queries]
+    assert np.mean(recalls) > 0.5
+
+
 def test_only_cells_that_can_hold_the_best_rows_are_read(tmp_path, monkeypatch):
     rows = clustered(20_000)
     build_index(tmp_path, rows, {}, 100)
