@@ -15,12 +15,20 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS, README = ROOT / "docs" / "results", ROOT / "benchmarks" / "README.md"
-TITLE = "## Everything measured"
+TITLE = "## Stored measurements of speed and memory"
 FIRST_LINE = re.compile(r"^(?P<device>[^;\n]+), torch [^;\n]+; revision (?P<revision>\w+)$", re.MULTILINE)
 
 
 def _threads(row: dict[str, Any]) -> str:
-    return f", {row['threads']} threads" if "threads" in row else ""
+    return f", {_count(row['threads'])}" if "threads" in row else ""
+
+
+def _count(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    return f"{environment['device']}, {environment['cpu_capability']}, {_count(environment['threads'])}"
 
 
 def training(stored: dict[str, Any]) -> Iterator[str]:
@@ -29,7 +37,7 @@ def training(stored: dict[str, Any]) -> Iterator[str]:
         if row["who"] != "straightforward":
             yield (
                 f"{row['network']}, {row['batch_clips']} clips{_threads(row)}, {row['who']}:"
-                f" {row['clips_per_second']:.2f} clips/s, {row['speedup']:.2f} times the rate of the straightforward"
+                f" {row['clips_per_second']:.3g} clips/s, {row['speedup']:.3g} times the rate of the straightforward"
                 f" one; peak {row['peak_mib']:.0f} MiB, {row['memory_share']:.0%} of its"
             )
 
@@ -54,11 +62,24 @@ def scoring_memory(stored: dict[str, Any]) -> Iterator[str]:
     yield f"peak of scoring gaze maps: {shown}"
 
 
+def voice_activity(stored: dict[str, Any]) -> Iterator[str]:
+    """Yield that the file has the figures."""
+    yield f"{len(stored['rows'])} rows of noises and detectors (the file has the figures)"
+
+
 JSON_FILES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "training.json": ("`bench_training.py`", training),
     "step.json": ("`usvs bench step`", step),
     "training_memory.json": ("`tests.training.memory`", training_memory),
     "scoring_memory.json": ("`tests.tasks.scoring_memory`", scoring_memory),
+    "voice_activity_espeak.json": ("`bench_voice_activity.py`, synthetic speech", voice_activity),
+    "voice_activity_prompts.json": ("`bench_voice_activity.py`, recorded prompts", voice_activity),
+}
+SCALE = {  # parts of scale.json
+    "header": "reading the headers of files",
+    "index": "index and prepare, time",
+    "sampler": "the sampler",
+    "memory": "memory of index, prepare and loading",
 }
 LISTS = {  # many figures each: the file is the table
     "kernels.md": "`bench_log_spectrogram.py`, `bench_contrastive_loss.py`: both kernels against their peers",
@@ -73,9 +94,8 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     for name, (command, read) in JSON_FILES.items():
         stored = json.loads((RESULTS / name).read_text())
         where = stored["environment"]
-        device = f"{where['device']}, {where['cpu_capability']}, {where['threads']} threads"
         for figure in read(stored):
-            yield f"{command}: {figure}", device, where["git_revision"][:7], name
+            yield f"{command}: {figure}", _machine(where), where["git_revision"][:7], name
     for name, text in LISTS.items():
         found = FIRST_LINE.search((RESULTS / name).read_text())
         assert found is not None, name
@@ -83,8 +103,19 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     scale = json.loads((RESULTS / "scale.json").read_text())
     for part, content in scale.items():
         where = content["environment"]
-        device = f"{where['device']}, {where['cpu_capability']}, {where['threads']} threads"
-        yield f"`bench_scale.py`: {part}", device, where["git_revision"][:7], "scale.json"
+        text = f"`bench_scale.py`: {SCALE[part]} (the file has the figures)"
+        yield text, _machine(where), where["git_revision"][:7], "scale.json"
+    search = json.loads((RESULTS / "search.json").read_text())
+    where, revision = search["machine_info"], search["commit_info"]["id"][:7]
+    for row in search["benchmarks"]:
+        figures = row["extra_info"]
+        yield (
+            f"`bench_search.py`: {row['name'].removeprefix('bench_')}, {figures['rows']:,} rows:"
+            f" {1e3 * row['stats']['median']:.3g} ms a query, recall {figures['recall']:.2f}",
+            f"{where['device']}, {where['simd']}, {where['cores']} cores",
+            revision,
+            "search.json",
+        )
 
 
 def section() -> str:

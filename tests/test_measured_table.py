@@ -1,4 +1,4 @@
-"""The table of everything measured is what the stored files say."""
+"""The table of stored measurements is what the stored files say."""
 
 from benchmarks import measured
 

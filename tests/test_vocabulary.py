@@ -16,6 +16,7 @@ TERMS = {
     r"\bput aside\b": "skipped, with a reason",
     r"\b(pairs|orders?) told\b": "pair accuracy, order accuracy",
     r"\btold apart\b|\bis told\b|\bare told\b|\btells\b|\btold\b": "predicted, output, reported",
+    r"\bheard\b": "played, in training, seen (of voices)",
     r"\bwanted\b": "expected",
     r"\brooms? of the house\b|\bthe house\b|\bhouse style\b": "package, layer",
     r"\bwho decodes\b|\bwhere (a|the) (step|time)('s time)? goes\b": "data-loading backend, profile of a training step",

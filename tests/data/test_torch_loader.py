@@ -150,10 +150,10 @@ def test_speech_is_played_faster_or_slower_and_nothing_else_changes(store: FakeS
         for row in zip(*np.nonzero(scans >= 0), strict=True):
             milliseconds = pieces[row] - 5 * scans[row]
             assert np.abs(np.diff(milliseconds, 2)).max() < 1.01, "even steps"
-            heard = (milliseconds[-1] - milliseconds[0]) / 1000
-            begin = min(1000 * starts[row], 1000 * (SECONDS - heard))
+            seconds_played = (milliseconds[-1] - milliseconds[0]) / 1000
+            begin = min(1000 * starts[row], 1000 * (SECONDS - seconds_played))
             assert milliseconds[0] == pytest.approx(begin, abs=3)
-            speeds.append(heard / 0.6)
+            speeds.append(seconds_played / 0.6)
     assert 0.795 < min(speeds) < 0.85 and 1.18 < max(speeds) < 1.255
     assert np.median(speeds) == pytest.approx(1, abs=0.06) and len(set(np.round(speeds, 2))) > 20
 

@@ -270,8 +270,8 @@ def test_the_encoder_delay_of_he_aac_counts_at_the_core_rate(tmp_path: Path):
     with av.open(str(tmp_path / "a.m4a")) as container:
         frame = next(container.decode(audio=0))
         assert frame.sample_rate == 2 * rate and "iTunSMPB" in container.metadata
-    heard = read_audio(tmp_path / "a.m4a", tmp_path / "a.m4a", RATE)
-    start = np.flatnonzero(np.abs(heard) > 0.15)[0] / RATE
+    played = read_audio(tmp_path / "a.m4a", tmp_path / "a.m4a", RATE)
+    start = np.flatnonzero(np.abs(played) > 0.15)[0] / RATE
     assert start < 0.07  # the tone begins at 0, up to the codec's pre-echo and filter delay; it was 0.146 s late
 
 

@@ -52,7 +52,7 @@ def _add_reproduce(commands: Commands) -> None:
     command.expect(imagenet, "library_or_file")
     command.add_path("--sononet", "FILE", "weights for the row SonoNet; default: not run", "file")
     command.add_count("--labelled-patients", "number of patients with labels in each fold; default: all")
-    command.add_labels()
+    command.add_labels("the standard planes, or the only column of a store without labels of them")
     command.add_switch("--allow-overlap", "pretrain and test on the same patients")
     command.add_jobs()
     command.add_settings(profile=True)
@@ -74,7 +74,7 @@ def _add_curves(commands: Commands) -> None:
     command.add_patients()
     command.add_switch("--allow-overlap", "test on patients that an init was pretrained on")
     command.add_init_stores()
-    command.add_labels()
+    command.add_labels("the standard planes, or the only column of a store without labels of them")
     command.add_settings(profile=True)
 
 

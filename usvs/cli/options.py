@@ -140,10 +140,10 @@ class Parser(argparse.ArgumentParser):
         help_text = f"initial encoder; repeat to compare: {INIT_HELP}; default: random"
         self.expect(self.add_argument("--init", action="append", default=[], metavar="INIT", help=help_text), "weights")
 
-    def add_labels(self) -> None:
+    def add_labels(self, default: str = "the only one, or one called label or class") -> None:
         """Add ``--labels``: the label column whose classes are learnt."""
         self.add_argument(
-            "--labels", metavar="COLUMN", help="the store's label column (setting label_column); default: the only one"
+            "--labels", metavar="COLUMN", help=f"the store's label column (setting label_column); default: {default}"
         )
 
     def add_patients(self) -> None:

@@ -201,13 +201,13 @@ def _read_speech(
                 f"spectrogram.rate_hz: expected {scan.rate_hz}, the sampling rate of the store's speech, got"
                 f" {settings.rate_hz}; set it to {scan.rate_hz}, or prepare the store again"
             )
-        heard = round(samples * speeds[row])
+        played = round(samples * speeds[row])
         start = float(starts[row])
-        if heard != samples:
-            heard = min(heard, scan.speech_samples)
-            start = max(0.0, min(start, (scan.speech_samples - heard) / scan.rate_hz))
-        piece: NDArray[np.int16] | NDArray[np.float64] = scan.speech(start, heard)
-        if heard != samples:
-            piece = np.interp(np.linspace(0, heard - 1, samples), np.arange(heard), piece)
+        if played != samples:
+            played = min(played, scan.speech_samples)
+            start = max(0.0, min(start, (scan.speech_samples - played) / scan.rate_hz))
+        piece: NDArray[np.int16] | NDArray[np.float64] = scan.speech(start, played)
+        if played != samples:
+            piece = np.interp(np.linspace(0, played - 1, samples), np.arange(played), piece)
         np.multiply(piece, np.float32(1 / 32768), out=target[row], casting="same_kind")
     return pieces

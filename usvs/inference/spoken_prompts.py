@@ -54,7 +54,7 @@ def read_query(space: SharedSpace, file: Path) -> NDArray[np.float32]:
 def embed_text(space: SharedSpace, texts: Sequence[str], voices: Sequence[Voice]) -> NDArray[np.float32]:
     """Return the embedding [d] of spoken texts that mean the same, less what any speech of the voices has.
 
-    Remarks about other topics in the same voices say what that is: with a voice that the run never heard, it is most of
+    Remarks about other topics in the same voices say what that is: with a voice not in its training data, it is most of
     an embedding. Voices are weighted as of `combine_voices`.
 
     Raises:

@@ -21,7 +21,7 @@ EDGE_SAMPLES = 512  # longer than the resampler's filter
 
 
 def read_audio_start(container: InputContainer) -> float | None:
-    """Return the time at which the first audio stream begins to be heard; None where only its frames show it.
+    """Return the time at which the first audio stream begins to play; None where only its frames show it.
 
     An encoder delay in an MP4 counts samples at the core rate of HE-AAC, the decoder's output at twice that rate:
     FFmpeg skips half of the delay. The tag's values are in the unit in which their sum is the length of the stream.
@@ -33,7 +33,7 @@ def read_audio_start(container: InputContainer) -> float | None:
         delay, padding, length = (int(value, 16) for value in values[1:4])
         if delay + padding + length == stream.duration:
             return float(delay * time_base)
-    # An edit list puts the first sample that is heard at 0 and all packets before at negative times.
+    # An edit list puts the first sample that is played at 0 and all packets before at negative times.
     return 0.0 if start is not None and start * time_base <= 0 else None
 
 

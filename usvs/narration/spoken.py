@@ -17,7 +17,7 @@ from usvs.utils.seeds import stream
 from usvs.utils.text import printable, utf8_text
 
 PHRASINGS = ("{a}", "{a}, {a}", "the {a}")  # a piece of speech is short: each holds much of the term
-VOICES = 16  # of the default: one voice that a run never heard is far less reliable than the mean of several
+VOICES = 16  # of the default: one voice not in the training data is far less reliable than the mean of several
 VOICE_SEED = 0x701CE
 WORDS_PER_MINUTE, PITCH, PITCH_RANGE = (145, 190), (30, 70), (30, 70)  # as of a sonographer, see `draw_voice`
 
