@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from usvs.errors import ResourceError
+from usvs.models import as_encoder, create_encoder
+from usvs.tasks.pretraining.module import PretrainModel
+from usvs.tasks.pretraining.settings import pretrain_profile
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.threads import SMALL_PARAMETERS, ThreadPlan, compute_threads, plan_threads
 from usvs.training.trainer import Trainer
@@ -123,6 +126,26 @@ def test_branches_are_not_separate_where_the_module_says_so():
     before = threading.active_count()
     trainer.step(*batch(0))
     assert threading.active_count() <= before  # others may end meanwhile
+
+
+def test_few_parameters_with_much_arithmetic_are_not_small():
+    """SonoNet has a fifth of the parameters and four hundred times the arithmetic of the quick network."""
+    cpu, run = torch.device("cpu"), RunSettings(threads=4)
+    assert plan_threads(create_encoder("sononet16"), cpu, run) == ThreadPlan(4, 1)
+    assert plan_threads(nn.ModuleList([PretrainModel(pretrain_profile("quick"))]), cpu, run) == ThreadPlan(1, 2)
+
+
+class OfHost(nn.Module):
+    """Encoder features that the meta device cannot compute."""
+
+    num_features = 4
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return images[:, :1].expand(-1, 4, -1, -1) * float(images.sum())
+
+
+def test_an_own_encoder_whose_arithmetic_cannot_be_counted_is_judged_by_its_parameters():
+    assert plan_threads(as_encoder(OfHost()), torch.device("cpu"), RunSettings(threads=4)) == ThreadPlan(1, 2)
 
 
 def test_a_small_network_divides_branches_and_a_large_one_operations():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from usvs.data.prefetch import load_in_order
 from usvs.data.rank_plan import check_ranks, rank_rows
 from usvs.models.encoder import Encoder
+from usvs.models.narrow_convolution import widen_convolutions
 from usvs.store.prepared import PreparedStore
 from usvs.tasks.features import BATCH_FRAMES
 from usvs.tasks.key_purpose import KeyPurpose
@@ -159,6 +160,8 @@ def predict_batches(
     module.eval()
     starts = range(0, len(table), BATCH_FRAMES)
     use_bfloat16 = settings.run.precision == "bfloat16"
+    if use_bfloat16 and device.type == "cpu":
+        widen_convolutions(module)
     for start in track(starts, label, math.ceil(len(table) / BATCH_FRAMES)):
         rows = np.arange(start, min(start + BATCH_FRAMES, len(table)))
         inputs = task.inputs(store, table.take(rows), settings).to(device)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from usvs.errors import ConfigError, ResourceError
 from usvs.models.batch_norm_act import fuse_batch_norms
+from usvs.models.narrow_convolution import widen_convolutions
 from usvs.ops.recompute import recomputing
 from usvs.training.activation_checkpointing import recompute_blocks
 from usvs.training.batch_norm import apply_policy, freeze_statistics, has_batch_norm
@@ -156,6 +157,8 @@ class BatchCompute:
         how = "eager" if self._recomputes else self.run.compile  # recomputation cannot be scripted; results are equal
         fuses = self.device.type == "cpu" and self.ranks.count == 1 and how != "inductor"
         fuse_batch_norms(self.module, fuses)
+        if self.device.type == "cpu" and self.run.precision == "bfloat16":
+            widen_convolutions(self.module)
         # A small network has little to save; blocks that are recomputed keep no maps.
         self._drops_norms = fuses and self.run.recompute_norms and not self._recomputes and not is_small(self.module)
         self.compiled: CompiledModule = compile_module(self.module, how, "outputs" if self._is_split else "forward")
