@@ -50,6 +50,14 @@ def step(stored: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def loader(stored: dict[str, Any]) -> Iterator[str]:
+    """Yield the rate of a core."""
+    yield (
+        f"paper profile, {stored['clips']} clips a batch: {stored['clips_per_second_of_core']:.3g} clips/s a core,"
+        f" {stored['cores_for_one_h100']:.2g} cores for an H100 at its roofline"
+    )
+
+
 def training_memory(stored: dict[str, Any]) -> Iterator[str]:
     """Yield the growth of a long training."""
     yield f"memory of a training over its steps: {stored['growth_kb_per_step']:.2f} KB a step"
@@ -69,6 +77,8 @@ def voice_activity(stored: dict[str, Any]) -> Iterator[str]:
 
 JSON_FILES: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[str]]]] = {
     "training.json": ("`bench_training.py`", training),
+    "training_amx.json": ("`bench_training.py`, another machine", training),
+    "loader.json": ("`usvs bench loader`", loader),
     "step.json": ("`usvs bench step`", step),
     "training_memory.json": ("`tests.training.memory`", training_memory),
     "scoring_memory.json": ("`tests.tasks.scoring_memory`", scoring_memory),
