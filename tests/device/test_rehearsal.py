@@ -5,8 +5,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -90,8 +93,9 @@ def test_results_name_every_part_with_its_outcome(tmp_path: Path):
     (tmp_path / "ops.json").write_text('{"error": 1e-7, "build": {"simd": "avx2"}}')
     (tmp_path / "million.json").write_text('{"half a')  # was killed while it wrote
     (tmp_path / "ncu.log").write_text(NCU)
-    assert report.write_results(tmp_path) == 3
-    parts = json.loads((tmp_path / "results.json").read_text())["parts"]
+    (tmp_path / "out").mkdir()
+    assert report.write_results(tmp_path, tmp_path / "out") == 3
+    parts = json.loads((tmp_path / "out" / "results.json").read_text())["parts"]
     outcomes = [part["outcome"] for part in parts]
     assert outcomes == ["passed", "failed (1)", "too slow", "passed", "no time left"]
     assert parts[0]["measured"]["error"] == 1e-7 and parts[1]["measured"] is None
@@ -99,7 +103,7 @@ def test_results_name_every_part_with_its_outcome(tmp_path: Path):
         {"kernel": "loss_kernel", "grid": "(16, 1, 1)", "Duration": "12.5 us", "Achieved Occupancy": "24.8 %"},
         {"kernel": "spectrogram_kernel", "grid": "(8, 1, 1)", "Duration": "3 us"},
     ]
-    table = (tmp_path / "results.md").read_text()
+    table = (tmp_path / "out" / "results.md").read_text()
     assert "| million | too slow | 45 | 45 |" in table
     assert "| ops, build, simd | avx2 |" in table and "| ncu 0, Duration | 12.5 us |" in table
 
@@ -149,20 +153,41 @@ def test_the_tests_that_it_runs_import_nothing_that_the_machine_has_not(mode: st
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+def start_script(folder: Path, other_parts: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start the rehearsal with an interpreter that runs lines of shell in place of the parts after `build`."""
+    cases = f'*device.report*) exec {sys.executable} "$@";; *build_info*) exit 0;;'
+    (folder / "python").write_text(f'#!/bin/sh\ncase "$*" in {cases} esac\n{other_parts}\n')
+    (folder / "python").chmod(0o755)
+    folders = {"OUT": str(folder / "out"), "WORK": str(folder / "parts")}
+    environment |= {"PATH": "/usr/bin:/bin", "PYTHON": str(folder / "python"), **folders}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([str(SCRIPT), "--rehearse"], env=environment, start_new_session=True, **quiet)
+
+
+def outcomes_in(folder: Path) -> dict[str, str]:
+    """Return the outcomes of the parts; the files that come back from a device are these three and no other."""
+    assert {path.name for path in (folder / "out").iterdir()} == {"results.json", "results.md", "logs.tgz"}
+    parts = json.loads((folder / "out" / "results.json").read_text())["parts"]
+    assert all(f"| {part['part']} | {part['outcome']} |" in (folder / "out/results.md").read_text() for part in parts)
+    return {part["part"]: part["outcome"] for part in parts}
+
+
 @pytest.mark.slow
 def test_the_script_counts_what_does_not_pass_and_stops_in_time(tmp_path: Path):
-    (tmp_path / "python").write_text(
-        '#!/bin/sh\ncase "$*" in *report*) exec ' + sys.executable + ' "$@";; esac\nsleep 9\n'
-    )
-    (tmp_path / "python").chmod(0o755)
-    environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(tmp_path / "python"), "OUT": str(tmp_path / "out")}
-    done = subprocess.run(
-        [str(SCRIPT), "--rehearse"],
-        env={**environment, "SECONDS_LEFT": "6"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    outcomes = {part["outcome"] for part in json.loads((tmp_path / "out" / "results.json").read_text())["parts"]}
-    assert outcomes == {"too slow", "no time left"}
-    assert done.returncode == len(json.loads((tmp_path / "out" / "results.json").read_text())["parts"])
+    status = start_script(tmp_path, "echo slow\nexec sleep 9", SECONDS_LEFT="6").wait()
+    outcomes = outcomes_in(tmp_path)
+    assert set(outcomes.values()) == {"passed", "too slow", "no time left"}
+    assert status == len(outcomes) - 1
+    with tarfile.open(tmp_path / "out" / "logs.tgz") as logs:
+        assert {"build.log", "ops.log"} <= set(logs.getnames())
+
+
+def test_a_script_that_is_killed_leaves_a_report(tmp_path: Path):
+    started = tmp_path / "started"
+    script = start_script(tmp_path, f"touch {started}\nexec sleep 5")
+    while not started.exists():
+        assert script.poll() is None
+        time.sleep(0.05)
+    os.killpg(script.pid, signal.SIGKILL)
+    script.wait()
+    assert outcomes_in(tmp_path) == {"build": "passed", "ops": "interrupted"}
