@@ -125,6 +125,15 @@ def test_every_part_of_the_script_exists_and_the_whole_ends_after_eight_minutes(
     assert set(re.findall(r"tests/device/(\w+\.sh)", script)) <= on_disk
 
 
+def test_no_other_package_hides_what_the_script_runs(tmp_path: Path):
+    for name in ("tests", "benchmarks"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+        (tmp_path / "site" / name / "__init__.py").touch()
+    program = "import tests.device.report, benchmarks.interleaved"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'site'}"}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+
+
 ABSENT = ("av", "cv2", "filelock", "hypothesis", "joblib", "pydicom", "scipy", "sklearn", "soundfile", "soxr", "xdist")
 WITHOUT = """
 import sys, pytest
