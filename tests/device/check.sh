@@ -87,8 +87,11 @@ else
   part memcheck 60 "${sanitizer[@]}" --tool memcheck "$PYTHON" -m tests.device.small tiny
   part racecheck 60 "${sanitizer[@]}" --tool racecheck "$PYTHON" -m tests.device.small tiny
   unset PYTORCH_NO_CUDA_MEMORY_CACHING
-  part ncu 45 ncu --clock-control none --set full --csv --page details -k "regex:contrastive|spectrogram" \
-    "$PYTHON" -m tests.device.small profiled
+  # ncu prints at its end, and nothing if it is stopped: only the sections that tests/device/report.py reads.
+  sections=(--section SpeedOfLight --section ComputeWorkloadAnalysis --section MemoryWorkloadAnalysis
+    --section LaunchStats --section Occupancy)
+  part ncu 75 ncu --clock-control none --apply-rules no "${sections[@]}" --csv --page details \
+    -k "regex:contrastive|spectrogram" "$PYTHON" -m tests.device.small profiled
   small million 50 cuda
   training eager 45 cuda
   part peers 90 "$PYTHON" -m benchmarks.device --device cuda --check --out "$WORK/peers.json"

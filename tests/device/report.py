@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 OUTCOMES = {"0": "passed", "124": "too slow", "137": "too slow", "skipped": "no time left", "running": "interrupted"}
-# Of the hundreds that Nsight Compute prints for a kernel.
-COUNTED = (
-    "Duration",
-    "SM Frequency",
-    "Executed Ipc Active",
-    "Issue Slots Busy",
-    "Compute (SM) Throughput",
-    "Memory Throughput",
-    "L1/TEX Hit Rate",
-    "Registers Per Thread",
-    "Dynamic Shared Memory Per Block",
-    "Achieved Occupancy",
-    "Local Memory Spilling Requests",
-)
+# Of what Nsight Compute prints for a kernel, by the section that it is in; check.sh asks for these sections.
+COUNTED = {
+    "SpeedOfLight": ("Duration", "SM Frequency", "Compute (SM) Throughput", "Memory Throughput"),
+    "ComputeWorkloadAnalysis": ("Executed Ipc Active", "Issue Slots Busy"),
+    "MemoryWorkloadAnalysis": ("Memory Throughput", "L1/TEX Hit Rate", "Local Memory Spilling Requests"),
+    "LaunchStats": ("Registers Per Thread", "Dynamic Shared Memory Per Block"),
+    "Occupancy": ("Achieved Occupancy",),
+}
 
 
 def kernel_counters(log: str) -> list[dict[str, str]]:
@@ -33,10 +27,13 @@ def kernel_counters(log: str) -> list[dict[str, str]]:
     lines = log.splitlines()
     begin = next((i for i, line in enumerate(lines) if line.startswith('"ID",')), len(lines))
     kernels: dict[str, dict[str, str]] = {}
+    chosen = {metric for metrics in COUNTED.values() for metric in metrics}
     for row in csv.DictReader(lines[begin:]):
-        if row.get("Metric Name") in COUNTED and row.get("ID"):
+        if row.get("Metric Name") in chosen and row.get("ID"):
             kernel = kernels.setdefault(row["ID"], {"kernel": row["Kernel Name"], "grid": row.get("Grid Size", "")})
-            kernel[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
+            # Two sections have a "Memory Throughput": of the peak in %, and bytes a second.
+            name = f"{row.get('Section Name', '')}: {row['Metric Name']}"
+            kernel[name] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
     return list(kernels.values())
 
 

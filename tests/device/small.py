@@ -104,15 +104,18 @@ def tiny(device: str, measured: Measured) -> None:
 
 
 def profiled(device: str, measured: Measured) -> None:
-    """Every kernel once at a size that fills a device, for ncu."""
-    rows, clips = (2048, 256) if device == "cuda" else (32, 2)
+    """Every kernel once at a size that fills a device, for ncu, which runs a kernel many times."""
+    is_device = device == "cuda"
+    clips = 256 if is_device else 2
     waveform = 0.1 * torch.randn(clips, 14_400, device=device)
     with_gradients(log_spectrogram, [waveform.requires_grad_()])
     for dtype in (torch.bfloat16, torch.float32):
-        for width in (128, 512):
+        # At width 512 one panel of weights for each side; of 2048 rows there would be several, and more launches.
+        for width, rows in ((128, 2048), (512, 1024)):
+            rows = rows if is_device else 32
             tensors, index = loss_inputs((rows, 3 * rows, width), dtype, device)
             with_gradients(contrastive_loss, tensors, index)
-    if device == "cuda":
+    if is_device:
         torch.cuda.synchronize()
 
 

@@ -62,6 +62,8 @@ def test_an_error_that_is_no_number_is_infinite():
 NCU = """==PROF== Connected
 "ID","Process ID","Kernel Name","Grid Size","Section Name","Metric Name","Metric Unit","Metric Value"
 "0","9","loss_kernel","(16, 1, 1)","GPU Speed Of Light Throughput","Duration","us","12.5"
+"0","9","loss_kernel","(16, 1, 1)","GPU Speed Of Light Throughput","Memory Throughput","%","31"
+"0","9","loss_kernel","(16, 1, 1)","Memory Workload Analysis","Memory Throughput","Tbyte/s","1.49"
 "0","9","loss_kernel","(16, 1, 1)","Occupancy","Achieved Occupancy","%","24.8"
 "0","9","loss_kernel","(16, 1, 1)","Occupancy","Theoretical Occupancy","%","25"
 "1","9","spectrogram_kernel","(8, 1, 1)","GPU Speed Of Light Throughput","Duration","us","3"
@@ -80,13 +82,21 @@ def test_results_name_every_part_with_its_outcome(tmp_path: Path):
     outcomes = [part["outcome"] for part in parts]
     assert outcomes == ["passed", "failed (1)", "too slow", "passed", "no time left"]
     assert parts[0]["measured"]["error"] == 1e-7 and parts[1]["measured"] is None
+    of_all = "GPU Speed Of Light Throughput"
     assert parts[3]["measured"] == [
-        {"kernel": "loss_kernel", "grid": "(16, 1, 1)", "Duration": "12.5 us", "Achieved Occupancy": "24.8 %"},
-        {"kernel": "spectrogram_kernel", "grid": "(8, 1, 1)", "Duration": "3 us"},
+        {
+            "kernel": "loss_kernel",
+            "grid": "(16, 1, 1)",
+            f"{of_all}: Duration": "12.5 us",
+            f"{of_all}: Memory Throughput": "31 %",
+            "Memory Workload Analysis: Memory Throughput": "1.49 Tbyte/s",
+            "Occupancy: Achieved Occupancy": "24.8 %",
+        },
+        {"kernel": "spectrogram_kernel", "grid": "(8, 1, 1)", f"{of_all}: Duration": "3 us"},
     ]
     table = (tmp_path / "out" / "results.md").read_text()
     assert "| million | too slow | 45 | 45 |" in table
-    assert "| ops, build, simd | avx2 |" in table and "| ncu 0, Duration | 12.5 us |" in table
+    assert "| ops, build, simd | avx2 |" in table and f"| ncu 0, {of_all}: Duration | 12.5 us |" in table
 
 
 def test_every_part_of_the_script_exists_and_the_whole_ends_after_eight_minutes():
@@ -100,6 +110,7 @@ def test_every_part_of_the_script_exists_and_the_whole_ends_after_eight_minutes(
         assert {"torchscript", "inductor", "eager"} <= names
         for line in lines:
             assert line[0] != "small" or line[1] in small.PARTS
+    assert re.findall(r"--section (\w+)", on_device) == list(report.COUNTED)
     for module in re.findall(r"-m ((?:tests|benchmarks)\.[\w.]+)", script):
         assert importlib.util.find_spec(module), module
     on_disk = {path.name for path in SCRIPT.parent.glob("*.sh")}
