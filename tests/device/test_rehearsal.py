@@ -13,8 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.device import report, small
+from tests.device import report, small, training
+from usvs.training.compilation import Compile
+from usvs.training.settings import OptimiserSettings, RunSettings
+from usvs.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "device" / "check.sh"
@@ -33,6 +37,40 @@ def test_a_training_step_on_the_cpu(tmp_path: Path):
     command = [sys.executable, "-m", "tests.device.training", "eager", "--device", "cpu"]
     subprocess.run([*command, "--out", str(tmp_path / "out.json")], cwd=ROOT, check=True)
     assert json.loads((tmp_path / "out.json").read_text())["2 clips"]["step_seconds"] > 0
+
+
+class Line(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x
+
+
+class Unscriptable(Line):
+    def forward(self, *x: torch.Tensor) -> torch.Tensor:
+        return self.weight * x[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "compiler", "runs_as"),
+    [
+        (Line, "torchscript", "torchscript"),
+        (Line, "eager", "eager"),
+        (Line, "inductor", "inductor"),
+        (Unscriptable, "torchscript", "eager"),
+    ],
+)
+def test_figures_of_a_compiler_that_was_not_used_fail_a_part(module: type[Line], compiler: Compile, runs_as: str):
+    run = RunSettings(device="cpu", compile=compiler)
+    ran = training.how_it_runs(Trainer(module(), OptimiserSettings(), run, total_steps=2, steps_per_epoch=1))
+    assert ran["runs as"] == runs_as
+    measured = {"device": "CPU", "2 clips": {**ran, "step_seconds": 0.1}}
+    expected = [] if compiler == runs_as else ["2 clips: runs as: expected torchscript, got eager"]
+    assert training.fallbacks(compiler, measured) == expected
+    measured["4 clips"] = {**ran, "recomputes": True}
+    assert training.fallbacks(compiler, measured)[-1] == "4 clips: recomputes: expected False, got True"
 
 
 def test_a_wrong_result_fails_a_part_after_all_were_measured(monkeypatch: pytest.MonkeyPatch):
