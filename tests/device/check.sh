@@ -73,7 +73,7 @@ if [ $mode = rehearsal ]; then
   small profiled 60 cpu
   training inductor 600 cpu
 else
-  part build 120 tests/device/build.sh "$PYTHON"
+  part build 120 bash tests/device/build.sh "$PYTHON"
   small ops 60 cuda
   part tests 100 "$PYTHON" -m pytest -q -p no:cacheprovider --confcutdir=tests/ops -m gpu -k "not million" \
     tests/ops/test_cuda.py tests/ops/test_log_spectrogram_gpu.py

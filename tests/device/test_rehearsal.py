@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from tests.device import report, small, training
+from usvs.ops import build_info
 from usvs.training.compilation import Compile
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.trainer import Trainer
@@ -162,6 +164,29 @@ def test_no_other_package_hides_what_the_script_runs(tmp_path: Path):
     program = "import tests.device.report, benchmarks.interleaved"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'site'}"}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
+
+
+NOT_INSTALLED = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if not finder.__module__.startswith("__editable__")]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.compile
+def test_a_library_built_for_another_python_is_not_built_again(tmp_path: Path):
+    """Only usvs._C is made, by one call of the compiler."""
+    pytest.importorskip("pybind11")
+    shutil.copytree(ROOT / "usvs", tmp_path / "usvs", ignore=shutil.ignore_patterns("_C.*.so", "__pycache__"))
+    (tmp_path / "csrc").symlink_to(ROOT / "csrc")
+    (tmp_path / "setup.py").write_text("raise SystemExit('everything would be built')")
+    (tmp_path / "sitecustomize.py").write_text(NOT_INSTALLED)
+    command = ["bash", str(SCRIPT.with_name("build.sh")), sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    built_with_cuda = bool(build_info()["cuda_architectures"])
+    assert (done.returncode == 0) == built_with_cuda, done.stderr[-2000:]
+    assert len(list((tmp_path / "usvs").glob("_C.*.so"))) == 1
 
 
 ABSENT = ("av", "cv2", "filelock", "hypothesis", "joblib", "pydicom", "scipy", "sklearn", "soundfile", "soxr", "xdist")
