@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.device.small import CARRIED
 from usvs.ops import build_info, contrastive_loss, contrastive_loss_reference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +104,16 @@ def test_error_of_a_launch_without_a_driver(tmp_path: Path):
 
 
 # ---- on a device
-SHAPES = [(1, 4, 1), (5, 11, 7), (64, 192, 128), (253, 515, 33), (300, 1100, 16), (3, 9000, 5), (700, 2100, 300)]
+SHAPES = [
+    (1, 4, 1),
+    (5, 11, 7),
+    (64, 192, 128),
+    (253, 515, 33),
+    (300, 1100, 16),
+    (3, 9000, 5),
+    (700, 2100, 300),
+    CARRIED,
+]
 
 
 @pytest.mark.gpu
