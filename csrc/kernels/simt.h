@@ -33,6 +33,7 @@ using bf16 = __nv_bfloat16;
 
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
+  (void)cudaGetLastError();  // the runtime keeps it otherwise, and the next launch would report it
   throw std::runtime_error(std::string("usvs: ") + what + ": " + cudaGetErrorString(error));
 }
 

@@ -103,6 +103,18 @@ def test_error_of_a_launch_without_a_driver(tmp_path: Path):
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.compile
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
+def test_an_error_that_was_reported_is_not_reported_by_the_next_launch(tmp_path: Path):
+    program = tmp_path / "errors"
+    source = ROOT / "tests" / "ops" / "runtime_errors.cu"
+    command = ["nvcc", "-std=c++20", "-arch=compute_90", "-cudart=none", f"-I{ROOT / 'csrc'}", str(source)]
+    subprocess.run([*command, "-o", str(program)], check=True, capture_output=True)
+    output = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout
+    assert output == "usvs: clear: invalid argument\nlast error: 0\n"
+
+
 # ---- on a device
 SHAPES = [
     (1, 4, 1),
