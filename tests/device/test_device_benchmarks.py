@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,25 @@ def test_a_device_that_stopped_working_ends_the_benchmarks(tmp_path: Path, monke
     with pytest.raises(SystemExit, match="the device stopped working at 'peer': RuntimeError: CUDA error: an illegal"):
         results.measure("peer", lambda: lambda: 1 / 0, 0.0, required=False)
     assert json.loads((tmp_path / "out.json").read_text())["peer"].startswith("ZeroDivisionError")
+
+
+def test_compiled_peers_have_nothing_of_the_size_before(monkeypatch: pytest.MonkeyPatch):
+    events: list[object] = []
+
+    class Recorded:
+        device = "cuda"
+
+        @staticmethod
+        def measure(label: str, make: Callable[[], object], seconds: float, required: bool) -> None:
+            assert not required
+            events.append((label, make()))
+
+    monkeypatch.setattr(torch.compiler, "reset", lambda: events.append("reset"))
+    monkeypatch.setattr(device, "loss_inputs", lambda size, device, seed: size)
+    monkeypatch.setattr(device, "compiled", str)
+    monkeypatch.setattr(device, "waveforms", lambda device, clips: clips)
+    monkeypatch.setattr(device, "compiled_stft", str)
+    device.compiled_times(Recorded(), 0.0)
+    assert events[::2] == ["reset"] * 5
+    assert all(label == f"loss, torch.compile, {size}" for label, size in events[1:8:2])
+    assert len(set(events[1::2])) == 5 and events[-1][1] == "256"
