@@ -71,6 +71,7 @@ if [ $mode = rehearsal ]; then
   training eager 120 cpu
   small million 60 cpu
   small profiled 60 cpu
+  # Minutes, and so in no CI: the C++ compiler reads torch's headers for every kernel, without optimisation, too.
   training inductor 600 cpu
 else
   part build 120 bash tests/device/build.sh "$PYTHON"
