@@ -46,7 +46,7 @@ def eager(inputs: Inputs) -> Step:
 
 def compiled(inputs: Inputs) -> Step:
     """The same through torch.compile."""
-    return by_autograd(torch.compile(plain_loss), inputs)
+    return by_autograd(torch.compile(plain_loss, dynamic=False), inputs)
 
 
 def loss_without_upcast(

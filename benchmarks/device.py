@@ -3,16 +3,14 @@
     python -m benchmarks.device --device cuda --out FILE [--until SECONDS]
     python -m benchmarks.device --device cpu --check       every peer once against plain torch
 
-Device events around each call, buffers that rotate so that inputs are not in the caches, medians. The most important
-sizes come first, results are written after each one, and what is left when the time is over is not measured. On a CPU,
-for the rehearsal of the script, sizes are small and the clock is the host's.
+What the times are: benchmarks/device_results.py. The most important sizes come first, results are written after each
+one, and what is left when the time is over is not measured. The exit status says whether every measurement of usvs
+succeeded. On a CPU, for the rehearsal of the script, sizes are small.
 """
 
 import argparse
 import json
 import os
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,15 +30,16 @@ from benchmarks.contrastive_loss_peers import (
     sigmoid_chunks,
     three_products,
 )
+from benchmarks.device_results import Results, error_text
 from benchmarks.log_spectrogram_peers import compiled_stft, matrix_dft, torch_stft, torch_unfold_rfft
-from tests.device.small import device_name
+from tests.device.small import largest_error
 from usvs.ops import contrastive_loss, log_spectrogram
 
-BUFFERS = 4
 SIZES = [(32, 96), (256, 768), (2048, 6144), (8192, 24_576), (65_536, 65_536)]
 WIDTHS = (128, 512, 1024)
 LARGEST_OF_PEERS = 8192 * 24_576  # logits that plain torch may hold
 CHUNK_LOGITS = 2**26  # that row chunks hold at a time
+CHECKED = {"cuda": [(70, 210, 200)], "cpu": [(70, 150, 40), (70, 210, 256)]}  # on a device each takes compiling
 OTHER_LOSSES = ("SigLIP chunks (another loss)",)
 
 
@@ -82,7 +81,7 @@ def triton_peers(device: str, dtype: torch.dtype) -> dict[str, Callable[[Inputs]
 
 
 def loss_peers(device: str, size: Size) -> dict[str, Callable[[Inputs], Step]]:
-    """Return who is measured at a size: plain torch where its logits fit, torch.compile where compiling pays."""
+    """Return who is measured at a size: plain torch where its logits fit."""
     peers: dict[str, Callable[[Inputs], Step]] = {"usvs": usvs_step, **triton_peers(device, size.dtype)}
     logits = size.rows * size.columns
     if logits <= LARGEST_OF_PEERS:
@@ -93,8 +92,6 @@ def loss_peers(device: str, size: Size) -> dict[str, Callable[[Inputs], Step]]:
         peers["3 products by hand"] = three_products
     peers["row chunks"] = partial(checkpointed, block_rows=max(1, min(size.rows, CHUNK_LOGITS // size.columns)))
     peers["SigLIP chunks (another loss)"] = sigmoid_chunks
-    if device == "cuda" and size.width == 128 and size.rows in (256, 8192):
-        peers["torch.compile"] = compiled
     return peers
 
 
@@ -123,49 +120,6 @@ def sizes_of(device: str) -> Iterator[Size]:
                     yield Size(rows, columns, width, dtype)
 
 
-def median_ms(make: Callable[[int], Callable[[], object]], device: str, seconds: float) -> float:
-    """Return the median time of a call; make(seed) prepares one on buffers of its own."""
-    runs = [make(seed) for seed in range(BUFFERS)]
-    runs[0]()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        run = runs[len(times) % BUFFERS]
-        if device == "cuda":
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            run()
-            stop.record()
-            stop.synchronize()
-            times.append(start.elapsed_time(stop))
-        else:
-            begin = time.perf_counter()
-            run()
-            times.append(1e3 * (time.perf_counter() - begin))
-    return statistics.median(times)
-
-
-class Results:
-    """What was measured, written to a file after every entry, until the time is over."""
-
-    def __init__(self, device: str, file: Path, until: float) -> None:
-        self.device, self.file, self.end = device, file, time.perf_counter() + until
-        self.entries: dict[str, object] = {"device": device_name(device), "unit": "ms, median"}
-        self.not_measured: list[str] = []
-
-    def measure(self, label: str, make: Callable[[int], Callable[[], object]], seconds: float) -> None:
-        """Time a call and write the file; of a peer that fails, as for want of memory, the error is written."""
-        if time.perf_counter() >= self.end:
-            self.not_measured.append(label)
-        else:
-            try:
-                self.entries[label] = median_ms(make, self.device, seconds)
-            except Exception as error:  # of a peer, of any kind: compilers and allocators raise their own
-                self.entries[label] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            print(label, self.entries[label], flush=True)
-        self.file.write_text(json.dumps({**self.entries, "not measured": self.not_measured}, indent=1) + "\n")
-
-
 def spectrogram_times(results: Results, seconds: float) -> None:
     """Measure the forward pass of the log-spectrogram, and ours with its backward pass."""
     peers: dict[str, Callable[[torch.Tensor], Callable[[], object]]] = {
@@ -180,52 +134,74 @@ def spectrogram_times(results: Results, seconds: float) -> None:
         return lambda: torch.autograd.grad(log_spectrogram(waveform).sum(), waveform)
 
     for clips in (1, 64, 256) if results.device == "cuda" else (2,):
+        for name, peer in {**peers, "usvs, both passes": both_passes}.items():
+            label = f"log-spectrogram, {name}, {clips} clips"
+            make = partial(lambda p, c: p(waveforms(results.device, c)), peer, clips)
+            results.measure(label, make, seconds, name.startswith("usvs"))
 
-        def waveform(seed: int, clips: int = clips) -> torch.Tensor:
-            torch.manual_seed(seed)
-            return 0.1 * torch.randn(clips, 14_400, device=results.device)
 
-        named = {**peers, "usvs, both passes": both_passes}
-        if results.device == "cuda" and clips == 256:
-            named["torch.stft chain, compiled"] = compiled_stft
-        for name, peer in named.items():
-            results.measure(f"log-spectrogram, {name}, {clips} clips", lambda s, p=peer, w=waveform: p(w(s)), seconds)
+def waveforms(device: str, clips: int) -> torch.Tensor:
+    torch.manual_seed(1)
+    return 0.1 * torch.randn(clips, 14_400, device=device)
 
 
 def loss_times(results: Results, seconds: float) -> None:
     """Measure a step of the loss, by name and size."""
     for size in sizes_of(results.device):
         for name, peer in loss_peers(results.device, size).items():
-            results.measure(
-                f"loss, {name}, {size}", lambda s, p=peer, z=size: p(loss_inputs(z, results.device, s)), seconds
-            )
+            make = partial(lambda p, z: p(loss_inputs(z, results.device, 1)), peer, size)
+            results.measure(f"loss, {name}, {size}", make, seconds, name == "usvs")
 
 
-def check_peers(device: str) -> dict[str, float]:
-    """Compare every peer's loss and gradients with plain torch in float64; return the largest errors.
+def compiled_times(results: Results, seconds: float) -> None:
+    """Measure torch.compile after all others, since compiling takes longer; nothing of a size serves the next one."""
+    makes: dict[str, Callable[[], Callable[[], object]]] = {}
+    for rows, columns in (SIZES[3], SIZES[1]):
+        for dtype in (torch.bfloat16, torch.float32):
+            size = Size(rows, columns, WIDTHS[0], dtype)
+            makes[f"loss, torch.compile, {size}"] = partial(lambda z: compiled(loss_inputs(z, results.device, 1)), size)
+    makes["log-spectrogram, torch.stft chain, compiled, 256 clips"] = lambda: compiled_stft(
+        waveforms(results.device, 256)
+    )
+    for label, make in makes.items():
+        torch.compiler.reset()
+        results.measure(label, make, seconds, required=False)
+
+
+def check_peers(device: str, measured: dict[str, object], write: Callable[[], None] = lambda: None) -> None:
+    """Compare every peer's loss and gradients with plain torch in float64.
+
+    Args:
+        device: cuda or cpu.
+        measured: where the largest error of each is put.
+        write: called after each.
 
     Raises:
-        AssertionError: if one is above what its arithmetic explains.
+        AssertionError: after all, if an error is above what arithmetic explains, or a peer fails.
     """
-    worst: dict[str, float] = {}
-    shapes = ((70, 150, 40), (70, 210, 256))
-    for size in (Size(*shape, dtype) for shape in shapes for dtype in (torch.float32, torch.bfloat16)):
+    wrong = []
+    for size in (Size(*shape, dtype) for shape in CHECKED[device] for dtype in (torch.float32, torch.bfloat16)):
         inputs = loss_inputs(size, device, 1)
         exact = (*(tensor.detach().double().requires_grad_() for tensor in inputs[:4]), inputs[4])
         loss = plain_loss(*exact).mean()
-        expected = [loss, *torch.autograd.grad(loss, exact[:4])]
+        expected = [loss.detach(), *torch.autograd.grad(loss, exact[:4])]
+        tolerance = 1e-4 if size.dtype == torch.float32 else 0.05
         for name, peer in loss_peers(device, size).items():
-            if name in OTHER_LOSSES:
-                peer(inputs)()
-                continue
             if name == "3 products by hand" and size.dtype == torch.bfloat16:
                 continue  # its weights are bfloat16 numbers below 2^-8
-            tolerance = 1e-4 if size.dtype == torch.float32 else 0.05
-            for found, right in zip(peer(inputs)(), expected, strict=True):
-                error = float((found.detach().double() - right.detach()).abs().max() / right.detach().abs().max())
-                assert error <= tolerance, f"{name}, {size}: expected an error of at most {tolerance}, got {error}"
-                worst[f"{name}, {size}"] = max(error, worst.get(f"{name}, {size}", 0.0))
-    return worst
+            label = f"{name}, {size}"
+            try:
+                found = [tensor.detach() for tensor in peer(inputs)()]
+            except Exception as error:
+                measured[label] = error_text(error)
+                wrong.append(f"{label}: {error_text(error)}")
+            else:
+                if name not in OTHER_LOSSES:
+                    measured[label] = worst = largest_error(found, expected)
+                    if worst > tolerance:
+                        wrong.append(f"{label}: expected an error of at most {tolerance}, got {worst}")
+            write()
+    assert not wrong, "\n".join(wrong)
 
 
 def main() -> None:
@@ -236,12 +212,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="results file, written after each measurement")
     options = parser.parse_args()
     if options.check:
-        options.out.write_text(json.dumps(check_peers(options.device), indent=1) + "\n")
+        errors: dict[str, object] = {}
+        check_peers(options.device, errors, lambda: options.out.write_text(json.dumps(errors, indent=1) + "\n"))
         return
     results = Results(options.device, options.out, options.until)
     seconds = 0.06 if options.device == "cuda" else 0.01
     spectrogram_times(results, seconds)
     loss_times(results, seconds)
+    if options.device == "cuda":
+        compiled_times(results, seconds)
+    results.finish()
 
 
 if __name__ == "__main__":

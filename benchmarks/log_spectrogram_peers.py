@@ -48,7 +48,7 @@ def torch_unfold_rfft(waveform: Tensor) -> Run:
 
 def compiled_stft(waveform: Tensor) -> Run:
     """The chain through torch.compile."""
-    chain = torch.compile(stft_chain)
+    chain = torch.compile(stft_chain, dynamic=False)
     return lambda: chain(waveform)
 
 

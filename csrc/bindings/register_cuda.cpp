@@ -31,7 +31,8 @@ void* stream_handle_before_2_13(int device) {
   void* handle = nullptr;
   if (!query || query(device, &handle)) {
     throw std::runtime_error(
-        "usvs: torch does not tell its CUDA stream; expected torch 2.13 or newer");
+        "usvs: the current CUDA stream is unknown: expected a CUDA build of torch, got one without "
+        "libtorch_cuda.so");
   }
   return handle;
 }

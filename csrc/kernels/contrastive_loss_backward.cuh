@@ -13,7 +13,7 @@
 //   grid           row tiles of anchors, then of candidates, x splits of the columns
 //   stages         2: one tile of columns is multiplied while cp.async loads the next
 //   tensor cores   logits as in the forward pass; weights, split in two, times y
-//   registers      at most 128; on sm_90 128
+//   registers      at most 128
 //   shared memory  kBackwardBytes: 101,376 bytes (float32), 67,584 bytes (bfloat16); of few anchors
 //                  101,376 and 78,336
 //   blocks per SM  2; float32 on sm_80: 1

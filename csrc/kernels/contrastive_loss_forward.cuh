@@ -12,6 +12,15 @@
 //   shared memory  tiles_bytes: 101,376 bytes (float32), 69,632 bytes (bfloat16); of few anchors
 //                  84,480 and 78,336
 //   blocks per SM  2; float32 on sm_80: 1
+//
+// Of bfloat16 and a width of several slices: contrastive_loss_wide_forward_kernel
+//   block, grid    the same; 64 x 48 logits for each warp
+//   tile           WideTile: 128 anchors x 192 candidates
+//   stages         2: one stage of the width, of anchors and candidates, is multiplied while
+//                  cp.async loads the next
+//   registers      at most 255
+//   shared memory  WideTile::shared_bytes: 92,160 bytes
+//   blocks per SM  1
 #pragma once
 #include "kernels/contrastive_loss_rows.cuh"
 #include "kernels/contrastive_loss_tiles.cuh"

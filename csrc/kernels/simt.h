@@ -33,6 +33,7 @@ using bf16 = __nv_bfloat16;
 
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
+  (void)cudaGetLastError();  // the runtime keeps it otherwise, and the next launch would report it
   throw std::runtime_error(std::string("usvs: ") + what + ": " + cudaGetErrorString(error));
 }
 
@@ -77,7 +78,6 @@ inline void clear(void* memory, size_t bytes, const Stream& stream) {
 
 // ---- numbers
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
-__device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ bf16 to_bf16(float x) { return __float2bfloat16_rn(x); }
 // Two bfloat16 numbers in a register, `low` in the lower half, as tensor cores read them.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
@@ -89,14 +89,12 @@ __device__ __forceinline__ uint32_t to_tf32(float x) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
   return bits;
 }
-// From the special-function unit: exp within 2 + |x| / 50 ulp, 0 where the result is denormal; log
-// within 2^-21 absolute near 1.
+// From the special-function unit, within 2 + |x| / 50 ulp; 0 where the result is denormal.
 __device__ __forceinline__ float fast_exp(float x) {
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * 1.4426950408889634f));
   return power;
 }
-__device__ __forceinline__ float fast_log(float x) { return __logf(x); }
 // Within 2 ulp, for divisors below 2^126.
 __device__ __forceinline__ float fast_divide(float a, float b) { return __fdividef(a, b); }
 

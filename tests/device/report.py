@@ -1,29 +1,25 @@
-"""The results of tests/device/check.sh: results.json and results.md, from what its parts left in the folder.
+"""The results of tests/device/check.sh, complete or not: results.json, results.md, logs.tgz, from what its parts left.
 
-python -m tests.device.report FOLDER
+python -m tests.device.report FOLDER_OF_PARTS FOLDER_OF_RESULTS
 """
 
 import csv
+import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
-OUTCOMES = {"0": "passed", "124": "too slow", "137": "too slow", "skipped": "no time left"}
-# Of the hundreds that Nsight Compute prints for a kernel.
-COUNTED = (
-    "Duration",
-    "SM Frequency",
-    "Executed Ipc Active",
-    "Issue Slots Busy",
-    "Compute (SM) Throughput",
-    "Memory Throughput",
-    "L1/TEX Hit Rate",
-    "Registers Per Thread",
-    "Dynamic Shared Memory Per Block",
-    "Achieved Occupancy",
-    "Local Memory Spilling Requests",
-)
+OUTCOMES = {"0": "passed", "124": "too slow", "137": "too slow", "skipped": "no time left", "running": "interrupted"}
+# Of what Nsight Compute prints for a kernel, by the section that it is in; check.sh asks for these sections.
+COUNTED = {
+    "SpeedOfLight": ("Duration", "SM Frequency", "Compute (SM) Throughput", "Memory Throughput"),
+    "ComputeWorkloadAnalysis": ("Executed Ipc Active", "Issue Slots Busy"),
+    "MemoryWorkloadAnalysis": ("Memory Throughput", "L1/TEX Hit Rate", "Local Memory Spilling Requests"),
+    "LaunchStats": ("Registers Per Thread", "Dynamic Shared Memory Per Block"),
+    "Occupancy": ("Achieved Occupancy",),
+}
 
 
 def kernel_counters(log: str) -> list[dict[str, str]]:
@@ -31,10 +27,13 @@ def kernel_counters(log: str) -> list[dict[str, str]]:
     lines = log.splitlines()
     begin = next((i for i, line in enumerate(lines) if line.startswith('"ID",')), len(lines))
     kernels: dict[str, dict[str, str]] = {}
+    chosen = {metric for metrics in COUNTED.values() for metric in metrics}
     for row in csv.DictReader(lines[begin:]):
-        if row.get("Metric Name") in COUNTED and row.get("ID"):
+        if row.get("Metric Name") in chosen and row.get("ID"):
             kernel = kernels.setdefault(row["ID"], {"kernel": row["Kernel Name"], "grid": row.get("Grid Size", "")})
-            kernel[row["Metric Name"]] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
+            # Two sections have a "Memory Throughput": of the peak in %, and bytes a second.
+            name = f"{row.get('Section Name', '')}: {row['Metric Name']}"
+            kernel[name] = f"{row['Metric Value']} {row['Metric Unit']}".strip()
     return list(kernels.values())
 
 
@@ -59,8 +58,24 @@ def lines_of(measured: Any, name: str) -> list[str]:
     return [f"| {name} | {text} |".replace("\n", " ")]
 
 
-def write_results(folder: Path) -> int:
-    """Write results.json and results.md; return the number of parts that did not pass."""
+def packed(folder: Path) -> bytes:
+    """Return the logs and JSON files of the parts as a compressed archive."""
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w:gz") as archive:
+        for file in sorted([*folder.glob("*.log"), *folder.glob("*.json")]):
+            archive.add(file, file.name)
+    return memory.getvalue()
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Write a file so that a kill at any instant leaves the old one or the new one."""
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_bytes(content)
+    unfinished.replace(file)
+
+
+def write_results(folder: Path, out: Path) -> int:
+    """Write results.json, results.md and logs.tgz into `out`; return the number of parts that did not pass."""
     rows = [line.split("\t") for line in (folder / "parts.tsv").read_text().splitlines()]
     parts = [
         {
@@ -70,9 +85,9 @@ def write_results(folder: Path) -> int:
             "limit": int(limit),
             "measured": measured_by(folder, name),
         }
-        for name, status, seconds, limit in rows
+        for name, status, seconds, limit in {row[0]: row for row in rows}.values()  # the last row of each part
     ]
-    (folder / "results.json").write_text(json.dumps({"parts": parts}, indent=1) + "\n")
+    replace(out / "results.json", (json.dumps({"parts": parts}, indent=1) + "\n").encode())
     lines = ["| part | outcome | seconds | limit |", "|---|---|---|---|"]
     lines += [f"| {part['part']} | {part['outcome']} | {part['seconds']} | {part['limit']} |" for part in parts]
     print("\n".join(lines))
@@ -80,9 +95,10 @@ def write_results(folder: Path) -> int:
     for part in parts:
         if part["measured"] is not None:
             lines += lines_of(part["measured"], str(part["part"]))
-    (folder / "results.md").write_text("\n".join(lines) + "\n")
+    replace(out / "results.md", ("\n".join(lines) + "\n").encode())
+    replace(out / "logs.tgz", packed(folder))
     return sum(part["outcome"] != "passed" for part in parts)
 
 
 if __name__ == "__main__":
-    raise SystemExit(write_results(Path(sys.argv[1])))
+    raise SystemExit(write_results(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -27,6 +27,9 @@ from usvs.ops import (
 )
 
 Measured = dict[str, object]
+# Sizes of the loss, whose purpose tests/device/test_plans.py checks. A panel of weights for the anchors' gradients does
+# not have all columns: sums are carried to the next. The sums of a row are added in two levels.
+CARRIED, JOINED = (1024, 8400, 136), (3, 9000, 20)
 
 
 def with_gradients(op: Callable[..., Tensor], leaves: list[Tensor], *rest: object) -> list[Tensor]:
@@ -72,7 +75,10 @@ def ops(device: str, measured: Measured) -> None:
 
     for dtype, relative in ((torch.float32, 1e-5), (torch.bfloat16, 2**-7)):
         for form in ("eq2", "ntxent", "logsumexp"):
-            for shape in ((64, 192, 128), (37, 300, 200), (150, 260, 512)):
+            shapes = [(64, 192, 128), (37, 300, 200), (150, 260, 512)]
+            if device == "cuda" and form == "eq2":
+                shapes.append(CARRIED)
+            for shape in shapes:
                 tensors, index = loss_inputs(shape, dtype, device)
                 temperature = torch.tensor(0.5, device=device)
                 exact = [tensor.detach().cpu().double().requires_grad_() for tensor in tensors]
@@ -93,7 +99,7 @@ def ops(device: str, measured: Measured) -> None:
 def tiny(device: str, measured: Measured) -> None:
     """Small shapes of every kernel, for compute-sanitizer."""
     for dtype in (torch.float32, torch.bfloat16):
-        for shape in ((6, 33, 7), (130, 70, 132), (3, 900, 20), (20, 140, 264)):
+        for shape in ((6, 33, 7), (130, 70, 132), (3, 900, 20), JOINED, (20, 140, 264)):
             tensors, index = loss_inputs(shape, dtype, device)
             with_gradients(contrastive_loss, tensors, index)
     for n_fft in (64, 512, 4096):
@@ -104,15 +110,18 @@ def tiny(device: str, measured: Measured) -> None:
 
 
 def profiled(device: str, measured: Measured) -> None:
-    """Every kernel once at a size that fills a device, for ncu."""
-    rows, clips = (2048, 256) if device == "cuda" else (32, 2)
+    """Every kernel once at a size that fills a device, for ncu, which runs a kernel many times."""
+    is_device = device == "cuda"
+    clips = 256 if is_device else 2
     waveform = 0.1 * torch.randn(clips, 14_400, device=device)
     with_gradients(log_spectrogram, [waveform.requires_grad_()])
     for dtype in (torch.bfloat16, torch.float32):
-        for width in (128, 512):
+        # At width 512 one panel of weights for each side; of 2048 rows there would be several, and more launches.
+        for width, rows in ((128, 2048), (512, 1024)):
+            rows = rows if is_device else 32
             tensors, index = loss_inputs((rows, 3 * rows, width), dtype, device)
             with_gradients(contrastive_loss, tensors, index)
-    if device == "cuda":
+    if is_device:
         torch.cuda.synchronize()
 
 

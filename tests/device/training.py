@@ -2,7 +2,9 @@
 
     python -m tests.device.training torchscript --device cuda --out FILE
 
-On a CPU, for the rehearsal, the network is the quick profile's, and batches are small.
+On a CPU, for the rehearsal, the network is the quick profile's, and batches are small. It fails where a step did not
+run as asked: a trainer falls back to eager code where TorchScript does not compile, and to less memory where it runs
+out.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from torch import Tensor
 from tests.device.small import Measured, device_name
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.settings import PretrainSettings, pretrain_profile
-from usvs.training.compilation import Compile
+from usvs.training.compilation import Compile, ScriptedModule
 from usvs.training.trainer import Trainer
 
 
@@ -54,7 +56,29 @@ def step_times(compiler: Compile, clips: int, device: str, steps: int) -> Measur
     measured |= {"clips_per_second": clips / statistics.median(seconds[1:]), "losses": losses}
     if device == "cuda":
         measured["peak_bytes"] = torch.cuda.max_memory_allocated()
-    return measured
+    return measured | how_it_runs(trainer)
+
+
+def how_it_runs(trainer: Trainer) -> Measured:
+    """Return which compiler's code a trainer runs now, and how it saves memory; it falls back where it must."""
+    compute = trainer.compute
+    if isinstance(compute.compiled, ScriptedModule):
+        compiler = "torchscript"
+    else:
+        compiler = "inductor" if hasattr(compute.compiled.method, "_torchdynamo_orig_callable") else "eager"
+    return {"runs as": compiler, "recomputes": compute._recomputes, "clips at a time": compute._micro_clips or "all"}
+
+
+def fallbacks(compiler: Compile, measured: Measured) -> list[str]:
+    """Return the sizes whose figures are not those of a compiler's code with all activations in memory."""
+    expected = {"runs as": compiler, "recomputes": False, "clips at a time": "all"}
+    return [
+        f"{size}: {key}: expected {value}, got {step[key]}"
+        for size, step in measured.items()
+        if isinstance(step, dict)
+        for key, value in expected.items()
+        if step[key] != value
+    ]
 
 
 def main() -> None:
@@ -69,6 +93,8 @@ def main() -> None:
         measured[f"{clips} clips"] = step_times(options.compiler, clips, options.device, steps)
         print(clips, measured[f"{clips} clips"], flush=True)
         options.out.write_text(json.dumps(measured, indent=1) + "\n")
+    if found := fallbacks(options.compiler, measured):
+        raise SystemExit("\n".join(found))
 
 
 if __name__ == "__main__":

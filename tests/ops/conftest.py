@@ -1,17 +1,23 @@
-"""The instruction sets of this machine."""
+"""The instruction sets of this machine. Nothing is imported here that needs usvs._C: tests on a device may lack it."""
 
 from collections.abc import Iterator
 
 import pytest
-import torch  # noqa: F401  (loads the libraries that usvs._C is linked with)
 
-from usvs import _C
 from usvs.ops import build_info
 
 
-@pytest.fixture(params=build_info()["simd_usable"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with the argument `simd` runs with each instruction set that this machine has."""
+    if "simd" in metafunc.fixturenames:
+        metafunc.parametrize("simd", build_info()["simd_usable"], indirect=True)
+
+
+@pytest.fixture
 def simd(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that this machine has, in use."""
+    """An instruction set, in use."""
+    from usvs import _C
+
     before = build_info()["simd"]
     _C.use_simd(request.param)
     yield request.param

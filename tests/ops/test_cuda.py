@@ -11,12 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from usvs import _C
+from tests.device.small import CARRIED
 from usvs.ops import build_info, contrastive_loss, contrastive_loss_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 OPS = ("log_spectrogram", "log_spectrogram_backward", "contrastive_loss_forward", "contrastive_loss_backward")
-built = pytest.mark.skipif(not build_info()["cuda_architectures"], reason="built without CUDA kernels")
+
+
+@pytest.fixture
+def built() -> None:
+    if not build_info()["cuda_architectures"]:
+        pytest.skip("built without CUDA kernels")
 
 
 def embeddings(n: int, m: int, d: int, dtype: torch.dtype, scale: float = 1.7, device: str = "cuda") -> list[Tensor]:
@@ -48,14 +53,16 @@ def call_cuda_kernel(tensors: list[Tensor]) -> None:
     torch.ops.usvs.contrastive_loss_forward.default.redispatch(keys, *tensors, index, 1.0, 1.0, "eq2", None)
 
 
-@built
+@pytest.mark.usefixtures("built")
 def test_a_tensor_on_the_cpu_is_refused_by_the_cuda_kernel():
     with pytest.raises(RuntimeError, match="anchors: expected a CUDA tensor, got one on the CPU"):
         call_cuda_kernel(embeddings(3, 5, 4, torch.float32, device="cpu"))
 
 
-@built
+@pytest.mark.usefixtures("built")
 def test_workspace_size_of_the_loss():
+    from usvs import _C
+
     assert _C.contrastive_loss_workspace_bytes(2**20, 2**20, 128, "float32") == {"forward": 0, "backward": 0}
     assert 0 < _C.contrastive_loss_workspace_bytes(64, 4096, 128, "bfloat16")["backward"] < 2**28
     with pytest.raises(ValueError, match="dtype: expected float32 or bfloat16, got 'float64'"):
@@ -96,8 +103,29 @@ def test_error_of_a_launch_without_a_driver(tmp_path: Path):
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.compile
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc here")
+def test_an_error_that_was_reported_is_not_reported_by_the_next_launch(tmp_path: Path):
+    program = tmp_path / "errors"
+    source = ROOT / "tests" / "ops" / "runtime_errors.cu"
+    command = ["nvcc", "-std=c++20", "-arch=compute_90", "-cudart=none", f"-I{ROOT / 'csrc'}", str(source)]
+    subprocess.run([*command, "-o", str(program)], check=True, capture_output=True)
+    output = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout
+    assert output == "usvs: clear: invalid argument\nlast error: 0\n"
+
+
 # ---- on a device
-SHAPES = [(1, 4, 1), (5, 11, 7), (64, 192, 128), (253, 515, 33), (300, 1100, 16), (3, 9000, 5), (700, 2100, 300)]
+SHAPES = [
+    (1, 4, 1),
+    (5, 11, 7),
+    (64, 192, 128),
+    (253, 515, 33),
+    (300, 1100, 16),
+    (3, 9000, 5),
+    (700, 2100, 300),
+    CARRIED,
+]
 
 
 @pytest.mark.gpu

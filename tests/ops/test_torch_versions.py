@@ -52,6 +52,17 @@ def test_this_build_gives_the_same_bits_under(site: Path):
 
 @pytest.mark.compile
 @pytest.mark.parametrize("site", SITES, ids=version)
+def test_the_cuda_ops_compile_against_the_headers_of(site: Path):
+    """Without nvcc: the file that calls torch includes nothing of CUDA."""
+    source = ROOT / "csrc" / "bindings" / "register_cuda.cpp"
+    flags = ["-std=c++20", "-fsyntax-only", "-DTORCH_TARGET_VERSION=0x020b000000000000", f"-I{ROOT / 'csrc'}"]
+    command = ["g++", *flags, "-isystem", str(site / "torch" / "include"), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("site", SITES, ids=version)
 def test_a_build_against_the_headers_of(site: Path, tmp_path: Path):
     cmake = Path(sys.executable).parent / "cmake"
     if not cmake.exists():

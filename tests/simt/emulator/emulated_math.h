@@ -50,7 +50,6 @@ struct bf16 {
   uint16_t bits;
 };
 inline float to_float(bf16 x) { return __uint_as_float(uint32_t{x.bits} << 16); }
-inline float to_float(float x) { return x; }
 inline bf16 to_bf16(float x) {  // to nearest, ties to even; a NaN stays one
   const uint32_t bits = __float_as_uint(x);
   if (x != x) return {0x7fff};
@@ -69,6 +68,5 @@ inline float fast_exp(float x) {
   return power < 1.17549435e-38f ? 0 : power;
 }
 inline float fast_divide(float a, float b) { return a / b; }
-inline float fast_log(float x) { return std::log2(x) * 0.6931471805599453f; }
 
 }  // namespace usvs::simt
