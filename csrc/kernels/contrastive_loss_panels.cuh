@@ -9,9 +9,10 @@
 // contrastive_loss_weights_kernel
 //   block          256 threads, 8 warps; 128 rows, 16 for each warp, in bfloat16 64
 //   grid           row tiles x splits of the columns
-//   tile           LogitsTile, in bfloat16 WideTile; stages and shared memory as in the forward
-//   pass registers      at most 128, in bfloat16 255 blocks per SM  2, in bfloat16 1; float32 on
-//   sm_80: 1
+//   tile           LogitsTile, in bfloat16 WideTile
+//   stages         2, as in the forward pass; so is the shared memory
+//   registers      at most 128, in bfloat16 255
+//   blocks per SM  2, in bfloat16 1; float32 on sm_80: 1
 //
 // contrastive_loss_weighted_sums_kernel
 //   block          256 threads, 8 warps; 128 rows, 16 for each warp
