@@ -34,8 +34,18 @@ bool runs_here(SimdLevel level) {
   return level == SimdLevel::portable;
 }
 
+// The fastest level. Intel's processors take longer for the dot products of bfloat16 than for the
+// conversions and multiply-adds that these replace: 1.45 times as long a loss step on a Xeon.
+SimdLevel default_level() {
+  const SimdLevel widest = usable_simd_levels().back();
+#if defined(__x86_64__)
+  if (widest == SimdLevel::avx512_bf16 && __builtin_cpu_is("intel")) return SimdLevel::avx512;
+#endif
+  return widest;
+}
+
 std::atomic<SimdLevel>& level_in_use() {
-  static std::atomic<SimdLevel> level = usable_simd_levels().back();
+  static std::atomic<SimdLevel> level = default_level();
   return level;
 }
 

@@ -13,7 +13,7 @@ enum class SimdLevel { portable, avx2, avx512, avx512_bf16 };
 const std::vector<SimdLevel>& usable_simd_levels();
 // The levels of this binary, the widest last.
 const std::vector<SimdLevel>& compiled_simd_levels();
-// The widest usable level, unless use_simd_level chose another.
+// The fastest usable level, unless use_simd_level chose another.
 SimdLevel simd_level_in_use();
 // For tests and measurements; throws std::invalid_argument for a level this machine cannot run.
 void use_simd_level(SimdLevel level);

@@ -163,8 +163,15 @@ def test_build_info():
     assert info["simd_compiled"][0] == "portable"
     assert info["torch"] == torch.__version__ and info["usvs"] == usvs.__version__
     assert info["bfloat16_products"] == (info["simd"] == "avx512_bf16")
+
     with pytest.raises(ValueError, match="SIMD level: expected portable, avx2, avx512 or avx512_bf16, got 'mmx'"):
         _C.use_simd("mmx")
+
+
+def test_the_fastest_instruction_set_is_the_default():
+    info = build_info()  # tests that choose another one restore it
+    slow_products = info["simd_usable"][-1] == "avx512_bf16" and "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    assert info["simd"] == info["simd_usable"][-2 if slow_products else -1]
 
 
 @pytest.mark.slow
