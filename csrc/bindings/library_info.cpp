@@ -30,6 +30,8 @@ std::vector<std::string> usable_simd_levels() { return names(cpu::usable_simd_le
 
 std::string simd_level_in_use() { return cpu::to_string(cpu::simd_level_in_use()); }
 
+bool uses_bfloat16_products() { return cpu::uses_bfloat16_products(); }
+
 void use_simd_level(const std::string& level) {
   cpu::use_simd_level(cpu::simd_level_from_string(level));
 }

@@ -14,6 +14,8 @@ namespace usvs::library {
 USVS_EXPORT std::vector<std::string> compiled_simd_levels();
 USVS_EXPORT std::vector<std::string> usable_simd_levels();
 USVS_EXPORT std::string simd_level_in_use();
+// Whether the loss multiplies bfloat16 without conversion to float32.
+USVS_EXPORT bool uses_bfloat16_products();
 // Throws std::invalid_argument for an unknown level or one this CPU cannot run.
 USVS_EXPORT void use_simd_level(const std::string& level);
 

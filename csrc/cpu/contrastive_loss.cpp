@@ -42,8 +42,9 @@ const ContrastiveLevel<Input>& level_for() {
   if constexpr (std::is_same_v<Input, float>) return choose_level(USVS_LEVELS(contrastive_float));
   if constexpr (std::is_same_v<Input, double>) return choose_level(USVS_LEVELS(contrastive_double));
   if constexpr (std::is_same_v<Input, BFloat16>) {
-    return choose_level(USVS_LEVELS(contrastive_bfloat16),
-                        USVS_AVX512_BF16_ENTRY(contrastive_bfloat16));
+    return choose_level<ContrastiveLevel<Input>>(
+        USVS_LEVELS(contrastive_bfloat16),
+        uses_bfloat16_products() ? USVS_AVX512_BF16_ENTRY(contrastive_bfloat16) : nullptr);
   }
 }
 

@@ -34,19 +34,19 @@ bool runs_here(SimdLevel level) {
   return level == SimdLevel::portable;
 }
 
-// The fastest level. Intel's processors take longer for the dot products of bfloat16 than for the
-// conversions and multiply-adds that these replace: 1.45 times as long a loss step on a Xeon.
-SimdLevel default_level() {
-  const SimdLevel widest = usable_simd_levels().back();
-#if defined(__x86_64__)
-  if (widest == SimdLevel::avx512_bf16 && __builtin_cpu_is("intel")) return SimdLevel::avx512;
-#endif
-  return widest;
+std::atomic<SimdLevel>& level_in_use() {
+  static std::atomic<SimdLevel> level = usable_simd_levels().back();
+  return level;
 }
 
-std::atomic<SimdLevel>& level_in_use() {
-  static std::atomic<SimdLevel> level = default_level();
-  return level;
+std::atomic<bool> level_was_chosen = false;
+
+bool has_fast_bfloat16_products() {
+#if defined(__x86_64__)
+  return !__builtin_cpu_is("intel");
+#else
+  return true;
+#endif
 }
 
 }  // namespace
@@ -86,6 +86,12 @@ void use_simd_level(SimdLevel level) {
                                 "' is not compiled in or this machine cannot run it");
   }
   level_in_use() = level;
+  level_was_chosen = true;
+}
+
+bool uses_bfloat16_products() {
+  return simd_level_in_use() == SimdLevel::avx512_bf16 &&
+         (level_was_chosen || has_fast_bfloat16_products());
 }
 
 std::string to_string(SimdLevel level) {

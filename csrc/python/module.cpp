@@ -16,6 +16,7 @@ py::dict build_info() {
   info["simd_compiled"] = library::compiled_simd_levels();
   info["simd_usable"] = library::usable_simd_levels();
   info["simd"] = library::simd_level_in_use();
+  info["bfloat16_products"] = library::uses_bfloat16_products();
   info["cuda_architectures"] = library::cuda_architectures();
   info["compiler"] = library::compiler();
   return info;

@@ -73,9 +73,8 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         ``simd_compiled``, ``simd_usable`` and ``simd`` (in use): names of instruction sets; ``bfloat16_products``:
-        whether products of bfloat16 are computed without conversion to float32; ``cuda_architectures``: empty without
+        whether the loss multiplies bfloat16 without conversion to float32; ``cuda_architectures``: empty without
         CUDA kernels; ``usvs``, ``compiler`` and ``torch``: versions.
     """
     built = read_build_info()
-    products = built["simd"] == "avx512_bf16"
-    return {**built, "bfloat16_products": products, "usvs": __version__, "torch": torch.__version__}
+    return {**built, "usvs": __version__, "torch": torch.__version__}
