@@ -37,9 +37,13 @@ def inputs_of(n: int, d: int, dtype: torch.dtype, device: str) -> Inputs:
 
 
 def limit_seconds(n: int, d: int, dtype: torch.dtype, device: str) -> float | None:
-    """Return what one core needs at least for the three products of matrices of a step."""
+    """Return what one core needs at least for the three products of matrices of a step.
+
+    In bfloat16 the faster of its dot products and multiply-adds of float32 is the limit.
+    """
     limits = machine_limits() if device == "cpu" else {}
-    rate = limits.get("bfloat16_flops" if dtype == torch.bfloat16 else "fma_flops")
+    names = ("fma_flops", "bfloat16_flops") if dtype == torch.bfloat16 else ("fma_flops",)
+    rate = max((limits[name] for name in names if name in limits), default=None)
     return 3 * 2 * n * (3 * n) * d / rate if rate else None
 
 
