@@ -93,6 +93,7 @@ SCALE = {  # parts of scale.json
 }
 LISTS = {  # many figures each: the file is the table
     "kernels.md": "`bench_log_spectrogram.py`, `bench_contrastive_loss.py`: both kernels against their peers",
+    "kernels_xeon.md": "the same on one thread of another processor, and loading (`make bench-quick`)",
     "kernels_quick.md": "`make bench-quick`: both kernels on one thread, loading",
     "kernels_avx2.md": "the same on a core without AVX-512",
     "loading.md": "`bench_loading.py`: decoders, prepared store, loaders, workers",
