@@ -11,6 +11,7 @@ from usvs.errors import ResourceError
 from usvs.models import as_encoder, create_encoder
 from usvs.tasks.pretraining.module import PretrainModel
 from usvs.tasks.pretraining.settings import pretrain_profile
+from usvs.training.memory_estimate import estimate_bytes
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.threads import SMALL_PARAMETERS, ThreadPlan, compute_threads, plan_threads
 from usvs.training.trainer import Trainer
@@ -133,6 +134,15 @@ def test_few_parameters_with_much_arithmetic_are_not_small():
     cpu, run = torch.device("cpu"), RunSettings(threads=4)
     assert plan_threads(create_encoder("sononet16"), cpu, run) == ThreadPlan(4, 1)
     assert plan_threads(nn.ModuleList([PretrainModel(pretrain_profile("quick"))]), cpu, run) == ThreadPlan(1, 2)
+
+
+def test_hooks_of_a_network_are_not_called_for_its_plan():
+    encoder, calls = create_encoder("sononet16"), []
+    for module in encoder.modules():
+        module.register_forward_hook(lambda *arguments: calls.append(arguments))
+    plan_threads(encoder, torch.device("cpu"), RunSettings(threads=4))
+    estimate_bytes(encoder, [torch.zeros(2, 1, 64, 64)], "float32")
+    assert not calls
 
 
 class OfHost(nn.Module):

@@ -1,6 +1,5 @@
 """The memory of a training step, counted before it is made on torch's meta device, where nothing is computed."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from usvs.ops.recompute import recomputing
 from usvs.training import threads
+from usvs.training.meta_copy import meta_copy
 
 SMALL_INPUT_BYTES = 4 << 20  # SonoNet, a small network by its parameters, keeps 850 times its input
 STATE_COPIES = 3  # beside the parameters: gradients, and two moments of AdamW (SGD has one)
@@ -45,7 +45,7 @@ def estimate_bytes(
 
 def _saved_bytes(module: nn.Module, batch: Sequence[Tensor], recomputes_norms: bool) -> int:
     """Return the size of what autograd keeps of a forward pass for the backward pass."""
-    shapes = copy.deepcopy(module).to("meta").train()
+    shapes = meta_copy(module).train()
     own = {parameter.untyped_storage()._cdata for parameter in shapes.parameters()}
     kept: dict[int, Any] = {}
 

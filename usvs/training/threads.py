@@ -6,7 +6,6 @@ for each operation. A network is small by its parameters and by the arithmetic o
 and convolves at the full resolution.
 """
 
-import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from usvs.models.encoder import Encoder
+from usvs.training.meta_copy import meta_copy
 from usvs.training.settings import RunSettings
 
 SMALL_PARAMETERS = 5_000_000  # quick: 1.2 million with two streams; SE-ResNeXt-50: 25 million
@@ -49,7 +49,7 @@ def _image_flop(encoder: Encoder) -> int:
     shape = encoder.pretrained_cfg["input_size"]
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            copy.deepcopy(encoder).to("meta").eval()(torch.empty(1, *shape, device="meta"))
+            meta_copy(encoder).eval()(torch.empty(1, *shape, device="meta"))
     except Exception as error:  # an own module may do what the meta device cannot
         logger.debug(f"the operations of {type(encoder).__name__} cannot be counted: {error}")
         return 0
