@@ -18,8 +18,8 @@ SimdLevel simd_level_in_use();
 // For tests and measurements; throws std::invalid_argument for a level this machine cannot run.
 void use_simd_level(SimdLevel level);
 // Whether products of bfloat16 are dot products of avx512_bf16. Intel's processors take longer for
-// these than for the conversions and multiply-adds that they replace, 1.45 times as long for a loss
-// step on a Xeon: they are used there only where use_simd_level chose the level.
+// these than for the conversions and multiply-adds that they replace: they are used there only
+// where use_simd_level chose the level.
 bool uses_bfloat16_products();
 
 // Returns the entry of the level in use, else that of the next narrower level of this binary.

@@ -1,6 +1,7 @@
 import numpy as np
 import torch
 
+from usvs.models.narrow_convolution import WideningConv2d
 from usvs.models.se_resnext import SEResNeXt
 from usvs.tasks.classification.planes import planes_task
 from usvs.tasks.fit import evaluate_module, fit_module, predict_batches
@@ -48,6 +49,15 @@ def test_predictions_do_not_depend_on_what_else_is_predicted(halves, tiny_planes
     some = np.arange(5, 20)
     np.testing.assert_array_equal(predicted(store, test.take(some), module, one_epoch), together[some])
     assert module.training is False
+
+
+def test_predictions_in_bfloat16_widen_convolutions(halves, tiny_planes):
+    store, _, test = halves
+    half = tiny_planes.model_copy(update={"run": tiny_planes.run.model_copy(update={"precision": "bfloat16"})})
+    for settings in (tiny_planes, half):
+        module = TASK.module(new_encoder(settings), test, settings)
+        predicted(store, test.take(np.arange(5)), module, settings)
+        assert any(isinstance(child, WideningConv2d) for child in module.modules()) == (settings is half)
 
 
 def test_fewer_frames_than_a_batch_are_one_batch(halves, tiny_planes):

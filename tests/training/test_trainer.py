@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from usvs.errors import DataError, ResourceError
+from usvs.models.narrow_convolution import WideningConv2d
 from usvs.training.settings import OptimiserSettings, RunSettings
 from usvs.training.trainer import NonFiniteError, Trainer, TrainerState, choose_device
 
@@ -135,6 +136,15 @@ def test_evaluation_changes_nothing():
     assert trainer.evaluate(*batch(5)) == values
     assert all(torch.equal(before.model[name], value) for name, value in trainer.state_dict().model.items())
     assert same_bits(train(trainer, 2, 4), train(make(), 0, 4))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_bfloat16_on_a_cpu_widens_convolutions(precision):
+    """Those of one column are wrong on processors with AMX; see `usvs.models.narrow_convolution`."""
+    module = ToyTask(0)
+    module.add_module("convolution", nn.Conv2d(1, 1, 3, 2))
+    Trainer(module, OptimiserSettings(), RunSettings(device="cpu", precision=precision, compile="eager"), 8, 4)
+    assert isinstance(module.convolution, WideningConv2d) == (precision == "bfloat16")
 
 
 def test_gradient_is_clipped():
